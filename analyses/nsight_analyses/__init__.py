@@ -1,0 +1,1 @@
+"""Analyses of TensorRT traces: one function a code, one module a family."""

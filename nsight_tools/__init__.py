@@ -1,0 +1,61 @@
+"""Where did each TensorRT inference's microseconds go, and what do you change to get them back?
+
+The public names are imported on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nsight_tools.analysis import Analysis, Outcome, Status, analyze, registry, select
+    from nsight_tools.errors import CouldNotRun, NsightToolsError
+    from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+    from nsight_tools.importer import import_report
+    from nsight_tools.trace import Trace, open_trace
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Analysis": "analysis",
+    "Outcome": "analysis",
+    "Status": "analysis",
+    "analyze": "analysis",
+    "registry": "analysis",
+    "select": "analysis",
+    "CouldNotRun": "errors",
+    "NsightToolsError": "errors",
+    "Confidence": "findings",
+    "Evidence": "findings",
+    "Finding": "findings",
+    "Severity": "findings",
+    "import_report": "importer",
+    "Trace": "trace",
+    "open_trace": "trace",
+}
+
+__all__ = [
+    "Analysis",
+    "Confidence",
+    "CouldNotRun",
+    "Evidence",
+    "Finding",
+    "NsightToolsError",
+    "Outcome",
+    "Severity",
+    "Status",
+    "Trace",
+    "__version__",
+    "analyze",
+    "import_report",
+    "open_trace",
+    "registry",
+    "select",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (a module's attributes are of any type)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,59 @@
+"""One family of errors: each says what was wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class NsightToolsError(Exception):
+    """Base of every error that nsight-tools raises on purpose.
+
+    `message` says what is wrong and where; `hint` says what to do next. The command line prints both on
+    one line and exits with `exit_code`.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class InputError(NsightToolsError):
+    """The input is not a report, an export or a dataset that can be read."""
+
+    def __init__(self, path: Path | str, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"{path}: {problem}", hint=hint)
+        self.path = Path(path)
+
+
+class OutputError(NsightToolsError):
+    """The output cannot be written where it was asked for."""
+
+    def __init__(self, path: Path | str, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"{path}: {problem}", hint=hint)
+        self.path = Path(path)
+
+
+class NsysError(NsightToolsError):
+    """Nsight Systems is missing, too old, or failed."""
+
+
+class DatasetError(NsightToolsError):
+    """A dataset is damaged, incomplete or of another version."""
+
+
+class QueryError(NsightToolsError):
+    """A table, column or SQL query that a dataset cannot answer."""
+
+
+class AnalysisError(NsightToolsError):
+    """The analyses cannot be loaded, or a code names none of them."""
+
+
+class CouldNotRun(NsightToolsError):
+    """Raised by an analysis that finds it cannot judge this trace; becomes the outcome's reason."""

@@ -1,0 +1,381 @@
+"""The dataset's schema: every table, column, unit and meaning.
+
+The names and units here never depend on the Nsight Systems version that wrote the report. Times are nanoseconds
+since the profiling session started (a report's own clock), as Nsight Systems' window shows them; they can be
+negative for what happened before collection started. A column that the report's version does not record is null.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+DATASET_VERSION = 1
+
+I16, I32, I64, F64, BOOL, TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.string()
+WORD = pa.dictionary(pa.int32(), pa.string())
+"""A string that repeats: a name, or a word of a fixed vocabulary."""
+
+_TENSOR = pa.list_(
+    pa.struct({"name": pa.string(), "shape": pa.list_(pa.int64()), "dtype": pa.string(), "format": pa.string()})
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its Arrow type, what it means, and its unit where the name's suffix does not say it."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its columns, and the columns by which its rows are ordered."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    order: tuple[tuple[str, str], ...]
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, each field with its meaning as metadata."""
+        return pa.schema(
+            [pa.field(c.name, c.type, c.nullable, metadata={"meaning": c.meaning}) for c in self.columns],
+            metadata={"meaning": self.meaning},
+        )
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
+
+    def empty(self) -> pa.Table:
+        """A table of this schema without rows."""
+        return self.schema.empty_table()
+
+
+_START = Column("start_ns", I64, "when it started")
+_END = Column("end_ns", I64, "when it ended")
+_PID = Column("pid", I32, "process that it belongs to")
+_TID = Column("tid", I32, "thread that ran it")
+_WHERE = (
+    Column("device", I32, "GPU, as in `gpus`"),
+    Column("context", I32, "CUDA context"),
+    Column("stream", I32, "CUDA stream, as in `streams`"),
+    _PID,
+    Column("correlation_id", I64, "joins to `api_calls` of the same pid; null where the report has none", True),
+)
+_GRAPH_NODE = Column("graph_node_id", I64, "node of a CUDA graph that it ran as, as in `graph_nodes`; null where launched by itself", True)
+
+
+def _ascending(*names: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, "ascending") for name in names)
+
+
+_GPU_ORDER = _ascending("start_ns", "end_ns", "pid", "device", "context", "stream", "correlation_id", "graph_node_id")
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table(
+            "gpus",
+            "GPUs of the machine",
+            (
+                Column("device", I32, "number that the other tables use"),
+                Column("name", TEXT, "marketing name", True),
+                Column("bus_id", TEXT, "PCI bus location", True),
+                Column("chip", TEXT, "chip name, as GH100", True),
+                Column("compute_major", I32, "compute capability, major", True),
+                Column("compute_minor", I32, "compute capability, minor", True),
+                Column("sm_count", I32, "streaming multiprocessors", True),
+                Column("max_sm_clock_mhz", F64, "highest SM clock", True),
+                Column("memory_bytes", I64, "device memory", True),
+                Column("memory_bandwidth_bytes_per_s", I64, "peak bandwidth of device memory, bytes per second", True),
+                Column("l2_cache_bytes", I64, "L2 cache", True),
+                Column("max_warps_per_sm", I32, "resident warps that one SM holds", True),
+                Column("max_blocks_per_sm", I32, "resident blocks that one SM holds", True),
+                Column("max_registers_per_sm", I32, "32-bit registers of one SM", True),
+                Column("max_shared_memory_per_sm_bytes", I64, "shared memory of one SM", True),
+                Column("async_engines", I32, "copy engines", True),
+            ),
+            _ascending("device"),
+        ),
+        Table(
+            "streams",
+            "CUDA streams that were created or used",
+            (
+                _PID,
+                Column("context", I32, "CUDA context"),
+                Column("stream", I32, "number that the other tables use"),
+                Column("kind", WORD, "legacy_default (the NULL stream), blocking (synchronizes with it), non_blocking, unknown"),
+                Column("priority", I32, "lower numbers go first", True),
+            ),
+            _ascending("pid", "context", "stream"),
+        ),
+        Table(
+            "threads",
+            "names of processes and threads",
+            (
+                _PID,
+                Column("tid", I32, "thread"),
+                Column("name", WORD, "thread name", True),
+                Column("process", WORD, "process name", True),
+            ),
+            _ascending("pid", "tid"),
+        ),
+        Table(
+            "kernels",
+            "kernels that ran on a GPU",
+            (
+                _START,
+                _END,
+                *_WHERE,
+                Column("name", WORD, "demangled name with template arguments"),
+                Column("short_name", WORD, "base name"),
+                *(Column(f"{what}_{axis}", I32, f"{what} size") for what in ("grid", "block") for axis in "xyz"),
+                Column("registers", I32, "registers per thread"),
+                Column("static_shared_memory_bytes", I32, "static shared memory per block"),
+                Column("dynamic_shared_memory_bytes", I32, "dynamic shared memory per block"),
+                Column("local_memory_bytes", I32, "local memory per thread"),
+                _GRAPH_NODE,
+            ),
+            _GPU_ORDER,
+        ),
+        Table(
+            "memory_ops",
+            "copies and sets of memory that ran on a GPU",
+            (
+                _START,
+                _END,
+                *_WHERE,
+                Column("kind", WORD, "h2d d2h d2d h2h p2p h2a a2h a2a a2d d2a managed_h2d managed_d2h managed_d2d memset unknown"),
+                Column("size_bytes", I64, "bytes copied or set"),
+                Column("src_memory", WORD, "pageable pinned device array managed device_static managed_static unknown; null for sets", True),
+                Column("dst_memory", WORD, "the same for the destination", True),
+                Column("src_device", I32, "source GPU of a peer copy", True),
+                Column("dst_device", I32, "destination GPU of a peer copy", True),
+                _GRAPH_NODE,
+            ),
+            (*_GPU_ORDER, ("size_bytes", "ascending")),
+        ),
+        Table(
+            "api_calls",
+            "CUDA runtime and driver calls",
+            (
+                _START,
+                _END,
+                _PID,
+                _TID,
+                Column("correlation_id", I64, "joins to the GPU work of the same pid that it started", True),
+                Column("name", WORD, "name without version suffix: cudaLaunchKernel, cuMemcpyHtoDAsync"),
+                Column("kind", WORD, "runtime or driver"),
+                Column("return_value", I32, "0 is success", True),
+            ),
+            (("start_ns", "ascending"), ("end_ns", "descending"), *_ascending("pid", "tid", "correlation_id")),
+        ),
+        Table(
+            "synchronizations",
+            "synchronizations that the GPU or the host went through",
+            (
+                _START,
+                _END,
+                *_WHERE,
+                Column("kind", WORD, "event, stream_wait, stream, context, unknown: by the API call's name, else by the export's label"),
+                Column("event_id", I64, "CUDA event waited for", True),
+            ),
+            (*_GPU_ORDER[:-1], ("event_id", "ascending")),
+        ),
+        Table(
+            "nvtx_ranges",
+            "NVTX ranges and marks",
+            (
+                _START,
+                Column("end_ns", I64, "when it ended; null where it never did; equal to start_ns for marks", True),
+                _PID,
+                _TID,
+                Column("domain", WORD, "NVTX domain; empty for the default domain"),
+                Column("name", WORD, "message, registered or not"),
+                Column("kind", WORD, "push_pop, start_end, mark"),
+                Column("payload", I64, "integer payload, if any", True),
+                Column("depth", I16, "0 for the outermost push_pop range of its thread; null for other kinds", True),
+                Column("parent", I64, "row of the push_pop range of the same thread that encloses it; null where none does", True),
+            ),
+            (("start_ns", "ascending"), ("end_ns", "descending"), *_ascending("pid", "tid", "domain", "name")),
+        ),
+        Table(
+            "graph_launches",
+            "launches of whole CUDA graphs, where the report traced graphs and not their nodes",
+            (
+                _START,
+                _END,
+                *_WHERE,
+                Column("graph_id", I64, "graph", True),
+                Column("graph_exec_id", I64, "instantiated graph", True),
+            ),
+            _GPU_ORDER[:-1],
+        ),
+        Table(
+            "graph_nodes",
+            "creations of CUDA graph nodes: at capture, and again at instantiation",
+            (
+                _START,
+                _END,
+                _PID,
+                _TID,
+                Column("graph_node_id", I64, "node"),
+                Column("original_graph_node_id", I64, "node of the captured graph that an instantiated node comes from", True),
+                Column("name", WORD, "API call that created it", True),
+            ),
+            _ascending("start_ns", "end_ns", "pid", "tid", "graph_node_id"),
+        ),
+        Table(
+            "gpu_metrics",
+            "GPU hardware metrics, sampled over the whole card (not only this process)",
+            (
+                Column("time_ns", I64, "when it was sampled"),
+                Column("device", I32, "GPU"),
+                Column("metric", WORD, "name with its unit, as GPC Clock Frequency [MHz]"),
+                Column("value", F64, "in the unit that the name says"),
+            ),
+            _ascending("time_ns", "device", "metric"),
+        ),
+        Table(
+            "nvml_metrics",
+            "what Nsight Systems' nvml_metrics plugin sampled",
+            (
+                Column("time_ns", I64, "when it was sampled"),
+                Column("device", I32, "GPU", True),
+                Column("metric", WORD, "name, as Power or Temperature"),
+                Column("unit", WORD, "W for Power, C for Temperature; null where unknown", True),
+                Column("value", F64, "in that unit"),
+            ),
+            _ascending("time_ns", "device", "metric"),
+        ),
+        Table(
+            "memory_usage",
+            "allocations of GPU memory and their ends",
+            (
+                Column("time_ns", I64, "when it happened"),
+                Column("device", I32, "GPU"),
+                Column("context", I32, "CUDA context"),
+                _PID,
+                Column("correlation_id", I64, "joins to `api_calls`", True),
+                Column("kind", WORD, "allocate or free"),
+                Column("memory", WORD, "kind of memory", True),
+                Column("size_bytes", I64, "bytes"),
+                Column("address", I64, "address, which pairs an allocation with its end", True),
+            ),
+            _ascending("time_ns", "pid", "device", "address"),
+        ),
+        Table(
+            "osrt_calls",
+            "calls of operating-system libraries that waited",
+            (_START, _END, _PID, _TID, Column("name", WORD, "function")),
+            (("start_ns", "ascending"), ("end_ns", "descending"), *_ascending("pid", "tid", "name")),
+        ),
+        Table(
+            "profiler_overhead",
+            "time that the profiler itself took in the profiled process",
+            (_START, _END, _PID, _TID, Column("name", WORD, "what it did")),
+            (("start_ns", "ascending"), ("end_ns", "descending"), *_ascending("pid", "tid", "name")),
+        ),
+        Table(
+            "diagnostics",
+            "what Nsight Systems reported about the collection",
+            (
+                Column("time_ns", I64, "when"),
+                Column("pid", I32, "process, where it concerns one", True),
+                Column("severity", WORD, "info warning error verbose unknown"),
+                Column("source", WORD, "injection daemon analysis unknown"),
+                Column("text", TEXT, "message, home folders left out"),
+            ),
+            _ascending("time_ns", "pid", "source", "text"),
+        ),
+        Table(
+            "layers",
+            "layers of the engine, from the engine inspector or from TensorRT's DETAILED NVTX ranges",
+            (
+                Column("layer", I32, "position in the engine's list; in order of first execution where it comes from ranges"),
+                Column("name", TEXT, "name, as TensorRT's NVTX ranges carry it"),
+                Column("type", WORD, "layer type, as Reformat or CaskConvolution; null where the engine carries names only", True),
+                Column("tactic", TEXT, "tactic or kernel that the builder chose", True),
+                Column("inputs", _TENSOR, "tensors read; format without the datatype, dtype as FP16", True),
+                Column("outputs", _TENSOR, "tensors written", True),
+                Column("metadata", TEXT, "ONNX layers fused into this one", True),
+                Column("attributes", TEXT, "what else the inspector says, as JSON", True),
+                Column("source", WORD, "inspector or nvtx"),
+            ),
+            _ascending("layer"),
+        ),
+        Table(
+            "environment",
+            "environment, command line and process output, imported only when asked for",
+            (
+                Column("source", WORD, "export table it comes from"),
+                Column("name", TEXT, "name", True),
+                Column("value", TEXT, "value", True),
+            ),
+            _ascending("source", "name", "value"),
+        ),
+        Table(
+            "launches",
+            "every piece of GPU work with the API call, NVTX range, layer and inference that it belongs to",
+            (
+                _START,
+                _END,
+                Column("device", I32, "GPU"),
+                Column("stream", I32, "CUDA stream"),
+                _PID,
+                Column("work", WORD, "kernel, copy, set or graph"),
+                Column("row", I64, "row in `kernels`, `memory_ops` or `graph_launches`"),
+                Column("api_call", I64, "row in `api_calls`; null where the call is not in the report", True),
+                Column("call_start_ns", I64, "when that call started", True),
+                Column("call_end_ns", I64, "when it returned", True),
+                Column("tid", I32, "thread that made it", True),
+                Column("nvtx_range", I64, "row in `nvtx_ranges` of the innermost push_pop range around the call", True),
+                Column("layer", WORD, "TensorRT layer, by the innermost range of TensorRT's domain", True),
+                Column("layer_source", WORD, "range (around the call), graph_node (around the node's capture)", True),
+                Column("inference", I32, "inference that it belongs to, as in `inferences`", True),
+            ),
+            _ascending("start_ns", "end_ns", "pid", "device", "stream", "work", "row"),
+        ),
+        Table(
+            "inferences",
+            "inferences, and where each nanosecond of their windows went: the buckets sum to wall_ns exactly",
+            (
+                Column("inference", I32, "number, in order of start"),
+                _START,
+                _END,
+                Column("wall_ns", I64, "end_ns - start_ns"),
+                Column("compute_ns", I64, "a kernel of this inference runs"),
+                Column("exposed_h2d_ns", I64, "a host-to-device copy of it runs and no kernel of it does"),
+                Column("exposed_d2h_ns", I64, "the same for device-to-host copies"),
+                Column("exposed_other_copy_ns", I64, "the same for other copies and sets"),
+                Column("other_work_ns", I64, "the GPU runs other work that this inference waits behind"),
+                Column("launch_ns", I64, "the GPU is idle for it and its host thread is inside launch or copy calls"),
+                Column("sync_ns", I64, "… and its host thread waits in a synchronization"),
+                Column("host_ns", I64, "… and its host thread runs anything else"),
+                Column("unattributed_ns", I64, "nothing above applies: no API trace, or profiler overhead"),
+                Column("hidden_copy_ns", I64, "its copies run while its kernels do (beside the buckets)"),
+                Column("queue_ns", I64, "sum of the delays from its calls' end to their work's start (beside)"),
+                _PID,
+                Column("tid", I32, "host thread", True),
+                Column("device", I32, "GPU of its first work; null where it launched none", True),
+                Column("streams", I32, "streams that it used"),
+                Column("kernels", I32, "kernels that it launched"),
+                Column("copies", I32, "copies and sets that it launched"),
+                Column("graphs", I32, "whole graphs that it launched"),
+                Column("source", WORD, "inference_range, enqueue_range or graph_launch"),
+                Column("range_start_ns", I64, "start of that range or launch call on the host", True),
+                Column("range_end_ns", I64, "its end", True),
+            ),
+            _ascending("inference"),
+        ),
+    )
+}
+"""Every table of a dataset, by name."""

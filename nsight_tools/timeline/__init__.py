@@ -1,0 +1,1 @@
+"""What many analyses need: intervals, attribution, inferences. Works on NumPy columns; no I/O."""
