@@ -1,0 +1,122 @@
+"""`nsight-tools analyze`: reports, exports or datasets into findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import nsight_tools
+from nsight_tools.cli import failures, output, progress
+from nsight_tools.findings import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from nsight_tools.analysis import Analysis
+    from nsight_tools.report.content import TraceReport
+
+_LADDER = {
+    "error": {Severity.ERROR},
+    "warning": {Severity.ERROR, Severity.WARNING},
+    "info": set(Severity),
+    "never": set[Severity](),
+}
+
+
+@click.command("analyze", short_help="Find what costs time, why, and what to change.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    show_default=True,
+    help="text for a terminal, json for machines, markdown for a pull request.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write to this file instead of standard output; it appears whole or not at all.",
+)
+@click.option("--select", "chosen", metavar="CODES", multiple=True, help="Only these: PCI001,STR or several --select.")
+@click.option(
+    "--ignore", "ignored", metavar="CODES", multiple=True, help="Not these; a prefix as PCI means the family."
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(list(_LADDER)),
+    default="never",
+    show_default=True,
+    help="Exit with 1 where a finding is this severe or more; what could not be judged does not count.",
+)
+@click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
+@output.colour_option
+@click.pass_obj
+def command(  # noqa: PLR0913, PLR0917 (one for each option; click passes them by name)
+    debug: bool,
+    inputs: tuple[Path, ...],
+    form: str,
+    path: Path | None,
+    chosen: tuple[str, ...],
+    ignored: tuple[str, ...],
+    fail_on: str,
+    nsys: Path | None,
+    color: str,
+) -> None:
+    """Say where the time went in each INPUT, what could be won, and what to change for it.
+
+    An INPUT is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, or a dataset (.trace). Each gets a
+    section of its own. Where one fails, its error goes to standard error, the others are analyzed all the same, and
+    the exit status is 2.
+    """
+    analyses = list(nsight_tools.select(nsight_tools.registry(), _codes(chosen), _codes(ignored)).values())
+    reports: list[TraceReport] = []
+    status = 0
+    with output.opened(path) as write:
+        for each in inputs:
+            try:
+                reports.append(_analyzed(each, nsys, analyses))
+            except Exception as error:  # noqa: BLE001, PERF203 (the others are analyzed all the same)
+                status = failures.report(error, debug=debug)
+        if not reports:
+            raise click.exceptions.Exit(status)
+        write(_rendered(reports, form, color, to_file=path is not None and str(path) != "-"))
+    reached = any(f.severity in _LADDER[fail_on] for report in reports for f in report.findings)
+    raise click.exceptions.Exit(status or int(reached))
+
+
+def _codes(options: Iterable[str]) -> list[str]:
+    return [code.strip().upper() for option in options for code in option.split(",") if code.strip()]
+
+
+def _analyzed(source: Path, nsys: Path | None, analyses: Sequence[Analysis]) -> TraceReport:
+    from nsight_tools.report.content import TraceReport  # noqa: PLC0415 (pulls in pyarrow; --help goes without)
+
+    with progress.shown(source.name) as callback:
+        trace = nsight_tools.open_trace(source, nsys=nsys, progress=callback)
+        outcomes = []
+        for position, analysis in enumerate(analyses):
+            if callback:
+                callback(f"{analysis.code} {analysis.name}", position / len(analyses))
+            outcomes += nsight_tools.analyze(trace, [analysis])
+        return TraceReport(str(source), trace.summary(), outcomes)
+
+
+def _rendered(reports: list[TraceReport], form: str, color: str, *, to_file: bool) -> str:
+    # Each format's module is imported where it is asked for: rich for text only.
+    if form == "json":
+        from nsight_tools.report import machine  # noqa: PLC0415
+
+        return machine.render(reports)
+    if form == "markdown":
+        from nsight_tools.report import markdown  # noqa: PLC0415
+
+        return markdown.render(reports)
+    from nsight_tools.report import text  # noqa: PLC0415
+
+    return text.render(reports, output.look(color, to_file=to_file))

@@ -1,0 +1,184 @@
+"""`nsight-tools doctor`: what of the surroundings is found, and what each absence costs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import nsight_tools
+from nsight_tools.cli import output
+from nsight_tools.errors import NsightToolsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nsight_tools.nsys import Nsys
+
+DRIVER_PARAMETERS = Path("/proc/driver/nvidia/params")
+
+_PACKAGES = (
+    (
+        "tensorrt",
+        ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"),
+        "no engine can be built, run or captured",
+    ),
+    ("pycuda", ("pycuda",), "the capture's runner cannot start"),
+    ("nvtx", ("nvtx",), "captures carry no ranges of ours, and inferences are told apart by TensorRT's own ranges"),
+    ("cuda.bindings", ("cuda-bindings", "cuda-python"), "the capture's runner cannot use CUDA graphs"),
+    ("nvidia-ml-py", ("nvidia-ml-py", "pynvml"), "captures record no clocks, power and reasons for throttling"),
+)
+_CAPTURE = "pip install 'nsight-tools[capture]'"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked for; `state` is ok, absent (something cannot be done) or problem (something goes wrong)."""
+
+    name: str
+    state: str
+    found: str
+    cost: str = ""
+    remedy: str = ""
+
+
+@click.command("doctor", short_help="Show what is found of nsys, driver and TensorRT, and what each absence costs.")
+@click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to look at.")
+@output.colour_option
+def command(nsys: Path | None, color: str) -> None:
+    """Show what is found of Nsight Systems, the driver, TensorRT and its companions, and what each absence costs.
+
+    Nothing of it is needed to analyze a .sqlite export or a dataset.
+    """
+    from nsight_tools.report.terminal import Page  # noqa: PLC0415 (rich takes its time; --help goes without)
+
+    page = Page(output.look(color))
+    colours = {"ok": "green", "absent": "yellow", "problem": "bold red"}
+    checks = list(_checks(nsys))
+    page.rows(
+        [
+            page.text(check.state, colours[check.state]),
+            page.text(check.name),
+            page.text(": ".join(part for part in (check.found, check.cost) if part) + _remedy(check)),
+        ]
+        for check in checks
+    )
+    page.blank()
+    page.line(page.text(_verdict(checks), "bold"))
+    output.show(str(page))
+
+
+def _remedy(check: Check) -> str:
+    return f"; {check.remedy}" if check.remedy else ""
+
+
+def _verdict(checks: Sequence[Check]) -> str:
+    lacking = {check.name for check in checks if check.state != "ok"}
+    if lacking & {"analyses", "cache folder"}:
+        return "Not ready: see above."
+    can = ["analyze .sqlite exports and datasets", *([] if "nsys" in lacking else ["import .nsys-rep reports"])]
+    if not lacking & {"nsys", "driver", "tensorrt", "pycuda"}:
+        can.append("capture")
+    return f"Ready to {', '.join(can)}."
+
+
+def _checks(nsys: Path | None) -> Iterator[Check]:
+    yield Check("nsight-tools", "ok", f"{nsight_tools.__version__}, Python {platform.python_version()}")
+    yield _analyses()
+    yield _cache()
+    found, check = _nsys(nsys)
+    yield check
+    yield _driver()
+    if restricted := _counters():
+        yield restricted
+    for name, distributions, cost in _PACKAGES:
+        version = _version(distributions)
+        yield Check(name, "ok", version) if version else Check(name, "absent", "not installed", cost, _CAPTURE)
+        if name == "nvtx" and version and found and found.loses_python_nvtx(version):
+            yield Check(
+                "nvtx and nsys",
+                "problem",
+                f"nvtx {version} under nsys {found.version}",
+                "every range of a Python program is lost, silently",
+                "pip install nvtx==0.2.11, or a newer nsys",
+            )
+
+
+def _analyses() -> Check:
+    try:
+        return Check("analyses", "ok", f"{len(nsight_tools.registry())} installed")
+    except NsightToolsError as error:
+        return Check("analyses", "problem", error.message, "nothing can be analyzed", error.hint)
+
+
+def _cache() -> Check:
+    from nsight_tools.importer import cache_folder  # noqa: PLC0415 (pulls in pyarrow; --help goes without)
+
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return Check("cache folder", "ok", str(folder))
+    except OSError as error:
+        cost = "reports in read-only folders cannot be imported without -o"
+        return Check(
+            "cache folder", "problem", f"{folder}: {error.strerror}", cost, "set XDG_CACHE_HOME to a folder of yours"
+        )
+
+
+def _nsys(explicit: Path | None) -> tuple[Nsys | None, Check]:
+    from nsight_tools import nsys  # noqa: PLC0415 (only this command looks for it)
+
+    try:
+        found = nsys.find(explicit)
+    except NsightToolsError as error:
+        cost = ".nsys-rep reports cannot be read, only their .sqlite exports, and nothing can be captured"
+        return None, Check("nsys", "absent", error.message, cost, error.hint)
+    return found, Check("nsys", "ok", f"{found.version}, {found.path}")
+
+
+def _driver() -> Check:
+    cost = "nothing can be captured here"
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return Check("driver", "absent", "no libnvidia-ml.so.1", cost, "install NVIDIA's driver, or capture elsewhere")
+    if code := nvml.nvmlInit_v2():
+        return Check("driver", "problem", f"NVML does not start (error {code})", cost, "see what nvidia-smi says")
+    text, gpus = ctypes.create_string_buffer(96), ctypes.c_uint(0)
+    nvml.nvmlSystemGetDriverVersion(text, ctypes.c_uint(len(text)))
+    nvml.nvmlDeviceGetCount_v2(ctypes.byref(gpus))
+    nvml.nvmlShutdown()
+    version = text.value.decode("utf-8", "replace")
+    if not gpus.value:
+        return Check("driver", "problem", f"{version}, no GPU", cost, "see what nvidia-smi -L says")
+    return Check("driver", "ok", f"{version}, {gpus.value} GPU{'s' if gpus.value > 1 else ''}")
+
+
+def _counters() -> Check | None:
+    """Whether GPU metrics are kept for administrators, as the driver's parameters say."""
+    try:
+        restricted = "RmProfilingAdminOnly: 1" in DRIVER_PARAMETERS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    if not restricted or os.geteuid() == 0:
+        return None
+    return Check(
+        "GPU metrics",
+        "absent",
+        "for administrators only",
+        "captures of yours have no GPU clocks and loads",
+        "see NVIDIA's page on ERR_NVGPUCTRPERM",
+    )
+
+
+def _version(distributions: Sequence[str]) -> str:
+    found = (distribution.version for name in distributions for distribution in metadata.distributions(name=name))
+    return next(found, "")

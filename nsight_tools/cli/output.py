@@ -1,0 +1,110 @@
+"""Where results go: standard output, which may be a terminal or a pipe that closes early, or a file, written whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nsight_tools.errors import OutputError
+
+if TYPE_CHECKING:
+    from nsight_tools.report.terminal import Look
+
+WIDTH = 100
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def colour_option(command: _Command) -> _Command:
+    """The option `--color`, which `look` takes."""
+    return click.option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        show_default=True,
+        help="Colour the text; auto: on a terminal, unless NO_COLOR is set.",
+    )(command)
+
+
+def look(color: str, *, to_file: bool = False) -> Look:
+    """How a page looks on standard output, or in a UTF-8 file."""
+    from nsight_tools.report.terminal import Look  # noqa: PLC0415 (rich takes its time; --help goes without)
+
+    terminal = not to_file and sys.stdout.isatty()
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return Look(
+        width=shutil.get_terminal_size((WIDTH, 24)).columns if terminal else WIDTH,
+        colour=color == "always" or (color == "auto" and terminal and not plain),
+        unicode=to_file or _is_unicode(sys.stdout),
+    )
+
+
+def show(text: str) -> None:
+    """Write `text` to standard output. A reader that has seen enough (`| head`) is no error."""
+    try:
+        # What the stream's encoding lacks is escaped; the text formats avoid it where they can.
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end and would complain then.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def opened(path: Path | None) -> Iterator[Callable[[str], None]]:
+    """Give what writes the result: to standard output where `path` is None or `-`, else whole or not at all to `path`.
+
+    Opened before the work starts, so that a folder that cannot be written costs no analysis.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
+    if path is None or str(path) == "-":
+        yield show
+        return
+    target = Path(os.path.realpath(path))
+    with _errors(path):
+        special = target.exists() and not stat.S_ISREG(target.stat().st_mode)
+        if target.is_dir():
+            raise OutputError(path, "is a folder", hint="name a file")
+        # A device or a named pipe is written, never replaced.
+        partial = target if special else target.with_name(f".{target.name}.{os.getpid()}.partial")
+        file = partial.open("w", encoding="utf-8")
+    try:
+        with file:
+            yield lambda text: _write(file, text, path)
+        if not special:
+            with _errors(path):
+                if target.exists():
+                    shutil.copymode(target, partial)
+                partial.replace(target)
+    finally:
+        if not special:
+            partial.unlink(missing_ok=True)
+
+
+def _write(file: IO[str], text: str, path: Path) -> None:
+    with _errors(path):
+        file.write(text)
+        file.flush()
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(path, f"cannot be written: {error.strerror}", hint="name another file with -o") from error
+
+
+def _is_unicode(stream: IO[str]) -> bool:
+    return (getattr(stream, "encoding", None) or "").lower().replace("-", "").startswith("utf")

@@ -1,0 +1,228 @@
+"""From a report or an export to a dataset: once, whole or not at all, and again only when the report has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from nsight_tools.errors import DatasetError, InputError, OutputError
+from nsight_tools.importer.dataset import MANIFEST, Progress, write_dataset
+from nsight_tools.importer.sources import open_export
+from nsight_tools.tables import DATASET_VERSION
+
+REPORTS = (".nsys-rep", ".qdrep")
+LAYERS_SUFFIX = ".layers.json"
+
+
+def import_report(
+    source: Path | str,
+    output: Path | str | None = None,
+    *,
+    force: bool = False,
+    keep_environment: bool = False,
+    nsys: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Import a report or export, and return the path of its dataset.
+
+    `source` is a `.nsys-rep` or `.qdrep` (exported through `nsys`), an SQLite export, or the folder that
+    `nsys export --type=parquetdir` writes. The dataset is `<source>.trace/` beside it, or in `output`; where that folder
+    cannot be written, in the user's cache. One that is there already is used as it is, if the source (its layers
+    JSON included) is the same, unless `force`. Environment variables, command lines and process output are left out
+    unless `keep_environment`.
+
+    Raises InputError where the source cannot be read, NsysError where Nsight Systems is missing or fails, OutputError
+    where the dataset cannot be written. Nothing is left behind then.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise InputError(source, "does not exist")
+    target = _target(source, Path(output) if output is not None else None)
+    layers = _layers_json(source)
+    report_progress = progress or (lambda _stage, _share: None)
+    with _locked(target):
+        described = describe(source, layers, keep_environment)
+        if not force and _is_current(target, described, source, layers):
+            return target
+        with _partial(target) as partial, ThreadPoolExecutor(1) as pool:
+            digest = pool.submit(content_hash, source, layers)
+            about = lambda: {**described, "sha256": digest.result()}  # noqa: E731
+            _import(source, partial, about, layers, keep_environment, nsys, report_progress)
+            if describe(source, layers, keep_environment) != described:
+                raise InputError(source, "changed while it was read", hint="import it again when it is complete")
+            _replace(target, partial)
+    return target
+
+
+def _import(
+    source: Path,
+    to: Path,
+    about: Callable[[], dict[str, Any]],
+    layers: Path | None,
+    keep_environment: bool,
+    nsys: Path | str | None,
+    progress: Progress,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        export = source
+        if source.suffix in REPORTS:
+            from nsight_tools.nsys import find
+
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nsight-tools-", dir=to.parent))
+            export = find(nsys).export(source, Path(scratch) / source.stem, progress=progress)
+        try:
+            write_dataset(
+                open_export(export),
+                to,
+                source=about,
+                layers_json=layers,
+                keep_environment=keep_environment,
+                progress=progress,
+            )
+        except InputError as error:
+            if export != source and error.path == export:
+                raise InputError(source, str(error).partition(": ")[2], hint=error.hint) from error
+            raise
+        except OSError as error:
+            raise OutputError(to.parent, f"cannot be written: {error.strerror or error}", hint="make room, or use -o") from error
+
+
+def describe(source: Path, layers: Path | None, keep_environment: bool) -> dict[str, Any]:
+    """What the manifest says of a source beside its content hash: cheap to compare."""
+    files = _files(source, layers)
+    return {
+        "name": source.name,
+        "kind": "parquetdir" if source.is_dir() else "report" if source.suffix in REPORTS else "sqlite",
+        "layers": layers.name if layers else None,
+        "size_bytes": sum(file.stat().st_size for file in files),
+        "modified_ns": max((file.stat().st_mtime_ns for file in files), default=0),
+        "keep_environment": keep_environment,
+    }
+
+
+def content_hash(source: Path, layers: Path | None) -> str:
+    """SHA-256 over the source's files, and its layers JSON."""
+    digest = hashlib.sha256()
+    for file in _files(source, layers):
+        try:
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(file, f"cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def read_manifest(dataset: Path) -> dict[str, Any]:
+    """The manifest of a dataset. Raises DatasetError where it is missing, damaged or of another version."""
+    path = dataset / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["dataset_version"]
+        manifest["tables"].items(), manifest["source"]["name"]
+    except OSError as error:
+        raise DatasetError(f"{dataset}: is no dataset: {MANIFEST}: {error.strerror}", hint="import the report again") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{path}: is damaged", hint="import the report again with --force") from error
+    if version != DATASET_VERSION:
+        raise DatasetError(
+            f"{dataset}: is of dataset version {version}, and this tool reads version {DATASET_VERSION}",
+            hint="import the report again",
+        )
+    return manifest
+
+
+def _is_current(target: Path, described: dict[str, Any], source: Path, layers: Path | None) -> bool:
+    """Whether the dataset at `target` was made from this very source; what was only touched is told by its content."""
+    try:
+        made_from = read_manifest(target)["source"]
+    except DatasetError:
+        return False
+    differs = {key for key, value in described.items() if made_from.get(key) != value}
+    return not differs or (differs == {"modified_ns"} and made_from.get("sha256") == content_hash(source, layers))
+
+
+def _target(source: Path, output: Path | None) -> Path:
+    name = f"{source.name}.trace"
+    if output is not None:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(output, f"cannot be made: {error.strerror}", hint="choose another folder") from error
+        return output / name
+    if os.access(source.absolute().parent, os.W_OK):
+        return source.with_name(name)
+    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
+    folder = cache_folder() / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+def cache_folder() -> Path:
+    """Where datasets go whose report stands in a folder that cannot be written."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "nsight-tools"
+    with contextlib.suppress(RuntimeError):
+        home = Path.home()
+        if os.access(home, os.W_OK):
+            return home / ".cache" / "nsight-tools"
+    return Path(tempfile.gettempdir()) / f"nsight-tools-{os.getuid()}"
+
+
+def _layers_json(source: Path) -> Path | None:
+    beside = source.with_name(f"{source.stem}{LAYERS_SUFFIX}")
+    return beside if beside.is_file() else None
+
+
+def _files(source: Path, layers: Path | None) -> list[Path]:
+    return [*(sorted(source.glob("*.parquet")) if source.is_dir() else [source]), *([layers] if layers else [])]
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """One import of a target at a time; the second waits, and then finds the first one's dataset."""
+    folder = Path(tempfile.gettempdir()) / f"nsight-tools-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:24]
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """A folder beside `target` that is gone at the end, whatever happens; older ones of this target go first."""
+    for left in target.parent.glob(f"{target.name}.*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".partial", dir=target.parent))
+    except OSError as error:
+        raise OutputError(target.parent, f"cannot be written: {error.strerror}", hint="use -o to write elsewhere") from error
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(target: Path, new: Path) -> None:
+    """Put `new` in the place of `target`, which is whole at every moment but the one between two renames."""
+    new.chmod(0o755)
+    old = new.with_name(f"{new.name}.old.partial")
+    with contextlib.suppress(FileNotFoundError):
+        target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,149 @@
+"""Writing a dataset: the export's tables, then what is derived from them, then the manifest that makes it whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import nsight_tools
+from nsight_tools.importer import derived, dialects, facts, layers
+from nsight_tools.importer.decode import Decoder
+from nsight_tools.importer.sources import Chunk, Export
+from nsight_tools.importer.writer import SortedWriter, write_table
+from nsight_tools.tables import DATASET_VERSION, TABLES
+
+Progress = Callable[[str, float | None], None]
+READERS = 2
+"""Threads that read and decode chunks; a third writes. More gain nothing where writing is the limit."""
+
+MANIFEST = "manifest.json"
+
+
+def write_dataset(
+    export: Export, to: Path, *, source: Callable[[], dict[str, Any]], layers_json: Path | None, keep_environment: bool, progress: Progress
+) -> None:
+    """Write the dataset of `export` into the existing folder `to`, the manifest last.
+
+    Memory: some chunks of rows, the export's strings, and for the derived tables about 250 bytes for each kernel,
+    copy, API call and NVTX range.
+    """
+    decoder = Decoder(export)
+    rows: dict[str, int] = {}
+    payloads: dict[str, int] = {}
+    with ThreadPoolExecutor(READERS) as pool:
+        for name, sources in dialects.STREAMED.items():
+            if name == "synchronizations":
+                decoder.sync_kinds = derived.sync_kinds(to, facts.schema_version(export))
+            progress(f"reading {name}", len(rows) / len(TABLES))
+            finish = derived.Nesting if name == "nvtx_ranges" else lambda: _as_it_is
+            with SortedWriter(to / f"{name}.parquet", TABLES[name], finish) as writer:
+                for source_table in sources:
+                    if source_table.table not in export.tables:
+                        continue
+                    raw = decoder.raw(source_table)
+                    chunks = export.chunks(source_table.table, raw)
+                    decode = lambda chunk, s=source_table, n=name: decoder.decode(s, TABLES[n], chunk())  # noqa: E731
+                    for part in _in_turn(pool, decode, chunks):
+                        if "json" in part.column_names:
+                            _collect(payloads, part)
+                        writer.add(part)
+            rows[name] = writer.rows
+        with SortedWriter(to / "gpu_metrics.parquet", TABLES["gpu_metrics"]) as writer:
+            for part in facts.gpu_metrics(export):
+                writer.add(part)
+        rows["gpu_metrics"] = writer.rows
+    small = {
+        "gpus": facts.gpus(export),
+        "streams": facts.streams(export, decoder),
+        "threads": facts.threads(export, decoder),
+        "nvml_metrics": facts.nvml_metrics(export, decoder),
+        "layers": layers.from_inspector(layers_json)
+        if layers_json
+        else layers.from_ranges(sorted(payloads, key=payloads.__getitem__)),
+        "environment": facts.environment(export, decoder) if keep_environment else TABLES["environment"].empty(),
+    }
+    for name, table in small.items():
+        rows[name] = write_table(to / f"{name}.parquet", TABLES[name], table)
+    progress("attributing GPU work to inferences", len(rows) / len(TABLES))
+    rows |= derived.write_derived(to)
+    lost = derived.launches_without_kernels(to) if not rows["kernels"] + rows["graph_launches"] else 0
+    about = facts.session(export)
+    manifest = {
+        "dataset_version": DATASET_VERSION,
+        "tool_version": nsight_tools.__version__,
+        "source": source(),
+        **about,
+        "tables": {name: _state(name, rows, lost, export, about["capture"]) for name in TABLES},
+    }
+    (to / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    progress("done", 1.0)
+
+
+def _as_it_is(rows: pa.Table) -> pa.Table:
+    return rows
+
+
+def _in_turn(pool: ThreadPoolExecutor, decode: Callable[[Chunk], pa.Table], chunks: Iterable[Chunk]) -> Iterator[pa.Table]:
+    """Decoded chunks in their order, READERS of them under way at a time."""
+    waiting = iter(chunks)
+    under_way: list[Future[pa.Table]] = [pool.submit(decode, chunk) for chunk in islice(waiting, READERS)]
+    try:
+        while under_way:
+            part = under_way.pop(0).result()
+            under_way += [pool.submit(decode, chunk) for chunk in islice(waiting, 1)]
+            yield part
+    finally:
+        for future in under_way:
+            future.cancel()
+
+
+def _collect(payloads: dict[str, int], part: pa.Table) -> None:
+    """Keep each payload that layer ranges carry with the time at which it was first seen."""
+    rows = part.select(["json", "start_ns"]).filter(pc.is_valid(part["json"]))
+    for row in rows.group_by("json").aggregate([("start_ns", "min")]).to_pylist():
+        payloads[row["json"]] = min(row["start_ns_min"], payloads.get(row["json"], row["start_ns_min"]))
+
+
+def _state(name: str, rows: dict[str, int], lost: int, export: Export, capture: dict[str, str | None]) -> dict[str, Any]:
+    """Whether a table has rows, was looked for and found empty, or was not collected, and why."""
+    if rows[name]:
+        return {"rows": rows[name], "status": "present", "reason": None}
+    reason = _not_collected(name, rows, lost, export, capture)
+    return {"rows": 0, "status": "empty" if reason is None else "not_collected", "reason": reason}
+
+
+def _not_collected(
+    name: str, rows: dict[str, int], lost: int, export: Export, capture: dict[str, str | None]
+) -> str | None:
+    """Why a table without rows was not collected; None where it was looked for, and there was nothing."""
+    advice = dialects.NOT_COLLECTED[name]
+    if name in dialects.CUDA_TABLES or name == "launches":
+        return _cuda_not_collected(name, rows, lost, export, advice)
+    if name in ("layers", "inferences", "environment"):
+        return advice
+    looked_for = {"nvtx_ranges": "nvtx_trace", "memory_usage": "memory_usage"}.get(name)
+    if looked_for and capture[looked_for] == "true":
+        return None
+    tables = {source.table for source in dialects.STREAMED.get(name, ())}
+    return None if tables & export.tables.keys() else advice
+
+
+def _cuda_not_collected(name: str, rows: dict[str, int], lost: int, export: Export, advice: str) -> str | None:
+    """An export lacks the tables that had no rows: what the other CUDA tables hold tells whether one was looked for."""
+    work = rows["kernels"] + rows["memory_ops"] + rows["graph_launches"]
+    if not any(table.startswith("CUPTI_ACTIVITY_KIND_") for table in export.tables):
+        return f"no CUDA activity was traced; {advice}"
+    if name == "kernels" and rows["graph_launches"]:
+        return f"the report traced {rows['graph_launches']} whole CUDA graphs, not their kernels; capture with --cuda-graph-trace=node"
+    if name == "api_calls" and work:
+        return f"the report holds {work} pieces of GPU work but no CUDA call; {advice}"
+    if lost and (not work or name == "kernels") and name not in ("api_calls", "synchronizations"):
+        return f"{lost} launches were traced but no kernel: the profiler received no GPU activity; see its diagnostics, and capture again"
+    return None

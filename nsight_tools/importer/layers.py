@@ -1,0 +1,90 @@
+"""The engine's layers, from the engine inspector's JSON or from the payloads of TensorRT's DETAILED NVTX ranges."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from nsight_tools.errors import InputError
+from nsight_tools.tables import TABLES
+
+# "Row major linear FP32", "Channel major FP16 format where channel % 8 == 0": format and datatype in one text, up to 10.x.
+_DTYPE = re.compile(r"\b(FP32|FP16|BF16|FP8|FP4|INT4|INT8|UINT8|INT32|INT64|BOOL|HALF|FLOAT)\b", re.IGNORECASE)
+_DTYPE_NAMES = {"HALF": "FP16", "FLOAT": "FP32"}
+
+
+def from_inspector(path: Path) -> pa.Table:
+    """The `layers` table from the engine inspector's JSON (`IEngineInspector.get_engine_information`).
+
+    Layers are objects where the engine was built with DETAILED verbosity, and bare names otherwise. Raises InputError
+    where the file is no such JSON.
+    """
+    try:
+        # TensorRT writes a raw 0x1E between fused ONNX layers: not strict JSON.
+        engine = json.loads(path.read_text(encoding="utf-8", errors="replace"), strict=False)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(path, f"is no engine inspector JSON: {error}", hint="write it with trtexec --exportLayerInfo") from error
+    layers = engine.get("Layers") if isinstance(engine, dict) else engine
+    if not isinstance(layers, list) or not all(isinstance(layer, (dict, str)) for layer in layers):
+        raise InputError(path, "has no list of Layers", hint="write it with trtexec --exportLayerInfo")
+    return _table(layers, "inspector")
+
+
+def from_ranges(payloads: Iterable[str]) -> pa.Table:
+    """The `layers` table from NVTX payloads in order of first execution; what is no layer among them is passed over."""
+    layers: dict[str, dict[str, Any]] = {}
+    for payload in payloads:
+        try:
+            layer = json.loads(payload, strict=False)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(layer, dict) and isinstance(layer.get("Name"), str) and "LayerType" in layer:
+            layers.setdefault(layer["Name"], layer)
+    return _table(list(layers.values()), "nvtx")
+
+
+def _table(layers: list[dict[str, Any] | str], source: str) -> pa.Table:
+    rows = [_row(i, {"Name": layer} if isinstance(layer, str) else layer, source) for i, layer in enumerate(layers)]
+    return pa.Table.from_pylist(rows, TABLES["layers"].schema)
+
+
+def _row(number: int, layer: dict[str, Any], source: str) -> dict[str, Any]:
+    rest = {k: v for k, v in layer.items() if k not in ("Name", "LayerType", "Inputs", "Outputs", "Metadata", "TacticName")}
+    return {
+        "layer": number,
+        "name": str(layer.get("Name", "")),
+        "type": _text(layer.get("LayerType")),
+        "tactic": _text(layer.get("TacticName")),
+        "inputs": _tensors(layer.get("Inputs")),
+        "outputs": _tensors(layer.get("Outputs")),
+        "metadata": _text(layer.get("Metadata")),
+        "attributes": json.dumps(rest, ensure_ascii=False) if rest else None,
+        "source": source,
+    }
+
+
+def _tensors(tensors: object) -> list[dict[str, Any]] | None:
+    if not isinstance(tensors, list):
+        return None
+    return [_tensor(tensor) for tensor in tensors if isinstance(tensor, dict)]
+
+
+def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
+    both = str(tensor.get("Format/Datatype") or "")
+    dtype = str(tensor.get("Datatype") or "") or (match[0] if (match := _DTYPE.search(both)) else "")
+    shape = tensor.get("Dimensions")
+    return {
+        "name": str(tensor.get("Name", "")),
+        "shape": [int(size) for size in shape if isinstance(size, int) and abs(size) < 1 << 62] if isinstance(shape, list) else None,
+        "dtype": _DTYPE_NAMES.get(dtype.upper(), dtype.upper()) or None,
+        "format": _text(tensor.get("Format")) or " ".join(_DTYPE.sub("", both).split()) or None,
+    }
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,219 @@
+"""Reading an export column-wise: an SQLite file, or the folder of Parquet files that `--type=parquetdir` writes.
+
+An export is read in chunks of rows, each an independent piece of work that any thread may do. Column types come
+from the caller, never from the data.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nsight_tools.errors import InputError
+
+CHUNK_ROWS = 1 << 17
+INT, FLOAT, STRING = pa.int64(), pa.float64(), pa.string()
+
+SQLITE_MAGIC = b"SQLite format 3\0"
+LFS_MAGIC = b"version https://git-lfs"
+EXPORT_AGAIN = "export the report again with 'nsys export --type=sqlite'"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A column to read: the first non-null of `names` in each row, as `type`."""
+
+    names: tuple[str, ...]
+    type: pa.DataType
+
+
+Chunk = Callable[[], pa.Table]
+"""Reads some rows of one table, when called."""
+
+
+class Export(Protocol):
+    """An export that can be read."""
+
+    path: Path
+
+    @property
+    def tables(self) -> Mapping[str, frozenset[str]]:
+        """The export's tables, each with its columns."""
+
+    def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
+        """The whole of `table` in pieces of at most CHUNK_ROWS rows, in the order in which they stand there.
+
+        Each piece has the columns' keys as names and their types; a column of which no name exists is null.
+        """
+
+
+def read(export: Export, table: str, columns: Mapping[str, Raw]) -> pa.Table:
+    """The whole of a small table at once; no rows where the export lacks it."""
+    schema = pa.schema([(name, raw.type) for name, raw in columns.items()])
+    if table not in export.tables:
+        return schema.empty_table()
+    return pa.concat_tables([schema.empty_table(), *(chunk() for chunk in export.chunks(table, columns))])
+
+
+def open_export(path: Path) -> Export:
+    """Open `path`, an SQLite export or a parquetdir folder.
+
+    Raises InputError where it is neither, or holds nothing of Nsight Systems.
+    """
+    export: Export = ParquetExport(path) if path.is_dir() else SqliteExport(path)
+    if not any(name in export.tables for name in ("StringIds", "TARGET_INFO_GPU", "NVTX_EVENTS")) and not any(
+        name.startswith(("CUPTI_ACTIVITY_KIND_", "TARGET_INFO_")) for name in export.tables
+    ):
+        raise InputError(path, "holds no table of Nsight Systems", hint="give an export made by 'nsys export'")
+    return export
+
+
+class SqliteExport:
+    """An SQLite export, opened read-only and read through ADBC in ranges of rowid."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        check_sqlite_file(path)
+        self._uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+
+    @cached_property
+    def tables(self) -> Mapping[str, frozenset[str]]:
+        with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
+            names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {
+                name: frozenset(row[1] for row in connection.execute(f'PRAGMA table_info("{name}")')) for name in names
+            }
+
+    def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
+        with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
+            first, last = connection.execute(f'SELECT min(rowid), max(rowid) FROM "{table}"').fetchone()
+        if first is None:
+            return []
+        return [self._chunk(table, columns, start) for start in range(first, last + 1, CHUNK_ROWS)]
+
+    def _chunk(self, table: str, columns: Mapping[str, Raw], start: int) -> Chunk:
+        # ADBC takes a column's type from its first row: a row of our own types goes first, and is sliced off.
+        sample = ", ".join({INT: "0", FLOAT: "0.0", STRING: "x''"}[raw.type] for raw in columns.values())
+        wanted = ", ".join(self._expression(table, raw) for raw in columns.values())
+        query = f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE rowid BETWEEN {start} AND {start + CHUNK_ROWS - 1}'
+        return lambda: self._execute(table, query, columns)
+
+    def _expression(self, table: str, raw: Raw) -> str:
+        there = [f'"{name}"' for name in raw.names if name in self.tables[table]]
+        value = "NULL" if not there else there[0] if len(there) == 1 else f"coalesce({', '.join(there)})"
+        # Text is read as bytes: it need not be UTF-8.
+        return f"CAST({value} AS BLOB)" if raw.type == STRING else value
+
+    def _execute(self, table: str, query: str, columns: Mapping[str, Raw]) -> pa.Table:
+        from adbc_driver_manager import AdbcStatement
+        from adbc_driver_sqlite import dbapi
+
+        with self._errors(table), dbapi.connect(self._uri) as connection, connection.cursor() as cursor:
+            statement: AdbcStatement = cursor.adbc_statement
+            statement.set_options(**{"adbc.sqlite.query.batch_rows": str(CHUNK_ROWS + 1)})
+            cursor.execute(query)
+            result = cursor.fetch_arrow_table().slice(1)
+        return pa.table([_typed(result.column(i), raw.type) for i, raw in enumerate(columns.values())], names=list(columns))
+
+    @contextmanager
+    def _errors(self, table: str = "") -> Iterator[None]:
+        from adbc_driver_manager import Error as AdbcError
+
+        where = f" in table {table}" if table else ""
+        try:
+            yield
+        except (sqlite3.DatabaseError, AdbcError) as error:
+            text = str(error)
+            if re.search("not a database|malformed|disk I/O", text):
+                raise InputError(self.path, f"is damaged or truncated{where}", hint=EXPORT_AGAIN) from error
+            raise InputError(self.path, f"cannot be read{where}: {text.splitlines()[0]}", hint=EXPORT_AGAIN) from error
+
+
+class ParquetExport:
+    """The folder of Parquet files that `nsys export --type=parquetdir` writes: one file a table."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files = {file.stem: file for file in sorted(path.glob("*.parquet"))}
+        if not self._files:
+            raise InputError(path, "is a folder without Parquet files", hint="give a report, an export or a dataset")
+
+    @cached_property
+    def tables(self) -> Mapping[str, frozenset[str]]:
+        return {name: frozenset(self._open(name).schema_arrow.names) for name in self._files}
+
+    def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
+        file = self._open(table)
+        return [
+            self._chunk(table, columns, group, offset)
+            for group in range(file.num_row_groups)
+            for offset in range(0, file.metadata.row_group(group).num_rows, CHUNK_ROWS)
+        ]
+
+    def _chunk(self, table: str, columns: Mapping[str, Raw], group: int, offset: int) -> Chunk:
+        names = sorted({name for raw in columns.values() for name in raw.names if name in self.tables[table]})
+
+        def load() -> pa.Table:
+            try:
+                rows = self._open(table).read_row_group(group, columns=names, use_threads=False).slice(offset, CHUNK_ROWS)
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(self._files[table], f"is damaged: {error}", hint="export the report again") from error
+            return pa.table([_coalesced(rows, raw) for raw in columns.values()], names=list(columns))
+
+        return load
+
+    def _open(self, table: str) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(self._files[table])
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(self._files[table], f"is no Parquet file: {error}", hint="export the report again") from error
+
+
+def check_sqlite_file(path: Path) -> None:
+    """Raise InputError, with what the file is instead, where `path` is no SQLite database."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise InputError(path, f"cannot be read: {error.strerror}") from error
+    if not head:
+        raise InputError(path, "is empty", hint=EXPORT_AGAIN)
+    if head.startswith(LFS_MAGIC):
+        raise InputError(path, "is a Git LFS pointer, not the file itself", hint="fetch it with 'git lfs pull'")
+    if not head.startswith(SQLITE_MAGIC):
+        raise InputError(path, "is no SQLite database", hint="give a .nsys-rep, an .sqlite export or a parquetdir folder")
+
+
+def _coalesced(rows: pa.Table, raw: Raw) -> pa.ChunkedArray:
+    there = [_typed(rows.column(name), raw.type) for name in raw.names if name in rows.column_names]
+    if not there:
+        return pa.chunked_array([pa.nulls(rows.num_rows, raw.type)])
+    return there[0] if len(there) == 1 else pc.coalesce(*there)
+
+
+def _typed(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    """`column` as `wanted`: bytes become text, what is not UTF-8 in them U+FFFD; integers stay exact."""
+    if wanted != STRING:
+        # Identifiers are unsigned in some exports: the same 64 bits, read as signed.
+        return column.cast(wanted, safe=not pa.types.is_uint64(column.type))
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    try:
+        return column.cast(pa.binary()).cast(STRING)
+    except pa.ArrowInvalid:
+        return pa.chunked_array([_replaced(chunk.cast(pa.binary())) for chunk in column.chunks], STRING)
+
+
+def _replaced(values: Sequence[pa.Scalar]) -> pa.Array:
+    return pa.array([None if (v := value.as_py()) is None else v.decode(errors="replace") for value in values], STRING)

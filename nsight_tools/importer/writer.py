@@ -1,0 +1,185 @@
+"""Writing one table of a dataset: in the order that the schema asks for, in bounded memory, whatever order rows come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nsight_tools.importer.sources import CHUNK_ROWS
+from nsight_tools.tables import Table
+
+ROW_GROUP_ROWS = 1 << 20
+
+Ints = npt.NDArray[np.int64]
+Finish = Callable[[pa.Table], pa.Table]
+"""Completes rows that are in their final order, with what depends on the rows before them."""
+
+
+class SortedWriter:
+    """Writes rows, which arrive almost in order, in order.
+
+    Two chunks are held back, so that rows which are out of place by less than that are put right on the way. Where one
+    is further out (an export that lists one process after the other), another sorted run is begun, and the runs are
+    merged at the end. Memory: a few chunks, and one for each run.
+    """
+
+    def __init__(self, path: Path, table: Table, finish: Callable[[], Finish] = lambda: lambda rows: rows) -> None:
+        self.path, self.rows = path, 0
+        self._table, self._finish = table, finish
+        self._key = table.order[0][0]
+        self._held = table.empty()
+        self._runs: list[Path] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._completed: Finish | None = None
+        self._written_to = np.iinfo(np.int64).min
+
+    def __enter__(self) -> SortedWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        elif self._writer is not None:
+            self._writer.close()
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows with the table's columns, in any order."""
+        if not rows.num_rows:
+            return
+        rows = pa.Table.from_arrays(rows.select(list(self._table.names)).columns, schema=self._table.schema)
+        self.rows += rows.num_rows
+        if pc.min(rows[self._key]).as_py() <= self._written_to:
+            self._end_run()
+        self._held = in_order(pa.concat_tables([self._held, rows]), self._table)
+        if (surplus := self._held.num_rows - CHUNK_ROWS) > 0:
+            # Cut where the key changes: rows that tie are ordered among themselves, so they stay together.
+            key = self._held[self._key].to_numpy()
+            cut = int(np.searchsorted(key, key[surplus], side="left"))
+            if cut:
+                self._written_to = int(key[cut - 1])
+                self._write(self._held.slice(0, cut))
+                self._held = self._held.slice(cut)
+
+    def close(self) -> int:
+        """Finish the file under its name; returns the number of rows. Writes none where there are none."""
+        if self._writer is None and not self._held.num_rows:
+            return 0
+        self._end_run()
+        if len(self._runs) == 1:
+            self._runs[0].rename(self.path)
+        else:
+            finish = self._finish()
+            with _open(self.path, self._table) as writer:
+                for rows in _merged(self._runs, self._table):
+                    writer.write_table(finish(rows), ROW_GROUP_ROWS)
+            for run in self._runs:
+                run.unlink()
+        return self.rows
+
+    def _write(self, rows: pa.Table) -> None:
+        if self._writer is None:
+            self._runs.append(self.path.with_name(f"{self.path.name}.run{len(self._runs)}"))
+            self._writer = _open(self._runs[-1], self._table)
+            self._completed = self._finish()
+        assert self._completed is not None
+        for batch in self._completed(rows).to_batches():
+            self._writer.write_batch(batch, ROW_GROUP_ROWS)
+
+    def _end_run(self) -> None:
+        if self._held.num_rows:
+            self._write(self._held)
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._held = None, self._table.empty()
+        self._written_to = np.iinfo(np.int64).min
+
+
+def write_table(path: Path, table: Table, rows: pa.Table) -> int:
+    """Write `rows` at once; returns their number. Writes nothing where there are none."""
+    with SortedWriter(path, table) as writer:
+        writer.add(rows)
+    return writer.rows
+
+
+def in_order(rows: pa.Table, table: Table) -> pa.Table:
+    """`rows` in the order of `table`, whatever order they came in: a function of the rows alone."""
+    rows = rows.combine_chunks()
+    key = rows[table.order[0][0]].to_numpy()
+    if np.all(np.diff(key) > 0):
+        return rows
+    order = np.arange(len(key)) if np.all(np.diff(key) >= 0) else np.argsort(key, kind="stable")
+    key = key[order]
+    tied = np.zeros(len(key), bool)
+    tied[1:] = key[1:] == key[:-1]
+    tied[:-1] |= tied[1:]
+    if tied.any():
+        among = order[tied]
+        subset = rows.take(pa.array(among))
+        keys = [_sort_key(subset[name], way) for name, way in reversed(table.order)]
+        order[tied] = among[np.lexsort(keys)]
+    return rows if np.all(order[1:] > order[:-1]) else rows.take(pa.array(order))
+
+
+def _sort_key(column: pa.ChunkedArray, way: str) -> Ints:
+    """Integers that order as `column` does; nulls first."""
+    if pa.types.is_dictionary(column.type):
+        column = column.unify_dictionaries()
+        words = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
+        rank = np.empty(len(words) + 1, np.int64)
+        rank[np.array(words.to_pylist(), dtype=object).argsort() if len(words) else []] = np.arange(len(words))
+        rank[-1] = -1
+        codes = pa.chunked_array([chunk.indices for chunk in column.chunks], pa.int32())
+        values: Ints = rank[pc.fill_null(codes, -1).to_numpy()]
+    elif pa.types.is_string(column.type):
+        values = _sort_key(column.dictionary_encode(), "ascending")
+    else:
+        values = pc.fill_null(column, np.iinfo(np.int16).min).to_numpy().astype(np.int64)
+    return values if way == "ascending" else -values
+
+
+def _open(path: Path, table: Table) -> pq.ParquetWriter:
+    # Words and small integers repeat: a dictionary pays. Times do not.
+    repeating = [field.name for field in table.schema if field.type != pa.int64()]
+    return pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1, use_dictionary=repeating)
+
+
+def _merged(runs: list[Path], table: Table) -> Iterator[pa.Table]:
+    """The rows of sorted files, merged: each time what lies before the earliest end of what was read."""
+    key = table.order[0][0]
+    words = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+    batches = [pq.ParquetFile(run, read_dictionary=words).iter_batches(CHUNK_ROWS // 2, use_threads=False) for run in runs]
+    held = [table.empty() for _ in runs]
+    open_runs = set(range(len(runs)))
+    while open_runs or any(rows.num_rows for rows in held):
+        for i in sorted(open_runs):
+            # More than one time in each, so that the earliest end is never all there is.
+            while not held[i].num_rows or _first(held[i], key) == _last(held[i], key):
+                batch = next(batches[i], None)
+                if batch is None:
+                    open_runs.discard(i)
+                    break
+                held[i] = pa.concat_tables([held[i], pa.Table.from_batches([batch]).cast(table.schema)])
+        until = min((_last(held[i], key) for i in open_runs), default=None)
+        ready = []
+        for i, rows in enumerate(held):
+            cut = rows.num_rows if until is None else int(np.searchsorted(rows[key].to_numpy(), until, side="left"))
+            ready.append(rows.slice(0, cut))
+            held[i] = rows.slice(cut)
+        merged = in_order(pa.concat_tables(ready), table)
+        if merged.num_rows:
+            yield merged
+
+
+def _first(rows: pa.Table, key: str) -> int:
+    return int(rows[key][0].as_py())
+
+
+def _last(rows: pa.Table, key: str) -> int:
+    return int(rows[key][-1].as_py())

@@ -1,0 +1,195 @@
+"""What every format says about a trace: its outcomes in order of worth, the verdict, the header's facts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nsight_tools.analysis import Outcome, Status
+from nsight_tools.findings import Finding, Severity
+from nsight_tools.report import units
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+
+BUCKETS = {
+    "compute": "compute",
+    "exposed_h2d": "exposed copies to the GPU",
+    "exposed_d2h": "exposed copies to the host",
+    "exposed_other_copy": "exposed other copies and sets",
+    "other_work": "behind other work on the GPU",
+    "launch": "host: inside launch and copy calls",
+    "sync": "host: waiting in synchronizations",
+    "host": "host: between its calls",
+    "unattributed": "unattributed",
+}
+"""The buckets of an inference in their order of precedence, in words."""
+
+HOST_BUCKETS = ("launch", "sync", "host")
+OBSERVER_NOTE = "As traced: tracing itself lengthens the host's share, by some microseconds for every launch."
+OVERLAP_NOTE = "Do not add them up: two findings may count the same time."
+
+_SOURCES = {
+    "inference_range": "by their NVTX ranges",
+    "enqueue_range": "by TensorRT's enqueue ranges",
+    "graph_launch": "one per CUDA graph launch",
+}
+
+
+@dataclass(frozen=True)
+class TraceReport:
+    """One analyzed input: its name as the user gave it, `Trace.summary()`, and the outcomes."""
+
+    name: str
+    summary: Mapping[str, Any]
+    outcomes: Sequence[Outcome]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Every finding: the largest recoverable time first, then the most severe, then by code."""
+        found = [finding for outcome in self.outcomes for finding in outcome.findings]
+        return sorted(found, key=lambda f: (-self.worth_ns(f), SEVERITIES.index(f.severity), f.code))
+
+    def with_status(self, status: Status) -> list[Outcome]:
+        return sorted((o for o in self.outcomes if o.status is status), key=lambda o: o.code)
+
+    def worth_ns(self, finding: Finding) -> int:
+        """The time that `finding` could give back over the whole trace; -1 where nothing bounds it."""
+        if finding.recoverable_ns is not None:
+            return finding.recoverable_ns
+        if finding.recoverable_ns_per_inference is not None:
+            return finding.recoverable_ns_per_inference * max(1, int(self.summary.get("inferences") or 0))
+        return -1
+
+    @property
+    def median_wall_ns(self) -> int | None:
+        """The median inference, where there are any."""
+        return (self.summary.get("inference_time") or {}).get("wall_median_ns")
+
+    def worth(self, finding: Finding) -> str:
+        """What it could give back, as `at most 1.20 ms of 4.00 ms per inference (30 %)`; or nothing."""
+        parts = []
+        if finding.recoverable_ns_per_inference is not None:
+            parts.append(_per_inference(finding.recoverable_ns_per_inference, self.median_wall_ns))
+        if finding.recoverable_ns is not None:
+            if parts:
+                parts.append(f"{units.duration(finding.recoverable_ns)} in all")
+            else:
+                parts.append(_in_all(finding.recoverable_ns, self.summary.get("duration_ns")))
+        return f"at most {', '.join(parts)}" if parts else ""
+
+    @property
+    def verdict(self) -> str:
+        """The line that a hurried reader reads."""
+        unjudged = len(self.with_status(Status.COULD_NOT_RUN))
+        behind = f"; {unjudged} of {len(self.outcomes)} analyses could not be judged" if unjudged else ""
+        if not (findings := self.findings):
+            return self._verdict_without_findings(unjudged) + (behind if unjudged < len(self.outcomes) else "")
+        worth = f": {self._largest(findings)}" if self.worth_ns(findings[0]) > 0 else ", none with time to recover"
+        return f"{_plural(len(findings), 'finding')} ({_severities(findings)}){worth}{behind}"
+
+    def _verdict_without_findings(self, unjudged: int) -> str:
+        if not self.outcomes:
+            return "no analyses were run"
+        if unjudged == len(self.outcomes):
+            return f"no verdict: {'the analysis' if unjudged == 1 else f'all {unjudged} analyses'} could not be judged"
+        return "nothing found"
+
+    def _largest(self, findings: Sequence[Finding]) -> str:
+        first = findings[0]
+        if first.recoverable_ns_per_inference is not None:
+            worth = _per_inference(first.recoverable_ns_per_inference, self.median_wall_ns)
+        else:
+            worth = _in_all(first.recoverable_ns or 0, self.summary.get("duration_ns"))
+        which = f"by the largest, {first.code}" if len(findings) > 1 else f"({first.code})"
+        return f"at most {worth} recoverable {which}"
+
+    @property
+    def spoilers(self) -> list[Finding]:
+        """Errors without a recoverable time: they come last by worth, and are to be read first."""
+        return [f for f in self.findings if f.severity is Severity.ERROR and self.worth_ns(f) <= 0]
+
+    @property
+    def facts(self) -> list[str]:
+        """The header: what ran, then what was recorded."""
+        return [" · ".join(self._machine()), " · ".join(self._recorded())]
+
+    def _machine(self) -> list[str]:
+        s = self.summary
+        facts = [_gpus(s.get("gpus") or ())]
+        facts += [f"{label} {s[key]}" for key, label in (("driver", "driver"), ("cuda", "CUDA")) if s.get(key)]
+        facts.append(f"captured by nsys {s.get('nsys_version') or 'of unknown version'}")
+        if s.get("export_version") and s["export_version"] != s.get("nsys_version"):
+            facts.append(f"exported by {s['export_version']}")
+        return facts
+
+    def _recorded(self) -> list[str]:
+        s, counts = self.summary, self.summary.get("counts") or {}
+        inferences = _plural(s.get("inferences") or 0, "inference")
+        if source := _SOURCES.get(s.get("inference_source") or ""):
+            inferences += f" ({source})"
+        facts = [f"{units.duration(s.get('duration_ns'))} traced", _plural(counts.get("kernels") or 0, "kernel")]
+        if counts.get("graph_launches"):
+            facts.append(_plural(counts["graph_launches"], "whole-graph launch", "whole-graph launches"))
+        facts += [inferences, _plural(s.get("streams") or 0, "stream")]
+        if (s.get("processes") or 0) > 1:
+            facts.append(_plural(s["processes"], "process", "processes"))
+        return facts
+
+    def buckets(self) -> list[tuple[str, int, int, float]]:
+        """Of each bucket that took time: label, median ns, p99 ns, share of the median inference."""
+        times = self.summary.get("inference_time") or {}
+        wall = times.get("wall_median_ns") or 0
+        rows = []
+        for bucket, label in BUCKETS.items():
+            median, p99 = times.get("median", {}).get(bucket) or 0, times.get("p99", {}).get(bucket) or 0
+            if median or p99:
+                rows.append((label, median, p99, median / wall if wall else 0.0))
+        return rows
+
+    @property
+    def host_time_shown(self) -> bool:
+        times = (self.summary.get("inference_time") or {}).get("median", {})
+        return any(times.get(bucket) for bucket in HOST_BUCKETS)
+
+
+def _per_inference(part_ns: int, wall_ns: int | None) -> str:
+    return f"{units.duration(part_ns)}{_of(part_ns, wall_ns)} per inference{_share(part_ns, wall_ns)}"
+
+
+def _in_all(part_ns: int, traced_ns: int | None) -> str:
+    whole = _of(part_ns, traced_ns)
+    return f"{units.duration(part_ns)}{whole} {'traced' if whole else 'in all'}{_share(part_ns, traced_ns)}"
+
+
+def _of(part_ns: int, whole_ns: int | None) -> str:
+    """The whole is left out where there is none, and where the bound lies above it."""
+    return f" of {units.duration(whole_ns)}" if whole_ns and part_ns <= whole_ns else ""
+
+
+def _share(part_ns: int, whole_ns: int | None) -> str:
+    return f" ({units.share(part_ns / whole_ns)})" if whole_ns and part_ns <= whole_ns else ""
+
+
+def _severities(findings: Sequence[Finding]) -> str:
+    counts = Counter(finding.severity for finding in findings)
+    words = {
+        Severity.ERROR: ("error", "errors"),
+        Severity.WARNING: ("warning", "warnings"),
+        Severity.INFO: ("info",) * 2,
+    }
+    return ", ".join(_plural(counts[severity], *words[severity]) for severity in SEVERITIES if counts[severity])
+
+
+def _gpus(gpus: Sequence[Mapping[str, Any]]) -> str:
+    if not gpus:
+        return "GPU not recorded"
+    names = Counter(str(gpu.get("name") or "unnamed GPU") for gpu in gpus)
+    return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in names.items())
+
+
+def _plural(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

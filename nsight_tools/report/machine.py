@@ -1,0 +1,81 @@
+"""The report for machines: JSON, one stable schema (`schema-1.json` beside this module)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import nsight_tools
+from nsight_tools.tables import TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nsight_tools.analysis import Outcome
+    from nsight_tools.findings import Finding
+    from nsight_tools.report.content import TraceReport
+
+SCHEMA_VERSION = 1
+
+
+def render(reports: Sequence[TraceReport]) -> str:
+    """The reports as JSON in ASCII: whatever a trace's names hold stays inert and survives any encoding."""
+    return json.dumps(document(reports), indent=2, allow_nan=False) + "\n"
+
+
+def document(reports: Sequence[TraceReport]) -> dict[str, Any]:
+    """The reports as plain data that `schema()` describes; what JSON cannot say (NaN, infinity) is None."""
+    tool = {"name": "nsight-tools", "version": nsight_tools.__version__}
+    data: dict[str, Any] = _plain({"schema": SCHEMA_VERSION, "tool": tool, "traces": [_trace(r) for r in reports]})
+    return data
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `document`."""
+    text = resources.files("nsight_tools.report").joinpath(f"schema-{SCHEMA_VERSION}.json").read_text("utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def _trace(report: TraceReport) -> dict[str, Any]:
+    summary = report.summary
+    columns = TABLES["gpus"].names
+    return {
+        "source": summary.get("source") or report.name,
+        "nsys_version": summary.get("nsys_version"),
+        "schema_version": summary.get("schema_version"),
+        "gpus": [{column: gpu.get(column) for column in columns} for gpu in summary.get("gpus") or ()],
+        "duration_ns": summary.get("duration_ns"),
+        "counts": dict(summary.get("counts") or {}),
+        "outcomes": [_outcome(outcome) for outcome in sorted(report.outcomes, key=lambda o: o.code)],
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "code": outcome.code,
+        "status": outcome.status.value,
+        "reason": outcome.reason or None,
+        "findings": [_finding(finding) for finding in outcome.findings],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    data = asdict(finding)
+    return data | {"severity": finding.severity.value, "confidence": finding.confidence.value}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 (data of any shape)
+    """`value` of JSON's own types: NumPy's numbers unboxed, not-a-numbers null, broken characters visible."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if hasattr(value, "item"):
+        return _plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

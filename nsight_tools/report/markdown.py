@@ -1,0 +1,113 @@
+"""The report for a pull request's comment: a verdict, a table of findings, the details folded away."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from nsight_tools.analysis import Status
+from nsight_tools.report import content, safe, units
+from nsight_tools.report.text import EVIDENCE_SHOWN, window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nsight_tools.findings import Finding
+    from nsight_tools.report.content import TraceReport
+
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "<span>$</span>", "@": "@&#8203;", "#": "#&#8203;"}
+"""What Markdown's backslash does not stop on a forge: HTML, mathematics, mentions, references to issues."""
+
+_SPECIAL = re.compile(r"[\\`*_{}\[\]()|~:&<>$@#]")
+_ELSEWHERE = re.compile(r"\bwww(?=\.)|^[-+=]|^\d+(?=[.)])", re.IGNORECASE)
+"""What is special in its place only: a link without a scheme, and what a list or a heading starts with."""
+
+
+def render(reports: Sequence[TraceReport]) -> str:
+    """The reports as GitHub-flavoured Markdown, one section each."""
+    return "\n".join("\n".join(_section(report)) + "\n" for report in reports)
+
+
+def escape(text: object, limit: int = safe.LIMIT) -> str:
+    """Any text as Markdown that shows it and does nothing else; on one line, fit for a table's cell."""
+    escaped = _SPECIAL.sub(lambda match: _ENTITIES.get(match[0], f"\\{match[0]}"), safe.visible(text, limit).strip())
+    return _ELSEWHERE.sub(lambda match: f"\\{match[0]}" if match[0] in "-+=" else f"{match[0]}\\", escaped)
+
+
+def _html(text: object, limit: int) -> str:
+    """As `escape`, inside an HTML tag, where Markdown means nothing and a backslash would show."""
+    return re.sub(r"[&<>$@#]", lambda match: _ENTITIES[match[0]], safe.visible(text, limit).strip())
+
+
+def _section(report: TraceReport) -> list[str]:
+    lines = [f"## nsight-tools: {escape(report.name)}", "", f"**{escape(report.verdict)}**", ""]
+    for finding in report.spoilers:
+        lines += [f"**Read first: {finding.code}:** {escape(finding.message)}", ""]
+    lines += [f"{escape(fact)}  " for fact in report.facts]
+    lines += _table(report)
+    for number, finding in enumerate(report.findings, 1):
+        lines += _details(report, finding, number)
+    return lines + _accounting(report) + _ends(report)
+
+
+def _table(report: TraceReport) -> list[str]:
+    if not (findings := report.findings):
+        return []
+    lines = ["", "| | Code | Severity | Finding | Recoverable |", "|---:|---|---|---|---|"]
+    for number, finding in enumerate(findings, 1):
+        worth = escape(report.worth(finding)) or "none claimed"
+        message = escape(finding.message, 200)
+        lines.append(f"| {number} | {escape(finding.code)} | {finding.severity.value} | {message} | {worth} |")
+    return [*lines, "", content.OVERLAP_NOTE] if len(findings) > 1 else lines
+
+
+def _details(report: TraceReport, finding: Finding, number: int) -> list[str]:
+    claims = {
+        "Worth": f"{report.worth(finding) or 'no time to recover is claimed'}; confidence {finding.confidence.value}",
+        "Bound by": finding.bound,
+        "Cause": finding.cause,
+        "Change": finding.recommendation,
+    }
+    lines = ["", f"<details><summary>{number}. {_html(f'{finding.code}: {finding.message}', 200)}</summary>", ""]
+    lines += [f"- **{label}:** {escape(text, 1200)}" for label, text in claims.items() if text]
+    if finding.evidence:
+        lines += ["", "| Evidence | Value | Where |", "|---|---:|---|"]
+    for each in finding.evidence[:EVIDENCE_SHOWN]:
+        where = "; ".join(part for part in (window(each), each.detail) if part)
+        value = escape(units.quantity(each.value, each.unit), 120)
+        lines.append(f"| {escape(each.metric, 120)} | {value} | {escape(where)} |")
+    if (more := len(finding.evidence) - EVIDENCE_SHOWN) > 0:
+        lines.append(f"| and {more} more in `--format json` | | |")
+    return [*lines, "", "</details>"]
+
+
+def _accounting(report: TraceReport) -> list[str]:
+    if not (buckets := report.buckets()):
+        return []
+    times = report.summary["inference_time"]
+    lines = [
+        "",
+        "<details><summary>Time of an inference</summary>",
+        "",
+        "| | median | p99 | share |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {label} | {units.duration(median)} | {units.duration(p99)} | {units.share(share)} |"
+        for label, median, p99, share in buckets
+    ]
+    walls = " | ".join(units.duration(times.get(key)) for key in ("wall_median_ns", "wall_p99_ns"))
+    lines.append(f"| **from first to last event** | {walls} | |")
+    if report.host_time_shown:
+        lines += ["", content.OBSERVER_NOTE]
+    return [*lines, "", "</details>"]
+
+
+def _ends(report: TraceReport) -> list[str]:
+    lines = []
+    if unjudged := report.with_status(Status.COULD_NOT_RUN):
+        lines += ["", "**Could not be judged**", ""]
+        lines += [f"- {escape(o.code)}: {escape(o.summary)}: {escape(o.reason)}" for o in unjudged]
+    if clear := report.with_status(Status.CLEAR):
+        lines += ["", f"**Clear:** {', '.join(escape(o.code) for o in clear)}"]
+    return lines

@@ -1,0 +1,115 @@
+"""A terminal's page: rich's layout without rich's markup, coloured or plain, in Unicode or ASCII."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from nsight_tools.report import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+
+WIDTH = 100
+_LEAST = 40
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a page may look. The default suits a pipe."""
+
+    width: int = WIDTH
+    colour: bool = False
+    unicode: bool = True
+
+
+class Page:
+    """Collects what is printed; `str()` gives the page, no line of it wider than the look allows."""
+
+    def __init__(self, look: Look) -> None:
+        self.look = look
+        self._file = io.StringIO()
+        # Everything is stated, so that no environment variable changes what a test or a pipe sees. Names from a
+        # trace never reach rich as `str`: it would take [brackets] for markup and :words: for emoji.
+        self._console = Console(
+            file=self._file,
+            width=self.width,
+            force_terminal=look.colour,
+            color_system="standard" if look.colour else None,
+            no_color=not look.colour,
+            legacy_windows=False,
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+
+    @property
+    def width(self) -> int:
+        """Columns in use: as many as there are, but no more than people read and no fewer than a table needs."""
+        return max(_LEAST, min(WIDTH, self.look.width))
+
+    def text(self, text: object, style: str = "", *, limit: int = safe.LIMIT) -> Text:
+        """Untrusted or own text, made harmless, in `style`; it wraps, and breaks where it cannot wrap."""
+        shown = safe.visible(text, limit)
+        return Text(shown if self.look.unicode else safe.as_ascii(shown), style=style, overflow="fold")
+
+    def line(self, *parts: Text) -> None:
+        """Print a line, wrapped where it must be."""
+        self._console.print(Text.assemble(*parts, overflow="fold"))
+
+    def blank(self) -> None:
+        self._console.print()
+
+    def rule(self) -> None:
+        """Print a line that parts two sections."""
+        self.blank()
+        self.line(self.text(("─" if self.look.unicode else "-") * self.width, "dim"))
+
+    def heading(self, title: str, note: str = "") -> None:
+        """Print a section's title behind an empty line; `note` stands dimmed beside it."""
+        self.blank()
+        self.line(self.text(title, "bold"), self.text(f"   {note}" if note else "", "dim"))
+
+    def rows(self, rows: Iterable[Iterable[Text]], *, indent: int = 2, right: Iterable[int] = ()) -> None:
+        """Print rows in columns, two spaces apart, the columns `right` aligned to the right; the last one wraps."""
+        if (grid := self.grid(rows, right=right)).row_count:
+            self._console.print(Padding(grid, (0, 0, 0, indent)))
+
+    def grid(self, rows: Iterable[Iterable[RenderableType]], *, right: Iterable[int] = ()) -> Table:
+        """Rows in columns, to print or to put into a cell of other rows."""
+        cells = [list(row) for row in rows]
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        last, aligned = max((len(row) for row in cells), default=0) - 1, set(right)
+        for column in range(last + 1):
+            grid.add_column(justify="right" if column in aligned else "left", overflow="fold", no_wrap=False)
+        for row in cells:
+            grid.add_row(*row)
+        return grid
+
+    def labelled(self, rows: Iterable[tuple[str, RenderableType]], *, indent: int = 3, label_width: int = 10) -> None:
+        """Print labels with what they label, which wraps in its own column."""
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(width=label_width, no_wrap=True)
+        grid.add_column(overflow="fold")
+        for label, value in rows:
+            grid.add_row(self.text(label, "dim"), value)
+        if grid.row_count:
+            self._console.print(Padding(grid, (0, 0, 0, indent)))
+
+    def bar(self, ratio: float, width: int = 24, style: str = "cyan") -> Text:
+        """A bar for a ratio of 0 to 1; what is not nothing shows at least a sliver."""
+        full, sliver = ("█", "▏") if self.look.unicode else ("#", ".")
+        filled = round(max(0.0, min(1.0, ratio)) * width)
+        return Text(full * filled or (sliver if ratio > 0 else ""), style=style)
+
+    def __str__(self) -> str:
+        # rich pads cells with spaces; a page carries none at its lines' ends.
+        return "".join(f"{line.rstrip()}\n" for line in self._file.getvalue().splitlines())

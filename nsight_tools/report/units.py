@@ -1,0 +1,81 @@
+"""Numbers as people read them: three digits and an SI unit. The numbers themselves stay exact in JSON."""
+
+from __future__ import annotations
+
+import math
+
+_TIME = ("ns", "µs", "ms", "s")
+_BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
+_RATE = ("B/s", "kB/s", "MB/s", "GB/s", "TB/s", "PB/s")
+_UNKNOWN = "unknown"
+
+
+def duration(ns: float | None) -> str:
+    """Nanoseconds as "850 ns", "12.3 µs", "4.00 ms", "1,234 s"."""
+    return _scaled(ns, _TIME)
+
+
+def size(count: float | None) -> str:
+    """Bytes as "512 B", "4.19 MB", in powers of 1000."""
+    return _scaled(count, _BYTES)
+
+
+def rate(per_second: float | None) -> str:
+    """Bytes per second as "22.7 GB/s", in powers of 1000."""
+    return _scaled(per_second, _RATE)
+
+
+def share(ratio: float | None) -> str:
+    """A ratio as "30 %", "2.5 %", "0.031 %", "<0.01 %"."""
+    if ratio is None or not math.isfinite(ratio):
+        return _UNKNOWN
+    percent = 100 * ratio
+    if 0 < abs(percent) < 0.01:
+        return "<0.01 %" if percent > 0 else ">-0.01 %"
+    return f"{_digits(percent)} %"
+
+
+def moment(ns: int) -> str:
+    """A time of the session as "1.234567 s", as Nsight Systems' window shows it.
+
+    Cut, not rounded, to the microsecond: the event lies at or just behind it.
+    """
+    micros = ns // 1000
+    sign = "-" if micros < 0 else ""
+    return f"{sign}{abs(micros) // 1_000_000}.{abs(micros) % 1_000_000:06d} s"
+
+
+def number(value: float | None) -> str:
+    """Any number: whole ones with thousands separated, others with three digits."""
+    if value is None or not math.isfinite(value):
+        return _UNKNOWN
+    return f"{int(value):,}" if value == int(value) else _digits(value)
+
+
+def quantity(value: float | str | None, unit: str) -> str:
+    """A measurement of a finding in its unit; a unit that is not known here is written behind the number."""
+    if isinstance(value, str):
+        return f"{value} {unit}".rstrip()
+    by_unit = {"ns": duration, "bytes": size, "B/s": rate, "ratio": share, "count": number}
+    if unit in by_unit:
+        return by_unit[unit](value)
+    return f"{number(value)} {unit}".rstrip()
+
+
+def _scaled(value: float | None, units: tuple[str, ...]) -> str:
+    if value is None or not math.isfinite(value):
+        return _UNKNOWN
+    scaled, step = float(value), 0
+    # 999.6 would be written as 1000: what rounds up to the next unit is given in it.
+    while abs(scaled) >= 999.5 and step + 1 < len(units):
+        scaled, step = scaled / 1000, step + 1
+    return f"{number(value) if step == 0 else _digits(scaled)} {units[step]}"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits, never an exponent; thousands separated."""
+    rounded = float(f"{value:.3g}")
+    if rounded == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(rounded)))
+    return f"{value:,.{max(0, 2 - magnitude)}f}"

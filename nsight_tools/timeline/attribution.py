@@ -1,0 +1,305 @@
+"""What stands around what: ranges in ranges, calls in ranges, GPU work and the call that started it.
+
+The columns that this takes from a report come first, then the kinds of calls and work, then the joins.
+
+Rows are named by their index, and -1 says that there is none. A thread is any int64 key; `joint_key` makes one of
+pid and tid.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nsight_tools.timeline.intervals import BoolArray, Int64Array
+
+
+NEVER = np.iinfo(np.int64).min
+"""`Ranges.end` of a range that never ended."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """A column of words: codes of shape (n,) into a dictionary; a negative code is null."""
+
+    codes: NDArray[Any]
+    dictionary: Sequence[str]
+
+    def where(self, predicate: Callable[[str], bool]) -> BoolArray:
+        """Rows whose word the predicate holds for; it is asked once for each word of the dictionary."""
+        answers = np.array([predicate(word) for word in self.dictionary] + [False], np.bool_)
+        chosen: BoolArray = answers[np.maximum(self.codes, -1)]
+        return chosen
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """NVTX ranges, each column of shape (n,); `end` is `NEVER` (or any time before `start`) where none ended."""
+
+    start: Int64Array
+    end: Int64Array
+    pid: Int64Array
+    tid: Int64Array
+    domain: Words
+    name: Words
+    kind: Words
+
+
+@dataclass(frozen=True)
+class Calls:
+    """API calls, each column of shape (n,); `kind` is a `CallKind`."""
+
+    start: Int64Array
+    end: Int64Array
+    pid: Int64Array
+    tid: Int64Array
+    kind: NDArray[np.int8]
+
+    @property
+    def thread(self) -> Int64Array:
+        return joint_key(self.pid, self.tid)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that GPUs ran, each column of shape (n,).
+
+    `kind` is a `WorkKind`; `stream` any key that tells streams apart (`joint_key` of context and stream); `call` the
+    row in `Calls` that launched it, -1 where the report has none.
+    """
+
+    start: Int64Array
+    end: Int64Array
+    kind: NDArray[np.int8]
+    device: Int64Array
+    stream: Int64Array
+    call: Int64Array
+
+
+@dataclass(frozen=True)
+class ThreadSpans:
+    """Stretches of time on host threads, each column of shape (n,): the profiler's own overhead."""
+
+    start: Int64Array
+    end: Int64Array
+    pid: Int64Array
+    tid: Int64Array
+
+
+class CallKind(IntEnum):
+    """What a host thread does inside an API call."""
+
+    OTHER = 0
+    LAUNCH = 1
+    GRAPH_LAUNCH = 2
+    COPY = 3
+    SYNC = 4
+
+
+class WorkKind(IntEnum):
+    """What a GPU does; those from H2D on are copies and sets."""
+
+    KERNEL = 0
+    GRAPH = 1
+    H2D = 2
+    D2H = 3
+    OTHER_COPY = 4
+    SET = 5
+
+
+_SUFFIX = r"(_pt[ds][sz])?$"  # the variants for per-thread default streams
+_CALLS = (
+    (
+        re.compile(r"cu(da)?(Launch((Cooperative)?Kernel(Ex|ExC|MultiDevice)?)?|LaunchGrid(Async)?)" + _SUFFIX),
+        CallKind.LAUNCH,
+    ),
+    (re.compile(r"cu(da)?GraphLaunch" + _SUFFIX), CallKind.GRAPH_LAUNCH),
+    (re.compile(r"cu(da)?(Stream|Ctx|Device|Event|Thread)Synchronize" + _SUFFIX), CallKind.SYNC),
+    (re.compile(r"(?!cu(da)?Graph)cu\w*(Memcpy|Memset)"), CallKind.COPY),  # cudaGraphAddMemcpyNode copies nothing
+)
+_MEMORY_OPS = {
+    **dict.fromkeys(("h2d", "h2a", "managed_h2d"), WorkKind.H2D),
+    **dict.fromkeys(("d2h", "a2h", "managed_d2h"), WorkKind.D2H),
+    "memset": WorkKind.SET,
+}
+
+
+def classify_call(names: Sequence[str]) -> NDArray[np.int8]:
+    """`CallKind` of each API name (without version suffix), shape (n,); for a dictionary's words, not for each row.
+
+    `cudaStreamWaitEvent` is OTHER: the stream waits and not the host.
+    """
+    codes = [next((kind for shape, kind in _CALLS if shape.match(name)), CallKind.OTHER) for name in names]
+    return np.array(codes, np.int8)
+
+
+def classify_memory_op(kinds: Sequence[str]) -> NDArray[np.int8]:
+    """`WorkKind` of each word of `memory_ops.kind`, shape (n,)."""
+    return np.array([_MEMORY_OPS.get(kind, WorkKind.OTHER_COPY) for kind in kinds], np.int8)
+
+
+def joint_key(high: ArrayLike, low: ArrayLike) -> Int64Array:
+    """One int64 key, distinct for each pair of int32 numbers: (pid, tid), (context, stream)."""
+    key: Int64Array = (np.asarray(high, np.int64) << 32) + np.asarray(low, np.int64)
+    return key
+
+
+def nesting(start: ArrayLike, end: ArrayLike, thread: ArrayLike) -> tuple[Int64Array, Int64Array]:
+    """Depth and parent of each range, both of shape (n,); rows may come in any order.
+
+    A range encloses another of its thread if it starts no later and ends no earlier; of two that are identical the
+    earlier row encloses the later. The parent is the innermost enclosing range (the one that starts last), -1 for
+    an outermost one; the depth is the number of steps to an outermost one. Ranges of two NVTX domains on one
+    thread may overlap in part: then neither encloses the other.
+
+    Formula: with a thread's ranges ordered by (start, -end, row), the parent is the nearest earlier range whose end
+    is at least the row's own. A candidate that ends too early is passed over together with all that lies between
+    it and its own candidate, since those end earlier still. This holds for any ends, so partial overlap needs no
+    path of its own; and since it holds for candidates that are not yet settled, runs of siblings shrink by half in
+    each round, and the number of rounds is about the depth plus log2(n).
+    """
+    start, end, thread = _columns(start, end, thread)
+    order = _by_thread_and_time(start, end, thread)
+    ends, threads = end[order], thread[order]
+    candidate = np.arange(-1, order.size - 1)
+    candidate[np.flatnonzero(threads[1:] != threads[:-1]) + 1] = -1
+    rest = np.flatnonzero(candidate >= 0)
+    while rest.size:
+        ahead = candidate[rest]
+        rest = rest[ends[ahead] < ends[rest]]
+        candidate[rest] = candidate[candidate[rest]]
+        rest = rest[candidate[rest] >= 0]
+    parent = np.empty(order.size, np.int64)
+    parent[order] = np.where(candidate >= 0, order[candidate], -1) if order.size else candidate
+    return _depth(parent), parent
+
+
+def _depth(parent: Int64Array) -> Int64Array:
+    """Steps from each row to the row that has no parent, by doubling: log2(deepest) rounds."""
+    depth = (parent >= 0).astype(np.int64)
+    ancestor = parent.copy()
+    rest = np.flatnonzero(ancestor >= 0)
+    while rest.size:
+        above = ancestor[rest]
+        depth[rest] += depth[above]
+        ancestor[rest] = ancestor[above]
+        rest = rest[ancestor[rest] >= 0]
+    return depth
+
+
+def innermost(  # noqa: PLR0913, PLR0917 (three columns of the ranges, their parents, and two of the points)
+    range_start: ArrayLike,
+    range_end: ArrayLike,
+    range_thread: ArrayLike,
+    parent: ArrayLike,
+    point: ArrayLike,
+    point_thread: ArrayLike,
+) -> Int64Array:
+    """Row of the innermost range with `start <= point < end` on the point's thread, shape (m,); -1 where none.
+
+    `parent` is what `nesting` gives for these ranges. The innermost is the one that starts last: the search begins
+    at the last range that has started and climbs to parents until one has not ended yet.
+    """
+    start, end, thread = _columns(range_start, range_end, range_thread)
+    up = np.asarray(parent, np.int64)
+    time, time_thread = np.asarray(point, np.int64), np.asarray(point_thread, np.int64)
+    found = _last_started(start, end, thread, time, time_thread)
+    rest = np.flatnonzero(found >= 0)
+    while rest.size:
+        rest = rest[end[found[rest]] <= time[rest]]
+        found[rest] = up[found[rest]]
+        rest = rest[found[rest] >= 0]
+    return found
+
+
+def _last_started(
+    start: Int64Array, end: Int64Array, thread: Int64Array, time: Int64Array, time_thread: Int64Array
+) -> Int64Array:
+    """Row of the last range of the same thread, in order of nesting, that has started at each time."""
+    order = _by_thread_and_time(start, end, thread)
+    starts, threads = start[order], thread[order]
+    first = np.flatnonzero(np.concatenate([np.ones(min(order.size, 1), np.bool_), threads[1:] != threads[:-1]]))
+    last = np.append(first[1:], order.size)
+    by_thread = np.argsort(time_thread, kind="stable")
+    bounds = np.searchsorted(time_thread[by_thread], threads[first], side="left")
+    limits = np.searchsorted(time_thread[by_thread], threads[first], side="right")
+    found = np.full(time.size, -1, np.int64)
+    for lo, hi, begin, stop in zip(first, last, bounds, limits, strict=True):  # one turn for each thread
+        rows = by_thread[begin:stop]
+        begun = np.searchsorted(starts[lo:hi], time[rows], side="right")
+        found[rows] = np.where(begun > 0, order[lo + begun - 1], -1)
+    return found
+
+
+def match_calls(
+    work_pid: ArrayLike, work_correlation: ArrayLike, call_pid: ArrayLike, call_correlation: ArrayLike
+) -> Int64Array:
+    """Row of the API call that started each piece of GPU work, shape (m,): same process, same correlation id.
+
+    A correlation id of -1 stands for null and matches nothing; the result is -1 where there is no such call. Where
+    several calls share process and id (a runtime call around a driver call) the first row wins.
+    """
+    pid, correlation = np.asarray(work_pid, np.int64), np.asarray(work_correlation, np.int64)
+    their_pid, theirs = np.asarray(call_pid, np.int64), np.asarray(call_correlation, np.int64)
+    found = np.full(pid.size, -1, np.int64)
+    for process in np.unique(pid):
+        calls = np.flatnonzero((their_pid == process) & (theirs != -1))
+        work = np.flatnonzero((pid == process) & (correlation != -1))
+        if calls.size == 0:
+            continue
+        calls = calls[np.argsort(theirs[calls], kind="stable")]
+        ids = theirs[calls]
+        at = np.minimum(np.searchsorted(ids, correlation[work], side="left"), ids.size - 1)
+        found[work] = np.where(ids[at] == correlation[work], calls[at], -1)
+    return found
+
+
+def graph_node_creation(  # noqa: PLR0913, PLR0917 (four columns of the nodes, two of the kernels)
+    node_pid: ArrayLike,
+    node_start: ArrayLike,
+    node: ArrayLike,
+    original: ArrayLike,
+    kernel_pid: ArrayLike,
+    kernel_node: ArrayLike,
+) -> Int64Array:
+    """Row of `graph_nodes` that says when and on which thread each kernel's node was captured; -1 where unknown.
+
+    A kernel runs as a node of an instantiated graph. The node's row names the node that it was cloned from
+    (`original`, -1 for null); that one may be a clone too. The chain is followed within the process to a row
+    without original: the creation of the node at capture, the only time at which layer ranges stand around it. Of
+    several rows for one node, one without original comes first, then the earliest. A chain that leads to a node
+    without a row, or in a circle, is unknown. Kernels outside of graphs have `kernel_node` -1.
+    """
+    pid, start, ids = _columns(node_pid, node_start, node)
+    origin = np.asarray(original, np.int64)
+    preferred = np.lexsort((start, origin != -1))
+    creation = origin == -1
+    up = match_calls(pid, origin, pid[preferred], ids[preferred])
+    up = np.where(creation, np.arange(ids.size), np.where(up >= 0, preferred[up], -1)) if ids.size else up
+    for _ in range(ids.size.bit_length()):  # each round doubles the steps taken: enough for the longest chain
+        up = np.where(up >= 0, up[up], -1)
+    at = match_calls(kernel_pid, kernel_node, pid[preferred], ids[preferred])
+    known = np.flatnonzero(at >= 0)
+    at[known] = up[preferred[at[known]]]
+    known = known[at[known] >= 0]
+    at[known] = np.where(creation[at[known]], at[known], -1)
+    return at
+
+
+def _columns(*columns: ArrayLike) -> tuple[Int64Array, ...]:
+    return tuple(np.asarray(column, np.int64) for column in columns)
+
+
+def _by_thread_and_time(start: Int64Array, end: Int64Array, thread: Int64Array) -> NDArray[np.intp]:
+    """Order by thread, then so that what encloses comes before what it encloses; equal ranges keep their order."""
+    order: NDArray[np.intp] = np.lexsort((-end, start, thread))
+    return order

@@ -1,0 +1,156 @@
+"""A trace: the handle that notebooks, scripts and analyses hold on a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nsight_tools.errors import DatasetError, QueryError
+from nsight_tools.importer import MANIFEST, Progress, import_report, read_manifest
+from nsight_tools.tables import TABLES
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+
+def open_trace(
+    path: Path | str,
+    *,
+    nsys: Path | str | None = None,
+    progress: Progress | None = None,
+    force: bool = False,
+) -> Trace:
+    """Open a report, an export, or a dataset.
+
+    `path` is a `.nsys-rep` or `.qdrep`, an SQLite export, a parquetdir folder, or a dataset (`….trace/`). All but the
+    last are imported first, unless their dataset stands beside them already (`import_report` says where it is put).
+
+    Raises what `import_report` raises, and DatasetError where a dataset is damaged or of another version.
+    """
+    path = Path(path)
+    if not (path / MANIFEST).is_file():
+        path = import_report(path, force=force, nsys=nsys, progress=progress)
+    return Trace(path, read_manifest(path))
+
+
+class Trace:
+    """The tables of one dataset (`nsight_tools.tables` has their columns), as Arrow, pandas, or through SQL.
+
+    A table that the report has no data for has no rows; `missing` tells why. Tables are read when first asked for and
+    not kept, but for those that `table` is asked for again with the same columns while someone holds them.
+    """
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        """What was imported: source, versions, machine, and each table's rows, status and reason."""
+        self._given: Mapping[str, pa.Table] = {}
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, pa.Table], *, missing: Mapping[str, str] | None = None) -> Trace:
+        """A trace in memory, of `tables` by name; all others are empty, for the reasons that `missing` gives."""
+        states = {
+            name: {
+                "rows": tables[name].num_rows if name in tables else 0,
+                "status": "not_collected" if name in (missing or {}) else "present" if name in tables else "empty",
+                "reason": (missing or {}).get(name),
+            }
+            for name in TABLES
+        }
+        trace = cls(Path("in memory"), {"source": {"name": "in memory"}, "tables": states})
+        trace._given = {name: table.cast(TABLES[name].schema) for name, table in tables.items()}
+        return trace
+
+    def __repr__(self) -> str:
+        return f"<Trace {self.manifest['source']['name']}>"
+
+    def missing(self, table: str) -> str | None:
+        """Why the report has no data for `table`; None where it has, or where it looked and there was nothing."""
+        state = self.manifest["tables"].get(_known(table))
+        reason: str | None = state["reason"] if state else "the dataset was written by an older version; import it again"
+        return reason
+
+    def rows(self, table: str) -> int:
+        """How many rows `table` has."""
+        state = self.manifest["tables"].get(_known(table))
+        return int(state["rows"]) if state else 0
+
+    def table(self, name: str, columns: Iterable[str] | None = None) -> pa.Table:
+        """A table as Arrow, in the order that the schema says; words are dictionary-encoded with one dictionary a column.
+
+        Raises QueryError where there is no such table or column.
+        """
+        schema = TABLES[_known(name)].schema
+        wanted = list(columns) if columns is not None else schema.names
+        for column in wanted:
+            if column not in schema.names:
+                raise QueryError(f"table {name} has no column {column}", hint=f"it has {', '.join(schema.names)}")
+        if name in self._given:
+            return self._given[name].select(wanted).unify_dictionaries()
+        if not self.rows(name):
+            return schema.empty_table().select(wanted)
+        words = [column for column in wanted if pa.types.is_dictionary(schema.field(column).type)]
+        try:
+            found = pq.read_table(self._file(name), columns=wanted, read_dictionary=words)
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{self._file(name)}: cannot be read: {error}", hint="import the report again") from error
+        return found.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
+
+    def frame(self, name: str, columns: Iterable[str] | None = None) -> pd.DataFrame:
+        """A table as pandas: words are categories, integers that can be null are nullable integers."""
+        import pandas as pd
+
+        nullable = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+        table = self.table(name, columns)
+        optional = {field.type for field in table.schema if field.nullable}
+        frame: pd.DataFrame = table.to_pandas(types_mapper=lambda kind: None)
+        for field in table.schema:
+            if field.nullable and field.type in nullable and field.type in optional:
+                frame[field.name] = table[field.name].to_pandas(types_mapper=nullable.get)
+        return frame
+
+    def sql(self, query: str) -> pa.Table:
+        """The result of a DuckDB query; every table of the dataset is a view.
+
+        Nothing but the dataset's files can be read, and nothing can be written. Raises QueryError with DuckDB's own
+        message where the query fails.
+        """
+        import duckdb
+
+        try:
+            return self._database.execute(query).to_arrow_table()
+        except duckdb.Error as error:
+            raise QueryError(f"the query failed: {error}") from error
+
+    @cached_property
+    def _database(self) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        database = duckdb.connect()
+        if not self._given:
+            folder = str(self.path.resolve()).replace("'", "''")
+            database.execute(f"SET allowed_directories = ['{folder}/']")
+        for name in TABLES:
+            if self.rows(name) and name not in self._given:
+                file = str(self._file(name).resolve()).replace("'", "''")
+                database.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{file}')")
+            else:
+                database.register(name, self.table(name))
+        database.execute("SET enable_external_access = false")
+        database.execute("SET lock_configuration = true")
+        return database
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.parquet"
+
+
+def _known(table: str) -> str:
+    if table not in TABLES:
+        raise QueryError(f"there is no table {table}", hint=f"the tables are {', '.join(TABLES)}")
+    return table
