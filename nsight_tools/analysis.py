@@ -89,9 +89,7 @@ class Outcome:
     findings: tuple[Finding, ...] = ()
 
 
-def analysis(
-    code: str, *, needs: Iterable[str] = ()
-) -> Callable[[Callable[[Trace], Iterator[Finding]]], Analysis]:
+def analysis(code: str, *, needs: Iterable[str] = ()) -> Callable[[Callable[[Trace], Iterator[Finding]]], Analysis]:
     """Declare a function to be the analysis `code`, which needs the tables `needs` to have been collected.
 
     Raises AnalysisError where the code is not three capitals and three digits, or where the docstring lacks one
@@ -116,7 +114,9 @@ def collect(modules: Iterable[ModuleType]) -> dict[str, Analysis]:
     for module in modules:
         for value in vars(module).values():
             if isinstance(value, Analysis) and found.setdefault(value.code, value) is not value:
-                raise AnalysisError(f"two analyses have the code {value.code}", hint=f"rename the one in {module.__name__}")
+                raise AnalysisError(
+                    f"two analyses have the code {value.code}", hint=f"rename the one in {module.__name__}"
+                )
     return dict(sorted(found.items()))
 
 
@@ -135,7 +135,9 @@ def registry() -> dict[str, Analysis]:
             ) from error
     found = collect(modules)
     if not found:
-        raise AnalysisError("no analyses are installed", hint="reinstall nsight-tools: pip install --force-reinstall nsight-tools")
+        raise AnalysisError(
+            "no analyses are installed", hint="reinstall nsight-tools: pip install --force-reinstall nsight-tools"
+        )
     return found
 
 

@@ -156,7 +156,7 @@ class Nsys:
             code, said = _run(list(map(str, command)), progress or (lambda _what, _share: None))
             if code != 0 or _DISK_FULL.search("\n".join(said)):  # a parquetdir on a full disk exits 0
                 raise self._failure(report, to, code, said)
-            _check_whole(made, to, self.version)
+            self._check_whole(made, report, to)
             try:
                 made.rename(to)
             except OSError as error:
@@ -180,12 +180,24 @@ class Nsys:
                 f"{report}: captured by Nsight Systems {newer}, newer than the nsys at {self.path} ({self.version})",
                 hint=f"name an nsys {newer} or later with --nsys, or export it to .sqlite where it was captured",
             )
-        if _CORRUPT.search(text):
+        if _CORRUPT.search(text) or (captured is None and code > 0):
             what = "not an Nsight Systems report" if captured is None else "the report is corrupt or cut short"
             return InputError(report, f"{what} (nsys: {short})", hint="copy it again, or capture again")
         ended = f"was killed by signal {-code}, out of memory?" if code < 0 else f"failed with exit code {code}"
         by_hand = shlex.join([str(self.path), "export", "--type=sqlite", str(report)])
         return NsysError(f"{report}: nsys {self.version} {ended}: {short}", hint=f"see what it says by hand: {by_hand}")
+
+    def _check_whole(self, made: Path, report: Path, to: Path) -> None:
+        """Raises unless nsys made what it was asked for, every file with its beginning and its end."""
+        files = sorted(made.iterdir()) if made.is_dir() else [made] if made.exists() else []
+        if not files:
+            raise NsysError(
+                f"{report}: nsys {self.version} exported nothing and gave no reason", hint="try another version"
+            )
+        for file in files:
+            start, end = (b"PAR1", b"PAR1") if file.suffix == ".parquet" else (b"SQLite format 3\0", b"")
+            if _ends(file, len(start), len(end)) != (start, end):
+                raise OutputError(to, f"nsys {self.version} wrote only a part of {file.name}", hint="is the disk full?")
 
 
 def find(explicit: str | Path | None = None) -> Nsys:
@@ -277,18 +289,6 @@ def _check_report(report: Path) -> None:
         )
     if head.startswith(b"version https://git-lfs"):
         raise InputError(report, "a pointer of Git LFS, not the report itself", hint="fetch it with git lfs pull")
-
-
-def _check_whole(made: Path, to: Path, version: Version) -> None:
-    """Raises unless nsys made what it was asked for, every file with its beginning and its end."""
-    files = sorted(made.iterdir()) if made.is_dir() else [made] if made.exists() else []
-    if not files:
-        raise NsysError(f"nsys {version} said nothing and wrote nothing to export to {to}", hint="try another version")
-    for file in files:
-        start, end = (b"PAR1", b"PAR1") if file.suffix == ".parquet" else (b"SQLite format 3\0", b"")
-        content_start, content_end = _ends(file, len(start), len(end))
-        if (content_start, content_end) != (start, end):
-            raise OutputError(to, f"nsys {version} wrote only a part of {file.name}", hint="is the disk full?")
 
 
 def _ends(file: Path, first: int, last: int) -> tuple[bytes, bytes]:

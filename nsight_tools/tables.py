@@ -70,7 +70,12 @@ _WHERE = (
     _PID,
     Column("correlation_id", I64, "joins to `api_calls` of the same pid; null where the report has none", True),
 )
-_GRAPH_NODE = Column("graph_node_id", I64, "node of a CUDA graph that it ran as, as in `graph_nodes`; null where launched by itself", True)
+_GRAPH_NODE = Column(
+    "graph_node_id",
+    I64,
+    "node of a CUDA graph that it ran as, as in `graph_nodes`; null where launched by itself",
+    True,
+)
 
 
 def _ascending(*names: str) -> tuple[tuple[str, str], ...]:
@@ -112,7 +117,11 @@ TABLES: dict[str, Table] = {
                 _PID,
                 Column("context", I32, "CUDA context"),
                 Column("stream", I32, "number that the other tables use"),
-                Column("kind", WORD, "legacy_default (the NULL stream), blocking (synchronizes with it), non_blocking, unknown"),
+                Column(
+                    "kind",
+                    WORD,
+                    "legacy_default (the NULL stream), blocking (synchronizes with it), non_blocking, unknown",
+                ),
                 Column("priority", I32, "lower numbers go first", True),
             ),
             _ascending("pid", "context", "stream"),
@@ -153,9 +162,18 @@ TABLES: dict[str, Table] = {
                 _START,
                 _END,
                 *_WHERE,
-                Column("kind", WORD, "h2d d2h d2d h2h p2p h2a a2h a2a a2d d2a managed_h2d managed_d2h managed_d2d memset unknown"),
+                Column(
+                    "kind",
+                    WORD,
+                    "h2d d2h d2d h2h p2p h2a a2h a2a a2d d2a managed_h2d managed_d2h managed_d2d memset unknown",
+                ),
                 Column("size_bytes", I64, "bytes copied or set"),
-                Column("src_memory", WORD, "pageable pinned device array managed device_static managed_static unknown; null for sets", True),
+                Column(
+                    "src_memory",
+                    WORD,
+                    "pageable pinned device array managed device_static managed_static unknown; null for sets",
+                    True,
+                ),
                 Column("dst_memory", WORD, "the same for the destination", True),
                 Column("src_device", I32, "source GPU of a peer copy", True),
                 Column("dst_device", I32, "destination GPU of a peer copy", True),
@@ -185,7 +203,11 @@ TABLES: dict[str, Table] = {
                 _START,
                 _END,
                 *_WHERE,
-                Column("kind", WORD, "event, stream_wait, stream, context, unknown: by the API call's name, else by the export's label"),
+                Column(
+                    "kind",
+                    WORD,
+                    "event, stream_wait, stream, context, unknown: by the API call's name, else by the export's label",
+                ),
                 Column("event_id", I64, "CUDA event waited for", True),
             ),
             (*_GPU_ORDER[:-1], ("event_id", "ascending")),
@@ -203,7 +225,12 @@ TABLES: dict[str, Table] = {
                 Column("kind", WORD, "push_pop, start_end, mark"),
                 Column("payload", I64, "integer payload, if any", True),
                 Column("depth", I16, "0 for the outermost push_pop range of its thread; null for other kinds", True),
-                Column("parent", I64, "row of the push_pop range of the same thread that encloses it; null where none does", True),
+                Column(
+                    "parent",
+                    I64,
+                    "row of the push_pop range of the same thread that encloses it; null where none does",
+                    True,
+                ),
             ),
             (("start_ns", "ascending"), ("end_ns", "descending"), *_ascending("pid", "tid", "domain", "name")),
         ),
@@ -228,7 +255,12 @@ TABLES: dict[str, Table] = {
                 _PID,
                 _TID,
                 Column("graph_node_id", I64, "node"),
-                Column("original_graph_node_id", I64, "node of the captured graph that an instantiated node comes from", True),
+                Column(
+                    "original_graph_node_id",
+                    I64,
+                    "node of the captured graph that an instantiated node comes from",
+                    True,
+                ),
                 Column("name", WORD, "API call that created it", True),
             ),
             _ascending("start_ns", "end_ns", "pid", "tid", "graph_node_id"),
@@ -300,9 +332,18 @@ TABLES: dict[str, Table] = {
             "layers",
             "layers of the engine, from the engine inspector or from TensorRT's DETAILED NVTX ranges",
             (
-                Column("layer", I32, "position in the engine's list; in order of first execution where it comes from ranges"),
+                Column(
+                    "layer",
+                    I32,
+                    "position in the engine's list; in order of first execution where it comes from ranges",
+                ),
                 Column("name", TEXT, "name, as TensorRT's NVTX ranges carry it"),
-                Column("type", WORD, "layer type, as Reformat or CaskConvolution; null where the engine carries names only", True),
+                Column(
+                    "type",
+                    WORD,
+                    "layer type, as Reformat or CaskConvolution; null where the engine carries names only",
+                    True,
+                ),
                 Column("tactic", TEXT, "tactic or kernel that the builder chose", True),
                 Column("inputs", _TENSOR, "tensors read; format without the datatype, dtype as FP16", True),
                 Column("outputs", _TENSOR, "tensors written", True),

@@ -73,7 +73,9 @@ class Trace:
     def missing(self, table: str) -> str | None:
         """Why the report has no data for `table`; None where it has, or where it looked and there was nothing."""
         state = self.manifest["tables"].get(_known(table))
-        reason: str | None = state["reason"] if state else "the dataset was written by an older version; import it again"
+        reason: str | None = (
+            state["reason"] if state else "the dataset was written by an older version; import it again"
+        )
         return reason
 
     def rows(self, table: str) -> int:
@@ -99,7 +101,9 @@ class Trace:
         try:
             found = pq.read_table(self._file(name), columns=wanted, read_dictionary=words)
         except (pa.ArrowException, OSError) as error:
-            raise DatasetError(f"{self._file(name)}: cannot be read: {error}", hint="import the report again") from error
+            raise DatasetError(
+                f"{self._file(name)}: cannot be read: {error}", hint="import the report again"
+            ) from error
         return found.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
 
     def frame(self, name: str, columns: Iterable[str] | None = None) -> pd.DataFrame:
@@ -108,12 +112,24 @@ class Trace:
 
         nullable = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
         table = self.table(name, columns)
-        optional = {field.type for field in table.schema if field.nullable}
-        frame: pd.DataFrame = table.to_pandas(types_mapper=lambda kind: None)
+        frame: pd.DataFrame = table.to_pandas()
         for field in table.schema:
-            if field.nullable and field.type in nullable and field.type in optional:
+            if field.nullable and field.type in nullable:
                 frame[field.name] = table[field.name].to_pandas(types_mapper=nullable.get)
         return frame
+
+    def summary(self) -> dict[str, Any]:
+        """What the trace holds, as reports print it.
+
+        Keys: source, nsys_version, schema_version, driver, cuda, cpu, os, gpus (rows of the table, those with work where
+        any has), duration_ns (of the session), window_ns (first to last GPU work), counts (rows by table),
+        inferences, inference_source, streams and processes with GPU work, time (kind, count, busy_ns, share of the window,
+        over all GPUs), inference_time (median and p99 by bucket, wall_median_ns, wall_p99_ns; None without
+        inferences), missing (reason by table).
+        """
+        from nsight_tools.summary import summarize
+
+        return summarize(self)
 
     def sql(self, query: str) -> pa.Table:
         """The result of a DuckDB query; every table of the dataset is a view.
@@ -124,7 +140,8 @@ class Trace:
         import duckdb
 
         try:
-            return self._database.execute(query).to_arrow_table()
+            result = self._database.sql(query)
+            return pa.table({}) if result is None else result.to_arrow_table()
         except duckdb.Error as error:
             raise QueryError(f"the query failed: {error}") from error
 

@@ -1,0 +1,232 @@
+"""Transfers between host and GPU: pageable memory, exposed copies, copies that block the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from nsight_analyses.measure import Copies, Measured, weigh, worst
+from nsight_tools.analysis import analysis
+from nsight_tools.columns import Bools
+from nsight_tools.errors import CouldNotRun
+from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.trace import Trace
+from nsight_tools.units import duration, rate, share, size
+
+STAGED_BYTES = 64 * 1024
+"""A host-to-device copy from pageable memory up to this size is staged by the driver and does not wait for the GPU."""
+BANDWIDTH_BYTES = 1_000_000
+"""Copies from this size on are bound by bandwidth; smaller ones by latency, so their rate says nothing of the link."""
+WARNING_SHARE = 0.2
+"""A fifth of the steady state: what makes a pipeline with two streams worth its complexity."""
+INFO_SHARE = 0.02
+"""Below this share copies are as good as free."""
+
+
+@analysis("PCI001", needs={"memory_ops", "api_calls"})
+def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
+    """Asynchronous copies use pageable host memory.
+
+    Measures: rows of `memory_ops` with kind h2d and src_memory pageable, or kind d2h and dst_memory pageable, whose
+    API call (runtime or driver) has Async in its name or launches a CUDA graph, inside of inferences. Host-to-device
+    copies up to 64 KB are left out: the driver stages those without waiting. The loss is the time of these copies in
+    which their GPU runs no kernel. From 2 % of the steady state on; from 10 % on it is a warning.
+
+    Why it matters: a copy engine reads only page-locked memory. From pageable memory the driver copies through a
+    buffer of its own: the call blocks the host until that is done (a device-to-host copy until the data has arrived), the
+    rate falls to less than half, and nothing overlaps.
+
+    Remedy: allocate the host buffers page-locked, once: `cudaHostAlloc`, `cudaMallocHost`, PyCUDA's
+    `pagelocked_empty`, or `tensor.pin_memory()`; have preprocessing write straight into them. NVIDIA's TensorRT Best
+    Practices, "Optimizing Performance": overlap of transfers needs page-locked memory and `cudaMemcpyAsync`.
+
+    Blind spots: copies that the report does not join to a call are not judged. Memory registered with
+    `cudaHostRegister` counts as pinned. The bound assumes that all of a copy could run beside kernels.
+    """
+    measured = Measured(trace)
+    copies = _transfers(measured)
+    asynchronous = copies[copies.asynchronous]
+    pageable = asynchronous[asynchronous.pageable & ~_staged(asynchronous)]
+    if not len(pageable):
+        if len(copies) and not (copies.call.codes >= 0).any():
+            raise CouldNotRun("no copy can be joined to the API call that started it")
+        return
+    exposed = measured.exposed(pageable)
+    loss = measured.share(exposed, pageable.device)
+    if loss < INFO_SHARE:
+        return
+    blocked = pageable.call_end - pageable.call_start
+    yield Finding(
+        "PCI001",
+        weigh(loss, 0.1),
+        Confidence.HIGH,
+        f"{len(pageable)} of {len(asynchronous)} asynchronous copies use pageable host memory and block the host: "
+        f"{share(loss)} of the {measured.time} is spent in them with no kernel running",
+        "the host buffers are ordinary (pageable) memory, which the copy engines cannot reach: the driver copies through a "
+        "page-locked buffer of its own and holds the calling thread meanwhile",
+        "allocate the input and output buffers page-locked, once and before the loop (cudaHostAlloc, PyCUDA "
+        "pagelocked_empty, torch pin_memory)",
+        exposed,
+        measured.per_inference(exposed),
+        "time of these copies in which their GPU runs no kernel: pinned copies are faster and can run beside kernels",
+        (
+            Evidence("asynchronous copies from or to pageable memory", len(pageable), "count"),
+            *_rates(measured, pageable),
+            Evidence(
+                "host time blocked in their calls",
+                int(blocked.sum()),
+                "ns",
+                detail=f"median {duration(float(np.median(blocked)))} a call",
+            ),
+            *worst(
+                "longest",
+                pageable.start,
+                pageable.end,
+                lambda row: f"{pageable.kind.at(row)} of {size(int(pageable.size[row]))}",
+            ),
+        ),
+    )
+
+
+@analysis("PCI002", needs={"memory_ops"})
+def exposed_transfers(trace: Trace) -> Iterator[Finding]:
+    """Transfers run while the GPU computes nothing.
+
+    Measures: for each direction (kind h2d, d2h), the union of the copies' [start_ns, end_ns) less the union of all
+    kernels' (and whole graphs') of the same device, inside of inferences, as a share of the steady state. Copies
+    that PCI001 reports are left out. From 5 % on; from 20 % on it is a warning, where more than one inference could
+    be in flight.
+
+    Why it matters: a GPU has copy engines beside its compute units. While a copy runs alone, the rest of the GPU waits.
+
+    Remedy: keep a second inference in flight on a stream of its own, with its own execution context and page-locked
+    buffers, so that its input is copied while the first computes (trtexec overlaps them unless `--exposeDMA`;
+    `--infStreams=2`); or move less: smaller types, preprocessing on the GPU, outputs kept there (trtexec
+    `--noDataTransfers` shows the gain). NVIDIA's TensorRT Best Practices, "Within-Inference and Cross-Inference
+    Multi-Streaming".
+
+    Blind spots: overlap across inferences raises throughput; the latency of one inference alone gains nothing. Where
+    the link is used by others, exposed time is longer than the copies need.
+    """
+    measured = Measured(trace)
+    if not measured.work.computes.any() and (reason := trace.missing("kernels")) is not None:
+        raise CouldNotRun(reason)
+    copies = _transfers(measured)
+    copies = copies[~(copies.asynchronous & copies.pageable & ~_staged(copies))]
+    for kind, direction in (("h2d", "host-to-device"), ("d2h", "device-to-host")):
+        chosen = copies[copies.kind.among(kind)]
+        exposed = measured.exposed(chosen)
+        loss = measured.share(exposed, chosen.device)
+        if loss < 0.05:
+            continue
+        total = sum(Intervals.union(chosen.start[d], chosen.end[d]).total for d in _by_device(chosen))
+        free = sum(measured.computing(int(d)).intersection(measured.window).total for d in np.unique(chosen.device))
+        recoverable = min(exposed, max(free - (total - exposed), 0))
+        yield Finding(
+            "PCI002",
+            weigh(loss, WARNING_SHARE),
+            Confidence.MEDIUM,
+            f"{direction} copies run with no kernel beside them for {share(loss)} of the {measured.time} "
+            f"({share(exposed / max(total, 1))} of the copies' own time)",
+            "copying and computing take turns: while these copies run, no other inference computes",
+            "keep a second inference in flight on its own stream and context, from page-locked buffers, so that copies run "
+            "beside its kernels (throughput); or copy less (latency)",
+            recoverable,
+            measured.per_inference(recoverable),
+            "exposed copy time, or the compute time that it could hide behind where that is less; a gain in throughput",
+            (
+                Evidence("exposed", exposed, "ns"),
+                Evidence("exposed share of the copies", exposed / max(total, 1), "ratio"),
+                *_rates(measured, chosen),
+                *worst("longest", chosen.start, chosen.end, _size_of(chosen)),
+            ),
+        )
+
+
+@analysis("PCI003", needs={"memory_ops", "api_calls"})
+def blocking_copies(trace: Trace) -> Iterator[Finding]:
+    """Copies are made with calls that block the host until they are done.
+
+    Measures: rows of `memory_ops` between host and device whose API call has no Async in its name (cudaMemcpy,
+    cuMemcpyHtoD, cudaMemcpy2D, …) and is no graph launch, inside of inferences; host-to-device copies from pageable
+    memory up to 64 KB are left out, for the driver stages those. The loss is the time inside of these calls in which
+    the copy's GPU runs no kernel. From 2 % of the steady state on; from 10 % on it is a warning.
+
+    Why it matters: the calling thread can launch nothing while it waits, so that the GPU runs dry after the copy; and on
+    the legacy default stream such a copy waits for all other work.
+
+    Remedy: `cudaMemcpyAsync` (`cuMemcpyHtoDAsync`, PyCUDA's `memcpy_htod_async`) on the stream of the inference, from
+    page-locked memory, and one synchronization at the end. NVIDIA's TensorRT Best Practices, "CUDA Streams".
+
+    Blind spots: where the result is needed before anything else can go on, waiting for it is no loss; the bound counts
+    it all the same.
+    """
+    measured = Measured(trace)
+    copies = _transfers(measured)
+    blocking = copies[(copies.call.codes >= 0) & ~copies.asynchronous & ~_staged(copies)]
+    if not len(blocking):
+        if len(copies) and not (copies.call.codes >= 0).any():
+            raise CouldNotRun("no copy can be joined to the API call that started it")
+        return
+    idle = measured.uncovered(blocking.device, blocking.call_start, blocking.call_end)
+    loss = measured.share(idle, blocking.device)
+    if loss < INFO_SHARE:
+        return
+    calls = ", ".join(f"{name} ({count})" for name, count in blocking.call.counts().items())
+    held = int((blocking.call_end - blocking.call_start).sum())
+    yield Finding(
+        "PCI003",
+        weigh(loss, 0.1),
+        Confidence.HIGH,
+        f"{len(blocking)} blocking copies hold their threads for {duration(held)}; {share(loss)} of the "
+        f"{measured.time} passes in them with no kernel running",
+        f"the copies are made with calls that return only when they are done: {calls}",
+        "use the asynchronous call on the inference's stream, from page-locked memory, and synchronize once at the end",
+        idle,
+        measured.per_inference(idle),
+        "time inside of these calls in which the copy's GPU runs no kernel",
+        (
+            Evidence("blocking copies", len(blocking), "count", detail=calls),
+            Evidence("host time held", held, "ns"),
+            *_rates(measured, blocking),
+            *worst("longest call", blocking.call_start, blocking.call_end, blocking.call.at),
+        ),
+    )
+
+
+def _transfers(measured: Measured) -> Copies:
+    """Copies between host and device in the steady state."""
+    copies = measured.copies
+    return copies[copies.kind.among("h2d", "d2h") & measured.steady(copies.start, copies.end)]
+
+
+def _size_of(copies: Copies) -> Callable[[int], str]:
+    return lambda row: size(int(copies.size[row]))
+
+
+def _by_device(copies: Copies) -> list[Bools]:
+    return [copies.device == device for device in np.unique(copies.device)]
+
+
+def _staged(copies: Copies) -> Bools:
+    staged: Bools = copies.kind.among("h2d") & copies.pageable & (copies.size <= STAGED_BYTES)
+    return staged
+
+
+def _rates(measured: Measured, copies: Copies) -> Iterator[Evidence]:
+    """The rate that these copies reach by direction, and beside it what the trace's pinned copies reach, where both are large."""
+    everything = measured.copies
+    for kind in ("h2d", "d2h"):
+        large = copies[copies.kind.among(kind) & (copies.size >= BANDWIDTH_BYTES)]
+        if (reached := large.rate()) is None:
+            continue
+        pinned = everything[everything.kind.among(kind) & ~everything.pageable & (everything.size >= BANDWIDTH_BYTES)]
+        best = pinned.rate() if large.pageable.all() else None
+        yield Evidence(
+            f"{kind} rate of copies from 1 MB on",
+            reached,
+            "B/s",
+            detail=f"pinned copies in this trace reach {rate(best)}" if best else "",
+        )

@@ -93,7 +93,9 @@ def _import(
                 raise InputError(source, str(error).partition(": ")[2], hint=error.hint) from error
             raise
         except OSError as error:
-            raise OutputError(to.parent, f"cannot be written: {error.strerror or error}", hint="make room, or use -o") from error
+            raise OutputError(
+                to.parent, f"cannot be written: {error.strerror or error}", hint="make room, or use -o"
+            ) from error
 
 
 def describe(source: Path, layers: Path | None, keep_environment: bool) -> dict[str, Any]:
@@ -130,7 +132,9 @@ def read_manifest(dataset: Path) -> dict[str, Any]:
         version = manifest["dataset_version"]
         manifest["tables"].items(), manifest["source"]["name"]
     except OSError as error:
-        raise DatasetError(f"{dataset}: is no dataset: {MANIFEST}: {error.strerror}", hint="import the report again") from error
+        raise DatasetError(
+            f"{dataset}: is no dataset: {MANIFEST}: {error.strerror}", hint="import the report again"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: is damaged", hint="import the report again with --force") from error
     if version != DATASET_VERSION:
@@ -206,7 +210,9 @@ def _partial(target: Path) -> Iterator[Path]:
     try:
         partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".partial", dir=target.parent))
     except OSError as error:
-        raise OutputError(target.parent, f"cannot be written: {error.strerror}", hint="use -o to write elsewhere") from error
+        raise OutputError(
+            target.parent, f"cannot be written: {error.strerror}", hint="use -o to write elsewhere"
+        ) from error
     try:
         yield partial
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import nsight_tools
 from nsight_tools.importer import derived, dialects, facts, layers
 from nsight_tools.importer.decode import Decoder
 from nsight_tools.importer.sources import Chunk, Export
@@ -27,7 +27,13 @@ MANIFEST = "manifest.json"
 
 
 def write_dataset(
-    export: Export, to: Path, *, source: Callable[[], dict[str, Any]], layers_json: Path | None, keep_environment: bool, progress: Progress
+    export: Export,
+    to: Path,
+    *,
+    source: Callable[[], dict[str, Any]],
+    layers_json: Path | None,
+    keep_environment: bool,
+    progress: Progress,
 ) -> None:
     """Write the dataset of `export` into the existing folder `to`, the manifest last.
 
@@ -77,7 +83,7 @@ def write_dataset(
     about = facts.session(export)
     manifest = {
         "dataset_version": DATASET_VERSION,
-        "tool_version": nsight_tools.__version__,
+        "tool_version": version("nsight-tools"),
         "source": source(),
         **about,
         "tables": {name: _state(name, rows, lost, export, about["capture"]) for name in TABLES},
@@ -90,7 +96,9 @@ def _as_it_is(rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _in_turn(pool: ThreadPoolExecutor, decode: Callable[[Chunk], pa.Table], chunks: Iterable[Chunk]) -> Iterator[pa.Table]:
+def _in_turn(
+    pool: ThreadPoolExecutor, decode: Callable[[Chunk], pa.Table], chunks: Iterable[Chunk]
+) -> Iterator[pa.Table]:
     """Decoded chunks in their order, READERS of them under way at a time."""
     waiting = iter(chunks)
     under_way: list[Future[pa.Table]] = [pool.submit(decode, chunk) for chunk in islice(waiting, READERS)]
@@ -111,7 +119,9 @@ def _collect(payloads: dict[str, int], part: pa.Table) -> None:
         payloads[row["json"]] = min(row["start_ns_min"], payloads.get(row["json"], row["start_ns_min"]))
 
 
-def _state(name: str, rows: dict[str, int], lost: int, export: Export, capture: dict[str, str | None]) -> dict[str, Any]:
+def _state(
+    name: str, rows: dict[str, int], lost: int, export: Export, capture: dict[str, str | None]
+) -> dict[str, Any]:
     """Whether a table has rows, was looked for and found empty, or was not collected, and why."""
     if rows[name]:
         return {"rows": rows[name], "status": "present", "reason": None}

@@ -75,7 +75,9 @@ class Decoder:
                 columns[field.name] = value.cast(field.type)
             except pa.ArrowInvalid as error:
                 raise InputError(
-                    self._export.path, f"table {source.table} holds a {field.name} that cannot be: {error}", hint=EXPORT_AGAIN
+                    self._export.path,
+                    f"table {source.table} holds a {field.name} that cannot be: {error}",
+                    hint=EXPORT_AGAIN,
                 ) from error
         for name in source.columns.keys() - columns.keys():
             extra = source.columns[name]
@@ -143,7 +145,9 @@ class Decoder:
     @cached_property
     def _gpu_numbers(self) -> dict[tuple[int, int], int]:
         """(pid, CUDA device) -> GPU, where they differ, as under CUDA_VISIBLE_DEVICES (recorded from 2025.1 on)."""
-        rows = read(self._export, "TARGET_INFO_CUDA_DEVICE", {name: Raw((name,), INT) for name in ("gpuId", "cudaId", "pid")})
+        rows = read(
+            self._export, "TARGET_INFO_CUDA_DEVICE", {name: Raw((name,), INT) for name in ("gpuId", "cudaId", "pid")}
+        )
         return {
             (row["pid"], row["cudaId"]): row["gpuId"]
             for row in rows.to_pylist()
@@ -155,7 +159,10 @@ class Decoder:
         keys = pc.add(pc.shift_left(pids, 32), pc.fill_null(values, 0))
         keys = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
         return _mapped(
-            keys, lambda unique: pa.array([self._domain_names.get(key, _domain_name(key)) for key in unique.tolist()], STRING)
+            keys,
+            lambda unique: pa.array(
+                [self._domain_names.get(key, _domain_name(key)) for key in unique.tolist()], STRING
+            ),
         )
 
     @cached_property
@@ -175,7 +182,9 @@ class Decoder:
             rows = chunk()
             rows = rows.filter(pc.equal(rows["type"], number))
             for row in rows.to_pylist():
-                text = row["text"] if row["text"] is not None else self.strings(np.array([row["text_id"] or 0]))[0].as_py()
+                text = (
+                    row["text"] if row["text"] is not None else self.strings(np.array([row["text_id"] or 0]))[0].as_py()
+                )
                 found[((row["thread"] or 0) >> 24 & 0xFFFFFF) << 32 | row["domain"]] = text
         return found
 

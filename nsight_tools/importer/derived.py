@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nsight_tools.columns import Ints, ints, words
 from nsight_tools.importer import dialects
 from nsight_tools.importer.writer import SortedWriter
 from nsight_tools.tables import TABLES
@@ -34,8 +35,6 @@ from nsight_tools.timeline.attribution import (
 )
 from nsight_tools.timeline.inferences import account, assign_work, find_inferences
 
-Ints = npt.NDArray[np.int64]
-
 _FOREVER = np.iinfo(np.int64).max
 ENQUEUE_PREFIX = "ExecutionContext::"
 """TensorRT's ranges around a whole enqueue; its other ranges are layers."""
@@ -50,9 +49,9 @@ class Nesting:
         self._rows = 0
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        kind = _words(rows["kind"])
+        kind = words(rows["kind"])
         nested, mark = (kind.where(lambda word, wanted=wanted: word == wanted) for wanted in ("push_pop", "mark"))
-        start, thread = _ints(rows["start_ns"]), joint_key(_ints(rows["pid"]), _ints(rows["tid"]))
+        start, thread = ints(rows["start_ns"]), joint_key(ints(rows["pid"]), ints(rows["tid"]))
         end = pc.fill_null(rows["end_ns"], _FOREVER).to_numpy()
         number = self._rows + np.arange(rows.num_rows)
         before = len(self._start)
@@ -99,33 +98,35 @@ def _depths(above: Ints, depth: Ints, known: int) -> Ints:
 def sync_kinds(dataset: Path, schema: tuple[int, int]) -> Callable[[Ints, Ints, Ints], pa.Array]:
     """What decodes synchronizations: by the name of the API call, read from `api_calls`, else by the export's type."""
     by_call = dict(dialects.SYNC_BY_CALL)
-    words = sorted({*by_call.values(), "unknown"} | {w for _, kinds in dialects.SYNC_BY_TYPE for w in kinds.values()})
+    vocabulary = sorted(
+        {*by_call.values(), "unknown"} | {w for _, kinds in dialects.SYNC_BY_TYPE for w in kinds.values()}
+    )
     calls = _load(dataset, "api_calls", ["pid", "correlation_id", "name"])
-    names = _words(calls["name"])
-    kind_of_name = np.array([_sync_word(name, words) for name in names.dictionary] + [-1], np.int64)
+    names = words(calls["name"])
+    kind_of_name = np.array([_sync_word(name, vocabulary) for name in names.dictionary] + [-1], np.int64)
     kind = kind_of_name[names.codes]
     synchronizing = kind >= 0
     pid, correlation, kind = (
-        column[synchronizing] for column in (_ints(calls["pid"]), _ints(calls["correlation_id"]), kind)
+        column[synchronizing] for column in (ints(calls["pid"]), ints(calls["correlation_id"]), kind)
     )
     meaning = next(kinds for since, kinds in dialects.SYNC_BY_TYPE if schema >= since)
 
     def decode(their_pid: Ints, their_correlation: Ints, raw: Ints) -> pa.Array:
         call = match_calls(their_pid, their_correlation, pid, correlation)
-        label = np.array([words.index(meaning.get(int(value), "unknown")) for value in raw], np.int64)
+        label = np.array([vocabulary.index(meaning.get(int(value), "unknown")) for value in raw], np.int64)
         codes = np.where(call >= 0, kind[call] if kind.size else label, label)
-        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words))
+        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(vocabulary))
 
     return decode
 
 
-def _sync_word(name: str, words: list[str]) -> int:
-    return next((words.index(word) for ending, word in dialects.SYNC_BY_CALL if name.endswith(ending)), -1)
+def _sync_word(name: str, vocabulary: list[str]) -> int:
+    return next((vocabulary.index(word) for ending, word in dialects.SYNC_BY_CALL if name.endswith(ending)), -1)
 
 
 def launches_without_kernels(dataset: Path) -> int:
     """Launch calls in a dataset that has no kernel and no graph launch."""
-    names = _words(_load(dataset, "api_calls", ["name"])["name"])
+    names = words(_load(dataset, "api_calls", ["name"])["name"])
     kind = np.append(classify_call(names.dictionary), CallKind.OTHER)[names.codes]
     return int(np.isin(kind, (CallKind.LAUNCH, CallKind.GRAPH_LAUNCH)).sum())
 
@@ -136,12 +137,12 @@ def write_derived(dataset: Path) -> dict[str, int]:
     Memory: about 250 bytes for each kernel, copy, API call and NVTX range.
     """
     call_table = _load(dataset, "api_calls", ["start_ns", "end_ns", "pid", "tid", "correlation_id", "name"])
-    names = _words(call_table["name"])
+    names = words(call_table["name"])
     calls = Calls(
-        *(_ints(call_table[name]) for name in ("start_ns", "end_ns", "pid", "tid")),
+        *(ints(call_table[name]) for name in ("start_ns", "end_ns", "pid", "tid")),
         kind=np.append(classify_call(names.dictionary), CallKind.OTHER)[names.codes].astype(np.int8),
     )
-    correlation = _ints(call_table["correlation_id"])
+    correlation = ints(call_table["correlation_id"])
     del call_table, names
     gpu = _GpuWork(dataset)
     call = match_calls(gpu.pid, gpu.correlation, calls.pid, correlation)
@@ -151,17 +152,17 @@ def write_derived(dataset: Path) -> dict[str, int]:
         dataset, "nvtx_ranges", ["start_ns", "end_ns", "pid", "tid", "domain", "name", "kind", "parent"]
     )
     ranges = Ranges(
-        _ints(range_table["start_ns"]),
-        _ints(range_table["end_ns"], NEVER),
-        *(_ints(range_table[name]) for name in ("pid", "tid")),
-        *(_words(range_table[name]) for name in ("domain", "name", "kind")),
+        ints(range_table["start_ns"]),
+        ints(range_table["end_ns"], NEVER),
+        *(ints(range_table[name]) for name in ("pid", "tid")),
+        *(words(range_table[name]) for name in ("domain", "name", "kind")),
     )
-    around = _Around(ranges, _ints(range_table["parent"]))
+    around = _Around(ranges, ints(range_table["parent"]))
     del range_table
     inferences = find_inferences(ranges, calls, work)
     owner = assign_work(inferences, calls, work)
     overhead_table = _load(dataset, "profiler_overhead", ["start_ns", "end_ns", "pid", "tid"])
-    overhead = ThreadSpans(*(_ints(overhead_table[name]) for name in ("start_ns", "end_ns", "pid", "tid")))
+    overhead = ThreadSpans(*(ints(overhead_table[name]) for name in ("start_ns", "end_ns", "pid", "tid")))
     columns: dict[str, Any] = account(inferences, calls, work, owner, overhead)
     table = TABLES["inferences"]
     with SortedWriter(dataset / "inferences.parquet", table) as writer:
@@ -181,9 +182,9 @@ class _GpuWork:
         parts = (kernels, copies, graphs)
 
         def joined(name: str) -> Ints:
-            return np.concatenate([_ints(part[name]) for part in parts])
+            return np.concatenate([ints(part[name]) for part in parts])
 
-        copy_words = _words(copies["kind"])
+        copy_words = words(copies["kind"])
         copy_kind = np.append(classify_memory_op(copy_words.dictionary), WorkKind.OTHER_COPY)
         kind = np.concatenate(
             [
@@ -204,7 +205,7 @@ class _GpuWork:
         self.stream_key = joint_key(joined("context"), stream)[order]
         self.correlation = joined("correlation_id")[order]
         node = np.concatenate(
-            [_ints(kernels["graph_node_id"]), _ints(copies["graph_node_id"]), np.full(graphs.num_rows, -1)]
+            [ints(kernels["graph_node_id"]), ints(copies["graph_node_id"]), np.full(graphs.num_rows, -1)]
         )
         self.node = node[order]
 
@@ -274,7 +275,7 @@ def _write_launches(dataset: Path, gpu: _GpuWork, work: Work, calls: Calls, arou
     def nullable(values: Ints, kind: pa.DataType, there: npt.NDArray[np.bool_]) -> pa.Array:
         return pa.array(values, mask=~there).cast(kind)
 
-    def words(codes: Ints, dictionary: pa.Array) -> pa.Array:
+    def coded(codes: Ints, dictionary: pa.Array) -> pa.Array:
         return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), dictionary)
 
     i32, i64 = pa.int32(), pa.int64()
@@ -284,15 +285,15 @@ def _write_launches(dataset: Path, gpu: _GpuWork, work: Work, calls: Calls, arou
         "device": pa.array(work.device).cast(i32),
         "stream": pa.array(gpu.stream).cast(i32),
         "pid": pa.array(gpu.pid).cast(i32),
-        "work": words(gpu.word, pa.array(_WORK_WORD)),
+        "work": coded(gpu.word, pa.array(_WORK_WORD)),
         "row": pa.array(gpu.row),
         "api_call": nullable(call, i64, called),
         "call_start_ns": nullable(time, i64, called),
         "call_end_ns": nullable(of_call(calls.end), i64, called),
         "tid": nullable(of_call(calls.tid), i32, called),
         "nvtx_range": nullable(in_range, i64, in_range >= 0),
-        "layer": words(layer, around.names),
-        "layer_source": words(source, pa.array(["range", "graph_node"])),
+        "layer": coded(layer, around.names),
+        "layer_source": coded(source, pa.array(["range", "graph_node"])),
         "inference": nullable(owner, i32, owner >= 0),
     }
     with SortedWriter(dataset / "launches.parquet", TABLES["launches"]) as writer:
@@ -308,13 +309,13 @@ def _captured_layer(dataset: Path, gpu: _GpuWork, in_graph: npt.NDArray[np.bool_
     if not in_graph.any():
         return layer
     nodes = _load(dataset, "graph_nodes", ["start_ns", "pid", "tid", "graph_node_id", "original_graph_node_id"])
-    start, pid = _ints(nodes["start_ns"]), _ints(nodes["pid"])
+    start, pid = ints(nodes["start_ns"]), ints(nodes["pid"])
     if not len(start):
         return layer
     at = graph_node_creation(
-        pid, start, _ints(nodes["graph_node_id"]), _ints(nodes["original_graph_node_id"]), gpu.pid, gpu.node
+        pid, start, ints(nodes["graph_node_id"]), ints(nodes["original_graph_node_id"]), gpu.pid, gpu.node
     )
-    thread = joint_key(pid, _ints(nodes["tid"]))
+    thread = joint_key(pid, ints(nodes["tid"]))
     return np.where(at >= 0, around.layer(start[at], thread[at]), -1)
 
 
@@ -322,21 +323,8 @@ def _load(dataset: Path, table: str, columns: list[str]) -> pa.Table:
     path = dataset / f"{table}.parquet"
     if not path.exists():
         return TABLES[table].empty().select(columns)
-    words = [name for name in columns if pa.types.is_dictionary(TABLES[table].schema.field(name).type)]
-    return pq.read_table(path, columns=columns, read_dictionary=words).unify_dictionaries()
-
-
-def _ints(column: pa.ChunkedArray, null: int = -1) -> Ints:
-    result: Ints = pc.fill_null(column.cast(pa.int64()), null).to_numpy()
-    return result
-
-
-def _words(column: pa.ChunkedArray) -> Words:
-    column = column.unify_dictionaries()
-    if not column.num_chunks:
-        return Words(np.zeros(0, np.int32), [])
-    codes = [pc.fill_null(chunk.indices, -1).to_numpy() for chunk in column.chunks]
-    return Words(np.concatenate(codes), column.chunk(0).dictionary.to_pylist())
+    repeated = [name for name in columns if pa.types.is_dictionary(TABLES[table].schema.field(name).type)]
+    return pq.read_table(path, columns=columns, read_dictionary=repeated).unify_dictionaries()
 
 
 def _scattered(where: npt.NDArray[np.bool_], values: Ints) -> pa.Array:

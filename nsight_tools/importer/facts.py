@@ -44,7 +44,10 @@ def streams(export: Export, decoder: Decoder) -> pa.Table:
         for row in rows.to_pylist()
     }
     null = {"pid": Raw(("processId",), INT), "context": Raw(("contextId",), INT)}
-    for table, column in (("TARGET_INFO_CUDA_CONTEXT_INFO", "nullStreamId"), ("TARGET_INFO_CUDA_NULL_STREAM", "streamId")):
+    for table, column in (
+        ("TARGET_INFO_CUDA_CONTEXT_INFO", "nullStreamId"),
+        ("TARGET_INFO_CUDA_NULL_STREAM", "streamId"),
+    ):
         for row in read(export, table, {**null, "stream": Raw((column,), INT)}).to_pylist():
             key = (row["pid"], row["context"], row["stream"])
             found[key] = {"priority": None, **found.get(key, {}), **row, "kind": "legacy_default"}
@@ -70,7 +73,8 @@ def threads(export: Export, decoder: Decoder) -> pa.Table:
         if thread is not None:
             found.setdefault((thread >> 24 & 0xFFFFFF, thread & 0xFFFFFF), name)
     table = [
-        {"pid": pid, "tid": tid, "name": name, "process": process.get(pid)} for (pid, tid), name in sorted(found.items())
+        {"pid": pid, "tid": tid, "name": name, "process": process.get(pid)}
+        for (pid, tid), name in sorted(found.items())
     ]
     return pa.Table.from_pylist(table, TABLES["threads"].schema)
 
@@ -95,7 +99,9 @@ def gpu_metrics(export: Export) -> Iterator[pa.Table]:
         # One key for both, within the chunk: the types are few and far apart.
         types, type_code = np.unique(kind, return_inverse=True)
         keys, inverse = np.unique(type_code * (1 << 32) + number, return_inverse=True)
-        words = [by_id.get((int(types[key >> 32]), int(key & 0xFFFFFFFF)), f"metric {key & 0xFFFFFFFF}") for key in keys]
+        words = [
+            by_id.get((int(types[key >> 32]), int(key & 0xFFFFFFFF)), f"metric {key & 0xFFFFFFFF}") for key in keys
+        ]
         metric = pa.DictionaryArray.from_arrays(pa.array(inverse.astype(np.int32)), pa.array(words, STRING))
         yield _metrics(rows["time"], kind, metric, pc.fill_null(rows["value"], 0).to_numpy())
 
@@ -199,7 +205,9 @@ def session(export: Export) -> dict[str, Any]:
     capture = _pairs(export, "META_DATA_CAPTURE")
     capture = {re.sub(r"^PROCESS_\d+:", "", name): value for name, value in capture.items()}
     system = _pairs(export, "TARGET_INFO_SYSTEM_ENV")
-    details = read(export, "ANALYSIS_DETAILS", {name: Raw((name,), INT) for name in ("duration", "startTime")}).to_pylist()
+    details = read(
+        export, "ANALYSIS_DETAILS", {name: Raw((name,), INT) for name in ("duration", "startTime")}
+    ).to_pylist()
     start = read(export, "TARGET_INFO_SESSION_START_TIME", {"utc": Raw(("utcEpochNs",), INT)})["utc"].to_pylist()
     facts = {ours: _clean(system.get(theirs)) for ours, theirs in dialects.SYSTEM_FACTS.items()}
     return {

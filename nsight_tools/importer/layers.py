@@ -28,7 +28,9 @@ def from_inspector(path: Path) -> pa.Table:
         # TensorRT writes a raw 0x1E between fused ONNX layers: not strict JSON.
         engine = json.loads(path.read_text(encoding="utf-8", errors="replace"), strict=False)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"is no engine inspector JSON: {error}", hint="write it with trtexec --exportLayerInfo") from error
+        raise InputError(
+            path, f"is no engine inspector JSON: {error}", hint="write it with trtexec --exportLayerInfo"
+        ) from error
     layers = engine.get("Layers") if isinstance(engine, dict) else engine
     if not isinstance(layers, list) or not all(isinstance(layer, (dict, str)) for layer in layers):
         raise InputError(path, "has no list of Layers", hint="write it with trtexec --exportLayerInfo")
@@ -54,7 +56,9 @@ def _table(layers: list[dict[str, Any] | str], source: str) -> pa.Table:
 
 
 def _row(number: int, layer: dict[str, Any], source: str) -> dict[str, Any]:
-    rest = {k: v for k, v in layer.items() if k not in ("Name", "LayerType", "Inputs", "Outputs", "Metadata", "TacticName")}
+    rest = {
+        k: v for k, v in layer.items() if k not in ("Name", "LayerType", "Inputs", "Outputs", "Metadata", "TacticName")
+    }
     return {
         "layer": number,
         "name": str(layer.get("Name", "")),
@@ -80,7 +84,9 @@ def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
     shape = tensor.get("Dimensions")
     return {
         "name": str(tensor.get("Name", "")),
-        "shape": [int(size) for size in shape if isinstance(size, int) and abs(size) < 1 << 62] if isinstance(shape, list) else None,
+        "shape": [int(size) for size in shape if isinstance(size, int) and abs(size) < 1 << 62]
+        if isinstance(shape, list)
+        else None,
         "dtype": _DTYPE_NAMES.get(dtype.upper(), dtype.upper()) or None,
         "format": _text(tensor.get("Format")) or " ".join(_DTYPE.sub("", both).split()) or None,
     }

@@ -124,7 +124,9 @@ class SqliteExport:
             statement.set_options(**{"adbc.sqlite.query.batch_rows": str(CHUNK_ROWS + 1)})
             cursor.execute(query)
             result = cursor.fetch_arrow_table().slice(1)
-        return pa.table([_typed(result.column(i), raw.type) for i, raw in enumerate(columns.values())], names=list(columns))
+        return pa.table(
+            [_typed(result.column(i), raw.type) for i, raw in enumerate(columns.values())], names=list(columns)
+        )
 
     @contextmanager
     def _errors(self, table: str = "") -> Iterator[None]:
@@ -154,19 +156,25 @@ class ParquetExport:
         return {name: frozenset(self._open(name).schema_arrow.names) for name in self._files}
 
     def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
-        file = self._open(table)
-        return [
-            self._chunk(table, columns, group, offset)
-            for group in range(file.num_row_groups)
-            for offset in range(0, file.metadata.row_group(group).num_rows, CHUNK_ROWS)
-        ]
+        # nsys writes row groups of 2,048 rows: several make a chunk.
+        metadata = self._open(table).metadata
+        chunks: list[Chunk] = []
+        groups, rows = [], 0
+        for group in range(metadata.num_row_groups):
+            here = metadata.row_group(group).num_rows
+            if groups and rows + here > CHUNK_ROWS:
+                chunks.append(self._chunk(table, columns, groups, metadata))
+                groups, rows = [], 0
+            groups, rows = [*groups, group], rows + here
+        return [*chunks, self._chunk(table, columns, groups, metadata)] if groups else chunks
 
-    def _chunk(self, table: str, columns: Mapping[str, Raw], group: int, offset: int) -> Chunk:
+    def _chunk(self, table: str, columns: Mapping[str, Raw], groups: list[int], metadata: pq.FileMetaData) -> Chunk:
         names = sorted({name for raw in columns.values() for name in raw.names if name in self.tables[table]})
 
         def load() -> pa.Table:
             try:
-                rows = self._open(table).read_row_group(group, columns=names, use_threads=False).slice(offset, CHUNK_ROWS)
+                file = pq.ParquetFile(self._files[table], metadata=metadata)
+                rows = file.read_row_groups(groups, columns=names, use_threads=False)
             except (pa.ArrowException, OSError) as error:
                 raise InputError(self._files[table], f"is damaged: {error}", hint="export the report again") from error
             return pa.table([_coalesced(rows, raw) for raw in columns.values()], names=list(columns))
@@ -177,7 +185,9 @@ class ParquetExport:
         try:
             return pq.ParquetFile(self._files[table])
         except (pa.ArrowException, OSError) as error:
-            raise InputError(self._files[table], f"is no Parquet file: {error}", hint="export the report again") from error
+            raise InputError(
+                self._files[table], f"is no Parquet file: {error}", hint="export the report again"
+            ) from error
 
 
 def check_sqlite_file(path: Path) -> None:
@@ -192,7 +202,9 @@ def check_sqlite_file(path: Path) -> None:
     if head.startswith(LFS_MAGIC):
         raise InputError(path, "is a Git LFS pointer, not the file itself", hint="fetch it with 'git lfs pull'")
     if not head.startswith(SQLITE_MAGIC):
-        raise InputError(path, "is no SQLite database", hint="give a .nsys-rep, an .sqlite export or a parquetdir folder")
+        raise InputError(
+            path, "is no SQLite database", hint="give a .nsys-rep, an .sqlite export or a parquetdir folder"
+        )
 
 
 def _coalesced(rows: pa.Table, raw: Raw) -> pa.ChunkedArray:

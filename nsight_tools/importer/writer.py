@@ -43,7 +43,9 @@ class SortedWriter:
     def __enter__(self) -> SortedWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
         elif self._writer is not None:
@@ -154,7 +156,9 @@ def _merged(runs: list[Path], table: Table) -> Iterator[pa.Table]:
     """The rows of sorted files, merged: each time what lies before the earliest end of what was read."""
     key = table.order[0][0]
     words = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-    batches = [pq.ParquetFile(run, read_dictionary=words).iter_batches(CHUNK_ROWS // 2, use_threads=False) for run in runs]
+    batches = [
+        pq.ParquetFile(run, read_dictionary=words).iter_batches(CHUNK_ROWS // 2, use_threads=False) for run in runs
+    ]
     held = [table.empty() for _ in runs]
     open_runs = set(range(len(runs)))
     while open_runs or any(rows.num_rows for rows in held):

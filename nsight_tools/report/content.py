@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Finding, Severity
-from nsight_tools.report import units
+from nsight_tools.report import safe, units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +28,16 @@ BUCKETS = {
 }
 """The buckets of an inference in their order of precedence, in words."""
 
+KINDS = {
+    "graphs": "whole graphs",
+    "h2d": "copies to the GPU",
+    "d2h": "copies to the host",
+    "sets": "memory sets",
+    "idle": "GPU idle",
+}
+"""The kinds of GPU time that need words of their own."""
+
+WINDOW = "from the first GPU work to the last"
 HOST_BUCKETS = ("launch", "sync", "host")
 OBSERVER_NOTE = "As traced: tracing itself lengthens the host's share, by some microseconds for every launch."
 OVERLAP_NOTE = "Do not add them up: two findings may count the same time."
@@ -69,6 +79,12 @@ class TraceReport:
         """The median inference, where there are any."""
         return (self.summary.get("inference_time") or {}).get("wall_median_ns")
 
+    @property
+    def window_ns(self) -> int | None:
+        """From the first GPU work to the last; the whole trace where that is not known."""
+        window: int | None = self.summary.get("window_ns") or self.summary.get("duration_ns")
+        return window
+
     def worth(self, finding: Finding) -> str:
         """What it could give back, as `at most 1.20 ms of 4.00 ms per inference (30 %)`; or nothing."""
         parts = []
@@ -78,7 +94,7 @@ class TraceReport:
             if parts:
                 parts.append(f"{units.duration(finding.recoverable_ns)} in all")
             else:
-                parts.append(_in_all(finding.recoverable_ns, self.summary.get("duration_ns")))
+                parts.append(_in_all(finding.recoverable_ns, self.window_ns))
         return f"at most {', '.join(parts)}" if parts else ""
 
     @property
@@ -96,14 +112,15 @@ class TraceReport:
             return "no analyses were run"
         if unjudged == len(self.outcomes):
             return f"no verdict: {'the analysis' if unjudged == 1 else f'all {unjudged} analyses'} could not be judged"
-        return "nothing found"
+        clear = len(self.outcomes) - unjudged
+        return f"nothing found by {'the analysis' if clear == 1 else f'the {clear} analyses'} that could judge"
 
     def _largest(self, findings: Sequence[Finding]) -> str:
         first = findings[0]
         if first.recoverable_ns_per_inference is not None:
             worth = _per_inference(first.recoverable_ns_per_inference, self.median_wall_ns)
         else:
-            worth = _in_all(first.recoverable_ns or 0, self.summary.get("duration_ns"))
+            worth = _in_all(first.recoverable_ns or 0, self.window_ns)
         which = f"by the largest, {first.code}" if len(findings) > 1 else f"({first.code})"
         return f"at most {worth} recoverable {which}"
 
@@ -120,8 +137,12 @@ class TraceReport:
     def _machine(self) -> list[str]:
         s = self.summary
         facts = [_gpus(s.get("gpus") or ())]
-        facts += [f"{label} {s[key]}" for key, label in (("driver", "driver"), ("cuda", "CUDA")) if s.get(key)]
-        facts.append(f"captured by nsys {s.get('nsys_version') or 'of unknown version'}")
+        facts += [
+            f"{label} {safe.elided(str(s[key]), 40)}"
+            for key, label in (("driver", "driver"), ("cuda", "CUDA"))
+            if s.get(key)
+        ]
+        facts.append(f"captured by nsys {safe.elided(str(s.get('nsys_version') or 'of unknown version'), 40)}")
         if s.get("export_version") and s["export_version"] != s.get("nsys_version"):
             facts.append(f"exported by {s['export_version']}")
         return facts
@@ -129,9 +150,11 @@ class TraceReport:
     def _recorded(self) -> list[str]:
         s, counts = self.summary, self.summary.get("counts") or {}
         inferences = _plural(s.get("inferences") or 0, "inference")
-        if source := _SOURCES.get(s.get("inference_source") or ""):
-            inferences += f" ({source})"
-        facts = [f"{units.duration(s.get('duration_ns'))} traced", _plural(counts.get("kernels") or 0, "kernel")]
+        if sources := str(s.get("inference_source") or ""):
+            inferences += f" ({' or '.join(_SOURCES.get(each, each) for each in sources.split(' and '))})"
+        duration = s.get("duration_ns")
+        facts = ["duration not recorded" if duration is None else f"{units.duration(duration)} traced"]
+        facts += [_plural(counts.get("kernels") or 0, "kernel")]
         if counts.get("graph_launches"):
             facts.append(_plural(counts["graph_launches"], "whole-graph launch", "whole-graph launches"))
         facts += [inferences, _plural(s.get("streams") or 0, "stream")]
@@ -160,9 +183,10 @@ def _per_inference(part_ns: int, wall_ns: int | None) -> str:
     return f"{units.duration(part_ns)}{_of(part_ns, wall_ns)} per inference{_share(part_ns, wall_ns)}"
 
 
-def _in_all(part_ns: int, traced_ns: int | None) -> str:
-    whole = _of(part_ns, traced_ns)
-    return f"{units.duration(part_ns)}{whole} {'traced' if whole else 'in all'}{_share(part_ns, traced_ns)}"
+def _in_all(part_ns: int, window_ns: int | None) -> str:
+    if not (whole := _of(part_ns, window_ns)):
+        return f"{units.duration(part_ns)} in all"
+    return f"{units.duration(part_ns)}{whole} {WINDOW}{_share(part_ns, window_ns)}"
 
 
 def _of(part_ns: int, whole_ns: int | None) -> str:
@@ -187,7 +211,7 @@ def _severities(findings: Sequence[Finding]) -> str:
 def _gpus(gpus: Sequence[Mapping[str, Any]]) -> str:
     if not gpus:
         return "GPU not recorded"
-    names = Counter(str(gpu.get("name") or "unnamed GPU") for gpu in gpus)
+    names = Counter(safe.elided(str(gpu.get("name") or "unnamed GPU"), 80) for gpu in gpus)
     return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in names.items())
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "<span>$</span>", "@": "@&#8203;", "#": "#&#8203;"}
 """What Markdown's backslash does not stop on a forge: HTML, mathematics, mentions, references to issues."""
 
-_SPECIAL = re.compile(r"[\\`*_{}\[\]()|~:&<>$@#]")
-_ELSEWHERE = re.compile(r"\bwww(?=\.)|^[-+=]|^\d+(?=[.)])", re.IGNORECASE)
+_SPECIAL = re.compile(r"[\\`*_\[\]|~&<>$@#]|:(?=//)")
+_ELSEWHERE = re.compile(r"\bwww(?=\.)|^[-+=]|^\d+(?=[.)](?:\s|$))", re.IGNORECASE)
 """What is special in its place only: a link without a scheme, and what a list or a heading starts with."""
 
 

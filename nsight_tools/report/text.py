@@ -61,11 +61,13 @@ def _time(page: Page, report: TraceReport) -> None:
     kinds = [row for row in report.summary.get("time") or () if row.get("busy_ns") or row.get("count")]
     if not kinds:
         return
-    page.heading("Time by kind", "shares of the trace; kinds overlap, so they do not add up to 100 %")
+    gpus = len(report.summary.get("gpus") or ())
+    where = f"share of {units.duration(report.window_ns)} {content.WINDOW}{' on every GPU' if gpus > 1 else ''}"
+    page.heading("Time by kind", f"{where}; kinds can overlap")
     page.rows(
         (
             [
-                page.text(row.get("kind", "")),
+                page.text(content.KINDS.get(row.get("kind", ""), row.get("kind", ""))),
                 page.text("" if row.get("count") is None else f"{row['count']:,}"),
                 page.text(units.duration(row.get("busy_ns"))),
                 page.text(units.share(row.get("share"))),
@@ -81,7 +83,7 @@ def _inference(page: Page, report: TraceReport) -> None:
     if not (buckets := report.buckets()):
         return
     times = report.summary["inference_time"]
-    page.heading("Time of an inference", "share of the median; every nanosecond is in one bucket")
+    page.heading("Time of an inference", "each median and p99 by itself; share of the median inference")
     head = [page.text("", "dim"), page.text("median", "dim"), page.text("p99", "dim"), page.text(""), page.text("")]
     rows = [
         [
@@ -152,7 +154,8 @@ def window(evidence: Evidence) -> str:
         return ""
     where = f"at {units.moment(evidence.start_ns)}"
     length = 0 if evidence.end_ns is None else evidence.end_ns - evidence.start_ns
-    return f"{where} for {units.duration(length)}" if length > 0 else where
+    said = length == evidence.value and evidence.unit == "ns"
+    return f"{where} for {units.duration(length)}" if length > 0 and not said else where
 
 
 def _unjudged(page: Page, report: TraceReport) -> None:

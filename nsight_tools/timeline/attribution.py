@@ -40,6 +40,27 @@ class Words:
         chosen: BoolArray = answers[np.maximum(self.codes, -1)]
         return chosen
 
+    def among(self, *words: str) -> BoolArray:
+        """Rows whose word is one of these."""
+        return self.where(frozenset(words).__contains__)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: Any) -> Words:  # noqa: ANN401 (whatever indexes an array)
+        return Words(self.codes[rows], self.dictionary)
+
+    def at(self, row: int) -> str:
+        """The word of one row, "" for null."""
+        code = int(self.codes[row])
+        return self.dictionary[code] if code >= 0 else ""
+
+    def counts(self) -> dict[str, int]:
+        """How many rows have each word that occurs, most first; nulls not counted."""
+        number = np.bincount(self.codes[self.codes >= 0], minlength=len(self.dictionary))
+        order = np.argsort(-number, kind="stable")
+        return {self.dictionary[i]: int(number[i]) for i in order if number[i]}
+
 
 @dataclass(frozen=True)
 class Ranges:
@@ -228,7 +249,7 @@ def _last_started(
     order = _by_thread_and_time(start, end, thread)
     starts, threads = start[order], thread[order]
     first = np.flatnonzero(np.concatenate([np.ones(min(order.size, 1), np.bool_), threads[1:] != threads[:-1]]))
-    last = np.append(first[1:], order.size)
+    last = np.append(first, order.size)[1:]
     by_thread = np.argsort(time_thread, kind="stable")
     bounds = np.searchsorted(time_thread[by_thread], threads[first], side="left")
     limits = np.searchsorted(time_thread[by_thread], threads[first], side="right")

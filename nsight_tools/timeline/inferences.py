@@ -66,8 +66,8 @@ def find_inferences(ranges: Ranges, calls: Calls, work: Work) -> Inferences:
     named, enqueues = _inference_rows(ranges), np.zeros(0, np.int64)
     if named.size == 0:
         enqueues = _enqueue_rows(ranges)
-    graphs = np.unique(work.call[work.call >= 0])  # `Work.call` names one row for each pair
-    graphs = graphs[calls.kind[graphs] == CallKind.GRAPH_LAUNCH] if named.size == 0 else graphs[:0]
+    graphs = _distinct(work.call[work.call >= 0] if named.size == 0 else named[:0])  # one row for each pair
+    graphs = graphs[calls.kind[graphs] == CallKind.GRAPH_LAUNCH]
     if enqueues.size:
         captured = _launched_nothing(ranges, enqueues, calls, work)
         outside = _inside(ranges, enqueues, joint_key(calls.pid, calls.tid)[graphs], calls.start[graphs]) < 0
@@ -109,7 +109,7 @@ def _inside(ranges: Ranges, rows: Int64Array, thread: Int64Array, time: Int64Arr
 
 
 def _launched_nothing(ranges: Ranges, rows: Int64Array, calls: Calls, work: Work) -> BoolArray:
-    launching = np.unique(work.call[work.call >= 0])
+    launching = _distinct(work.call[work.call >= 0])
     around = _inside(ranges, rows, calls.thread[launching], calls.start[launching])
     nothing: BoolArray = np.bincount(around[around >= 0], minlength=rows.size) == 0
     return nothing
@@ -261,7 +261,7 @@ def _idle_pieces(lanes: _Lanes, own: _Own, taken: Intervals) -> _Pieces:
         here = own.device == device
         waiting.append(lanes.union(own.lane[here], own.call_end[here], own.start[here]))
     cuts = [free.start, free.end, lanes.offset, *(edge for line in waiting for edge in (line.start, line.end))]
-    cut = np.unique(np.concatenate(cuts))
+    cut = _distinct(np.concatenate(cuts))
     inside = free.contains(cut[:-1])
     start, end = cut[:-1][inside], cut[1:][inside]
     # A lane without length shares its offset with the next one: the last lane that begins there is the one meant.
@@ -269,6 +269,13 @@ def _idle_pieces(lanes: _Lanes, own: _Own, taken: Intervals) -> _Pieces:
     waits = np.array([line.contains(start) for line in waiting], np.bool_).reshape(devices.size, start.size)
     shift = lanes.start[lane] - lanes.offset[lane]
     return _Pieces(lane, start + shift, end + shift, devices, waits)
+
+
+def _distinct(values: Int64Array) -> Int64Array:
+    """What `np.unique` gives; several times faster on times that are nearly sorted, where it would hash them."""
+    values = np.sort(values, kind="stable")
+    distinct: Int64Array = values[np.append(values[1:] != values[:-1], np.ones(min(values.size, 1), np.bool_))]
+    return distinct
 
 
 def _merge(lines: list[Intervals]) -> Intervals:
@@ -347,7 +354,7 @@ def _beside(lanes: _Lanes, own: _Own, compute: Int64Array, covered: Int64Array) 
     order = np.lexsort((own.start, own.lane))[::-1]
     device[own.lane[order]] = own.device[order]  # the last to be written, the earliest work, stays
     streams, stream = np.unique(own.stream, return_inverse=True)
-    pairs = np.unique(own.lane * max(streams.size, 1) + stream)
+    pairs = _distinct(own.lane * max(streams.size, 1) + stream)
     return {
         "hidden_copy_ns": compute + copies - covered,  # |A and B| = |A| + |B| - |A or B|
         "queue_ns": queue,

@@ -26,13 +26,13 @@ def rate(per_second: float | None) -> str:
 
 
 def share(ratio: float | None) -> str:
-    """A ratio as "30 %", "2.5 %", "0.031 %", "<0.01 %"."""
+    """A ratio as "30 %", "2.5 %", "0.031 %", "<0.01 %"; near 100 % to a tenth, so that it says what is left."""
     if ratio is None or not math.isfinite(ratio):
         return _UNKNOWN
     percent = 100 * ratio
     if 0 < abs(percent) < 0.01:
         return "<0.01 %" if percent > 0 else ">-0.01 %"
-    return f"{_digits(percent)} %"
+    return f"{_digits(percent, 3 if 99 <= abs(percent) < 100 else 2)} %"
 
 
 def moment(ns: int) -> str:
@@ -72,10 +72,10 @@ def _scaled(value: float | None, units: tuple[str, ...]) -> str:
     return f"{number(value) if step == 0 else _digits(scaled)} {units[step]}"
 
 
-def _digits(value: float) -> str:
-    """Three significant digits, never an exponent; thousands separated."""
-    rounded = float(f"{value:.3g}")
+def _digits(value: float, significant: int = 3) -> str:
+    """So many significant digits, all that stand before the point, never an exponent; thousands separated."""
+    rounded = float(f"{value:.{significant}g}")
     if rounded == 0:
         return "0"
     magnitude = math.floor(math.log10(abs(rounded)))
-    return f"{value:,.{max(0, 2 - magnitude)}f}"
+    return f"{value:,.{max(0, significant - 1 - magnitude)}f}"

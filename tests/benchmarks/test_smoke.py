@@ -1,0 +1,74 @@
+"""The benchmark's parts work, on a small trace; how long they take is not judged here."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from nsight_tools.trace import Trace, open_trace
+
+HERE = Path(__file__).resolve().parent
+SAMPLE = HERE.parents[1] / "sample_traces" / "classifier_sync.sqlite"
+GRAPHS = HERE.parents[1] / "sample_traces" / "classifier_cuda_graph.sqlite"
+INFERENCES, KERNELS, CALLS = 50, 5000, 5154
+
+
+def script(name: str, *arguments: str | Path) -> str:
+    command = [sys.executable, str(HERE / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def value(path: Path, query: str) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute(query).fetchone()[0])
+
+
+def open_trace_of(export: Path, folder: Path) -> Trace:
+    folder.mkdir()
+    copy = folder / export.name
+    copy.write_bytes(export.read_bytes())
+    return open_trace(copy)
+
+
+def test_repeat_twice(tmp_path: Path) -> None:
+    long = tmp_path / "long.sqlite"
+    script("repeat.py", SAMPLE, long, "--times", "2")
+    once, twice = open_trace_of(SAMPLE, tmp_path / "once"), open_trace(long)
+
+    for table in ("kernels", "memory_ops", "api_calls", "synchronizations", "nvtx_ranges", "launches", "inferences"):
+        assert twice.table(table).num_rows == 2 * once.table(table).num_rows > 0, table
+    for table in ("gpus", "layers"):
+        assert twice.table(table).num_rows == once.table(table).num_rows
+    assert twice.table("launches").column("api_call").null_count == 0
+    assert value(long, "SELECT count(DISTINCT correlationId) FROM CUPTI_ACTIVITY_KIND_KERNEL") == 2 * KERNELS
+
+    columns = ["wall_ns", "compute_ns", "launch_ns", "kernels"]
+    for column in columns:
+        values = twice.table("inferences").column(column).to_pylist()
+        assert values[:INFERENCES] == values[INFERENCES:] == once.table("inferences").column(column).to_pylist()
+
+
+def test_repeat_keeps_graph_nodes(tmp_path: Path) -> None:
+    long = tmp_path / "long.sqlite"
+    script("repeat.py", GRAPHS, long, "--times", "3")
+    nodes = "SELECT count(*) FROM CUDA_GRAPH_NODE_EVENTS"
+    used = "SELECT count(DISTINCT graphNodeId) FROM CUPTI_ACTIVITY_KIND_KERNEL"
+    assert value(long, nodes) == value(GRAPHS, nodes)
+    assert value(long, used) == value(GRAPHS, used)
+    assert value(long, "SELECT count(*) FROM CUPTI_ACTIVITY_KIND_KERNEL") == 3 * 5100
+
+
+def test_bench(tmp_path: Path) -> None:
+    printed = script("bench_import.py", "--kernels", str(2 * KERNELS), "--keep", tmp_path)
+    assert f"{2 * KERNELS:,} kernels" in printed
+    assert [line.split()[0] for line in printed.splitlines()[2:]] == ["floor", "peer", "import", "--help"]
+    parquet = tmp_path / "peer"
+    assert pq.read_metadata(parquet / "CUPTI_ACTIVITY_KIND_KERNEL.parquet").num_rows == 2 * KERNELS
+    assert pq.read_metadata(parquet / "CUPTI_ACTIVITY_KIND_RUNTIME.parquet").num_rows == 2 * CALLS
+    (dataset,) = (tmp_path / "import").iterdir()
+    assert open_trace(dataset).table("kernels").num_rows == 2 * KERNELS

@@ -1,0 +1,87 @@
+"""The command line on traces that never ran and analyses that say what a test wants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from click.testing import Result
+from report import fakes
+
+from nsight_tools.analysis import analysis
+from nsight_tools.errors import CouldNotRun, InputError
+from nsight_tools.findings import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from click.testing import Result
+
+    Run = Callable[..., Result]
+
+
+class FakeTrace:
+    """What the command line asks of a trace."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def summary(self) -> dict[str, Any]:
+        return fakes.SUMMARY | {"source": self.path.name}
+
+    def missing(self, _table: str) -> str | None:
+        return None
+
+
+def fake_open(path: Path, **_options: object) -> FakeTrace:
+    if path.stem == "broken":
+        raise InputError(path, "is no SQLite database", hint="export the report again")
+    if path.stem == "crash":
+        raise ZeroDivisionError("a bug\nof two lines")
+    if path.stem == "interrupted":
+        raise KeyboardInterrupt
+    return FakeTrace(path)
+
+
+@analysis("PCI001", needs={"memory_ops"})
+def pageable(trace: Any) -> Iterator[Finding]:  # noqa: ANN401
+    """Asynchronous copies use pageable host memory.
+
+    Measures: copies whose `src_memory` is pageable,
+    over all copies.
+
+    Why it matters: they block.
+    Remedy: * cudaHostAlloc
+        * pagelocked_empty
+    Blind spots: none.
+    """
+    if severity := {"warm": Severity.WARNING, "hot": Severity.ERROR, "mild": Severity.INFO}.get(trace.path.stem):
+        yield fakes.finding(severity=severity)
+
+
+@analysis("PCI003")
+def blocking(_trace: Any) -> Iterator[Finding]:  # noqa: ANN401
+    """Copies block the host.
+
+    Measures: a.
+    Why it matters: b.
+    Remedy: c.
+    Blind spots: d.
+    """
+    yield from ()
+
+
+@analysis("THR001")
+def clocks(_trace: Any) -> Iterator[Finding]:  # noqa: ANN401
+    """The GPU clock drops while it is busy.
+
+    Measures: a.
+    Why it matters: b.
+    Remedy: c.
+    Blind spots: d.
+    """
+    yield from ()
+    raise CouldNotRun("no GPU metrics were collected")
+
+
+ANALYSES = {each.code: each for each in (pageable, blocking, clocks)}

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from nsight_tools.report import machine
+
+if TYPE_CHECKING:
+    from cli.harness import Run
+
+
+def test_text_goes_to_standard_output_and_nothing_to_standard_error(run: Run) -> None:
+    result = run("analyze", "warm.sqlite")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("warm.sqlite: 1 finding (1 warning): at most 1.20 ms of 4.00 ms per inference")
+    assert "\x1b" not in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("stem", "statuses"),
+    [("hot", (1, 1, 1, 0)), ("warm", (0, 1, 1, 0)), ("mild", (0, 0, 1, 0)), ("fine", (0, 0, 0, 0))],
+)
+def test_fail_on_is_a_ladder(run: Run, stem: str, statuses: tuple[int, ...]) -> None:
+    levels = ("error", "warning", "info", "never")
+    assert tuple(run("analyze", f"{stem}.sqlite", "--fail-on", level).exit_code for level in levels) == statuses
+
+
+def test_one_input_that_fails_leaves_the_others(run: Run) -> None:
+    result = run("analyze", "broken.sqlite", "warm.sqlite", "--format", "json", "--fail-on", "info")
+    assert result.exit_code == 2
+    assert result.stderr == "nsight-tools: error: broken.sqlite: is no SQLite database; export the report again\n"
+    said = json.loads(result.stdout)
+    Draft202012Validator(machine.schema()).validate(said)
+    assert [trace["source"] for trace in said["traces"]] == ["warm.sqlite"]
+
+
+def test_every_input_gets_its_section(run: Run) -> None:
+    result = run("analyze", "warm.sqlite", "fine.sqlite", "--format", "markdown")
+    assert result.stdout.count("## nsight-tools: ") == 2
+
+
+def test_nothing_is_written_where_every_input_fails(run: Run, tmp_path: Path) -> None:
+    result = run("analyze", "broken.sqlite", "-o", tmp_path / "out.txt")
+    assert result.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_is_one_line_without_debug_and_a_traceback_with_it(run: Run) -> None:
+    result = run("analyze", "crash.sqlite")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "nsight-tools: internal error: ZeroDivisionError: a bug of two lines; "
+        "run again as nsight-tools --debug … and report it\n"
+    )
+    told = run("--debug", "analyze", "crash.sqlite")
+    assert told.exit_code == 2
+    assert "Traceback (most recent call last)" in told.stderr
+
+
+def test_an_interruption_is_one_line(run: Run) -> None:
+    result = run("analyze", "interrupted.sqlite")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "nsight-tools: interrupted; nothing half-written was left behind\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "codes"),
+    [
+        ([], ["PCI001", "PCI003", "THR001"]),
+        (["--select", "pci"], ["PCI001", "PCI003"]),
+        (["--select", "PCI003,THR"], ["PCI003", "THR001"]),
+        (["--select", "PCI003", "--select", " THR001 "], ["PCI003", "THR001"]),
+        (["--ignore", "PCI"], ["THR001"]),
+        (["--select", "PCI", "--ignore", "PCI001"], ["PCI003"]),
+    ],
+)
+def test_codes_are_chosen(run: Run, options: list[str], codes: list[str]) -> None:
+    result = run("analyze", "fine.sqlite", "--format", "json", *options)
+    assert [outcome["code"] for outcome in json.loads(result.stdout)["traces"][0]["outcomes"]] == codes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["analyze"], "Missing argument 'INPUT...'; see nsight-tools analyze --help"),
+        (["analyze", "x", "--format", "pdf"], "'pdf' is not one of 'text', 'json', 'markdown'"),
+        (["analyze", "x", "--select", "XYZ"], "no analysis has the code 'XYZ'; the codes are PCI001, PCI003, THR001"),
+        (["analyse", "x"], "No such command 'analyse'"),
+        (["analyze", "x\x1b[31m\nnsight-tools: all is well", "--nope"], "No such option"),
+    ],
+)
+def test_misuse_is_one_line_and_2(run: Run, arguments: list[str], said: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("nsight-tools: error: ")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_hostile_paths_cannot_forge_lines(run: Run, tmp_path: Path) -> None:
+    result = run("analyze", tmp_path / "a\x1b[31m\nnsight-tools: all is well" / "broken.sqlite")
+    assert result.stderr.count("\n") == 1
+    assert "\\x1b[31m nsight-tools: all is well" in result.stderr
+
+
+def test_no_command_shows_the_help(run: Run) -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "Commands:" in result.stderr
+
+
+def test_a_file_appears_whole(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    target.write_text("older")
+    target.chmod(0o640)
+    result = run("analyze", "warm.sqlite", "--format", "json", "-o", target)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert json.loads(target.read_text())["schema"] == 1
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failed_write_leaves_the_older_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out.json"
+    target.write_text("older")
+
+    def full(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    result = run("analyze", "warm.sqlite", "-o", target)
+    assert result.exit_code == 2
+    assert "cannot be written: No space left on device" in result.stderr
+    assert target.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("name", ["missing/out.txt", "folder"])
+def test_an_unwritable_file_is_an_error_before_any_work(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    result = run("analyze", "interrupted.sqlite", "-o", tmp_path / name)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"nsight-tools: error: {tmp_path / name}: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_device_is_written_not_replaced(run: Run) -> None:
+    assert run("analyze", "warm.sqlite", "-o", "/dev/null").exit_code == 0
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_a_link_stays_a_link(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert run("analyze", "warm.sqlite", "-o", tmp_path / "link").exit_code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text().startswith("warm.sqlite: 1 finding")
+
+
+def test_colour_on_demand(run: Run, tmp_path: Path) -> None:
+    assert "\x1b[" in run("analyze", "warm.sqlite", "--color", "always").stdout
+    assert "\x1b[" not in run("analyze", "warm.sqlite", "--color", "never").stdout
+    assert "\x1b[" not in run("analyze", "warm.sqlite", "--color", "always", "--format", "json").stdout
+    run("analyze", "warm.sqlite", "-o", tmp_path / "out")
+    assert "\x1b[" not in (tmp_path / "out").read_text()

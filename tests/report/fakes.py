@@ -1,0 +1,152 @@
+"""Traces that never ran: what the reporters and the command line need of one, and texts that mean harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nsight_tools.analysis import Outcome, Status
+from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.report.content import TraceReport
+
+HOSTILE = (
+    "\x1b[31mred\x1b]0;title\x07 [red]markup[/red] [link=file:///etc/passwd]x[/link] :boom: "
+    "<script>alert(1)</script> a|b `code` **bold** @octocat #12 $x$ https://example.com www.example.com "
+    "nul\0 cr\r lf\n tab\t rtl\u202egnp.exe\u2066 c1\x9b31m zero\u200bwidth line\u2028end bell\x07"
+)
+LONG = "cask::" + "implicit_gemm<" * 700 + "END"
+
+SUMMARY: dict[str, Any] = {
+    "source": "detector_b4.nsys-rep",
+    "nsys_version": "2025.3.1.90",
+    "export_version": "2025.3.1.90",
+    "schema_version": "3.20.3",
+    "driver": "570.86.15",
+    "cuda": "12.8",
+    "gpus": [
+        {
+            "device": 0,
+            "name": "NVIDIA H200",
+            "sm_count": 132,
+            "memory_bytes": 150_123_642_880,
+            "max_sm_clock_mhz": 1980.0,
+        }
+    ],
+    "duration_ns": 1_842_113_007,
+    "window_ns": 1_842_000_000,
+    "counts": {"kernels": 13_700, "memory_ops": 400, "api_calls": 29_301},
+    "inferences": 100,
+    "inference_source": "enqueue_range",
+    "streams": 2,
+    "processes": 1,
+    "time": [
+        {"kind": "kernels", "count": 13_700, "busy_ns": 402_113_000, "share": 0.2183},
+        {"kind": "graphs", "count": 0, "busy_ns": 0, "share": 0.0},
+        {"kind": "h2d", "count": 200, "busy_ns": 121_400_000, "share": 0.0659},
+        {"kind": "d2h", "count": 200, "busy_ns": 8_120_000, "share": 0.0044},
+        {"kind": "idle", "count": None, "busy_ns": 1_310_479_000, "share": 0.7114},
+    ],
+    "inference_time": {
+        "median": {
+            "compute": 1_960_000,
+            "exposed_h2d": 1_190_000,
+            "exposed_d2h": 80_000,
+            "exposed_other_copy": 0,
+            "other_work": 0,
+            "launch": 410_000,
+            "sync": 120_400,
+            "host": 239_000,
+            "unattributed": 600,
+        },
+        "p99": {"compute": 2_010_000, "exposed_h2d": 1_400_000, "exposed_d2h": 91_000, "launch": 600_000},
+        "wall_median_ns": 4_000_000,
+        "wall_p99_ns": 4_912_000,
+    },
+    "missing": {"gpu_metrics": "not collected"},
+}
+
+
+def finding(**changes: object) -> Finding:
+    values: dict[str, Any] = {
+        "code": "PCI001",
+        "severity": Severity.WARNING,
+        "confidence": Confidence.HIGH,
+        "message": "200 of 200 asynchronous copies to the GPU read pageable host memory",
+        "cause": "cudaMemcpyAsync from pageable memory is staged through a pinned buffer of the driver: the calling "
+        "thread waits for it, and the copy runs at 5.1 GB/s where pinned copies of this size reach 55 GB/s.",
+        "recommendation": "Allocate input buffers with cudaHostAlloc (PyCUDA: pagelocked_empty) and fill them in "
+        "place. TensorRT Best Practices, 'Data transfers'.",
+        "recoverable_ns": 120_000_000,
+        "recoverable_ns_per_inference": 1_200_000,
+        "bound": "the exposed part of the pageable copies, less what pinned copies would take at 55.5 GB/s",
+        "evidence": (
+            Evidence("pageable copies", 200, "count"),
+            Evidence("bytes in them", 983_040_000, "bytes"),
+            Evidence("achieved bandwidth", 5.1e9, "B/s"),
+            Evidence("slowest copy", 1_398_400, "ns", 1_234_567_891, 1_235_966_291, "4.92 MB on stream 7"),
+            Evidence("exposed", 0.981, "ratio", 12_000_345, 1_810_000_000),
+        ),
+    }
+    return Finding(**(values | changes))
+
+
+def outcomes() -> list[Outcome]:
+    """One of each kind, in the order of codes that `analyze` gives."""
+    reformat = finding(
+        code="FUS002",
+        severity=Severity.INFO,
+        confidence=Confidence.MEDIUM,
+        message="reformat layers take 6.1 % of the kernels' time",
+        cause="14 of 137 layers convert between FP16 and FP32 or between layouts",
+        recommendation="Let neighbouring layers use one precision and format: see the layers below.",
+        recoverable_ns=24_000_000,
+        recoverable_ns_per_inference=240_000,
+        bound="",
+        evidence=(Evidence("Reformatting CopyNode for Input Tensor 0 to Conv_0 + Relu_1", 41_200, "ns", 88_123_456),),
+    )
+    build = finding(
+        code="CAP001",
+        severity=Severity.ERROR,
+        message="the engine was built inside the capture: 61 % of the kernels are the builder's",
+        cause="trtexec ran with --onnx and without --loadEngine",
+        recommendation="Build first (trtexec --onnx=… --saveEngine=…), then capture with --loadEngine.",
+        recoverable_ns=None,
+        recoverable_ns_per_inference=None,
+        bound="",
+        evidence=(),
+    )
+    return [
+        Outcome("CAP001", "The capture is not fit to conclude from", Status.FINDINGS, "", (build,)),
+        Outcome("FUS002", "Reformat layers take time", Status.FINDINGS, "", (reformat,)),
+        Outcome("PCI001", "Asynchronous copies use pageable host memory", Status.FINDINGS, "", (finding(),)),
+        Outcome("PCI003", "Blocking copies", Status.CLEAR),
+        Outcome("STR001", "Streams do not overlap", Status.CLEAR),
+        Outcome(
+            "THR001",
+            "The GPU clock drops while it is busy",
+            Status.COULD_NOT_RUN,
+            "GPU metrics were not collected; capture with --gpu-metrics-devices=0",
+        ),
+    ]
+
+
+def report(name: str = "traces/detector_b4.nsys-rep", **changes: object) -> TraceReport:
+    return TraceReport(name, SUMMARY | changes, outcomes())
+
+
+def hostile(text: str = HOSTILE) -> TraceReport:
+    """`text` in every place that takes text from a trace."""
+    evil = finding(
+        message=text,
+        cause=text,
+        recommendation=text,
+        bound=text,
+        evidence=(Evidence(text, text, text, 0, 10, text), Evidence(text, float("nan"), "ns")),
+    )
+    all_of_them = [
+        Outcome("PCI001", text, Status.FINDINGS, "", (evil, evil)),
+        Outcome("PCI002", text, Status.COULD_NOT_RUN, text),
+        Outcome("PCI003", text, Status.CLEAR),
+    ]
+    time = [{"kind": text, "count": 1, "busy_ns": 1, "share": 0.5}]
+    words = {"source": text, "nsys_version": text, "driver": text, "cuda": text, "gpus": [{"device": 0, "name": text}]}
+    return TraceReport(text, SUMMARY | words | {"time": time}, all_of_them)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+from report import fakes
+
+from nsight_tools.analysis import Outcome, Status
+from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.report import machine
+from nsight_tools.report.content import TraceReport
+from nsight_tools.tables import TABLES
+
+
+def valid(report: TraceReport) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(machine.render([report]))
+    Draft202012Validator(machine.schema()).validate(said)
+    return said
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(machine.schema())
+
+
+@pytest.mark.parametrize(
+    "report", [fakes.report(), fakes.hostile(), fakes.hostile(fakes.LONG), TraceReport("x", {}, [])]
+)
+def test_every_report_fits_the_schema(report: TraceReport) -> None:
+    valid(report)
+
+
+def test_the_document_is_the_agreed_one() -> None:
+    said = valid(fakes.report())
+    (trace,) = said["traces"]
+    assert list(said) == ["schema", "tool", "traces"]
+    assert said["schema"] == 1
+    assert said["tool"]["name"] == "nsight-tools"
+    assert list(trace) == [
+        *("source", "nsys_version", "schema_version", "gpus", "duration_ns", "counts", "outcomes"),
+    ]
+    assert [outcome["code"] for outcome in trace["outcomes"]] == [
+        *("CAP001", "FUS002", "PCI001", "PCI003", "STR001", "THR001"),
+    ]
+    assert trace["outcomes"][2]["findings"][0]["evidence"][3] == {
+        "metric": "slowest copy",
+        "value": 1_398_400,
+        "unit": "ns",
+        "start_ns": 1_234_567_891,
+        "end_ns": 1_235_966_291,
+        "detail": "4.92 MB on stream 7",
+    }
+    assert trace["outcomes"][5]["reason"].startswith("GPU metrics were not collected")
+    assert trace["outcomes"][3] == {"code": "PCI003", "status": "clear", "reason": None, "findings": []}
+
+
+def test_outcomes_are_in_order_of_code() -> None:
+    report = TraceReport("x", {}, list(reversed(fakes.outcomes())))
+    codes = [outcome["code"] for outcome in valid(report)["traces"][0]["outcomes"]]
+    assert codes == sorted(codes)
+
+
+def test_the_schema_knows_what_the_code_knows() -> None:
+    defined = machine.schema()["$defs"]
+    assert list(defined["finding"]["properties"]) == [field.name for field in fields(Finding)]
+    assert list(defined["evidence"]["properties"]) == [field.name for field in fields(Evidence)]
+    assert defined["finding"]["properties"]["severity"]["enum"] == [each.value for each in Severity]
+    assert defined["finding"]["properties"]["confidence"]["enum"] == [each.value for each in Confidence]
+    assert defined["outcome"]["properties"]["status"]["enum"] == [each.value for each in Status]
+    assert list(defined["gpu"]["properties"]) == list(TABLES["gpus"].names)
+    for column in TABLES["gpus"].columns:
+        json_type = "string" if pa.types.is_string(column.type) else "integer"
+        json_type = "number" if pa.types.is_floating(column.type) else json_type
+        assert defined["gpu"]["properties"][column.name]["type"] == (
+            [json_type, "null"] if column.nullable else json_type
+        )
+
+
+def test_numbers_that_json_lacks_become_null_and_numpy_is_unboxed() -> None:
+    evidence = (
+        Evidence("nan", math.nan),
+        Evidence("infinite", np.float64("inf")),
+        Evidence("count", np.int64(7), start_ns=np.int64(5)),  # type: ignore[arg-type]
+        Evidence("text", "卷"),
+    )
+    finding = fakes.finding(evidence=evidence, recoverable_ns=np.int64(3))
+    said = valid(TraceReport("x", {}, [Outcome("PCI001", "", Status.FINDINGS, "", (finding,))]))
+    found = said["traces"][0]["outcomes"][0]["findings"][0]
+    assert [each["value"] for each in found["evidence"]] == [None, None, 7, "卷"]
+    assert found["recoverable_ns"] == 3
+    assert found["evidence"][2]["start_ns"] == 5
+
+
+def test_hostile_names_survive_exactly_and_inert() -> None:
+    text = machine.render([fakes.hostile(), fakes.hostile(fakes.LONG), fakes.hostile("\udc80")])
+    assert text.isascii()
+    assert all(character.isprintable() or character == "\n" for character in text)
+    traces = json.loads(text)["traces"]
+    assert traces[0]["outcomes"][0]["findings"][0]["message"] == fakes.HOSTILE
+    assert traces[1]["outcomes"][0]["findings"][0]["message"] == fakes.LONG
+    assert traces[2]["source"] == "\\udc80"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        {"code": "PCI001", "status": "findings", "reason": None, "findings": []},
+        {"code": "PCI001", "status": "could_not_run", "reason": None, "findings": []},
+        {"code": "PCI001", "status": "clear", "reason": "why", "findings": []},
+        {"code": "pci1", "status": "clear", "reason": None, "findings": []},
+        {"code": "PCI001", "status": "clear", "reason": None, "findings": [], "more": 1},
+    ],
+)
+def test_the_schema_refuses_what_makes_no_sense(outcome: dict[str, Any]) -> None:
+    said = machine.document([fakes.report()])
+    said["traces"][0]["outcomes"] = [outcome]
+    with pytest.raises(ValidationError):
+        Draft202012Validator(machine.schema()).validate(said)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+from report import fakes
+from rich.cells import cell_len
+
+from nsight_tools.analysis import Outcome, Status
+from nsight_tools.findings import Severity
+from nsight_tools.report import safe, text
+from nsight_tools.report.content import TraceReport
+from nsight_tools.report.terminal import Look
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def test_the_first_lines_are_the_verdict() -> None:
+    first, second, third, *_ = text.render([fakes.report()]).splitlines()
+    assert f"{first} {second}" == (
+        "traces/detector_b4.nsys-rep: 3 findings (1 error, 1 warning, 1 info): at most 1.20 ms of 4.00 ms per "
+        "inference (30 %) recoverable by the largest, PCI001; 1 of 6 analyses could not be judged"
+    )
+    assert third.startswith("Read first: CAP001 the engine was built inside the capture")
+
+
+def test_the_header_says_what_ran() -> None:
+    page = text.render([fakes.report()])
+    assert "NVIDIA H200 · driver 570.86.15 · CUDA 12.8 · captured by nsys 2025.3.1.90" in page
+    assert "1.84 s traced · 13,700 kernels · 100 inferences (by TensorRT's enqueue ranges) · 2 streams" in page
+
+
+def test_findings_come_by_worth_then_severity() -> None:
+    assert re.findall(r"^\d\. (\w+)", text.render([fakes.report()]), re.MULTILINE) == ["PCI001", "FUS002", "CAP001"]
+    unbounded = [
+        fakes.finding(code=f"AAA00{n}", severity=severity, recoverable_ns=None, recoverable_ns_per_inference=None)
+        for n, severity in enumerate((Severity.INFO, Severity.ERROR, Severity.WARNING))
+    ]
+    found = TraceReport("x", {}, [Outcome("AAA001", "", Status.FINDINGS, "", tuple(unbounded))]).findings
+    assert [finding.severity for finding in found] == [Severity.ERROR, Severity.WARNING, Severity.INFO]
+
+
+def test_evidence_names_the_moment_to_jump_to() -> None:
+    page = text.render([fakes.report()])
+    assert re.search(r"slowest copy +1\.40 ms  at 1\.234567 s; 4\.92 MB on stream 7", page)
+    assert re.search(r"exposed +98 %  at 0\.012000 s for 1\.80 s", page)
+
+
+def test_time_by_kind_leaves_out_what_did_not_happen() -> None:
+    page = text.render([fakes.report()])
+    assert re.search(r"kernels +13,700 +402 ms +22 %  █████\n", page)
+    assert "whole graphs" not in page
+
+
+def test_an_inference_is_shown_bucket_by_bucket() -> None:
+    page = text.render([fakes.report()])
+    assert re.search(r"exposed copies to the GPU +1\.19 ms +1\.40 ms +30 %  █████", page)
+    assert re.search(r"from first to last event +4\.00 ms +4\.91 ms", page)
+    assert "tracing itself lengthens the host's share" in page
+    assert "Time of an inference" not in text.render([fakes.report(inference_time=None)])
+
+
+def test_the_three_ends_are_told_apart() -> None:
+    page = text.render([fakes.report()])
+    assert "Could not be judged\n  THR001  The GPU clock drops while it is busy: GPU metrics were not collected" in page
+    assert page.endswith("Clear   looked at, and nothing found\n  PCI003, STR001\n")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "verdict"),
+    [
+        ([Status.CLEAR] * 2, "nothing found by the 2 analyses that could judge"),
+        (
+            [Status.CLEAR, Status.COULD_NOT_RUN],
+            "nothing found by the analysis that could judge; 1 of 2 analyses could not be judged",
+        ),
+        ([Status.COULD_NOT_RUN] * 2, "no verdict: all 2 analyses could not be judged"),
+        ([Status.COULD_NOT_RUN], "no verdict: the analysis could not be judged"),
+        ([], "no analyses were run"),
+    ],
+)
+def test_what_could_not_look_never_says_healthy(statuses: list[Status], verdict: str) -> None:
+    outcomes = [Outcome(f"AAA00{n}", "", status, "why") for n, status in enumerate(statuses)]
+    assert TraceReport("x", fakes.SUMMARY, outcomes).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("changes", "summary", "worth"),
+    [
+        ({}, {}, "at most 1.20 ms of 4.00 ms per inference (30 %), 120 ms in all"),
+        (
+            {"recoverable_ns_per_inference": None},
+            {},
+            "at most 120 ms of 1.84 s from the first GPU work to the last (6.5 %)",
+        ),
+        ({"recoverable_ns": None}, {}, "at most 1.20 ms of 4.00 ms per inference (30 %)"),
+        ({}, {"inference_time": None}, "at most 1.20 ms per inference, 120 ms in all"),
+        ({"recoverable_ns_per_inference": 5_000_000}, {}, "at most 5.00 ms per inference, 120 ms in all"),
+        ({"recoverable_ns": None, "recoverable_ns_per_inference": None}, {}, ""),
+    ],
+)
+def test_worth_is_said_against_the_whole_where_there_is_one(
+    changes: dict[str, object], summary: dict[str, object], worth: str
+) -> None:
+    assert fakes.report("x", **summary).worth(fakes.finding(**changes)) == worth
+
+
+def test_an_empty_summary_is_no_crash() -> None:
+    page = text.render([TraceReport("empty.sqlite", {}, [])])
+    assert "GPU not recorded" in page
+    assert "captured by nsys of unknown version" in page
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 250])
+@pytest.mark.parametrize("harm", [None, fakes.HOSTILE, fakes.LONG])
+def test_no_line_is_wider_than_the_page(width: int, harm: str | None) -> None:
+    page = text.render([fakes.hostile(harm) if harm else fakes.report()], Look(width=width))
+    assert max(cell_len(line) for line in page.splitlines()) <= min(100, width)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_hostile_names_are_inert(colour: bool) -> None:
+    page = text.render([fakes.hostile()], Look(width=100, colour=colour))
+    bare = ANSI.sub("", page) if colour else page
+    hidden = {character for character in bare if unicodedata.category(character)[0] == "C"}
+    assert hidden == {"\n"}
+    for seen in ("[red]markup[/red]", ":boom:", "\\x1b[31m", "\\u202e", "nul\\x00", "cr\\x0d", "c1\\x9b"):
+        assert seen in bare
+    assert ("\x1b[" in page) is colour
+
+
+def test_very_long_names_lose_their_middle_only() -> None:
+    page = text.render([fakes.hostile(fakes.LONG)])
+    assert len(page) < 16_000
+    assert re.search(r"characters …\]", page)
+    assert "<END" in page
+
+
+def test_long_evidence_is_counted_not_shown() -> None:
+    many = fakes.finding(evidence=fakes.finding().evidence * 4)
+    report = TraceReport("x", {}, [Outcome("PCI001", "", Status.FINDINGS, "", (many,))])
+    assert "and 12 more in --format json" in text.render([report])
+
+
+def test_plain_ascii_where_the_output_knows_no_more() -> None:
+    page = text.render([fakes.report()], Look(unicode=False))
+    assert page.isascii()
+    assert "#####" in page
+    assert "80.0 us" in page
+
+
+def test_several_traces_are_parted() -> None:
+    page = text.render([fakes.report("a"), fakes.report("b")])
+    assert f"\n\n{'─' * 100}\nb: 3 findings" in page
+
+
+def test_visible_keeps_what_is_harmless() -> None:
+    assert safe.visible("Übergröße 卷积 {ForeignNode[A...B]}") == "Übergröße 卷积 {ForeignNode[A...B]}"
+    assert safe.visible("\ud800") == "\\ud800"
+    assert safe.visible("\U000e0041") == "\\U000e0041"

@@ -1,0 +1,194 @@
+"""The sample traces hold what compute_expected.py, which shares no code with the project, says of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nsight_tools.trace import Trace, open_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FOLDER = Path(__file__).resolve().parent.parent / "sample_traces"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.sqlite"))
+LIMIT_BYTES = 12 << 20
+
+PRIVATE = {
+    "home folder": r"/home/(?!user\b)\w+|/Users/\w+|/root/\S+|[A-Z]:\\Users\\",
+    "address of a machine": r"\b(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2,3}\b",
+    "mail address": r"[\w.+-]+@[\w-]+\.(?:com|org|net|io|dev)\b",
+    "secret": r"(?i)\b(?:api[_-]?key|passw(?:or)?d|secret|bearer|authorization|access[_-]?token)\b\s*[=:]",
+    "key": r"-----BEGIN|\b(?:ghp_|hf_|sk-|AKIA)[A-Za-z0-9]{12,}|ssh-(?:rsa|ed25519) ",
+    "environment variable": r"\b(?:PATH|HOME|USER|USERNAME|LOGNAME|HOSTNAME|PWD|SSH_\w+|LD_LIBRARY_PATH)=",
+    "GPU UUID": r"GPU-[0-9a-f]{8}-[0-9a-f]{4}",
+}
+
+
+def test_at_least_three() -> None:
+    assert len(NAMES) >= 3
+    assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= LIMIT_BYTES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_complete_and_described(name: str) -> None:
+    assert (FOLDER / f"{name}.expected.json").is_file()
+    assert (FOLDER / f"{name}.layers.json").is_file()
+    assert f"`{name}`" in (FOLDER / "README.md").read_text()
+
+
+def test_expected_values_can_be_computed_again() -> None:
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "compute_expected.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_expected_values_are_independent() -> None:
+    assert not re.search(r"^\s*(import|from) nsight", (FOLDER / "compute_expected.py").read_text(), re.MULTILINE)
+
+
+def texts_of(path: Path) -> list[str]:
+    """Every text in an SQLite file, also what deleted rows left in it."""
+    with closing(sqlite3.connect(path)) as database:
+        names = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        cells = [cell for name in names for row in database.execute(f"SELECT * FROM {name}") for cell in row]
+    left = re.findall(rb"[\x20-\x7e]{6,}", path.read_bytes())
+    return [cell for cell in cells if isinstance(cell, str)] + [text.decode() for text in left]
+
+
+@pytest.mark.parametrize("what", PRIVATE)
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_private(name: str, what: str) -> None:
+    texts = texts_of(FOLDER / f"{name}.sqlite")
+    texts += [path.read_text() for path in FOLDER.glob(f"{name}.*.json")]
+    assert [found[0] for text in texts if (found := re.search(PRIVATE[what], text))] == []
+
+
+# The dataset against the expected values
+
+cached_expected = cache(lambda name: json.loads((FOLDER / f"{name}.expected.json").read_text()))
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def expected(name: str) -> dict[str, Any]:
+    return dict(cached_expected(name))
+
+
+@pytest.fixture(scope="session")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trace]:
+    folder = tmp_path_factory.mktemp("samples")
+
+    @cache
+    def get(name: str) -> Trace:
+        for file in (f"{name}.sqlite", f"{name}.layers.json"):
+            shutil.copyfile(FOLDER / file, folder / file)
+        return open_trace(folder / f"{name}.sqlite")
+
+    return get
+
+
+@pytest.fixture
+def trace(opened: Callable[[str], Trace], name: str) -> Trace:
+    return opened(name)
+
+
+def records(trace: Trace, table: str, *columns: str) -> list[dict[str, Any]]:
+    return list(trace.table(table, columns=list(columns) or None).to_pylist())
+
+
+def test_row_counts(trace: Trace, expected: dict[str, Any]) -> None:
+    rows = dict(expected["rows"])
+    ranges = rows.pop("nvtx_push_pop_ranges")
+    assert {table: trace.table(table).num_rows for table in rows} == rows
+    assert Counter(r["kind"] for r in records(trace, "nvtx_ranges", "kind"))["push_pop"] == ranges
+    assert trace.table("inferences").num_rows == len(expected["inferences"])
+
+
+def test_streams(trace: Trace, expected: dict[str, Any]) -> None:
+    work: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    for table in ("kernels", "graph_launches"):
+        for r in records(trace, table, "start_ns", "end_ns", "device", "stream"):
+            work[r["device"], r["stream"]].append((r["start_ns"], r["end_ns"]))
+    found = {key: (len(of), sum(end - start for start, end in of)) for key, of in work.items()}
+    assert found == {(s["device"], s["stream"]): (s["count"], s["total_ns"]) for s in expected["streams"]}
+
+
+def test_gpu_window(trace: Trace, expected: dict[str, Any]) -> None:
+    query = """
+        WITH work AS (SELECT start_ns, end_ns FROM kernels UNION ALL SELECT start_ns, end_ns FROM graph_launches),
+        reached AS (
+            SELECT *, max(end_ns) OVER (ORDER BY start_ns ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+            FROM work
+        )
+        SELECT max(end_ns) - min(start_ns) AS span, sum(greatest(start_ns - before, 0)) AS idle FROM reached
+    """
+    (row,) = trace.sql(query).to_pylist()
+    assert row == {"span": expected["gpu_window_ns"], "idle": expected["gpu_idle_ns"]}
+
+
+def test_copies_and_sets(trace: Trace, expected: dict[str, Any]) -> None:
+    found: dict[str, dict[str, int]] = {}
+    for r in records(trace, "memory_ops", "start_ns", "end_ns", "kind", "size_bytes", "src_memory", "dst_memory"):
+        key = f"{r['kind']} {r['src_memory'] or ''}->{r['dst_memory']}"
+        value = found.setdefault(key, {"count": 0, "size_bytes": 0, "total_ns": 0})
+        value["count"] += 1
+        value["size_bytes"] += r["size_bytes"]
+        value["total_ns"] += r["end_ns"] - r["start_ns"]
+    assert found == expected["memory_ops"]
+
+
+def test_calls_and_synchronizations(trace: Trace, expected: dict[str, Any]) -> None:
+    assert Counter(r["name"] for r in records(trace, "api_calls", "name")) == expected["api_calls"]
+    assert Counter(r["kind"] for r in records(trace, "synchronizations", "kind")) == expected["synchronizations"]
+
+
+def test_ranges_of_the_runner(trace: Trace, expected: dict[str, Any]) -> None:
+    found = Counter(
+        f"{r['domain']}/{r['name']}"
+        for r in records(trace, "nvtx_ranges", "domain", "name")
+        if r["domain"] != "TensorRT"
+    )
+    assert found == expected["nvtx_ranges"]
+
+
+def test_layers_of_kernels(trace: Trace, expected: dict[str, Any]) -> None:
+    found: dict[str, dict[str, int]] = {}
+    for r in records(trace, "launches", "work", "layer", "start_ns", "end_ns"):
+        if r["work"] == "kernel" and r["layer"] is not None:
+            layer = found.setdefault(r["layer"], {"kernels": 0, "ns": 0})
+            layer["kernels"] += 1
+            layer["ns"] += r["end_ns"] - r["start_ns"]
+    assert found == expected["layers"]
+
+
+def test_layers_of_the_engine(trace: Trace, name: str, expected: dict[str, Any]) -> None:
+    """TensorRT's file is not strict JSON: it separates fused layers by a raw 0x1E."""
+    inspected = json.loads((FOLDER / f"{name}.layers.json").read_text(), strict=False)["Layers"]
+    layers = records(trace, "layers", "layer", "name", "source")
+    assert [layer["name"] for layer in layers] == [layer["Name"] for layer in inspected]
+    assert {layer["source"] for layer in layers} == {"inspector"}
+    assert expected["layers"].keys() <= {layer["name"] for layer in layers}
+
+
+def test_inferences(trace: Trace, expected: dict[str, Any]) -> None:
+    """Windows, counts, and where each nanosecond went."""
+    for number, want in enumerate(expected["inferences"]):
+        found = records(trace, "inferences")[number]
+        assert {key: found[key] for key in want} == want, number

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from nsight_tools import units
+
+
+@pytest.mark.parametrize(
+    ("ns", "shown"),
+    [
+        (0, "0 ns"),
+        (850, "850 ns"),
+        (999, "999 ns"),
+        (1000, "1.00 µs"),
+        (12_345, "12.3 µs"),
+        (999_400, "999 µs"),
+        (999_600, "1.00 ms"),
+        (4_000_000, "4.00 ms"),
+        (9_999_000, "10.0 ms"),
+        (61_000_000_000, "61.0 s"),
+        (1_234_000_000_000, "1,234 s"),
+        (-1500, "-1.50 µs"),
+        (None, "unknown"),
+        (math.nan, "unknown"),
+    ],
+)
+def test_durations_have_three_digits_and_the_unit_that_fits(ns: float | None, shown: str) -> None:
+    assert units.duration(ns) == shown
+
+
+@pytest.mark.parametrize(
+    ("ns", "shown"),
+    [
+        (0, "0.000000 s"),
+        (1_234_567_891, "1.234567 s"),
+        (999_999_999, "0.999999 s"),
+        (-1, "-0.000001 s"),
+        (-1_500_000_000, "-1.500000 s"),
+    ],
+)
+def test_moments_are_cut_to_the_microsecond(ns: int, shown: str) -> None:
+    assert units.moment(ns) == shown
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shown"),
+    [
+        (0.3, "30 %"),
+        (0.0615, "6.2 %"),
+        (0.00031, "0.031 %"),
+        (0.00001, "<0.01 %"),
+        (0.9969, "99.7 %"),
+        (1, "100 %"),
+        (3.1, "310 %"),
+        (0, "0 %"),
+        (None, "unknown"),
+        (math.inf, "unknown"),
+        (12.345, "1,234 %"),
+    ],
+)
+def test_shares(ratio: float | None, shown: str) -> None:
+    assert units.share(ratio) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (1500, "ns", "1.50 µs"),
+        (4_194_304, "bytes", "4.19 MB"),
+        (512, "bytes", "512 B"),
+        (22.7e9, "B/s", "22.7 GB/s"),
+        (12_345, "count", "12,345"),
+        (1980.0, "MHz", "1,980 MHz"),
+        (0.5, "ratio", "50 %"),
+        (2.345, "", "2.35"),
+        ("legacy default", "", "legacy default"),
+        (math.nan, "MHz", "unknown MHz"),
+    ],
+)
+def test_quantities_follow_their_unit(value: float | str, unit: str, shown: str) -> None:
+    assert units.quantity(value, unit) == shown

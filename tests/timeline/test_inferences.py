@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from drawing import draw
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nsight_tools.tables import TABLES
+from nsight_tools.timeline.attribution import (
+    NEVER,
+    CallKind,
+    Calls,
+    Ranges,
+    ThreadSpans,
+    Words,
+    Work,
+    WorkKind,
+    classify_call,
+    classify_memory_op,
+    joint_key,
+    match_calls,
+)
+from nsight_tools.timeline.inferences import Inferences, account, assign_work, find_inferences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUCKETS = (
+    "compute_ns",
+    "exposed_h2d_ns",
+    "exposed_d2h_ns",
+    "exposed_other_copy_ns",
+    "other_work_ns",
+    "launch_ns",
+    "sync_ns",
+    "host_ns",
+    "unattributed_ns",
+)
+
+LONG = {"e": "ExecutionContext::enqueue", "x": "inference"}
+
+
+@dataclass
+class Drawn:
+    """A drawing as the columns that the timeline works on, with its inferences in microseconds."""
+
+    text: str
+    overhead: tuple[tuple[int, int], ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tables = {name: shape.empty() for name, shape in TABLES.items()} | draw(self.text, names=LONG, **self.options)
+        calls, ranges = tables["api_calls"], tables["nvtx_ranges"]
+        words = {name: words_of(ranges[name]) for name in ("domain", "name", "kind")}
+        names = words_of(calls["name"])
+        kind = np.append(classify_call(names.dictionary), CallKind.OTHER)[names.codes]
+        self.calls = Calls(*(ints(calls[name]) for name in ("start_ns", "end_ns", "pid", "tid")), kind)
+        self.ranges = Ranges(*(ints(ranges[c], NEVER) for c in ("start_ns", "end_ns", "pid", "tid")), **words)
+        parts = [tables[name] for name in ("kernels", "memory_ops", "graph_launches")]
+        copies = classify_memory_op(tables["memory_ops"]["kind"].to_pylist())
+        kinds = (np.full(len(parts[0]), WorkKind.KERNEL), copies, np.full(len(parts[2]), WorkKind.GRAPH))
+        start, end, pid, device, context, stream, correlation = (
+            np.concatenate([ints(part[name], -1) for part in parts])
+            for name in ("start_ns", "end_ns", "pid", "device", "context", "stream", "correlation_id")
+        )
+        call = match_calls(pid, correlation, self.calls.pid, ints(calls["correlation_id"], -1))
+        self.work = Work(start, end, np.concatenate(kinds), device, joint_key(context, stream), call)
+
+    def inferences(self) -> Inferences:
+        return find_inferences(self.ranges, self.calls, self.work)
+
+    def account(self) -> dict[str, np.ndarray]:
+        found = self.inferences()
+        spans = np.array(self.overhead, np.int64).reshape(-1, 2) * 1000
+        one = np.ones(len(spans), np.int64)
+        overhead = ThreadSpans(spans[:, 0], spans[:, 1], 1000 * one, one)
+        owner = assign_work(found, self.calls, self.work)
+        return account(found, self.calls, self.work, owner, overhead)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each inference, times in microseconds, what is 0 left out."""
+        columns = {
+            name.removesuffix("_ns"): values // 1000 if name.endswith("_ns") else values
+            for name, values in self.account().items()
+        }
+        count = len(columns["inference"])
+        return [{name: column[row].item() for name, column in columns.items() if column[row]} for row in range(count)]
+
+    def buckets(self) -> list[dict[str, int]]:
+        return [
+            {name: row[name] for name in (b.removesuffix("_ns") for b in BUCKETS) if name in row} for row in self.rows()
+        ]
+
+
+def ints(column: pa.ChunkedArray, null: int = 0) -> np.ndarray:
+    return column.cast(pa.int64()).fill_null(null).to_numpy()
+
+
+def words_of(column: pa.ChunkedArray) -> Words:
+    array = column.combine_chunks()
+    return Words(array.indices.fill_null(-1).to_numpy(), array.dictionary.to_pylist())
+
+
+def test_one_inference() -> None:
+    drawn = Drawn("""
+        stream 7:    ....>>>...####%%..
+        stream 8:    .............=====<<<
+        thread 1:    .CCL..l.C.c....SSSSSS..
+        nvtx 1:      [inference............]
+    """)
+    (row,) = drawn.rows()
+    assert drawn.buckets() == [
+        {
+            "compute": 6,  #             10 to 16
+            "exposed_h2d": 3,  #          4 to 7
+            "exposed_d2h": 3,  #         18 to 21
+            "exposed_other_copy": 2,  #  16 to 18; 13 to 16 is hidden
+            "launch": 4,  #               1 to 4, 8
+            "host": 5,  #                 0, 7, 9, and 21 to 23
+        }
+    ]
+    assert row["wall"] == row["end"] == 23
+    assert row["hidden_copy"] == 3
+    assert row["queue"] == (4 - 3) + (10 - 4) + (14 - 7) + (13 - 9) + (18 - 11)
+    assert (row["kernels"], row["copies"], row["streams"], row["source"]) == (2, 3, 2, "inference_range")
+
+
+def test_synchronization_and_what_the_profiler_takes() -> None:
+    drawn = Drawn(
+        """
+        stream 7:    .........##...
+        thread 1:    L..AA.SS....SS
+        nvtx 1:      [inference...]
+        """,
+        overhead=((4, 7), (11, 12)),
+    )
+    # Overhead inside of a synchronization is synchronization; inside of other calls or none it is unattributed.
+    assert drawn.buckets() == [{"compute": 2, "launch": 1, "sync": 4, "host": 4, "unattributed": 3}]
+
+
+def test_two_in_flight_wait_behind_each_other() -> None:
+    drawn = Drawn(
+        """
+        stream 7:    ....####......##
+        stream 8:    ......##..##....
+        thread 1:    L...l...........
+        thread 2:    ..L....l....SS..
+        nvtx 1:      [inference.....]
+        nvtx 2:      ..[inference..].
+        """,
+        options={"kernel_calls": [0, 1, 3, 2]},
+    )
+    assert drawn.buckets() == [
+        # Its second kernel is submitted at 5 and starts at 14; meanwhile the other's alone runs from 10 to 12.
+        {"compute": 6, "other_work": 2, "launch": 1, "host": 7},
+        # Its first is submitted at 3 and starts at 6; the other's runs from 4 on.
+        {"compute": 4, "other_work": 2, "launch": 1, "sync": 2, "host": 4},
+    ]
+
+
+def test_only_work_on_the_same_gpu_is_waited_behind() -> None:
+    drawn = Drawn("""
+        stream 7:                      ..........##
+        stream 8 device 1 pid 2000:    ..####......
+        stream 9 pid 2000:             ......##....
+        thread 1:                      L...........
+        nvtx 1:                        [inference.]
+    """)
+    assert drawn.buckets() == [{"compute": 2, "other_work": 2, "launch": 1, "host": 7}]
+
+
+def test_each_wait_is_for_its_own_gpu() -> None:
+    drawn = Drawn(
+        """
+        stream 7:                      ........##..
+        stream 8 device 1:             ..........##
+        stream 9 pid 2000:             .....##.....
+        stream 6 device 1 pid 2000:    ..##.##.....
+        thread 1:                      L.l.........
+        nvtx 1:                        [inference.]
+        """
+    )
+    # Device 1 is waited for from 3 on: its work counts from 3 to 4 and, with device 0's, from 5 to 7.
+    assert drawn.buckets() == [{"compute": 4, "other_work": 3, "launch": 2, "host": 3}]
+
+
+def test_an_enqueue_takes_the_copies_around_it() -> None:
+    drawn = Drawn(
+        """
+        stream 7:             ..>>0##<<=....>>.##<<..
+        thread 1:             Cc.L.CcA....C..L.C.....
+        nvtx 1 TensorRT:      ..[e].........[e]......
+        """
+    )
+    first, second = drawn.rows()
+    assert [row["source"] for row in (first, second)] == ["enqueue_range"] * 2
+    assert [(row.get("start", 0), row["end"]) for row in (first, second)] == [(0, 10), (12, 21)]
+    assert [row["copies"] for row in (first, second)] == [4, 2]
+
+
+def test_copies_before_the_first_and_after_the_last_enqueue() -> None:
+    drawn = Drawn("""
+        stream 7:             .<.##..>
+        thread 1:             C.L..C..
+        nvtx 1 TensorRT:      ..[e]...
+    """)
+    assert assign_work(drawn.inferences(), drawn.calls, drawn.work).tolist() == [0, -1, -1]
+
+
+def test_an_inference_range_takes_only_what_is_launched_inside() -> None:
+    drawn = Drawn("""
+        stream 7:             ..>.##..<
+        thread 1:             C..L...C.
+        nvtx 1:               ..[x]....
+        nvtx 1 TensorRT:      ...[]....
+    """)
+    assert [(row["start"], row["end"], row["kernels"], row.get("copies", 0)) for row in drawn.rows()] == [(2, 6, 1, 0)]
+
+
+def test_whole_graphs() -> None:
+    drawn = Drawn("""
+        stream 7:    ..ggg...ggg
+        thread 1:    G.....G....
+    """)
+    assert drawn.buckets() == [{"compute": 3, "launch": 1, "host": 1}] * 2
+    assert [(row["source"], row["graphs"]) for row in drawn.rows()] == [("graph_launch", 1)] * 2
+
+
+CAPTURED = """
+    stream 7:             ..##........nmn.nmn
+    thread 1:             .L........G...G....
+    nvtx 1 TensorRT:      [e]..[e]...........
+"""
+
+
+def test_an_enqueue_that_was_captured_gives_way_to_the_launches_of_its_graph() -> None:
+    rows = Drawn(CAPTURED).rows()
+    assert [(row["source"], row["kernels"]) for row in rows] == [
+        ("enqueue_range", 1),
+        ("graph_launch", 3),
+        ("graph_launch", 3),
+    ]
+
+
+def test_graph_launches_beside_enqueues_that_work_are_somebody_elses() -> None:
+    rows = Drawn(CAPTURED.replace("[e]..[e]", "[e].....")).rows()
+    assert [(row["source"], row["kernels"]) for row in rows] == [("enqueue_range", 1)]
+
+
+def test_an_enqueue_that_launches_nothing_is_an_inference_where_no_graph_is_launched() -> None:
+    drawn = Drawn("""
+        thread 1:             .A.....
+        nvtx 1 TensorRT:      [e.]...
+    """)
+    assert drawn.buckets() == [{"host": 4}]
+    assert drawn.account()["device"].tolist() == [-1]
+
+
+def test_which_ranges_are_inferences() -> None:
+    def found(text: str) -> list[tuple[int, int, str]]:
+        one = Drawn(text).inferences()
+        return list(zip(one.start // 1000, one.end // 1000, one.source.tolist(), strict=True))
+
+    outermost = """
+        nvtx 1 TensorRT:    [e........][e]
+        nvtx 1 TensorRT:    .[e..]........
+        nvtx 2 TensorRT:    .[e]..........
+        nvtx 1 other:       ...........[e]
+    """
+    assert found(outermost) == [(0, 11, "enqueue_range"), (1, 4, "enqueue_range"), (11, 14, "enqueue_range")]
+    assert found("nvtx 1 default: .[e]") == [(1, 4, "enqueue_range")]
+    assert found("nvtx 1 other: .[inference]") == []
+    assert found("nvtx 1: [inference.][inference") == [(0, 12, "inference_range")]
+    assert found("nvtx 1: [x..]\nnvtx 1 TensorRT: [e].") == [(0, 5, "inference_range")]
+    assert found("nvtx 1 start_end: [inference.]") == [(0, 12, "inference_range")]
+
+
+def test_without_traced_calls_the_host_is_unknown() -> None:
+    assert Drawn("nvtx 1: [inference.]").buckets() == [{"unattributed": 12}]
+
+
+def test_nothing_at_all() -> None:
+    columns = Drawn("stream 7: ...#").account()
+    assert {name: values.size for name, values in columns.items() if values.size} == {}
+
+
+def test_the_columns_are_those_of_the_table() -> None:
+    assert set(Drawn("nvtx 1: [inference.]").account()) == set(TABLES["inferences"].names)
+
+
+# The definitions once more, nanosecond by nanosecond.
+
+small = st.integers(0, 25)
+LENGTHS = st.integers(0, 12)
+HELD = {CallKind.LAUNCH, CallKind.GRAPH_LAUNCH, CallKind.COPY}
+EXPOSED = {
+    WorkKind.KERNEL: "compute_ns",
+    WorkKind.GRAPH: "compute_ns",
+    WorkKind.H2D: "exposed_h2d_ns",
+    WorkKind.D2H: "exposed_d2h_ns",
+    WorkKind.OTHER_COPY: "exposed_other_copy_ns",
+    WorkKind.SET: "exposed_other_copy_ns",
+}
+
+
+@st.composite
+def spans(draw_one: Callable[[Any], Any], *more: Any, most: int) -> list[tuple[int, ...]]:  # noqa: ANN401
+    """Rows of start, end, and what else is asked for."""
+    rows = draw_one(st.lists(st.tuples(small, LENGTHS, *more), max_size=most))
+    return [(start, start + length, *rest) for start, length, *rest in rows]
+
+
+def columns_of(rows: list[tuple[int, ...]], width: int) -> list[np.ndarray]:
+    return list(np.array(rows, np.int64).reshape(-1, width).T)
+
+
+def plain_owner(ranges: list[tuple], sources: list[str], calls: list[tuple], work: list[tuple]) -> list[int]:
+    owner = []
+    for *_, kind, _device, _stream, call in work:
+        if call < 0:
+            owner.append(-1)
+            continue
+        time, thread = calls[call][0], calls[call][2:4]
+        same = [at for at, one in enumerate(ranges) if one[2:] == thread]
+        inside = [at for at in same if ranges[at][0] <= time < ranges[at][1]]
+        takers = [at for at in same if sources[at] != "inference_range"]
+        found = inside[-1] if inside else -1
+        if not inside and kind in {WorkKind.H2D, WorkKind.SET}:
+            found = next((at for at in takers if ranges[at][0] > time), -1)
+        elif not inside and kind in {WorkKind.D2H, WorkKind.OTHER_COPY}:
+            found = ([-1] + [at for at in takers if ranges[at][0] <= time])[-1]
+        owner.append(found)
+    return owner
+
+
+def plain_bucket(  # noqa: PLR0917
+    time: int, one: tuple, own: list[tuple], calls: list[tuple], work: list[tuple], overhead: list[tuple]
+) -> str:
+    """The bucket of one nanosecond of one inference."""
+    running = {EXPOSED[w[2]] for w in own if w[0] <= time < w[1]}
+    for name in BUCKETS[:4]:
+        if name in running:
+            return name
+    for mine in own:
+        submitted = mine[5] >= 0 and calls[mine[5]][1] <= time < mine[0]
+        if submitted and any(w[3] == mine[3] and w[0] <= time < w[1] for w in work):
+            return "other_work_ns"
+    _, _, pid, tid = one
+    if tid < 0 or not any(call[2] == pid for call in calls):
+        return "unattributed_ns"
+    inside = {call[4] for call in calls if call[2:4] == (pid, tid) and call[0] <= time < call[1]}
+    if inside & HELD:
+        return "launch_ns"
+    if CallKind.SYNC in inside:
+        return "sync_ns"
+    return "unattributed_ns" if any(o[2:] == (pid, tid) and o[0] <= time < o[1] for o in overhead) else "host_ns"
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_the_accounting_agrees_with_its_definition(data: st.DataObject) -> None:
+    pid, tid = st.integers(1, 2), st.integers(-1, 1)
+    ranges = sorted(data.draw(spans(pid, tid, most=5)), key=lambda one: (one[0], -one[1]))
+    sources = [data.draw(st.sampled_from(["inference_range", "enqueue_range", "graph_launch"])) for _ in ranges]
+    calls = data.draw(spans(pid, st.integers(0, 1), st.sampled_from(CallKind), most=10))
+    call = st.integers(-1, len(calls) - 1)
+    work = data.draw(spans(st.sampled_from(WorkKind), st.integers(0, 2), st.integers(7, 8), call, most=12))
+    overhead = data.draw(spans(pid, st.integers(0, 1), most=3))
+
+    found = Inferences(*columns_of(ranges, 4), np.array(sources, "U15"))
+    traced, ran = Calls(*columns_of(calls, 5)), Work(*columns_of(work, 6))
+    owner = assign_work(found, traced, ran)
+    assert owner.tolist() == plain_owner(ranges, sources, calls, work)
+
+    columns = account(found, traced, ran, owner, ThreadSpans(*columns_of(overhead, 4)))
+    assert (sum(columns[name] for name in BUCKETS) == columns["wall_ns"]).all()
+    for at, one in enumerate(ranges):
+        own = [w for w, its in zip(work, owner, strict=True) if its == at]
+        launched = [calls[w[5]] for w in own if w[5] >= 0]
+        events = [row[:2] for row in (one, *own, *launched)]
+        lo, hi = min(start for start, _ in events), max(end for _, end in events)
+        times = [plain_bucket(time, one, own, calls, work, overhead) for time in range(lo, hi)]
+        got = {name: int(columns[name][at]) for name in BUCKETS}
+        assert got == {name: times.count(name) for name in BUCKETS}
+        assert (columns["start_ns"][at], columns["end_ns"][at]) == (lo, hi)
+        copies = [w for w in own if w[2] >= WorkKind.H2D]
+        kernels = [w for w in own if w[2] < WorkKind.H2D]
+        hidden = [t for t in range(lo, hi) if all(any(w[0] <= t < w[1] for w in some) for some in (copies, kernels))]
+        assert columns["hidden_copy_ns"][at] == len(hidden)
+        assert columns["queue_ns"][at] == sum(max(0, w[0] - calls[w[5]][1]) for w in own if w[5] >= 0)
+        assert columns["streams"][at] == len({w[4] for w in own})
+        assert columns["copies"][at] == len(copies)
+        assert columns["kernels"][at] + columns["graphs"][at] == len(kernels)
+        first = min((w[0] for w in own), default=None)
+        assert columns["device"][at] in ({w[3] for w in own if w[0] == first} or {-1})
