@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from nsight_tools.timeline.intervals import BoolArray, Int64Array
+    from nsight_tools.timeline.intervals import BoolArray, Int64Array, IntArray
 
 
 NEVER = np.iinfo(np.int64).min
@@ -47,7 +47,7 @@ class Words:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, rows: Any) -> Words:  # noqa: ANN401 (whatever indexes an array)
+    def __getitem__(self, rows: Any) -> Words:
         return Words(self.codes[rows], self.dictionary)
 
     def at(self, row: int) -> str:
@@ -59,7 +59,7 @@ class Words:
         """How many rows have each word that occurs, most first; nulls not counted."""
         number = np.bincount(self.codes[self.codes >= 0], minlength=len(self.dictionary))
         order = np.argsort(-number, kind="stable")
-        return {self.dictionary[i]: int(number[i]) for i in order if number[i]}
+        return {self.dictionary[i]: int(number[i]) for i in order.tolist() if number[i]}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Work:
     kind: NDArray[np.int8]
     device: Int64Array
     stream: Int64Array
-    call: Int64Array
+    call: IntArray
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,12 @@ def nesting(start: ArrayLike, end: ArrayLike, thread: ArrayLike) -> tuple[Int64A
     path of its own; and since it holds for candidates that are not yet settled, runs of siblings shrink by half in
     each round, and the number of rounds is about the depth plus log2(n).
     """
+    parent = parents(start, end, thread)
+    return _depth(parent), parent
+
+
+def parents(start: ArrayLike, end: ArrayLike, thread: ArrayLike) -> Int64Array:
+    """The parent of each range alone, as `nesting` defines it."""
     start, end, thread = _columns(start, end, thread)
     order = _by_thread_and_time(start, end, thread)
     ends, threads = end[order], thread[order]
@@ -201,7 +207,7 @@ def nesting(start: ArrayLike, end: ArrayLike, thread: ArrayLike) -> tuple[Int64A
         rest = rest[candidate[rest] >= 0]
     parent = np.empty(order.size, np.int64)
     parent[order] = np.where(candidate >= 0, order[candidate], -1) if order.size else candidate
-    return _depth(parent), parent
+    return parent
 
 
 def _depth(parent: Int64Array) -> Int64Array:
@@ -217,7 +223,7 @@ def _depth(parent: Int64Array) -> Int64Array:
     return depth
 
 
-def innermost(  # noqa: PLR0913, PLR0917 (three columns of the ranges, their parents, and two of the points)
+def innermost(
     range_start: ArrayLike,
     range_end: ArrayLike,
     range_thread: ArrayLike,
@@ -248,8 +254,8 @@ def _last_started(
     """Row of the last range of the same thread, in order of nesting, that has started at each time."""
     order = _by_thread_and_time(start, end, thread)
     starts, threads = start[order], thread[order]
-    first = np.flatnonzero(np.concatenate([np.ones(min(order.size, 1), np.bool_), threads[1:] != threads[:-1]]))
-    last = np.append(first, order.size)[1:]
+    first = np.flatnonzero(np.append(np.ones(min(order.size, 1), np.bool_), threads[1:] != threads[:-1]))
+    last = np.append(first[1:], order.size)[: first.size]
     by_thread = np.argsort(time_thread, kind="stable")
     bounds = np.searchsorted(time_thread[by_thread], threads[first], side="left")
     limits = np.searchsorted(time_thread[by_thread], threads[first], side="right")
@@ -269,8 +275,8 @@ def match_calls(
     A correlation id of -1 stands for null and matches nothing; the result is -1 where there is no such call. Where
     several calls share process and id (a runtime call around a driver call) the first row wins.
     """
-    pid, correlation = np.asarray(work_pid, np.int64), np.asarray(work_correlation, np.int64)
-    their_pid, theirs = np.asarray(call_pid, np.int64), np.asarray(call_correlation, np.int64)
+    pid, correlation = np.asarray(work_pid), np.asarray(work_correlation)
+    their_pid, theirs = np.asarray(call_pid), np.asarray(call_correlation)
     found = np.full(pid.size, -1, np.int64)
     for process in np.unique(pid):
         calls = np.flatnonzero((their_pid == process) & (theirs != -1))
@@ -284,7 +290,7 @@ def match_calls(
     return found
 
 
-def graph_node_creation(  # noqa: PLR0913, PLR0917 (four columns of the nodes, two of the kernels)
+def graph_node_creation(
     node_pid: ArrayLike,
     node_start: ArrayLike,
     node: ArrayLike,
@@ -322,5 +328,11 @@ def _columns(*columns: ArrayLike) -> tuple[Int64Array, ...]:
 
 def _by_thread_and_time(start: Int64Array, end: Int64Array, thread: Int64Array) -> NDArray[np.intp]:
     """Order by thread, then so that what encloses comes before what it encloses; equal ranges keep their order."""
-    order: NDArray[np.intp] = np.lexsort((-end, start, thread))
+    order: NDArray[np.intp]
+    later = np.diff(start) > 0
+    if later.all():  # in order already, as tables are: only the threads are to be told apart, if there are several
+        one = not thread.size or bool((thread == thread[0]).all())
+        order = np.arange(start.size) if one else np.argsort(thread, kind="stable")
+    else:
+        order = np.lexsort((-end, start, thread))
     return order

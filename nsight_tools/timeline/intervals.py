@@ -7,11 +7,14 @@ windows" by prefix sums, so that what many windows share never has to be copied 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Int64Array = NDArray[np.int64]
+IntArray = NDArray[np.signedinteger[Any]]
+"""Rows, which need no 64 bits."""
 BoolArray = NDArray[np.bool_]
 
 
@@ -34,8 +37,10 @@ class Intervals:
         start, end = _raw(start, end)
         if start.size == 0:
             return cls(start, end)
-        order = np.argsort(start, kind="stable")
-        start, reach = start[order], np.maximum.accumulate(end[order])
+        if np.any(start[1:] < start[:-1]):
+            order = np.argsort(start, kind="stable")
+            start, end = start[order], end[order]
+        reach = np.maximum.accumulate(end)
         # A new member begins where everything before it has already ended; touching intervals are one member.
         first = np.concatenate([[True], start[1:] > reach[:-1]])
         last = np.concatenate([first[1:], [True]])
@@ -80,9 +85,9 @@ class Intervals:
 
     def clip(self, lo: int, hi: int) -> Intervals:
         """What of the set lies in `[lo, hi)`."""
-        start, end = np.maximum(self.start, lo), np.minimum(self.end, hi)
-        keep = end > start
-        return Intervals(start[keep], end[keep])
+        first = np.searchsorted(self.end, lo, side="right")
+        last = max(first, np.searchsorted(self.start, hi, side="left")) if hi > lo else first
+        return Intervals(np.maximum(self.start[first:last], lo), np.minimum(self.end[first:last], hi))
 
     def coverage(self, start: ArrayLike, end: ArrayLike) -> Int64Array:
         """How many nanoseconds of each window `[start, end)` are in the set.
@@ -114,6 +119,29 @@ class Intervals:
         return inside
 
 
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """Events in order of start, of which stretches are asked for; `reach` is the running maximum of the ends."""
+
+    rows: IntArray
+    start: Int64Array
+    reach: Int64Array
+
+    @classmethod
+    def of(cls, rows: IntArray, start: Int64Array, end: Int64Array) -> Timeline:
+        """The events `rows`, distinct and ascending, of these columns."""
+        everything = rows.size == start.size
+        begun = start if everything else start[rows]
+        if np.any(begun[1:] < begun[:-1]):
+            rows = rows[np.argsort(begun, kind="stable")]
+            begun, everything = start[rows], False
+        return cls(rows.astype(np.int32), begun, np.maximum.accumulate(end if everything else end[rows]))
+
+    def within(self, lo: int, hi: int) -> IntArray:
+        """Rows of the events that may touch `[lo, hi)`: all that do, and few others."""
+        return self.rows[np.searchsorted(self.reach, lo, side="right") : np.searchsorted(self.start, hi, side="left")]
+
+
 def concurrency(start: ArrayLike, end: ArrayLike, at_least: int) -> Intervals:
     """The time in which at least so many (one or more) of the raw intervals are open at once."""
     if at_least < 1:
@@ -134,7 +162,7 @@ def _raw(start: ArrayLike, end: ArrayLike) -> tuple[Int64Array, Int64Array]:
     """Raw intervals as int64 arrays, without those that have no length."""
     lo, hi = np.asarray(start, np.int64), np.asarray(end, np.int64)
     keep = hi > lo
-    return lo[keep], hi[keep]
+    return (lo, hi) if keep.all() else (lo[keep], hi[keep])
 
 
 def _pairs(first: NDArray[np.intp], last: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -143,3 +171,10 @@ def _pairs(first: NDArray[np.intp], last: NDArray[np.intp]) -> tuple[NDArray[np.
     row = np.repeat(np.arange(count.size), count)
     within = np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)
     return row, first[row] + within
+
+
+def distinct(values: Int64Array) -> Int64Array:
+    """What `np.unique` gives; several times faster on times that are nearly sorted, where it would hash them."""
+    values = np.sort(values, kind="stable")
+    distinct: Int64Array = values[np.append(values[1:] != values[:-1], np.ones(min(values.size, 1), np.bool_))]
+    return distinct

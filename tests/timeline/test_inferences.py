@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsight_tools.tables import TABLES
+from nsight_tools.timeline.accounting import account
 from nsight_tools.timeline.attribution import (
     NEVER,
     CallKind,
@@ -24,7 +25,7 @@ from nsight_tools.timeline.attribution import (
     joint_key,
     match_calls,
 )
-from nsight_tools.timeline.inferences import Inferences, account, assign_work, find_inferences
+from nsight_tools.timeline.inferences import Inferences, assign_work, find_inferences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -308,7 +309,7 @@ EXPOSED = {
 
 
 @st.composite
-def spans(draw_one: Callable[[Any], Any], *more: Any, most: int) -> list[tuple[int, ...]]:  # noqa: ANN401
+def spans(draw_one: Callable[[Any], Any], *more: Any, most: int) -> list[tuple[int, ...]]:
     """Rows of start, end, and what else is asked for."""
     rows = draw_one(st.lists(st.tuples(small, LENGTHS, *more), max_size=most))
     return [(start, start + length, *rest) for start, length, *rest in rows]
@@ -329,15 +330,20 @@ def plain_owner(ranges: list[tuple], sources: list[str], calls: list[tuple], wor
         inside = [at for at in same if ranges[at][0] <= time < ranges[at][1]]
         takers = [at for at in same if sources[at] != "inference_range"]
         found = inside[-1] if inside else -1
+        waits = [one[0] for one in calls if one[2:4] == thread and one[4] == CallKind.SYNC]
         if not inside and kind in {WorkKind.H2D, WorkKind.SET}:
             found = next((at for at in takers if ranges[at][0] > time), -1)
+            if found >= 0 and any(time <= wait < ranges[found][0] for wait in waits):
+                found = -1
         elif not inside and kind in {WorkKind.D2H, WorkKind.OTHER_COPY}:
             found = ([-1] + [at for at in takers if ranges[at][0] <= time])[-1]
+            if found >= 0 and sum(ranges[found][1] <= wait < time for wait in waits) > 1:
+                found = -1
         owner.append(found)
     return owner
 
 
-def plain_bucket(  # noqa: PLR0917
+def plain_bucket(
     time: int, one: tuple, own: list[tuple], calls: list[tuple], work: list[tuple], overhead: list[tuple]
 ) -> str:
     """The bucket of one nanosecond of one inference."""
