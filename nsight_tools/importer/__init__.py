@@ -9,15 +9,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import DatasetError, InputError, OutputError
 from nsight_tools.importer.dataset import MANIFEST, Progress, write_dataset
 from nsight_tools.importer.sources import open_export
 from nsight_tools.tables import DATASET_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 REPORTS = (".nsys-rep", ".qdrep")
 LAYERS_SUFFIX = ".layers.json"
@@ -35,8 +37,8 @@ def import_report(
     """Import a report or export, and return the path of its dataset.
 
     `source` is a `.nsys-rep` or `.qdrep` (exported through `nsys`), an SQLite export, or the folder that
-    `nsys export --type=parquetdir` writes. The dataset is `<source>.trace/` beside it, or in `output`; where that folder
-    cannot be written, in the user's cache. One that is there already is used as it is, if the source (its layers
+    `nsys export --type=parquetdir` writes. The dataset is `<source>.trace/` beside it, or in `output`; where that
+    folder cannot be written, in the user's cache. One that is there already is used as it is, if the source (its layers
     JSON included) is the same, unless `force`. Environment variables, command lines and process output are left out
     unless `keep_environment`.
 
@@ -55,11 +57,14 @@ def import_report(
             return target
         with _partial(target) as partial, ThreadPoolExecutor(1) as pool:
             digest = pool.submit(content_hash, source, layers)
-            about = lambda: {**described, "sha256": digest.result()}  # noqa: E731
+            about = lambda: {**described, "sha256": digest.result(), "captured_by": _captured_by(source)}  # noqa: E731
             _import(source, partial, about, layers, keep_environment, nsys, report_progress)
             if describe(source, layers, keep_environment) != described:
                 raise InputError(source, "changed while it was read", hint="import it again when it is complete")
-            _replace(target, partial)
+            try:
+                _replace(target, partial)
+            except OSError as error:
+                raise OutputError(target, f"cannot be put in place: {error.strerror}", hint="use -o") from error
     return target
 
 
@@ -77,7 +82,7 @@ def _import(
         if source.suffix in REPORTS:
             from nsight_tools.nsys import find
 
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="nsight-tools-", dir=to.parent))
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="export-", dir=to))
             export = find(nsys).export(source, Path(scratch) / source.stem, progress=progress)
         try:
             write_dataset(
@@ -89,8 +94,10 @@ def _import(
                 progress=progress,
             )
         except InputError as error:
-            if export != source and error.path == export:
-                raise InputError(source, str(error).partition(": ")[2], hint=error.hint) from error
+            if export != source and error.path.is_relative_to(export):
+                raise InputError(
+                    source, f"its export {error.problem}", hint="capture or copy the report again"
+                ) from error
             raise
         except OSError as error:
             raise OutputError(
@@ -109,6 +116,16 @@ def describe(source: Path, layers: Path | None, keep_environment: bool) -> dict[
         "modified_ns": max((file.stat().st_mtime_ns for file in files), default=0),
         "keep_environment": keep_environment,
     }
+
+
+def _captured_by(source: Path) -> str | None:
+    """The version of Nsight Systems that wrote a report; an export does not name it."""
+    if source.suffix not in REPORTS:
+        return None
+    from nsight_tools.nsys import report_version
+
+    version = report_version(source)
+    return str(version) if version else None
 
 
 def content_hash(source: Path, layers: Path | None) -> str:

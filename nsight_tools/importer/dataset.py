@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nsight_tools.importer import derived, dialects, facts, layers
 from nsight_tools.importer.decode import Decoder
-from nsight_tools.importer.sources import Chunk, Export
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import DATASET_VERSION, TABLES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nsight_tools.importer.sources import Chunk, Export
 
 Progress = Callable[[str, float | None], None]
 READERS = 2
@@ -78,6 +81,7 @@ def write_dataset(
     for name, table in small.items():
         rows[name] = write_table(to / f"{name}.parquet", TABLES[name], table)
     progress("attributing GPU work to inferences", len(rows) / len(TABLES))
+    pa.default_memory_pool().release_unused()  # what reading held, before what deriving needs comes on top
     rows |= derived.write_derived(to)
     lost = derived.launches_without_kernels(to) if not rows["kernels"] + rows["graph_launches"] else 0
     about = facts.session(export)
@@ -151,9 +155,11 @@ def _cuda_not_collected(name: str, rows: dict[str, int], lost: int, export: Expo
     if not any(table.startswith("CUPTI_ACTIVITY_KIND_") for table in export.tables):
         return f"no CUDA activity was traced; {advice}"
     if name == "kernels" and rows["graph_launches"]:
-        return f"the report traced {rows['graph_launches']} whole CUDA graphs, not their kernels; capture with --cuda-graph-trace=node"
+        graphs = f"the report traced {rows['graph_launches']} whole CUDA graphs, not their kernels"
+        return f"{graphs}; capture with --cuda-graph-trace=node"
     if name == "api_calls" and work:
         return f"the report holds {work} pieces of GPU work but no CUDA call; {advice}"
     if lost and (not work or name == "kernels") and name not in ("api_calls", "synchronizations"):
-        return f"{lost} launches were traced but no kernel: the profiler received no GPU activity; see its diagnostics, and capture again"
+        why = "the profiler received no GPU activity; see its diagnostics, and capture again"
+        return f"{lost} launches were traced but no kernel: {why}"
     return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,16 @@ from nsight_tools.importer.dialects import From, How, Source
 from nsight_tools.importer.sources import EXPORT_AGAIN, INT, STRING, Export, Raw, read
 from nsight_tools.tables import WORD, Table
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 Ints = npt.NDArray[np.int64]
 
 _TEXT = {How.TEXT}
 _API_SUFFIX = re.compile(r"(_(v\d+|ptsz|ptds))+$")
-_HOME = r"(/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s:\"']+"
+_HOME = r"(^|[^\w./-])(?:/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s:\"']+"
+_HOME_ANYWHERE = r"(?:/[\w./-]*)?/(?:home|Users)/[^/\s:\"']+|[A-Za-z]:\\Users\\[^\\\s:\"']+|/root\b"
+"""Also in the middle of a path, as network homes are: for texts that hold no names of layers."""
 UNRESOLVED = "[name missing from the export]"
 
 
@@ -85,7 +90,9 @@ class Decoder:
             columns[name] = self._column(extra, raw, name)
         return pa.table(columns)
 
-    def _column(self, how: From, raw: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
+    def _column(  # noqa: C901, PLR0911 (one case for each How)
+        self, how: From, raw: pa.Table, name: str
+    ) -> pa.ChunkedArray | pa.Array:
         values = raw.column(name).combine_chunks() if raw.num_rows else pa.nulls(0, raw.schema.field(name).type)
         match how.how:
             case How.INTEGER:
@@ -99,7 +106,11 @@ class Decoder:
             case How.TID:
                 return pc.bit_wise_and(values, 0xFFFFFF)
             case How.TEXT:
-                return pc.replace_substring_regex(values, _HOME + r"|/root\b", "~")
+                return pc.replace_substring_regex(values, _HOME_ANYWHERE, "~")
+            case How.RANGE_END:
+                name, number = dialects.NVTX_MARK
+                mark = pc.equal(raw.column("kind"), self.enumeration("ENUM_NSYS_EVENT_TYPE").get(name, number))
+                return pc.if_else(mark, raw.column("start_ns"), values)
             case How.WORD:
                 return self._words(values, how)
             case How.STRING | How.API_NAME | How.API_KIND:
@@ -116,8 +127,7 @@ class Decoder:
         found = _mapped(ids, lambda unique: _HOW_NAMED[how](self.strings(unique)))
         if inline is None or inline.null_count == len(inline):
             return found
-        text = pc.replace_substring_regex(inline, _HOME, "~")
-        return pc.coalesce(found.cast(STRING), text).dictionary_encode()
+        return pc.coalesce(found.cast(STRING), _without_homes(inline)).dictionary_encode()
 
     def _words(self, values: pa.Array, how: From) -> pa.Array:
         numbers = self.enumeration(how.enum)
@@ -205,11 +215,16 @@ class Decoder:
             )
         rows = read(self._export, "StringIds", {"id": Raw(("id",), INT), "value": Raw(("value",), STRING)})
         ids = _numpy(rows["id"])
-        text = pc.replace_substring_regex(rows["value"].combine_chunks(), _HOME, "~")
+        text = _without_homes(rows["value"].combine_chunks())
         if np.any(np.diff(ids) <= 0):
             order = np.argsort(ids, kind="stable")
             ids, text = ids[order], text.take(pa.array(order))
         return ids, text
+
+
+def _without_homes(text: pa.Array) -> pa.Array:
+    """Texts in which `~` stands for a home folder; a path inside of a layer's name is none."""
+    return pc.replace_substring_regex(text, _HOME, r"\1~")
 
 
 def _api_names(names: pa.Array) -> pa.Array:

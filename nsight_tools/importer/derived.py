@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +12,14 @@ import pyarrow.parquet as pq
 
 from nsight_tools.columns import Ints, ints, words
 from nsight_tools.importer import dialects
-from nsight_tools.importer.writer import SortedWriter
+from nsight_tools.importer.sources import CHUNK_ROWS
+from nsight_tools.importer.writer import SortedWriter, ordering
 from nsight_tools.tables import TABLES
+from nsight_tools.timeline.accounting import account
 from nsight_tools.timeline.attribution import (
     NEVER,
-    Calls,
     CallKind,
+    Calls,
     Ranges,
     ThreadSpans,
     Words,
@@ -31,9 +31,17 @@ from nsight_tools.timeline.attribution import (
     innermost,
     joint_key,
     match_calls,
-    nesting,
+    parents,
 )
-from nsight_tools.timeline.inferences import account, assign_work, find_inferences
+from nsight_tools.timeline.inferences import assign_work, find_inferences
+from nsight_tools.timeline.intervals import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Rows = npt.NDArray[Any]
+"""Integers of any width."""
 
 _FOREVER = np.iinfo(np.int64).max
 ENQUEUE_PREFIX = "ExecutionContext::"
@@ -41,7 +49,7 @@ ENQUEUE_PREFIX = "ExecutionContext::"
 
 
 class Nesting:
-    """Completes NVTX ranges that come in order: `depth`, `parent`, the end of marks. Keeps only what is still open."""
+    """Fills `depth` and `parent` of NVTX ranges that come in order, keeping only the ranges that are still open."""
 
     def __init__(self) -> None:
         empty = np.zeros(0, np.int64)
@@ -50,7 +58,7 @@ class Nesting:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         kind = words(rows["kind"])
-        nested, mark = (kind.where(lambda word, wanted=wanted: word == wanted) for wanted in ("push_pop", "mark"))
+        nested = kind.among("push_pop")
         start, thread = ints(rows["start_ns"]), joint_key(ints(rows["pid"]), ints(rows["tid"]))
         end = pc.fill_null(rows["end_ns"], _FOREVER).to_numpy()
         number = self._rows + np.arange(rows.num_rows)
@@ -59,8 +67,8 @@ class Nesting:
         all_end = np.concatenate([self._end, end[nested]])
         all_thread = np.concatenate([self._thread, thread[nested]])
         all_row = np.concatenate([self._row, number[nested]])
-        _, above = nesting(all_start, all_end, all_thread)
-        # Depth by the parents' depth: what is open knows its own, which is deeper than it looks once its parents are gone.
+        above = parents(all_start, all_end, all_thread)
+        # By the parents' depth: what is open knows its own, which is deeper than it looks once its parents are gone.
         all_depth = np.concatenate([self._depth, np.zeros(nested.sum(), np.int64)])
         all_depth[before:] = _depths(above, all_depth, before)
         parent = np.where(above[before:] >= 0, all_row[above[before:]], -1)
@@ -71,7 +79,6 @@ class Nesting:
         return _with(
             rows,
             {
-                "end_ns": pc.if_else(pa.array(mark), rows["start_ns"], rows["end_ns"]),
                 "depth": _scattered(nested, all_depth[before:]),
                 "parent": _scattered(nested, parent),
             },
@@ -101,14 +108,12 @@ def sync_kinds(dataset: Path, schema: tuple[int, int]) -> Callable[[Ints, Ints, 
     vocabulary = sorted(
         {*by_call.values(), "unknown"} | {w for _, kinds in dialects.SYNC_BY_TYPE for w in kinds.values()}
     )
-    calls = _load(dataset, "api_calls", ["pid", "correlation_id", "name"])
-    names = words(calls["name"])
+    names = _words(dataset, "api_calls", "name")
     kind_of_name = np.array([_sync_word(name, vocabulary) for name in names.dictionary] + [-1], np.int64)
     kind = kind_of_name[names.codes]
     synchronizing = kind >= 0
-    pid, correlation, kind = (
-        column[synchronizing] for column in (ints(calls["pid"]), ints(calls["correlation_id"]), kind)
-    )
+    pid, correlation = (_column(dataset, "api_calls", name)[synchronizing] for name in ("pid", "correlation_id"))
+    kind = kind[synchronizing]
     meaning = next(kinds for since, kinds in dialects.SYNC_BY_TYPE if schema >= since)
 
     def decode(their_pid: Ints, their_correlation: Ints, raw: Ints) -> pa.Array:
@@ -126,7 +131,7 @@ def _sync_word(name: str, vocabulary: list[str]) -> int:
 
 def launches_without_kernels(dataset: Path) -> int:
     """Launch calls in a dataset that has no kernel and no graph launch."""
-    names = words(_load(dataset, "api_calls", ["name"])["name"])
+    names = _words(dataset, "api_calls", "name")
     kind = np.append(classify_call(names.dictionary), CallKind.OTHER)[names.codes]
     return int(np.isin(kind, (CallKind.LAUNCH, CallKind.GRAPH_LAUNCH)).sum())
 
@@ -134,80 +139,74 @@ def launches_without_kernels(dataset: Path) -> int:
 def write_derived(dataset: Path) -> dict[str, int]:
     """Write `launches` and `inferences` from the tables that stand in `dataset`; returns their row counts.
 
-    Memory: about 250 bytes for each kernel, copy, API call and NVTX range.
+    Memory: about 200 bytes for each kernel, copy, API call and NVTX range.
     """
-    call_table = _load(dataset, "api_calls", ["start_ns", "end_ns", "pid", "tid", "correlation_id", "name"])
-    names = words(call_table["name"])
-    calls = Calls(
-        *(ints(call_table[name]) for name in ("start_ns", "end_ns", "pid", "tid")),
-        kind=np.append(classify_call(names.dictionary), CallKind.OTHER)[names.codes].astype(np.int8),
-    )
-    correlation = ints(call_table["correlation_id"])
-    del call_table, names
-    gpu = _GpuWork(dataset)
-    call = match_calls(gpu.pid, gpu.correlation, calls.pid, correlation)
-    del correlation, gpu.correlation
-    work = Work(gpu.start, gpu.end, gpu.kind, gpu.device, gpu.stream_key, call)
-    range_table = _load(
-        dataset, "nvtx_ranges", ["start_ns", "end_ns", "pid", "tid", "domain", "name", "kind", "parent"]
-    )
-    ranges = Ranges(
-        ints(range_table["start_ns"]),
-        ints(range_table["end_ns"], NEVER),
-        *(ints(range_table[name]) for name in ("pid", "tid")),
-        *(words(range_table[name]) for name in ("domain", "name", "kind")),
-    )
-    around = _Around(ranges, ints(range_table["parent"]))
-    del range_table
+    names = _words(dataset, "api_calls", "name")
+    kind = np.append(classify_call(names.dictionary), CallKind.OTHER).astype(np.int8)[names.codes]
+    calls = Calls(*_thread_columns(dataset, "api_calls"), kind)
+    gpu = _GpuWork(dataset, calls)
+    work = Work(gpu.start, gpu.end, gpu.kind, gpu.device, gpu.stream_key, gpu.call)
+    domain, name, range_kind = (_words(dataset, "nvtx_ranges", column) for column in ("domain", "name", "kind"))
+    ranges = Ranges(*_thread_columns(dataset, "nvtx_ranges"), domain, name, range_kind)
     inferences = find_inferences(ranges, calls, work)
-    owner = assign_work(inferences, calls, work)
-    overhead_table = _load(dataset, "profiler_overhead", ["start_ns", "end_ns", "pid", "tid"])
-    overhead = ThreadSpans(*(ints(overhead_table[name]) for name in ("start_ns", "end_ns", "pid", "tid")))
+    owner = assign_work(inferences, calls, work).astype(np.int32)
+    launched = _write_launches(dataset, gpu, calls, ranges, owner)
+    del ranges
+    overhead = ThreadSpans(*_thread_columns(dataset, "profiler_overhead"))
     columns: dict[str, Any] = account(inferences, calls, work, owner, overhead)
     table = TABLES["inferences"]
     with SortedWriter(dataset / "inferences.parquet", table) as writer:
         writer.add(pa.table([_arrow(columns[field.name], field) for field in table.schema], schema=table.schema))
-    launched = _write_launches(dataset, gpu, work, calls, around, owner)
     return {"launches": launched, "inferences": writer.rows}
 
 
 class _GpuWork:
-    """Kernels, copies, sets and whole graphs as one set of columns, in order of start."""
+    """Kernels, copies, sets and whole graphs as one set of columns, in the order of `launches`."""
 
-    def __init__(self, dataset: Path) -> None:
-        columns = ["start_ns", "end_ns", "device", "context", "stream", "pid", "correlation_id"]
-        kernels = _load(dataset, "kernels", [*columns, "graph_node_id"])
-        copies = _load(dataset, "memory_ops", [*columns, "graph_node_id", "kind"])
-        graphs = _load(dataset, "graph_launches", columns)
-        parts = (kernels, copies, graphs)
+    _tables = ("kernels", "memory_ops", "graph_launches")
 
-        def joined(name: str) -> Ints:
-            return np.concatenate([ints(part[name]) for part in parts])
+    def __init__(self, dataset: Path, calls: Calls) -> None:
+        copies = _words(dataset, "memory_ops", "kind")
+        copy_kind = np.append(classify_memory_op(copies.dictionary), WorkKind.OTHER_COPY)[copies.codes]
+        counts = [_rows(dataset, table) for table in self._tables]
+        kernels, _, graphs = counts
+        kind = np.concatenate([np.full(kernels, WorkKind.KERNEL), copy_kind, np.full(graphs, WorkKind.GRAPH)])
+        # Their alphabetical order is part of the order of the table.
+        word = np.array([_WORK_WORD.index(_WORK_NAME[WorkKind(k)]) for k in WorkKind], np.int8)[kind]
+        row = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+        start = self._joined(dataset, "start_ns")
 
-        copy_words = words(copies["kind"])
-        copy_kind = np.append(classify_memory_op(copy_words.dictionary), WorkKind.OTHER_COPY)
-        kind = np.concatenate(
-            [
-                np.full(kernels.num_rows, WorkKind.KERNEL),
-                copy_kind[copy_words.codes],
-                np.full(graphs.num_rows, WorkKind.GRAPH),
-            ]
-        ).astype(np.int8)
-        row = np.concatenate([np.arange(part.num_rows) for part in parts])
-        start, end = joined("start_ns"), joined("end_ns")
-        # `work` is one of the columns that order the table: its words' alphabetical order breaks ties as the schema says.
-        pid, device, stream = joined("pid"), joined("device"), joined("stream")
-        word = np.array([_WORK_WORD.index(_WORK_NAME[WorkKind(k)]) for k in WorkKind], np.int64)[kind]
-        order = np.lexsort((row, word, stream, device, pid, end, start))
-        self.start, self.end, self.kind, self.row = start[order], end[order], kind[order], row[order]
-        self.pid, self.device, self.stream = pid[order], device[order], stream[order]
-        self.word = word[order]
-        self.stream_key = joint_key(joined("context"), stream)[order]
-        self.correlation = joined("correlation_id")[order]
-        node = np.concatenate(
-            [ints(kernels["graph_node_id"]), ints(copies["graph_node_id"]), np.full(graphs.num_rows, -1)]
-        )
-        self.node = node[order]
+        def others(tied: Ints) -> list[Ints]:
+            joined = (self._joined(dataset, name) for name in ("end_ns", "pid", "device", "stream"))
+            return [*(column[tied] for column in joined), word[tied], row[tied]]
+
+        order = ordering(start, others)
+        self._order = slice(None) if order is None else order
+        self.start, self.kind = start[self._order], kind[self._order].astype(np.int8)
+        self.word, self.row = word[self._order], row[self._order]
+        names = ("end_ns", "pid", "device", "stream", "context")
+        self.end, self.pid, self.device, self.stream, context = (self._joined(dataset, n)[self._order] for n in names)
+        one_context = not len(context) or bool((context == context[0]).all())
+        self.stream_key = self.stream if one_context else joint_key(context, self.stream)
+        correlation = self._joined(dataset, "correlation_id")[self._order]
+        of_call = _column(dataset, "api_calls", "correlation_id")
+        self.call = match_calls(self.pid, correlation, calls.pid, of_call).astype(np.int32)
+
+    def node_creations(self, dataset: Path) -> tuple[Ints, Ints] | tuple[None, None]:
+        """When and on which thread each piece's graph node was captured (NEVER where unknown); None without nodes."""
+        there = [_column(dataset, table, "graph_node_id") for table in self._tables[:2]]
+        if not any((column >= 0).any() for column in there):
+            return None, None
+        self.node = np.concatenate([*there, np.full(_rows(dataset, "graph_launches"), -1)])[self._order]
+        names = ("pid", "start_ns", "graph_node_id", "original_graph_node_id")
+        pid, start, node, original = (_column(dataset, "graph_nodes", name) for name in names)
+        at = graph_node_creation(pid, start, node, original, self.pid, self.node)
+        thread = np.append(joint_key(pid, _column(dataset, "graph_nodes", "tid")), -1)
+        self._order = slice(None)  # not needed any more, and long
+        return np.append(start, NEVER)[at], thread[at]
+
+    def _joined(self, dataset: Path, name: str) -> Ints:
+        return np.concatenate([_column(dataset, table, name) for table in self._tables])
 
 
 _WORK_NAME = {
@@ -221,110 +220,124 @@ _WORK_NAME = {
 _WORK_WORD = sorted(set(_WORK_NAME.values()))
 
 
-class _Around:
-    """Which push/pop range, and which TensorRT layer, stands around a time on a thread."""
-
-    def __init__(self, ranges: Ranges, parent: Ints) -> None:
-        self._names = ranges.name
-        nested = ranges.kind.where(lambda kind: kind == "push_pop")
-        self._row = np.flatnonzero(nested)
-        place = np.full(len(nested) + 1, -1, np.int64)
-        place[self._row] = np.arange(len(self._row))
-        self._start, self._thread = ranges.start[nested], joint_key(ranges.pid, ranges.tid)[nested]
-        self._end = np.where(ranges.end[nested] == NEVER, _FOREVER, ranges.end[nested])
-        self._parent = place[parent[nested]]
-        tensorrt = ranges.domain.where(lambda domain: domain == "TensorRT")[nested]
-        self._tensorrt = np.flatnonzero(tensorrt)
-
-    def range(self, time: Ints, thread: Ints) -> Ints:
-        """Row of the innermost range; -1 where none."""
-        found = innermost(self._start, self._end, self._thread, self._parent, time, thread)
-        return np.where(found >= 0, self._row[found] if self._row.size else -1, -1)
-
-    def layer(self, time: Ints, thread: Ints) -> Ints:
-        """Code, in the dictionary of names, of the layer whose range is TensorRT's innermost; -1 where none is."""
-        at = self._tensorrt
-        start, end, key = self._start[at], self._end[at], self._thread[at]
-        found = innermost(start, end, key, nesting(start, end, key)[1], time, thread)
-        row = self._row[at[found]] if at.size else np.full(len(found), -1)
-        is_layer = self._names.where(lambda name: not name.startswith(ENQUEUE_PREFIX))
-        chosen = (found >= 0) & (is_layer[row] if is_layer.size else False)
-        return np.where(chosen, self._names.codes[row] if is_layer.size else -1, -1)
-
-    @property
-    def names(self) -> pa.Array:
-        return pa.array(self._names.dictionary, pa.string())
-
-
-def _write_launches(dataset: Path, gpu: _GpuWork, work: Work, calls: Calls, around: _Around, owner: Ints) -> int:
-    called = work.call >= 0
-    call = work.call
-
-    def of_call(column: Ints) -> Ints:
-        return column[call] if len(column) else np.full(len(call), -1, np.int64)
-
-    thread = of_call(calls.thread)
-    time = of_call(calls.start)
-    in_range = np.where(called, around.range(time, thread), -1)
-    in_graph = gpu.node >= 0
-    layer = np.where(called & ~in_graph, around.layer(time, thread), -1)
-    source = np.where(layer >= 0, 0, -1)
-    captured = _captured_layer(dataset, gpu, in_graph, around)
-    layer, source = np.where(in_graph, captured, layer), np.where(in_graph & (captured >= 0), 1, source)
-
-    def nullable(values: Ints, kind: pa.DataType, there: npt.NDArray[np.bool_]) -> pa.Array:
-        return pa.array(values, mask=~there).cast(kind)
-
-    def coded(codes: Ints, dictionary: pa.Array) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), dictionary)
-
-    i32, i64 = pa.int32(), pa.int64()
-    columns = {
-        "start_ns": pa.array(work.start),
-        "end_ns": pa.array(work.end),
-        "device": pa.array(work.device).cast(i32),
-        "stream": pa.array(gpu.stream).cast(i32),
-        "pid": pa.array(gpu.pid).cast(i32),
-        "work": coded(gpu.word, pa.array(_WORK_WORD)),
-        "row": pa.array(gpu.row),
-        "api_call": nullable(call, i64, called),
-        "call_start_ns": nullable(time, i64, called),
-        "call_end_ns": nullable(of_call(calls.end), i64, called),
-        "tid": nullable(of_call(calls.tid), i32, called),
-        "nvtx_range": nullable(in_range, i64, in_range >= 0),
-        "layer": coded(layer, around.names),
-        "layer_source": coded(source, pa.array(["range", "graph_node"])),
-        "inference": nullable(owner, i32, owner >= 0),
-    }
+def _write_launches(dataset: Path, gpu: _GpuWork, calls: Calls, ranges: Ranges, owner: Rows) -> int:
+    around = _Around(ranges)
+    created, node_thread = gpu.node_creations(dataset)
+    schema = TABLES["launches"].schema
     with SortedWriter(dataset / "launches.parquet", TABLES["launches"]) as writer:
-        table = pa.table(columns, schema=TABLES["launches"].schema)
-        for begin in range(0, table.num_rows, 1 << 19):
-            writer.add(table.slice(begin, 1 << 19))
+        for begin in range(0, len(owner), CHUNK_ROWS):
+            rows = slice(begin, begin + CHUNK_ROWS)
+            call = gpu.call[rows]
+            time, tid = _of_call(calls.start, call), _of_call(calls.tid, call)
+            in_range, layer = around.look_up(time, joint_key(gpu.pid[rows], tid), call >= 0)
+            in_graph = np.zeros(len(call), bool)
+            if created is not None and node_thread is not None:
+                in_graph = gpu.node[rows] >= 0
+                _, captured = around.look_up(created[rows], node_thread[rows], created[rows] != NEVER)
+                layer = np.where(in_graph, captured, layer)
+            columns = {
+                "start_ns": gpu.start[rows],
+                "end_ns": gpu.end[rows],
+                "device": gpu.device[rows],
+                "stream": gpu.stream[rows],
+                "pid": gpu.pid[rows],
+                "work": _coded(gpu.word[rows], pa.array(_WORK_WORD)),
+                "row": gpu.row[rows],
+                "api_call": pa.array(call, mask=call < 0),
+                "call_start_ns": pa.array(time, mask=call < 0),
+                "call_end_ns": pa.array(_of_call(calls.end, call), mask=call < 0),
+                "tid": pa.array(tid, mask=call < 0),
+                "nvtx_range": pa.array(in_range, mask=in_range < 0),
+                "layer": _coded(layer, around.names),
+                "layer_source": _coded(np.where(layer < 0, -1, in_graph), pa.array(["range", "graph_node"])),
+                "inference": pa.array(owner[rows], mask=owner[rows] < 0),
+            }
+            writer.add(pa.table([pa.array(columns[f.name]).cast(f.type) for f in schema], names=schema.names))
     return writer.rows
 
 
-def _captured_layer(dataset: Path, gpu: _GpuWork, in_graph: npt.NDArray[np.bool_], around: _Around) -> Ints:
-    """Layer around the call that captured each piece's graph node; -1 where it is none, or the capture is unknown."""
-    layer = np.full(len(gpu.node), -1, np.int64)
-    if not in_graph.any():
-        return layer
-    nodes = _load(dataset, "graph_nodes", ["start_ns", "pid", "tid", "graph_node_id", "original_graph_node_id"])
-    start, pid = ints(nodes["start_ns"]), ints(nodes["pid"])
-    if not len(start):
-        return layer
-    at = graph_node_creation(
-        pid, start, ints(nodes["graph_node_id"]), ints(nodes["original_graph_node_id"]), gpu.pid, gpu.node
-    )
-    thread = joint_key(pid, ints(nodes["tid"]))
-    return np.where(at >= 0, around.layer(start[at], thread[at]), -1)
+class _Around:
+    """Which push/pop range, and which TensorRT layer, stands around a time on a thread.
+
+    Asked for some thousands of times that lie close together, it looks only at the ranges that are open about then.
+    """
+
+    def __init__(self, ranges: Ranges) -> None:
+        nested = np.flatnonzero(ranges.kind.among("push_pop"))
+        self._ranges = ranges
+        never = ranges.end[nested] == NEVER
+        self._open_ended, ended = nested[never], nested[~never]
+        self._ended = Timeline.of(ended, ranges.start, ranges.end)
+        self._tensorrt = ranges.domain.among("TensorRT")
+        is_layer = ranges.name.where(lambda name: not name.startswith(ENQUEUE_PREFIX))
+        self._layer = np.append(np.where(is_layer, ranges.name.codes, -1), -1).astype(np.int32)
+        self.names = pa.array(ranges.name.dictionary, pa.string())
+
+    def look_up(self, time: Ints, thread: Ints, wanted: npt.NDArray[np.bool_]) -> tuple[Rows, Rows]:
+        """Row of the innermost range around each time on its thread, and code of the layer there.
+
+        The code is an index of `names`, and the layer the one whose range is TensorRT's innermost. Each is -1 where
+        there is none, or where it is not wanted.
+        """
+        row, layer = np.full(len(time), -1, np.int64), np.full(len(time), -1, np.int32)
+        if wanted.any():
+            time, thread = time[wanted], thread[wanted]
+            near = self._ended.within(int(time.min()), int(time.max()) + 1)
+            near = np.concatenate([near, self._open_ended])
+            row[wanted] = self._innermost(near, time, thread)
+            layer[wanted] = self._layer[self._innermost(near[self._tensorrt[near]], time, thread)]
+        return row, layer
+
+    def _innermost(self, rows: Rows, time: Ints, thread: Ints) -> Ints:
+        ranges = self._ranges
+        rows = np.sort(rows)
+        start, end, key = ranges.start[rows], ranges.end[rows], joint_key(ranges.pid[rows], ranges.tid[rows])
+        end = np.where(end == NEVER, _FOREVER, end)
+        found = innermost(start, end, key, parents(start, end, key), time, thread)
+        return np.append(rows, -1)[found]
 
 
-def _load(dataset: Path, table: str, columns: list[str]) -> pa.Table:
+def _of_call(column: Rows, call: Rows) -> Rows:
+    """The calls' values for pieces of work; of no meaning where `call` is -1."""
+    return column[call] if len(column) else np.full(len(call), -1)
+
+
+def _coded(codes: Rows, dictionary: pa.Array) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), dictionary)
+
+
+def _file(dataset: Path, table: str, words: list[str] | None = None) -> pq.ParquetFile | None:
     path = dataset / f"{table}.parquet"
-    if not path.exists():
-        return TABLES[table].empty().select(columns)
-    repeated = [name for name in columns if pa.types.is_dictionary(TABLES[table].schema.field(name).type)]
-    return pq.read_table(path, columns=columns, read_dictionary=repeated).unify_dictionaries()
+    return pq.ParquetFile(path, read_dictionary=words) if path.exists() else None
+
+
+def _rows(dataset: Path, table: str) -> int:
+    file = _file(dataset, table)
+    return file.metadata.num_rows if file else 0
+
+
+def _column(dataset: Path, table: str, name: str, null: int = -1) -> npt.NDArray[Any]:
+    """One column of integers in its own width, nulls as `null`; nothing else of the table is held."""
+    file = _file(dataset, table)
+    if file is None:
+        return np.zeros(0, TABLES[table].schema.field(name).type.to_pandas_dtype())
+    column = file.read([name]).column(0)
+    values: npt.NDArray[Any] = (pc.fill_null(column, null) if column.null_count else column).to_numpy()
+    return values
+
+
+def _thread_columns(dataset: Path, table: str) -> tuple[Rows, Rows, Rows, Rows]:
+    """Start, end (NEVER for null), pid and tid of events on threads."""
+    start, pid, tid = (_column(dataset, table, name) for name in ("start_ns", "pid", "tid"))
+    return start, _column(dataset, table, "end_ns", NEVER), pid, tid
+
+
+def _words(dataset: Path, table: str, name: str) -> Words:
+    file = _file(dataset, table, [name])
+    if file is None:
+        return Words(np.zeros(0, np.int8), [])
+    column = words(file.read([name]).column(0))
+    return Words(column.codes.astype(np.min_scalar_type(-len(column.dictionary) - 1)), column.dictionary)
 
 
 def _scattered(where: npt.NDArray[np.bool_], values: Ints) -> pa.Array:

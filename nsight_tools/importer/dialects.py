@@ -7,9 +7,12 @@ export lacks is null, unless it is `required`: every version from 2020.4 to 2026
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class How(Enum):
@@ -24,6 +27,7 @@ class How(Enum):
     API_NAME = "the same, without the version suffix of a CUDA call"
     API_KIND = "the same: is it a runtime or a driver call"
     WORD = "an enumeration"
+    RANGE_END = "when an NVTX range ended; a mark ends where it stands"
     DOMAIN = "an NVTX domain of a process, by the event that created it"
     SYNC = "a synchronization's type, corrected by the API call that made it"
     TEXT = "text that rarely repeats"
@@ -91,7 +95,7 @@ _NVTX_KIND = {
     "start_end": ("NvtxStartEndRange", (60,)),
     "mark": ("NvtxMark", (34,)),
 }
-NVTX_DOMAIN_CREATE = ("NvtxDomainCreate", 75)
+NVTX_MARK, NVTX_DOMAIN_CREATE = ("NvtxMark", 34), ("NvtxDomainCreate", 75)
 _ALLOCATION = {
     "allocate": ("CUDA_DEV_MEM_EVENT_OPR_ALLOCATION", (0,)),
     "free": ("CUDA_DEV_MEM_EVENT_OPR_DEALLOCATION", (1,)),
@@ -228,6 +232,7 @@ STREAMED: Mapping[str, tuple[Source, ...]] = {
             "NVTX_EVENTS",
             {
                 **_THREAD,
+                "end_ns": _required(How.RANGE_END, "end"),
                 "domain": _optional(How.DOMAIN, "domainId"),
                 "name": From(How.STRING, ("textId",), inline="text"),
                 "kind": From(How.WORD, ("eventType",), True, "ENUM_NSYS_EVENT_TYPE", _NVTX_KIND),
@@ -297,22 +302,22 @@ STREAMED: Mapping[str, tuple[Source, ...]] = {
 """The tables that may be long: read and written chunk by chunk."""
 
 GPU_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    # ours: names in TARGET_INFO_GPU, or in 2020's TARGET_INFO_CUDA_GPU
+    # ours: names in TARGET_INFO_GPU, or in 2020's TARGET_INFO_CUDA_GPU (whose clock and bandwidth have other units)
     "device": ("cuDevice", "id", "deviceId"),
     "bus_id": ("busLocation",),
     "chip": ("chipName",),
-    "compute_major": ("computeMajor",),
-    "compute_minor": ("computeMinor",),
+    "compute_major": ("computeMajor", "computeCapabilityMajor"),
+    "compute_minor": ("computeMinor", "computeCapabilityMinor"),
     "sm_count": ("smCount", "numMultiprocessors"),
-    "max_sm_clock_hz": ("clockRate", "coreClockRate"),
+    "max_sm_clock_hz": ("clockRate",),
     "memory_bytes": ("totalMemory", "globalMemorySize"),
-    "memory_bandwidth_bytes_per_s": ("memoryBandwidth", "globalMemoryBandwidth"),
+    "memory_bandwidth_bytes_per_s": ("memoryBandwidth",),
     "l2_cache_bytes": ("l2CacheSize",),
     "max_warps_per_sm": ("maxWarpsPerSm", "maxWarpsPerMultiprocessor"),
     "max_blocks_per_sm": ("maxBlocksPerSm", "maxBlocksPerMultiprocessor"),
     "max_registers_per_sm": ("maxRegistersPerSm", "maxRegistersPerMultiprocessor"),
     "max_shared_memory_per_sm_bytes": ("maxShmemPerSm", "maxSharedMemoryPerMultiprocessor"),
-    "async_engines": ("asyncEngines", "numAsyncEngines"),
+    "async_engines": ("asyncEngines", "numMemcpyEngines"),
     "name": ("name",),
 }
 
@@ -324,7 +329,7 @@ NOT_COLLECTED: Mapping[str, str] = {
     **dict.fromkeys(CUDA_TABLES, "capture with --trace=cuda,nvtx"),
     "nvtx_ranges": "capture with --trace=cuda,nvtx",
     "graph_nodes": "capture with --cuda-graph-trace=node, the graph's capture inside the collection",
-    "gpu_metrics": "capture with --gpu-metrics-devices=all (--gpu-metrics-device=all up to 2023.4), which needs permission",
+    "gpu_metrics": "capture with --gpu-metrics-devices=all (up to 2024.2 --gpu-metrics-device=all), with permission",
     "nvml_metrics": "capture with --enable=nvml_metrics,-i100 (from Nsight Systems 2025 on)",
     "memory_usage": "capture with --cuda-memory-usage=true, at a cost",
     "osrt_calls": "capture with --trace=cuda,nvtx,osrt",
@@ -333,7 +338,7 @@ NOT_COLLECTED: Mapping[str, str] = {
     "threads": "the report has no thread names",
     "diagnostics": "export with Nsight Systems 2024.2 or newer",
     "profiler_overhead": "none was recorded",
-    "layers": "build with profiling verbosity DETAILED, or put the engine inspector's JSON beside the report as <report>.layers.json",
+    "layers": "build with profiling verbosity DETAILED, or put the inspector's JSON beside it as <stem>.layers.json",
     "environment": "import with --keep-environment",
     "launches": "no GPU work was recorded",
     "inferences": "neither inference ranges, nor TensorRT's NVTX ranges, nor graph launches were recorded",

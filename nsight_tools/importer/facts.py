@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nsight_tools.importer import dialects
-from nsight_tools.importer.decode import Decoder, Ints
 from nsight_tools.importer.sources import FLOAT, INT, STRING, Export, Raw, read
 from nsight_tools.tables import TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.importer.decode import Decoder, Ints
 
 
 def gpus(export: Export) -> pa.Table:
@@ -107,7 +110,7 @@ def gpu_metrics(export: Export) -> Iterator[pa.Table]:
 
 
 def _gpu_metrics_as_json(export: Export) -> Iterator[pa.Table]:
-    """Exporters up to 2022.4 write the metrics as one JSON object a sample, values as text, among the generic events."""
+    """Exporters up to 2022.4 write the metrics among the generic events: a JSON object a sample, values as text."""
     columns = {"time": Raw(("timestamp",), INT), "type": Raw(("typeId",), INT), "data": Raw(("data",), STRING)}
     for chunk in export.chunks("GENERIC_EVENTS", columns) if "GENERIC_EVENTS" in export.tables else ():
         rows = chunk()
@@ -199,7 +202,7 @@ def environment(export: Export, decoder: Decoder) -> pa.Table:
 
 def session(export: Export) -> dict[str, Any]:
     """What the manifest says of the session: versions, duration, machine, capture options. Nothing private."""
-    meta = {}
+    meta: dict[str, str] = {}
     for table in dialects.META_TABLES:
         meta |= _pairs(export, table)
     capture = _pairs(export, "META_DATA_CAPTURE")
@@ -250,9 +253,13 @@ def _driver(value: str | None) -> str | None:
     """580.159.04 as it is; 2021 and before write 495.29.05 as 4952905."""
     if value is None or not value.isdigit():
         return value
+    if int(value) == 0:
+        return None  # no driver was there
     return f"{int(value) // 10000}.{int(value) // 100 % 100:02d}.{int(value) % 100:02d}"
 
 
 def _cuda(value: str | None) -> str | None:
-    """13000 -> 13.0."""
+    """13000 -> 13.0; 0, where there is no driver, -> None."""
+    if value == "0":
+        return None
     return f"{int(value) // 1000}.{int(value) % 1000 // 10}" if value is not None and value.isdigit() else value

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from nsight_tools.errors import InputError
 from nsight_tools.tables import TABLES
 
-# "Row major linear FP32", "Channel major FP16 format where channel % 8 == 0": format and datatype in one text, up to 10.x.
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+# Up to 10.x format and datatype are one text: "Row major linear FP32", "Channel major FP16 format where …".
 _DTYPE = re.compile(r"\b(FP32|FP16|BF16|FP8|FP4|INT4|INT8|UINT8|INT32|INT64|BOOL|HALF|FLOAT)\b", re.IGNORECASE)
 _DTYPE_NAMES = {"HALF": "FP16", "FLOAT": "FP32"}
 

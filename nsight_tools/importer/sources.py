@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -22,7 +21,12 @@ import pyarrow.parquet as pq
 
 from nsight_tools.errors import InputError
 
-CHUNK_ROWS = 1 << 17
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adbc_driver_manager import AdbcStatement
+
+CHUNK_ROWS = 1 << 16
 INT, FLOAT, STRING = pa.int64(), pa.float64(), pa.string()
 
 SQLITE_MAGIC = b"SQLite format 3\0"
@@ -97,7 +101,9 @@ class SqliteExport:
 
     def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
         with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
-            first, last = connection.execute(f'SELECT min(rowid), max(rowid) FROM "{table}"').fetchone()
+            # One sub-query each: SQLite looks up a single minimum or maximum, and scans the table for both at once.
+            ends = f'SELECT (SELECT min(rowid) FROM "{table}"), (SELECT max(rowid) FROM "{table}")'
+            first, last = connection.execute(ends).fetchone()
         if first is None:
             return []
         return [self._chunk(table, columns, start) for start in range(first, last + 1, CHUNK_ROWS)]
@@ -106,7 +112,8 @@ class SqliteExport:
         # ADBC takes a column's type from its first row: a row of our own types goes first, and is sliced off.
         sample = ", ".join({INT: "0", FLOAT: "0.0", STRING: "x''"}[raw.type] for raw in columns.values())
         wanted = ", ".join(self._expression(table, raw) for raw in columns.values())
-        query = f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE rowid BETWEEN {start} AND {start + CHUNK_ROWS - 1}'
+        rows = f"rowid BETWEEN {start} AND {start + CHUNK_ROWS - 1}"
+        query = f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE {rows}'
         return lambda: self._execute(table, query, columns)
 
     def _expression(self, table: str, raw: Raw) -> str:
@@ -116,7 +123,6 @@ class SqliteExport:
         return f"CAST({value} AS BLOB)" if raw.type == STRING else value
 
     def _execute(self, table: str, query: str, columns: Mapping[str, Raw]) -> pa.Table:
-        from adbc_driver_manager import AdbcStatement
         from adbc_driver_sqlite import dbapi
 
         with self._errors(table), dbapi.connect(self._uri) as connection, connection.cursor() as cursor:
@@ -159,7 +165,8 @@ class ParquetExport:
         # nsys writes row groups of 2,048 rows: several make a chunk.
         metadata = self._open(table).metadata
         chunks: list[Chunk] = []
-        groups, rows = [], 0
+        groups: list[int] = []
+        rows = 0
         for group in range(metadata.num_row_groups):
             here = metadata.row_group(group).num_rows
             if groups and rows + here > CHUNK_ROWS:

@@ -1,10 +1,10 @@
-"""Writing one table of a dataset: in the order that the schema asks for, in bounded memory, whatever order rows come in."""
+"""Writing one table of a dataset: in the schema's order and in bounded memory, whatever order rows come in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import TracebackType
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools.importer.sources import CHUNK_ROWS
-from nsight_tools.tables import Table
 
-ROW_GROUP_ROWS = 1 << 20
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from nsight_tools.tables import Table
+
+ROW_GROUP_ROWS = 1 << 18
 
 Ints = npt.NDArray[np.int64]
 Finish = Callable[[pa.Table], pa.Table]
@@ -31,25 +38,31 @@ class SortedWriter:
     """
 
     def __init__(self, path: Path, table: Table, finish: Callable[[], Finish] = lambda: lambda rows: rows) -> None:
-        self.path, self.rows = path, 0
+        self.path = path
+        self.rows: int = 0
         self._table, self._finish = table, finish
         self._key = table.order[0][0]
         self._held = table.empty()
         self._runs: list[Path] = []
         self._writer: pq.ParquetWriter | None = None
         self._completed: Finish | None = None
+        self._encoder = ThreadPoolExecutor(1)
+        self._encoding: Future[None] | None = None
         self._written_to = np.iinfo(np.int64).min
 
-    def __enter__(self) -> SortedWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        elif self._writer is not None:
-            self._writer.close()
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self._encoder.shutdown(cancel_futures=True)
+            if self._writer is not None:
+                self._writer.close()
 
     def add(self, rows: pa.Table) -> None:
         """Add rows with the table's columns, in any order."""
@@ -91,42 +104,70 @@ class SortedWriter:
             self._writer = _open(self._runs[-1], self._table)
             self._completed = self._finish()
         assert self._completed is not None
-        for batch in self._completed(rows).to_batches():
-            self._writer.write_batch(batch, ROW_GROUP_ROWS)
+        complete = self._completed(rows)
+        self._settle()
+        self._encoding = self._encoder.submit(_encode, self._writer, complete)
+
+    def _settle(self) -> None:
+        """Wait for what is being encoded beside the reading; an error in it is raised here."""
+        if self._encoding is not None:
+            self._encoding.result()
+        self._encoding = None
 
     def _end_run(self) -> None:
         if self._held.num_rows:
             self._write(self._held)
+        self._settle()
         if self._writer is not None:
             self._writer.close()
         self._writer, self._held = None, self._table.empty()
         self._written_to = np.iinfo(np.int64).min
 
 
+def _encode(writer: pq.ParquetWriter, rows: pa.Table) -> None:
+    for batch in rows.to_batches():
+        writer.write_batch(batch, ROW_GROUP_ROWS)
+
+
 def write_table(path: Path, table: Table, rows: pa.Table) -> int:
-    """Write `rows` at once; returns their number. Writes nothing where there are none."""
-    with SortedWriter(path, table) as writer:
-        writer.add(rows)
-    return writer.rows
+    """Write a small table at once, in its order; returns the number of rows. Writes nothing where there are none."""
+    rows = pa.Table.from_arrays(rows.select(list(table.names)).columns, schema=table.schema).combine_chunks()
+    if rows.num_rows:
+        order = np.lexsort([_sort_key(rows[name], way) for name, way in reversed(table.order)])
+        with _open(path, table) as writer:
+            writer.write_table(rows.take(pa.array(order)), ROW_GROUP_ROWS)
+    return int(rows.num_rows)
 
 
 def in_order(rows: pa.Table, table: Table) -> pa.Table:
     """`rows` in the order of `table`, whatever order they came in: a function of the rows alone."""
     rows = rows.combine_chunks()
-    key = rows[table.order[0][0]].to_numpy()
-    if np.all(np.diff(key) > 0):
-        return rows
-    order = np.arange(len(key)) if np.all(np.diff(key) >= 0) else np.argsort(key, kind="stable")
-    key = key[order]
+
+    def keys(tied: Ints) -> list[Ints]:
+        subset = rows.select([name for name, _ in table.order]).take(pa.array(tied))
+        return [_sort_key(subset[name], way) for name, way in table.order[1:]]
+
+    order = ordering(rows[table.order[0][0]].to_numpy(), keys)
+    return rows if order is None else rows.take(pa.array(order))
+
+
+def ordering(first: Ints, others: Callable[[Ints], list[Ints]]) -> Ints | None:
+    """The permutation that orders rows by `first`, then by the keys that `others` gives for rows that tie in it.
+
+    None where they are in order. Rows hardly ever tie in their time, so the other keys are made only for those that do.
+    """
+    step = np.diff(first)
+    if np.all(step > 0):
+        return None
+    order = np.arange(len(first)) if np.all(step >= 0) else np.argsort(first, kind="stable")
+    key = first[order]
     tied = np.zeros(len(key), bool)
     tied[1:] = key[1:] == key[:-1]
     tied[:-1] |= tied[1:]
     if tied.any():
         among = order[tied]
-        subset = rows.take(pa.array(among))
-        keys = [_sort_key(subset[name], way) for name, way in reversed(table.order)]
-        order[tied] = among[np.lexsort(keys)]
-    return rows if np.all(order[1:] > order[:-1]) else rows.take(pa.array(order))
+        order[tied] = among[np.lexsort([*reversed(others(among)), key[tied]])]
+    return None if np.all(order[1:] > order[:-1]) else order
 
 
 def _sort_key(column: pa.ChunkedArray, way: str) -> Ints:
