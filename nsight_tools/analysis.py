@@ -20,15 +20,19 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from importlib import metadata
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 from nsight_tools.errors import AnalysisError, CouldNotRun
-from nsight_tools.findings import Finding
-from nsight_tools.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
+
+    from nsight_tools.findings import Finding
+    from nsight_tools.trace import Trace
 
 ENTRY_POINT_GROUP = "nsight_tools.analyses"
 SECTIONS = ("Measures", "Why it matters", "Remedy", "Blind spots")

@@ -91,7 +91,7 @@ class Item:
         return row | {"stream": self.number, "pid": self.pid, "correlation_id": self.correlation}
 
 
-def draw(text: str, **options: Any) -> dict[str, pa.Table]:  # noqa: ANN401
+def draw(text: str, **options: Any) -> dict[str, pa.Table]:
     """The tables that a drawing shows; the module says how to draw."""
     known = set(_DEFAULTS) | {"kernel_calls", "copy_calls", "graph_calls", "names", "stream_kinds", "gpu"}
     if unknown := set(options) - known:
@@ -121,7 +121,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([blank | row for row in rows], schema=shape.schema)
 
 
-def with_column(source: pa.Table, name: str, values: Any) -> pa.Table:  # noqa: ANN401
+def with_column(source: pa.Table, name: str, values: Any) -> pa.Table:
     """The table with other values in one column: one for each row, or one for all."""
     field = source.schema.field(name)
     filled = values if isinstance(values, list) else [values] * source.num_rows
@@ -139,7 +139,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def _signed(value: Any, sign: int | None) -> Any:  # noqa: ANN401
+def _signed(value: Any, sign: int | None) -> Any:
     return value if sign is None or value is None else sign * value
 
 
@@ -220,7 +220,7 @@ def _match_nodes(gpu: list[Item], launches: list[Item]) -> None:
             node.correlation = launches[at // share].correlation
 
 
-def _each(value: Any, at: int) -> Any:  # noqa: ANN401
+def _each(value: Any, at: int) -> Any:
     return value[at] if isinstance(value, (list, tuple)) else value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,12 +12,16 @@ from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.timeline.intervals import Intervals
-from nsight_tools.trace import Trace
 from nsight_tools.units import duration, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.trace import Trace
 
 _CONCERNS = re.compile(r"CUDA|CUPTI|NVTX|GPU|\b(dropped|lost)\b", re.IGNORECASE)
 _HARMLESS = re.compile(r"Unified Memory cannot be traced")
-"""What Nsight Systems reports as errors and what takes nothing from CUDA's and NVTX's trace: CPU sampling, above all."""
+"""What it reports as errors and what takes nothing from CUDA's and NVTX's trace: CPU sampling, above all."""
 
 ENOUGH_INFERENCES = 10
 """trtexec's least number of iterations; a percentile of fewer is one of its samples."""
@@ -29,18 +33,18 @@ OUTSIDE_SHARE = 0.1
 def fit_to_conclude_from(trace: Trace) -> Iterator[Finding]:
     """The capture limits what can be concluded from it.
 
-    Measures: each of these is a finding of its own. Inferences that launched no GPU work though others did (an enqueue that failed:
-    error); GPU activity that is missing though it was launched (error); GPU work without the API call that launched it
-    (1 % and more); CUDA graphs that were traced whole, so that their kernels are hidden; fewer than 10 inferences; GPU
-    work outside of any inference (10 % of the busy time and more: an engine build, a warm-up, another model);
-    `profiler_overhead` inside of inferences (1 % of their time and more); errors that Nsight Systems reported on CUDA or
-    NVTX; a GPU that was not traced, or ran no kernel.
+    Measures: each of these is a finding of its own. Inferences that launched no GPU work though others did (an enqueue
+    that failed: error); GPU activity that is missing though it was launched (error); GPU work without the API call
+    that launched it (1 % and more); CUDA graphs that were traced whole, so that their kernels are hidden; fewer than
+    10 inferences; kernels before the first inference (10 % of the kernel time and more: an engine build or a warm-up);
+    `profiler_overhead` inside of inferences (1 % of their time and more); errors that Nsight Systems reported on CUDA
+    or NVTX; a GPU that was not traced, or ran no kernel.
 
     Why it matters: each of these makes other numbers wrong or blind, and none of them shows in them.
 
-    Remedy: as each finding says; in general profile only inference, after a warm-up (`--capture-range=cudaProfilerApi`),
-    50 inferences or more, with `--trace=cuda,nvtx --cuda-graph-trace=node -s none --cpuctxsw=none`. NVIDIA's TensorRT Best
-    Practices, "Profiling with Nsight Systems", asks for the same.
+    Remedy: as each finding says; in general profile only inference, after a warm-up
+    (`--capture-range=cudaProfilerApi`), 50 inferences or more, with `--trace=cuda,nvtx --cuda-graph-trace=node -s none
+    --cpuctxsw=none`. NVIDIA's TensorRT Best Practices, "Profiling with Nsight Systems", asks for the same.
 
     Blind spots: records that the profiler dropped without saying so. What tracing costs per launch is not in
     `profiler_overhead`: see FUS001.
@@ -51,7 +55,7 @@ def fit_to_conclude_from(trace: Trace) -> Iterator[Finding]:
         yield from check(trace, measured)
 
 
-def _limit(  # noqa: PLR0913 (the words of one finding)
+def _limit(
     message: str,
     cause: str,
     remedy: str,
@@ -69,8 +73,10 @@ def _failed_inferences(trace: Trace, measured: Measured) -> Iterator[Finding]:
         return
     first = int(np.flatnonzero(idle)[0])
     yield _limit(
-        f"{int(idle.sum())} of {len(idle)} inferences launched no kernel: rates and latencies over all of them are wrong",
-        "their enqueue failed, or launched nothing: the trace records no CUDA error for that, and their copies still run",
+        f"{int(idle.sum())} of {len(idle)} inferences launched no kernel: rates and latencies over all of them are "
+        "wrong",
+        "their enqueue failed, or launched nothing: the trace records no CUDA error for that, and their copies still "
+        "run",
         "check the return value of enqueueV3 (execute_async_v3) and TensorRT's log; several contexts on an engine with "
         "dynamic shapes need an optimization profile each",
         Evidence("inferences without GPU work", int(idle.sum()), "count"),
@@ -102,8 +108,8 @@ def _lost_activity(trace: Trace, measured: Measured) -> Iterator[Finding]:
     yield _limit(
         "the GPU's side of the run is missing: kernels were launched, and none was recorded",
         reason,
-        "check the diagnostics in Nsight Systems; under WSL2 and in containers GPU activity needs a driver and permissions "
-        "that allow CUPTI",
+        "check the diagnostics in Nsight Systems; under WSL2 and in containers GPU activity needs a driver and "
+        "permissions that allow CUPTI",
         severity=Severity.ERROR,
     )
 
@@ -114,8 +120,8 @@ def _orphans(trace: Trace, measured: Measured) -> Iterator[Finding]:
     if not len(orphans) or orphans.mean() < 0.01:
         return
     yield _limit(
-        f"{int(orphans.sum())} of {len(orphans)} pieces of GPU work have no launch call in the report: they belong to no "
-        "range, layer or inference",
+        f"{int(orphans.sum())} of {len(orphans)} pieces of GPU work have no launch call in the report: they belong to "
+        "no range, layer or inference",
         "the calls were not traced, lie before the collection, or were cut out of the report",
         "capture with --trace=cuda,nvtx and let the collection begin before the first launch",
         Evidence("share without a call", float(orphans.mean()), "ratio"),
@@ -129,8 +135,8 @@ def _whole_graphs(trace: Trace, measured: Measured) -> Iterator[Finding]:
     yield _limit(
         f"{graphs} CUDA graphs were traced whole: their kernels, layers and the gaps between them are hidden",
         "--cuda-graph-trace=graph, the default of Nsight Systems",
-        "capture once more with --cuda-graph-trace=node to see inside; for timing this one is better, since tracing nodes "
-        "costs time itself",
+        "capture once more with --cuda-graph-trace=node to see inside; for timing this one is better, since tracing "
+        "nodes costs time itself",
         Evidence("graph launches", graphs, "count"),
     )
 
@@ -150,27 +156,21 @@ def _outside(trace: Trace, measured: Measured) -> Iterator[Finding]:
     work = measured.work
     if not measured.inferences:
         return
-    loose = work[work.computes & (work.inference < 0)]
+    first = int(ints(trace.table("inferences", ["range_start_ns"])["range_start_ns"]).min())
+    before = work[work.computes & (work.inference < 0) & (work.end <= first)]
     total = work[work.computes].busy().total
-    outside = loose.busy().subtract(measured.window).total
-    if outside / max(total, 1) < OUTSIDE_SHARE:
+    lost = before.busy().total
+    if lost < OUTSIDE_SHARE * total or not total:
         return
-    names = words(trace.table("api_calls", ["name"])["name"])
-    timings = int(names.where(lambda name: "EventElapsedTime" in name).sum())
-    first = int(measured.window.start[0])
-    before = int((loose.end <= first).sum())
+    calls = words(trace.table("api_calls", ["name"])["name"])
+    timings = int(calls.where(lambda name: "EventElapsedTime" in name).sum())
+    tactics = f": {timings} event timings suggest that TensorRT was choosing tactics"
     yield _limit(
-        f"{share(outside / total)} of the kernel time lies outside of any inference"
-        + (f", {share(before / max(len(loose.start), 1))} of those kernels before the first one" if before else ""),
-        "an engine build or a warm-up was captured with it"
-        + (
-            f": {timings} event timings suggest that TensorRT was choosing tactics"
-            if timings > measured.inferences
-            else ""
-        ),
+        f"{share(lost / total)} of the kernel time was captured before the first inference",
+        f"an engine build or a warm-up was captured with the run{tactics if timings > ENOUGH_INFERENCES else ''}",
         "build and serialize the engine first, warm up, then collect only inference (--capture-range=cudaProfilerApi)",
-        Evidence("kernel time outside", outside, "ns", int(loose.start.min()), int(loose.end.max())),
-        Evidence("kernels outside", len(loose.start), "count"),
+        Evidence("kernel time before", lost, "ns", int(before.start.min()), int(before.end.max())),
+        Evidence("kernels before", len(before.start), "count"),
         confidence=Confidence.MEDIUM,
     )
 
@@ -182,11 +182,11 @@ def _overhead(trace: Trace, measured: Measured) -> Iterator[Finding]:
         return
     longest = int(np.argmax(lost.end - lost.start))
     yield _limit(
-        f"the profiler itself ran for {duration(lost.total)} inside of inferences, {share(lost.total / measured.window_ns)} of "
-        "their time",
+        f"the profiler itself ran for {duration(lost.total)} inside of inferences, "
+        f"{share(lost.total / measured.window_ns)} of their time",
         "Nsight Systems empties its buffers in the profiled process",
-        "leave out what is not needed (--trace=cuda,nvtx -s none --cpuctxsw=none), capture fewer inferences, and take latencies "
-        "from a run without the profiler",
+        "leave out what is not needed (--trace=cuda,nvtx -s none --cpuctxsw=none), capture fewer inferences, and take "
+        "latencies from a run without the profiler",
         Evidence("profiler overhead", lost.total, "ns"),
         Evidence(
             "longest",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,16 +12,20 @@ from nsight_tools.columns import Ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.timeline.intervals import Intervals
-from nsight_tools.trace import Trace
 from nsight_tools.units import duration, share
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.trace import Trace
+
 TRACING_PER_LAUNCH_NS = (1_500, 4_500)
-"""What tracing adds to one kernel launch on the host, seen from 1.6 to 4.4 µs for TensorRT 8.6 under Nsight Systems 2025.3."""
+"""What tracing adds to one kernel launch on the host: 1.6 to 4.4 µs with TensorRT 8.6 under Nsight Systems 2025.3."""
 GAP_SHARE = 0.05
 REFORMAT_SHARE = 0.03
 """NVIDIA's bar for shape and cast layers that are worth a look."""
 REFORMAT_WARNING = 0.15
-"""Of the inference time: a reformat that goes comes back in part as a slower neighbour, so that the bound is generous."""
+"""Of the inference time: a reformat that goes comes back in part as a slower neighbour, so the bound is generous."""
 COPY_NODE = "Reformatting CopyNode"
 
 
@@ -35,15 +39,15 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     other waited for the host. From 5 % of the inferences' time on.
 
     Tracing itself slows launches by 1.5 to 4.5 µs each. The gaps that waited for the host are held against that: where
-    the host would still be slower than the GPU's work with 4.5 µs a launch taken off, it is a warning; where it would not
-    with 1.5 µs taken off, the gaps are the profiler's; in between it cannot be told. The bound is the gap time, less
-    1.5 µs for each launch in what waited for the host.
+    the host would still be slower than the GPU's work with 4.5 µs a launch taken off, it is a warning; where it would
+    not with 1.5 µs taken off, the gaps are the profiler's; in between it cannot be told. The bound is the gap time,
+    less 1.5 µs for each launch in what waited for the host.
 
     Why it matters: small kernels finish before the next one is launched; the GPU is idle though there is work.
 
-    Remedy: a CUDA graph (trtexec `--useCudaGraph`; `cudaStreamBeginCapture` around `enqueueV3`, after one enqueue to warm
-    up) launches the whole inference at once; or a larger batch; or fewer, larger kernels (fusion). NVIDIA's TensorRT
-    Best Practices, "CUDA Graphs" and "Enqueue-Bound Workloads".
+    Remedy: a CUDA graph (trtexec `--useCudaGraph`; `cudaStreamBeginCapture` around `enqueueV3`, after one enqueue to
+    warm up) launches the whole inference at once; or a larger batch; or fewer, larger kernels (fusion). NVIDIA's
+    TensorRT Best Practices, "CUDA Graphs" and "Enqueue-Bound Workloads".
 
     Blind spots: what another process runs in a gap is not in the report. Without an untraced run, what is real of a
     gap is an estimate: run trtexec without the profiler to be sure.
@@ -73,12 +77,13 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
         severity,
         confidence,
         f"the GPU is idle between the kernels of an inference for {share(gaps / window)} of the inference time; {said}",
-        f"{share(host.total / gaps)} of the gaps wait for the host to launch, {share(dependency.total / gaps)} stand between "
-        "kernels that were launched long before",
+        f"{share(host.total / gaps)} of the gaps wait for the host to launch, {share(dependency.total / gaps)} stand "
+        "between kernels that were launched long before",
         "measure the run without the profiler; if it is no faster than this, capture the inference into a CUDA graph "
         "(trtexec --useCudaGraph), or enlarge the batch"
         if starved
-        else "a CUDA graph shortens the gap between dependent kernels; fewer, larger kernels (fusion, a larger batch) do more",
+        else "a CUDA graph shortens the gap between dependent kernels; fewer, larger kernels (fusion, a larger batch) "
+        "do more",
         recoverable,
         measured.per_inference(recoverable),
         f"gap time less 1.5 µs of tracing for each launch; {duration(least)} in all if tracing takes 4.5 µs",
@@ -156,28 +161,28 @@ def _spans(kernels: Work) -> tuple[Ints, Ints]:
 def reformat_layers(trace: Trace) -> Iterator[Finding]:
     """Layers that only change a tensor's datatype or layout take time.
 
-    Measures: kernels whose layer (`launches.layer`) is named "Reformatting CopyNode …" or is of type Reformat or NoOp in
-    `layers`, as a share of the time of all kernels that have a layer. From 3 % on, which is NVIDIA's bar for shape and
-    cast layers; a warning where they take 15 % of the inferences' time. The bound is their kernel time.
+    Measures: kernels whose layer (`launches.layer`) is named "Reformatting CopyNode …" or is of type Reformat or NoOp
+    in `layers`, as a share of the time of all kernels that have a layer. From 3 % on, which is NVIDIA's bar for shape
+    and cast layers; a warning where they take 15 % of the inferences' time. The bound is their kernel time.
 
     Why it matters: TensorRT inserts a reformat where two layers do not agree on datatype or layout: it moves every
     element through memory and computes nothing. Mixed precision that alternates layer by layer is the usual reason.
 
     Remedy: let neighbouring layers share a precision (in weakly typed networks do not pin single layers to FP32; allow
     FP16 or INT8 for the layers between); for the network's own inputs and outputs accept TensorRT's format
-    (`allowed_formats`, trtexec `--inputIOFormats`, `--outputIOFormats`) and have the producer write it. NVIDIA's TensorRT
-    Best Practices, "Optimizing Layer Performance"; TREx shows the same in its engine graph.
+    (`allowed_formats`, trtexec `--inputIOFormats`, `--outputIOFormats`) and have the producer write it. NVIDIA's
+    TensorRT Best Practices, "Optimizing Layer Performance"; TREx shows the same in its engine graph.
 
-    Blind spots: TensorRT chose reformat plus fast layer because it timed the sum as faster: removing a reformat can make
-    its neighbour slower. Reformats inside of Myelin regions are not seen.
+    Blind spots: TensorRT chose reformat plus fast layer because it timed the sum as faster: removing a reformat can
+    make its neighbour slower. Reformats inside of Myelin regions are not seen.
     """
     measured = Measured(trace)
     layer = words(trace.table("launches", ["layer"])["layer"])
     chosen = measured.work.kind.among("kernel") & (layer.codes >= 0)
     if not chosen.any():
         raise CouldNotRun(
-            "no kernel lies inside of a TensorRT layer's range; capture an eager run (no CUDA graph, or its capture inside "
-            "the collection) with TensorRT's NVTX ranges on"
+            "no kernel lies inside of a TensorRT layer's range; capture an eager run (no CUDA graph, or its capture "
+            "inside the collection) with TensorRT's NVTX ranges on"
         )
     kernels, layer = measured.work[chosen], layer[chosen]
     time = kernels.end - kernels.start
@@ -187,20 +192,20 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     if lost < REFORMAT_SHARE * total:
         return
     by_layer = np.bincount(layer.codes[reformats], weights=time[reformats], minlength=len(layer.dictionary))
-    names = [layer.dictionary[code] for code in np.argsort(-by_layer, kind="stable") if by_layer[code] > 0]
+    names = [layer.dictionary[code] for code in np.argsort(-by_layer, kind="stable").tolist() if by_layer[code] > 0]
     changes = sum(_change(engine.get(name)).startswith("datatype") for name in names)
     copy_nodes = layer.where(lambda name: name.startswith(COPY_NODE))
-    known = chosen.sum() / max(measured.work.kind.among("kernel").sum(), 1)
+    known = chosen.sum() / max(int(measured.work.kind.among("kernel").sum()), 1)
     yield Finding(
         "FUS002",
         weigh(lost / measured.window_ns, REFORMAT_WARNING),
         Confidence.HIGH if known > 0.95 else Confidence.MEDIUM,
-        f"{int(reformats.sum())} of {len(layer)} kernels ({share(float(reformats.mean()))}) only convert tensors between layers, "
-        f"and take {share(lost / max(total, 1))} of the kernel time",
+        f"{int(reformats.sum())} of {len(layer)} kernels ({share(float(reformats.mean()))}) only convert tensors "
+        f"between layers, and take {share(lost / max(total, 1))} of the kernel time",
         f"{len(names)} reformat layers stand between layers that do not agree on datatype or layout"
         + (f"; {changes} of them change the datatype" if changes else ""),
-        "let neighbouring layers share a precision, and the network's inputs and outputs keep the format that the first and "
-        "last layer want (--inputIOFormats, --outputIOFormats)",
+        "let neighbouring layers share a precision, and the network's inputs and outputs keep the format that the "
+        "first and last layer want (--inputIOFormats, --outputIOFormats)",
         lost,
         measured.per_inference(lost),
         "kernel time of the reformat layers",

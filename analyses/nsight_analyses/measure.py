@@ -1,4 +1,4 @@
-"""What the analyses share: the columns of a trace as arrays, its steady window, busy time, and how much a loss weighs."""
+"""What the analyses share: a trace's columns as arrays, its steady window, busy time, and how much a loss weighs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Work:
-    """All GPU work as arrays of shape (n,), in order of start; `inference`, `tid` and call times are -1 where unknown."""
+    """All GPU work as arrays of shape (n,), in order of start; -1 where an inference, thread or call is unknown."""
 
     start: Ints
     end: Ints
@@ -126,7 +126,8 @@ class Measured:
         codes = work.codes.astype(np.int32)
         moves = work.among("copy", "set")
         codes[moves] = len(work.dictionary) + kind.codes[ints(table["row"])[moves]]
-        return Work(*(ints(table[name]) for name in names), Words(codes, [*work.dictionary, *kind.dictionary]))
+        columns = {name.removesuffix("_ns"): ints(table[name]) for name in names}
+        return Work(**columns, kind=Words(codes, [*work.dictionary, *kind.dictionary]))
 
     @cached_property
     def copies(self) -> Copies:
@@ -158,9 +159,10 @@ class Measured:
 
     @cached_property
     def window(self) -> Intervals:
-        """Steady state: the time that is inside of any inference's window; all from the first GPU work to the last without inferences.
+        """Steady state: the time inside of any inference's window.
 
-        What lies outside (an engine build, a warm-up, a pause between runs) is nobody's latency.
+        Without inferences, all from the first GPU work to the last. What lies outside (an engine build, a warm-up, a
+        pause between runs) is nobody's latency.
         """
         table = self.trace.table("inferences", ["start_ns", "end_ns", "kernels", "graphs"])
         worked = (ints(table["kernels"]) + ints(table["graphs"])) > 0
@@ -234,7 +236,8 @@ class Measured:
         table = self.trace.table("api_calls", ["start_ns", "end_ns", "pid", "tid", "name"])
         name = words(table["name"])
         kind = np.append(classify_call(name.dictionary), CallKind.OTHER)[name.codes]
-        return HostCalls(*(ints(table[c]) for c in ("start_ns", "end_ns", "pid", "tid")), name, kind)
+        columns = {column: ints(table[column]) for column in ("pid", "tid")}
+        return HostCalls(ints(table["start_ns"]), ints(table["end_ns"]), **columns, name=name, kind=kind)
 
 
 @dataclass(frozen=True)

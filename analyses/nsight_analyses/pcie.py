@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nsight_analyses.measure import Copies, Measured, weigh, worst
 from nsight_tools.analysis import analysis
-from nsight_tools.columns import Bools
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.timeline.intervals import Intervals
-from nsight_tools.trace import Trace
 from nsight_tools.units import duration, rate, share, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nsight_tools.columns import Bools
+    from nsight_tools.trace import Trace
 
 STAGED_BYTES = 64 * 1024
 """A host-to-device copy from pageable memory up to this size is staged by the driver and does not wait for the GPU."""
@@ -35,8 +39,8 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     which their GPU runs no kernel. From 2 % of the steady state on; from 10 % on it is a warning.
 
     Why it matters: a copy engine reads only page-locked memory. From pageable memory the driver copies through a
-    buffer of its own: the call blocks the host until that is done (a device-to-host copy until the data has arrived), the
-    rate falls to less than half, and nothing overlaps.
+    buffer of its own: the call blocks the host until that is done (a device-to-host copy until the data has arrived),
+    the rate falls to less than half, and nothing overlaps.
 
     Remedy: allocate the host buffers page-locked, once: `cudaHostAlloc`, `cudaMallocHost`, PyCUDA's
     `pagelocked_empty`, or `tensor.pin_memory()`; have preprocessing write straight into them. NVIDIA's TensorRT Best
@@ -64,8 +68,8 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
         Confidence.HIGH,
         f"{len(pageable)} of {len(asynchronous)} asynchronous copies use pageable host memory and block the host: "
         f"{share(loss)} of the {measured.time} is spent in them with no kernel running",
-        "the host buffers are ordinary (pageable) memory, which the copy engines cannot reach: the driver copies through a "
-        "page-locked buffer of its own and holds the calling thread meanwhile",
+        "the host buffers are ordinary (pageable) memory, which the copy engines cannot reach: the driver copies "
+        "through a page-locked buffer of its own and holds the calling thread meanwhile",
         "allocate the input and output buffers page-locked, once and before the loop (cudaHostAlloc, PyCUDA "
         "pagelocked_empty, torch pin_memory)",
         exposed,
@@ -131,8 +135,8 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
             f"{direction} copies run with no kernel beside them for {share(loss)} of the {measured.time} "
             f"({share(exposed / max(total, 1))} of the copies' own time)",
             "copying and computing take turns: while these copies run, no other inference computes",
-            "keep a second inference in flight on its own stream and context, from page-locked buffers, so that copies run "
-            "beside its kernels (throughput); or copy less (latency)",
+            "keep a second inference in flight on its own stream and context, from page-locked buffers, so that copies "
+            "run beside its kernels (throughput); or copy less (latency)",
             recoverable,
             measured.per_inference(recoverable),
             "exposed copy time, or the compute time that it could hide behind where that is less; a gain in throughput",
@@ -154,8 +158,8 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
     memory up to 64 KB are left out, for the driver stages those. The loss is the time inside of these calls in which
     the copy's GPU runs no kernel. From 2 % of the steady state on; from 10 % on it is a warning.
 
-    Why it matters: the calling thread can launch nothing while it waits, so that the GPU runs dry after the copy; and on
-    the legacy default stream such a copy waits for all other work.
+    Why it matters: the calling thread can launch nothing while it waits, so that the GPU runs dry after the copy; and
+    on the legacy default stream such a copy waits for all other work.
 
     Remedy: `cudaMemcpyAsync` (`cuMemcpyHtoDAsync`, PyCUDA's `memcpy_htod_async`) on the stream of the inference, from
     page-locked memory, and one synchronization at the end. NVIDIA's TensorRT Best Practices, "CUDA Streams".
@@ -216,7 +220,7 @@ def _staged(copies: Copies) -> Bools:
 
 
 def _rates(measured: Measured, copies: Copies) -> Iterator[Evidence]:
-    """The rate that these copies reach by direction, and beside it what the trace's pinned copies reach, where both are large."""
+    """The rate that these copies reach by direction, beside that of the trace's pinned copies, where both are large."""
     everything = measured.copies
     for kind in ("h2d", "d2h"):
         large = copies[copies.kind.among(kind) & (copies.size >= BANDWIDTH_BYTES)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +12,12 @@ from nsight_tools.analysis import analysis
 from nsight_tools.columns import Ints, ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.timeline.intervals import Intervals
-from nsight_tools.trace import Trace
 from nsight_tools.units import duration, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.trace import Trace
 
 OVERLAP_SHARE = 0.05
 """Two streams overlap where more than this share of their busy time is spent together."""
@@ -27,8 +31,8 @@ WAITING_SHARE = 0.05
 def streams_that_do_not_overlap(trace: Trace) -> Iterator[Finding]:
     """Several streams carry work, and run one after the other.
 
-    Measures: for each process and GPU, streams with at least 1 % of the busy time of its kernels, copies and sets (union
-    of [start_ns, end_ns)). Overlap is (sum of the streams' busy times - union) / union; below 5 % they do not
+    Measures: for each process and GPU, streams with at least 1 % of the busy time of its kernels, copies and sets
+    (union of [start_ns, end_ns)). Overlap is (sum of the streams' busy times - union) / union; below 5 % they do not
     overlap. What that costs is the time in which one stream runs while another has work that was launched (its API
     call has returned), is first in line there, and has not started: below 5 % of the busy time there is nothing to
     overlap, because no two streams ever have work at once. The bound is that waiting time, and no more than what the
@@ -47,9 +51,9 @@ def streams_that_do_not_overlap(trace: Trace) -> Iterator[Finding]:
     context, a CUDA graph, or a larger batch. NVIDIA's TensorRT Best Practices, "CUDA Streams" and "Cross-Inference
     Multi-Streaming".
 
-    Blind spots: event waits and synchronizations between streams are not yet told apart from other causes. Work of other
-    processes on the GPU is not in the report. Tracing slows launches, so that a host thread may look like the limit that
-    is none without the profiler.
+    Blind spots: event waits and synchronizations between streams are not yet told apart from other causes. Work of
+    other processes on the GPU is not in the report. Tracing slows launches, so that a host thread may look like the
+    limit that is none without the profiler.
     """
     measured = Measured(trace)
     work = measured.work[measured.steady(measured.work.start, measured.work.end)]
@@ -163,14 +167,14 @@ def _finding(
         "STR001",
         weigh(gain / measured.window_ns, 0.1),
         cause.confidence,
-        f"{len(streams)} streams carry work and overlap for {share(overlap)} of their busy time; launched work of one waits "
-        f"for another for {share(cost / max(union, 1))} of it",
+        f"{len(streams)} streams carry work and overlap for {share(overlap)} of their busy time; launched work of one "
+        f"waits for another for {share(cost / max(union, 1))} of it",
         cause.text,
         cause.remedy,
         gain,
         measured.per_inference(gain),
-        "time in which launched work of one stream waits while another runs, less what the cause leaves no room for, and no "
-        "more than the busiest launching thread leaves free",
+        "time in which launched work of one stream waits while another runs, less what the cause leaves no room for, "
+        "and no more than the busiest launching thread leaves free",
         (
             Evidence("overlap", overlap, "ratio"),
             Evidence("launched work waits for another stream", cost, "ns"),
@@ -204,8 +208,8 @@ def _cause(measured: Measured, work: Work, waiting: _Waiting, null: set[int], ga
     if cost < WAITING_SHARE * union or gain < WAITING_SHARE * measured.window_ns:
         occupied = measured.host_occupied() / measured.window_ns
         return _Cause(
-            f"the host is the limit, not the streams: {who} for all of them, occupied for {share(min(occupied, 1))} of the time, "
-            f"and launched work waits for another stream for {duration(cost)} of {duration(union)}.{also}",
+            f"the host is the limit, not the streams: {who} for all of them, occupied for {share(min(occupied, 1))} of "
+            f"the time, and launched work waits for another stream for {duration(cost)} of {duration(union)}.{also}",
             "measure without the profiler first, which slows launches; then launch from one thread for each context, "
             "capture a CUDA graph, or enlarge the batch",
             cost,
@@ -213,8 +217,8 @@ def _cause(measured: Measured, work: Work, waiting: _Waiting, null: set[int], ga
         )
     if waiting.full_gpu >= 0.5 * cost:
         return _Cause(
-            f"kernels that fill the GPU: for {duration(waiting.full_gpu)} of {duration(cost)} the running kernel has at "
-            "least as many blocks as all SMs hold at once, so that another stream's could not run beside it",
+            f"kernels that fill the GPU: for {duration(waiting.full_gpu)} of {duration(cost)} the running kernel has "
+            "at least as many blocks as all SMs hold at once, so that another stream's could not run beside it",
             "nothing: more streams cannot help while single kernels fill the GPU",
             waiting.full_gpu,
             Confidence.MEDIUM,
@@ -223,21 +227,23 @@ def _cause(measured: Measured, work: Work, waiting: _Waiting, null: set[int], ga
         return _Cause(
             f"copies in one direction share a copy engine and the link: for {duration(waiting.copy_engine)} of "
             f"{duration(cost)} a copy waits for another stream's in the same direction",
-            "copy less, or let copies run beside kernels and beside copies in the other direction; more streams do not help",
+            "copy less, or let copies run beside kernels and beside copies in the other direction; more streams do not "
+            "help",
             waiting.copy_engine,
             Confidence.MEDIUM,
         )
     if waiting.null_stream >= 0.5 * cost:
         return _Cause(
-            f"the legacy default stream {', '.join(map(str, sorted(null)))} carries work: it and every blocking stream wait for "
-            f"each other ({duration(waiting.null_stream)} of {duration(cost)} of the waiting)",
-            "enqueue on a stream of its own, made with cudaStreamNonBlocking (cudaStreamCreateWithFlags), for each context",
+            f"the legacy default stream {', '.join(map(str, sorted(null)))} carries work: it and every blocking stream "
+            f"wait for each other ({duration(waiting.null_stream)} of {duration(cost)} of the waiting)",
+            "enqueue on a stream of its own, made with cudaStreamNonBlocking (cudaStreamCreateWithFlags), for each "
+            "context",
             0,
             Confidence.MEDIUM,
         )
     return _Cause(
-        "could not be told from this trace: neither the legacy default stream, nor kernels that fill the GPU, nor copies in "
-        "one direction, nor slow launches explain most of it; event waits do the same",
+        "could not be told from this trace: neither the legacy default stream, nor kernels that fill the GPU, nor "
+        "copies in one direction, nor slow launches explain most of it; event waits do the same",
         "look at the windows below: does an event wait or a synchronization stand before them?",
         0,
         Confidence.LOW,

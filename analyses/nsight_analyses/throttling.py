@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nsight_analyses.measure import Measured, weigh
 from nsight_tools.analysis import analysis
-from nsight_tools.columns import ints, words
+from nsight_tools.columns import Ints, ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
-from nsight_tools.trace import Trace
 from nsight_tools.units import share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from nsight_tools.trace import Trace
+
+    Floats = npt.NDArray[np.float64]
 
 CLOCKS = ("GPC Clock Frequency", "SM Clock Frequency", "SM Frequency")
 """What Nsight Systems has called the clock of the SMs, by metric set."""
@@ -71,8 +79,8 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
         )
 
 
-def _judge(  # noqa: PLR0913 (one GPU's facts)
-    measured: Measured, trace: Trace, busy: int, time: np.ndarray, clock: np.ndarray, highest: float, name: str
+def _judge(
+    measured: Measured, trace: Trace, busy: int, time: Ints, clock: Floats, highest: float, name: str
 ) -> Iterator[Finding]:
     low = clock < (1 - DROP) * highest
     if low.mean() < 0.01:
@@ -84,11 +92,11 @@ def _judge(  # noqa: PLR0913 (one GPU's facts)
         "THR001",
         weigh(shortfall, DROP),
         Confidence.MEDIUM,
-        f"the {name} runs below {share(1 - DROP)} of its highest clock for {share(float(low.mean()))} of its busy time: "
-        f"median {np.median(clock):.0f} of {highest:.0f} MHz",
+        f"the {name} runs below {share(1 - DROP)} of its highest clock for {share(float(low.mean()))} of its busy "
+        f"time: median {np.median(clock):.0f} of {highest:.0f} MHz",
         f"not recorded in this report{_power(trace)}",
-        "find the cause (nvidia-smi -q -d PERFORMANCE during the run: power cap, thermal, or a limit that was set), then "
-        "raise the limit, cool better, or take other load off the card; lock the clocks for measurements",
+        "find the cause (nvidia-smi -q -d PERFORMANCE during the run: power cap, thermal, or a limit that was set), "
+        "then raise the limit, cool better, or take other load off the card; lock the clocks for measurements",
         recoverable,
         measured.per_inference(recoverable),
         "kernel time times the mean shortfall of the clock, as if all kernels were bound by the SM clock",

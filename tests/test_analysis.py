@@ -1,0 +1,260 @@
+"""The contract of an analysis: its declaration, its three ends, its registry and its selection."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from importlib import metadata
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import nsight_analyses
+import pytest
+
+from nsight_tools.analysis import (
+    ENTRY_POINT_GROUP,
+    SECTIONS,
+    Analysis,
+    Status,
+    analysis,
+    analyze,
+    collect,
+    registry,
+    select,
+)
+from nsight_tools.errors import AnalysisError, CouldNotRun
+from nsight_tools.findings import Confidence, Finding, Severity
+from nsight_tools.tables import TABLES
+from nsight_tools.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CODES = ["CAP001", "FUS001", "FUS002", "PCI001", "PCI002", "PCI003", "STR001", "THR001"]
+
+FULL = """Kernels are there.
+
+    Measures: rows of `kernels`.
+
+    Why it matters: it is a test.
+
+    Remedy: none.
+
+    Blind spots: all.
+    """
+
+
+def finding(code: str) -> Finding:
+    return Finding(code, Severity.INFO, Confidence.LOW, "seen", "because", "do that")
+
+
+def declare(
+    code: str, *, needs: tuple[str, ...] = (), run: Callable[[Trace], Iterator[Finding]] | None = None
+) -> Analysis:
+    def some_test_analysis(trace: Trace) -> Iterator[Finding]:
+        yield from run(trace) if run else ()
+
+    some_test_analysis.__doc__ = FULL
+    return analysis(code, needs=needs)(some_test_analysis)
+
+
+class TestDeclaration:
+    def test_what_it_knows_of_itself(self) -> None:
+        declared = declare("TST001", needs=("kernels",))
+        assert (declared.code, declared.needs) == ("TST001", {"kernels"})
+        assert declared.name == "some test analysis"
+        assert declared.summary == "Kernels are there"
+        assert declared.doc.splitlines()[2] == "Measures: rows of `kernels`."
+
+    @pytest.mark.parametrize("code", ["", "PCI", "PCI1", "pci001", "PCI0001", "XPCI001", "PCI001 ", "PC1001"])
+    def test_a_code_is_three_capitals_and_three_digits(self, code: str) -> None:
+        with pytest.raises(AnalysisError, match="is no analysis code") as raised:
+            declare(code)
+        assert f"'{code}'" in str(raised.value)
+        assert "PCI001" in raised.value.hint
+
+    @pytest.mark.parametrize("section", SECTIONS)
+    def test_each_section_must_be_there(self, section: str) -> None:
+        def lacking(_trace: Trace) -> Iterator[Finding]:
+            yield from ()
+
+        lacking.__doc__ = FULL.replace(f"{section}:", f"{section} ")
+        with pytest.raises(AnalysisError, match=f"the docstring of TST001 has no section {section}$"):
+            analysis("TST001")(lacking)
+
+    def test_without_a_docstring_all_are_named(self) -> None:
+        with pytest.raises(AnalysisError, match=", ".join(SECTIONS)):
+            analysis("TST001")(lambda _trace: iter(()))
+
+
+class TestOutcomes:
+    def test_findings(self) -> None:
+        outcome = declare("TST001", run=lambda _: iter([finding("TST001")])).run(Trace.from_tables({}))
+        assert (outcome.code, outcome.summary) == ("TST001", "Kernels are there")
+        assert (outcome.status, outcome.reason, outcome.findings) == (Status.FINDINGS, "", (finding("TST001"),))
+
+    def test_clear(self) -> None:
+        outcome = declare("TST001", needs=("kernels",)).run(Trace.from_tables({"kernels": TABLES["kernels"].empty()}))
+        assert (outcome.status, outcome.reason, outcome.findings) == (Status.CLEAR, "", ())
+
+    def test_could_not_run_for_a_table_that_was_not_collected(self) -> None:
+        def must_not_run(_trace: Trace) -> Iterator[Finding]:
+            raise AssertionError
+
+        trace = Trace.from_tables({}, missing={"kernels": "no kernels here", "gpu_metrics": "no metrics here"})
+        outcome = declare("TST001", needs=("gpus", "kernels"), run=must_not_run).run(trace)
+        assert (outcome.status, outcome.reason, outcome.findings) == (Status.COULD_NOT_RUN, "no kernels here", ())
+
+    def test_could_not_run_as_the_analysis_finds_after_a_first_finding(self) -> None:
+        def gives_up(_trace: Trace) -> Iterator[Finding]:
+            yield finding("TST001")
+            raise CouldNotRun("too few samples")
+
+        outcome = declare("TST001", run=gives_up).run(Trace.from_tables({}))
+        assert (outcome.status, outcome.reason, outcome.findings) == (Status.COULD_NOT_RUN, "too few samples", ())
+
+    def test_an_error_in_the_analysis_is_no_outcome(self) -> None:
+        def broken(_trace: Trace) -> Iterator[Finding]:
+            raise ZeroDivisionError
+            yield
+
+        with pytest.raises(ZeroDivisionError):
+            declare("TST001", run=broken).run(Trace.from_tables({}))
+
+    def test_a_need_that_is_no_table_fails_loudly(self) -> None:
+        with pytest.raises(Exception, match="there is no table kernel"):
+            declare("TST001", needs=("kernel",)).run(Trace.from_tables({}))
+
+    def test_analyze_gives_one_outcome_each_in_the_order_given(self) -> None:
+        two = [declare("TST002"), declare("TST001", run=lambda _: iter([finding("TST001")]))]
+        outcomes = analyze(Trace.from_tables({}), two)
+        assert [(o.code, o.status) for o in outcomes] == [("TST002", Status.CLEAR), ("TST001", Status.FINDINGS)]
+
+    def test_analyze_runs_all_that_are_installed(self) -> None:
+        reasons = dict.fromkeys(TABLES, "nothing was collected")
+        outcomes = analyze(Trace.from_tables({}, missing=reasons))
+        assert [o.code for o in outcomes] == CODES
+        judged = {o.code for o in outcomes if o.status != Status.COULD_NOT_RUN}
+        assert judged == {"CAP001"}, "nothing else can be said of a report that holds nothing"
+        assert {o.reason for o in outcomes if o.code not in judged} == {"nothing was collected"}
+
+
+class FakeEntryPoint:
+    """An entry point whose module is given, or raises when it loads."""
+
+    def __init__(self, value: str, module: ModuleType | Exception) -> None:
+        self.value, self._module = value, module
+
+    def load(self) -> ModuleType:
+        if isinstance(self._module, Exception):
+            raise self._module
+        return self._module
+
+
+def module(name: str, *analyses: Analysis) -> ModuleType:
+    made = ModuleType(name)
+    for at, each in enumerate(analyses):
+        setattr(made, f"analysis_{at}", each)
+    return made
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Replaces what is installed, for the group that the registry must ask for."""
+
+    def replace(*entry_points: FakeEntryPoint) -> None:
+        def of_group(*, group: str) -> tuple[FakeEntryPoint, ...]:
+            assert group == "nsight_tools.analyses"
+            return entry_points
+
+        monkeypatch.setattr(metadata, "entry_points", of_group)
+
+    return replace
+
+
+class TestRegistry:
+    def test_finds_all_that_are_installed(self) -> None:
+        assert list(registry()) == CODES
+        assert all(code == each.code for code, each in registry().items())
+
+    def test_every_module_of_the_package_is_an_entry_point(self) -> None:
+        inside = {f"nsight_analyses.{each.name}" for each in pkgutil.iter_modules(nsight_analyses.__path__)}
+        with_analyses = {name for name in inside if collect([importlib.import_module(name)])}
+        assert {point.value for point in metadata.entry_points(group=ENTRY_POINT_GROUP)} >= with_analyses
+        assert inside - with_analyses == {"nsight_analyses.measure"}
+
+    @pytest.mark.parametrize("code", CODES)
+    def test_needs_are_tables_and_findings_carry_the_code(self, code: str) -> None:
+        declared = registry()[code]
+        assert declared.needs <= TABLES.keys()
+        assert f'"{code}"' in inspect.getsource(inspect.getmodule(declared.function))  # type: ignore[arg-type]
+        assert declared.summary
+        assert "\n" not in declared.summary
+
+    def test_anybodys_analyses_come_in_by_the_same_door(self, installed: Callable[..., None]) -> None:
+        theirs, ours = declare("ABC001"), declare("TST001")
+        installed(
+            FakeEntryPoint("tests.ours", module("ours", ours)), FakeEntryPoint("theirs", module("theirs", theirs))
+        )
+        assert registry() == {"ABC001": theirs, "TST001": ours}
+        assert list(registry()) == ["ABC001", "TST001"]
+
+    def test_one_that_does_not_load_is_named(self, installed: Callable[..., None]) -> None:
+        good = FakeEntryPoint("good", module("good", declare("TST001")))
+        installed(good, FakeEntryPoint("broken.package", ImportError("No module named 'torch'")))
+        with pytest.raises(AnalysisError, match=r"'broken\.package' do not load: No module named 'torch'") as raised:
+            registry()
+        assert raised.value.hint
+
+    def test_one_that_is_not_declared_properly_is_named(self, installed: Callable[..., None]) -> None:
+        installed(FakeEntryPoint("careless", AnalysisError("the docstring of TST001 has no section Remedy")))
+        with pytest.raises(
+            AnalysisError, match="'careless' do not load: the docstring of TST001 has no section Remedy"
+        ):
+            registry()
+
+    @pytest.mark.parametrize(
+        "points", [(), (FakeEntryPoint("empty", ModuleType("empty")),)], ids=["none", "empty module"]
+    )
+    def test_none_at_all_is_an_error(self, installed: Callable[..., None], points: tuple[FakeEntryPoint, ...]) -> None:
+        installed(*points)
+        with pytest.raises(AnalysisError, match="no analyses are installed") as raised:
+            registry()
+        assert "pip install" in raised.value.hint
+
+    def test_two_with_one_code_are_an_error(self, installed: Callable[..., None]) -> None:
+        one, other = declare("TST001"), declare("TST001")
+        installed(FakeEntryPoint("one", module("one", one)), FakeEntryPoint("other", module("other", other)))
+        with pytest.raises(AnalysisError, match="two analyses have the code TST001; rename the one in other"):
+            registry()
+
+    def test_the_same_analysis_imported_into_two_modules_is_one(self) -> None:
+        one = declare("TST001")
+        assert collect([module("here", one), module("there", one)]) == {"TST001": one}
+
+
+class TestSelect:
+    ALL = {code: declare(code) for code in CODES}  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        ("chosen", "ignored", "expected"),
+        [
+            ((), (), CODES),
+            (("PCI",), (), ["PCI001", "PCI002", "PCI003"]),
+            (("PCI002", "STR"), (), ["PCI002", "STR001"]),
+            ((), ("FUS", "PCI"), ["CAP001", "STR001", "THR001"]),
+            (("PCI",), ("PCI002",), ["PCI001", "PCI003"]),
+            (("PCI002",), ("PCI",), []),
+        ],
+    )
+    def test_by_prefixes(self, chosen: tuple[str, ...], ignored: tuple[str, ...], expected: list[str]) -> None:
+        assert list(select(self.ALL, chosen, ignored)) == expected
+
+    @pytest.mark.parametrize(("chosen", "ignored"), [(("PCI", "XYZ"), ()), ((), ("XYZ",)), (("XYZ",), ("XYZ",))])
+    def test_unknown_codes_are_named_with_those_that_there_are(
+        self, chosen: tuple[str, ...], ignored: tuple[str, ...]
+    ) -> None:
+        with pytest.raises(AnalysisError, match="no analysis has the code 'XYZ'") as raised:
+            select(self.ALL, chosen, ignored)
+        assert ", ".join(CODES) in raised.value.hint
