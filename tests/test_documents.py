@@ -1,0 +1,77 @@
+"""What README, catalogue and picture say is so: commands, examples, links, tables."""
+
+from __future__ import annotations
+
+import html
+import re
+import runpy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.text import Text
+
+import nsight_tools
+from nsight_tools.cli import COMMANDS
+from nsight_tools.report import catalogue
+from nsight_tools.tables import TABLES
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sample_traces").mkdir()
+    for file in (REPOSITORY / "sample_traces").glob("detector_pageable.*"):
+        if file.is_file():
+            shutil.copy(file, tmp_path / "sample_traces")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "readme"}
+    for block in blocks("python"):
+        exec(block, names)  # noqa: S102 (our own README)
+    names["test_an_allocation_in_an_inference"]()
+    assert names["slowest"].num_rows == 10
+    assert "PCI001 findings" in capsys.readouterr().out
+
+
+def test_commands_exist() -> None:
+    used = set(re.findall(r"nsight-tools (?:--debug )?([a-z]+)", "\n".join(blocks("sh"))))
+    assert used == set(COMMANDS)
+
+
+def test_tables_are_those_of_the_schema() -> None:
+    section = README.partition("|table|rows|")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"`(\w+)`", section)) == sorted(TABLES)
+
+
+def test_layout_names_what_is_there() -> None:
+    layout = README.partition("## How it works")[2].partition("**The dataset.**")[0]
+    for path in (REPOSITORY / "nsight_tools").iterdir():
+        if path.name not in {"__init__.py", "__pycache__", "py.typed"}:
+            assert path.name in layout
+
+
+@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "analyses/README.md", "sample_traces/README.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    path = REPOSITORY / document
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
+        if not link.startswith(("http", "#")):
+            assert (path.parent / link).exists(), link
+
+
+def test_catalogue_says_what_the_docstrings_say() -> None:
+    built_in = [each for each in nsight_tools.registry().values() if "nsight_analyses" in each.function.__module__]
+    written = (REPOSITORY / "analyses" / "README.md").read_text(encoding="utf-8")
+    assert written == catalogue.render(built_in), "run: nsight-tools explain --markdown > analyses/README.md"
+
+
+def test_picture_shows_what_is_printed() -> None:
+    picture = runpy.run_path(str(REPOSITORY / "docs" / "picture.py"))
+    printed = "".join(Text.from_ansi(line).plain for line in picture["shortened"](picture["output"]()))
+    drawn = html.unescape("".join(re.findall(r"<text[^>]*>([^<]*)</text>", picture["TARGET"].read_text("utf-8"))))
+    assert "".join(printed.split()) in "".join(drawn.split()), "run: python docs/picture.py"
