@@ -29,6 +29,7 @@ class InputError(NsightToolsError):
     def __init__(self, path: Path | str, problem: str, *, hint: str = "") -> None:
         super().__init__(f"{path}: {problem}", hint=hint)
         self.path = Path(path)
+        self.problem = problem
 
 
 class OutputError(NsightToolsError):
@@ -55,5 +56,5 @@ class AnalysisError(NsightToolsError):
     """The analyses cannot be loaded, or a code names none of them."""
 
 
-class CouldNotRun(NsightToolsError):
+class CouldNotRun(NsightToolsError):  # noqa: N818 (an outcome of an analysis, not a failure)
     """Raised by an analysis that finds it cannot judge this trace; becomes the outcome's reason."""

@@ -350,7 +350,7 @@ def _run(command: list[str], progress: Progress) -> tuple[int, list[str]]:
     said: list[str] = []
     with process:
         try:
-            assert process.stdout is not None  # noqa: S101
+            assert process.stdout is not None
             for piece in _pieces(process.stdout):
                 found = _PROGRESS.search(piece)
                 if found:

@@ -33,7 +33,8 @@ def summarize(trace: Trace) -> dict[str, Any]:
     window, time = _time(trace)
     return {
         "source": manifest["source"]["name"],
-        "nsys_version": manifest.get("nsys", {}).get("version"),
+        "captured_by": manifest["source"].get("captured_by"),
+        "nsys_version": manifest["source"].get("captured_by") or manifest.get("nsys", {}).get("version"),
         "schema_version": manifest.get("nsys", {}).get("schema_version"),
         **{fact: manifest.get("system", {}).get(fact) for fact in ("driver", "cuda", "cpu", "os")},
         "gpus": [gpu for gpu in trace.table("gpus").to_pylist() if gpu["device"] in set(launches.device)]

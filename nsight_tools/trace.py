@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nsight_tools.errors import DatasetError, QueryError
-from nsight_tools.importer import MANIFEST, Progress, import_report, read_manifest
+from nsight_tools.importer import import_report, read_manifest
+from nsight_tools.importer.dataset import MANIFEST
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import duckdb
     import pandas as pd
+    import pyarrow.dataset as ds
+
+    from nsight_tools.importer.dataset import Progress
 
 
 def open_trace(
@@ -84,7 +89,7 @@ class Trace:
         return int(state["rows"]) if state else 0
 
     def table(self, name: str, columns: Iterable[str] | None = None) -> pa.Table:
-        """A table as Arrow, in the order that the schema says; words are dictionary-encoded with one dictionary a column.
+        """A table as Arrow, in the schema's order; words are dictionary-encoded, with one dictionary a column.
 
         Raises QueryError where there is no such table or column.
         """
@@ -97,13 +102,10 @@ class Trace:
             return self._given[name].select(wanted).unify_dictionaries()
         if not self.rows(name):
             return schema.empty_table().select(wanted)
-        words = [column for column in wanted if pa.types.is_dictionary(schema.field(column).type)]
         try:
-            found = pq.read_table(self._file(name), columns=wanted, read_dictionary=words)
+            found = pq.read_table(self._file(name), columns=wanted, read_dictionary=_words(name, wanted))
         except (pa.ArrowException, OSError) as error:
-            raise DatasetError(
-                f"{self._file(name)}: cannot be read: {error}", hint="import the report again"
-            ) from error
+            raise self._damaged(name, error) from error
         return found.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
 
     def frame(self, name: str, columns: Iterable[str] | None = None) -> pd.DataFrame:
@@ -121,10 +123,11 @@ class Trace:
     def summary(self) -> dict[str, Any]:
         """What the trace holds, as reports print it.
 
-        Keys: source, nsys_version, schema_version, driver, cuda, cpu, os, gpus (rows of the table, those with work where
-        any has), duration_ns (of the session), window_ns (first to last GPU work), counts (rows by table),
-        inferences, inference_source, streams and processes with GPU work, time (kind, count, busy_ns, share of the window,
-        over all GPUs), inference_time (median and p99 by bucket, wall_median_ns, wall_p99_ns; None without
+        Keys: source, captured_by (version of Nsight Systems, known of a report), nsys_version (the same, else the
+        exporter's), schema_version, driver, cuda, cpu, os, gpus (rows of the table, those with work
+        where any has), duration_ns (of the session), window_ns (first to last GPU work), counts (rows by table),
+        inferences, inference_source, streams and processes with GPU work, time (kind, count, busy_ns, share of the
+        window, over all GPUs), inference_time (median and p99 by bucket, wall_median_ns, wall_p99_ns; None without
         inferences), missing (reason by table).
         """
         from nsight_tools.summary import summarize
@@ -149,22 +152,37 @@ class Trace:
     def _database(self) -> duckdb.DuckDBPyConnection:
         import duckdb
 
+        # Arrow reads the files: DuckDB itself could only be allowed to read them together with writing them.
         database = duckdb.connect()
-        if not self._given:
-            folder = str(self.path.resolve()).replace("'", "''")
-            database.execute(f"SET allowed_directories = ['{folder}/']")
-        for name in TABLES:
-            if self.rows(name) and name not in self._given:
-                file = str(self._file(name).resolve()).replace("'", "''")
-                database.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{file}')")
-            else:
-                database.register(name, self.table(name))
         database.execute("SET enable_external_access = false")
+        for name in TABLES:
+            database.register(name, self._scanned(name) if self.rows(name) else self.table(name))
         database.execute("SET lock_configuration = true")
         return database
 
+    def _scanned(self, name: str) -> pa.Table | ds.Dataset:
+        """A table as DuckDB reads it: from its file, and only what a query asks for."""
+        if name in self._given:
+            return self.table(name)
+        import pyarrow.dataset as ds
+
+        words = _words(name, TABLES[name].names)
+        reading = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=words))
+        try:
+            return ds.dataset(self._file(name), format=reading)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(name, error) from error
+
+    def _damaged(self, name: str, error: Exception) -> DatasetError:
+        return DatasetError(f"{self._file(name)}: cannot be read: {error}", hint="import the report again")
+
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.parquet"
+
+
+def _words(name: str, columns: Iterable[str]) -> list[str]:
+    """Those of a table's columns that hold words."""
+    return [column for column in columns if pa.types.is_dictionary(TABLES[name].schema.field(column).type)]
 
 
 def _known(table: str) -> str:

@@ -1,41 +1,17 @@
-"""Fixtures for the shared trace corpus, which lies beside the checkout where it is there at all."""
+"""Fixtures that all tests share."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pytest
+from shared_corpus import CORPUS, EXPECTED, WHY_ABSENT, decompress, once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-CORPUS = REPOSITORY.parent / "shared" / "corpus"
-EXPECTED = CORPUS / "expected.json"
-WHY_ABSENT = "the shared trace corpus (../shared/corpus) is not beside this checkout"
-
-needs_corpus = pytest.mark.skipif(not EXPECTED.is_file(), reason=WHY_ABSENT)
-
-
-def corpus_expected() -> dict[str, dict[str, Any]]:
-    """The corpus' expected values by file; empty where there is no corpus, so that tests can be parametrised."""
-    if not EXPECTED.is_file():
-        return {}
-    files: dict[str, dict[str, Any]] = json.loads(EXPECTED.read_text())["files"]
-    return files
-
-
-def corpus_files(*folders: str) -> list[str]:
-    """The corpus' files in `folders`; where there is no corpus, one that skips and says why."""
-    names = [name for name in corpus_expected() if name.split("/")[0] in folders]
-    return names or ["no corpus"]
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -51,27 +27,6 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of one pytest-xdist run share; pytest removes it some runs later."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-
-def once(target: Path, make: Callable[[Path], object]) -> Path:
-    """Make `target` by `make(temporary path)` unless it is there; of several processes that do, one's result stays."""
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            made = Path(scratch) / target.name
-            make(made)
-            try:
-                made.rename(target)
-            except OSError:  # another process was first: a folder is not renamed onto one that holds something
-                if not target.exists():
-                    raise
-    return target
-
-
-def decompress(source: Path, target: Path) -> None:
-    """Write the zstd-compressed `source` as `target`."""
-    with pa.OSFile(str(source)) as raw, pa.CompressedInputStream(raw, "zstd") as stream, target.open("wb") as out:
-        shutil.copyfileobj(stream, out, 1 << 20)
 
 
 @pytest.fixture(scope="session")

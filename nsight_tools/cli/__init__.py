@@ -29,7 +29,7 @@ class Program(click.Group):
         command: click.Command = import_module(f"{__name__}.{COMMANDS[cmd_name]}").command
         return command
 
-    def main(self, args: Any = None, *_: Any, standalone_mode: bool = True, **extra: Any) -> Any:  # noqa: ANN401
+    def main(self, args: Any = None, *_: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run; with `standalone_mode`, end the process with the status that the help tells."""
         extra["prog_name"] = PROGRAM
         if not standalone_mode:
@@ -42,7 +42,7 @@ class Program(click.Group):
             sys.exit(failures.interrupted())
         sys.exit(status if isinstance(status, int) else 0)
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):

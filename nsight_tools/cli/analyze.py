@@ -57,7 +57,7 @@ _LADDER = {
 @click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
 @output.colour_option
 @click.pass_obj
-def command(  # noqa: PLR0913, PLR0917 (one for each option; click passes them by name)
+def command(
     debug: bool,
     inputs: tuple[Path, ...],
     form: str,
@@ -81,7 +81,7 @@ def command(  # noqa: PLR0913, PLR0917 (one for each option; click passes them b
         for each in inputs:
             try:
                 reports.append(_analyzed(each, nsys, analyses))
-            except Exception as error:  # noqa: BLE001, PERF203 (the others are analyzed all the same)
+            except Exception as error:  # noqa: BLE001 (the others are analyzed all the same)
                 status = failures.report(error, debug=debug)
         if not reports:
             raise click.exceptions.Exit(status)
@@ -95,7 +95,7 @@ def _codes(options: Iterable[str]) -> list[str]:
 
 
 def _analyzed(source: Path, nsys: Path | None, analyses: Sequence[Analysis]) -> TraceReport:
-    from nsight_tools.report.content import TraceReport  # noqa: PLC0415 (pulls in pyarrow; --help goes without)
+    from nsight_tools.report.content import TraceReport  # pulls in pyarrow; --help goes without
 
     with progress.shown(source.name) as callback:
         trace = nsight_tools.open_trace(source, nsys=nsys, progress=callback)
@@ -110,13 +110,13 @@ def _analyzed(source: Path, nsys: Path | None, analyses: Sequence[Analysis]) -> 
 def _rendered(reports: list[TraceReport], form: str, color: str, *, to_file: bool) -> str:
     # Each format's module is imported where it is asked for: rich for text only.
     if form == "json":
-        from nsight_tools.report import machine  # noqa: PLC0415
+        from nsight_tools.report import machine
 
         return machine.render(reports)
     if form == "markdown":
-        from nsight_tools.report import markdown  # noqa: PLC0415
+        from nsight_tools.report import markdown
 
         return markdown.render(reports)
-    from nsight_tools.report import text  # noqa: PLC0415
+    from nsight_tools.report import text
 
     return text.render(reports, output.look(color, to_file=to_file))

@@ -57,7 +57,7 @@ def command(nsys: Path | None, color: str) -> None:
 
     Nothing of it is needed to analyze a .sqlite export or a dataset.
     """
-    from nsight_tools.report.terminal import Page  # noqa: PLC0415 (rich takes its time; --help goes without)
+    from nsight_tools.report.terminal import Page  # rich takes its time; --help goes without
 
     page = Page(output.look(color))
     colours = {"ok": "green", "absent": "yellow", "problem": "bold red"}
@@ -119,7 +119,7 @@ def _analyses() -> Check:
 
 
 def _cache() -> Check:
-    from nsight_tools.importer import cache_folder  # noqa: PLC0415 (pulls in pyarrow; --help goes without)
+    from nsight_tools.importer import cache_folder  # pulls in pyarrow; --help goes without
 
     folder = cache_folder()
     try:
@@ -134,7 +134,7 @@ def _cache() -> Check:
 
 
 def _nsys(explicit: Path | None) -> tuple[Nsys | None, Check]:
-    from nsight_tools import nsys  # noqa: PLC0415 (only this command looks for it)
+    from nsight_tools import nsys  # only this command looks for it
 
     try:
         found = nsys.find(explicit)

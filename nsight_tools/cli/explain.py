@@ -16,19 +16,26 @@ if TYPE_CHECKING:
 
 @click.command("explain", short_help="Say what an analysis measures, and what it tells to change.")
 @click.argument("code", required=False)
+@click.option("--markdown", is_flag=True, help="Print the documentation as Markdown; without CODE, of all analyses.")
 @output.colour_option
-def command(code: str | None, color: str) -> None:
+def command(code: str | None, color: str, *, markdown: bool) -> None:
     """Print the documentation of the analysis CODE, or of a family (PCI); without CODE, list all analyses."""
-    from nsight_tools.report.terminal import Page  # noqa: PLC0415 (rich takes its time; --help goes without)
+    from nsight_tools.report import catalogue
+    from nsight_tools.report.terminal import Page  # rich takes its time; --help goes without
 
     analyses = nsight_tools.registry()
+    if code is not None:
+        analyses = nsight_tools.select(analyses, [code.strip().upper()])
+    if markdown:
+        output.show(catalogue.render(analyses.values()))
+        return
     page = Page(output.look(color))
     if code is None:
         page.rows([page.text(each.code, "bold cyan"), page.text(each.summary)] for each in analyses.values())
         page.blank()
         page.line(page.text("nsight-tools explain CODE says how each is measured, and what to change.", "dim"))
     else:
-        for position, each in enumerate(nsight_tools.select(analyses, [code.strip().upper()]).values()):
+        for position, each in enumerate(analyses.values()):
             if position:
                 page.rule()
             _explain(page, each)

@@ -29,7 +29,7 @@ from nsight_tools.report import safe
 )
 @click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
 @click.pass_obj
-def command(  # noqa: PLR0913 (one for each option)
+def command(
     debug: bool,
     reports: tuple[Path, ...],
     folder: Path | None,
@@ -54,7 +54,7 @@ def command(  # noqa: PLR0913 (one for each option)
                 written = nsight_tools.import_report(
                     report, folder, force=force, keep_environment=keep_environment, nsys=nsys, progress=callback
                 )
-        except Exception as error:  # noqa: BLE001, PERF203 (the others are imported all the same)
+        except Exception as error:  # noqa: BLE001 (the others are imported all the same)
             status = failures.report(error, debug=debug)
         else:
             output.show(f"{safe.visible(written, 10_000)}\n")

@@ -35,7 +35,7 @@ def colour_option(command: _Command) -> _Command:
 
 def look(color: str, *, to_file: bool = False) -> Look:
     """How a page looks on standard output, or in a UTF-8 file."""
-    from nsight_tools.report.terminal import Look  # noqa: PLC0415 (rich takes its time; --help goes without)
+    from nsight_tools.report.terminal import Look  # rich takes its time; --help goes without
 
     terminal = not to_file and sys.stdout.isatty()
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

@@ -21,8 +21,8 @@ def shown(name: str) -> Iterator[Callback | None]:
         yield None
         return
     # rich takes its time to import: only for a terminal, and not for --help.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(20), TimeElapsedColumn())
     console = Console(file=sys.stderr, markup=False, emoji=False, highlight=False)

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nsight_tools import units
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Finding, Severity
-from nsight_tools.report import safe, units
+from nsight_tools.report import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,10 +143,9 @@ class TraceReport:
             for key, label in (("driver", "driver"), ("cuda", "CUDA"))
             if s.get(key)
         ]
-        facts.append(f"captured by nsys {safe.elided(str(s.get('nsys_version') or 'of unknown version'), 40)}")
-        if s.get("export_version") and s["export_version"] != s.get("nsys_version"):
-            facts.append(f"exported by {s['export_version']}")
-        return facts
+        # An export names the version that exported it, a report the one that captured it.
+        done = "captured" if s.get("captured_by") else "exported"
+        return [*facts, f"{done} by nsys {safe.elided(str(s.get('nsys_version') or 'of unknown version'), 40)}"]
 
     def _recorded(self) -> list[str]:
         s, counts = self.summary, self.summary.get("counts") or {}

@@ -68,7 +68,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
     return data | {"severity": finding.severity.value, "confidence": finding.confidence.value}
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 (data of any shape)
+def _plain(value: Any) -> Any:
     """`value` of JSON's own types: NumPy's numbers unboxed, not-a-numbers null, broken characters visible."""
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from nsight_tools import units
 from nsight_tools.analysis import Status
-from nsight_tools.report import content, safe, units
+from nsight_tools.report import content, safe
 from nsight_tools.report.text import EVIDENCE_SHOWN, window
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Evidence, Finding, Severity
-from nsight_tools.report import content, units
+from nsight_tools.report import content
 from nsight_tools.report.terminal import Look, Page
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ def fake_open(path: Path, **_options: object) -> FakeTrace:
 
 
 @analysis("PCI001", needs={"memory_ops"})
-def pageable(trace: Any) -> Iterator[Finding]:  # noqa: ANN401
+def pageable(trace: Any) -> Iterator[Finding]:
     """Asynchronous copies use pageable host memory.
 
     Measures: copies whose `src_memory` is pageable,
@@ -60,7 +60,7 @@ def pageable(trace: Any) -> Iterator[Finding]:  # noqa: ANN401
 
 
 @analysis("PCI003")
-def blocking(_trace: Any) -> Iterator[Finding]:  # noqa: ANN401
+def blocking(_trace: Any) -> Iterator[Finding]:
     """Copies block the host.
 
     Measures: a.
@@ -72,7 +72,7 @@ def blocking(_trace: Any) -> Iterator[Finding]:  # noqa: ANN401
 
 
 @analysis("THR001")
-def clocks(_trace: Any) -> Iterator[Finding]:  # noqa: ANN401
+def clocks(_trace: Any) -> Iterator[Finding]:
     """The GPU clock drops while it is busy.
 
     Measures: a.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import needs_corpus
+from shared_corpus import needs_corpus
 
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import Trace, open_trace

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import corpus_expected, corpus_files
+from shared_corpus import corpus_expected, corpus_files
 
 from nsight_tools.trace import Trace, open_trace
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import needs_corpus
+from shared_corpus import needs_corpus
 
 from nsight_tools.errors import NsightToolsError
 from nsight_tools.importer import import_report

@@ -18,7 +18,6 @@ LONG = "cask::" + "implicit_gemm<" * 700 + "END"
 SUMMARY: dict[str, Any] = {
     "source": "detector_b4.nsys-rep",
     "nsys_version": "2025.3.1.90",
-    "export_version": "2025.3.1.90",
     "schema_version": "3.20.3",
     "driver": "570.86.15",
     "cuda": "12.8",

@@ -27,7 +27,7 @@ def test_the_first_lines_are_the_verdict() -> None:
 
 def test_the_header_says_what_ran() -> None:
     page = text.render([fakes.report()])
-    assert "NVIDIA H200 · driver 570.86.15 · CUDA 12.8 · captured by nsys 2025.3.1.90" in page
+    assert "NVIDIA H200 · driver 570.86.15 · CUDA 12.8 · exported by nsys 2025.3.1.90" in page
     assert "1.84 s traced · 13,700 kernels · 100 inferences (by TensorRT's enqueue ranges) · 2 streams" in page
 
 
@@ -109,7 +109,7 @@ def test_worth_is_said_against_the_whole_where_there_is_one(
 def test_an_empty_summary_is_no_crash() -> None:
     page = text.render([TraceReport("empty.sqlite", {}, [])])
     assert "GPU not recorded" in page
-    assert "captured by nsys of unknown version" in page
+    assert "exported by nsys of unknown version" in page
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 250])
