@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from adbc_driver_manager import AdbcStatement
 
-CHUNK_ROWS = 1 << 16
+CHUNK_ROWS = 1 << 15
 INT, FLOAT, STRING = pa.int64(), pa.float64(), pa.string()
 
 SQLITE_MAGIC = b"SQLite format 3\0"
