@@ -242,6 +242,8 @@ def _change(layer: dict[str, object] | None) -> str:
     if not all(isinstance(end, list) and end for end in ends):
         return "what it changes is not recorded"
     source, target = (end[0] for end in ends)  # type: ignore[index]
+    if not (source["dtype"] and target["dtype"]):
+        return "what it changes is not recorded"
     if source["dtype"] != target["dtype"]:
         return f"datatype {source['dtype']} to {target['dtype']}"
     return f"layout only, {source['dtype']}" if source["format"] != target["format"] else "neither datatype nor layout"

@@ -68,14 +68,13 @@ def write_dataset(
             for part in facts.gpu_metrics(export):
                 writer.add(part)
         rows["gpu_metrics"] = writer.rows
+    executed = sorted(payloads, key=payloads.__getitem__)
     small = {
         "gpus": facts.gpus(export),
         "streams": facts.streams(export, decoder),
         "threads": facts.threads(export, decoder),
         "nvml_metrics": facts.nvml_metrics(export, decoder),
-        "layers": layers.from_inspector(layers_json)
-        if layers_json
-        else layers.from_ranges(sorted(payloads, key=payloads.__getitem__)),
+        "layers": layers.from_inspector(layers_json, executed) if layers_json else layers.from_ranges(executed),
         "environment": facts.environment(export, decoder) if keep_environment else TABLES["environment"].empty(),
     }
     for name, table in small.items():

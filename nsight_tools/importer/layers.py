@@ -20,27 +20,34 @@ _DTYPE = re.compile(r"\b(FP32|FP16|BF16|FP8|FP4|INT4|INT8|UINT8|INT32|INT64|BOOL
 _DTYPE_NAMES = {"HALF": "FP16", "FLOAT": "FP32"}
 
 
-def from_inspector(path: Path) -> pa.Table:
+def from_inspector(path: Path, payloads: Iterable[str] = ()) -> pa.Table:
     """The `layers` table from the engine inspector's JSON (`IEngineInspector.get_engine_information`).
 
-    Layers are objects where the engine was built with DETAILED verbosity, and bare names otherwise. Raises InputError
-    where the file is no such JSON.
+    Layers are objects where the engine was built with DETAILED verbosity, and bare names otherwise. What the payload of
+    a layer's NVTX range says comes first: without shapes the inspector has no formats for an engine with dynamic
+    ones, and the range describes what ran. Raises InputError where the file is no such JSON.
     """
     try:
         # TensorRT writes a raw 0x1E between fused ONNX layers: not strict JSON.
         engine = json.loads(path.read_text(encoding="utf-8", errors="replace"), strict=False)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            path, f"is no engine inspector JSON: {error}", hint="write it with trtexec --exportLayerInfo"
-        ) from error
+        problem, hint = f"is no engine inspector JSON: {error}", "write it with trtexec --exportLayerInfo"
+        raise InputError(path, problem, hint=hint) from error
     layers = engine.get("Layers") if isinstance(engine, dict) else engine
     if not isinstance(layers, list) or not all(isinstance(layer, (dict, str)) for layer in layers):
         raise InputError(path, "has no list of Layers", hint="write it with trtexec --exportLayerInfo")
-    return _table(layers, "inspector")
+    executed = _executed(payloads)
+    known = [{"Name": layer} if isinstance(layer, str) else layer for layer in layers]
+    return _table([layer | executed.get(str(layer.get("Name")), {}) for layer in known], "inspector")
 
 
 def from_ranges(payloads: Iterable[str]) -> pa.Table:
-    """The `layers` table from NVTX payloads in order of first execution; what is no layer among them is passed over."""
+    """The `layers` table from NVTX payloads in order of first execution."""
+    return _table(list(_executed(payloads).values()), "nvtx")
+
+
+def _executed(payloads: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Layers by name, in order of their first payload; what is no layer among the payloads is passed over."""
     layers: dict[str, dict[str, Any]] = {}
     for payload in payloads:
         try:
@@ -49,11 +56,11 @@ def from_ranges(payloads: Iterable[str]) -> pa.Table:
             continue
         if isinstance(layer, dict) and isinstance(layer.get("Name"), str) and "LayerType" in layer:
             layers.setdefault(layer["Name"], layer)
-    return _table(list(layers.values()), "nvtx")
+    return layers
 
 
-def _table(layers: list[dict[str, Any] | str], source: str) -> pa.Table:
-    rows = [_row(i, {"Name": layer} if isinstance(layer, str) else layer, source) for i, layer in enumerate(layers)]
+def _table(layers: list[dict[str, Any]], source: str) -> pa.Table:
+    rows = [_row(i, layer, source) for i, layer in enumerate(layers)]
     return pa.Table.from_pylist(rows, TABLES["layers"].schema)
 
 
@@ -82,6 +89,7 @@ def _tensors(tensors: object) -> list[dict[str, Any]] | None:
 
 def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
     both = str(tensor.get("Format/Datatype") or "")
+    both = "" if both.startswith("N/A") else both  # "N/A due to dynamic shapes": the inspector had no shapes
     dtype = str(tensor.get("Datatype") or "") or (match[0] if (match := _DTYPE.search(both)) else "")
     shape = tensor.get("Dimensions")
     return {

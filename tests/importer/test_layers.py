@@ -183,5 +183,16 @@ def test_the_inspectors_json_comes_before_the_payloads(tmp_path: Path) -> None:
     assert open_trace(path).table("layers")["name"].to_pylist() == ["a", "b"]
 
 
+def test_without_shapes_the_inspector_lacks_formats_which_the_range_has(tmp_path: Path) -> None:
+    tensor = {"Name": "in", "Dimensions": [-1, 3], "Format/Datatype": "N/A due to dynamic shapes"}
+    unknown = CONV | {"Inputs": [tensor], "Outputs": [tensor], "TacticName": ""}
+    path = write_sqlite(tmp_path / "report.sqlite", domain(1, "TensorRT"), layer(0, raw(CONV)))
+    (tmp_path / "report.layers.json").write_text(raw({"Layers": [unknown, unknown | {"Name": "other"}]}))
+    conv, other = open_trace(path).table("layers").to_pylist()
+    assert (conv["inputs"][0]["dtype"], conv["outputs"][0]["dtype"]) == ("FP32", "FP16")
+    assert conv["tactic"] == "sm90_xmma_fprop"
+    assert (other["inputs"][0]["dtype"], other["inputs"][0]["format"]) == (None, None)
+
+
 def test_without_either_it_is_said_how_to_get_them(imported: Callable[..., Any]) -> None:
     assert "profiling verbosity DETAILED" in imported(nvtx(0, 1)).missing("layers")
