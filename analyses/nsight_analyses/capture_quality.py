@@ -49,7 +49,7 @@ def fit_to_conclude_from(trace: Trace) -> Iterator[Finding]:
     Blind spots: records that the profiler dropped without saying so. What tracing costs per launch is not in
     `profiler_overhead`: see FUS001.
     """
-    measured = Measured(trace)
+    measured = Measured.of(trace)
     checks = (_failed_inferences, _lost_activity, _orphans, _whole_graphs, _too_few, _outside, _overhead, _errors)
     for check in checks:
         yield from check(trace, measured)

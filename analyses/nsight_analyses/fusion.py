@@ -52,7 +52,7 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     Blind spots: what another process runs in a gap is not in the report. Without an untraced run, what is real of a
     gap is an estimate: run trtexec without the profiler to be sure.
     """
-    measured = Measured(trace)
+    measured = Measured.of(trace)
     work = measured.work[(measured.work.inference >= 0)]
     kernels = work[work.computes]
     launched = kernels[kernels.call_end >= 0]
@@ -176,7 +176,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     Blind spots: TensorRT chose reformat plus fast layer because it timed the sum as faster: removing a reformat can
     make its neighbour slower. Reformats inside of Myelin regions are not seen.
     """
-    measured = Measured(trace)
+    measured = Measured.of(trace)
     layer = words(trace.table("launches", ["layer"])["layer"])
     chosen = measured.work.kind.among("kernel") & (layer.codes >= 0)
     if not chosen.any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -101,10 +102,24 @@ class Copies:
 
 
 class Measured:
-    """What one trace measured, as arrays; everything is read when first asked for."""
+    """What one trace measured, as arrays; everything is read when first asked for, once for all analyses."""
+
+    _of: WeakKeyDictionary[Trace, Measured] = WeakKeyDictionary()
 
     def __init__(self, trace: Trace) -> None:
-        self.trace = trace
+        self._trace = ref(trace)
+
+    @classmethod
+    def of(cls, trace: Trace) -> Measured:
+        """What `trace` measured: the same object for every analysis, for as long as the trace is held."""
+        return cls._of.setdefault(trace, cls(trace))
+
+    @property
+    def trace(self) -> Trace:
+        """The trace itself."""
+        trace = self._trace()
+        assert trace is not None, "the trace is held by whoever analyzes it"
+        return trace
 
     @cached_property
     def work(self) -> Work:

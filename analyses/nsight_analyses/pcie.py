@@ -49,7 +49,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     Blind spots: copies that the report does not join to a call are not judged. Memory registered with
     `cudaHostRegister` counts as pinned. The bound assumes that all of a copy could run beside kernels.
     """
-    measured = Measured(trace)
+    measured = Measured.of(trace)
     copies = _transfers(measured)
     asynchronous = copies[copies.asynchronous]
     pageable = asynchronous[asynchronous.pageable & ~_staged(asynchronous)]
@@ -114,7 +114,7 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
     Blind spots: overlap across inferences raises throughput; the latency of one inference alone gains nothing. Where
     the link is used by others, exposed time is longer than the copies need.
     """
-    measured = Measured(trace)
+    measured = Measured.of(trace)
     if not measured.work.computes.any() and (reason := trace.missing("kernels")) is not None:
         raise CouldNotRun(reason)
     copies = _transfers(measured)
@@ -167,7 +167,7 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
     Blind spots: where the result is needed before anything else can go on, waiting for it is no loss; the bound counts
     it all the same.
     """
-    measured = Measured(trace)
+    measured = Measured.of(trace)
     copies = _transfers(measured)
     blocking = copies[(copies.call.codes >= 0) & ~copies.asynchronous & ~_staged(copies)]
     if not len(blocking):

@@ -55,7 +55,7 @@ def streams_that_do_not_overlap(trace: Trace) -> Iterator[Finding]:
     other processes on the GPU is not in the report. Tracing slows launches, so that a host thread may look like the
     limit that is none without the profiler.
     """
-    measured = Measured(trace)
+    measured = Measured.of(trace)
     work = measured.work[measured.steady(measured.work.start, measured.work.end)]
     for pid, device in np.unique(np.stack([work.pid, work.device]), axis=1).T:
         here = work[(work.pid == pid) & (work.device == device)]

@@ -52,7 +52,7 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
     means over their period (100 µs at 10 kHz), so drops that are shorter do not show. Kernels bound by memory lose less
     than the bound says.
     """
-    measured = Measured(trace)
+    measured = Measured.of(trace)
     if not measured.work.computes.any():
         raise CouldNotRun(trace.missing("kernels") or "no kernel ran, so that there is no busy time to judge")
     table = trace.table("gpu_metrics")
