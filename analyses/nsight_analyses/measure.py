@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
@@ -104,7 +104,7 @@ class Copies:
 class Measured:
     """What one trace measured, as arrays; everything is read when first asked for, once for all analyses."""
 
-    _of: WeakKeyDictionary[Trace, Measured] = WeakKeyDictionary()
+    _of: ClassVar[WeakKeyDictionary[Trace, Measured]] = WeakKeyDictionary()
 
     def __init__(self, trace: Trace) -> None:
         self._trace = ref(trace)
