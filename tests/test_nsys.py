@@ -19,6 +19,8 @@ import pytest
 from nsight_tools import nsys as nsys_module
 from nsight_tools.errors import InputError, NsysError, OutputError
 from nsight_tools.nsys import ENVIRONMENT_VARIABLE, ExportKind, Nsys, Version, find, report_version
+from nsight_tools.tables import TABLES
+from nsight_tools.trace import open_trace
 
 HEADER = b"NVIDIA Tegra Profiler Report 2023@4@4@54-234433681190v0.\n"
 NEWER_HEADER = b"NVIDIA Tegra Profiler Report 2026@1@1@9-1v0.\n"
@@ -452,6 +454,24 @@ def nvtx_counts(export: Path) -> dict[int, int]:
         return dict(connection.execute("SELECT eventType, count(*) FROM NVTX_EVENTS GROUP BY 1"))
     finally:
         connection.close()
+
+
+@pytest.mark.nsys
+def test_real_report_gives_one_dataset_however_it_is_exported(real: Nsys, real_report: Path, tmp_path: Path) -> None:
+    kinds: list[ExportKind] = ["sqlite", *(["parquetdir"] if real.can("parquetdir") else [])]
+    exports = [real.export(real_report, tmp_path / f"run.{kind}", kind=kind) for kind in kinds]
+    report = tmp_path / real_report.name
+    report.write_bytes(real_report.read_bytes())
+    whole = open_trace(report, nsys=real.path)
+    assert whole.manifest["source"]["captured_by"] == str(real.version)
+    assert whole.rows("nvtx_ranges") == (
+        nvtx_program.PUSH_POP_RANGES + nvtx_program.START_END_RANGES + nvtx_program.MARKS
+    )
+    for export in exports:
+        trace = open_trace(export)
+        for table in TABLES:
+            assert trace.table(table).to_pylist() == whole.table(table).to_pylist(), table
+            assert trace.missing(table) == whole.missing(table)
 
 
 @pytest.mark.nsys

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 import nsight_tools
-from nsight_tools.cli import failures, output, progress
+from nsight_tools.cli import failures, importing, output, progress
 from nsight_tools.findings import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nsight_tools.analysis import Analysis
     from nsight_tools.report.content import TraceReport
+    from nsight_tools.trace import Trace
 
 _LADDER = {
     "error": {Severity.ERROR},
@@ -54,6 +56,7 @@ _LADDER = {
     show_default=True,
     help="Exit with 1 where a finding is this severe or more; what could not be judged does not count.",
 )
+@importing.options
 @click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
 @output.colour_option
 @click.pass_obj
@@ -65,6 +68,8 @@ def command(
     chosen: tuple[str, ...],
     ignored: tuple[str, ...],
     fail_on: str,
+    layers: Path | None,
+    inference_range: str | None,
     nsys: Path | None,
     color: str,
 ) -> None:
@@ -75,12 +80,13 @@ def command(
     the exit status is 2.
     """
     analyses = list(nsight_tools.select(nsight_tools.registry(), _codes(chosen), _codes(ignored)).values())
+    opened = partial(nsight_tools.open_trace, nsys=nsys, layers=layers, inference_range=inference_range)
     reports: list[TraceReport] = []
     status = 0
     with output.opened(path) as write:
         for each in inputs:
             try:
-                reports.append(_analyzed(each, nsys, analyses))
+                reports.append(_analyzed(each, analyses, opened))
             except Exception as error:  # noqa: BLE001 (the others are analyzed all the same)
                 status = failures.report(error, debug=debug)
         if not reports:
@@ -94,11 +100,11 @@ def _codes(options: Iterable[str]) -> list[str]:
     return [code.strip().upper() for option in options for code in option.split(",") if code.strip()]
 
 
-def _analyzed(source: Path, nsys: Path | None, analyses: Sequence[Analysis]) -> TraceReport:
+def _analyzed(source: Path, analyses: Sequence[Analysis], opened: Callable[..., Trace]) -> TraceReport:
     from nsight_tools.report.content import TraceReport  # pulls in pyarrow; --help goes without
 
     with progress.shown(source.name) as callback:
-        trace = nsight_tools.open_trace(source, nsys=nsys, progress=callback)
+        trace = opened(source, progress=callback)
         outcomes = []
         for position, analysis in enumerate(analyses):
             if callback:

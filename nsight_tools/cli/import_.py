@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import nsight_tools
-from nsight_tools.cli import failures, output, progress
+from nsight_tools.cli import failures, importing, output, progress
 from nsight_tools.report import safe
 
 
@@ -27,12 +27,15 @@ from nsight_tools.report import safe
     is_flag=True,
     help="Keep environment variables, user, host, command line and process output; default: left out.",
 )
+@importing.options
 @click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
 @click.pass_obj
 def command(
     debug: bool,
     reports: tuple[Path, ...],
     folder: Path | None,
+    layers: Path | None,
+    inference_range: str | None,
     nsys: Path | None,
     *,
     force: bool,
@@ -52,7 +55,14 @@ def command(
         try:
             with progress.shown(report.name) as callback:
                 written = nsight_tools.import_report(
-                    report, folder, force=force, keep_environment=keep_environment, nsys=nsys, progress=callback
+                    report,
+                    folder,
+                    force=force,
+                    keep_environment=keep_environment,
+                    layers=layers,
+                    inference_range=inference_range,
+                    nsys=nsys,
+                    progress=callback,
                 )
         except Exception as error:  # noqa: BLE001 (the others are imported all the same)
             status = failures.report(error, debug=debug)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import DatasetError, InputError, OutputError
-from nsight_tools.importer.dataset import MANIFEST, Progress, write_dataset
+from nsight_tools.importer.dataset import MANIFEST, Progress, Wanted, write_dataset
+from nsight_tools.importer.derived import RangeNotFoundError
 from nsight_tools.importer.sources import open_export
 from nsight_tools.tables import DATASET_VERSION
 
@@ -31,6 +32,8 @@ def import_report(
     *,
     force: bool = False,
     keep_environment: bool = False,
+    layers: Path | str | None = None,
+    inference_range: str | None = None,
     nsys: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -39,8 +42,10 @@ def import_report(
     `source` is a `.nsys-rep` or `.qdrep` (exported through `nsys`), an SQLite export, or the folder that
     `nsys export --type=parquetdir` writes. The dataset is `<source>.trace/` beside it, or in `output`; where that
     folder cannot be written, in the user's cache. One that is there already is used as it is, if the source (its layers
-    JSON included) is the same, unless `force`. Environment variables, command lines and process output are left out
-    unless `keep_environment`.
+    JSON included) and the options are the same, unless `force`. Environment variables, command lines and process output
+    are left out unless `keep_environment`. `layers` is the engine inspector's JSON, by default `<stem>.layers.json`
+    beside the source. `inference_range` names the NVTX ranges that are inferences, as NAME or NAME@DOMAIN, `*` for
+    anything in the name; by default nsight-tools' own ranges, else TensorRT's, else graph launches.
 
     Raises InputError where the source cannot be read, NsysError where Nsight Systems is missing or fails, OutputError
     where the dataset cannot be written. Nothing is left behind then.
@@ -49,17 +54,17 @@ def import_report(
     if not source.exists():
         raise InputError(source, "does not exist")
     target = _target(source, Path(output) if output is not None else None)
-    layers = _layers_json(source)
+    wanted = Wanted(_layers_json(source, layers), keep_environment, inference_range)
     report_progress = progress or (lambda _stage, _share: None)
     with _locked(target):
-        described = describe(source, layers, keep_environment)
-        if not force and _is_current(target, described, source, layers):
+        described = describe(source, wanted)
+        if not force and _is_current(target, described, source, wanted):
             return target
         with _partial(target) as partial, ThreadPoolExecutor(1) as pool:
-            digest = pool.submit(content_hash, source, layers)
+            digest = pool.submit(content_hash, source, wanted)
             about = lambda: {**described, "sha256": digest.result(), "captured_by": _captured_by(source)}  # noqa: E731
-            _import(source, partial, about, layers, keep_environment, nsys, report_progress)
-            if describe(source, layers, keep_environment) != described:
+            _import(source, partial, about, wanted, nsys, report_progress)
+            if describe(source, wanted) != described:
                 raise InputError(source, "changed while it was read", hint="import it again when it is complete")
             try:
                 _replace(target, partial)
@@ -72,8 +77,7 @@ def _import(
     source: Path,
     to: Path,
     about: Callable[[], dict[str, Any]],
-    layers: Path | None,
-    keep_environment: bool,
+    wanted: Wanted,
     nsys: Path | str | None,
     progress: Progress,
 ) -> None:
@@ -85,14 +89,11 @@ def _import(
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="export-", dir=to))
             export = find(nsys).export(source, Path(scratch) / source.stem, progress=progress)
         try:
-            write_dataset(
-                open_export(export),
-                to,
-                source=about,
-                layers_json=layers,
-                keep_environment=keep_environment,
-                progress=progress,
-            )
+            write_dataset(open_export(export), to, source=about, wanted=wanted, progress=progress)
+        except RangeNotFoundError as error:
+            name, frequent = error.args
+            hint = f"its most frequent ones are {', '.join(frequent)}" if frequent else "it has none at all"
+            raise InputError(source, f"has no NVTX range named '{name}'", hint=hint) from error
         except InputError as error:
             if export != source and error.path.is_relative_to(export):
                 raise InputError(
@@ -105,16 +106,17 @@ def _import(
             ) from error
 
 
-def describe(source: Path, layers: Path | None, keep_environment: bool) -> dict[str, Any]:
+def describe(source: Path, wanted: Wanted) -> dict[str, Any]:
     """What the manifest says of a source beside its content hash: cheap to compare."""
-    files = _files(source, layers)
+    files = _files(source, wanted)
     return {
         "name": source.name,
         "kind": "parquetdir" if source.is_dir() else "report" if source.suffix in REPORTS else "sqlite",
-        "layers": layers.name if layers else None,
+        "layers": wanted.layers.name if wanted.layers else None,
         "size_bytes": sum(file.stat().st_size for file in files),
         "modified_ns": max((file.stat().st_mtime_ns for file in files), default=0),
-        "keep_environment": keep_environment,
+        "keep_environment": wanted.keep_environment,
+        "inference_range": wanted.inference_range,
     }
 
 
@@ -128,10 +130,10 @@ def _captured_by(source: Path) -> str | None:
     return str(version) if version else None
 
 
-def content_hash(source: Path, layers: Path | None) -> str:
+def content_hash(source: Path, wanted: Wanted) -> str:
     """SHA-256 over the source's files, and its layers JSON."""
     digest = hashlib.sha256()
-    for file in _files(source, layers):
+    for file in _files(source, wanted):
         try:
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
@@ -162,14 +164,14 @@ def read_manifest(dataset: Path) -> dict[str, Any]:
     return manifest
 
 
-def _is_current(target: Path, described: dict[str, Any], source: Path, layers: Path | None) -> bool:
+def _is_current(target: Path, described: dict[str, Any], source: Path, wanted: Wanted) -> bool:
     """Whether the dataset at `target` was made from this very source; what was only touched is told by its content."""
     try:
         made_from = read_manifest(target)["source"]
     except DatasetError:
         return False
     differs = {key for key, value in described.items() if made_from.get(key) != value}
-    return not differs or (differs == {"modified_ns"} and made_from.get("sha256") == content_hash(source, layers))
+    return not differs or (differs == {"modified_ns"} and made_from.get("sha256") == content_hash(source, wanted))
 
 
 def _target(source: Path, output: Path | None) -> Path:
@@ -199,13 +201,18 @@ def cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"nsight-tools-{os.getuid()}"
 
 
-def _layers_json(source: Path) -> Path | None:
+def _layers_json(source: Path, given: Path | str | None) -> Path | None:
+    if given is not None:
+        return Path(given)
     beside = source.with_name(f"{source.stem}{LAYERS_SUFFIX}")
     return beside if beside.is_file() else None
 
 
-def _files(source: Path, layers: Path | None) -> list[Path]:
-    return [*(sorted(source.glob("*.parquet")) if source.is_dir() else [source]), *([layers] if layers else [])]
+def _files(source: Path, wanted: Wanted) -> list[Path]:
+    data = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
+    if wanted.layers and not wanted.layers.is_file():
+        raise InputError(wanted.layers, "does not exist", hint="write it with trtexec --exportLayerInfo")
+    return [*data, *([wanted.layers] if wanted.layers else [])]
 
 
 @contextlib.contextmanager

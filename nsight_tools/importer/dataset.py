@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from nsight_tools.importer import derived, dialects, facts, layers
 from nsight_tools.importer.decode import Decoder
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import DATASET_VERSION, TABLES
+from nsight_tools.timeline.inferences import OURS, NamedRange
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,13 +31,21 @@ READERS = 2
 MANIFEST = "manifest.json"
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the caller asked of an import; a dataset is used again only for the same."""
+
+    layers: Path | None
+    keep_environment: bool
+    inference_range: str | None
+
+
 def write_dataset(
     export: Export,
     to: Path,
     *,
     source: Callable[[], dict[str, Any]],
-    layers_json: Path | None,
-    keep_environment: bool,
+    wanted: Wanted,
     progress: Progress,
 ) -> None:
     """Write the dataset of `export` into the existing folder `to`, the manifest last.
@@ -74,14 +84,15 @@ def write_dataset(
         "streams": facts.streams(export, decoder),
         "threads": facts.threads(export, decoder),
         "nvml_metrics": facts.nvml_metrics(export, decoder),
-        "layers": layers.from_inspector(layers_json, executed) if layers_json else layers.from_ranges(executed),
-        "environment": facts.environment(export, decoder) if keep_environment else TABLES["environment"].empty(),
+        "layers": layers.from_inspector(wanted.layers, executed) if wanted.layers else layers.from_ranges(executed),
+        "environment": facts.environment(export, decoder) if wanted.keep_environment else TABLES["environment"].empty(),
     }
     for name, table in small.items():
         rows[name] = write_table(to / f"{name}.parquet", TABLES[name], table)
     progress("attributing GPU work to inferences", len(rows) / len(TABLES))
     pa.default_memory_pool().release_unused()  # what reading held, before what deriving needs comes on top
-    rows |= derived.write_derived(to)
+    named = NamedRange.parse(wanted.inference_range) if wanted.inference_range else OURS
+    rows |= derived.write_derived(to, named)
     lost = derived.launches_without_kernels(to) if not rows["kernels"] + rows["graph_launches"] else 0
     about = facts.session(export)
     manifest = {

@@ -33,7 +33,7 @@ from nsight_tools.timeline.attribution import (
     match_calls,
     parents,
 )
-from nsight_tools.timeline.inferences import assign_work, find_inferences
+from nsight_tools.timeline.inferences import OURS, NamedRange, assign_work, find_inferences
 from nsight_tools.timeline.intervals import Timeline
 
 if TYPE_CHECKING:
@@ -136,8 +136,10 @@ def launches_without_kernels(dataset: Path) -> int:
     return int(np.isin(kind, (CallKind.LAUNCH, CallKind.GRAPH_LAUNCH)).sum())
 
 
-def write_derived(dataset: Path) -> dict[str, int]:
+def write_derived(dataset: Path, named: NamedRange = OURS) -> dict[str, int]:
     """Write `launches` and `inferences` from the tables that stand in `dataset`; returns their row counts.
+
+    `named` says which NVTX ranges are inferences. Raises RangeNotFoundError where they were named and there are none.
 
     Memory: about 200 bytes for each kernel, copy, API call and NVTX range.
     """
@@ -148,7 +150,9 @@ def write_derived(dataset: Path) -> dict[str, int]:
     work = Work(gpu.start, gpu.end, gpu.kind, gpu.device, gpu.stream_key, gpu.call)
     domain, name, range_kind = (_words(dataset, "nvtx_ranges", column) for column in ("domain", "name", "kind"))
     ranges = Ranges(*_thread_columns(dataset, "nvtx_ranges"), domain, name, range_kind)
-    inferences = find_inferences(ranges, calls, work)
+    if named is not OURS and not named.rows(ranges).size:
+        raise RangeNotFoundError(named.name, [name for name in ranges.name.counts() if name][:5])
+    inferences = find_inferences(ranges, calls, work, named)
     owner = assign_work(inferences, calls, work).astype(np.int32)
     launched = _write_launches(dataset, gpu, calls, ranges, owner)
     del ranges
@@ -158,6 +162,10 @@ def write_derived(dataset: Path) -> dict[str, int]:
     with SortedWriter(dataset / "inferences.parquet", table) as writer:
         writer.add(pa.table([_arrow(columns[field.name], field) for field in table.schema], schema=table.schema))
     return {"launches": launched, "inferences": writer.rows}
+
+
+class RangeNotFoundError(Exception):
+    """No NVTX range has the name that the user gave: that name, and the most frequent ones."""
 
 
 class _GpuWork:

@@ -6,6 +6,7 @@ inferences were spent on is `accounting`'s to say.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,10 +55,36 @@ class Inferences:
         return Inferences(self.start[rows], self.end[rows], self.pid[rows], self.tid[rows], self.source[rows])
 
 
-def find_inferences(ranges: Ranges, calls: Calls, work: Work) -> Inferences:
+@dataclass(frozen=True)
+class NamedRange:
+    """The NVTX ranges that are inferences: `*` in the name stands for anything; any domain, where it is None."""
+
+    name: str
+    domain: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> NamedRange:
+        """`NAME@DOMAIN`, or `NAME` for a range of any domain."""
+        name, at, domain = text.rpartition("@")
+        return cls(name, domain) if at and name else cls(text, None)
+
+    def rows(self, ranges: Ranges) -> Int64Array:
+        """Rows of the ranges that are meant and have ended."""
+        pattern = re.compile(".*".join(re.escape(part) for part in self.name.split("*")), re.DOTALL)
+        meant = ranges.name.where(lambda name: pattern.fullmatch(name) is not None) & _spans(ranges)
+        if self.domain is not None:
+            meant &= ranges.domain.among(self.domain)
+        rows: Int64Array = np.flatnonzero(meant)
+        return rows
+
+
+OURS = NamedRange("inference", "nsight_tools")
+
+
+def find_inferences(ranges: Ranges, calls: Calls, work: Work, named: NamedRange = OURS) -> Inferences:
     """Which inferences there are, by the best source that the report has.
 
-    1. Ranges named `inference` in the domain `nsight_tools`.
+    1. Ranges that the user named; else those named `inference` in the domain `nsight_tools`.
     2. Outermost ranges named `ExecutionContext::…` in TensorRT's domain (in any, where no range is in TensorRT's),
        with the graph launches of 3 that lie outside of them if one of them launched nothing: such an enqueue was
        captured into a graph, whose launches are the inferences then, and it is none itself.
@@ -65,16 +92,16 @@ def find_inferences(ranges: Ranges, calls: Calls, work: Work) -> Inferences:
 
     Ranges that never ended are no inferences.
     """
-    named = _inference_rows(ranges)
-    enqueues = named[:0] if named.size else _enqueue_rows(ranges)
-    graphs = distinct(work.call[work.call >= 0] if named.size == 0 else named[:0])  # one row for each pair
+    chosen = named.rows(ranges)
+    enqueues = chosen[:0] if chosen.size else _enqueue_rows(ranges)
+    graphs = distinct(work.call[work.call >= 0] if chosen.size == 0 else chosen[:0])  # one row for each pair
     graphs = graphs[calls.kind[graphs] == CallKind.GRAPH_LAUNCH]
     if enqueues.size:
         captured = _launched_nothing(ranges, enqueues, calls, work)
         outside = _inside(ranges, enqueues, joint_key(calls.pid, calls.tid)[graphs], calls.start[graphs]) < 0
         graphs = graphs[outside & captured.any()]
         enqueues = enqueues[~captured] if graphs.size else enqueues
-    rows = ((ranges, named, "inference_range"), (ranges, enqueues, "enqueue_range"), (calls, graphs, "graph_launch"))
+    rows = ((ranges, chosen, "inference_range"), (ranges, enqueues, "enqueue_range"), (calls, graphs, "graph_launch"))
     start, end, pid, tid = (
         np.concatenate([np.asarray(getattr(table, column), np.int64)[at] for table, at, _ in rows])
         for column in ("start", "end", "pid", "tid")
@@ -87,11 +114,6 @@ def find_inferences(ranges: Ranges, calls: Calls, work: Work) -> Inferences:
 def _spans(ranges: Ranges) -> BoolArray:
     spans: BoolArray = ranges.kind.where(lambda kind: kind in {"push_pop", "start_end"}) & (ranges.end >= ranges.start)
     return spans
-
-
-def _inference_rows(ranges: Ranges) -> Int64Array:
-    ours = ranges.domain.where(lambda domain: domain == "nsight_tools") & ranges.name.where(lambda n: n == "inference")
-    return np.flatnonzero(ours & _spans(ranges))
 
 
 def _enqueue_rows(ranges: Ranges) -> Int64Array:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from exports import KERNEL, call, copy, domain, kernel, nvtx, process, write_parquetdir, write_sqlite
 
-from nsight_tools.errors import InputError, OutputError
+from nsight_tools.errors import DatasetError, InputError, OutputError
 from nsight_tools.importer import import_report, read_manifest
 from nsight_tools.trace import Trace, open_trace
 
@@ -336,3 +336,53 @@ def test_the_manifest_says_what_was_imported(report: Path) -> None:
     assert manifest["tables"]["kernels"] == {"rows": 1, "status": "present", "reason": None}
     assert manifest["tables"]["synchronizations"] == {"rows": 0, "status": "empty", "reason": None}
     assert manifest["tables"]["gpu_metrics"]["status"] == "not_collected"
+
+
+class TestInferenceRange:
+    """Which NVTX ranges are inferences, where the user says so."""
+
+    ROWS = (
+        domain(1, "app"),
+        nvtx(0, 10, "step 1", domainId=1),
+        nvtx(20, 30, "step 2", domainId=1),
+        nvtx(40, 50, "step 3"),
+        nvtx(60, 70, "stepper"),
+    )
+
+    @pytest.mark.parametrize(
+        ("named", "starts"),
+        [
+            ("step 1", [0]),
+            ("step *", [0, 20, 40]),
+            ("step *@app", [0, 20]),
+            ("step*", [0, 20, 40, 60]),
+        ],
+    )
+    def test_by_name_and_domain(self, tmp_path: Path, named: str, starts: list[int]) -> None:
+        trace = open_trace(write_sqlite(tmp_path / "a.sqlite", *self.ROWS), inference_range=named)
+        assert trace.table("inferences")["range_start_ns"].to_pylist() == starts
+
+    def test_another_range_is_another_dataset(self, tmp_path: Path) -> None:
+        path = write_sqlite(tmp_path / "a.sqlite", *self.ROWS)
+        assert open_trace(path, inference_range="step 1").rows("inferences") == 1
+        assert open_trace(path, inference_range="step *").rows("inferences") == 3
+        assert open_trace(path).rows("inferences") == 0
+
+    def test_a_name_that_no_range_has_is_an_error_that_names_some(self, tmp_path: Path) -> None:
+        path = write_sqlite(tmp_path / "a.sqlite", *self.ROWS)
+        with pytest.raises(InputError, match=r"has no NVTX range named 'stop'; its most frequent ones are .*step 1"):
+            open_trace(path, inference_range="stop")
+        assert [file.name for file in tmp_path.iterdir()] == ["a.sqlite"]
+
+    def test_a_dataset_has_its_inferences_already(self, tmp_path: Path) -> None:
+        dataset = import_report(write_sqlite(tmp_path / "a.sqlite", *self.ROWS))
+        with pytest.raises(DatasetError, match="is imported already; give the report"):
+            open_trace(dataset, inference_range="step *")
+
+
+def test_layers_json_can_be_named(tmp_path: Path) -> None:
+    path = write_sqlite(tmp_path / "a.sqlite", nvtx(0, 1))
+    (tmp_path / "engine.json").write_text('{"Layers": ["one"]}')
+    assert open_trace(path, layers=tmp_path / "engine.json").table("layers")["name"].to_pylist() == ["one"]
+    with pytest.raises(InputError, match="nowhere.json: does not exist"):
+        open_trace(path, layers=tmp_path / "nowhere.json")

@@ -1,0 +1,29 @@
+"""The options of an import, which every command that imports takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Command = TypeVar("Command", bound="Callable[..., object]")
+
+
+def options(command: Command) -> Command:
+    """Add `--layers` and `--inference-range` to a command."""
+    named = click.option(
+        "--inference-range",
+        metavar="NAME[@DOMAIN]",
+        help="NVTX ranges that are inferences, * for anything; default: nsight-tools' own, else TensorRT's enqueues.",
+    )
+    layers = click.option(
+        "--layers",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The engine inspector's JSON; default: <stem>.layers.json beside the report.",
+    )
+    return layers(named(command))
