@@ -412,6 +412,7 @@ TABLES: dict[str, Table] = {
                 Column("copies", I32, "copies and sets that it launched"),
                 Column("graphs", I32, "whole graphs that it launched"),
                 Column("source", WORD, "inference_range, enqueue_range or graph_launch"),
+                Column("mark", WORD, "warm_up or outlier, where it is much slower than its thread's others", True),
                 Column("range_start_ns", I64, "start of that range or launch call on the host", True),
                 Column("range_end_ns", I64, "its end", True),
             ),

@@ -364,6 +364,6 @@ def _with(rows: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
 def _arrow(values: npt.NDArray[Any], field: pa.Field) -> pa.Array:
     """One column of `inferences`: -1 is null where the schema allows it."""
     if values.dtype.kind == "U":
-        return pa.array(values.tolist(), pa.string()).dictionary_encode()
+        return pa.array([word or None for word in values.tolist()], pa.string()).dictionary_encode()
     missing = values < 0 if field.nullable and field.name in ("tid", "device") else None
     return pa.array(values, mask=missing).cast(field.type)

@@ -98,9 +98,31 @@ def account(
         "pid": inferences.pid,
         "tid": inferences.tid,
         "source": inferences.source,
+        "mark": marks(inferences.thread, columns["wall_ns"]),
         "range_start_ns": inferences.start,
         "range_end_ns": inferences.end,
     }
+
+
+def marks(thread: Int64Array, wall: Int64Array) -> NDArray[np.str_]:
+    """What stands out among the inferences of a thread, in order of start: warm_up, outlier, or "" for neither.
+
+    Slow is what takes 1.2 times the thread's median and exceeds it by 5 scaled median absolute deviations (which no
+    ordinary scatter does). The slow ones that a thread begins with are its warm-up: a first enqueue after a change of
+    shapes, a graph's instantiation, modules that are loaded. Fewer than 5 inferences have nothing to stand out from.
+    """
+    mark = np.full(wall.size, "", "U7")
+    for one in np.unique(thread):
+        rows = np.flatnonzero(thread == one)
+        if rows.size < 5:
+            continue
+        median = np.median(wall[rows])
+        scatter = 1.4826 * np.median(np.abs(wall[rows] - median))  # the standard deviation, where it is normal
+        slow = wall[rows] > max(1.2 * median, median + 5 * scatter)
+        first = np.logical_and.accumulate(slow)
+        mark[rows[first]] = "warm_up"
+        mark[rows[slow & ~first]] = "outlier"
+    return mark
 
 
 def _batches(lane: IntArray, count: int) -> Iterator[tuple[int, int, slice]]:

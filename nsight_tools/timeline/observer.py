@@ -161,9 +161,7 @@ class Calibrated:
     wall: FloatArray
 
 
-def calibrate(
-    buckets: dict[str, Int64Array], saved: FloatArray, untraced_wall_ns: float | None = None
-) -> Calibrated:
+def calibrate(buckets: dict[str, Int64Array], saved: FloatArray, untraced_wall_ns: float | None = None) -> Calibrated:
     """The accounting with what tracing cost taken out of the host's buckets; all others stay as they are.
 
     `buckets` are the columns wall_ns, launch_ns and host_ns of `inferences`; `saved` is what each one's wall loses. It

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from drawing import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsight_tools.tables import TABLES
-from nsight_tools.timeline.accounting import account
+from nsight_tools.timeline.accounting import account, marks
 from nsight_tools.timeline.attribution import (
     NEVER,
     CallKind,
@@ -403,3 +404,22 @@ def test_the_accounting_agrees_with_its_definition(data: st.DataObject) -> None:
         assert columns["kernels"][at] + columns["graphs"][at] == len(kernels)
         first = min((w[0] for w in own), default=None)
         assert columns["device"][at] in ({w[3] for w in own if w[0] == first} or {-1})
+
+
+@pytest.mark.parametrize(
+    ("wall", "expected"),
+    [
+        ([100] * 8, [""] * 8),
+        ([300, 200, 100, 101, 99, 100, 150, 100], ["warm_up", "warm_up", "", "", "", "", "outlier", ""]),
+        ([100, 100, 100, 100, 119], ["", "", "", "", ""]),  # within 1.2 times the median
+        ([100, 160, 60, 130, 80, 110, 150], [""] * 7),  # scatter, and nothing that stands out of it
+        ([100, 100, 100, 900], [""] * 4),  # too few to tell
+    ],
+)
+def test_marks(wall: list[int], expected: list[str]) -> None:
+    assert marks(np.zeros(len(wall), np.int64), np.array(wall)).tolist() == expected
+
+
+def test_marks_of_each_thread_by_itself() -> None:
+    wall = np.array([10, 100] * 6)
+    assert marks(np.array([1, 2] * 6), wall).tolist() == [""] * 12
