@@ -92,7 +92,7 @@ def command(
         if not reports:
             raise click.exceptions.Exit(status)
         write(_rendered(reports, form, color, to_file=path is not None and str(path) != "-"))
-    reached = any(f.severity in _LADDER[fail_on] for report in reports for f in report.findings)
+    reached = any(f.severity in _LADDER[fail_on] for report in reports for f in report.all_findings)
     raise click.exceptions.Exit(status or int(reached))
 
 

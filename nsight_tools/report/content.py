@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools import units
@@ -50,6 +51,11 @@ _SOURCES = {
 }
 
 
+def _explains(cause: Finding, finding: Finding) -> bool:
+    """Whether one follows from the other, and not each from each."""
+    return finding.code in cause.explains and cause.code not in finding.explains
+
+
 @dataclass(frozen=True)
 class TraceReport:
     """One analyzed input: its name as the user gave it, `Trace.summary()`, and the outcomes."""
@@ -59,10 +65,41 @@ class TraceReport:
     outcomes: Sequence[Outcome]
 
     @property
-    def findings(self) -> list[Finding]:
+    def all_findings(self) -> list[Finding]:
         """Every finding: the largest recoverable time first, then the most severe, then by code."""
         found = [finding for outcome in self.outcomes for finding in outcome.findings]
-        return sorted(found, key=lambda f: (-self.worth_ns(f), SEVERITIES.index(f.severity), f.code))
+        return sorted(found, key=self._rank)
+
+    @cached_property
+    def grouped(self) -> list[tuple[Finding, list[Finding]]]:
+        """The findings that follow from no other, in the same order, each with those that follow from it."""
+        waiting = self.all_findings
+        groups = []
+        while waiting:
+            roots = [f for f in waiting if f.severity is Severity.ERROR or not any(_explains(g, f) for g in waiting)]
+            root = (roots or waiting)[0]  # findings that explain each other in a circle: the largest of them
+            group = [root]
+            for finding in group:  # grows while it is walked through: what follows from what follows
+                group += [
+                    f
+                    for f in waiting
+                    if _explains(finding, f) and f.severity is not Severity.ERROR and not any(f is g for g in group)
+                ]
+            waiting = [f for f in waiting if not any(f is g for g in group)]
+            groups.append((root, group[1:]))
+        return sorted(groups, key=lambda group: self._rank(group[0]))
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The findings that follow from no other: the largest recoverable time first."""
+        return [root for root, _ in self.grouped]
+
+    def following(self, finding: Finding) -> list[Finding]:
+        """What follows from `finding`, and is reported under it."""
+        return next((following for root, following in self.grouped if root is finding), [])
+
+    def _rank(self, finding: Finding) -> tuple[int, int, str]:
+        return -self.worth_ns(finding), SEVERITIES.index(finding.severity), finding.code
 
     def with_status(self, status: Status) -> list[Outcome]:
         return sorted((o for o in self.outcomes if o.status is status), key=lambda o: o.code)

@@ -130,6 +130,10 @@ def _finding(page: Page, report: TraceReport, finding: Finding, number: int) -> 
         ("Cause", page.text(finding.cause, limit=1200)),
         ("Change", page.text(finding.recommendation, "green", limit=1200)),
     ]
+    rows += [
+        ("Hence also", page.text(f"{f.code} {f.severity.value}: {f.message}", limit=600))
+        for f in report.following(finding)
+    ]
     page.labelled([row for row in rows if row[1].plain], indent=3)
     if finding.evidence:
         page.labelled([("Evidence", page.grid(_evidence(page, finding.evidence), right=(1,)))], indent=3)

@@ -8,7 +8,7 @@ from report import fakes
 from rich.cells import cell_len
 
 from nsight_tools.analysis import Outcome, Status
-from nsight_tools.findings import Severity
+from nsight_tools.findings import Finding, Severity
 from nsight_tools.report import safe, text
 from nsight_tools.report.content import TraceReport
 from nsight_tools.report.terminal import Look
@@ -159,3 +159,32 @@ def test_visible_keeps_what_is_harmless() -> None:
     assert safe.visible("Übergröße 卷积 {ForeignNode[A...B]}") == "Übergröße 卷积 {ForeignNode[A...B]}"
     assert safe.visible("\ud800") == "\\ud800"
     assert safe.visible("\U000e0041") == "\\U000e0041"
+
+
+def reported(*findings: Finding) -> TraceReport:
+    outcomes = [Outcome(each.code, "summary", Status.FINDINGS, "", (each,)) for each in findings]
+    return TraceReport("run.sqlite", fakes.SUMMARY, outcomes)
+
+
+def test_what_follows_from_a_finding_stands_under_it() -> None:
+    cause = fakes.finding(code="PCI001", explains=("PCI002",))
+    between = fakes.finding(code="PCI002", explains=("PCI004",), recoverable_ns=900_000_000, message="exposed copies")
+    last = fakes.finding(code="PCI004", message="transfer-bound")
+    other = fakes.finding(code="FUS002", recoverable_ns=1)
+    report = reported(last, between, other, cause)
+    assert [f.code for f in report.findings] == ["PCI001", "FUS002"]
+    assert [f.code for f in report.following(cause)] == ["PCI002", "PCI004"]
+    page = text.render([report])
+    assert "2 findings" in page
+    assert page.index("Hence also") < page.index("PCI002 warning: exposed copies") < page.index("2. FUS002")
+
+
+def test_errors_stand_for_themselves_and_circles_lose_nothing() -> None:
+    error = fakes.finding(code="CAP001", severity=Severity.ERROR)
+    first, second, third = (
+        fakes.finding(code=code, explains=(follows, "CAP001"), recoverable_ns=worth)
+        for code, follows, worth in (("AAA001", "AAA002", 3), ("AAA002", "AAA003", 2), ("AAA003", "AAA001", 1))
+    )
+    report = reported(third, second, first, error)
+    assert {f.code for f in report.findings} == {"CAP001", "AAA001"}
+    assert [f.code for f in report.following(first)] == ["AAA002", "AAA003"]
