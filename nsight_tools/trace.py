@@ -181,7 +181,8 @@ class Trace:
             raise self._damaged(name, error) from error
 
     def _damaged(self, name: str, error: Exception) -> DatasetError:
-        return DatasetError(f"{self._file(name)}: cannot be read: {error}", hint="import the report again")
+        problem = f"{self._file(name)}: cannot be read: {str(error).splitlines()[0]}"
+        return DatasetError(problem, hint="import the report again")
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.parquet"

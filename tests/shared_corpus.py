@@ -44,8 +44,12 @@ def once(target: Path, make: Callable[[Path], object]) -> Path:
             made = Path(scratch) / target.name
             make(made)
             try:
-                made.rename(target)
-            except OSError:  # another process was first: a folder is not renamed onto one that holds something
+                # Neither replaces what another process was first to make, and has begun to read.
+                if made.is_dir():
+                    made.rename(target)
+                else:
+                    target.hardlink_to(made)
+            except OSError:
                 if not target.exists():
                     raise
     return target

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.measure import Measured
+from nsight_analyses.stream_use import failed_on_streams
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
@@ -34,11 +35,11 @@ def fit_to_conclude_from(trace: Trace) -> Iterator[Finding]:
     """The capture limits what can be concluded from it.
 
     Measures: each of these is a finding of its own. Inferences that launched no GPU work though others did (an enqueue
-    that failed: error); GPU activity that is missing though it was launched (error); GPU work without the API call
-    that launched it (1 % and more); CUDA graphs that were traced whole, so that their kernels are hidden; fewer than
-    10 inferences; kernels before the first inference (10 % of the kernel time and more: an engine build or a warm-up);
-    `profiler_overhead` inside of inferences (1 % of their time and more); errors that Nsight Systems reported on CUDA
-    or NVTX; a GPU that was not traced, or ran no kernel.
+    that failed: error; STR004 reports those that a whole stream tells); GPU activity that is missing though it was
+    launched (error); GPU work without the API call that launched it (1 % and more); CUDA graphs that were traced whole,
+    so that their kernels are hidden; fewer than 10 inferences; kernels before the first inference (10 % of the kernel
+    time and more: an engine build or a warm-up); `profiler_overhead` inside of inferences (1 % of their time and more);
+    errors that Nsight Systems reported on CUDA or NVTX; a GPU that was not traced, or ran no kernel.
 
     Why it matters: each of these makes other numbers wrong or blind, and none of them shows in them.
 
@@ -71,6 +72,10 @@ def _failed_inferences(trace: Trace, measured: Measured) -> Iterator[Finding]:
     idle = (ints(table["kernels"]) + ints(table["graphs"])) == 0
     if not idle.any() or idle.all():
         return
+    if (failed := failed_on_streams(measured)) is not None:
+        idle &= ~failed.inferences
+        if not idle.any():
+            return
     first = int(np.flatnonzero(idle)[0])
     yield _limit(
         f"{int(idle.sum())} of {len(idle)} inferences launched no kernel: rates and latencies over all of them are "

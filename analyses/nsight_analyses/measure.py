@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.findings import Evidence, Severity
-from nsight_tools.timeline.attribution import CallKind, Words, classify_call
+from nsight_tools.timeline.attribution import CallKind, Words, classify_call, joint_key
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class Measured:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = ref(trace)
+        self._computing: dict[int, Intervals] = {}
 
     @classmethod
     def of(cls, trace: Trace) -> Measured:
@@ -199,16 +200,22 @@ class Measured:
 
     def computing(self, device: int) -> Intervals:
         """Time in which a GPU runs kernels (or whole graphs)."""
-        return self.work[self.work.computes & (self.work.device == device)].busy()
+        if device not in self._computing:
+            mine = self.work.computes & (self.work.device == device)
+            self._computing[device] = Intervals.union(self.work.start[mine], self.work.end[mine])
+        return self._computing[device]
 
     def exposed(self, copies: Copies) -> int:
         """Time in which any of `copies` runs while its GPU runs no kernel; nanoseconds, summed over the GPUs."""
         return self.uncovered(copies.device, copies.start, copies.end)
 
     def uncovered(self, device: Ints, start: Ints, end: Ints) -> int:
-        """Time of these stretches, each on a GPU, in which it runs no kernel; nanoseconds, summed over the GPUs."""
+        """Time of these stretches, each on a GPU, in which it runs no kernel; nanoseconds, summed over the GPUs.
+
+        Only what lies in the steady state counts.
+        """
         return sum(
-            Intervals.union(start[here], end[here]).subtract(self.computing(int(one))).total
+            Intervals.union(start[here], end[here]).intersection(self.window).subtract(self.computing(int(one))).total
             for one in np.unique(device)
             for here in (device == one,)
         )
@@ -234,7 +241,10 @@ class Measured:
         calls = self.host_calls
         ranges = self.trace.table("inferences", ["range_start_ns", "range_end_ns", "pid", "tid"])
         most = 0
-        for pid, tid in np.unique(np.stack([self.work.pid, self.work.tid]), axis=1).T:
+        thread = joint_key(self.work.pid, self.work.tid)
+        one = not thread.size or bool((thread == thread[0]).all())
+        for row in range(min(thread.size, 1)) if one else np.unique(thread, return_index=True)[1].tolist():
+            pid, tid = self.work.pid[row], self.work.tid[row]
             mine = calls[(calls.pid == pid) & (calls.tid == tid)]
             its = (ints(ranges["pid"]) == pid) & (ints(ranges["tid"]) == tid)
             inside = Intervals.union(

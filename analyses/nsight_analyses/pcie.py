@@ -50,7 +50,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     `cudaHostRegister` counts as pinned. The bound assumes that all of a copy could run beside kernels.
     """
     measured = Measured.of(trace)
-    copies = _transfers(measured)
+    copies = transfers(measured)
     asynchronous = copies[copies.asynchronous]
     pageable = asynchronous[asynchronous.pageable & ~_staged(asynchronous)]
     if not len(pageable):
@@ -91,6 +91,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
                 lambda row: f"{pageable.kind.at(row)} of {size(int(pageable.size[row]))}",
             ),
         ),
+        explains=("PCI002", "PCI004"),
     )
 
 
@@ -117,24 +118,21 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
     measured = Measured.of(trace)
     if not measured.work.computes.any() and (reason := trace.missing("kernels")) is not None:
         raise CouldNotRun(reason)
-    copies = _transfers(measured)
-    copies = copies[~(copies.asynchronous & copies.pageable & ~_staged(copies))]
+    copies = transfers(measured)
+    copies = copies[~reported_as_pageable(copies)]
     for kind, direction in (("h2d", "host-to-device"), ("d2h", "device-to-host")):
         chosen = copies[copies.kind.among(kind)]
-        exposed = measured.exposed(chosen)
-        loss = measured.share(exposed, chosen.device)
+        loss = measured.share(measured.exposed(chosen), chosen.device)
         if loss < 0.05:
             continue
-        total = sum(Intervals.union(chosen.start[d], chosen.end[d]).total for d in _by_device(chosen))
-        free = sum(measured.computing(int(d)).intersection(measured.window).total for d in np.unique(chosen.device))
-        recoverable = min(exposed, max(free - (total - exposed), 0))
+        exposed, total, recoverable = hideable(measured, chosen)
         yield Finding(
             "PCI002",
             weigh(loss, WARNING_SHARE),
             Confidence.MEDIUM,
             f"{direction} copies run with no kernel beside them for {share(loss)} of the {measured.time} "
             f"({share(exposed / max(total, 1))} of the copies' own time)",
-            "copying and computing take turns: while these copies run, no other inference computes",
+            "copying and computing take turns: while these copies run, nothing else computes",
             "keep a second inference in flight on its own stream and context, from page-locked buffers, so that copies "
             "run beside its kernels (throughput); or copy less (latency)",
             recoverable,
@@ -144,7 +142,7 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
                 Evidence("exposed", exposed, "ns"),
                 Evidence("exposed share of the copies", exposed / max(total, 1), "ratio"),
                 *_rates(measured, chosen),
-                *worst("longest", chosen.start, chosen.end, _size_of(chosen)),
+                *worst("longest", chosen.start, chosen.end, size_of(chosen)),
             ),
         )
 
@@ -168,7 +166,7 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
     it all the same.
     """
     measured = Measured.of(trace)
-    copies = _transfers(measured)
+    copies = transfers(measured)
     blocking = copies[(copies.call.codes >= 0) & ~copies.asynchronous & ~_staged(copies)]
     if not len(blocking):
         if len(copies) and not (copies.call.codes >= 0).any():
@@ -200,13 +198,28 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
     )
 
 
-def _transfers(measured: Measured) -> Copies:
+def transfers(measured: Measured) -> Copies:
     """Copies between host and device in the steady state."""
     copies = measured.copies
     return copies[copies.kind.among("h2d", "d2h") & measured.steady(copies.start, copies.end)]
 
 
-def _size_of(copies: Copies) -> Callable[[int], str]:
+def hideable(measured: Measured, copies: Copies) -> tuple[int, int, int]:
+    """Exposed time of these copies, all of their time, and what of the first kernels could hide; nanoseconds."""
+    exposed = measured.exposed(copies)
+    total = sum(Intervals.union(copies.start[d], copies.end[d]).total for d in _by_device(copies))
+    free = sum(measured.computing(int(d)).intersection(measured.window).total for d in np.unique(copies.device))
+    return exposed, total, min(exposed, max(free - (total - exposed), 0))
+
+
+def reported_as_pageable(copies: Copies) -> Bools:
+    """Those that PCI001 reports."""
+    reported: Bools = copies.asynchronous & copies.pageable & ~_staged(copies)
+    return reported
+
+
+def size_of(copies: Copies) -> Callable[[int], str]:
+    """Says how large a copy is, by its row."""
     return lambda row: size(int(copies.size[row]))
 
 

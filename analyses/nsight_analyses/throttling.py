@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from nsight_analyses.measure import Measured, weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Ints, ints, words
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.units import share
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
 
     Measures: samples of the GPC clock (`gpu_metrics`) that lie inside of the union of this process' kernels or whole
     graphs, against `gpus.max_sm_clock_mhz`. A finding where at least 1 % of them lie more than 5 % below it; a warning
-    where the clock is lower by 5 % on average. The bound is the kernels' time times the mean shortfall of the clock, as
-    if every kernel were bound by the SM clock.
+    where that costs 5 % of the inferences' time. The bound is the kernels' time times the mean shortfall of the clock,
+    as if every kernel were bound by the SM clock.
 
     Why it matters: at a clock that is 10 % lower, kernels that compute take 10 % longer; latency drifts with power and
     temperature, and two runs cannot be compared.
@@ -90,7 +91,7 @@ def _judge(
     lowest = int(np.argmin(clock))
     yield Finding(
         "THR001",
-        weigh(shortfall, DROP),
+        weigh(recoverable / measured.window_ns, DROP),
         Confidence.MEDIUM,
         f"the {name} runs below {share(1 - DROP)} of its highest clock for {share(float(low.mean()))} of its busy "
         f"time: median {np.median(clock):.0f} of {highest:.0f} MHz",
@@ -121,3 +122,88 @@ def _power(trace: Trace) -> str:
                 f"{metric.lower()} was {np.median(values):.0f} {unit} (median), {values.max():.0f} {unit} at most"
             )
     return f"; {' and '.join(said)}" if said else "; neither power nor temperature was sampled"
+
+
+NEAR_POWER = 0.95
+"""The power limit acts on an average over some milliseconds: at 95 % of it single samples reach it."""
+NEAR_CELSIUS = 5.0
+"""Thermal slowdown comes in steps of a few degrees: this close below it, a warmer room is enough."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a GPU may draw and how hot it may become before it slows down; None where the trace does not say."""
+
+    power_w: float | None = None
+    slowdown_celsius: float | None = None
+
+
+def limits_of(trace: Trace) -> dict[int, Limits]:
+    """The limits of each GPU that the trace says. Nsight Systems records none; a table that does is read here."""
+    del trace
+    return {}
+
+
+@analysis("THR004", needs={"nvml_metrics"})
+def power_or_temperature_near_the_limit(trace: Trace) -> Iterator[Finding]:
+    """Power or temperature is near the limit at which the GPU slows down.
+
+    Measures: samples of Power and Temperature (`nvml_metrics`) from the first GPU work of the inferences to the last,
+    against the GPU's power limit and slowdown temperature. A finding where the median power is at 95 % of the limit or
+    above it, or the highest temperature within 5 °C of the slowdown. The limits have to be in the dataset; without them
+    it does not run, as a limit guessed from the GPU's name can be another than the one that is set.
+
+    Why it matters: at the limit the GPU lowers its clock (THR001); near it, a warmer room or one more process does.
+
+    Remedy: raise the power limit (`nvidia-smi -pl`) where the card allows it, improve cooling, or lock a clock that the
+    power suffices for (`nvidia-smi -lgc`), which makes latency steady. NVIDIA's TensorRT Best Practices, "GPU Power
+    Consumption and Power Throttling" and "GPU Temperature and Thermal Throttling".
+
+    Blind spots: reports of Nsight Systems hold power and temperature but not their limits. NVML averages power over up
+    to a second, so that short peaks do not show. Memory has a temperature of its own.
+    """
+    measured = Measured.of(trace)
+    if not len(measured.window.start):
+        raise CouldNotRun(trace.missing("kernels") or "no GPU work: what an idle GPU draws says nothing")
+    table = trace.table("nvml_metrics")
+    time = ints(table["time_ns"])
+    during = (time >= measured.window.start[0]) & (time <= measured.window.end[-1])
+    metric, value = words(table["metric"]), table["value"].to_numpy()
+    # The plugin may leave the GPU out: with one GPU at work it is that one.
+    working = np.unique(measured.work.device)
+    device = np.where(ints(table["device"]) < 0, working[0] if len(working) == 1 else -1, ints(table["device"]))
+    limits, judged = limits_of(trace), False
+    for gpu, limit in limits.items():
+        here = during & (device == gpu)
+        power, heat = (value[here & metric.among(name)] for name in ("Power", "Temperature"))
+        if len(power) and limit.power_w:
+            judged = True
+            if np.median(power) >= NEAR_POWER * limit.power_w:
+                yield _near("power", float(np.median(power)), float(power.max()), limit.power_w, "W")
+        if len(heat) and limit.slowdown_celsius:
+            judged = True
+            if heat.max() >= limit.slowdown_celsius - NEAR_CELSIUS:
+                yield _near("temperature", float(np.median(heat)), float(heat.max()), limit.slowdown_celsius, "°C")
+    if not judged:
+        sampled = _power(trace).removeprefix("; ")
+        raise CouldNotRun(
+            f"the report does not say the GPU's limits ({sampled}); compare with nvidia-smi -q -d POWER,TEMPERATURE"
+        )
+
+
+def _near(what: str, median: float, highest: float, limit: float, unit: str) -> Finding:
+    return Finding(
+        "THR004",
+        Severity.INFO,  # what it costs, the clock tells: THR001
+        Confidence.HIGH,
+        f"{what} is near its limit: {median:.0f} {unit} (median), {highest:.0f} {unit} at most, of {limit:.0f} {unit}",
+        "the GPU draws what it may" if what == "power" else "the GPU is about as hot as it may become",
+        "raise the power limit (nvidia-smi -pl), or lock a clock that the power suffices for (nvidia-smi -lgc)"
+        if what == "power"
+        else "improve cooling, or lock a lower clock (nvidia-smi -lgc)",
+        evidence=(
+            Evidence(f"median {what}", median, unit),
+            Evidence(f"highest {what}", highest, unit),
+            Evidence(f"limit of {what}", limit, unit),
+        ),
+    )

@@ -21,7 +21,7 @@ from nsight_tools.timeline.attribution import CallKind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsight_tools.timeline.intervals import BoolArray, Int64Array
+    from nsight_tools.timeline.intervals import Int64Array
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -33,6 +33,8 @@ whose 10th percentile is 2.7 to 3.3 µs. The least is half of that.
 """
 UNTRACED_LAUNCH_NS = 1_500
 """A kernel launch takes no less without the profiler (some 2 µs are usual): what is longer may all be tracing."""
+MOST_NS = 4_500
+"""All that tracing added to a launch, its ranges too, in the captures that it slowed most."""
 CALL_NS = (400.0, 1_000.0, 3_000.0)
 """Where the trace has no launch calls. The most is what trtexec's own captures lost a launch, less their ranges."""
 RANGE_NS = (200.0, 500.0, 1_000.0)
@@ -41,8 +43,12 @@ GRAPH_NODE_NS = (400.0, 700.0, 1_400.0)
 """Where no launch of a graph of nodes was traced: 0.5 µs between two of our captures, 1.3 to 1.4 with trtexec."""
 GRAPH_LAUNCH_NS = (3_000, 6_000)
 """Launching a graph of 100 to 137 kernels without the profiler."""
+WORKS = np.array([kind in {CallKind.LAUNCH, CallKind.GRAPH_LAUNCH, CallKind.COPY} for kind in CallKind])
+"""Kinds of calls that the GPU runs something for."""
 ENOUGH = 20
 """Calls or ranges of which a percentile says something."""
+SAMPLE = 100_000
+"""The first so many calls or ranges tell as much as all of a long trace."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +77,71 @@ class Tracing:
     range: Cost
     graph_node: Cost
 
-    def of_calls(self, start: Int64Array, end: Int64Array, kind: NDArray[np.int8]) -> tuple[FloatArray, ...]:
-        """Cost of each call, shape (n,), as low, point and high: a launch's, and no more than its share of the call.
-
-        Calls that the GPU runs something for (launches, copies) cost a launch's, others less: some last 0.1 µs with
-        all that tracing adds to them.
-        """
-        most = (*CALL_SHARES, 1.0)
-        works = np.isin(kind, (CallKind.LAUNCH, CallKind.GRAPH_LAUNCH, CallKind.COPY))
-        length = np.maximum(end - start, 0)
+    def cost(self, counts: Counts) -> tuple[FloatArray, ...]:
+        """What tracing added to so many events: low, point, high, each of shape (n,)."""
+        shares = (*CALL_SHARES, CALL_SHARES[1])
+        costs = zip(self.call.interval, shares, self.range.interval, self.graph_node.interval, strict=True)
         return tuple(
-            np.minimum(cost, np.where(works, 1.0, share) * length)
-            for cost, share in zip(self.call.interval, (*most[:2], CALL_SHARES[1]), strict=True)
+            counts.launches * launch + counts.other_ns * share + counts.ranges * each + counts.nodes * node
+            for launch, share, each, node in costs
         )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a host thread did in each of n stretches of time, each column of shape (n,).
+
+    Calls that the GPU runs something for (launches, copies) cost a launch's tracing each. Of all others (`other_ns`,
+    their length together) tracing is a share, as of the shortest launch: some last 0.1 µs with all that it adds.
+    """
+
+    launches: Int64Array
+    other_ns: Int64Array
+    ranges: Int64Array
+    nodes: Int64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Thread:
+    """A host thread: the starts of its calls and ranges in order, and what its calls come to so far, from 0 on."""
+
+    key: int
+    calls: Int64Array
+    launches: Int64Array
+    other_ns: Int64Array
+    nodes: Int64Array
+    ranges: Int64Array
+
+    @classmethod
+    def of(
+        cls,
+        key: int,
+        start: Int64Array,
+        end: Int64Array,
+        kind: NDArray[np.int8],
+        nodes: Int64Array,
+        ranges: Int64Array,
+    ) -> Thread:
+        """From a thread's calls (how many nodes of graphs each launched in `nodes`) and the starts of its ranges."""
+        works = WORKS[kind]
+        # What waits is no cost, however long: a synchronization's own is a launch's at most.
+        length = np.where(works | (kind == CallKind.SYNC), 0, end - start)
+        return cls(key, start, _sums(works), _sums(length), _sums(nodes) if nodes.any() else nodes[:0], ranges)
+
+    def between(self, since: Int64Array, until: Int64Array) -> Counts:
+        """What starts in each `[since, until)`."""
+        first, last = np.searchsorted(self.calls, since), np.searchsorted(self.calls, until)
+        last = np.maximum(first, last)
+        ranges = np.searchsorted(self.ranges, until) - np.searchsorted(self.ranges, since)
+        launches, other = (sums[last] - sums[first] for sums in (self.launches, self.other_ns))
+        nodes = self.nodes[last] - self.nodes[first] if self.nodes.size else np.zeros(last.size, np.int64)
+        return Counts(launches, other, np.maximum(ranges, 0), nodes)
+
+
+def _sums(values: NDArray[Any]) -> Int64Array:
+    sums = np.zeros(values.size + 1, np.int64)
+    np.cumsum(values, out=sums[1:])
+    return sums
 
 
 def call_cost(start: Int64Array, end: Int64Array, kind: NDArray[np.int8]) -> Cost:
@@ -91,9 +149,10 @@ def call_cost(start: Int64Array, end: Int64Array, kind: NDArray[np.int8]) -> Cos
     launches = kind == CallKind.LAUNCH
     if launches.sum() < ENOUGH:
         return Cost(*CALL_NS, "known from other runs; the trace has too few launches to tell by")
-    shortest = float(np.percentile((end - start)[launches], 10))
+    shortest = float(np.percentile((end - start)[launches][:SAMPLE], 10))
     low, point = (share * shortest for share in CALL_SHARES)
-    return Cost(low, point, max(point, shortest - UNTRACED_LAUNCH_NS), "from the trace's shortest launch calls")
+    high = max(point, min(shortest - UNTRACED_LAUNCH_NS, MOST_NS))
+    return Cost(low, point, high, "from the trace's shortest launch calls")
 
 
 def range_cost(start: Int64Array, end: Int64Array, parent: Int64Array, call_start: Int64Array) -> Cost:
@@ -106,6 +165,7 @@ def range_cost(start: Int64Array, end: Int64Array, parent: Int64Array, call_star
     known = Cost(*RANGE_NS, "known from other runs; the trace has no empty ranges to tell by")
     if start.size < ENOUGH or not call_start.size:
         return known
+    start, end, parent = start[:SAMPLE], end[:SAMPLE], parent[:SAMPLE]
     calls = np.searchsorted(call_start, start)
     siblings = (parent[1:] == parent[:-1]) & (parent[1:] >= 0) & (end[:-1] <= start[1:])
     quiet = np.flatnonzero(siblings & (calls[1:] == calls[:-1]))
@@ -127,33 +187,33 @@ def graph_node_cost(launch: Int64Array, nodes: Int64Array) -> Cost:
     return Cost(likely / 2, likely, most, "from the length of the trace's graph launches")
 
 
-def savings(
-    lane: Int64Array, gap: Int64Array, least: Int64Array, slack: Int64Array, cost: FloatArray, first: FloatArray
-) -> FloatArray:
-    """How much earlier the work behind each gap starts once tracing costs nothing, shape (n,), nanoseconds.
+def savings(lane: Int64Array, room: Int64Array, cost: FloatArray, first: FloatArray) -> FloatArray:
+    """How much earlier the work behind each gap starts where tracing costs nothing, shape (n,), nanoseconds.
 
-    Gaps come in order of time within each `lane` (an inference; lanes ascend). A gap of length `gap` cannot get shorter
-    than `least`; the work that ends it was there `slack` before it started, and is launched `cost` earlier than in the
-    trace, as is the work before the first gap of each lane (`first`, shape (lanes)). So, with s the saving:
-    s[k] = min(s[k - 1] + gap[k] - least[k], slack[k] + cost[k]), which is a running minimum of what is left after the
-    room so far is taken off; never negative, and no gap gets longer than it was by more than what came before it.
+    These are the gaps that waited for the host, in order of time within each `lane` (an inference; lanes ascend from 0
+    on); `room` is what a gap can lose. The work that ends it was launched `cost` too late, and the work before the
+    first gap of each lane `first` (shape (lanes,)). So, with s the saving: s[k] = min(s[k - 1] + room[k], cost[k]),
+    which is a running minimum once the room so far is taken off. Work that had been launched before its gap began does
+    not bind: it moves up with the work before it, and its launch by no less. Never negative.
     """
     if not lane.size:
         return np.zeros(0)
-    room = np.cumsum(np.maximum(gap - least, 0))
     head = np.append(True, lane[1:] != lane[:-1])
-    reach = np.maximum(slack, 0) + np.maximum(cost, 0)
-    taken = np.maximum(gap - least, 0)
-    # A lane begins afresh: what the work before its first gap saves stands in for the gap before.
-    reach = np.where(head, np.minimum(reach, first[lane] + taken), reach)
-    away = 2 * (float(np.abs(reach).max()) + float(room[-1]) + 1)
-    order = np.cumsum(head) * away
-    earlier: FloatArray = np.minimum.accumulate(reach - room - order) + room + order
+    heads = np.flatnonzero(head)
+    member = np.cumsum(head) - 1
+    room = np.maximum(room, 0)
+    before = np.cumsum(room) - room
+    so_far = before + room - before[heads][member]
+    reach = np.where(head, np.minimum(cost, first[lane] + room), cost)
+    # Later lanes are laid lower, by more than any two values of one differ: none sees the minimum of an earlier one.
+    level = reach - so_far
+    apart = member * (float(level.max() - level.min()) + 1)
+    earlier: FloatArray = np.minimum.accumulate(level - apart) + so_far + apart
     return np.maximum(earlier, 0.0)
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Accounted:
     """Host buckets and wall of inferences without the profiler, each of shape (n,), nanoseconds."""
 
     launch: FloatArray
@@ -161,7 +221,7 @@ class Calibrated:
     wall: FloatArray
 
 
-def calibrate(buckets: dict[str, Int64Array], saved: FloatArray, untraced_wall_ns: float | None = None) -> Calibrated:
+def calibrate(buckets: dict[str, Int64Array], saved: FloatArray, untraced_wall_ns: float | None = None) -> Accounted:
     """The accounting with what tracing cost taken out of the host's buckets; all others stay as they are.
 
     `buckets` are the columns wall_ns, launch_ns and host_ns of `inferences`; `saved` is what each one's wall loses. It
@@ -169,9 +229,9 @@ def calibrate(buckets: dict[str, Int64Array], saved: FloatArray, untraced_wall_n
     one, takes the place of the estimate: the wall's median is that, and `saved` is scaled to give it.
     """
     launch, host = buckets["launch_ns"], buckets["host_ns"]
-    both: BoolArray = launch + host
+    both = launch + host
     if untraced_wall_ns is not None and saved.size:
         saved = np.full(saved.shape, max(float(np.median(buckets["wall_ns"])) - untraced_wall_ns, 0.0))
     taken = np.clip(saved, 0, both)
     left = 1 - taken / np.maximum(both, 1)
-    return Calibrated(launch * left, host * left, buckets["wall_ns"] - taken)
+    return Accounted(launch * left, host * left, buckets["wall_ns"] - taken)

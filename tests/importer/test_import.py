@@ -384,5 +384,5 @@ def test_layers_json_can_be_named(tmp_path: Path) -> None:
     path = write_sqlite(tmp_path / "a.sqlite", nvtx(0, 1))
     (tmp_path / "engine.json").write_text('{"Layers": ["one"]}')
     assert open_trace(path, layers=tmp_path / "engine.json").table("layers")["name"].to_pylist() == ["one"]
-    with pytest.raises(InputError, match="nowhere.json: does not exist"):
+    with pytest.raises(InputError, match=r"nowhere\.json: does not exist"):
         open_trace(path, layers=tmp_path / "nowhere.json")

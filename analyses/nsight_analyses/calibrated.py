@@ -1,0 +1,283 @@
+"""What analyses say of the host without the profiler: gaps between kernels, enqueue, and what a CUDA graph recovers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from nsight_analyses.idle import Gaps, by_device, gaps_of, only_distinct
+from nsight_analyses.measure import Measured
+from nsight_tools.columns import Ints, ints, words
+from nsight_tools.timeline.attribution import CallKind, joint_key
+from nsight_tools.timeline.observer import (
+    SAMPLE,
+    WORKS,
+    Accounted,
+    Cost,
+    FloatArray,
+    Thread,
+    Tracing,
+    calibrate,
+    call_cost,
+    graph_node_cost,
+    range_cost,
+    savings,
+)
+
+if TYPE_CHECKING:
+    from nsight_tools.trace import Trace
+
+DEPENDENCY_NS = 1_000
+"""Between dependent kernels of a stream, launched one by one: 1.0 to 1.1 µs on an H200."""
+IN_GRAPH_NS = 100
+"""The same between kernels of a CUDA graph: 96 ns on an H200."""
+PAUSE_NS = 15_000
+"""Launching a kernel takes the host 5 to 15 µs at most (NVIDIA): who launches later was not busy launching."""
+ENOUGH = 20
+"""Gaps of which a median says something."""
+DEPENDENCY_SPREAD = 0.2
+"""How far a dependency gap without the profiler may lie from the traced one: 0.9 µs in runs whose traces have 1.06."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """An estimate in nanoseconds, least to most."""
+
+    low: float
+    point: float
+    high: float
+
+
+class Calibrated:
+    """A trace's host side without the profiler; read when first asked for, once for all analyses."""
+
+    _of: ClassVar[WeakKeyDictionary[Trace, Calibrated]] = WeakKeyDictionary()
+
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
+
+    @classmethod
+    def of(cls, trace: Trace) -> Calibrated:
+        """Of `trace`, the same object for every analysis."""
+        return cls._of.setdefault(trace, cls(Measured.of(trace)))
+
+    @cached_property
+    def _ranges(self) -> tuple[Ints, Ints, Cost]:
+        """Start and thread of each push/pop range, and what one cost."""
+        names = ("start_ns", "end_ns", "pid", "tid", "domain", "kind", "parent")
+        table = self._measured.trace.table("nvtx_ranges", names)
+        pushed = words(table["kind"]).among("push_pop")
+        start, key = ints(table["start_ns"]), joint_key(ints(table["pid"]), ints(table["tid"]))
+        some = table.slice(0, SAMPLE)
+        chosen = words(some["domain"]).among("TensorRT") & pushed[:SAMPLE]
+        begun, ended, parent = (ints(some[name])[chosen] for name in ("start_ns", "end_ns", "parent"))
+        cost = range_cost(begun, ended, parent, self._measured.host_calls.start)
+        return (start, key, cost) if pushed.all() else (start[pushed], key[pushed], cost)
+
+    @cached_property
+    def tracing(self) -> Tracing:
+        """What tracing cost, by this trace."""
+        calls = self._measured.host_calls
+        launches = np.flatnonzero(calls.kind == CallKind.GRAPH_LAUNCH)
+        return Tracing(
+            call_cost(calls.start, calls.end, calls.kind),
+            self._ranges[2],
+            graph_node_cost((calls.end - calls.start)[launches], self._nodes[launches]),
+        )
+
+    @cached_property
+    def _nodes(self) -> Ints:
+        """How many traced kernels each call launched as nodes of a graph."""
+        calls, work = self._measured.host_calls, self._measured.work
+        launches = calls.kind == CallKind.GRAPH_LAUNCH
+        nodes: Ints = np.zeros(len(calls.start), np.int64)
+        if launches.any():
+            by_call = work.api_call[work.kind.among("kernel") & (work.api_call >= 0)]
+            nodes = np.where(launches, np.bincount(by_call, minlength=len(nodes)), 0)
+        return nodes
+
+    @cached_property
+    def _key(self) -> Ints:
+        """The thread of each call."""
+        calls = self._measured.host_calls
+        return joint_key(calls.pid, calls.tid)
+
+    @cached_property
+    def _threads(self) -> tuple[Thread, ...]:
+        """The threads that launch work."""
+        calls, work = self._measured.host_calls, self._measured.work
+        start, key, _ = self._ranges
+        found = []
+        for one in only_distinct(joint_key(work.pid, work.tid)).tolist():
+            rows = _where(self._key, one)
+            columns = (calls.start[rows], calls.end[rows], calls.kind[rows], self._nodes[rows])
+            found.append(Thread.of(one, *columns, start[_where(key, one)]))
+        return tuple(found)
+
+    def cost(self, thread: Ints, since: Ints, until: Ints) -> tuple[FloatArray, ...]:
+        """What tracing added on each thread to the calls and ranges that start in `[since, until)`; low, point, high.
+
+        All of shape (n,); 0 on threads that launch no work.
+        """
+        added = tuple(np.zeros(len(thread)) for _ in range(3))
+        for each in self._threads:
+            rows = _where(thread, each.key)
+            costs = self.tracing.cost(each.between(since[rows], until[rows]))
+            for total, one in zip(added, costs, strict=True):
+                total[rows] = one
+        return added
+
+    @cached_property
+    def gaps(self) -> Gaps:
+        """The gaps of all GPUs; see `Gaps`."""
+        work = self._measured.work
+        parts = [gaps_of(work, rows) for rows in by_device(work)]
+        graphs = self._measured.host_calls.kind == CallKind.GRAPH_LAUNCH
+        names = ("start", "end", "host", "call", "inference")
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in names} if parts else None
+        if columns is None:
+            none = np.zeros(0, np.int64)
+            return Gaps(none, none, none, none > 0, none > 0, none > 0, none, none)
+        key = columns["inference"]
+        if len(parts) > 1:
+            key = joint_key(np.repeat(np.arange(len(parts)), [len(part["start"]) for part in parts]), key)
+        if (key[1:] < key[:-1]).any():
+            order = np.argsort(key, kind="stable")
+            key, columns = key[order], {name: column[order] for name, column in columns.items()}
+        lane = np.cumsum(np.append(False, key[1:] != key[:-1])) if key.size else key
+        graph = np.append(graphs, False)[columns["call"]] & (columns["call"] >= 0)
+        host, call = columns["host"], columns["call"]
+        rows = np.flatnonzero(host)
+        paused = np.zeros(len(host), np.bool_)
+        paused[rows] = self._pause(call[rows]) > PAUSE_NS
+        return Gaps(columns["start"], columns["end"], lane, host, paused, graph, call, columns["inference"])
+
+    def _pause(self, call: Ints) -> Ints:
+        """Time since each call's thread last launched or copied anything, shape (n,); 0 where it never had."""
+        calls = self._measured.host_calls
+        works = WORKS[calls.kind]
+        pause = np.zeros(len(call), np.int64)
+        whose = self._key[call]
+        for thread in self._threads:
+            mine = _where(self._key, thread.key)
+            rows = np.flatnonzero(works if isinstance(mine, slice) else works & (self._key == thread.key))
+            if not rows.size:  # its work was launched by calls of no known kind
+                continue
+            mine = _where(whose, thread.key)
+            before = np.searchsorted(rows, call[mine]) - 1
+            since = calls.start[call[mine]] - calls.end[rows[np.maximum(before, 0)]]
+            pause[mine] = np.where(before >= 0, since, 0)
+        return pause
+
+    @cached_property
+    def owners(self) -> tuple[Ints, Ints]:
+        """Thread and start of each inference."""
+        table = self._measured.trace.table("inferences", ["pid", "tid", "range_start_ns"])
+        return joint_key(ints(table["pid"]), ints(table["tid"])), ints(table["range_start_ns"])
+
+    @cached_property
+    def left(self) -> tuple[FloatArray, ...]:
+        """Length of each gap without the profiler, shape (n,), if tracing costs least, likely, most.
+
+        Gaps between work that was launched before stay as they are, those that waited for the host shrink by what
+        their launch comes earlier, down to such a dependency gap.
+        """
+        gaps, calls = self.gaps, self._measured.host_calls
+        left = tuple(gaps.length.astype(np.float64) for _ in range(3))
+        rows = np.flatnonzero(gaps.host)
+        if not rows.size:
+            return left
+        thread, begin = self.owners
+        lane, inference, length = gaps.lane[rows], gaps.inference[rows], gaps.length[rows]
+        costs = self.cost(thread[inference], begin[inference], calls.start[gaps.call[rows]] + 1)
+        heads = np.append(True, lane[1:] != lane[:-1])
+        for one, cost, begun in zip(left, costs, self._first_costs(), strict=True):
+            first = np.zeros(int(lane[-1]) + 1)
+            first[lane[heads]] = np.minimum(cost[heads], begun[inference[heads]])
+            earlier = savings(lane, length - self._least(), cost, first)
+            before = np.where(heads, first[lane], np.append(0.0, earlier[:-1]))
+            one[rows] = np.maximum(length - (earlier - before), 0.0)
+        return left
+
+    def _first_costs(self) -> tuple[FloatArray, ...]:
+        """Tracing until the first kernel of each inference was launched; 0 where that waited for the GPU."""
+        work = self._measured.work
+        thread, begin = self.owners
+        rows = np.flatnonzero((work.inference >= 0) & work.computes & (work.api_call >= 0))[::-1]
+        first = np.full(len(begin), -1)
+        first[work.inference[rows]] = rows  # the earliest is written last
+        there = np.flatnonzero(first >= 0)
+        first = first[there]
+        reach = np.maximum.accumulate(work.end)
+        waited = work.call_end[first] > np.where(first > 0, reach[first - 1], np.iinfo(np.int64).min)
+        costs = tuple(np.zeros(len(begin)) for _ in range(3))
+        for all_of, cost in zip(costs, self.cost(thread[there], begin[there], work.call_start[first] + 1), strict=True):
+            all_of[there] = np.where(waited, cost, 0.0)
+        return costs
+
+    def _least(self) -> int:
+        """How long a gap between dependent kernels is in this trace: no gap gets shorter without the profiler."""
+        gaps = self.gaps
+        dependent = gaps.length[~gaps.host & ~gaps.graph]
+        return min(int(np.median(dependent)), 2 * DEPENDENCY_NS) if dependent.size >= ENOUGH else DEPENDENCY_NS
+
+    def accounting(self, untraced_wall_ns: float | None = None) -> tuple[Accounted, ...]:
+        """The accounting of the inferences without the profiler, if tracing costs least, likely, most.
+
+        Kernels and copies stay, launch and host lose what the wall does. `untraced_wall_ns` is an untraced benchmark's
+        median wall of an inference, which takes the place of the estimate.
+        """
+        table = self._measured.trace.table("inferences", ["wall_ns", "launch_ns", "host_ns"])
+        buckets = {name: ints(table[name]) for name in table.column_names}
+        gaps, count = self.gaps, table.num_rows
+        firsts = self._first_costs() if count else ((np.zeros(0),) * 3)
+        return tuple(
+            calibrate(
+                buckets, first + np.bincount(gaps.inference, gaps.length - left, minlength=count), untraced_wall_ns
+            )
+            for first, left in zip(firsts, self.left, strict=True)
+        )
+
+    @cached_property
+    def graph_gain(self) -> Span:
+        """What a CUDA graph recovers of an inference without the profiler; the median, since outliers stay.
+
+        It takes all of the gaps but 0.1 µs each; nothing of those that are inside of a graph already, or in which the
+        thread was not launching.
+        """
+        gaps = self.gaps
+        if not len(gaps.start):
+            return Span(0, 0, 0)
+        not_ours = gaps.graph | gaps.paused
+        gains = [np.where(not_ours, 0, np.maximum(left - IN_GRAPH_NS, 0)) for left in self.left]
+        high, point, low = (self._median(gaps.inference, gain) for gain in gains)
+        return Span(low * (1 - DEPENDENCY_SPREAD), point, high * (1 + DEPENDENCY_SPREAD))
+
+    @cached_property
+    def starved(self) -> float:
+        """How long an inference's kernels wait for their launch alone, at the likely cost of tracing; the median."""
+        chosen = self.gaps.host & ~self.gaps.paused
+        return self._median(self.gaps.inference[chosen], self.waits[1][chosen])
+
+    @cached_property
+    def waits(self) -> tuple[FloatArray, ...]:
+        """What of each gap is left for the host, over and above the gap between dependent kernels; as `left`."""
+        least = self._least()
+        return tuple(np.where(self.gaps.host, np.maximum(left - least, 0), 0.0) for left in self.left)
+
+    def _median(self, inference: Ints, value: FloatArray) -> float:
+        """Median of the sums by inference; those with no value that the GPU worked for count as 0."""
+        if not inference.size:
+            return 0.0
+        sums = np.bincount(inference, value)[np.bincount(inference) > 0]
+        without = max(self._measured.inferences - len(sums), 0)
+        return float(np.median(np.append(sums, np.zeros(without))))
+
+
+def _where(keys: Ints, key: int) -> Ints | slice:
+    one = keys.size and (keys[0] == key) and bool((keys == key).all())
+    return slice(None) if one else np.flatnonzero(keys == key)

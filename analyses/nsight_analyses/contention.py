@@ -1,0 +1,177 @@
+"""What makes the GPU slower for this process: its clock, or somebody else's work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.clock_effect import COST_SHARE, Clock, Metrics, clock_effect
+from nsight_analyses.measure import Measured, weigh, worst
+from nsight_tools.analysis import analysis
+from nsight_tools.columns import ints
+from nsight_tools.errors import CouldNotRun
+from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.units import duration, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.trace import Trace
+
+LONG_NS = 500_000
+"""Submitted work starts within 5 to 20 µs (hundreds for a large graph); GPUs are time-sliced in steps of 1 to 2 ms."""
+FEWEST_GAPS = 3
+"""One or two long waits have other reasons: a driver that wakes up, a page that is moved."""
+FOREIGN = 50.0
+"""Percent: a GPU that is active for more than half of a gap works for somebody else; an idle one shows a few."""
+
+
+@analysis("THR002", needs={"api_calls"})
+def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
+    """The GPU is slow for this process: what its clock costs, and what somebody else's work costs.
+
+    Measures: three things, apart from each other.
+
+    * Another process (time-slicing): gaps of more than 0.5 ms in which work is submitted (`launches.call_end_ns` has
+      passed), has not started (`start_ns`), and nothing that was traced runs on that GPU, while the metric GR Active
+      (`gpu_metrics`, which counts everybody's work) is above 50 % on average. At least 3 gaps and 1 % of the time. The
+      bound is their length: without the other process the work would run.
+    * The clock: kernels with the same name, grid and place within their inference are compared with each other.
+      log(duration) over log(clock at that time) has the slope -1 where duration times clock is constant. The clock is
+      charged only where the slope is -0.5 or steeper and the two correlate (-0.3), with duration times (1 - clock /
+      `gpus.max_sm_clock_mhz`) times that slope. It needs a clock that varies by 1 %.
+    * Kernels that take 1.5 times their usual duration times clock while no other kernel of the report runs: interrupted
+      by another process, or sharing the SMs with it (MPS), if that is 5 % of the kernels' time.
+
+    Why it matters: the remedies are opposite. A slow clock asks for power or cooling; no clock helps a process that
+    waits for its turn.
+
+    Remedy: for another process: give this one the GPU (`CUDA_VISIBLE_DEVICES`, exclusive compute mode with `nvidia-smi
+    -c EXCLUSIVE_PROCESS`), a partition of it (MIG), or share through MPS, which runs both at once rather than in turns.
+    For the clock: THR001. NVIDIA's TensorRT Best Practices, "GPU Power Consumption and Power Throttling".
+
+    Blind spots: the other process is not in the report: what it is, `nvidia-smi` tells. Without GPU metrics the gaps
+    say that the GPU did not take up work, not why: the confidence is low, and where the program makes streams wait for
+    the host (callbacks, waits on memory values) it is not judged. A clock that is low all the time has nothing to be
+    compared with here (THR001 sees it), and neither have fewer than 100 kernels. Kernels whose work depends on the data
+    vary without any cause outside. Work of this process whose records were lost looks like somebody else's.
+    """
+    measured = Measured.of(trace)
+    if not measured.work.computes.any():
+        raise CouldNotRun(trace.missing("kernels") or "no kernel ran that could have been slowed")
+    if not (measured.work.call_end >= 0).any():
+        raise CouldNotRun("no kernel has a launch call in this report, so that waiting cannot be told from idleness")
+    metrics = Metrics.of(trace)
+    found, devices = [], np.unique(measured.work.device).tolist()
+    for device in devices:
+        clock = clock_effect(measured, device, metrics)
+        sampled = metrics.sampled(device)
+        gaps = _gaps(measured, device, sampled)
+        taken = _foreign(gaps, metrics, device) if sampled else gaps
+        if len(taken) >= FEWEST_GAPS and taken.total >= COST_SHARE * measured.window_ns:
+            if not sampled:
+                _refuse_callbacks(measured)
+            found.append(_sliced(measured, device, taken, metrics, clock))
+        if clock:
+            found += clock.findings(measured)
+    if not found and not any(metrics.sampled(device) for device in devices):
+        raise CouldNotRun(
+            "no work waited long for an idle GPU, but without GPU metrics the clock's effect cannot be told: "
+            f"{trace.missing('gpu_metrics') or 'no sample is of a GPU that worked'}"
+        )
+    yield from found
+
+
+def _gaps(measured: Measured, device: int, sampled: bool) -> Intervals:
+    """Long times in which work for a GPU is submitted and nothing traced runs there.
+
+    Where no metrics say who works there, nor on any other GPU: it may be what the work depends on.
+    """
+    work = measured.work
+    here = work.device == device
+    running = Intervals.union(work.start[here], work.end[here]) if sampled else work.busy()
+    called = here & (work.call_end >= 0)
+    waits = Intervals.union(work.call_end[called], work.start[called]).subtract(running)
+    overhead = measured.trace.table("profiler_overhead", ["start_ns", "end_ns"])
+    waits = waits.subtract(Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])))
+    waits = waits.intersection(measured.window)
+    long = waits.end - waits.start > LONG_NS
+    return Intervals(waits.start[long], waits.end[long])
+
+
+def _foreign(gaps: Intervals, metrics: Metrics, device: int) -> Intervals:
+    """The gaps in which the GPU is active on average; those without a sample are not counted."""
+    time, value = metrics.active(device)
+    total = np.append(0, np.cumsum(value))
+    first, last = np.searchsorted(time, gaps.start), np.searchsorted(time, gaps.end)
+    busy = total[last] - total[first] > FOREIGN * np.maximum(last - first, 1)
+    return Intervals(gaps.start[busy], gaps.end[busy])
+
+
+def waiting_gaps(measured: Measured) -> Intervals:
+    """Long times in which submitted work waits while somebody else has its GPU; none without GPU metrics."""
+    metrics = Metrics.of(measured.trace)
+    found = [
+        _foreign(_gaps(measured, int(gpu), sampled=True), metrics, int(gpu))
+        for gpu in np.unique(measured.work.device)
+        if metrics.sampled(int(gpu))
+    ]
+    none = np.zeros(0, np.int64)
+    starts, ends = ([getattr(line, edge) for line in found] for edge in ("start", "end"))
+    return Intervals.union(np.concatenate([none, *starts]), np.concatenate([none, *ends]))
+
+
+_HOST_WAITS = ("LaunchHostFunc", "StreamAddCallback", "StreamWaitValue", "StreamBatchMemOp", "WaitExternalSemaphores")
+
+
+def _refuse_callbacks(measured: Measured) -> None:
+    name = measured.host_calls.name
+    found = [one for one in name.counts() if any(part in one for part in _HOST_WAITS)]
+    if found:
+        raise CouldNotRun(
+            f"work waits for an idle GPU, but {found[0]} makes streams wait for the host, and without GPU metrics that "
+            "looks like another process; capture with --gpu-metrics-devices=all"
+        )
+
+
+def _sliced(measured: Measured, device: int, gaps: Intervals, metrics: Metrics, clock: Clock | None) -> Finding:
+    cost, usual = gaps.total, float(np.median(gaps.end - gaps.start))
+    time, value = metrics.active(device)
+    active = value[gaps.contains(time)]
+    whole = measured.window_ns
+    each = measured.per_inference(cost)
+    spread = f" ({duration(each)} of {duration(whole / measured.inferences)} per inference)" if each else ""
+    here = measured.work.device == device
+    busy = Intervals.union(measured.work.start[here], measured.work.end[here]).intersection(measured.window).total
+    seen = (
+        f"the GPU is active all the while ({share(float(np.median(active)) / 100)} by its own count, median) though "
+        f"this process runs nothing: another process has the GPU, and the two take turns (time-slicing)"
+        if len(active)
+        else "nothing of this process runs in that time, and the report has no GPU metrics to say who does: another "
+        "process with which the GPU is shared in turns (time-slicing) is the usual reason"
+    )
+    return Finding(
+        "THR002",
+        weigh(cost / whole, 0.05),
+        Confidence.HIGH if len(active) else Confidence.LOW,
+        f"submitted work waits {len(gaps)} times for {duration(usual)} (median) while "
+        f"this process runs nothing: {share(cost / whole)} of the {measured.time}{spread}",
+        seen + (f"; {clock.aside}" if clock else ""),
+        "find the other process (nvidia-smi, on this host and in other containers) and give this one the GPU, or a "
+        "MIG partition of it; through MPS both run at once rather than in turns"
+        + ("" if len(active) else "; capture with --gpu-metrics-devices=all to see who uses the GPU"),
+        cost,
+        each,
+        "time in which submitted work waits in gaps of more than 0.5 ms, as if alone it ran at once",
+        (
+            Evidence("gaps with submitted work of more than 0.5 ms", len(gaps), "count"),
+            Evidence("submitted work waits in them", cost, "ns"),
+            Evidence("GPU runs this process' work", busy / whole, "ratio"),
+            *([Evidence("GR Active in the gaps, median", float(np.median(active)), "%")] if len(active) else []),
+            *(clock.evidence if clock else ()),
+            *worst("longest gap", gaps.start, gaps.end),
+        ),
+        explains=("THR003",),
+    )

@@ -1,0 +1,150 @@
+"""Gaps between the kernels of an inference: what they wait for, and what is left of them without the profiler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.calibrated import IN_GRAPH_NS, Calibrated
+from nsight_analyses.launch import graph_evidence, tracing_evidence
+from nsight_analyses.measure import EXAMPLES, Measured, weigh, worst
+from nsight_tools.analysis import analysis
+from nsight_tools.errors import CouldNotRun
+from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.units import duration, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.columns import Bools, Ints
+    from nsight_tools.timeline.observer import FloatArray
+    from nsight_tools.trace import Trace
+
+GAP_SHARE = 0.05
+GAP_WARNING = 0.1
+
+_KINDS = ("launch", "host", "dependency", "graph")
+
+_CAUSES = {
+    "host": "its thread does something else than launch: shape inference, a synchronization, preemption, or the "
+    "program's own code between two launches",
+    "launch": "kernels finish before the host has launched the next one",
+    "dependency": "the next kernel was launched long before: the GPU takes about 1 µs from one dependent kernel of a "
+    "stream to the next",
+    "graph": "the kernels are a CUDA graph's already: only the dependencies between its nodes are left",
+}
+_REMEDIES = {
+    "host": "look at the windows below in Nsight Systems: what does the thread do there? Move it out of the inference, "
+    "or to another thread",
+    "launch": "capture the inference into a CUDA graph (trtexec --useCudaGraph), or enlarge the batch",
+    "dependency": "a CUDA graph (trtexec --useCudaGraph) shortens the gap between dependent kernels to about 0.1 µs; "
+    "fewer, larger kernels (fusion, a larger batch) do more",
+    "graph": "fewer, larger kernels (fusion, a larger batch)",
+}
+
+
+@analysis("FUS001", needs={"kernels", "api_calls", "inferences"})
+def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
+    """The GPU idles between the kernels of an inference.
+
+    Measures: for each inference, the time between the first `start_ns` and the last `end_ns` of its kernels in which
+    nothing that was traced runs on the GPU; from 5 % of the inferences' time on. By the `launches` row that ends it,
+    each gap is one of
+
+    * dependency: its call had returned (`call_end_ns`) before the gap began. The work was there; about 1 µs between
+      dependent kernels of a stream, 0.1 µs inside of a CUDA graph
+    * launch-starved: its call had not returned, and its thread had launched or copied something in the 15 µs before
+      (the most that a launch takes the host, by NVIDIA)
+    * host: the same, but its thread had done something else for longer
+
+    Tracing slows the host. What that cost is estimated for each API call and each NVTX range (`timeline/observer.py`:
+    from the trace where it shows it, with an interval), taken off, and all work moved up as far as its launch, then
+    earlier, and a dependency gap allow. What is left of the gaps is judged, where a dependency gap's length of each is
+    no wait for the host: a warning where the waits for the host are most of it and take 10 % even if tracing costs
+    most; otherwise an info. The bound is what a CUDA graph
+    recovers (all but 0.1 µs of each launch-starved and dependency gap that is left; median over the inferences) and
+    what is left of the host's gaps.
+
+    Where the whole inference is enqueue-bound, LCH001 is the finding that this one follows from.
+
+    Why it matters: small kernels finish before the next one is launched; the GPU is idle though there is work.
+
+    Remedy: a CUDA graph (trtexec `--useCudaGraph`; `cudaStreamBeginCapture` around `enqueueV3`, after one enqueue to
+    warm up) launches the whole inference at once; or a larger batch; or fewer, larger kernels (fusion). NVIDIA's
+    TensorRT Best Practices, "CUDA Graphs" and "Enqueue-Bound Workloads".
+
+    Blind spots: what another process runs in a gap is not in the report. What tracing cost is an estimate: an untraced
+    run is the truth. Where kernels of several streams overlap, time is only counted while all of them idle.
+    """
+    measured, calibrated = Measured.of(trace), Calibrated.of(trace)
+    work = measured.work
+    if not np.any((work.inference >= 0) & work.computes & (work.call_end >= 0)):
+        raise CouldNotRun("no kernel of an inference can be joined to the API call that launched it")
+    gaps = calibrated.gaps
+    total = int(gaps.length.sum())
+    if total / measured.window_ns < GAP_SHARE:
+        return
+    kind = np.where(gaps.host, np.where(gaps.paused, 1, 0), np.where(gaps.graph, 3, 2))
+    traced, *waits = (_by_kind(kind, one) for one in (gaps.length.astype(np.float64), *calibrated.waits))
+    left = {name: [one[name] for one in waits] for name in _KINDS}
+    rest = [one - wait for one, wait in zip(calibrated.left, calibrated.waits, strict=True)]
+    left["graph"] = [int(one[gaps.graph].sum()) for one in rest]
+    left["dependency"] = [int(one.sum()) - graph for one, graph in zip(rest, left["graph"], strict=True)]
+    main = max(left, key=lambda kind: left[kind][1])
+    waiting = left["launch"][2] + left["host"][2]
+    starved = main in {"launch", "host"} and left["launch"][1] + left["host"][1] >= GAP_SHARE * measured.window_ns
+    gain = calibrated.graph_gain
+    recoverable = round(gain.point) * measured.inferences + left["host"][1]
+    rows = _longest(gaps.length, kind == _KINDS.index(main))
+    yield Finding(
+        "FUS001",
+        weigh(waiting / measured.window_ns, GAP_WARNING) if starved else Severity.INFO,
+        Confidence.MEDIUM if starved == (waiting >= GAP_SHARE * measured.window_ns) else Confidence.LOW,
+        f"the GPU is idle between the kernels of an inference for {share(total / measured.window_ns)} of the inference "
+        + _said(total, left),
+        _CAUSES[main],
+        _REMEDIES[main],
+        recoverable,
+        measured.per_inference(recoverable),
+        f"without the profiler: all but {IN_GRAPH_NS / 1000} µs of each gap that a CUDA graph takes (between "
+        f"{duration(gain.low)} and {duration(gain.high)} an inference) and what the host's own take",
+        (
+            Evidence("idle between kernels", total, "ns"),
+            Evidence("of it launch-starved", traced["launch"], "ns", detail=_between(left["launch"])),
+            Evidence("of it the host does something else", traced["host"], "ns", detail=_between(left["host"])),
+            Evidence("of it between kernels already launched", traced["dependency"] + traced["graph"], "ns"),
+            *graph_evidence(measured, calibrated),
+            *tracing_evidence(calibrated),
+            *worst("longest gap", gaps.start[rows], gaps.end[rows]),
+        ),
+    )
+
+
+def _by_kind(kind: Ints, time: FloatArray) -> dict[str, int]:
+    return dict(zip(_KINDS, np.bincount(kind, time, len(_KINDS)).astype(np.int64).tolist(), strict=True))
+
+
+def _longest(length: Ints, chosen: Bools) -> Ints:
+    """Rows of the longest, a few more than are shown."""
+    rows = np.flatnonzero(chosen)
+    if rows.size <= EXAMPLES:
+        return rows
+    bar = np.partition(length[rows], rows.size - EXAMPLES)[rows.size - EXAMPLES]
+    longest: Ints = rows[length[rows] >= bar]
+    return longest
+
+
+def _said(total: int, left: dict[str, list[int]]) -> str:
+    likely = sum(one[1] for one in left.values())
+    waits = left["launch"][1] + left["host"][1] > likely / 2
+    where = "waits for the host" if waits else "stands between kernels that were already launched"
+    if likely < 0.9 * total:
+        cost = f"{duration(total - likely)} of {duration(total)} are the profiler's own cost"
+        return f"time; {cost}, most of the rest {where}"
+    return f"time; most of it {where}"
+
+
+def _between(left: list[int]) -> str:
+    least, most = duration(left[2]), duration(left[0])
+    return f"{duration(left[1])} without the profiler, between {least} and {most}"

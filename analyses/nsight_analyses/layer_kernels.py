@@ -1,0 +1,265 @@
+"""What the kernels of an inference are: matrix multiplications off the Tensor Cores, generated kernels, and copies."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nsight_analyses.layer_times import Kernels, Layer, device_majors, engine_layers
+from nsight_analyses.measure import Measured, weigh
+from nsight_tools.analysis import analysis
+from nsight_tools.errors import CouldNotRun
+from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.units import share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.trace import Trace
+
+OFF_SHARE = 0.05
+"""NVIDIA's skill for layer profiles: matrix multiplications off the Tensor Cores from 5 % of the time on."""
+MISALIGNED_WARNING = 0.2
+"""Of the inference time: where memory bounds them, layers on the Tensor Cores still take half; 10 % is a warning."""
+FIRST_TENSOR_CORES = 7
+"""Compute capability 7.0, Volta."""
+FIRST_TF32 = 8
+"""Compute capability 8.0, Ampere: before it, Tensor Cores take no FP32."""
+ALIGNMENT = {"FP32": 4, "FP16": 8, "BF16": 8, "INT8": 16, "FP8": 16}
+"""Multiples that Tensor Core kernels want of channels, K and N: 16 bytes; FP32 runs on them as TF32."""
+TENSOR_CORE_KERNEL = re.compile(
+    r"tensor\d+x\d+|imma|hmma|dmma|qmma|wmma|tensorop|gmma|warpgroup|nvjet|i\d*88\d|[shidt]\d*(884|1688|16816|16832)",
+    re.IGNORECASE,
+)
+CUDA_CORE_KERNEL = re.compile(
+    r"ffma|hfma|dp4a|sm50_xmma|[sdh]gemm|[sh]cudnn|gemv|convolve_|gcgemm|winograd|maxwell_|pascal_", re.IGNORECASE
+)
+"""`xmma` alone says neither: `sm80_xmma_…_ffma_…` runs on CUDA cores, `sm80_xmma_…_tensor16x8x16_…` does not."""
+_DEPTHWISE_KERNEL = re.compile(r"depthwise|conv\dd_c1_k1|grouped_direct", re.IGNORECASE)
+_SINGLE_KERNEL = re.compile(r"f32f32_f32f32|sgemm|scudnn")
+_MATRIX_KERNEL = re.compile(r"fprop|dgrad|conv\dd_|convolve|deconv|gemm|gemv|[sh]cudnn|winograd|nvjet", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A layer (or a kernel without layer) off the Tensor Cores, with the dimension that explains it, if one does."""
+
+    name: str
+    time: int
+    kernel: str
+    dtype: str
+    misaligned: str
+    of_layer: bool
+
+
+@analysis("FUS005", needs={"kernels"})
+def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
+    """Convolutions or matrix multiplications do not use the Tensor Cores.
+
+    Measures: layers whose `layers.type` is a convolution or a matrix multiplication and of whose kernels (and tactic)
+    one is named as CUDA cores' (ffma, sgemm, scudnn, sm50_xmma, gemv, …) and none as Tensor Cores' (tensor16x8x16,
+    imma, hmma, gmma, s1688, 16816, nvjet, …), as a share of all kernels' time; kernels that are in no layer go by their
+    own name. From 5 % on, as in NVIDIA's skill for layer profiles. Names that say neither are not counted. Depthwise
+    and grouped convolutions are not counted either: with so few channels a group there is nothing for Tensor Cores.
+    A dimension explains it where it is no multiple of 4 (FP32, as TF32 from compute capability 8.0 on), 8 (FP16) or 16
+    (INT8): channels in and out of a convolution (C, K), inner and last dimension of a multiplication (K, N). One that
+    padding would double, as a single channel, explains nothing: the padding would cost what it brings. The bound is
+    these layers' kernel time. A warning only where layers with such a dimension take 20 % of the inference time:
+    precision is the user's choice.
+
+    Why it matters: Tensor Cores multiply 8 times as fast as CUDA cores or more; memory-bound layers gain less.
+
+    Remedy: pad the misaligned dimension to the next multiple (in the network, with zeros); for FP32 layers allow TF32
+    (TensorRT's default) or FP16. NVIDIA's TensorRT Best Practices, "Optimizing for Tensor Cores".
+
+    Blind spots: TensorRT times both kinds and takes the faster: a layer with few channels, a first layer with 3, or a
+    matrix-vector product can be best as it is, so the confidence is low. GPUs before compute capability 7.0 have no
+    Tensor Cores; the GTX 16 series (7.5) has none either and is not told apart. Kernels are known by their names.
+    """
+    measured = Measured.of(trace)
+    kernels = Kernels.of(measured)
+    majors = device_majors(measured, kernels)
+    if majors and max(majors) < FIRST_TENSOR_CORES:
+        raise CouldNotRun(f"the GPU has no Tensor Cores: its compute capability is {max(majors)}.x, they came with 7.0")
+    engine, total = engine_layers(trace), int(kernels.time.sum())
+    tf32 = max(majors, default=FIRST_TF32) >= FIRST_TF32
+    slow = sorted(_off(kernels, engine, tf32=tf32), key=lambda layer: -layer.time)
+    lost = sum(layer.time for layer in slow)
+    if not slow or lost < OFF_SHARE * total:
+        return
+    misaligned = [layer for layer in slow if layer.misaligned]
+    explained = sum(layer.time for layer in misaligned)
+    single = sum(layer.time for layer in slow if layer.dtype == "FP32" and not layer.misaligned)
+    yield Finding(
+        "FUS005",
+        weigh(explained / measured.window_ns, MISALIGNED_WARNING),
+        Confidence.LOW,
+        f"{len(slow)} {'layers' if slow[0].of_layer else 'kernels'} that multiply matrices take {share(lost / total)} "
+        "of the kernel time without the Tensor Cores",
+        _cause(slow, misaligned, explained / lost),
+        "; ".join(_advice(explained, single, tf32=tf32)),
+        lost,
+        measured.per_inference(lost),
+        "kernel time of these layers; what they would take on the Tensor Cores is not known",
+        (
+            Evidence("kernel time off the Tensor Cores", lost, "ns"),
+            Evidence("share of the kernel time", lost / total, "ratio"),
+            Evidence(
+                "of it in layers with a misaligned dimension", explained, "ns", detail=f"{len(misaligned)} layers"
+            ),
+            Evidence("of it in FP32 without one", single, "ns"),
+            *(Evidence("layer", layer.time, "ns", detail=_described(layer)) for layer in slow[:5]),
+        ),
+    )
+
+
+def _cause(slow: list[Slow], misaligned: list[Slow], part: float) -> str:
+    if not slow[0].of_layer:
+        return "they work in FP32, or what chose them found them faster: which layers they belong to is not recorded"
+    rest = "TensorRT timed such a kernel as the fastest that it was allowed"
+    if not misaligned:
+        return rest
+    most = misaligned[0]
+    said = f"{share(part)} of it has a dimension that Tensor Cores cannot take as it is, as {most.misaligned}"
+    return said if len(misaligned) == len(slow) else f"{said}; for the others {rest}"
+
+
+def _advice(explained: int, single: int, *, tf32: bool) -> Iterator[str]:
+    if explained:
+        yield "pad the misaligned channels or dimensions in the network, build again and compare"
+    if single:
+        yield "where the accuracy holds, allow FP16 for what works in FP32" + ", or TF32 if it was switched off" * tf32
+    if not (explained or single):
+        yield "nothing to change unless a layer is large: then try another precision or batch and compare"
+
+
+def _described(layer: Slow) -> str:
+    facts = ", ".join(fact for fact in (layer.dtype, layer.misaligned) if fact)
+    if not layer.of_layer:
+        return layer.kernel
+    return f"{layer.name}{f' ({facts})' if facts else ''}: {layer.kernel}"
+
+
+def _off(kernels: Kernels, engine: dict[str, Layer], *, tf32: bool) -> Iterator[Slow]:
+    for name, times in kernels.by_layer().items():
+        layer = engine.get(name)
+        if name and layer is not None and layer.type:
+            if layer.multiplies and layer.groups == 1:
+                yield from _judge(name, times, layer, tf32=tf32)
+            continue
+        matrices = {kernel: time for kernel, time in times.items() if _MATRIX_KERNEL.search(kernel)}
+        if name:
+            yield from _judge(name, matrices, None, tf32=tf32)
+            continue
+        for kernel, time in matrices.items():
+            yield from _judge(kernel, {kernel: time}, None, tf32=tf32)
+
+
+def _judge(name: str, times: dict[str, int], layer: Layer | None, *, tf32: bool) -> Iterator[Slow]:
+    named = [*times, layer.tactic if layer else ""]
+    if any(TENSOR_CORE_KERNEL.search(one) or _DEPTHWISE_KERNEL.search(one) for one in named):
+        return
+    told = [kernel for kernel in times if CUDA_CORE_KERNEL.search(kernel)]
+    if told or CUDA_CORE_KERNEL.search(named[-1]):
+        longest = max(told or times, key=lambda kernel: times[kernel])
+        dtype = layer.dtype if layer else "FP32" if _SINGLE_KERNEL.search(longest) else ""
+        misaligned = _misaligned(layer) if tf32 or dtype != "FP32" else ""
+        yield Slow(name, sum(times.values()), longest, dtype, misaligned, name not in times)
+
+
+def _misaligned(layer: Layer | None) -> str:
+    """The first dimension that Tensor Cores cannot take, as "C 3 is no multiple of 4"; empty where all fit."""
+    if layer is None or layer.dtype not in ALIGNMENT:
+        return ""
+    wanted, at = ALIGNMENT[layer.dtype], 1 if layer.convolves else -1
+    for letters, tensors in (("CK", layer.inputs), ("KN", layer.outputs)):
+        shape = (tensors[0]["shape"] if tensors else None) or []
+        padded = -(-shape[at] // wanted) * wanted if len(shape) > 1 else 0
+        if shape and shape[at] < padded < 2 * shape[at]:
+            return f"{letters[0 if layer.convolves else 1]} {shape[at]} is no multiple of {wanted}"
+    return ""
+
+
+GENERATED_SHARE = 0.25
+"""NVIDIA's skill for layer profiles looks at generated kernels from 25 % of the time on."""
+MOVED_SHARE = 0.03
+"""The same skill's bar for shape and cast layers."""
+_GENERATED = re.compile(r"^__myl_|\bkgen|generatedNativePointwise")
+_MOVES = re.compile(
+    r"genericReformat|copyPacked|copyVectorized|nchw_?to|nhwc_?to|_to_nchw|_to_nhwc|nchwTo|nhwcTo|transpose|permut|"
+    r"shuffle(?!d)|CatArrayBatchedCopy|copy_kernel|CopyKernel|^__myl_(Move|Tran|Resh|Conc|Slic|Cast|Repl)+_"
+)
+"""Myelin writes the operations that it fused into a kernel's name, some cut to four letters: `__myl_MoveConc_…`."""
+_REGION = re.compile(r"\{ForeignNode\[(.*)\]\}")
+
+
+@analysis("FUS006", needs={"kernels"})
+def generated_and_moving_kernels(trace: Trace) -> Iterator[Finding]:
+    """A good part of the kernel time is generated kernels, or kernels that only move data.
+
+    Measures: by kernel name, the share of the inferences' kernel time in kernels that TensorRT generated (Myelin's
+    `__myl_…`, `kgen`, and `generatedNativePointwise`), and in kernels that copy, transpose, shuffle or convert without
+    computing. Kernels of reformat layers are FUS002's and are left out of the latter where layers are known. From 25 %
+    or 3 % on, the bars of NVIDIA's skill for layer profiles. Regions that Myelin compiled as one (`{ForeignNode[…]}`)
+    are counted by name. Only information: a share is no loss. For data movement the bound is its kernel time.
+
+    Why it matters: generated kernels are where an engine's time goes that no library kernel (convolution, GEMM,
+    attention) covers: normalizations, activations, masks. A large share says that the network is bound by memory, not
+    by mathematics, and that a fusion (attention, a normalization with its neighbours) did not happen.
+
+    Remedy: look at the largest ones' names, which spell the operations fused; write attention and normalization in the
+    form that TensorRT knows (opset's LayerNormalization, unmasked or additive-mask attention), or use a plugin; for
+    transposes keep one layout through the network. NVIDIA's TensorRT Best Practices, "Layer Fusion".
+
+    Blind spots: kernels are known by name only, and generated ones can be the best there is. Where layers are not known
+    (a CUDA graph captured before the collection), reformats count as movement here.
+    """
+    measured = Measured.of(trace)
+    kernels = Kernels.of(measured)
+    engine, time, total = engine_layers(trace), kernels.time, int(kernels.time.sum())
+    reformats = kernels.layer.where(lambda name: engine.get(name, Layer(name)).reformats)
+    generated = kernels.name.where(lambda name: bool(_GENERATED.search(name)))
+    moves = kernels.name.where(lambda name: bool(_MOVES.search(name))) & ~reformats
+    made, moved = int(time[generated].sum()), int(time[moves].sum())
+    many, much = made >= GENERATED_SHARE * max(total, 1), moved >= MOVED_SHARE * max(total, 1)
+    if not (many or much):
+        return
+    regions = [name for name in dict.fromkeys(kernels.layer.dictionary) if _REGION.search(name)]
+    said = [f"generated kernels take {share(made / total)}"] * many + [
+        f"kernels that only move data take {share(moved / total)}"
+    ] * much
+    yield Finding(
+        "FUS006",
+        Severity.INFO,
+        Confidence.MEDIUM,
+        f"{' and '.join(said)} of the kernel time",
+        "no library kernel covers these operations, or none could take them in"
+        if many
+        else "tensors change layout, datatype or place between kernels",
+        "look at the operations in the largest kernels' names: a fusion that TensorRT knows, one layout throughout, or "
+        "a plugin would take them in",
+        moved if much else None,
+        measured.per_inference(moved) if much else None,
+        "kernel time of the kernels that only move data" if much else "",
+        (
+            Evidence("kernel time in generated kernels", made, "ns"),
+            Evidence("kernel time that only moves data", moved, "ns"),
+            *(
+                Evidence("regions that Myelin compiled", len(regions), "count", detail="; ".join(regions[:3]))
+                for _ in regions[:1]
+            ),
+            *(
+                Evidence("kernel", spent, "ns", detail=name)
+                for name, spent in _largest(kernels[generated & many | moves & much])
+            ),
+        ),
+    )
+
+
+def _largest(kernels: Kernels) -> list[tuple[str, int]]:
+    times: dict[str, int] = {}
+    for by_kernel in kernels.by_layer().values():
+        for name, time in by_kernel.items():
+            times[name] = times.get(name, 0) + time
+    return sorted(times.items(), key=lambda item: -item[1])[:5]

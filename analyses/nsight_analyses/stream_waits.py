@@ -1,0 +1,172 @@
+"""The time in which launched work of one stream waits for another, by what it waits behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_tools.columns import ints, words
+from nsight_tools.timeline.intervals import Intervals, distinct
+
+if TYPE_CHECKING:
+    from nsight_analyses.measure import Measured, Work
+    from nsight_tools.columns import Bools, Ints
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stream: its work in order of start, and the time in which any of it runs."""
+
+    stream: int
+    rows: Ints
+    busy: Intervals
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Time in which a stream's next work is launched and another stream runs; and how much of it has which reason."""
+
+    time: Intervals
+    null_stream: int
+    full_gpu: int
+    copy_engine: int
+    events: int
+    """Behind an event wait for another inference's work."""
+    own_events: int
+    """Behind an event wait for work of the same inference, which has to come first."""
+
+
+def joined(lines: list[Intervals]) -> Intervals:
+    """The time in any of these."""
+    starts, ends = [line.start for line in lines], [line.end for line in lines]
+    return Intervals.union(np.concatenate(starts), np.concatenate(ends)) if lines else Intervals.union([], [])
+
+
+def waiting(measured: Measured, work: Work, lines: list[Line], null: set[int]) -> Waiting:
+    """What launched work waits for on these streams of one process and GPU."""
+    waits: list[Intervals] = []
+    same_direction: list[Intervals] = []
+    events: list[Intervals] = []
+    own_events: list[Intervals] = []
+    for line in lines:
+        others = [other for other in lines if other is not line]
+        rows = line.rows[work.call_end[line.rows] >= 0]
+        queued = Intervals.union(work.call_end[rows], work.start[rows]).subtract(line.busy)
+        waits.append(queued.intersection(joined([other.busy for other in others])))
+        for kind in ("h2d", "d2h"):
+            copies = rows[work.kind[rows].among(kind)]
+            if not copies.size:
+                continue
+            theirs = np.concatenate([other.rows[work.kind[other.rows].among(kind)] for other in others])
+            running = Intervals.union(work.start[theirs], work.end[theirs])
+            until = Intervals.union(work.call_end[copies], work.start[copies])
+            same_direction.append(until.intersection(waits[-1]).intersection(running))
+        for rows_behind, into in zip(_behind_events(measured, work, line, others), (events, own_events), strict=True):
+            behind = Intervals.union(work.call_end[rows_behind], work.start[rows_behind])
+            into.append(behind.intersection(waits[-1]))
+    time = joined(waits)
+    # Both sides count: the default stream that waits, and those that wait while it runs.
+    of_null = [(line.busy, wait) for line, wait in zip(lines, waits, strict=True) if line.stream in null]
+    with_null = [*(time.intersection(busy) for busy, _ in of_null), *(wait for _, wait in of_null)]
+    return Waiting(
+        time,
+        joined(with_null).total,
+        time.intersection(_filling(measured, work[time.coverage(work.start, work.end) > 0])).total,
+        joined(same_direction).total,
+        joined(events).total,
+        joined(own_events).total,
+    )
+
+
+def _behind_events(measured: Measured, work: Work, line: Line, others: list[Line]) -> tuple[Ints, Ints]:
+    """Rows of a stream before which it was told to wait for an event: of another inference, of their own.
+
+    The wait was issued between the launch of the stream's previous work and theirs. It was for their own inference if
+    what ended last on the other streams before they started belongs to it.
+    """
+    rows = line.rows[work.call_start[line.rows] >= 0]
+    if not rows.size:
+        return rows, rows
+    called = work.call_start[rows]
+    before = np.concatenate([called[:1], np.maximum.accumulate(called)[:-1]])
+    issued = _event_waits(measured, int(work.pid[rows[0]]), line.stream)
+    if issued is not None:
+        first_since = np.where(np.arange(rows.size) == 0, np.iinfo(np.int64).min, before)
+        behind = np.searchsorted(issued, called) > np.searchsorted(issued, first_since)
+    else:
+        behind = _waits_directly_before(measured, work, rows)
+    rows = rows[behind]
+    if not rows.size:
+        return rows, rows
+    theirs = np.concatenate([other.rows for other in others])
+    theirs = theirs[np.argsort(work.end[theirs], kind="stable")]
+    last = np.searchsorted(work.end[theirs], work.start[rows], side="right") - 1
+    own = (last >= 0) & (work.inference[theirs[np.maximum(last, 0)]] == work.inference[rows])
+    own &= work.inference[rows] >= 0
+    return rows[~own], rows[own]
+
+
+def _event_waits(measured: Measured, pid: int, stream: int) -> Ints | None:
+    """When the stream was told to wait for an event; None where `synchronizations` has no such waits at all."""
+    table = measured.trace.table("synchronizations", ["start_ns", "pid", "stream", "kind"])
+    waits = words(table["kind"]).among("stream_wait")
+    if not waits.any():
+        return None
+    its: Ints = np.sort(
+        ints(table["start_ns"])[waits & (ints(table["pid"]) == pid) & (ints(table["stream"]) == stream)]
+    )
+    return its
+
+
+def _waits_directly_before(measured: Measured, work: Work, rows: Ints) -> Bools:
+    """Whether the thread called cudaStreamWaitEvent between its previous launch, on any stream, and this one."""
+    calls = measured.host_calls
+    named = calls.name.where(lambda name: "StreamWaitEvent" in name)
+    behind = np.zeros(rows.size, np.bool_)
+    if not named.any():
+        return behind
+    for tid in distinct(work.tid[rows]):
+        issued = calls.start[named & (calls.tid == tid) & (calls.pid == work.pid[rows[0]])]
+        launches = np.sort(work.call_start[(work.tid == tid) & (work.call_start >= 0)])
+        mine = work.tid[rows] == tid
+        called = work.call_start[rows[mine]]
+        place = np.searchsorted(launches, called)
+        previous = np.where(place > 0, launches[place - 1], np.iinfo(np.int64).min)
+        behind[mine] = np.searchsorted(issued, called) > np.searchsorted(issued, previous)
+    return behind
+
+
+def _filling(measured: Measured, work: Work) -> Intervals:
+    """Time in which a kernel runs whose blocks fill the GPU; none where the report does not describe the GPU."""
+    gpus = {gpu["device"]: gpu for gpu in measured.trace.table("gpus").to_pylist()}
+    kernels = work[work.kind.among("kernel")]
+    if not len(kernels.row) or (gpu := gpus.get(int(kernels.device[0]))) is None or not gpu["sm_count"]:
+        return Intervals.union([], [])
+    columns = (
+        "grid_x",
+        "grid_y",
+        "grid_z",
+        "block_x",
+        "block_y",
+        "block_z",
+        "registers",
+        "static_shared_memory_bytes",
+        "dynamic_shared_memory_bytes",
+    )
+    table = measured.trace.table("kernels", columns)
+    column = {name: ints(table[name])[kernels.row] for name in columns}
+    blocks = column["grid_x"] * column["grid_y"] * column["grid_z"]
+    warps = -(-(column["block_x"] * column["block_y"] * column["block_z"]) // 32)
+    shared = column["static_shared_memory_bytes"] + column["dynamic_shared_memory_bytes"]
+    # How many blocks one SM holds: the least of what warps, registers, shared memory and block slots allow.
+    limits = [
+        (gpu["max_warps_per_sm"] or 64) // np.maximum(warps, 1),
+        np.full(len(blocks), gpu["max_blocks_per_sm"] or 32),
+        (gpu["max_registers_per_sm"] or 65536) // np.maximum(column["registers"] * warps * 32, 1),
+        (gpu["max_shared_memory_per_sm_bytes"] or 98304) // np.maximum(shared, 1),
+    ]
+    resident = np.maximum(np.minimum.reduce(limits), 1)
+    full = blocks >= resident * gpu["sm_count"]
+    return Intervals.union(kernels.start[full], kernels.end[full])

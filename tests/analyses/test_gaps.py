@@ -1,0 +1,218 @@
+"""FUS001: gaps between the kernels of an inference, by what they wait for, without the profiler.
+
+Drawings are too short to tell what tracing cost: it is then 0.4, likely 1 and at most 3 µs a launch, and 0.2, 0.5 and
+1 µs a range.
+"""
+
+from __future__ import annotations
+
+import pytest
+from drawn_trace import Case, drawn, evidence_of, only
+from nsight_analyses.calibrated import Calibrated
+from nsight_analyses.gaps import gaps_between_kernels
+
+from nsight_tools.analysis import Status
+from nsight_tools.findings import Confidence, Severity
+
+WARNING, INFO = Severity.WARNING, Severity.INFO
+LOW, MEDIUM = Confidence.LOW, Confidence.MEDIUM
+
+STARVED = """
+    nvtx 1:   [i........................................]
+    thread 1: LLLLLLLLLLl........LLLLLLLLLLL.............
+    stream 7: ..........##..##.................##........
+"""
+"""Gaps [12, 14), whose call returned at 11, and [16, 33), whose call returns at 30."""
+
+PAUSED = """
+    nvtx 1:   [i...............................................]
+    thread 1: L.......................L.........................
+    stream 7: .##......................##.......................
+"""
+"""A gap of 22 µs; the thread does something else for 23."""
+
+BUSY = """
+    nvtx 1:   [i...............................................]
+    thread 1: L..............LLLLLLLLLL.........................
+    stream 7: .##......................##.......................
+"""
+"""The same gap; the thread has launched something 14 µs before, and is inside of the next launch for 10."""
+
+DEPENDENT = """
+    nvtx 1:   [i...............]
+    thread 1: LlL.........SSSSS.
+    stream 7: ...####.####.####.
+"""
+FORTY = """
+    nvtx 1:   [i.....................................]
+    thread 1: Ll..................SSSSSSSSSSSSSSSSSSSS
+    stream 7: ..####..################################
+"""
+"""2 µs of 40: 5 %."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(
+            "launch-starved: tracing takes 2.5 of 22 µs (two launches and the range), 7 at most",
+            BUSY,
+            WARNING,
+            # The first kernel moves up by 1.5 µs too, so that the gap shrinks by what the second launch adds: 1 µs.
+            22 - 1 - 0.1,
+            {"idle between kernels": 22, "of it launch-starved": 22, "of it the host does something else": 0},
+            MEDIUM,
+            "kernels finish before the host has launched the next one",
+        ),
+        Case(
+            "host: its thread has launched nothing for 23 µs, which no CUDA graph changes",
+            PAUSED,
+            WARNING,
+            22 - 1 - 1,
+            {"of it launch-starved": 0, "of it the host does something else": 22, "longest gap": 22},
+            MEDIUM,
+            "its thread does something else than launch",
+        ),
+        Case(
+            "dependency gaps: the kernels were launched before",
+            DEPENDENT,
+            INFO,
+            2 * 0.9,
+            {"of it launch-starved": 0, "of it between kernels already launched": 2, "longest gap": 1},
+            MEDIUM,
+            "a CUDA graph (trtexec --useCudaGraph) shortens the gap between dependent kernels",
+        ),
+        Case(
+            "the profiler makes them: 2 µs each, of which 1 is left, as between dependent kernels",
+            """
+            nvtx 1:   [i..............]
+            thread 1: L...LL...ll...LL.
+            stream 7: .###..###..###..#
+            """,
+            INFO,
+            3 * 0.9,
+            {"of it launch-starved": 6, "idle between kernels": 6, "a CUDA graph recovers, per inference": 2.7},
+        ),
+        Case(
+            "a graph's nodes: a graph recovers nothing",
+            """
+            nvtx 1:   [i.........]
+            thread 1: GG.SSSSSSSSS
+            stream 7: ..nn.nn.nn.nn
+            """,
+            INFO,
+            0,
+            {"of it between kernels already launched": 3},
+            MEDIUM,
+            "the kernels are a CUDA graph's already",
+        ),
+        Case("5 % of the time", FORTY, INFO, 1.9),
+        Case("less", FORTY.replace("####..####", "####.#####")),
+        Case(
+            "between two inferences the GPU may idle",
+            """
+            nvtx 1:   [i..]..............[i..]
+            thread 1: L..................L....
+            stream 7: .####...............####
+        """,
+        ),
+        Case(
+            "a copy fills the gap",
+            """
+            nvtx 1:   [i................]
+            thread 1: LC...........L....
+            stream 7: .####.........####
+            stream 8: ....>>>>>>>>>>....
+        """,
+        ),
+        Case(
+            "another stream's kernel fills the gap",
+            """
+            nvtx 1:   [i...............]
+            thread 1: Ll...........L...
+            stream 7: .####.........###
+            stream 8: ....##########...
+        """,
+            options={"kernel_calls": [0, 1, 2]},
+        ),
+    ],
+    ids=str,
+)
+def test_fus001_gaps(case: Case) -> None:
+    case.check(gaps_between_kernels)
+
+
+def test_fus001_says_where_the_longest_gap_is_and_what_is_left_of_it() -> None:
+    finding = only(gaps_between_kernels, drawn(STARVED))
+    assert [(e.start_ns, e.end_ns) for e in finding.evidence if e.metric == "longest gap"] == [(16_000, 33_000)]
+    starved = evidence_of(finding, "of it launch-starved")
+    assert (starved.value, starved.detail) == (17_000, "14.0 µs without the profiler, between 10.0 µs and 15.2 µs")
+    assert "CUDA graph takes (between 10.2 µs and 21.6 µs an inference)" in finding.bound
+
+
+def test_fus001_takes_no_more_than_the_gap_and_is_less_sure_where_tracing_may_explain_it() -> None:
+    finding = only(
+        gaps_between_kernels,
+        drawn("""
+        nvtx 1:   [i.......................................]
+        thread 1: L...LLL..................................
+        stream 7: .###...##################################
+    """),
+    )
+    # Of 3 µs the second launch's tracing takes 0.4, likely 1, at most 2: one stays, as between dependent kernels.
+    assert (
+        evidence_of(finding, "of it launch-starved").detail == "1.00 µs without the profiler, between 0 ns and 1.60 µs"
+    )
+    assert (finding.severity, finding.recoverable_ns) == (INFO, 1900)
+
+
+def test_fus001_spreads_the_loss_over_the_inferences() -> None:
+    lines = [line.split(":") for line in BUSY.strip().splitlines()]
+    twice = "\n".join(f"{label.strip():9}: {picture.strip():.<60}{picture.strip()}" for label, picture in lines)
+    finding = only(gaps_between_kernels, drawn(twice))
+    assert (finding.recoverable_ns, finding.recoverable_ns_per_inference) == (2 * 20_900, 20_900)
+
+
+def test_fus001_needs_a_launch_call_and_inferences() -> None:
+    outcome = gaps_between_kernels.run(drawn(BUSY, kernel_calls=[None] * 2))
+    assert (outcome.status, outcome.reason) == (
+        Status.COULD_NOT_RUN,
+        "no kernel of an inference can be joined to the API call that launched it",
+    )
+    none = drawn("stream 7: ##...##", missing={"inferences": "no ranges were recorded"})
+    outcome = gaps_between_kernels.run(none)
+    assert (outcome.status, outcome.reason) == (Status.COULD_NOT_RUN, "no ranges were recorded")
+
+
+TWO = """
+    nvtx 1:            [i...............................................]
+    nvtx 2:            [i...............................................]
+    thread 1:          L..............LLLLLLLLLL.........................
+    thread 2:          LLL....................LLL........................
+    stream 7:          .##......................##.......................
+    stream 8 device 1: ...##.....................##......................
+"""
+"""One GPU's gap is launch-starved (22 µs), the other's its thread's own (21): each thread has its own GPU."""
+
+
+def test_fus001_tells_gpus_and_threads_apart() -> None:
+    finding = only(gaps_between_kernels, drawn(TWO, kernel_calls=[1, 0, 2, 3]))
+    assert evidence_of(finding, "of it launch-starved").value == 22_000
+    assert evidence_of(finding, "of it the host does something else").value == 21_000
+
+
+def test_the_calibrated_accounting_takes_tracing_out_of_the_hosts_buckets() -> None:
+    trace = drawn(BUSY)
+    wall = trace.table("inferences")["wall_ns"].to_pylist()
+    low, point, high = Calibrated.of(trace).accounting()
+    # Of two launches and a range before the second kernel: 1, likely 2.5, at most 7 µs.
+    assert [wall[0] - one.wall[0] for one in (low, point, high)] == [1_000, 2_500, 7_000]
+    (known,) = {float(one.wall[0]) for one in Calibrated.of(trace).accounting(untraced_wall_ns=40_000)}
+    assert known == 40_000
+
+
+def test_without_inferences_there_is_nothing_to_calibrate() -> None:
+    trace = drawn("thread 1: L...\nstream 7: .##.\n")
+    calibrated = Calibrated.of(trace)
+    assert [one.wall.size for one in calibrated.accounting()] == [0, 0, 0]
+    assert calibrated.graph_gain.high == 0

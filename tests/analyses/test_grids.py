@@ -1,0 +1,66 @@
+"""LCH005: kernels with fewer blocks than half of the SMs."""
+
+from __future__ import annotations
+
+import pytest
+from drawn_trace import Case, drawn
+from nsight_analyses.grids import grids_that_leave_the_gpu_empty
+
+from nsight_tools.analysis import Status
+from nsight_tools.findings import Severity
+
+GPU = {"sm_count": 100}
+TEN = "stream 7: ##########"
+SHARE = "share of kernel time"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("half of the SMs", TEN, options={"grid": 50, "gpu": GPU}),
+        Case("fewer", TEN, Severity.WARNING, 10 * 0.51, {SHARE: 1.0}, options={"grid": 49, "gpu": GPU}),
+        Case(
+            "one tenth of the kernels' time",
+            "stream 7: #%%%%%%%%%",
+            Severity.INFO,
+            0.75,
+            {SHARE: 0.1, "kernels with few blocks": 1, "median blocks of those": 25},
+            options={"grid": [25, 100], "gpu": GPU},
+        ),
+        Case("less", "stream 7: #%%%%%%%%%%", options={"grid": [25, 100], "gpu": GPU}),
+        Case(
+            "half of the time could be saved",
+            TEN,
+            Severity.WARNING,
+            5.1,
+            options={"grid": 49, "gpu": GPU},
+            says="batch",
+        ),
+        Case(
+            "less than half of it",
+            "stream 7: #####....%",
+            Severity.INFO,
+            4.5,
+            options={"grid": [10, 100], "gpu": GPU},
+        ),
+        Case(
+            "another stream's kernel fills the rest",
+            """
+            stream 7: ####......
+            stream 8: ####%%%%%%
+            """,
+            options={"grid": [10, 100, 100], "gpu": GPU},
+        ),
+    ],
+    ids=str,
+)
+def test_case(case: Case) -> None:
+    case.check(grids_that_leave_the_gpu_empty)
+
+
+def test_without_the_number_of_sms() -> None:
+    outcome = grids_that_leave_the_gpu_empty.run(drawn(TEN))
+    assert (outcome.status, outcome.reason) == (
+        Status.COULD_NOT_RUN,
+        "no kernel of a GPU whose number of SMs is known",
+    )

@@ -1,0 +1,118 @@
+"""STR003: waits of the host in the middle of an inference, and what the GPU idles for them."""
+
+from __future__ import annotations
+
+import pytest
+from drawn_trace import Case, drawn, evidence_of, only
+from nsight_analyses.syncs import host_synchronizations
+
+from nsight_tools.analysis import Status
+from nsight_tools.findings import Confidence, Severity
+
+WARNING, INFO = Severity.WARNING, Severity.INFO
+
+MIDDLE = """
+    nvtx 1:   [i..............................]
+    thread 1: L.SSSSSSSSSS.....L......SSSSSSSS.
+    stream 7: .##########.........##########...
+"""
+"""Idle [11, 20), of which tracing takes 1 µs of the launch and 0.3 of the wait's 10 (no more than it lasts)."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(
+            "a wait before the second launch: 9 µs idle, less 1 of a dependency gap and 1 of the launch's tracing",
+            MIDDLE,
+            WARNING,
+            7,
+            {
+                "the GPU idles after waits": 7,
+                "waits in the middle of an inference": 1,
+                "device-wide waits among them": 0,
+                "the host waits": 10,
+                "longest from a wait to the next work": 18,
+            },
+            Confidence.MEDIUM,
+            "1 cudaStreamSynchronize",
+        ),
+        Case(
+            "the same, device-wide",
+            MIDDLE,
+            WARNING,
+            7,
+            {"device-wide waits among them": 1},
+            says="never the whole device (cudaDeviceSynchronize)",
+            options={"sync_api": ["cudaDeviceSynchronize", "cudaStreamSynchronize"]},
+        ),
+        Case(
+            "the GPU has other work all the time",
+            """
+            nvtx 1:   [i..............................]
+            thread 1: Ll.SSSSSSSS.....L.......SSSSSSSS.
+            stream 7: .##########.........##########...
+            stream 8: ..###################............
+            """,
+            options={"kernel_calls": [0, 1, 2]},
+        ),
+        Case(
+            "only the wait for the result",
+            """
+            nvtx 1:   [i..............................]
+            thread 1: L..l......SSSSSSSSSSSSSSSSSSSSSS.
+            stream 7: .##########.........##########...
+            """,
+        ),
+        Case(
+            "a wait before the first launch is for what came before",
+            """
+            nvtx 1:   [i..............................]
+            thread 1: SSSSSSSS.....L..........SSSSSSSS.
+            stream 7: ....................##########...
+            """,
+        ),
+        Case(
+            "a wait between two inferences",
+            """
+            nvtx 1:   [i.].......................[i.]
+            thread 1: L....SSSSSSSS...............L...
+            stream 7: .##########..................###
+            """,
+        ),
+        Case(
+            "1 % of the inference: 1 µs of 100",
+            f"""
+            nvtx 1:   [i{"." * 97}]
+            thread 1: L.SS...L{"." * 92}
+            stream 7: .###...{"#" * 93}
+            """,
+            INFO,
+            1,
+        ),
+        Case(
+            "less",
+            f"""
+            nvtx 1:   [i{"." * 97}]
+            thread 1: L.SS..L{"." * 93}
+            stream 7: .###..{"#" * 94}
+            """,
+        ),
+    ],
+    ids=str,
+)
+def test_str003(case: Case) -> None:
+    case.check(host_synchronizations)
+
+
+def test_str003_names_the_window_and_explains_the_gaps() -> None:
+    finding = only(host_synchronizations, drawn(MIDDLE))
+    worst = evidence_of(finding, "longest from a wait to the next work")
+    assert (worst.start_ns, worst.end_ns) == (2_000, 20_000)
+    assert worst.detail == "cudaStreamSynchronize, of which 7.00 µs cost"
+    assert finding.explains == ("FUS001",)
+
+
+def test_str003_needs_inferences_with_work() -> None:
+    outcome = host_synchronizations.run(drawn("nvtx 1:   [i..]\nthread 1: SSSS\nstream 7: ....\n"))
+    assert outcome.status == Status.COULD_NOT_RUN
