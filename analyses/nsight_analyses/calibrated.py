@@ -208,7 +208,7 @@ class Calibrated:
         work = self._measured.work
         thread, begin = self.owners
         rows = np.flatnonzero((work.inference >= 0) & work.computes & (work.api_call >= 0))[::-1]
-        first = np.full(len(begin), -1)
+        first: Ints = np.full(len(begin), -1)
         first[work.inference[rows]] = rows  # the earliest is written last
         there = np.flatnonzero(first >= 0)
         first = first[there]

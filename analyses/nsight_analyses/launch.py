@@ -10,6 +10,7 @@ import numpy as np
 from nsight_analyses.calibrated import Calibrated
 from nsight_analyses.measure import Measured, weigh
 from nsight_tools.analysis import analysis
+from nsight_tools.columns import Ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.timeline.attribution import CallKind, joint_key
@@ -120,6 +121,10 @@ class Enqueue:
         return tuple(one / max(other, 1) for one, other in zip(self.real, self.compute, strict=True))
 
 
+def _filled(count: int, value: int) -> Ints:
+    return np.full(count, value)
+
+
 def enqueue_times(measured: Measured, calibrated: Calibrated) -> Enqueue | None:
     """Enqueue and GPU compute time of the inferences, traced and without the profiler; None without any.
 
@@ -132,9 +137,9 @@ def enqueue_times(measured: Measured, calibrated: Calibrated) -> Enqueue | None:
     if not rows.size:
         return None
     whose, thread_of = work.inference[rows], calibrated.owners[0]
-    shape = (int(whose.max()) + 1,)
-    first, start = (np.full(shape, np.iinfo(np.int64).max) for _ in range(2))
-    last, returned, end = (np.full(shape, np.iinfo(np.int64).min) for _ in range(3))
+    count = int(whose.max()) + 1
+    first, start = (_filled(count, np.iinfo(np.int64).max) for _ in range(2))
+    last, returned, end = (_filled(count, np.iinfo(np.int64).min) for _ in range(3))
     for least, column in ((first, work.call_start), (start, work.start)):
         np.minimum.at(least, whose, column[rows])
     for most, column in ((last, work.call_start), (returned, work.call_end), (end, work.end)):
