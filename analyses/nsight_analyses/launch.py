@@ -10,7 +10,6 @@ import numpy as np
 from nsight_analyses.calibrated import Calibrated
 from nsight_analyses.measure import Measured, weigh
 from nsight_tools.analysis import analysis
-from nsight_tools.columns import Ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.timeline.attribution import CallKind, joint_key
@@ -20,6 +19,7 @@ from nsight_tools.units import duration, share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nsight_tools.columns import Ints
     from nsight_tools.trace import Trace
 
 ENQUEUE_RATIO = 0.8
