@@ -118,9 +118,7 @@ def waiting_gaps(measured: Measured) -> Intervals:
         for gpu in np.unique(measured.work.device)
         if metrics.sampled(int(gpu))
     ]
-    none = np.zeros(0, np.int64)
-    starts, ends = ([getattr(line, edge) for line in found] for edge in ("start", "end"))
-    return Intervals.union(np.concatenate([none, *starts]), np.concatenate([none, *ends]))
+    return Intervals.any_of(found)
 
 
 _HOST_WAITS = ("LaunchHostFunc", "StreamAddCallback", "StreamWaitValue", "StreamBatchMemOp", "WaitExternalSemaphores")

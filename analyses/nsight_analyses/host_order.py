@@ -94,7 +94,7 @@ def launch_turns(measured: Measured, work: Work) -> Turns | None:
     share = handovers / thread.size
     if share < 0.5:
         return None
-    waited = Intervals.union(np.concatenate([h.start for h in held]), np.concatenate([h.end for h in held]))
+    waited = Intervals.any_of(held)
     return Turns(threads.size, overlap, share, waited, union - longest)
 
 

@@ -232,14 +232,12 @@ def host_time_between_inferences(trace: Trace) -> Iterator[Finding]:
         between = Intervals.union(end[:-1][~pause], start[1:][~pause]).subtract(inside)
         mine = calls[(calls.pid == pid) & (calls.tid == tid) & (calls.kind != CallKind.OTHER)]
         between = between.subtract(Intervals.union(mine.start, mine.end))
-        gaps = Intervals.union(np.append(gaps.start, between.start), np.append(gaps.end, between.end))
+        gaps = Intervals.any_of([gaps, between])
         count += int((~pause).sum())
     overhead = trace.table("profiler_overhead", ["start_ns", "end_ns"])
     gaps = gaps.subtract(measured.work.busy())
     gaps = gaps.subtract(Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])))
-    whole = Intervals.union(
-        np.concatenate([gaps.start, measured.window.start]), np.concatenate([gaps.end, measured.window.end])
-    ).total
+    whole = Intervals.any_of([gaps, measured.window]).total
     cost = gaps.total
     if cost < BETWEEN_SHARE * max(whole, 1):
         return

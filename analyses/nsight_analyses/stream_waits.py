@@ -38,12 +38,6 @@ class Waiting:
     """Behind an event wait for work of the same inference, which has to come first."""
 
 
-def joined(lines: list[Intervals]) -> Intervals:
-    """The time in any of these."""
-    starts, ends = [line.start for line in lines], [line.end for line in lines]
-    return Intervals.union(np.concatenate(starts), np.concatenate(ends)) if lines else Intervals.union([], [])
-
-
 def waiting(measured: Measured, work: Work, lines: list[Line], null: set[int]) -> Waiting:
     """What launched work waits for on these streams of one process and GPU."""
     waits: list[Intervals] = []
@@ -54,7 +48,7 @@ def waiting(measured: Measured, work: Work, lines: list[Line], null: set[int]) -
         others = [other for other in lines if other is not line]
         rows = line.rows[work.call_end[line.rows] >= 0]
         queued = Intervals.union(work.call_end[rows], work.start[rows]).subtract(line.busy)
-        waits.append(queued.intersection(joined([other.busy for other in others])))
+        waits.append(queued.intersection(Intervals.any_of([other.busy for other in others])))
         for kind in ("h2d", "d2h"):
             copies = rows[work.kind[rows].among(kind)]
             if not copies.size:
@@ -66,17 +60,17 @@ def waiting(measured: Measured, work: Work, lines: list[Line], null: set[int]) -
         for rows_behind, into in zip(_behind_events(measured, work, line, others), (events, own_events), strict=True):
             behind = Intervals.union(work.call_end[rows_behind], work.start[rows_behind])
             into.append(behind.intersection(waits[-1]))
-    time = joined(waits)
+    time = Intervals.any_of(waits)
     # Both sides count: the default stream that waits, and those that wait while it runs.
     of_null = [(line.busy, wait) for line, wait in zip(lines, waits, strict=True) if line.stream in null]
     with_null = [*(time.intersection(busy) for busy, _ in of_null), *(wait for _, wait in of_null)]
     return Waiting(
         time,
-        joined(with_null).total,
+        Intervals.any_of(with_null).total,
         time.intersection(_filling(measured, work[time.coverage(work.start, work.end) > 0])).total,
-        joined(same_direction).total,
-        joined(events).total,
-        joined(own_events).total,
+        Intervals.any_of(same_direction).total,
+        Intervals.any_of(events).total,
+        Intervals.any_of(own_events).total,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from nsight_analyses.measure import Measured, weigh, worst
 from nsight_analyses.stream_causes import cause
 from nsight_analyses.stream_use import failed_on_streams
-from nsight_analyses.stream_waits import Line, joined, waiting
+from nsight_analyses.stream_waits import Line, waiting
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
 from nsight_tools.findings import Evidence, Finding
@@ -81,7 +81,7 @@ def streams_that_do_not_overlap(trace: Trace) -> Iterator[Finding]:
         if len(lines) < 2:
             continue
         union = here.busy().total
-        together = sum(line.busy.total for line in lines) - joined([line.busy for line in lines]).total
+        together = sum(line.busy.total for line in lines) - Intervals.any_of([line.busy for line in lines]).total
         if together < OVERLAP_SHARE * union:
             yield _finding(measured, here, lines, together / max(union, 1))
 

@@ -50,7 +50,7 @@ def write_dataset(
 ) -> None:
     """Write the dataset of `export` into the existing folder `to`, the manifest last.
 
-    Memory: some chunks of rows, the export's strings, and for the derived tables about 250 bytes for each kernel,
+    Memory: some chunks of rows, the export's strings, and for the derived tables about 200 bytes for each kernel,
     copy, API call and NVTX range.
     """
     decoder = Decoder(export)

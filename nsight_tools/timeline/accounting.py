@@ -148,7 +148,7 @@ def _account(inferences: Inferences, own: _Own, shared: _Shared) -> dict[str, ND
     for name, kinds in _BUCKETS:
         mine = np.isin(own.kind, kinds)
         line = lanes.union(own.lane[mine], own.start[mine], own.end[mine])
-        taken = _merge([taken, line])
+        taken = Intervals.any_of([taken, line])
         covered = lanes.coverage(taken)
         columns[name] = covered - so_far
         so_far = covered
@@ -216,13 +216,6 @@ def _idle_pieces(lanes: _Lanes, own: _Own, taken: Intervals, shared: _Shared) ->
     return _Pieces(lane, start + shift, end + shift, np.array(devices, np.int64), waits)
 
 
-def _merge(lines: list[Intervals]) -> Intervals:
-    """The time that any of the sets covers."""
-    none = np.zeros(0, np.int64)  # without it an empty list would make floats
-    start = np.concatenate([none, *(line.start for line in lines)])
-    return Intervals.union(start, np.concatenate([none, *(line.end for line in lines)]))
-
-
 _IDLE_BUCKETS = ("other_work_ns", "launch_ns", "sync_ns", "host_ns")
 
 
@@ -280,7 +273,7 @@ def _idle_buckets(inferences: Inferences, shared: _Shared, pieces: _Pieces) -> d
         lane, start, end = pieces.lane[rows], pieces.start[rows], pieces.end[rows]
         window = int(start.min()), int(end.max())
         devices = pieces.devices[pieces.waits[:, rows[0]]]
-        gpu = _merge([shared.busy(int(device), *window) for device in devices])
+        gpu = Intervals.any_of([shared.busy(int(device), *window) for device in devices])
         other = gpu.coverage(start, end)
         _add(buckets["other_work_ns"], lane, other)
         lines = shared.host(int(inferences.pid[lane[0]]), int(inferences.tid[lane[0]]), *window)

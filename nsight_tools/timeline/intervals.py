@@ -7,10 +7,13 @@ windows" by prefix sums, so that what many windows share never has to be copied 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Int64Array = NDArray[np.int64]
 IntArray = NDArray[np.signedinteger[Any]]
@@ -45,6 +48,13 @@ class Intervals:
         first = np.concatenate([[True], start[1:] > reach[:-1]])
         last = np.concatenate([first[1:], [True]])
         return cls(start[first], reach[last])
+
+    @classmethod
+    def any_of(cls, sets: Iterable[Intervals]) -> Intervals:
+        """The time that at least one of several sets covers; none, where there is no set."""
+        none = cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        sets = [none, *sets]
+        return cls.union(np.concatenate([one.start for one in sets]), np.concatenate([one.end for one in sets]))
 
     def __len__(self) -> int:
         return int(self.start.size)

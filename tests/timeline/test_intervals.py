@@ -126,3 +126,11 @@ def test_sets_agree_with_sets_of_nanoseconds(
 def test_concurrency_agrees_with_counting(pairs: list[tuple[int, int]], at_least: int) -> None:
     busy = concurrency(*columns(pairs), at_least)
     assert instants(busy) == {t for t in points if sum(lo <= t < hi for lo, hi in pairs) >= at_least}
+
+
+def test_any_of_several_sets() -> None:
+    one, other = Intervals.union([0, 10], [5, 15]), Intervals.union([4, 20], [8, 30])
+    found = Intervals.any_of([one, other])
+    assert (found.start.tolist(), found.end.tolist()) == ([0, 10, 20], [8, 15, 30])
+    assert Intervals.any_of([]).total == 0
+    assert Intervals.any_of([]).start.dtype == np.int64
