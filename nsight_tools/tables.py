@@ -12,7 +12,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-DATASET_VERSION = 2
+DATASET_VERSION = 3
 
 I16, I32, I64, F64, BOOL, TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -354,6 +354,59 @@ TABLES: dict[str, Table] = {
             _ascending("layer"),
         ),
         Table(
+            "telemetry",
+            "what NVML said of the GPUs while `nsight-tools capture` ran; null where a GPU does not say",
+            (
+                Column("time_ns", I64, "when it was sampled"),
+                Column("device", I32, "GPU; null where the report does not know it", True),
+                Column("bus_id", WORD, "PCI bus location, as in `gpus`", True),
+                Column("sm_clock_mhz", I32, "SM clock", True),
+                Column("memory_clock_mhz", I32, "memory clock", True),
+                Column("max_sm_clock_mhz", I32, "highest SM clock", True),
+                Column("power_mw", I64, "power drawn", True),
+                Column("power_limit_mw", I64, "power limit in force", True),
+                Column("temperature_c", I32, "GPU temperature", True),
+                Column("slowdown_temperature_c", I32, "temperature at which the GPU slows down", True),
+                Column("clock_event_reasons", I64, "NVML's bit mask of why clocks are not at their highest", True),
+                Column("gpu_utilization_percent", I32, "share of time in which some kernel ran, of any process", True),
+                Column("memory_utilization_percent", I32, "share of time in which device memory was in use", True),
+                Column("memory_used_bytes", I64, "device memory in use, by any process", True),
+                Column("pcie_generation", I32, "link generation now; links train down when idle", True),
+                Column("pcie_width", I32, "lanes now", True),
+                Column("pcie_max_generation", I32, "highest link generation of GPU and slot", True),
+                Column("pcie_max_width", I32, "most lanes of GPU and slot", True),
+                Column("pcie_rx_bytes_per_s", I64, "to the GPU, since the last sample, bytes per second", True),
+                Column("pcie_tx_bytes_per_s", I64, "from the GPU, the same", True),
+                Column("power_violation_ns", I64, "time held back by power, counted since the driver was loaded", True),
+                Column("thermal_violation_ns", I64, "time held back by temperature, the same", True),
+                Column("processes", I32, "processes with a compute context on the GPU", True),
+            ),
+            _ascending("time_ns", "device", "bus_id"),
+        ),
+        Table(
+            "benchmark",
+            "what the runner of `nsight-tools capture` measured itself, by CUDA events and the host's clock",
+            (
+                Column(
+                    "run",
+                    WORD,
+                    "benchmark (not traced, otherwise as the report), throughput (not traced, transfers overlapped), "
+                    "timing (the traced run of the report), layers (the eager run with layer ranges)",
+                ),
+                Column("inference", I32, "number, in order of start; payload of its NVTX range in the traced runs"),
+                Column("start_ns", I64, "when it started, on the host's clock, since the run's first inference"),
+                Column("wall_ns", I64, "host: from its start to the end of the wait for its result"),
+                Column("enqueue_ns", I64, "host: time inside the enqueue or graph launch", True),
+                Column("gpu_ns", I64, "events: from before its first copy to after its last", True),
+                Column("h2d_ns", I64, "events: its copies to the GPU", True),
+                Column("compute_ns", I64, "events: its kernels", True),
+                Column("d2h_ns", I64, "events: its copies to the host", True),
+                Column("thread", I32, "number of the host thread that ran it, from 0"),
+                Column("stream", I32, "number of its execution context and stream, from 0"),
+            ),
+            _ascending("run", "inference"),
+        ),
+        Table(
             "environment",
             "environment, command line and process output, imported only when asked for",
             (
@@ -380,7 +433,13 @@ TABLES: dict[str, Table] = {
                 Column("tid", I32, "thread that made it", True),
                 Column("nvtx_range", I64, "row in `nvtx_ranges` of the innermost push_pop range around the call", True),
                 Column("layer", WORD, "TensorRT layer, by the innermost range of TensorRT's domain", True),
-                Column("layer_source", WORD, "range (around the call), graph_node (around the node's capture)", True),
+                Column(
+                    "layer_source",
+                    WORD,
+                    "range (around the call), graph_node (around the node's capture), order (of kernels, as in a run "
+                    "whose layers are known)",
+                    True,
+                ),
                 Column("inference", I32, "inference that it belongs to, as in `inferences`", True),
             ),
             _ascending("start_ns", "end_ns", "pid", "device", "stream", "work", "row"),
@@ -403,6 +462,7 @@ TABLES: dict[str, Table] = {
                 Column("host_ns", I64, "… and its host thread runs anything else"),
                 Column("unattributed_ns", I64, "nothing above applies: no API trace, or profiler overhead"),
                 Column("hidden_copy_ns", I64, "its copies run while its kernels do (beside the buckets)"),
+                Column("gpu_busy_ns", I64, "any of its work runs on a GPU: compute and exposed copies (beside)"),
                 Column("queue_ns", I64, "sum of the delays from its calls' end to their work's start (beside)"),
                 _PID,
                 Column("tid", I32, "host thread", True),

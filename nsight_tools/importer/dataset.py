@@ -29,6 +29,8 @@ READERS = 2
 """Threads that read and decode chunks; a third writes. More gain nothing where writing is the limit."""
 
 MANIFEST = "manifest.json"
+CAPTURED = ("telemetry", "benchmark")
+"""Tables that come from a capture's run directory, beside the report."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def write_dataset(
         "layers": layers.from_inspector(wanted.layers, executed) if wanted.layers else layers.from_ranges(executed),
         "environment": facts.environment(export, decoder) if wanted.keep_environment else TABLES["environment"].empty(),
     }
+    small |= {name: TABLES[name].empty() for name in CAPTURED}
     for name, table in small.items():
         rows[name] = write_table(to / f"{name}.parquet", TABLES[name], table)
     progress("attributing GPU work to inferences", len(rows) / len(TABLES))
@@ -150,7 +153,7 @@ def _not_collected(
     advice = dialects.NOT_COLLECTED[name]
     if name in dialects.CUDA_TABLES or name == "launches":
         return _cuda_not_collected(name, rows, lost, export, advice)
-    if name in ("layers", "inferences", "environment"):
+    if name in ("layers", "inferences", "environment", *CAPTURED):
         return advice
     looked_for = {"nvtx_ranges": "nvtx_trace", "memory_usage": "memory_usage"}.get(name)
     if looked_for and capture[looked_for] == "true":

@@ -340,6 +340,8 @@ NOT_COLLECTED: Mapping[str, str] = {
     "profiler_overhead": "none was recorded",
     "layers": "build with profiling verbosity DETAILED, or put the inspector's JSON beside it as <stem>.layers.json",
     "environment": "import with --keep-environment",
+    "telemetry": "capture with nsight-tools capture",
+    "benchmark": "capture an engine with nsight-tools capture",
     "launches": "no GPU work was recorded",
     "inferences": "neither inference ranges, nor TensorRT's NVTX ranges, nor graph launches were recorded",
 }

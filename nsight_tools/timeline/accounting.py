@@ -307,6 +307,7 @@ def _beside(lanes: _Lanes, own: _Own, compute: Int64Array, covered: Int64Array) 
     pairs = distinct(own.lane * max(streams.size, 1) + stream)
     return {
         "hidden_copy_ns": compute + copies - covered,  # |A and B| = |A| + |B| - |A or B|
+        "gpu_busy_ns": covered,
         "queue_ns": queue,
         "device": device,
         "streams": np.bincount(pairs // max(streams.size, 1), minlength=count),

@@ -740,9 +740,9 @@ def test_inference_accounting_closes(trace: Trace) -> None:
 @each("inference")
 def test_inference_buckets_of_gpu_work(trace: Trace) -> None:
     """Compute is the union of an inference's kernels, exposed copies what its work covers beyond them."""
-    of = rows(trace, "inferences", "start_ns", "end_ns", *BUCKETS[:4], "hidden_copy_ns")
-    for number, record in enumerate(of.records("start_ns", "end_ns", *BUCKETS[:4], "hidden_copy_ns")):
-        start, end, compute, *exposed, hidden = record
+    of = rows(trace, "inferences", "start_ns", "end_ns", *BUCKETS[:4], "hidden_copy_ns", "gpu_busy_ns")
+    for number, record in enumerate(of.records("start_ns", "end_ns", *BUCKETS[:4], "hidden_copy_ns", "gpu_busy_ns")):
+        start, end, compute, *exposed, hidden, gpu_busy = record
         own = inferences(trace)[number]
         busy, copying = merged(own.compute), merged(own.copies)
         assert start <= min([own.start, *(s for s, _ in own.work)])
@@ -750,6 +750,7 @@ def test_inference_buckets_of_gpu_work(trace: Trace) -> None:
         assert compute == length(busy)
         assert sum(exposed) == length(merged(own.work)) - length(busy)
         assert hidden == length(common(busy, copying))
+        assert gpu_busy == length(merged(own.work))
 
 
 def independent_accounting() -> ModuleType:

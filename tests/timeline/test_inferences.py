@@ -398,6 +398,8 @@ def test_the_accounting_agrees_with_its_definition(data: st.DataObject) -> None:
         kernels = [w for w in own if w[2] < WorkKind.H2D]
         hidden = [t for t in range(lo, hi) if all(any(w[0] <= t < w[1] for w in some) for some in (copies, kernels))]
         assert columns["hidden_copy_ns"][at] == len(hidden)
+        own_work = sum(got[name] for name in BUCKETS[:4])
+        assert columns["gpu_busy_ns"][at] == own_work
         assert columns["queue_ns"][at] == sum(max(0, w[0] - calls[w[5]][1]) for w in own if w[5] >= 0)
         assert columns["streams"][at] == len({w[4] for w in own})
         assert columns["copies"][at] == len(copies)
