@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nsight_tools.errors import CouldNotRun, NsightToolsError
     from nsight_tools.findings import Confidence, Evidence, Finding, Severity
     from nsight_tools.importer import import_report
+    from nsight_tools.ranges import inference, phase
     from nsight_tools.trace import Trace, open_trace
 
 __version__ = "0.1.0"
@@ -31,6 +32,8 @@ _HOME = {
     "Finding": "findings",
     "Severity": "findings",
     "import_report": "importer",
+    "inference": "ranges",
+    "phase": "ranges",
     "Trace": "trace",
     "open_trace": "trace",
 }
@@ -49,7 +52,9 @@ __all__ = [
     "__version__",
     "analyze",
     "import_report",
+    "inference",
     "open_trace",
+    "phase",
     "registry",
     "select",
 ]

@@ -1,0 +1,240 @@
+"""Nsight Systems' `profile` command: its options by version, and a run of it that gives nothing private away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nsight_tools.capture import supervised
+from nsight_tools.capture.guard import descendants
+from nsight_tools.errors import NsysError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nsight_tools.nsys import Nsys
+
+PASSED = ("LD_LIBRARY_PATH", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES")
+"""Variables that nsys itself may need to find the driver's libraries and the GPUs; its report embeds them."""
+
+_LAUNCH = Path(__file__).with_name("launch.py")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a profiled run records."""
+
+    trace: str = "cuda,nvtx"
+    graphs: Literal["node", "graph"] = "node"
+    capture_range: bool = False
+    """Only from the program's cudaProfilerStart to its cudaProfilerStop."""
+    gpu_metrics_hz: int | None = None
+    memory_usage: bool = False
+    more: tuple[str, ...] = ()
+    """Further options of `nsys profile`; one that is named here replaces ours."""
+
+
+def options(nsys: Nsys, wanted: Wanted) -> list[str]:
+    """The options of `nsys profile` for this version, but for the output.
+
+    Raises:
+        NsysError: this version cannot record what is wanted.
+    """
+    chosen = [
+        f"--trace={wanted.trace}",
+        "--sample=none",  # CPU samples, context switches and symbols: not imported, and symbols of CUDA's libraries
+        "--cpuctxsw=none",  # alone can make a report of gigabytes
+        "--resolve-symbols=false",
+        "--force-overwrite=true",
+    ]
+    if "cuda" in wanted.trace.split(","):
+        if nsys.can("cuda_graph_trace"):
+            chosen.append(f"--cuda-graph-trace={wanted.graphs}")
+        if nsys.can("cuda_event_trace"):
+            chosen.append("--cuda-event-trace=false")  # tracing events can serialize streams
+        if wanted.memory_usage:
+            chosen.append("--cuda-memory-usage=true")
+    if wanted.capture_range:
+        chosen += ["--capture-range=cudaProfilerApi", "--capture-range-end=stop"]
+    if wanted.gpu_metrics_hz is not None:
+        if not (nsys.can("gpu_metrics_device") or nsys.can("gpu_metrics_devices")):
+            raise NsysError(
+                f"nsys {nsys.version} records no GPU metrics", hint="leave out --gpu-metrics, or use 2021.2+"
+            )
+        chosen += [f"{nsys.gpu_metrics_option}=all", f"--gpu-metrics-frequency={wanted.gpu_metrics_hz}"]
+    named = {_name(option) for option in wanted.more}
+    return [option for option in chosen if _name(option) not in named] + list(wanted.more)
+
+
+def _name(option: str) -> str:
+    """The name of an option, short names as the long ones that they stand for."""
+    short = {"-t": "--trace", "-s": "--sample", "-c": "--capture-range", "-f": "--force-overwrite"}
+    name = option.partition("=")[0]
+    return short.get(name[:2], name) if not name.startswith("--") else name
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """How a profiled run ended."""
+
+    command: tuple[str, ...]
+    """nsys and its options, without what it ran."""
+    ended: supervised.Ended
+    ran: bool
+    """Whether nsys came to start the command; `ended.code` is then the command's own."""
+
+
+def profile(
+    nsys: Nsys,
+    wanted: Wanted,
+    command: Sequence[str | Path],
+    report: Path,
+    *,
+    interrupts: supervised.Interrupts,
+    streams: bool,
+) -> Profiled:
+    """Run `command` under nsys, which writes `report`; `failure` says why where it did not.
+
+    The command gets the caller's environment, and with `streams` the caller's standard streams; the report embeds
+    neither. It still embeds the host's and the user's name, processes' command lines and the variables in `PASSED`.
+
+    Raises:
+        NsysError: this version cannot record what is wanted.
+    """
+    stem = report.with_suffix("").absolute()
+    started = [str(nsys.path), "profile", *options(nsys, wanted), f"--output={stem}"]
+    with tempfile.TemporaryDirectory(prefix="nsight-tools-") as scratch, _streams(wanted=streams) as own:
+        folder = Path(scratch)
+        given = {"PATH": _PATH, "HOME": scratch, **{name: os.environ[name] for name in PASSED if name in os.environ}}
+        pid_file = folder / "pid"
+        order = {
+            "command": [str(part) for part in command],
+            "environment": dict(os.environ),
+            "given": given,
+            "streams": {number: f"/proc/{os.getpid()}/fd/{descriptor}" for number, descriptor in own.items()},
+            "pid": str(pid_file),
+        }
+        order_file = folder / "order.json"
+        descriptor = os.open(order_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+            json.dump(order, file, ensure_ascii=False)
+        ended = supervised.run(
+            [*started, sys.executable, "-I", "-S", _LAUNCH, order_file],
+            interrupts=interrupts,
+            environment=given,
+            interrupt=lambda above: _interrupt(_number(pid_file), above, nsys),
+        )
+        ran = pid_file.exists()
+    raw = stem.with_suffix(".qdstrm")
+    if not report.exists() and raw.exists():  # nsys' importer fails at times, and works when it is asked again
+        importer = next(iter(sorted(nsys.path.resolve().parent.parent.glob("host-linux-*/QdstrmImporter"))), None)
+        if importer is not None:
+            supervised.run([importer, "--input-file", raw], interrupts=interrupts, environment=given)
+    if report.exists():
+        raw.unlink(missing_ok=True)
+    return Profiled(tuple(started), ended, ran)
+
+
+_GRACE_S = 3.0
+
+
+def _interrupt(pid: int | None, above: int, nsys: Nsys) -> bool:
+    """Do to the command what Ctrl-C in a terminal does; what it leaves running, for which nsys would wait, is ended.
+
+    nsys puts the command into a session of its own, so that its pid names its process group too.
+    """
+    if pid is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGINT)
+    threading.Thread(target=_end_strays, args=(pid, above, nsys.path.resolve().parent), daemon=True).start()
+    return True
+
+
+def _end_strays(pid: int, above: int, of_nsys: Path) -> None:
+    while Path(f"/proc/{pid}/exe").exists():
+        time.sleep(0.1)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        time.sleep(_GRACE_S)
+        for stray in descendants(above):
+            with contextlib.suppress(OSError):
+                if not Path(f"/proc/{stray}/exe").resolve(strict=True).is_relative_to(of_nsys):
+                    os.kill(stray, number)
+
+
+@contextlib.contextmanager
+def _streams(*, wanted: bool) -> Iterator[dict[int, int]]:
+    """Our descriptors that a process which does not inherit them can open as its standard streams.
+
+    A terminal is opened itself. To anything else goes what a pipe brings, so that both sides share one position.
+    """
+    opened: dict[int, int] = {}
+    pumps = []
+    if wanted:
+        opened[0] = 0
+        for number in (1, 2):
+            if os.isatty(number):
+                opened[number] = number
+                continue
+            source, opened[number] = os.pipe()
+            pumps.append(threading.Thread(target=_pump, args=(source, number), daemon=True))
+            pumps[-1].start()
+    try:
+        yield opened
+    finally:
+        for number, descriptor in opened.items():
+            if descriptor != number:
+                os.close(descriptor)
+        for pump in pumps:
+            pump.join(5)
+
+
+def _pump(source: int, to: int) -> None:
+    with os.fdopen(source, "rb", 0) as stream:
+        while block := stream.read(1 << 16):
+            with contextlib.suppress(OSError):  # a reader that has gone is the program's business no more
+                os.write(to, block)
+
+
+def failure(nsys: Nsys, wanted: Wanted, profiled: Profiled, report: Path) -> NsysError:
+    """Why nsys made no report, in its own words and in ours."""
+    said = [line for line in profiled.ended.said if not _USELESS.search(line)]
+    text = "\n".join(profiled.ended.said)
+    last = said[-1][:300] if said else "it gave no reason"
+    if "NVGPUCTRPERM" in text or re.search(r"(?i)insufficient privilege.*gpu metrics|gpu metrics.*privilege", text):
+        return NsysError(
+            "GPU metrics need permission to read the GPU's performance counters",
+            hint="run as root, have the administrator allow it (NVreg_RestrictProfilingToAdminUsers=0), or leave out "
+            "--gpu-metrics",
+        )
+    if not profiled.ran:
+        return NsysError(f"nsys {nsys.version} did not start the command: {last}", hint="see nsys profile --help")
+    if wanted.capture_range and profiled.ended.code == 0:
+        return NsysError(
+            "the program never started the capture range, so that there is no report",
+            hint="call cudaProfilerStart and cudaProfilerStop around what counts, or leave out --capture-range",
+        )
+    hint = "free some space or try again"
+    if report.with_suffix(".qdstrm").exists():
+        return NsysError(f"nsys {nsys.version} could not make a report of what it recorded: {last}", hint=hint)
+    return NsysError(f"nsys {nsys.version} wrote no report: {last}", hint=hint)
+
+
+_USELESS = re.compile(r"^\s*$|^usage:|^Try '|\[=*\s*\d+%|^Generating |^Generated|^WARNING: |^Collecting data")
+
+
+def _number(file: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(file.read_text(encoding="ascii"))
+    return None

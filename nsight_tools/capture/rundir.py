@@ -1,0 +1,73 @@
+"""The run directory: written under another name, and there under its own only when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nsight_tools.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RUN = "run.json"
+REPORT = "report.nsys-rep"
+LAYER_PASS = "layer_pass.nsys-rep"  # noqa: S105 (no password)
+LAYERS = "layers.json"
+TELEMETRY = "telemetry.parquet"
+BENCHMARK = "benchmark.parquet"
+SUFFIX = ".capture"
+VERSION = 1
+
+
+@contextlib.contextmanager
+def made(target: Path, *, force: bool) -> Iterator[Path]:
+    """A folder to fill, which becomes `target` at the end of the block if that wrote `run.json`, and goes otherwise.
+
+    Raises:
+        OutputError: `target` exists and `force` is not set, or nothing can be written there.
+    """
+    if not force and os.path.lexists(target):
+        raise OutputError(target, "already exists", hint="name another with -o, or replace it with --force")
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # what a capture that was killed left
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(target, f"cannot be made: {error.strerror}", hint="name another folder with -o") from error
+    try:
+        yield partial
+        if (partial / RUN).exists():
+            _replace(target, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(target: Path, new: Path) -> None:
+    old = target.with_name(f"{target.name}.old.partial")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(old)
+        new.rename(target)
+    except OSError as error:
+        raise OutputError(target, f"cannot be put in place: {error.strerror}") from error
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_run(folder: Path, run: dict[str, Any]) -> None:
+    """Write `run.json`; the user's part of home folders is left out."""
+    text = json.dumps(run, indent=1, ensure_ascii=False, default=str)
+    with contextlib.suppress(RuntimeError):
+        text = re.sub(rf"(?<=[\"=:,]){re.escape(str(Path.home()))}(?=[/\"])", "~", text)
+    (folder / RUN).write_text(text + "\n", encoding="utf-8")
+
+
+def now() -> str:
+    """The time, in UTC, as ISO 8601 has it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

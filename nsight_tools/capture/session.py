@@ -1,0 +1,376 @@
+"""One capture: what is run, what is measured beside it, and the run directory that holds both."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nsight_tools import __version__
+from nsight_tools.capture import privacy, profiler, rundir, supervised, telemetry
+from nsight_tools.capture.options import ENGINES, ONNX, Build, CaptureError, Load, Recording, plain
+from nsight_tools.capture.processes import Answer, Task
+from nsight_tools.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from nsight_tools.nsys import Nsys
+
+LAYER_PASS_INFERENCES = 20
+
+
+@dataclass
+class Session:
+    """What all captures share: where they go, which nsys, what is said meanwhile, and what run.json will hold."""
+
+    folder: Path
+    nsys: Nsys
+    recording: Recording
+    say: Callable[[str], None]
+    interrupts: supervised.Interrupts
+    run: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def report(self) -> Path:
+        return self.folder / rundir.REPORT
+
+    def profiled(
+        self, command: Sequence[str | Path], report: Path, wanted: profiler.Wanted, *, streams: bool
+    ) -> profiler.Profiled:
+        """Run a command under nsys, and note how."""
+        done = profiler.profile(self.nsys, wanted, command, report, interrupts=self.interrupts, streams=streams)
+        self.run["passes"].append(
+            {
+                "report": report.name,
+                "nsys": [
+                    part if not part.startswith("--output=") else f"--output={report.stem}" for part in done.command
+                ],
+                "command": [str(part) for part in command],
+                "exit_code": done.ended.code,
+            }
+        )
+        return done
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A capture that was made: its run directory, what `run.json` says, and whether it was cut short by Ctrl-C."""
+
+    path: Path
+    run: dict[str, Any]
+
+    @property
+    def interrupted(self) -> bool:
+        return bool(self.run["status"] == "interrupted")
+
+    @property
+    def exit_code(self) -> int:
+        """The traced command's own; 0 for an engine, whose failures are errors."""
+        return int(self.run["passes"][0]["exit_code"]) if self.run["kind"] == "command" else 0
+
+
+def capture_command(
+    command: Sequence[str],
+    target: Path,
+    recording: Recording,
+    nsys: Nsys,
+    *,
+    say: Callable[[str], None],
+    force: bool = False,
+) -> Captured:
+    """Run `command` under nsys, with telemetry beside it; its standard streams are the caller's.
+
+    Raises:
+        CaptureError: there is no such command.
+        NsysError: nsys made no report of it.
+        OutputError: the run directory cannot be written.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise CaptureError(f"{command[0]}: there is no such command", hint="give it with its path")
+    with _session(target, recording, nsys, say, force=force) as session:
+        session.run |= {"kind": "command", "options": plain(recording)}
+        wanted = _wanted(recording, capture_range=recording.capture_range)
+        with _telemetry(session):
+            done = session.profiled([Path(program).absolute(), *command[1:]], session.report, wanted, streams=True)
+        if not session.report.exists():
+            raise profiler.failure(nsys, wanted, done, session.report)
+        status = "interrupted" if done.ended.interrupted else "done"
+        _finish(session, status)
+    return Captured(target, session.run)
+
+
+def capture_engine(
+    model: Path,
+    target: Path,
+    load: Load,
+    build: Build,
+    recording: Recording,
+    nsys: Nsys,
+    *,
+    python: Path,
+    say: Callable[[str], None],
+    force: bool = False,
+) -> Captured:
+    """Run an engine, or build it from ONNX first, and measure it untraced, traced, and by layer.
+
+    Raises:
+        InputError: `model` is no engine and no ONNX model.
+        CaptureError: the engine cannot be built or run as asked, in TensorRT's words.
+        NsysError: nsys made no report.
+        OutputError: the run directory cannot be written.
+    """
+    if not model.is_file():
+        raise InputError(model, "does not exist" if not model.exists() else "is no file")
+    if model.suffix not in (*ENGINES, ONNX):
+        raise InputError(model, "is neither an engine nor ONNX", hint=f"name it {', '.join((*ENGINES, ONNX))}")
+    with _session(target, recording, nsys, say, force=force) as session, _scratch() as scratch:
+        session.run |= {"kind": "engine", "options": {**plain(load), **plain(build), **plain(recording)}}
+        runs = _EngineRuns(session, load, python, scratch)
+        runs.probe()
+        engine = model if model.suffix != ONNX else runs.build(model, build)
+        runs.of(engine)
+        session.run["model"] = {"name": model.name, "sha256": _sha256(model), "size_bytes": model.stat().st_size}
+        with _telemetry(session):
+            status = runs.measure()
+        runs.write()
+        _finish(session, status)
+    return Captured(target, session.run)
+
+
+class _EngineRuns:
+    """The runner's processes of one capture, in their order; each leaves its answer and its measurements."""
+
+    def __init__(self, session: Session, load: Load, python: Path, scratch: Path) -> None:
+        self._session, self._load, self._python, self._scratch = session, load, python, scratch
+        self._engine = Path()
+        self._samples: list[pa.Table] = []
+
+    def probe(self) -> None:
+        """See that the runner's Python has what it needs, and that nsys will see its ranges."""
+        answer = self._plainly(self._task("probe", {"device": self._load.device}))
+        versions = answer.result["versions"]
+        self._session.run["versions"] |= versions
+        nsys = self._session.nsys
+        if versions.get("nvtx") and nsys.loses_python_nvtx(versions["nvtx"]):
+            raise CaptureError(
+                f"nsys {nsys.version} loses every range of Python's nvtx {versions['nvtx']}, silently",
+                hint=f"use a newer nsys (--nsys), or in {self._python}: pip install nvtx==0.2.11",
+            )
+
+    def build(self, model: Path, build: Build) -> Path:
+        """Build an engine, which stays in the run directory unless it is to be saved elsewhere."""
+        engine = (build.save_engine or self._session.folder / f"{model.stem}.engine").absolute()
+        self._session.say(f"building an engine from {model.name}; this can take minutes")
+        load = self._load
+        order = {
+            "onnx": str(model.absolute()),
+            "engine": str(engine),
+            "precision": build.precision,
+            "builder_optimization_level": build.builder_optimization_level,
+            "timing_cache": str(build.timing_cache.absolute()) if build.timing_cache else None,
+            "profiling_verbosity": build.profiling_verbosity,
+            "tactic_sources": build.tactic_sources,
+            "workspace_bytes": None,
+            "shapes": load.shapes,
+            "batch": load.batch,
+            "profiles": load.streams,
+            "device": load.device,
+        }
+        answer = self._plainly(self._task("build", order))
+        self._session.run["build"] = answer.result.get("engine")
+        return engine
+
+    def of(self, engine: Path) -> None:
+        """Take this engine for all that follows."""
+        self._engine = engine.absolute()
+
+    def measure(self) -> str:
+        """Run the passes; returns the status of the whole. An interrupt ends them after the one under way."""
+        load, recording = self._load, self._session.recording
+        if not recording.single_pass:
+            self._session.say("measuring without the profiler")
+            answer = self._plainly(self._task("benchmark", {**self._order(load), "throughput": True}))
+            self._note(answer)
+            if answer.interrupted:
+                raise CaptureError("interrupted before anything was traced", hint="nothing was kept")
+        self._session.say(f"tracing {load.iterations} inferences with nsys {self._session.nsys.version}")
+        traced = replace(load, duration_s=0.0)
+        order = {**self._order(traced), "ranges": True, "capture_range": True, "inspect": True}
+        order["layer_ranges"] = recording.single_pass
+        answer = self._traced(self._task("timing", order), self._session.report, _wanted(recording, capture_range=True))
+        layers = answer.task.folder / rundir.LAYERS
+        if layers.exists():
+            shutil.copy(layers, self._session.folder / rundir.LAYERS)
+        if answer.interrupted:
+            return "interrupted"
+        if not recording.single_pass:
+            self._session.say("tracing the layers")
+            eager = replace(
+                traced,
+                iterations=LAYER_PASS_INFERENCES,
+                cuda_graph=False,
+                streams=1,
+                threads=1,
+                overlap_transfers=False,
+            )
+            order = {**self._order(eager), "ranges": True, "capture_range": True, "layer_ranges": True}
+            wanted = replace(_wanted(recording, capture_range=True), gpu_metrics_hz=None, memory_usage=False)
+            answer = self._traced(self._task("layers", order), self._session.folder / rundir.LAYER_PASS, wanted)
+        return "interrupted" if answer.interrupted else "done"
+
+    def write(self) -> None:
+        """Write what the runner measured, and what tracing added to it."""
+        rows = pa.concat_tables(self._samples).unify_dictionaries()
+        order = [("run", "ascending"), ("inference", "ascending")]
+        pq.write_table(rows.sort_by(order), self._session.folder / rundir.BENCHMARK, compression="zstd")
+        self._session.run["tracing"] = tracing_added(rows)
+
+    def _order(self, load: Load) -> dict[str, Any]:
+        return {
+            **plain(load),
+            "engine": str(self._engine),
+            "inputs": {name: str(path.absolute()) for name, path in load.inputs.items()},
+            "layer_ranges": False,
+            "ranges": False,
+            "capture_range": False,
+            "throughput": False,
+            "inspect": False,
+        }
+
+    def _task(self, name: str, order: dict[str, Any]) -> Task:
+        return Task(name, self._scratch / name, self._python, {"verbose": False, **order})
+
+    def _plainly(self, task: Task) -> Answer:
+        return task.run(lambda command: supervised.run(command, interrupts=self._session.interrupts))
+
+    def _traced(self, task: Task, report: Path, wanted: profiler.Wanted) -> Answer:
+        task.prepare()
+        done = self._session.profiled(task.command, report, wanted, streams=False)
+        if not done.ran:
+            raise profiler.failure(self._session.nsys, wanted, done, report)
+        answer = task.answer(done.ended)
+        if not report.exists():
+            raise profiler.failure(self._session.nsys, wanted, done, report)
+        self._note(answer)
+        return answer
+
+    def _note(self, answer: Answer) -> None:
+        rows = answer.samples()
+        self._samples.append(rows)
+        run = self._session.run
+        run.setdefault("engine", answer.result.get("engine"))
+        run.setdefault("device", answer.result.get("device"))
+        run["measured"][answer.task.name] = {**(answer.result.get("run") or {}), **_medians(rows)}
+
+
+def tracing_added(rows: pa.Table) -> dict[str, dict[str, int]] | None:
+    """What tracing added to the median inference, in ns: `untraced`, `traced` and `added`, of wall and enqueue time.
+
+    None where one of the two runs was not made.
+    """
+    by_run = {run: _of_run(rows, run) for run in ("benchmark", "timing")}
+    if not all(part.num_rows for part in by_run.values()):
+        return None
+    found = {}
+    for name in ("wall_ns", "enqueue_ns"):
+        untraced, traced = (_median(by_run[run], name) for run in ("benchmark", "timing"))
+        if untraced is not None and traced is not None:
+            found[name] = {"untraced": untraced, "traced": traced, "added": traced - untraced}
+    return found
+
+
+def _medians(rows: pa.Table) -> dict[str, dict[str, int | None]]:
+    names = [name for name in rows.column_names if name.endswith("_ns") and name != "start_ns"]
+    runs = rows["run"].unique().to_pylist()
+    return {f"{run}_median": {name: _median(_of_run(rows, run), name) for name in names} for run in runs}
+
+
+def _of_run(rows: pa.Table, run: str) -> pa.Table:
+    return rows.filter(pa.compute.equal(rows["run"].cast(pa.string()), run))
+
+
+def _median(rows: pa.Table, name: str) -> int | None:
+    values = rows[name].drop_null().to_numpy()
+    return round(float(np.median(values))) if len(values) else None
+
+
+def _wanted(recording: Recording, *, capture_range: bool) -> profiler.Wanted:
+    return profiler.Wanted(
+        graphs=recording.graphs,
+        capture_range=capture_range,
+        gpu_metrics_hz=recording.gpu_metrics_hz,
+        memory_usage=recording.memory_usage,
+        more=recording.nsys_args,
+    )
+
+
+@contextlib.contextmanager
+def _session(
+    target: Path, recording: Recording, nsys: Nsys, say: Callable[[str], None], *, force: bool
+) -> Iterator[Session]:
+    interrupts = supervised.Interrupts(say)
+    with interrupts.handled(), rundir.made(target, force=force) as folder:
+        started = time.monotonic()
+        session = Session(folder, nsys, recording, say, interrupts)
+        session.run = {
+            "version": rundir.VERSION,
+            "status": "running",
+            "tool_version": __version__,
+            "arguments": sys.argv[1:],
+            "started_utc": rundir.now(),
+            "versions": {"nsys": str(nsys.version), "python_of_tool": sys.version.split()[0]},
+            "machine": {"before": telemetry.machine()},
+            "passes": [],
+            "measured": {},
+        }
+        yield session
+        session.run["seconds"] = round(time.monotonic() - started, 1)
+        rundir.write_run(folder, session.run)
+
+
+def _finish(session: Session, status: str) -> None:
+    session.run["status"] = status
+    session.run["machine"]["after"] = telemetry.machine()
+    session.run["privacy"] = {
+        "environment": "not in the report, but for what nsys itself was given",
+        "given": sorted(profiler.PASSED),
+        "in_the_report": privacy.EMBEDDED,
+    }
+
+
+@contextlib.contextmanager
+def _telemetry(session: Session) -> Iterator[None]:
+    hz = session.recording.telemetry_hz
+    if not hz:
+        session.run["telemetry"] = {"reason": "not asked for"}
+        yield
+        return
+    with telemetry.sampling(session.folder / rundir.TELEMETRY, hz=hz) as sampler:
+        yield
+    session.run["telemetry"] = sampler.cost()
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="nsight-tools-") as folder:
+        yield Path(folder)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,333 @@
+"""`nsight-tools capture`: an engine, or any command, under Nsight Systems, into a run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import nsight_tools
+from nsight_tools.cli import analyze, output
+from nsight_tools.report import safe
+
+if TYPE_CHECKING:
+    from nsight_tools.capture.session import Captured
+
+_ENGINE_ONLY = "of an engine, not of a command"
+
+
+class _Capture(click.Command):
+    """A command that takes everything behind `--` as the command to run."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta["command"] = args[at + 1 :] if at < len(args) else None
+        return super().parse_args(ctx, args[:at])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return ["[OPTIONS] MODEL  |  [OPTIONS] -- COMMAND [ARGUMENT]..."]
+
+
+def _path(**checks: Any) -> click.Path:
+    return click.Path(path_type=Path, **checks)
+
+
+_AT_LEAST_1 = click.IntRange(min=1)
+_OPTIONS = (
+    click.argument("model", required=False, type=_path()),
+    click.option(
+        "-o", "--output", "target", metavar="DIR", type=_path(), help="Run directory; default: <name>.capture."
+    ),
+    click.option("--force", is_flag=True, help="Replace a run directory of that name."),
+    click.option("--no-analyze", is_flag=True, help="Capture only; analyze takes the run directory later."),
+    # How an engine is run
+    click.option(
+        "--shapes",
+        metavar="SPEC",
+        help="Shapes of dynamic inputs, as trtexec takes them: input:1x3x224x224,mask:1x128.",
+    ),
+    click.option("--batch", metavar="N", type=_AT_LEAST_1, help="First dimension of dynamic inputs not in --shapes."),
+    click.option(
+        "--iterations", metavar="N", type=_AT_LEAST_1, default=100, show_default=True, help="Inferences traced."
+    ),
+    click.option(
+        "--duration",
+        metavar="S",
+        type=click.FloatRange(min=0),
+        default=3.0,
+        show_default=True,
+        help="The untraced benchmark lasts at least so long, and --iterations.",
+    ),
+    click.option(
+        "--warm-up",
+        metavar="MS",
+        type=click.FloatRange(min=0),
+        default=200.0,
+        show_default=True,
+        help="Before each pass.",
+    ),
+    click.option(
+        "--streams", metavar="N", type=_AT_LEAST_1, default=1, show_default=True, help="Contexts, a stream each."
+    ),
+    click.option(
+        "--threads", metavar="N", type=_AT_LEAST_1, default=1, show_default=True, help="Host threads that serve them."
+    ),
+    click.option("--use-cuda-graph", is_flag=True, help="Capture the engine's work into a CUDA graph and launch that."),
+    click.option("--use-spin-wait", is_flag=True, help="Wait by spinning: lower latency, a busy core."),
+    click.option("--no-data-transfers", is_flag=True, help="Copy no inputs and outputs."),
+    click.option(
+        "--overlap-transfers",
+        is_flag=True,
+        help="Copy beside the previous inference, as trtexec does without --exposeDMA.",
+    ),
+    click.option(
+        "--default-stream", is_flag=True, help="Run on CUDA's default stream: a mistake, to see what it costs."
+    ),
+    click.option("--pageable", is_flag=True, help="Copy from and to pageable memory: a mistake, to see what it costs."),
+    click.option(
+        "--sleep-time", metavar="MS", type=click.FloatRange(min=0), default=0.0, help="Pause before each inference."
+    ),
+    click.option("--load-inputs", metavar="SPEC", help="input:file,… raw bytes or .npy; default: random, never zeros."),
+    click.option(
+        "--device", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="CUDA device."
+    ),
+    # How it is built from ONNX
+    click.option("--fp16", "precision", flag_value="fp16", help="ONNX: allow FP16."),
+    click.option("--int8", "precision", flag_value="int8", help="ONNX: allow INT8."),
+    click.option("--best", "precision", flag_value="best", help="ONNX: allow every precision."),
+    click.option(
+        "--builder-optimization-level", metavar="N", type=click.IntRange(0, 5), help="ONNX: 0 builds fastest."
+    ),
+    click.option("--timing-cache-file", metavar="FILE", type=_path(), help="ONNX: read and written."),
+    click.option(
+        "--profiling-verbosity",
+        type=click.Choice(["detailed", "layer_names_only", "none"]),
+        default="detailed",
+        show_default=True,
+        help="ONNX: what the engine tells of its layers.",
+    ),
+    click.option("--tactic-sources", metavar="MASK", type=int, help="ONNX: TensorRT's TacticSource bits; 0 for none."),
+    click.option(
+        "--save-engine", metavar="FILE", type=_path(), help="ONNX: where the engine goes; default: run directory."
+    ),
+    # What is recorded
+    click.option("--single-pass", is_flag=True, help="Only the traced pass: no benchmark, no layer pass."),
+    click.option(
+        "--cuda-graph-trace",
+        "graphs",
+        type=click.Choice(["node", "graph"]),
+        default="node",
+        show_default=True,
+        help="Kernels of CUDA graphs, or graphs as a whole (cheaper).",
+    ),
+    click.option(
+        "--gpu-metrics",
+        "gpu_metrics_hz",
+        metavar="HZ",
+        is_flag=False,
+        flag_value=10_000,
+        type=_AT_LEAST_1,
+        help="Sample GPU metrics, 10000 Hz unless given; needs permission.",
+    ),
+    click.option(
+        "--telemetry-hz",
+        metavar="HZ",
+        type=click.FloatRange(0, 1000),
+        default=50.0,
+        show_default=True,
+        help="Sample clocks, power and reasons for throttling by NVML; 0 for never.",
+    ),
+    click.option("--memory-usage", is_flag=True, help="Trace allocations of GPU memory, at a cost."),
+    click.option(
+        "--capture-range", is_flag=True, help="COMMAND: only from its cudaProfilerStart to its cudaProfilerStop."
+    ),
+    click.option(
+        "--nsys-arg", "nsys_args", metavar="ARG", multiple=True, help="Any option of nsys profile; replaces ours."
+    ),
+    click.option(
+        "--python", metavar="PATH", help="Interpreter that has tensorrt and pycuda; default: this tool's own."
+    ),
+    click.option("--nsys", metavar="PATH", type=_path(), help="The nsys to capture with."),
+    output.colour_option,
+)
+
+
+def _options(command: Any) -> Any:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command("capture", cls=_Capture, short_help="Run an engine, or any command, under Nsight Systems.")
+@_options
+@click.pass_context
+def command(ctx: click.Context, /, model: Path | None, target: Path | None, **options: Any) -> None:
+    r"""Run MODEL under Nsight Systems with NVTX ranges and telemetry, and say where its time goes.
+
+    MODEL is a TensorRT engine (.engine, .plan) or .onnx, which is built first. It runs three times: without the
+    profiler (the truth), as deployed under it, and eagerly with layer ranges. All goes into a run directory, which
+    analyze, import and open_trace take.
+
+    \b
+    nsight-tools capture model.engine
+    nsight-tools capture model.onnx --fp16 --shapes input:8x3x224x224 --use-cuda-graph
+    nsight-tools capture --gpu-metrics -- python serve.py
+    """
+    wrapped: list[str] | None = ctx.meta["command"]
+    if (model is None) == (wrapped is None) or wrapped == []:
+        raise click.UsageError("give a MODEL, or a command behind --")
+    from nsight_tools import nsys
+
+    recording = _recording(options)
+    say = lambda text: click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)  # noqa: E731
+    found = nsys.find(options["nsys"])
+    from nsight_tools.capture import privacy, session
+    from nsight_tools.capture.options import CaptureError
+
+    privacy.hide()
+    if wrapped is not None:
+        _refuse_engine_options(ctx)
+        target = target or Path(f"{Path(wrapped[0]).name}.capture")
+        captured = session.capture_command(wrapped, target, recording, found, say=say, force=options["force"])
+    else:
+        assert model is not None
+        from nsight_tools.capture import processes
+
+        target = target or Path(f"{model.stem}.capture")
+        captured = session.capture_engine(
+            model,
+            target,
+            _load(options),
+            _build(options),
+            recording,
+            found,
+            python=processes.resolve_python(options["python"], sys.executable),
+            say=say,
+            force=options["force"],
+        )
+    _tell(captured, say)
+    if captured.interrupted:
+        ctx.exit(130)
+    if not options["no_analyze"]:
+        _check_ranges(captured, options["nsys"])
+        with contextlib.suppress(click.exceptions.Exit):
+            ctx.invoke(analyze.command, inputs=(captured.path,), nsys=options["nsys"], color=options["color"])
+    if code := captured.exit_code:
+        raise CaptureError(
+            f"{wrapped[0] if wrapped else model}: ended with exit code {code}",
+            hint="what it did until then was captured",
+        )
+
+
+def _recording(options: dict[str, Any]) -> Any:
+    from nsight_tools.capture.options import Recording
+
+    names = ("single_pass", "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "capture_range", "nsys_args")
+    return Recording(**{name: options[name] for name in names})
+
+
+def _load(options: dict[str, Any]) -> Any:
+    from nsight_tools.capture.options import Load
+
+    return Load(
+        shapes=_shapes(options["shapes"]),
+        batch=options["batch"],
+        inputs={name: Path(file) for name, file in _pairs(options["load_inputs"], "--load-inputs")},
+        iterations=options["iterations"],
+        duration_s=options["duration"],
+        warm_up_ms=options["warm_up"],
+        streams=max(options["streams"], options["threads"]),
+        threads=options["threads"],
+        cuda_graph=options["use_cuda_graph"],
+        spin_wait=options["use_spin_wait"],
+        data_transfers=not options["no_data_transfers"],
+        overlap_transfers=options["overlap_transfers"],
+        default_stream=options["default_stream"],
+        pageable=options["pageable"],
+        sleep_ms=options["sleep_time"],
+        device=options["device"],
+    )
+
+
+def _build(options: dict[str, Any]) -> Any:
+    from nsight_tools.capture.options import Build
+
+    names = ("precision", "builder_optimization_level", "profiling_verbosity", "save_engine", "tactic_sources")
+    return Build(**{name: options[name] for name in names}, timing_cache=options["timing_cache_file"])
+
+
+def _pairs(spec: str | None, option: str) -> list[tuple[str, str]]:
+    """`name:value,…`; a name may hold colons, as TensorRT's do."""
+    pairs = []
+    for part in (spec or "").split(","):
+        name, colon, value = part.rpartition(":")
+        if part and not (name and colon and value):
+            raise click.BadParameter(f"{part}: give it as input:value", param_hint=option)
+        if part:
+            pairs.append((name.strip("'"), value))
+    return pairs
+
+
+def _shapes(spec: str | None) -> dict[str, list[int]]:
+    shapes = {}
+    for name, value in _pairs(spec, "--shapes"):
+        sizes = value.split("x")
+        if not all(size.isdecimal() for size in sizes):
+            raise click.BadParameter(f"{name}:{value}: give sizes as 1x3x224x224", param_hint="--shapes")
+        shapes[name] = [int(size) for size in sizes]
+    return shapes
+
+
+def _refuse_engine_options(ctx: click.Context) -> None:
+    of_commands = {
+        "target", "force", "no_analyze", "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "capture_range",
+        "nsys_args", "nsys", "color",
+    }  # fmt: skip
+    for option in ctx.command.params:
+        given = ctx.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and option.name not in of_commands:
+            raise click.UsageError(f"{option.opts[0]} is an option {_ENGINE_ONLY}")
+
+
+def _check_ranges(captured: Captured, nsys: Path | None) -> None:
+    """See that the runner's NVTX ranges arrived in the report.
+
+    Raises:
+        CaptureError: ranges are missing, which nsys itself does not say.
+    """
+    expected = captured.run["measured"].get("timing", {}).get("inferences")
+    if expected is None:
+        return
+    from nsight_tools.capture.options import CaptureError
+
+    trace = nsight_tools.open_trace(captured.path, nsys=nsys)
+    query = "SELECT count(*) AS n FROM nvtx_ranges WHERE domain = 'nsight_tools' AND name = 'inference'"
+    arrived = trace.sql(query)["n"][0].as_py()
+    if arrived < expected:
+        versions = captured.run["versions"]
+        raise CaptureError(
+            f"{captured.path}: {expected} inferences ran, but {arrived} of their NVTX ranges arrived in the report "
+            f"(nsys {versions['nsys']}, Python's nvtx {versions.get('nvtx')})",
+            hint="use a newer nsys, or an older nvtx: pip install nvtx==0.2.11 where the runner runs",
+        )
+
+
+def _tell(captured: Captured, say: Any) -> None:
+    """What the run directory holds, and what tracing cost."""
+    run = captured.run
+    tracing = (run.get("tracing") or {}).get("wall_ns")
+    if tracing:
+        from nsight_tools import units
+
+        more = tracing["added"] / tracing["untraced"] if tracing["untraced"] else 0.0
+        say(
+            f"an inference takes {units.duration(tracing['untraced'])} without the profiler and "
+            f"{units.duration(tracing['traced'])} traced ({more:+.0%}); median wall"
+        )
+    if reason := run.get("telemetry", {}).get("reason"):
+        say(f"no telemetry: {reason}")
+    state = "interrupted; what was captured until then is in" if captured.interrupted else "captured into"
+    say(f"{state} {captured.path}")

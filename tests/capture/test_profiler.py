@@ -1,0 +1,88 @@
+"""The options of `nsys profile` by version, and why there is no report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nsight_tools.capture.profiler import Profiled, Wanted, failure, options
+from nsight_tools.capture.supervised import Ended
+from nsight_tools.errors import NsysError
+from nsight_tools.nsys import Nsys, Version
+
+ALWAYS = ["--trace=cuda,nvtx", "--sample=none", "--cpuctxsw=none", "--resolve-symbols=false", "--force-overwrite=true"]
+
+
+def nsys(*version: int) -> Nsys:
+    return Nsys(Path("/opt/nsys"), Version(version))
+
+
+@pytest.mark.parametrize(
+    ("version", "more"),
+    [
+        ((2021, 5), ["--gpu-metrics-device=all", "--gpu-metrics-frequency=10000"]),
+        ((2022, 4), ["--cuda-graph-trace=node", "--gpu-metrics-device=all", "--gpu-metrics-frequency=10000"]),
+        ((2023, 4), ["--cuda-graph-trace=node", "--gpu-metrics-device=all", "--gpu-metrics-frequency=10000"]),
+        ((2024, 6), ["--cuda-graph-trace=node", "--gpu-metrics-devices=all", "--gpu-metrics-frequency=10000"]),
+        (
+            (2025, 3),
+            [
+                "--cuda-graph-trace=node",
+                "--cuda-event-trace=false",
+                "--gpu-metrics-devices=all",
+                "--gpu-metrics-frequency=10000",
+            ],
+        ),
+    ],
+)
+def test_options_by_version(version: tuple[int, ...], more: list[str]) -> None:
+    assert options(nsys(*version), Wanted(gpu_metrics_hz=10_000)) == [*ALWAYS, *more]
+
+
+def test_options_for_what_is_wanted() -> None:
+    assert options(nsys(2023, 4), Wanted()) == [*ALWAYS, "--cuda-graph-trace=node"]
+    wanted = Wanted(graphs="graph", capture_range=True, memory_usage=True)
+    assert options(nsys(2023, 4), wanted)[5:] == [
+        "--cuda-graph-trace=graph",
+        "--cuda-memory-usage=true",
+        "--capture-range=cudaProfilerApi",
+        "--capture-range-end=stop",
+    ]
+
+
+@pytest.mark.parametrize("given", ["--trace=nvtx,osrt", "-tnvtx,osrt", "-t=nvtx,osrt"])
+def test_an_option_of_the_users_replaces_ours(given: str) -> None:
+    assert options(nsys(2023, 4), Wanted(more=(given,))) == [*ALWAYS[1:], "--cuda-graph-trace=node", given]
+
+
+def test_a_version_without_gpu_metrics() -> None:
+    with pytest.raises(NsysError, match=r"nsys 2020\.4 records no GPU metrics"):
+        options(nsys(2020, 4), Wanted(gpu_metrics_hz=10_000))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code", "said", "ran", "message"),
+    [
+        (Wanted(), 1, ["unrecognised option '--bogus'", "usage: nsys profile"], False, "did not start.*--bogus"),
+        (Wanted(capture_range=True), 0, [], True, "never started the capture range"),
+        (Wanted(gpu_metrics_hz=1), 1, ["Illegal: ERR_NVGPUCTRPERM"], False, "GPU metrics need permission"),
+        (Wanted(), 1, ["Importer error: no space left"], True, "wrote no report: Importer error"),
+        (Wanted(), 1, [], True, "wrote no report: it gave no reason"),
+    ],
+)
+def test_why_there_is_no_report(
+    tmp_path: Path, wanted: Wanted, code: int, said: list[str], ran: bool, message: str
+) -> None:
+    profiled = Profiled(("nsys",), Ended(code, tuple(said), interrupted=False), ran)
+    error = failure(nsys(2023, 4), wanted, profiled, tmp_path / "report.nsys-rep")
+    with pytest.raises(NsysError, match=message):
+        raise error
+    assert error.hint
+
+
+def test_a_recording_without_a_report(tmp_path: Path) -> None:
+    (tmp_path / "report.qdstrm").touch()
+    profiled = Profiled(("nsys",), Ended(0, ("Import Failed",), interrupted=False), ran=True)
+    error = failure(nsys(2023, 4), Wanted(), profiled, tmp_path / "report.nsys-rep")
+    assert "could not make a report of what it recorded: Import Failed" in str(error)
