@@ -52,7 +52,7 @@ def test_tables_are_those_of_the_schema() -> None:
 def test_layout_names_what_is_there() -> None:
     layout = README.partition("## How it works")[2].partition("**The dataset.**")[0]
     for path in (REPOSITORY / "nsight_tools").iterdir():
-        if path.name not in {"__init__.py", "__pycache__", "py.typed"}:
+        if path.name not in {"__init__.py", "__main__.py", "__pycache__", "py.typed"}:
             assert path.name in layout
 
 
