@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import OutputError
+from nsight_tools.files import put_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,20 +45,16 @@ def made(target: Path, *, force: bool) -> Iterator[Path]:
     try:
         yield partial
         if (partial / RUN).exists():
-            _replace(target, partial)
+            _put(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _replace(target: Path, new: Path) -> None:
-    old = target.with_name(f"{target.name}.old.partial")
+def _put(partial: Path, target: Path) -> None:
     try:
-        with contextlib.suppress(FileNotFoundError):
-            target.rename(old)
-        new.rename(target)
+        put_in_place(partial, target)
     except OSError as error:
         raise OutputError(target, f"cannot be put in place: {error.strerror}") from error
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_run(folder: Path, run: dict[str, Any]) -> None:

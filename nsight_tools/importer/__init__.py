@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import DatasetError, InputError, OutputError
+from nsight_tools.files import put_in_place
 from nsight_tools.importer.dataset import MANIFEST, Progress, Wanted, write_dataset
 from nsight_tools.importer.derived import RangeNotFoundError
 from nsight_tools.importer.sources import open_export
@@ -244,15 +245,5 @@ def _partial(target: Path) -> Iterator[Path]:
 
 
 def _replace(target: Path, new: Path) -> None:
-    """Put `new` in the place of `target`, which is whole at every moment but the one between two renames."""
     new.chmod(0o755)
-    old = new.with_name(f"{new.name}.old.partial")
-    with contextlib.suppress(FileNotFoundError):
-        target.rename(old)
-    try:
-        new.rename(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    put_in_place(new, target)
