@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from nsight_analyses.link import PINNED_SHARE, Link, newest_link, recorded_link
 from nsight_analyses.measure import Copies, Measured, weigh, worst
 from nsight_analyses.pcie import (
     BANDWIDTH_BYTES,
@@ -23,7 +24,6 @@ from nsight_tools.analysis import analysis
 from nsight_tools.columns import Ints, ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
-from nsight_tools.tables import TABLES
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, rate, share, size
 
@@ -33,14 +33,8 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
 DIRECTIONS = (("h2d", "host-to-device"), ("d2h", "device-to-host"))
-LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
-"""What one lane carries in one direction, by PCIe generation: GT/s x 128/130 / 8 (8/10 up to generation 2)."""
-PINNED_SHARE = 0.85
-"""What pinned copies reach of that: the rest is packet headers and flow control. An H200 at 5.0 x16 reaches 88 %."""
 SLOW_SHARE = 0.6
 """Below this share of what the link gives something stands in the way; neighbours and odd sizes cost less."""
-NEWEST_LINK = {6: 3, 7: 3, 8: 4, 9: 5, 10: 5, 12: 5}
-"""PCIe generation that GPUs support at most, by the major number of their compute capability."""
 
 
 @analysis("PCI004", needs={"memory_ops"})
@@ -135,25 +129,21 @@ def large_pinned(copies: Copies, kind: str, device: int | None = None) -> Copies
     return copies[chosen & pinned & (True if device is None else copies.device == device)]
 
 
-@dataclass(frozen=True)
-class _Link:
-    """What a link gives in one direction, bytes per second, and how that is known."""
-
-    gives: float
-    known_by: str
-
-
 @analysis("PCI005", needs={"memory_ops"})
 def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     """Large pinned copies are slower than the link allows.
 
     Measures: for each GPU and direction, the median of size_bytes / (end_ns - start_ns) over pinned copies of 1 MB and
     more in the steady state, against what the link gives: 85 % of its peak where `telemetry` recorded its generation
-    and width under load, else the rate that the best tenth of the trace's own pinned copies reach. Below 60 % of it is
-    a finding, if these copies run for 2 % of the steady state with no kernel beside them; from 10 % on it is a warning.
+    and width (the best sample while copies ran), else the rate that the best tenth of the trace's own pinned copies
+    reach. Below 60 % of it is a finding, if these copies run for 2 % of the steady state with no kernel beside them;
+    from 10 % on it is a warning. A finding too, where 3 samples and more were taken while copies ran, in none of them
+    the link had the generation and width that GPU and slot can have (`pcie_max_generation`, `pcie_max_width`), and the
+    copies are no faster than that: links train down when they idle, and only then.
+
     Peak in one direction, x16: 15.75 (3.0), 31.5 (4.0), 63.0 GB/s (5.0). Where the link was not recorded, copies that
-    reach 60 % of what 16 lanes of the GPU's own generation give are clear, and of slower ones it cannot be told whether
-    the link is narrow or old, or something stands in the way.
+    reach 60 % of what the best link of GPU and slot gives (by NVML, else 16 lanes of the GPU's own generation) are
+    clear, and of slower ones it cannot be told whether the link is narrow or old, or something stands in the way.
 
     Why it matters: a card in a slot with fewer lanes, a riser or a link that trained down, or a buffer on the far NUMA
     node halves the rate, and every copy takes twice as long. None of that is visible in the program.
@@ -174,18 +164,19 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
                 continue
             reached = float(np.median(_rates(chosen)))
             best = float(np.quantile(_rates(large_pinned(measured.copies, kind, device)), 0.9))
-            recorded = _recorded_link(trace, device)
-            link = recorded or _Link(best, "the best tenth of this trace's own copies reach")
-            if reached >= SLOW_SHARE * link.gives:
-                newest = _newest_link(trace, device)
+            recorded = recorded_link(measured, device)
+            link = recorded or Link(best, "the best tenth of this trace's own copies reach")
+            if reached < SLOW_SHARE * link.gives:
+                said = _slower_than(reached, direction, link)
+            elif link.beside and reached <= link.peak:
+                said = _trained_down(reached, direction, link)
+            else:
+                newest = newest_link(measured, device)
                 if recorded is None and (newest is None or reached < SLOW_SHARE * PINNED_SHARE * newest):
                     unknown.append(f"{direction} copies reach {rate(reached)} (GPU {device}, median)")
                 continue
-            exposed = measured.exposed(chosen)
-            lost = round(exposed * (1 - reached / link.gives))
-            if measured.share(exposed, chosen.device) < INFO_SHARE:
-                continue
-            yield _slow(measured, chosen, kind, direction, reached, link, lost, _small(copies, kind, device))
+            if measured.share(measured.exposed(chosen), chosen.device) >= INFO_SHARE:
+                yield _finding(measured, chosen, kind, reached, said, _small(copies, kind, device))
     if unknown:
         raise CouldNotRun(
             f"{'; '.join(unknown)}: as fast as the trace's own best, but slower than the GPU's newest link, or that is "
@@ -200,32 +191,62 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
         )
 
 
-def _slow(
-    measured: Measured,
-    copies: Copies,
-    kind: str,
-    direction: str,
-    reached: float,
-    link: _Link,
-    lost: int,
-    small: Copies,
-) -> Finding:
-    return Finding(
-        "PCI005",
-        weigh(measured.share(lost, copies.device), 0.1),
-        Confidence.MEDIUM,
+@dataclass(frozen=True)
+class _Slow:
+    """What PCI005 says of the large pinned copies of one direction, beside what it measured."""
+
+    message: str
+    cause: str
+    remedy: str
+    gives: float
+    known_by: str
+    confidence: Confidence
+
+
+def _slower_than(reached: float, direction: str, link: Link) -> _Slow:
+    return _Slow(
         f"large pinned {direction} copies reach {rate(reached)} (median), {share(reached / link.gives)} of the "
         f"{rate(link.gives)} that {link.known_by}",
         "the memory is pinned and the copies are large, so that neither explains it: others share the link or its "
-        "switch, copies in both directions contend for host memory, or the buffers lie on another NUMA node",
+        "switch, copies in both directions contend for host memory, or the buffers lie on another NUMA node"
+        + (f"; besides, GPU and slot could have {link.beside}" if link.beside else ""),
         "allocate and launch on the GPU's own NUMA node (numactl --cpunodebind, --membind), look who else uses the "
         "link (nvidia-smi dmon -s t), and at its width and generation while copies run",
+        link.gives,
+        link.known_by,
+        Confidence.MEDIUM,
+    )
+
+
+def _trained_down(reached: float, direction: str, link: Link) -> _Slow:
+    return _Slow(
+        f"the link runs at {link.name} while copies run, where GPU and slot can have {link.beside}: large pinned "
+        f"{direction} copies reach {rate(reached)} (median)",
+        f"the link trained down, and not for idleness: in all of {link.loaded} samples that NVML took while copies ran "
+        "it had no more, and the copies are no faster than that",
+        "reseat the card, try another slot or riser, and look at the BIOS' settings of the slot (generation, "
+        "bifurcation) and at the replays that nvidia-smi -q counts",
+        PINNED_SHARE * link.full,
+        f"a {link.beside} link gives",
+        Confidence.HIGH,
+    )
+
+
+def _finding(measured: Measured, copies: Copies, kind: str, reached: float, said: _Slow, small: Copies) -> Finding:
+    lost = round(measured.exposed(copies) * max(1 - reached / said.gives, 0))
+    return Finding(
+        "PCI005",
+        weigh(measured.share(lost, copies.device), 0.1),
+        said.confidence,
+        said.message,
+        said.cause,
+        said.remedy,
         lost,
         measured.per_inference(lost),
         "exposed time of these copies, less what they would take at that rate; a part of what PCI002 bounds",
         (
             Evidence(f"{kind} rate, median", reached, "B/s", detail=f"{len(copies)} pinned copies of 1 MB and more"),
-            Evidence("what the link gives", link.gives, "B/s", detail=link.known_by),
+            Evidence("what the link gives", said.gives, "B/s", detail=said.known_by),
             *(
                 (
                     Evidence(
@@ -250,27 +271,3 @@ def _rates(copies: Copies) -> npt.NDArray[np.float64]:
 
 def _small(copies: Copies, kind: str, device: int) -> Copies:
     return copies[copies.kind.among(kind) & (copies.size < BANDWIDTH_BYTES) & (copies.device == device)]
-
-
-def _recorded_link(trace: Trace, device: int) -> _Link | None:
-    """The link as sampled during the run; the best sample, for links train down when they are idle."""
-    if "telemetry" not in TABLES:
-        return None
-    table = trace.table("telemetry", ["device", "pcie_generation", "pcie_width"])
-    here = ints(table["device"]) == device
-    links = set(
-        zip(ints(table["pcie_generation"])[here].tolist(), ints(table["pcie_width"])[here].tolist(), strict=True)
-    )
-    known = [(LANE_BYTES_PER_S[g] * width, g, width) for g, width in links if g in LANE_BYTES_PER_S and width > 0]
-    if not known:
-        return None
-    peak, generation, width = max(known)
-    return _Link(PINNED_SHARE * peak, f"a PCIe {generation}.0 x{width} link gives")
-
-
-def _newest_link(trace: Trace, device: int) -> float | None:
-    """Peak of 16 lanes of the newest generation that the GPU supports."""
-    for gpu in trace.table("gpus", ["device", "compute_major"]).to_pylist():
-        if gpu["device"] == device and gpu["compute_major"] in NEWEST_LINK:
-            return 16 * LANE_BYTES_PER_S[NEWEST_LINK[gpu["compute_major"]]]
-    return None

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_analyses.clocks import CLOCKS
 from nsight_analyses.measure import Measured, Work, weigh, worst
-from nsight_analyses.throttling import CLOCKS
+from nsight_analyses.telemetry import Samples, why_low
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.timeline.intervals import Intervals, concurrency
@@ -31,8 +32,12 @@ FEWEST_KERNELS = 100
 """Fewer kernels than this do not tell a clock's effect from chance."""
 SPREAD = 0.01
 """A clock has to vary by this much (standard deviation) to show what it does to kernels; a steady one has 0.2 %."""
+FEWEST_CLOCKS = 45
+"""Samples of the clock: so many kernels between two samples say it once, and 0.3 is chance for fewer, 2 / sqrt(n)."""
 MOST_KERNELS = 100_000
 """Kernels that are looked at for the clock's effect: it does not become clearer with more."""
+VARIES = 0.025
+"""What the clock alone adds to the variation of kernels that THR003 speaks of, from there on."""
 STRETCHED = 1.5
 """Kernels that take this many times their usual time have been interrupted, or share the SMs; clocks do not do that."""
 STRETCH_SHARE = 0.05
@@ -71,9 +76,14 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Clock:
-    """What the clock does to the kernels of a GPU: times in nanoseconds; `slope` is None where it cannot be told."""
+    """What the clock does to the kernels of a GPU: times in nanoseconds; `slope` is None where it cannot be told.
 
+    `variation` is the clock's coefficient of variation while kernels run.
+    """
+
+    device: int
     slope: float | None
+    variation: float
     cost: int
     kernel_time: int
     median: float
@@ -105,13 +115,13 @@ class Clock:
                 f"kernels slow down with the clock: it costs {share(self.cost / self.kernel_time)} of their time, "
                 f"{share(self.cost / measured.window_ns)} of the {measured.time}",
                 f"the same kernels take longer when the clock is lower (duration goes with clock to the power of "
-                f"{self.slope:.2f}; -1 is proportional); why the clock is low is not recorded",
+                f"{self.slope:.2f}; -1 is proportional); {why_low(measured, self.device)}",
                 "as for THR001: raise the power limit or cool better, where that is what lowers the clock",
                 self.cost,
                 measured.per_inference(self.cost),
                 "kernel time times the shortfall of the clock from the GPU's highest, as far as durations follow it",
                 (*self.evidence, Evidence("median clock during kernels", self.median, "MHz")),
-                explains=("THR001",),
+                explains=("THR001", "THR003") if -self.slope * self.variation >= VARIES else ("THR001",),
             )
         if self.stretched_time >= STRETCH_SHARE * self.kernel_time:
             yield Finding(
@@ -134,6 +144,9 @@ def clock_effect(measured: Measured, device: int, metrics: Metrics) -> Clock | N
     """Slope of the kernels' duration over the clock, and what the clock costs; None where neither can be told."""
     time, value = metrics.clock(device)
     if not len(time):
+        time, sampled = Samples.of(measured, device).known("sm_clock_mhz")
+        value = sampled.astype(np.float64)
+    if len(time) < FEWEST_CLOCKS:
         return None
     work = measured.work
     mine = np.flatnonzero(work.kind.among("kernel") & (work.device == device) & (work.end > work.start))
@@ -165,7 +178,9 @@ def clock_effect(measured: Measured, device: int, metrics: Metrics) -> Clock | N
     busy = Intervals.union(start, end).intersection(measured.window).total
     excess = float(((cycles - usual) / clock)[stretched].sum() / length.sum())
     return Clock(
+        device,
         slope,
+        float(clock.std() / clock.mean()),
         round(lost * busy),
         busy,
         float(np.median(clock)),

@@ -8,6 +8,7 @@ import numpy as np
 
 from nsight_analyses.clock_effect import COST_SHARE, Clock, Metrics, clock_effect
 from nsight_analyses.measure import Measured, weigh, worst
+from nsight_analyses.telemetry import Samples
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints
 from nsight_tools.errors import CouldNotRun
@@ -39,9 +40,11 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
       (`gpu_metrics`, which counts everybody's work) is above 50 % on average. At least 3 gaps and 1 % of the time. The
       bound is their length: without the other process the work would run.
     * The clock: kernels with the same name, grid and place within their inference are compared with each other.
-      log(duration) over log(clock at that time) has the slope -1 where duration times clock is constant. The clock is
-      charged only where the slope is -0.5 or steeper and the two correlate (-0.3), with duration times (1 - clock /
-      `gpus.max_sm_clock_mhz`) times that slope. It needs a clock that varies by 1 %.
+      log(duration) over log(clock at that time; `gpu_metrics`, else NVML's in `telemetry`) has the slope -1 where
+      duration times clock is constant. The clock is charged only where the slope is -0.5 or steeper and the two
+      correlate (-0.3), with duration times (1 - clock / `gpus.max_sm_clock_mhz`) times that slope. It needs a clock
+      that varies by 1 %, and 45 samples of it: of fewer, such a correlation can be chance, however many kernels run
+      between two of them.
     * Kernels that take 1.5 times their usual duration times clock while no other kernel of the report runs: interrupted
       by another process, or sharing the SMs with it (MPS), if that is 5 % of the kernels' time.
 
@@ -53,7 +56,8 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     For the clock: THR001. NVIDIA's TensorRT Best Practices, "GPU Power Consumption and Power Throttling".
 
     Blind spots: the other process is not in the report: what it is, `nvidia-smi` tells. Without GPU metrics the gaps
-    say that the GPU did not take up work, not why: the confidence is low, and where the program makes streams wait for
+    say that the GPU did not take up work, not why: the confidence is low (medium where NVML counts more processes than
+    one on the GPU), and where the program makes streams wait for
     the host (callbacks, waits on memory values) it is not judged. A clock that is low all the time has nothing to be
     compared with here (THR001 sees it), and neither have fewer than 100 kernels. Kernels whose work depends on the data
     vary without any cause outside. Work of this process whose records were lost looks like somebody else's.
@@ -143,17 +147,19 @@ def _sliced(measured: Measured, device: int, gaps: Intervals, metrics: Metrics, 
     spread = f" ({duration(each)} of {duration(whole / measured.inferences)} per inference)" if each else ""
     here = measured.work.device == device
     busy = Intervals.union(measured.work.start[here], measured.work.end[here]).intersection(measured.window).total
+    processes = Samples.of(measured, device).highest("processes") or 0
     seen = (
         f"the GPU is active all the while ({share(float(np.median(active)) / 100)} by its own count, median) though "
         f"this process runs nothing: another process has the GPU, and the two take turns (time-slicing)"
         if len(active)
         else "nothing of this process runs in that time, and the report has no GPU metrics to say who does: another "
         "process with which the GPU is shared in turns (time-slicing) is the usual reason"
+        + (f", and NVML counts {processes} processes on this GPU" if processes > 1 else "")
     )
     return Finding(
         "THR002",
         weigh(cost / whole, 0.05),
-        Confidence.HIGH if len(active) else Confidence.LOW,
+        Confidence.HIGH if len(active) else Confidence.MEDIUM if processes > 1 else Confidence.LOW,
         f"submitted work waits {len(gaps)} times for {duration(usual)} (median) while "
         f"this process runs nothing: {share(cost / whole)} of the {measured.time}{spread}",
         seen + (f"; {clock.aside}" if clock else ""),

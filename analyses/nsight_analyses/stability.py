@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_analyses.clocks import CLOCKS
 from nsight_analyses.contention import waiting_gaps
 from nsight_analyses.measure import Measured, weigh
-from nsight_analyses.throttling import CLOCKS
+from nsight_analyses.telemetry import Samples
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
@@ -104,7 +105,18 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
                 for which, row in (("fastest", fastest), ("slowest", slowest))
             ),
             Evidence("left out as warm-up or outliers", len(alone) - len(plain), "count"),
-            *([Evidence("coefficient of variation of the clock", _variation(clock), "ratio")] if len(clock) else []),
+            *(
+                [
+                    Evidence(
+                        "coefficient of variation of the clock",
+                        _variation(clock),
+                        "ratio",
+                        detail=f"{len(clock)} samples while kernels run",
+                    )
+                ]
+                if len(clock)
+                else []
+            ),
         ),
     )
 
@@ -170,11 +182,13 @@ def _shared(measured: Measured, count: int) -> Bools:
 
 
 def _clock(measured: Measured, trace: Trace) -> Floats:
-    """Clock samples while kernels run, of the GPU that works most."""
+    """Clock samples while kernels run, of the GPU that works most: its metrics', else NVML's; none of too few."""
     device = int(np.argmax(np.bincount(np.maximum(measured.work.device, 0))))
     table = trace.table("gpu_metrics")
     here = words(table["metric"]).where(lambda name: name.startswith(CLOCKS)) & (ints(table["device"]) == device)
     time = ints(table["time_ns"])[here]
     inside = measured.computing(device).intersection(measured.window).contains(time)
     found: Floats = table["value"].to_numpy()[here][inside]
-    return found
+    if not here.any():
+        found = Samples.of(measured, device).known("sm_clock_mhz")[1].astype(np.float64)
+    return found if len(found) >= FEWEST else found[:0]

@@ -1,4 +1,4 @@
-"""Clocks, power, heat: did the GPU run as fast as it can while it worked."""
+"""Clocks, power, heat: did the GPU run as fast as it can while it worked, and how near is it to where it cannot."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import Measured, weigh
+from nsight_analyses.clocks import CLOCKS, SAMPLES, Gpu, judge
+from nsight_analyses.measure import Measured
+from nsight_analyses.telemetry import FEWEST_BUSY, Samples, sampled
 from nsight_tools.analysis import analysis
-from nsight_tools.columns import Ints, ints, words
+from nsight_tools.columns import ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
-from nsight_tools.units import share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,111 +24,81 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-CLOCKS = ("GPC Clock Frequency", "SM Clock Frequency", "SM Frequency")
-"""What Nsight Systems has called the clock of the SMs, by metric set."""
-DROP = 0.05
-"""A clock that is this far below the GPU's highest is a drop: boost clocks vary by 2 to 3 % under light load."""
-SAMPLES = 20
-"""Fewer samples inside of kernels than this say nothing of a share of 1 %, which is the threshold."""
 
-
-@analysis("THR001", needs={"gpu_metrics", "gpus"})
+@analysis("THR001")
 def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
     """The GPU's clock drops while kernels run.
 
-    Measures: samples of the GPC clock (`gpu_metrics`) that lie inside of the union of this process' kernels or whole
-    graphs, against `gpus.max_sm_clock_mhz`. A finding where at least 1 % of them lie more than 5 % below it; a warning
-    where that costs 5 % of the inferences' time. The bound is the kernels' time times the mean shortfall of the clock,
-    as if every kernel were bound by the SM clock.
+    Measures: two things, each where it was recorded.
+
+    * The clock: samples of the GPC clock (`gpu_metrics`) that lie inside of the union of this process' kernels or whole
+      graphs, else NVML's SM clock (`telemetry.sm_clock_mhz`) in its busy samples, against the GPU's highest. A drop
+      where at least 1 % of them (20 of the metrics at least, 60 of NVML's) lie more than 5 % below it.
+    * The cause: `telemetry.clock_event_reasons` in busy samples: power cap, thermal slowdown, power brake and the other
+      reasons by which a GPU holds its clocks back, each with its share. From 1 % of the busy samples and 3 of them on.
+      Growth of the violation counters (`power_violation_ns`, `thermal_violation_ns`) up to the busy samples, as a share
+      of that time, is evidence of its own, and a cause from 1 % on: a counter misses nothing between two samples.
+
+    Busy is a sample of NVML's around which (half a sampling period either side) this process' work runs for a tenth of
+    the time and more, and whose reason is not "idle". With fewer than 60 of those, up to 5 % of the time can be
+    throttled unseen: if nothing was seen then, it could not be told.
+
+    The bound is the kernels' time times the mean shortfall of the clock, as if every kernel were bound by the SM clock;
+    a warning where that costs 5 % of the inferences' time. A limit that somebody set (application clocks, sync boost,
+    or a clock that is low though NVML names no reason, as a locked one) is no throttling, and never a warning.
 
     Why it matters: at a clock that is 10 % lower, kernels that compute take 10 % longer; latency drifts with power and
     temperature, and two runs cannot be compared.
 
-    Remedy: find the cause first: capture with `nsight-tools capture` or watch `nvidia-smi -q -d PERFORMANCE` during the
-    run, which name it (power cap, thermal slowdown, a limit that somebody set). Then raise the power limit
-    (`nvidia-smi -pl`), improve cooling, or move other load off the card; for stable measurements lock the clocks
-    (`nvidia-smi -lgc`) below the point of throttling. NVIDIA's TensorRT Best Practices, "GPU Clock Locking and Floating
-    Clock", "GPU Power Consumption and Power Throttling".
+    Remedy: by cause: raise the power limit (`nvidia-smi -pl`) or take other load off the card; improve cooling; look at
+    the power supply for a power brake; reset limits (`nvidia-smi -rac`, `-rgc`). Where the cause was not recorded,
+    capture with `nsight-tools capture` or watch `nvidia-smi -q -d PERFORMANCE` during the run. For stable measurements
+    lock the clocks (`nvidia-smi -lgc`) below the point of throttling. NVIDIA's TensorRT Best Practices, "GPU Clock
+    Locking and Floating Clock", "GPU Power Consumption and Power Throttling" and "GPU Temperature and Thermal
+    Throttling".
 
-    Blind spots: the metrics do not say why a clock is low: a limit that was set on purpose looks the same. Samples are
-    means over their period (100 µs at 10 kHz), so drops that are shorter do not show. Kernels bound by memory lose less
-    than the bound says.
+    Blind spots: without telemetry the cause is unknown: a limit that was set on purpose looks the same. Samples of the
+    metrics are means over their period (100 µs at 10 kHz), so drops that are shorter do not show; NVML's are moments,
+    20 ms apart at 50 Hz. Kernels bound by memory lose less than the bound says.
     """
     measured = Measured.of(trace)
     if not measured.work.computes.any():
         raise CouldNotRun(trace.missing("kernels") or "no kernel ran, so that there is no busy time to judge")
-    table = trace.table("gpu_metrics")
-    is_clock = words(table["metric"]).where(lambda name: name.startswith(CLOCKS))
-    if not is_clock.any():
-        raise CouldNotRun("the GPU metrics hold no SM clock; capture with another --gpu-metrics-set")
-    time, device = ints(table["time_ns"])[is_clock], ints(table["device"])[is_clock]
-    clock = table["value"].to_numpy()[is_clock]
-    judged = False
-    for gpu in trace.table("gpus").to_pylist():
-        highest = gpu["max_sm_clock_mhz"]
-        here = device == gpu["device"]
-        busy = measured.computing(gpu["device"])
-        inside = busy.contains(time[here])
-        if not highest or inside.sum() < SAMPLES:
-            continue
-        judged = True
-        yield from _judge(
-            measured, trace, busy.total, time[here][inside], clock[here][inside], highest, gpu["name"] or "GPU"
-        )
+    judged, few = False, 0
+    for device in np.unique(measured.work.device[measured.work.computes]).tolist():
+        gpu = Gpu.of(measured, device)
+        few = max(few, len(gpu.reasons))
+        judged |= gpu.clock is not None or len(gpu.reasons) >= FEWEST_BUSY
+        for finding in judge(measured, gpu):
+            judged = True
+            yield finding
     if not judged:
-        raise CouldNotRun(
-            f"fewer than {SAMPLES} clock samples lie inside of kernels; capture longer or at a higher frequency"
+        raise CouldNotRun(_why_not(trace, few))
+
+
+def _why_not(trace: Trace, few: int) -> str:
+    metrics = trace.missing("gpu_metrics")
+    if few or (sampled(trace) and metrics):
+        return (
+            f"{few} of NVML's samples lie in the GPU's busy time: throttling that none of fewer than {FEWEST_BUSY} "
+            "shows can be 5 % of it and more; capture longer"
         )
-
-
-def _judge(
-    measured: Measured, trace: Trace, busy: int, time: Ints, clock: Floats, highest: float, name: str
-) -> Iterator[Finding]:
-    low = clock < (1 - DROP) * highest
-    if low.mean() < 0.01:
-        return
-    shortfall = float(np.mean(np.maximum(1 - clock / highest, 0)))
-    recoverable = round(busy * shortfall)
-    lowest = int(np.argmin(clock))
-    yield Finding(
-        "THR001",
-        weigh(recoverable / measured.window_ns, DROP),
-        Confidence.MEDIUM,
-        f"the {name} runs below {share(1 - DROP)} of its highest clock for {share(float(low.mean()))} of its busy "
-        f"time: median {np.median(clock):.0f} of {highest:.0f} MHz",
-        f"not recorded in this report{_power(trace)}",
-        "find the cause (nvidia-smi -q -d PERFORMANCE during the run: power cap, thermal, or a limit that was set), "
-        "then raise the limit, cool better, or take other load off the card; lock the clocks for measurements",
-        recoverable,
-        measured.per_inference(recoverable),
-        "kernel time times the mean shortfall of the clock, as if all kernels were bound by the SM clock",
-        (
-            Evidence("share of busy samples below 95 % of the highest clock", float(low.mean()), "ratio"),
-            Evidence("median clock while busy", float(np.median(clock)), "MHz", detail=f"{len(clock)} samples"),
-            Evidence("lowest clock while busy", float(clock[lowest]), "MHz", int(time[lowest]), int(time[lowest])),
-            Evidence("highest clock of this GPU", highest, "MHz"),
-        ),
-    )
-
-
-def _power(trace: Trace) -> str:
-    """What was sampled beside the clock, which is a hint and no proof."""
-    table = trace.table("nvml_metrics", ["metric", "value", "unit"])
-    said = []
-    for metric in ("Power", "Temperature"):
-        values = table["value"].to_numpy()[words(table["metric"]).among(metric)]
-        if len(values):
-            unit = {"Power": "W", "Temperature": "°C"}[metric]
-            said.append(
-                f"{metric.lower()} was {np.median(values):.0f} {unit} (median), {values.max():.0f} {unit} at most"
-            )
-    return f"; {' and '.join(said)}" if said else "; neither power nor temperature was sampled"
+    if metrics:
+        return metrics
+    if (reason := trace.missing("gpus")) is not None:
+        return reason
+    metric = words(trace.table("gpu_metrics")["metric"])
+    if not metric.where(lambda name: name.startswith(CLOCKS)).any():
+        return "the GPU metrics hold no SM clock; capture with another --gpu-metrics-set"
+    return f"fewer than {SAMPLES} clock samples lie inside of kernels; capture longer or at a higher frequency"
 
 
 NEAR_POWER = 0.95
 """The power limit acts on an average over some milliseconds: at 95 % of it single samples reach it."""
 NEAR_CELSIUS = 5.0
 """Thermal slowdown comes in steps of a few degrees: this close below it, a warmer room is enough."""
+AVERAGED_NS = 1_000_000_000
+"""NVML averages power over up to a second: a shorter run's is in part that of what ran before."""
 
 
 @dataclass(frozen=True)
@@ -138,20 +109,37 @@ class Limits:
     slowdown_celsius: float | None = None
 
 
-def limits_of(trace: Trace) -> dict[int, Limits]:
-    """The limits of each GPU that the trace says. Nsight Systems records none; a table that does is read here."""
-    del trace
-    return {}
+@dataclass(frozen=True)
+class _Sampled:
+    """Power in W and temperature in °C while a GPU works, shape (n,) each."""
+
+    power: Floats
+    heat: Floats
 
 
-@analysis("THR004", needs={"nvml_metrics"})
+def limits_of(measured: Measured) -> dict[int, Limits]:
+    """The limits of each working GPU that the trace says: `telemetry` does, Nsight Systems records none."""
+    found = {}
+    for device in np.unique(measured.work.device).tolist():
+        samples = Samples.of(measured, device)
+        power, heat = (samples.known(column)[1] for column in ("power_limit_mw", "slowdown_temperature_c"))
+        found[device] = Limits(
+            float(np.median(power)) / 1000 if len(power) else None, float(np.median(heat)) if len(heat) else None
+        )
+    return found
+
+
+@analysis("THR004")
 def power_or_temperature_near_the_limit(trace: Trace) -> Iterator[Finding]:
     """Power or temperature is near the limit at which the GPU slows down.
 
-    Measures: samples of Power and Temperature (`nvml_metrics`) from the first GPU work of the inferences to the last,
-    against the GPU's power limit and slowdown temperature. A finding where the median power is at 95 % of the limit or
-    above it, or the highest temperature within 5 °C of the slowdown. The limits have to be in the dataset; without them
-    it does not run, as a limit guessed from the GPU's name can be another than the one that is set.
+    Measures: power and temperature in NVML's busy samples (`telemetry.power_mw`, `temperature_c`; busy as in THR001),
+    else the samples of Power and Temperature that Nsight Systems took (`nvml_metrics`) from the first GPU work of the
+    inferences to the last, against `telemetry.power_limit_mw` and `slowdown_temperature_c`. A finding where the median
+    power is at 95 % of the limit or above it, or the highest temperature within 5 °C of the slowdown. The limits have
+    to be in the dataset; without them it does not run, as a limit guessed from the GPU's name can be another than the
+    one that is set. Where the inferences last less than a second, which is what NVML averages power over, power is said
+    with low confidence.
 
     Why it matters: at the limit the GPU lowers its clock (THR001); near it, a warmer room or one more process does.
 
@@ -159,50 +147,73 @@ def power_or_temperature_near_the_limit(trace: Trace) -> Iterator[Finding]:
     power suffices for (`nvidia-smi -lgc`), which makes latency steady. NVIDIA's TensorRT Best Practices, "GPU Power
     Consumption and Power Throttling" and "GPU Temperature and Thermal Throttling".
 
-    Blind spots: reports of Nsight Systems hold power and temperature but not their limits. NVML averages power over up
-    to a second, so that short peaks do not show. Memory has a temperature of its own.
+    Blind spots: reports of Nsight Systems alone hold power and temperature but not their limits. NVML averages power
+    over up to a second, so that short peaks do not show. Memory has a temperature of its own.
     """
     measured = Measured.of(trace)
     if not len(measured.window.start):
         raise CouldNotRun(trace.missing("kernels") or "no GPU work: what an idle GPU draws says nothing")
-    table = trace.table("nvml_metrics")
+    short = measured.window.end[-1] - measured.window.start[0] < AVERAGED_NS
+    judged, said = False, ""
+    for gpu, limit in limits_of(measured).items():
+        seen = _of_telemetry(measured, gpu) or _of_nsight(measured, gpu)
+        said = said or _said(seen)
+        if len(seen.power) and limit.power_w:
+            judged = True
+            if np.median(seen.power) >= NEAR_POWER * limit.power_w:
+                yield _near("power", seen.power, limit.power_w, "W", Confidence.LOW if short else Confidence.HIGH)
+        if len(seen.heat) and limit.slowdown_celsius:
+            judged = True
+            if seen.heat.max() >= limit.slowdown_celsius - NEAR_CELSIUS:
+                yield _near("temperature", seen.heat, limit.slowdown_celsius, "°C", Confidence.HIGH)
+    if judged:
+        return
+    if not said:
+        reason = None if sampled(trace) else trace.missing("nvml_metrics")
+        raise CouldNotRun(reason or "no sample of power or temperature lies in the time in which the GPU works")
+    raise CouldNotRun(
+        f"the report does not say the GPU's limits ({said}); compare with nvidia-smi -q -d POWER,TEMPERATURE"
+    )
+
+
+def _of_telemetry(measured: Measured, gpu: int) -> _Sampled | None:
+    samples = Samples.of(measured, gpu)
+    power, heat = (samples.known(column)[1] for column in ("power_mw", "temperature_c"))
+    return _Sampled(power / 1000, heat.astype(np.float64)) if len(power) or len(heat) else None
+
+
+def _of_nsight(measured: Measured, gpu: int) -> _Sampled:
+    table = measured.trace.table("nvml_metrics")
     time = ints(table["time_ns"])
     during = (time >= measured.window.start[0]) & (time <= measured.window.end[-1])
-    metric, value = words(table["metric"]), table["value"].to_numpy()
     # The plugin may leave the GPU out: with one GPU at work it is that one.
     working = np.unique(measured.work.device)
     device = np.where(ints(table["device"]) < 0, working[0] if len(working) == 1 else -1, ints(table["device"]))
-    limits, judged = limits_of(trace), False
-    for gpu, limit in limits.items():
-        here = during & (device == gpu)
-        power, heat = (value[here & metric.among(name)] for name in ("Power", "Temperature"))
-        if len(power) and limit.power_w:
-            judged = True
-            if np.median(power) >= NEAR_POWER * limit.power_w:
-                yield _near("power", float(np.median(power)), float(power.max()), limit.power_w, "W")
-        if len(heat) and limit.slowdown_celsius:
-            judged = True
-            if heat.max() >= limit.slowdown_celsius - NEAR_CELSIUS:
-                yield _near("temperature", float(np.median(heat)), float(heat.max()), limit.slowdown_celsius, "°C")
-    if not judged:
-        sampled = _power(trace).removeprefix("; ")
-        raise CouldNotRun(
-            f"the report does not say the GPU's limits ({sampled}); compare with nvidia-smi -q -d POWER,TEMPERATURE"
-        )
+    metric, value, here = words(table["metric"]), table["value"].to_numpy(), during & (device == gpu)
+    return _Sampled(value[here & metric.among("Power")], value[here & metric.among("Temperature")])
 
 
-def _near(what: str, median: float, highest: float, limit: float, unit: str) -> Finding:
+def _said(seen: _Sampled) -> str:
+    return " and ".join(
+        f"{what} was {np.median(values):.0f} {unit} (median), {values.max():.0f} {unit} at most"
+        for what, values, unit in (("power", seen.power, "W"), ("temperature", seen.heat, "°C"))
+        if len(values)
+    )
+
+
+def _near(what: str, values: Floats, limit: float, unit: str, confidence: Confidence) -> Finding:
+    median, highest = float(np.median(values)), float(values.max())
     return Finding(
         "THR004",
         Severity.INFO,  # what it costs, the clock tells: THR001
-        Confidence.HIGH,
+        confidence,
         f"{what} is near its limit: {median:.0f} {unit} (median), {highest:.0f} {unit} at most, of {limit:.0f} {unit}",
         "the GPU draws what it may" if what == "power" else "the GPU is about as hot as it may become",
         "raise the power limit (nvidia-smi -pl), or lock a clock that the power suffices for (nvidia-smi -lgc)"
         if what == "power"
         else "improve cooling, or lock a lower clock (nvidia-smi -lgc)",
         evidence=(
-            Evidence(f"median {what}", median, unit),
+            Evidence(f"median {what}", median, unit, detail=f"{len(values)} samples"),
             Evidence(f"highest {what}", highest, unit),
             Evidence(f"limit of {what}", limit, unit),
         ),

@@ -165,7 +165,7 @@ def test_20_samples_are_enough() -> None:
 
 
 def with_limits(monkeypatch: pytest.MonkeyPatch, limits: Limits) -> None:
-    monkeypatch.setattr(throttling, "limits_of", lambda _trace: {0: limits})
+    monkeypatch.setattr(throttling, "limits_of", lambda _measured: {0: limits})
 
 
 @pytest.mark.parametrize(
