@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nsight_analyses.link import PINNED_SHARE, Link, newest_link, recorded_link
-from nsight_analyses.measure import Copies, Measured, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, Copies, Measured, weigh, worst
 from nsight_analyses.pcie import (
     BANDWIDTH_BYTES,
-    INFO_SHARE,
-    WARNING_SHARE,
     hideable,
     reported_as_pageable,
     size_of,
@@ -84,7 +82,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
         excess = min(round((copying - computing) * worked.sum()), measured.exposed(chosen))
         yield Finding(
             "PCI004",
-            weigh(measured.share(excess, chosen.device), WARNING_SHARE),
+            weigh(measured.share(excess, chosen.device), EFFORT_SHARE),
             Confidence.MEDIUM,
             f"transfer-bound: an inference copies {direction} for {duration(copying)} and computes for "
             f"{duration(computing)} (medians); a faster GPU or engine would not raise the throughput",
@@ -136,7 +134,7 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     Measures: for each GPU and direction, the median of size_bytes / (end_ns - start_ns) over pinned copies of 1 MB and
     more in the steady state, against what the link gives: 85 % of its peak where `telemetry` recorded its generation
     and width (the best sample while copies ran), else the rate that the best tenth of the trace's own pinned copies
-    reach. Below 60 % of it is a finding, if these copies run for 2 % of the steady state with no kernel beside them;
+    reach. Below 60 % of it is a finding, if these copies run for 2.5 % of the steady state with no kernel beside them;
     from 10 % on it is a warning. A finding too, where 3 samples and more were taken while copies ran, in none of them
     the link had the generation and width that GPU and slot can have (`pcie_max_generation`, `pcie_max_width`), and the
     copies are no faster than that: links train down when they idle, and only then.
@@ -175,7 +173,7 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
                 if recorded is None and (newest is None or reached < SLOW_SHARE * PINNED_SHARE * newest):
                     unknown.append(f"{direction} copies reach {rate(reached)} (GPU {device}, median)")
                 continue
-            if measured.share(measured.exposed(chosen), chosen.device) >= INFO_SHARE:
+            if measured.share(measured.exposed(chosen), chosen.device) >= NOISE_SHARE:
                 yield _finding(measured, chosen, kind, reached, said, _small(copies, kind, device))
     if unknown:
         raise CouldNotRun(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.clocks import CLOCKS
-from nsight_analyses.measure import Measured, Work, weigh, worst
+from nsight_analyses.measure import NOISE_SHARE, Measured, Work, weigh, worst
 from nsight_analyses.telemetry import Samples, why_low
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 ACTIVE = ("GR Active", "GPC Active")
 """What Nsight Systems has called the share of time in which the GPU's engine works, for whomever."""
-COST_SHARE = 0.01
-"""What costs less than this share of the time is not worth a finding."""
 FEWEST_KERNELS = 100
 """Fewer kernels than this do not tell a clock's effect from chance."""
 SPREAD = 0.01
@@ -107,7 +105,7 @@ class Clock:
         )
 
     def findings(self, measured: Measured) -> Iterator[Finding]:
-        if self.slope is not None and self.cost >= COST_SHARE * measured.window_ns:
+        if self.slope is not None and self.cost >= NOISE_SHARE * measured.window_ns:
             yield Finding(
                 "THR002",
                 weigh(self.cost / measured.window_ns, 0.05),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.clock_effect import COST_SHARE, Clock, Metrics, clock_effect
-from nsight_analyses.measure import Measured, weigh, worst
+from nsight_analyses.clock_effect import Clock, Metrics, clock_effect
+from nsight_analyses.measure import NOISE_SHARE, Measured, weigh, worst
 from nsight_analyses.telemetry import Samples
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints
@@ -37,14 +37,14 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
 
     * Another process (time-slicing): gaps of more than 0.5 ms in which work is submitted (`launches.call_end_ns` has
       passed), has not started (`start_ns`), and nothing that was traced runs on that GPU, while the metric GR Active
-      (`gpu_metrics`, which counts everybody's work) is above 50 % on average. At least 3 gaps and 1 % of the time. The
-      bound is their length: without the other process the work would run.
+      (`gpu_metrics`, which counts everybody's work) is above 50 % on average. At least 3 gaps and 2.5 % of the time.
+      The bound is their length: without the other process the work would run.
     * The clock: kernels with the same name, grid and place within their inference are compared with each other.
       log(duration) over log(clock at that time; `gpu_metrics`, else NVML's in `telemetry`) has the slope -1 where
       duration times clock is constant. The clock is charged only where the slope is -0.5 or steeper and the two
-      correlate (-0.3), with duration times (1 - clock / `gpus.max_sm_clock_mhz`) times that slope. It needs a clock
-      that varies by 1 %, and 45 samples of it: of fewer, such a correlation can be chance, however many kernels run
-      between two of them.
+      correlate (-0.3), with duration times (1 - clock / `gpus.max_sm_clock_mhz`) times that slope, from 2.5 % of the
+      time on. It needs a clock that varies by 1 %, and 45 samples of it: of fewer, such a correlation can be chance,
+      however many kernels run between two of them.
     * Kernels that take 1.5 times their usual duration times clock while no other kernel of the report runs: interrupted
       by another process, or sharing the SMs with it (MPS), if that is 5 % of the kernels' time.
 
@@ -74,7 +74,7 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
         sampled = metrics.sampled(device)
         gaps = _gaps(measured, device, sampled)
         taken = _foreign(gaps, metrics, device) if sampled else gaps
-        if len(taken) >= FEWEST_GAPS and taken.total >= COST_SHARE * measured.window_ns:
+        if len(taken) >= FEWEST_GAPS and taken.total >= NOISE_SHARE * measured.window_ns:
             if not sampled:
                 _refuse_callbacks(measured)
             found.append(_sliced(measured, device, taken, metrics, clock))

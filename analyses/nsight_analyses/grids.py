@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import Measured, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, Measured, weigh, worst
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints
 from nsight_tools.errors import CouldNotRun
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from nsight_tools.trace import Trace
 
-SMALL_SHARE = 0.1
-"""Kernels that leave the GPU empty matter from this share of the kernels' time on."""
-
 
 @analysis("LCH005", needs={"kernels", "gpus"})
 def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
@@ -29,8 +26,9 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
 
     Measures: kernels of the steady state with grid_x * grid_y * grid_z < `gpus.sm_count` / 2, in the time in which no
     other kernel runs on that GPU. Half, because up to there twice the batch takes no longer: each further block still
-    finds an SM that has none. A finding from 10 % of the kernels' time on. The bound is their time times the SMs'
-    share that has no block: what a batch large enough to fill the GPU saves for each input.
+    finds an SM that has none. The bound is their time times the SMs' share that has no block: what a batch large enough
+    to fill the GPU saves for each input. A finding where that is a fifth of the inference time: nearly every engine has
+    such kernels, and neither another batch nor a second context is worth its complexity for less.
 
     Why it matters: an SM without a block does nothing. Small batches on a large GPU pay for the whole of it and use
     a part.
@@ -61,9 +59,9 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
             alone = alone - concurrency(begin, until, 2).coverage(begin, until)
         small = count < sms[one] / 2
         total, time = Intervals.union(begin, until).total, int(alone[small].sum())
-        if time < SMALL_SHARE * max(total, 1) or not time:
-            continue
         saved = round(float((alone[small] * (1 - count[small] / sms[one])).sum()))
+        if saved < EFFORT_SHARE * measured.window_ns:
+            continue
         yield Finding(
             "LCH005",
             weigh(saved / measured.window_ns, 0.5),

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nsight_analyses.layer_times import Kernels, Layer, device_majors, engine_layers
-from nsight_analyses.measure import Measured, weigh
+from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, Measured, weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
@@ -38,6 +40,7 @@ CUDA_CORE_KERNEL = re.compile(
 """`xmma` alone says neither: `sm80_xmma_…_ffma_…` runs on CUDA cores, `sm80_xmma_…_tensor16x8x16_…` does not."""
 _DEPTHWISE_KERNEL = re.compile(r"depthwise|conv\dd_c1_k1|grouped_direct", re.IGNORECASE)
 _SINGLE_KERNEL = re.compile(r"f32f32_f32f32|sgemm|scudnn")
+_HALF_KERNEL = re.compile(r"f16f16|bf16|fp16|hmma|imma|h\d*(884|1688|16816)|i8i8|e4m3|\bhgemm", re.IGNORECASE)
 _MATRIX_KERNEL = re.compile(r"fprop|dgrad|conv\dd_|convolve|deconv|gemm|gemv|[sh]cudnn|winograd|nvjet", re.IGNORECASE)
 
 
@@ -60,7 +63,10 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
     Measures: layers whose `layers.type` is a convolution or a matrix multiplication and of whose kernels (and tactic)
     one is named as CUDA cores' (ffma, sgemm, scudnn, sm50_xmma, gemv, …) and none as Tensor Cores' (tensor16x8x16,
     imma, hmma, gmma, s1688, 16816, nvjet, …), as a share of all kernels' time; kernels that are in no layer go by their
-    own name. From 5 % on, as in NVIDIA's skill for layer profiles. Names that say neither are not counted. Depthwise
+    own name. From 5 % on, as in NVIDIA's skill for layer profiles, and 2.5 % of the inference time, of what could be
+    changed: layers with a misaligned dimension, and all of them where nothing in the engine works in half precision.
+    Otherwise TensorRT was allowed to and timed these as faster, which is worth a look only if they take a fifth of the
+    inference time. Names that say neither are not counted. Depthwise
     and grouped convolutions are not counted either: with so few channels a group there is nothing for Tensor Cores.
     A dimension explains it where it is no multiple of 4 (FP32, as TF32 from compute capability 8.0 on), 8 (FP16) or 16
     (INT8): channels in and out of a convolution (C, K), inner and last dimension of a multiplication (K, N). One that
@@ -86,11 +92,14 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
     tf32 = max(majors, default=FIRST_TF32) >= FIRST_TF32
     slow = sorted(_off(kernels, engine, tf32=tf32), key=lambda layer: -layer.time)
     lost = sum(layer.time for layer in slow)
-    if not slow or lost < OFF_SHARE * total:
-        return
     misaligned = [layer for layer in slow if layer.misaligned]
     explained = sum(layer.time for layer in misaligned)
     single = sum(layer.time for layer in slow if layer.dtype == "FP32" and not layer.misaligned)
+    # Where others work in half precision, TensorRT was allowed to: FP32 is then what it found fastest for these.
+    actionable = explained if _half_precision(kernels, engine) else lost
+    part = measured.share(lost, kernels.device)
+    if part < EFFORT_SHARE and (actionable < OFF_SHARE * total or part * actionable < NOISE_SHARE * lost):
+        return
     yield Finding(
         "FUS005",
         weigh(explained / measured.window_ns, MISALIGNED_WARNING),
@@ -112,6 +121,15 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
             *(Evidence("layer", layer.time, "ns", detail=_described(layer)) for layer in slow[:5]),
         ),
     )
+
+
+def _half_precision(kernels: Kernels, engine: dict[str, Layer]) -> bool:
+    """Whether some layer works in 16 bits or fewer; by names of kernels, where no layer has a datatype."""
+    types = {layer.dtype for layer in engine.values() if layer.multiplies and layer.dtype}
+    if types:
+        return types != {"FP32"}
+    used = np.flatnonzero(np.bincount(kernels.name.codes, minlength=len(kernels.name.dictionary)))
+    return any(_HALF_KERNEL.search(kernels.name.dictionary[at]) for at in used.tolist())
 
 
 def _cause(slow: list[Slow], misaligned: list[Slow], part: float) -> str:
@@ -201,8 +219,9 @@ def generated_and_moving_kernels(trace: Trace) -> Iterator[Finding]:
     Measures: by kernel name, the share of the inferences' kernel time in kernels that TensorRT generated (Myelin's
     `__myl_…`, `kgen`, and `generatedNativePointwise`), and in kernels that copy, transpose, shuffle or convert without
     computing. Kernels of reformat layers are FUS002's and are left out of the latter where layers are known. From 25 %
-    or 3 % on, the bars of NVIDIA's skill for layer profiles. Regions that Myelin compiled as one (`{ForeignNode[…]}`)
-    are counted by name. Only information: a share is no loss. For data movement the bound is its kernel time.
+    or 3 % on, the bars of NVIDIA's skill for layer profiles, and 2.5 % of the inference time. Regions that Myelin
+    compiled as one (`{ForeignNode[…]}`) are counted by name. Only information: a share is no loss. For data movement
+    the bound is its kernel time.
 
     Why it matters: generated kernels are where an engine's time goes that no library kernel (convolution, GEMM,
     attention) covers: normalizations, activations, masks. A large share says that the network is bound by memory, not
@@ -222,7 +241,10 @@ def generated_and_moving_kernels(trace: Trace) -> Iterator[Finding]:
     generated = kernels.name.where(lambda name: bool(_GENERATED.search(name)))
     moves = kernels.name.where(lambda name: bool(_MOVES.search(name))) & ~reformats
     made, moved = int(time[generated].sum()), int(time[moves].sum())
-    many, much = made >= GENERATED_SHARE * max(total, 1), moved >= MOVED_SHARE * max(total, 1)
+    many, much = (
+        spent >= bar * max(total, 1) and measured.share(spent, kernels.device) >= NOISE_SHARE
+        for spent, bar in ((made, GENERATED_SHARE), (moved, MOVED_SHARE))
+    )
     if not (many or much):
         return
     regions = [name for name in dict.fromkeys(kernels.layer.dictionary) if _REGION.search(name)]

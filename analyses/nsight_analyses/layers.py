@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.layer_times import Kernels, Layer, engine_layers
-from nsight_analyses.measure import EXAMPLES, Measured, weigh
+from nsight_analyses.measure import EXAMPLES, NOISE_SHARE, Measured, weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
@@ -69,10 +69,10 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
     or shape type (`layers.type`: PointWise, ElementWise, Scale, Activation, Shuffle, …; where the type is not recorded,
     those whose kernels' names all say so) of which each reads what one before it in the row wrote are a run; reformat
     layers may stand within it, and are FUS002's. The bound is, for each run of at least two layers, the sum of its
-    layers' kernel times less the longest: a fused kernel still makes one trip through memory and is launched once.
-    From 3 % of the kernel time of all layers on, NVIDIA's bar for shape and cast layers; a warning where it is 10 % of
-    the inference time. Layers under 5 µs are counted apart (NVIDIA looks at engines with 20 of them or more that take
-    20 %), but long ones gain from fusion too, and are not left out.
+    layers' kernel times less the longest: a fused kernel still makes one trip through memory and is launched once. From
+    3 % of the kernel time of all layers on, NVIDIA's bar for shape and cast layers, and 2.5 % of the inference time; a
+    warning where it is 10 % of that. Layers under 5 µs are counted apart (NVIDIA looks at engines with 20 of them or
+    more that take 20 %), but long ones gain from fusion too, and are not left out.
 
     Why it matters: each of them reads its input from memory and writes its output there, to do next to nothing between;
     when it is short, the launch costs as much as the work.
@@ -97,7 +97,7 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
         )
     engine, total = engine_layers(trace), int(kernels.time.sum())
     found = _Unfused(kernels, engine)
-    if found.lost < UNFUSED_SHARE * total or not found.runs:
+    if found.lost < max(UNFUSED_SHARE * total, NOISE_SHARE * measured.window_ns) or not found.runs:
         return
     each = max(measured.inferences, 1)
     yield Finding(

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3
 """Worst cases that a finding shows."""
+NOISE_SHARE = 0.025
+"""Of the inference time. What could be recovered and is less, no second measurement would show: from this variation
+between runs on, trtexec (TensorRT 10.13.2 and later) calls its own GPU times unstable. Rules do not speak of it."""
+EFFORT_SHARE = 0.2
+"""A fifth of the inference time: what makes a pipeline with two streams, or another batch, worth its complexity."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.contention import waiting_gaps
-from nsight_analyses.measure import Measured, weigh, worst
+from nsight_analyses.measure import NOISE_SHARE, Measured, weigh, worst
 from nsight_analyses.memory import allocates
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
@@ -30,9 +30,6 @@ FEWEST = 5
 """Fewer inferences of a thread have nothing to stand out from."""
 EXPLAINS = 0.5
 """What takes at least half of the time that an inference is too slow is its cause."""
-
-SCATTER = 0.01
-"""What no event explains, and costs less than this share of the inference time, is scatter."""
 
 _BUCKETS = {
     "compute_ns": "its own kernels take longer",
@@ -70,7 +67,7 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
     beyond the median of the thread's plain ones is given to the first of these that takes at least half of it inside of
     the inference's window: the profiler's own overhead (`profiler_overhead`), loading of modules (cuModuleLoad…,
     cuLibraryLoad…), building of graphs, allocations, another process on the GPU (as in THR002, where GPU metrics prove
-    it). Else the bucket of the accounting that grew most is named, which says where and not why; below 1 % of the
+    it). Else the bucket of the accounting that grew most is named, which says where and not why; below 2.5 % of the
     inference time that is scatter. One finding for each reason. The bound is the time beyond the median; none for the
     profiler's doing and for work queued behind other work. A warning from 5 % of the inference time on, if it happens
     to others than the first inferences and is neither of those two, nor jitter of the host, which tracing adds to.
@@ -128,7 +125,7 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
                 yield _finding(measured, marked[rows], table, excess[rows], text, remedy, kind)
         for at, name in enumerate(_BUCKETS):
             rows = np.flatnonzero(phase & (named == len(reasons)) & (bucket == at))
-            if excess[rows].sum() >= SCATTER * measured.window_ns:
+            if excess[rows].sum() >= NOISE_SHARE * measured.window_ns:
                 queued = name == "other_work_ns"
                 kind = _Kind(first, harmless=queued or name in _HOST, real=not queued)
                 text = _bucket_text(name, growth[at][rows])

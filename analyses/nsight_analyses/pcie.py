@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import Copies, Measured, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, Copies, Measured, weigh, worst
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
@@ -23,10 +23,6 @@ STAGED_BYTES = 64 * 1024
 """A host-to-device copy from pageable memory up to this size is staged by the driver and does not wait for the GPU."""
 BANDWIDTH_BYTES = 1_000_000
 """Copies from this size on are bound by bandwidth; smaller ones by latency, so their rate says nothing of the link."""
-WARNING_SHARE = 0.2
-"""A fifth of the steady state: what makes a pipeline with two streams worth its complexity."""
-INFO_SHARE = 0.02
-"""Below this share copies are as good as free."""
 
 
 @analysis("PCI001", needs={"memory_ops", "api_calls"})
@@ -36,7 +32,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     Measures: rows of `memory_ops` with kind h2d and src_memory pageable, or kind d2h and dst_memory pageable, whose
     API call (runtime or driver) has Async in its name or launches a CUDA graph, inside of inferences. Host-to-device
     copies up to 64 KB are left out: the driver stages those without waiting. The loss is the time of these copies in
-    which their GPU runs no kernel. From 2 % of the steady state on; from 10 % on it is a warning.
+    which their GPU runs no kernel. From 2.5 % of the steady state on; from 10 % on it is a warning.
 
     Why it matters: a copy engine reads only page-locked memory. From pageable memory the driver copies through a
     buffer of its own: the call blocks the host until that is done (a device-to-host copy until the data has arrived),
@@ -59,7 +55,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
         return
     exposed = measured.exposed(pageable)
     loss = measured.share(exposed, pageable.device)
-    if loss < INFO_SHARE:
+    if loss < NOISE_SHARE:
         return
     blocked = pageable.call_end - pageable.call_start
     yield Finding(
@@ -91,7 +87,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
                 lambda row: f"{pageable.kind.at(row)} of {size(int(pageable.size[row]))}",
             ),
         ),
-        explains=("PCI002", "PCI004"),
+        explains=("PCI002",) if _hold_others(measured, copies, pageable) else (),
     )
 
 
@@ -128,7 +124,7 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
         exposed, total, recoverable = hideable(measured, chosen)
         yield Finding(
             "PCI002",
-            weigh(loss, WARNING_SHARE),
+            weigh(loss, EFFORT_SHARE),
             Confidence.MEDIUM,
             f"{direction} copies run with no kernel beside them for {share(loss)} of the {measured.time} "
             f"({share(exposed / max(total, 1))} of the copies' own time)",
@@ -154,7 +150,7 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
     Measures: rows of `memory_ops` between host and device whose API call has no Async in its name (cudaMemcpy,
     cuMemcpyHtoD, cudaMemcpy2D, …) and is no graph launch, inside of inferences; host-to-device copies from pageable
     memory up to 64 KB are left out, for the driver stages those. The loss is the time inside of these calls in which
-    the copy's GPU runs no kernel. From 2 % of the steady state on; from 10 % on it is a warning.
+    the copy's GPU runs no kernel. From 2.5 % of the steady state on; from 10 % on it is a warning.
 
     Why it matters: the calling thread can launch nothing while it waits, so that the GPU runs dry after the copy; and
     on the legacy default stream such a copy waits for all other work.
@@ -174,7 +170,7 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
         return
     idle = measured.uncovered(blocking.device, blocking.call_start, blocking.call_end)
     loss = measured.share(idle, blocking.device)
-    if loss < INFO_SHARE:
+    if loss < NOISE_SHARE:
         return
     calls = ", ".join(f"{name} ({count})" for name, count in blocking.call.counts().items())
     held = int((blocking.call_end - blocking.call_start).sum())
@@ -202,6 +198,17 @@ def transfers(measured: Measured) -> Copies:
     """Copies between host and device in the steady state."""
     copies = measured.copies
     return copies[copies.kind.among("h2d", "d2h") & measured.steady(copies.start, copies.end)]
+
+
+def _hold_others(measured: Measured, copies: Copies, pageable: Copies) -> bool:
+    """Whether most of the other copies' exposed time lies in inferences that copy from or to pageable memory.
+
+    There the thread that these hold up launches nothing for the others to run beside. Elsewhere they have a cause of
+    their own.
+    """
+    others = copies[~reported_as_pageable(copies)]
+    beside = np.isin(others.inference, pageable.inference[pageable.inference >= 0])
+    return 2 * measured.exposed(others[beside]) > measured.exposed(others)
 
 
 def hideable(measured: Measured, copies: Copies) -> tuple[int, int, int]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.bandwidth import DIRECTIONS, large_pinned
-from nsight_analyses.measure import Measured, weigh, worst
-from nsight_analyses.pcie import BANDWIDTH_BYTES, INFO_SHARE
+from nsight_analyses.measure import NOISE_SHARE, Measured, weigh, worst
+from nsight_analyses.pcie import BANDWIDTH_BYTES
 from nsight_tools.analysis import analysis
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.timeline.attribution import CallKind
@@ -37,7 +37,7 @@ def small_copies(trace: Trace) -> Iterator[Finding]:
     each below 1 MB and 1 ms, no more than 1 ms apart. One copy of all their bytes would take as long as the run's
     longest and the other bytes at the rate of the trace's copies of 1 MB and more (6 GB/s where it has none). The gain
     is the time of the copies, and of the gaps up to the length of the call that fills them, in which the GPU runs no
-    kernel, less that one copy. From 2 % of the steady state on; from 10 % on it is a warning.
+    kernel, less that one copy. From 2.5 % of the steady state on; from 10 % on it is a warning.
 
     Why it matters: a copy takes 1 to 2 µs before its first byte and a call of some microseconds on the host, however
     small it is. Ten inputs of a few kilobytes cost ten times that and use a hundredth of the link.
@@ -71,7 +71,7 @@ def small_copies(trace: Trace) -> Iterator[Finding]:
         together += int((longest + rest / per_second * 1e9)[its].sum())
     gain = max(spent - together, 0)
     loss = measured.share(gain, chosen.device)
-    if loss < INFO_SHARE:
+    if loss < NOISE_SHARE:
         return
     count, length = len(chosen), np.bincount(run)
     saved = count - len(first)

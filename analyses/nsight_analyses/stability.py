@@ -8,12 +8,14 @@ import numpy as np
 
 from nsight_analyses.clocks import CLOCKS
 from nsight_analyses.contention import waiting_gaps
-from nsight_analyses.measure import Measured, weigh
+from nsight_analyses.measure import NOISE_SHARE, Measured, Work, weigh
 from nsight_analyses.telemetry import Samples
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.timeline.attribution import joint_key
+from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import share
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-UNSTABLE = 0.025
+UNSTABLE = NOISE_SHARE
 """trtexec (TensorRT 10.13.2 and later) warns of unstable GPU compute time from this coefficient of variation on."""
 UNSTABLE_BEFORE = 0.01
 """The same from TensorRT 8.4 to 10.13.0."""
@@ -43,11 +45,12 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
 
     Measures: the coefficient of variation (standard deviation / mean) of `inferences.compute_ns`, with the time in
     which another process has the GPU (as in THR002, where GPU metrics prove it), over inferences that do the same work
-    (equally many kernels, of the same names and grids; the most frequent kind is judged, from 10 on). Warm-up (`mark`)
-    and outliers are left out, up to 5 % of the inferences: those whose compute time exceeds the median by 5 scaled
-    median absolute deviations and by 20 %. LCH004 names such. From 2.5 % on it is said, as trtexec does since TensorRT
-    10.13.2 (from 8.4 to 10.13.0 it warned from 1 % on); from 5 % on it is a warning. Where the clock was sampled, its
-    own variation within kernels stands beside it.
+    in the same mode (equally many kernels, of the same names and grids, equally many copies, and equally many streams
+    at work meanwhile, for copies of others slow kernels down; the most frequent one is judged, from 10 on). Warm-up
+    (`mark`) and outliers are left out, up to 5 % of the inferences: those whose compute time exceeds the median by 5
+    scaled median absolute deviations and by 20 %. LCH004 names such. From 2.5 % on it is said, as trtexec does since
+    TensorRT 10.13.2 (from 8.4 to 10.13.0 it warned from 1 % on); from 5 % on it is a warning. Where the clock was
+    sampled, its own variation within kernels stands beside it.
 
     Why it matters: a gain that is smaller than the variation cannot be seen, and one that was seen may be none. What
     varies is usually the clock.
@@ -147,7 +150,7 @@ def _far_off(value: Ints) -> Bools:
 
 
 def _most_frequent(measured: Measured, count: int, worked: Ints) -> Ints:
-    """Inferences of the most frequent kind of work: kernels by name and grid, whatever their order."""
+    """Inferences of the most frequent mode: kernels by name and grid, whatever their order, copies, streams at work."""
     work = measured.work[measured.work.computes & (measured.work.inference >= 0)]
     kernel = work.kind.among("kernel")
     table = measured.trace.table("kernels", ["name", "grid_x", "grid_y", "grid_z"])
@@ -159,9 +162,26 @@ def _most_frequent(measured: Measured, count: int, worked: Ints) -> Ints:
     mixed = np.zeros(len(work.start), np.uint64)
     mixed[kernel] = print_of[work.row[kernel]] >> np.uint64(24)
     signature = np.bincount(work.inference, mixed.astype(np.float64) + 1, count)
-    _, kind, size = np.unique(signature[worked], return_inverse=True, return_counts=True)
+    copies = measured.work[measured.work.inference >= 0]
+    moved = [np.bincount(copies.inference[copies.kind.among(kind)], minlength=count) for kind in ("h2d", "d2h")]
+    mode = np.stack([signature, *moved, _streams_at_work(measured, work, count)])[:, worked]
+    _, kind, size = np.unique(mode, axis=1, return_inverse=True, return_counts=True)
     found: Ints = worked[kind.reshape(-1) == np.argmax(size)]
     return found
+
+
+def _streams_at_work(measured: Measured, work: Work, count: int) -> Ints:
+    """Streams that carry any work between an inference's first kernel and its last, its own ones too."""
+    start, end = np.full(count, np.iinfo(np.int64).max), np.full(count, np.iinfo(np.int64).min)
+    np.minimum.at(start, work.inference, work.start)
+    np.maximum.at(end, work.inference, work.end)
+    start = np.minimum(start, end)
+    streams = np.zeros(count, np.int64)
+    key = joint_key(measured.work.pid, measured.work.stream)
+    for one in distinct(key).tolist():
+        mine = measured.work[key == one]
+        streams += Intervals.union(mine.start, mine.end).coverage(start, end) > 0
+    return streams
 
 
 def _shared(measured: Measured, count: int) -> Bools:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsight_analyses.host_order import host_waits, launch_turns
+from nsight_analyses.syncs import mostly_within
 from nsight_tools.findings import Confidence, Evidence
 from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import duration, share
@@ -33,6 +34,7 @@ class Cause:
         "and no more than the busiest launching thread leaves free"
     )
     evidence: tuple[Evidence, ...] = ()
+    explains: tuple[str, ...] = ()
 
 
 def cause(measured: Measured, work: Work, lines: list[Line], found: Waiting, null: set[int]) -> Cause:
@@ -50,7 +52,7 @@ def cause(measured: Measured, work: Work, lines: list[Line], found: Waiting, nul
     kept = host.time.subtract(found.time)
     if kept.total >= max(WAITING_SHARE * union, cost):
         longest = max(line.busy.total for line in lines)
-        return _host_waits(kept, host.calls, min(kept.total, union - longest, free))
+        return _host_waits(measured, kept, host.calls, min(kept.total, union - longest, free))
     if not waits:
         return _host_is_the_limit(measured, work, cost, min(occupied / measured.window_ns, 1), null)
     if found.own_events >= MOST * cost:
@@ -107,11 +109,12 @@ def _of_the_gpu(found: Waiting, null: set[int], gain: int) -> Cause | None:
             "context",
             gain,
             Confidence.MEDIUM,
+            explains=("STR002",),
         )
     return None
 
 
-def _host_waits(time: Intervals, calls: dict[str, int], gain: int) -> Cause:
+def _host_waits(measured: Measured, time: Intervals, calls: dict[str, int], gain: int) -> Cause:
     named = ", ".join(f"{name} ({count})" for name, count in calls.items())
     wide = any(word in name for name in calls for word in ("Device", "Ctx", "Thread"))
     return Cause(
@@ -124,6 +127,7 @@ def _host_waits(time: Intervals, calls: dict[str, int], gain: int) -> Cause:
         "time in these synchronizations in which a stream runs and no launched work waits, and no more than what "
         "perfect overlap of the streams or the busiest launching thread leaves",
         (Evidence("host waits between streams", time.total, "ns", int(time.start[0]), int(time.end[-1]), named),),
+        ("STR003",) if mostly_within(measured, time) else (),
     )
 
 

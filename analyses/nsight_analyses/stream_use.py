@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.measure import Measured, weigh, worst
+from nsight_analyses.syncs import mostly_within
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
@@ -101,6 +102,7 @@ def work_on_the_default_stream(trace: Trace) -> Iterator[Finding]:
             Evidence("synchronizations", len(start), "count", detail=where),
             *worst("longest of them", start, end),
         ),
+        ("STR003",) if told and len(start) and mostly_within(measured, Intervals.union(start, end)) else (),
     )
 
 

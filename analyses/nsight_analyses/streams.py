@@ -131,4 +131,5 @@ def _finding(measured: Measured, work: Work, lines: list[Line], overlap: float) 
             ),
             *worst("longest wait", found.time.start, found.time.end),
         ),
+        why.explains,
     )

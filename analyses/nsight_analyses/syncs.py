@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.calibrated import DEPENDENCY_NS, Calibrated
-from nsight_analyses.measure import Measured, weigh, worst
+from nsight_analyses.measure import NOISE_SHARE, Measured, weigh, worst
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Ints, ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.timeline.attribution import CallKind, Words, joint_key
-from nsight_tools.timeline.intervals import distinct
+from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from nsight_tools.trace import Trace
 
-COST_SHARE = 0.01
-"""Of the inference time: less is what the clock of two runs differs by."""
 COST_WARNING = 0.1
 DEVICE_WIDE = frozenset({"cudaDeviceSynchronize", "cuCtxSynchronize", "cudaThreadSynchronize"})
 
@@ -37,7 +35,7 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
     last wait, for the result, is by design and none of them. What one costs is the time from its start to the start of
     the next work that its thread launches in that inference, as far as the GPU idles then, less 1 µs (the gap between
     dependent kernels would be there anyway) and less what tracing added on the thread in that time (FUS001 says how).
-    From 1 % of the inferences' time on; a warning from 10 % on. The bound is that time.
+    From 2.5 % of the inferences' time on; a warning from 10 % on. The bound is that time.
 
     Device-wide ones (`cudaDeviceSynchronize`, `cuCtxSynchronize`) are named as such: they wait for the work of all
     streams and threads, also for what the inference does not need.
@@ -60,7 +58,7 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
     calibrated = Calibrated.of(trace)
     found = _between_work(measured, calibrated)
     total = int(found.cost.sum())
-    if total < COST_SHARE * measured.window_ns:
+    if total < NOISE_SHARE * measured.window_ns:
         return
     names = found.name.counts()
     wide = sum(count for name, count in names.items() if name.partition("_pt")[0] in DEVICE_WIDE)
@@ -104,6 +102,13 @@ class _Waits:
     next: Ints
     cost: Ints
     name: Words
+
+
+def mostly_within(measured: Measured, time: Intervals) -> bool:
+    """Whether what STR003 counts follows in the main from waits that lie, in part at least, in this time."""
+    found = _between_work(measured, Calibrated.of(measured.trace))
+    inside = time.coverage(found.start, np.maximum(found.end, found.start + 1)) > 0
+    return 2 * int(found.cost[inside].sum()) > int(found.cost.sum())
 
 
 def _between_work(measured: Measured, calibrated: Calibrated) -> _Waits:
