@@ -67,10 +67,11 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
     beyond the median of the thread's plain ones is given to the first of these that takes at least half of it inside of
     the inference's window: the profiler's own overhead (`profiler_overhead`), loading of modules (cuModuleLoad…,
     cuLibraryLoad…), building of graphs, allocations, another process on the GPU (as in THR002, where GPU metrics prove
-    it). Else the bucket of the accounting that grew most is named, which says where and not why; below 2.5 % of the
-    inference time that is scatter. One finding for each reason. The bound is the time beyond the median; none for the
-    profiler's doing and for work queued behind other work. A warning from 5 % of the inference time on, if it happens
-    to others than the first inferences and is neither of those two, nor jitter of the host, which tracing adds to.
+    it). Else the bucket of the accounting that grew most is named, which says where and not why. That, and the
+    profiler's doing, are scatter below 2.5 % of the inference time. One finding for each reason. The bound is the time
+    beyond the median; none for the profiler's doing and for work queued behind other work. A warning from 5 % of the
+    inference time on, if it happens to others than the first inferences and is neither of those two, nor jitter of the
+    host, which tracing adds to.
 
     Why it matters: the slowest inferences are what a service promises (p99). The first ones are slow for reasons of
     their own and belong in no measurement.
@@ -119,7 +120,7 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
         phase = mark.among("warm_up")[marked] == first
         for at, reason in enumerate(reasons):
             rows = np.flatnonzero(phase & (named == at))
-            if len(rows):
+            if len(rows) and (not reason.of_profiler or excess[rows].sum() >= NOISE_SHARE * measured.window_ns):
                 text, remedy = f"{reason.text} ({_spent(taken[at][rows])} of it)", reason.remedy
                 kind = _Kind(first, harmless=reason.of_profiler, real=not reason.of_profiler)
                 yield _finding(measured, marked[rows], table, excess[rows], text, remedy, kind)

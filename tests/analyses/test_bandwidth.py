@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from drawing import table
 from drawn_trace import Case, drawn, evidence_of, only
@@ -9,7 +11,6 @@ from nsight_analyses.bandwidth import achieved_bandwidth, transfer_bound
 
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
-from nsight_tools.tables import I32, I64, TABLES, Column, Table
 
 WARNING, INFO = Severity.WARNING, Severity.INFO
 
@@ -88,6 +89,28 @@ def test_pci004_transfer_bound(case: Case) -> None:
     case.check(transfer_bound)
 
 
+@pytest.mark.parametrize(("copy", "bound"), [(71, True), (70, True), (69, False)])
+def test_pci004_is_trtexecs_test_as_long_as_the_kernels(copy: int, bound: bool) -> None:
+    one = "." + ">" * copy + "#" * 70 + "." * 20
+    text = f"""
+        nvtx 1:   [i{"." * (len(one) - 3)}]
+        thread 1: CL.{"S" * (len(one) - 4)}
+        stream 7: {one}
+    """
+    assert bool(transfer_bound.run(drawn(text)).findings) == bound
+
+
+@pytest.mark.parametrize(("idle", "severity"), [(0, WARNING), (1, INFO)])
+def test_pci004_is_a_warning_from_a_fifth_of_the_time_on(idle: int, severity: Severity) -> None:
+    """20 µs more of copies than of kernels in an inference of 100 µs."""
+    text = f"""
+        nvtx 1:   [i{"." * (97 + idle)}]
+        thread 1: CL.{"S" * 90}
+        stream 7: .{">" * 50}{"#" * 30}
+    """
+    assert only(transfer_bound, drawn(text)).severity == severity
+
+
 def test_pci004_judges_each_direction_by_itself() -> None:
     both = """
         nvtx 1:   [i.................]
@@ -114,15 +137,15 @@ LONG = f"""
     stream 7: .{">" * 100}####
 """
 """A copy of 100 µs: 1 MB is 10 GB/s, as much as 3.0 x16 gives 75 % and 4.0 x16 gives 37 % of."""
-LINK = Table("telemetry", "", tuple(Column(n, t, "", True) for n, t in (
-    ("time_ns", I64), ("device", I32), ("pcie_generation", I32), ("pcie_width", I32)
-)), (("time_ns", "ascending"),))  # fmt: skip
 
 
-def sampled(monkeypatch: pytest.MonkeyPatch, *links: tuple[int, int]) -> dict[str, object]:
-    """Telemetry with these generations and widths."""
-    monkeypatch.setitem(TABLES, "telemetry", LINK)
-    rows = [{"time_ns": at, "device": 0, "pcie_generation": g, "pcie_width": w} for at, (g, w) in enumerate(links)]
+def sampled(*links: tuple[int, ...], most: tuple[int, int] | None = None, first: int = 0) -> dict[str, Any]:
+    """Telemetry with these generations and widths, a sample every 10 µs, and what GPU and slot can have."""
+    best = dict(zip(("pcie_max_generation", "pcie_max_width"), most or (None, None), strict=True))
+    rows = [
+        {"time_ns": (first + 10 * at) * 1000, "device": 0, "pcie_generation": g, "pcie_width": w} | best
+        for at, (g, w) in enumerate(links)
+    ]
     return {"telemetry": table("telemetry", rows)}
 
 
@@ -136,10 +159,8 @@ def sampled(monkeypatch: pytest.MonkeyPatch, *links: tuple[int, int]) -> dict[st
         (((4, 0), (9, 16), (4, 16)), 0.85 * 16 * 1.969e9),
     ],
 )
-def test_pci005_slower_than_the_link(
-    monkeypatch: pytest.MonkeyPatch, links: tuple[tuple[int, int], ...], given: float | None
-) -> None:
-    trace = drawn(LONG, tables=sampled(monkeypatch, *links))
+def test_pci005_slower_than_the_link(links: tuple[tuple[int, int], ...], given: float | None) -> None:
+    trace = drawn(LONG, tables=sampled(*links))
     if given is None:
         assert achieved_bandwidth.run(trace).status == Status.CLEAR
         return
@@ -149,6 +170,54 @@ def test_pci005_slower_than_the_link(
     assert "a PCIe 4.0 x16 link gives" in finding.message
     assert finding.severity == WARNING
     assert finding.recoverable_ns == round(100_000 * (1 - 1e10 / given))
+
+
+@pytest.mark.parametrize(("size", "found"), [(1_606_000, True), (1_607_000, False)])
+def test_pci005_at_60_percent_of_the_link(size: int, found: bool) -> None:
+    """4.0 x16 gives 26.78 GB/s to pinned copies; 60 % of it are 1.6067 MB in 100 µs."""
+    outcome = achieved_bandwidth.run(drawn(LONG, tables=sampled((4, 16)), size_bytes=size))
+    assert bool(outcome.findings) == found
+
+
+X8 = [(3, 8)] * 3
+
+
+@pytest.mark.parametrize(
+    ("tables", "size", "found"),
+    [
+        (sampled(*X8, most=(4, 16)), 1_200_000, True),
+        (sampled(*X8[:2], most=(4, 16)), 1_200_000, False),
+        (sampled(*X8, (4, 16), most=(4, 16)), 1_200_000, False),
+        (sampled(*X8, (4, 16), first=175, most=(4, 16)), 1_200_000, True),
+        (sampled(*X8, most=(3, 8)), 1_200_000, False),
+        (sampled(*X8), 1_200_000, False),
+        (sampled(*X8, first=250, most=(4, 16)), 1_200_000, False),
+        (sampled(*X8, most=(4, 16)), 1_800_000, False),
+    ],
+    ids=[
+        "half the lanes of an older generation",
+        "two samples",
+        "one sample shows that it can",
+        "one shows it, but no copy ran then",
+        "the slot gives no more",
+        "what it could be is not recorded",
+        "sampled while no copy ran: links train down when idle",
+        "the copies are faster than such a link can be",
+    ],
+)
+def test_pci005_a_link_that_trained_down_under_load(tables: dict[str, Any], size: int, found: bool) -> None:
+    """3.0 x8 carries 7.88 GB/s at most: 1.2 MB in 200 µs are 6 GB/s, 1.8 MB are 9."""
+    text = f"""
+        nvtx 1:   [i{"." * 300}]
+        thread 1: CL
+        stream 7: {">" * 200}####
+    """
+    outcome = achieved_bandwidth.run(drawn(text, tables=tables, size_bytes=size, gpu={"compute_major": 8}))
+    said = [finding.message for finding in outcome.findings]
+    assert (
+        any("runs at PCIe 3.0 x8 while copies run, where GPU and slot can have PCIe 4.0 x16" in m for m in said)
+        == found
+    )
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,13 @@ def test_fus001_gaps(case: Case) -> None:
     case.check(gaps_between_kernels)
 
 
+@pytest.mark.parametrize(("window", "severity"), [(180, WARNING), (181, INFO)])
+def test_fus001_is_a_warning_from_10_percent_on_whatever_tracing_cost(window: int, severity: Severity) -> None:
+    """18 µs are left of the gap, even if tracing costs most."""
+    longer = PAUSED.replace("[i.", "[i." + "." * (window - 50))
+    assert only(gaps_between_kernels, drawn(longer)).severity == severity
+
+
 def test_fus001_says_where_the_longest_gap_is_and_what_is_left_of_it() -> None:
     finding = only(gaps_between_kernels, drawn(STARVED))
     assert [(e.start_ns, e.end_ns) for e in finding.evidence if e.metric == "longest gap"] == [(16_000, 33_000)]

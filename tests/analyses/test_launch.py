@@ -77,6 +77,20 @@ def test_lch001_clear(thread: str, stream: str) -> None:
     assert (outcome.status, outcome.reason) == (Status.CLEAR, "")
 
 
+@pytest.mark.parametrize(("window", "severity"), [(89, Severity.WARNING), (90, Severity.INFO)])
+def test_lch001_is_a_warning_where_a_graph_recovers_10_percent_at_least(window: int, severity: Severity) -> None:
+    """8.96 µs an inference, if tracing costs most."""
+    thread = "LLLLLLLLLLllllllllllLLLLLLLLLLllllllllll".ljust(window, ".")
+    stream = ".........##........##.........##........##"
+    assert only(enqueue_bound_inferences, drawn(repeated(thread, stream))).severity == severity
+
+
+@pytest.mark.parametrize(("last", "status"), [(96, Status.FINDINGS), (97, Status.CLEAR)])
+def test_lch001_next_to_the_ratio(last: int, status: Status) -> None:
+    """195.5 µs of enqueue without tracing, against 244 µs of compute (0.801) and 245 (0.798)."""
+    assert _status("L" * 140 + "l" * 140, "." + "#" * 90 + "." * 100 + "#" * last) == status
+
+
 def test_lch001_at_the_ratio() -> None:
     """Enqueue 28 µs, likely 19.1 without tracing; compute less 4.2 µs of the gap: 23.8 or 24.8, and the bar is 23.9."""
     thread = "LLLLLLLLLLLLLLllllllllllllll"

@@ -54,10 +54,19 @@ CHAIN = (FIRST, layer("a", "PointWiseV2", "t0", "t1"), layer("b", "ElementWise",
     [
         (10, "%%%", 80, INFO, 3 + 1),
         (20, "%" * 20, 80, WARNING, 20 + 1),
-        (20, "%", 43, INFO, 1 + 1),
-        (20, "%", 45, None, 0),
+        (20, "%" * 10, 335, INFO, 10 + 1),
+        (20, "%" * 10, 336, None, 0),
+        (20, "%", 40, INFO, 1 + 1),
+        (20, "%", 41, None, 0),
     ],
-    ids=["some", "10 % of the inference time", "3 % of the kernel time", "less"],
+    ids=[
+        "some",
+        "10 % of the inference time",
+        "3 % of the kernel time",
+        "less",
+        "2.5 % of the inference time",
+        "less ",
+    ],
 )
 def test_fus003_counts_all_but_the_longest_of_a_row(
     first: int, others: str, conv: int, severity: Severity | None, recoverable: int
@@ -97,7 +106,7 @@ def test_fus003_a_reformat_within_the_row_is_the_reason_and_not_counted() -> Non
         layer("b", "Reformat", "t1", "r1", "FP16 FP32"),
         layer("c", "ElementWise", "r1", "t2"),
     )
-    finding = only(unfused_pointwise_layers, drawn(inference(10, conv=15), **engine_))
+    finding = only(unfused_pointwise_layers, drawn(inference(10, conv=5), **engine_))
     assert finding.recoverable_ns == 1000
     assert evidence_of(finding, "kernel time of the rows").value == 11_000
     assert evidence_of(finding, "reformats within the rows").value == 1
@@ -119,7 +128,7 @@ def test_fus003_a_reformat_that_launches_nothing_does_not_hide_who_reads_whom() 
     ids=["reads something else", "another kind of layer between", "a generated kernel is fused already"],
 )
 def test_fus003_a_row_ends(third: dict[str, Any], fourth: dict[str, Any], recoverable: int | None) -> None:
-    outcome = unfused_pointwise_layers.run(drawn(inference(10, conv=15), **engine(*CHAIN[:2], third, fourth)))
+    outcome = unfused_pointwise_layers.run(drawn(inference(10, conv=5), **engine(*CHAIN[:2], third, fourth)))
     assert [finding.recoverable_ns for finding in outcome.findings] == ([] if recoverable is None else [1000])
 
 

@@ -24,13 +24,13 @@ BEHIND_KERNELS = """
     stream 7: .################..
     stream 8: ..>>>>>>...........
 """
-FIFTY = """
-    nvtx 1:   [i...............................................]
-    thread 1: C.L...............................................
-    stream 7: .>.#.............................................
+FORTY = """
+    nvtx 1:   [i.....................................]
+    thread 1: C.L.....................................
+    stream 7: .>.#...................................
 """
-"""One microsecond of copying in an inference of fifty: 2 %."""
-FIFTY_ONE = FIFTY.replace("[i.", "[i..")
+"""One microsecond of copying in an inference of forty: 2.5 %."""
+FORTY_ONE = FORTY.replace("[i.", "[i..")
 TENTH = """
     nvtx 1:   [i.......]
     thread 1: C.L.......
@@ -86,8 +86,8 @@ OUTSIDE = """
         ),
         Case("one byte more and it does not", IN_TURN, WARNING, 7, options=PAGEABLE | {"size_bytes": 64 * KIB + 1}),
         Case("hidden behind a kernel", BEHIND_KERNELS, options=PAGEABLE),
-        Case("2 % of the time", FIFTY, INFO, 1, says="2.0 % of the inference time", options=PAGEABLE),
-        Case("less", FIFTY_ONE, options=PAGEABLE),
+        Case("2.5 % of the time", FORTY, INFO, 1, says="2.5 % of the inference time", options=PAGEABLE),
+        Case("less", FORTY_ONE, options=PAGEABLE),
         Case("10 % of the time", TENTH, WARNING, 1, options=PAGEABLE),
         Case("9 % of the time", ELEVENTH, INFO, 1, options=PAGEABLE),
         Case("outside of inferences", OUTSIDE, options=PAGEABLE),
@@ -303,8 +303,8 @@ BLOCKING = {"copy_api": "cudaMemcpy"}
             options=BLOCKING | PAGEABLE | {"size_bytes": 64 * KIB},
         ),
         Case("but not pinned", IN_TURN, WARNING, 9, options=BLOCKING | {"size_bytes": 64 * KIB}),
-        Case("2 % of the time", FIFTY, INFO, 1, options=BLOCKING),
-        Case("less", FIFTY_ONE, options=BLOCKING),
+        Case("2.5 % of the time", FORTY, INFO, 1, options=BLOCKING),
+        Case("less", FORTY_ONE, options=BLOCKING),
         Case("10 % of the time", TENTH, WARNING, 1, options=BLOCKING),
         Case("9 % of the time", ELEVENTH, INFO, 1, options=BLOCKING),
         Case("outside of inferences", OUTSIDE, options=BLOCKING),
@@ -313,3 +313,22 @@ BLOCKING = {"copy_api": "cudaMemcpy"}
 )
 def test_pci003_blocking_copies(case: Case) -> None:
     case.check(blocking_copies)
+
+
+@pytest.mark.parametrize(
+    ("thread", "stream", "memory", "explains"),
+    [
+        ("Cc.L......", ".>>}}}##..", ["pageable", "pageable", "pinned"], ("PCI002",)),
+        (".C.L......", "..>>>>##..", ["pageable", "pinned"], ()),
+    ],
+    ids=["the inference copies from both", "others do, which have a cause of their own"],
+)
+def test_pci001_explains_exposed_copies_of_the_inferences_that_it_holds_up(
+    thread: str, stream: str, memory: list[str], explains: tuple[str, ...]
+) -> None:
+    text = f"""
+        nvtx 1:   [i........][i........]
+        thread 1: C..L......{thread}
+        stream 7: .>>>##....{stream}
+    """
+    assert only(pageable_async_copies, drawn(text, memory=memory)).explains == explains

@@ -109,8 +109,8 @@ THREE = """
             """,
             options=SMALL,
         ),
-        Case("2 % of the time", THREE.replace("[i.", "[i." + "." * 82), INFO, 2, options=SMALL),
-        Case("less", THREE.replace("[i.", "[i." + "." * 83), options=SMALL),
+        Case("2.5 % of the time", THREE.replace("[i.", "[i." + "." * 62), INFO, 2, options=SMALL),
+        Case("less", THREE.replace("[i.", "[i." + "." * 63), options=SMALL),
         Case(
             "outside of inferences",
             """

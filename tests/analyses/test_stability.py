@@ -103,3 +103,27 @@ def test_what_it_cannot_judge(trace: Trace, reason: str) -> None:
     outcome = unstable_gpu_time.run(trace)
     assert outcome.status == Status.COULD_NOT_RUN
     assert outcome.reason.startswith(reason)
+
+
+def test_inferences_beside_copies_are_not_compared_with_those_alone() -> None:
+    """Two modes of one program: 12 inferences of 40 µs alone, then 10 of 50 µs while another stream copies."""
+    alone = 12 * ("." + "#" * 40 + "." * 19)
+    beside = 10 * ("." + "#" * 50 + "." * 9)
+    trace = drawn(f"""
+        nvtx 1:   {("[i" + "." * 57 + "]") * 22}
+        thread 1: {("L" + "." * 59) * 22}
+        stream 7: {alone}{beside}
+        stream 8: {"." * len(alone)}{">" * len(beside)}
+    """)
+    assert unstable_gpu_time.run(trace).status == Status.CLEAR
+
+
+def test_inferences_that_copy_are_not_compared_with_those_that_do_not() -> None:
+    mode = [(".." + "#" * 40 + "." * 18, "L" + "." * 59), (".>" + "#" * 50 + "." * 8, "LC" + "." * 58)]
+    lanes = [mode[0]] * 12 + [mode[1]] * 10
+    trace = drawn(f"""
+        nvtx 1:   {("[i" + "." * 57 + "]") * 22}
+        thread 1: {"".join(thread for _, thread in lanes)}
+        stream 7: {"".join(stream for stream, _ in lanes)}
+    """)
+    assert unstable_gpu_time.run(trace).status == Status.CLEAR

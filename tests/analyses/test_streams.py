@@ -317,3 +317,10 @@ def test_evidence_points_at_the_longest_waits() -> None:
 def test_without_kernels_or_calls_it_cannot_run(table: str) -> None:
     outcome = streams_that_do_not_overlap.run(drawn(TAKING_TURNS, missing={table: "not traced"}))
     assert (outcome.status, outcome.reason) == (Status.COULD_NOT_RUN, "not traced")
+
+
+@pytest.mark.parametrize(("kinds", "explains"), [({7: "legacy_default", 8: "blocking"}, ("STR002",)), ({}, ())])
+def test_streams_that_the_default_stream_serializes_are_one_cause(
+    kinds: dict[int, str], explains: tuple[str, ...]
+) -> None:
+    assert only(streams_that_do_not_overlap, drawn(TAKING_TURNS, stream_kinds=kinds)).explains == explains

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from drawn_trace import Case, drawn, evidence_of, only
+from nsight_analyses.stream_use import work_on_the_default_stream
+from nsight_analyses.streams import streams_that_do_not_overlap
 from nsight_analyses.syncs import host_synchronizations
 
 from nsight_tools.analysis import Status
@@ -81,11 +83,11 @@ MIDDLE = """
             """,
         ),
         Case(
-            "1 % of the inference: 1 µs of 100",
+            "2.5 % of the inference: 1 µs of 40",
             f"""
-            nvtx 1:   [i{"." * 97}]
-            thread 1: L.SS...L{"." * 92}
-            stream 7: .###...{"#" * 93}
+            nvtx 1:   [i{"." * 37}]
+            thread 1: L.SS...L{"." * 32}
+            stream 7: .###...{"#" * 33}
             """,
             INFO,
             1,
@@ -93,11 +95,13 @@ MIDDLE = """
         Case(
             "less",
             f"""
-            nvtx 1:   [i{"." * 97}]
-            thread 1: L.SS..L{"." * 93}
-            stream 7: .###..{"#" * 94}
+            nvtx 1:   [i{"." * 38}]
+            thread 1: L.SS...L{"." * 33}
+            stream 7: .###...{"#" * 34}
             """,
         ),
+        Case("10 % of the inference: 7 µs of 70", MIDDLE.replace("[i.", "[i." + "." * 37), WARNING, 7),
+        Case("less", MIDDLE.replace("[i.", "[i." + "." * 38), INFO, 7),
     ],
     ids=str,
 )
@@ -116,3 +120,32 @@ def test_str003_names_the_window_and_explains_the_gaps() -> None:
 def test_str003_needs_inferences_with_work() -> None:
     outcome = host_synchronizations.run(drawn("nvtx 1:   [i..]\nthread 1: SSSS\nstream 7: ....\n"))
     assert outcome.status == Status.COULD_NOT_RUN
+
+
+def test_waits_that_keep_two_streams_apart_are_one_cause() -> None:
+    """STR001 sees them from the streams' side, STR003 from the inference's."""
+    lane = "L.SSSSSSSSSS.L.SSSSSSSSSS."
+    text = f"""
+        nvtx 1:   [i{"." * 100}]
+        thread 1: {lane * 4}
+        stream 7: {(".##########" + "." * 15) * 4}
+        stream 8: {("." * 14 + "##########" + "..") * 4}
+    """
+    apart = only(streams_that_do_not_overlap, drawn(text))
+    assert apart.cause.startswith("the host synchronizes between one stream's launches")
+    assert host_synchronizations.run(drawn(text)).findings
+    assert apart.explains == ("STR003",)
+
+
+@pytest.mark.parametrize(("inside", "explains"), [(True, ("STR003",)), (False, ())])
+def test_what_enqueue_adds_on_the_default_stream_is_one_cause(inside: bool, explains: tuple[str, ...]) -> None:
+    enqueue = "[e............................]" if inside else "..............[e.............]"
+    text = f"""
+        nvtx 1:          [i..............................]
+        nvtx 1 TensorRT: .{enqueue}
+        thread 1:        .L.SSSSSSSSS.....L......SSSSSSS.
+        stream 7:        ..#########.........##########..
+    """
+    trace = drawn(text, stream_kinds={7: "legacy_default"})
+    assert host_synchronizations.run(trace).findings
+    assert only(work_on_the_default_stream, trace).explains == explains

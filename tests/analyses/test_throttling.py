@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from drawing import table
 from drawn_trace import drawn, evidence_of, only
-from nsight_analyses import throttling
-from nsight_analyses.throttling import Limits, clock_drops_while_busy, power_or_temperature_near_the_limit
+from nsight_analyses.throttling import clock_drops_while_busy, power_or_temperature_near_the_limit
 
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
@@ -164,37 +163,12 @@ def test_20_samples_are_enough() -> None:
     assert only(clock_drops_while_busy, sampled([1500] * 20)).recoverable_ns == 25_000
 
 
-def with_limits(monkeypatch: pytest.MonkeyPatch, limits: Limits) -> None:
-    monkeypatch.setattr(throttling, "limits_of", lambda _measured: {0: limits})
-
-
-@pytest.mark.parametrize(
-    ("nvml", "found"),
-    [
-        ({"Power": [665.0, 100.0, 700.0]}, "power is near its limit: 665 W (median), 700 W at most, of 700 W"),
-        ({"Power": [664.0, 100.0, 700.0]}, ""),
-        ({"Temperature": [60.0, 60.0, 85.0]}, "temperature is near its limit: 60 °C (median), 85 °C at most, of 90 °C"),
-        ({"Temperature": [60.0, 60.0, 84.0]}, ""),
-    ],
-    ids=["power at 95 %", "power below", "5 °C below slowdown", "more"],
-)
-def test_near_the_limit(nvml: dict[str, list[float]], found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_limits(monkeypatch, Limits(700.0, 90.0))
-    trace = sampled([HIGHEST] * 100, nvml=nvml)
-    if not found:
-        assert power_or_temperature_near_the_limit.run(trace).status == Status.CLEAR
-        return
-    finding = only(power_or_temperature_near_the_limit, trace)
-    assert (finding.severity, finding.confidence, finding.message) == (Severity.INFO, Confidence.HIGH, found)
-
-
 def test_no_limit_is_made_up() -> None:
     outcome = power_or_temperature_near_the_limit.run(sampled([HIGHEST] * 100, nvml={"Power": [700.0] * 3}))
     assert outcome.status == Status.COULD_NOT_RUN
     assert outcome.reason.startswith("the report does not say the GPU's limits (power was 700 W (median)")
 
 
-def test_samples_outside_of_the_work_say_nothing_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_limits(monkeypatch, Limits(700.0, 90.0))
+def test_samples_without_any_work_say_nothing_of_the_limit() -> None:
     trace = sampled([HIGHEST] * 100, busy=0, nvml={"Power": [700.0] * 3})
     assert power_or_temperature_near_the_limit.run(trace).status == Status.COULD_NOT_RUN
