@@ -327,7 +327,7 @@ def test_pci001_explains_exposed_copies_of_the_inferences_that_it_holds_up(
     thread: str, stream: str, memory: list[str], explains: tuple[str, ...]
 ) -> None:
     text = f"""
-        nvtx 1:   [i........].[i........]
+        nvtx 1:   [i.......].[i.......]
         thread 1: C..L......{thread}
         stream 7: .>>>##....{stream}
     """
