@@ -51,9 +51,9 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
     lets through; only fewer bytes do.
 
     Remedy: move less: send uint8 instead of float and convert in the engine, reduce on the GPU (the argmax instead of
-    the logits), keep intermediate results on the device; or more lanes, a newer link. trtexec `--noDataTransfers` shows
-    what would be gained. NVIDIA's TensorRT Best Practices, "Optimizing Performance", and trtexec's warning
-    "throughput may be bound by host-to-device transfers".
+    the logits), keep intermediate results on the device; or more lanes, a newer link. trtexec `--noDataTransfers` (the
+    default from TensorRT 11 on) shows what would be gained. NVIDIA's TensorRT Best Practices, "H2D/D2H Data Transfers
+    and PCIe Bandwidth", and trtexec's warning "throughput may be bound by host-to-device transfers".
 
     Blind spots: tracing occupies the host longer than it is without, so that a run may be held for host-bound here
     which is not. Where others use the link, copies take longer than they need to.
@@ -147,7 +147,8 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     node halves the rate, and every copy takes twice as long. None of that is visible in the program.
 
     Remedy: look with `nvidia-smi --query-gpu=pcie.link.gen.current,pcie.link.width.current --format=csv` while copies
-    run; another slot; `numactl --cpunodebind` to the GPU's own node, where buffers are allocated.
+    run; another slot; `numactl --cpunodebind` to the GPU's own node, where buffers are allocated. NVIDIA's TensorRT
+    Best Practices, "H2D/D2H Data Transfers and PCIe Bandwidth".
 
     Blind spots: copies below 1 MB are bound by latency and say nothing of the link; pageable ones are bound by the
     driver's own copying (PCI001). Other GPUs behind the same switch, and other processes, share the link unseen.

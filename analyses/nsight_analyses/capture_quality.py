@@ -45,7 +45,7 @@ def fit_to_conclude_from(trace: Trace) -> Iterator[Finding]:
 
     Remedy: as each finding says; in general profile only inference, after a warm-up
     (`--capture-range=cudaProfilerApi`), 50 inferences or more, with `--trace=cuda,nvtx --cuda-graph-trace=node -s none
-    --cpuctxsw=none`. NVIDIA's TensorRT Best Practices, "Profiling with Nsight Systems", asks for the same.
+    --cpuctxsw=none`. NVIDIA's TensorRT documentation asks for the same where it profiles with Nsight Systems.
 
     Blind spots: records that the profiler dropped without saying so. What tracing costs per launch is not in
     `profiler_overhead`: see FUS001.

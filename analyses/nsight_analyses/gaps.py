@@ -70,9 +70,9 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
 
     Why it matters: small kernels finish before the next one is launched; the GPU is idle though there is work.
 
-    Remedy: a CUDA graph (trtexec `--useCudaGraph`; `cudaStreamBeginCapture` around `enqueueV3`, after one enqueue to
-    warm up) launches the whole inference at once; or a larger batch; or fewer, larger kernels (fusion). NVIDIA's
-    TensorRT Best Practices, "CUDA Graphs" and "Enqueue-Bound Workloads".
+    Remedy: a CUDA graph (trtexec `--useCudaGraph`, the default from TensorRT 11 on; `cudaStreamBeginCapture` around
+    `enqueueV3`, after one enqueue to warm up) launches the whole inference at once; or a larger batch; or fewer, larger
+    kernels (fusion). NVIDIA's TensorRT Best Practices, "CUDA Graphs" and "Enqueue-Bound Workloads and CUDA Graphs".
 
     Blind spots: what another process runs in a gap is not in the report. What tracing cost is an estimate: an untraced
     run is the truth. Where kernels of several streams overlap, time is only counted while all of them idle.

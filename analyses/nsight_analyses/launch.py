@@ -53,9 +53,10 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
 
     Why it matters: the GPU waits for the host in every inference; a faster GPU or faster kernels would change nothing.
 
-    Remedy: a CUDA graph (trtexec `--useCudaGraph`; `cudaStreamBeginCapture` around `enqueueV3`, after one enqueue with
-    the same shapes), or a larger batch. NVIDIA's TensorRT Best Practices, "Enqueue-Bound Workloads" and "CUDA Graphs".
-    Loops, conditionals, data-dependent shapes and synchronous calls cannot be captured.
+    Remedy: a CUDA graph (trtexec `--useCudaGraph`, the default from TensorRT 11 on; `cudaStreamBeginCapture` around
+    `enqueueV3`, after one enqueue with the same shapes), or a larger batch. NVIDIA's TensorRT Best Practices,
+    "Enqueue-Bound Workloads and CUDA Graphs". Loops, conditionals, data-dependent shapes and synchronous calls cannot
+    be captured.
 
     Blind spots: the host's work before the first and after the last launch of an inference is not in the enqueue.
     With several inferences in flight another thread's work may fill the gaps: then the GPU does not starve, and this

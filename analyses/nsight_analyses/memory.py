@@ -58,8 +58,8 @@ def allocations_in_steady_state(trace: Trace) -> Iterator[Finding]:
 
     Remedy: allocate input and output buffers once, for the largest shape, and use them again; allocate the engine's
     scratch memory yourself (createExecutionContextWithoutDeviceMemory, setDeviceMemory) or let TensorRT's own allocator
-    use a pool (IGpuAsyncAllocator with cudaMallocAsync). NVIDIA's TensorRT Best Practices, "Memory Management" and
-    CUDA's stream-ordered memory allocator.
+    use a pool (IGpuAsyncAllocator with cudaMallocAsync). NVIDIA's TensorRT documentation, "How TensorRT Works",
+    on memory; CUDA's stream-ordered memory allocator.
 
     Blind spots: allocations on other threads are not counted. Stream-ordered ones are cheap as long as the pool holds
     memory: only their own time is charged. What an allocator keeps inside of the process makes no call at all.

@@ -78,7 +78,8 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
 
     Remedy: by reason: enqueue each shape once before serving (modules load lazily: CUDA_MODULE_LOADING=EAGER; shapes
     are prepared at the first enqueue), build graphs and allocate buffers beforehand, give the process the GPU. NVIDIA's
-    TensorRT Best Practices, "CUDA Lazy Loading" and "Enqueue-Bound Workloads and CUDA Graphs".
+    CUDA Programming Guide, "Lazy Loading"; TensorRT Best Practices, "Enqueue-Bound Workloads and CUDA Graphs" and
+    "Overhead of Shape Change and Optimization Profile Switching".
 
     Blind spots: with fewer than 5 inferences on a thread nothing stands out. Shapes that differ make inferences differ,
     and look like outliers. What the operating system did to the thread is not in the report.

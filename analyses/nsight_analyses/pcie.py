@@ -40,7 +40,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
 
     Remedy: allocate the host buffers page-locked, once: `cudaHostAlloc`, `cudaMallocHost`, PyCUDA's
     `pagelocked_empty`, or `tensor.pin_memory()`; have preprocessing write straight into them. NVIDIA's TensorRT Best
-    Practices, "Optimizing Performance": overlap of transfers needs page-locked memory and `cudaMemcpyAsync`.
+    Practices, "H2D/D2H Data Transfers and PCIe Bandwidth".
 
     Blind spots: copies that the report does not join to a call are not judged. Memory registered with
     `cudaHostRegister` counts as pinned. The bound assumes that all of a copy could run beside kernels.
@@ -105,8 +105,7 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
     Remedy: keep a second inference in flight on a stream of its own, with its own execution context and page-locked
     buffers, so that its input is copied while the first computes (trtexec overlaps them unless `--exposeDMA`;
     `--infStreams=2`); or move less: smaller types, preprocessing on the GPU, outputs kept there (trtexec
-    `--noDataTransfers` shows the gain). NVIDIA's TensorRT Best Practices, "Within-Inference and Cross-Inference
-    Multi-Streaming".
+    `--noDataTransfers` shows the gain). NVIDIA's TensorRT Best Practices, "Cross-Inference Multi-Streaming".
 
     Blind spots: overlap across inferences raises throughput; the latency of one inference alone gains nothing. Where
     the link is used by others, exposed time is longer than the copies need.
@@ -156,7 +155,8 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
     on the legacy default stream such a copy waits for all other work.
 
     Remedy: `cudaMemcpyAsync` (`cuMemcpyHtoDAsync`, PyCUDA's `memcpy_htod_async`) on the stream of the inference, from
-    page-locked memory, and one synchronization at the end. NVIDIA's TensorRT Best Practices, "CUDA Streams".
+    page-locked memory, and one synchronization at the end. NVIDIA's CUDA C++ Best Practices Guide, "Asynchronous and
+    Overlapping Transfers with Computation".
 
     Blind spots: where the result is needed before anything else can go on, waiting for it is no loss; the bound counts
     it all the same.

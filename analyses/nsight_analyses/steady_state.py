@@ -211,7 +211,7 @@ def host_time_between_inferences(trace: Trace) -> Iterator[Finding]:
     Remedy: prepare the next input and look at the last result while the GPU works: enqueue the next inference first, on
     a second stream with buffers of its own, or hand pre- and postprocessing to another thread (Python: another process,
     or code that releases the GIL). Write preprocessed input into page-locked memory directly. NVIDIA's TensorRT Best
-    Practices, "Within-Inference Multi-Streaming" and "Cross-Inference Multi-Streaming".
+    Practices, "Cross-Inference Multi-Streaming" and "Optimizing Python Performance".
 
     Blind spots: a service that has no request to work on looks the same; where calls of the operating system were
     traced (`osrt_calls`), a thread that waits there is told apart. Work for the inference before its range begins

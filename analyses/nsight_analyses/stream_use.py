@@ -48,7 +48,7 @@ def work_on_the_default_stream(trace: Trace) -> Iterator[Finding]:
     copy stream then overlaps with nothing.
 
     Remedy: enqueue on a stream of its own, made with `cudaStreamCreateWithFlags(…, cudaStreamNonBlocking)`. TensorRT
-    logs a warning that asks for the same; NVIDIA's TensorRT Best Practices, "CUDA Streams".
+    logs a warning that asks for the same, and so does the documentation of `enqueueV3`.
 
     Blind spots: what the stream keeps from overlapping is STR001's to tell, where several streams carry work; with one
     stream and no added synchronization it costs nothing. The per-thread default stream is another one and is not meant.

@@ -59,8 +59,7 @@ def streams_that_do_not_overlap(trace: Trace) -> Iterator[Finding]:
 
     Remedy: enqueue each context on a stream of its own, made with `cudaStreamNonBlocking`, never on the default stream
     (stream 0); or build with `--default-stream per-thread`. Where the host thread is the limit: one thread for each
-    context, a CUDA graph, or a larger batch. NVIDIA's TensorRT Best Practices, "CUDA Streams" and "Cross-Inference
-    Multi-Streaming".
+    context, a CUDA graph, or a larger batch. NVIDIA's TensorRT Best Practices, "Cross-Inference Multi-Streaming".
 
     Blind spots: an event wait is taken for the cause of the wait behind it, though its event may have come long before.
     A lock is inferred from who launches when, not seen: threads that hand over to one another by design look the same.

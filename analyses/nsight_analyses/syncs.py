@@ -45,8 +45,8 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
 
     Remedy: order work on the GPU: in one stream it is ordered already, between streams use `cudaEventRecord` and
     `cudaStreamWaitEvent`. Synchronize once, for the result (`cudaStreamSynchronize` or `cudaEventSynchronize`, not
-    `cudaDeviceSynchronize`). Inside of `enqueueV3` data-dependent shapes, loops and some plug-ins synchronize. NVIDIA's
-    TensorRT Best Practices, "CUDA Streams".
+    `cudaDeviceSynchronize`). Inside of `enqueueV3` data-dependent shapes, loops and some plug-ins synchronize. The
+    documentation of `enqueueV3` says when it does.
 
     Blind spots: blocking copies wait as well: see PCI003. Where inferences are enqueues, a synchronization between two
     of them belongs to none: a loop that copies, synchronizes, and only then enqueues is not seen. The wait for a value
