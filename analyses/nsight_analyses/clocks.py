@@ -28,6 +28,8 @@ DROP = 0.05
 """A clock that is this far below the GPU's highest is a drop: boost clocks vary by 2 to 3 % under light load."""
 SAMPLES = 20
 """Fewer samples inside of kernels than this say nothing of a share of 1 %, which is the threshold."""
+NVML = "NVML"
+"""The source of few samples, 20 ms apart at 50 Hz."""
 HELD_SHARE = 0.01
 """Of the busy time; a clock that is held back more rarely changes no median and no throughput."""
 
@@ -45,6 +47,17 @@ class SmClock:
     def low(self) -> float:
         """Share of the samples that lie more than 5 % below the highest."""
         return float((self.value < (1 - DROP) * self.highest).mean())
+
+    @property
+    def drops(self) -> bool:
+        """Whether they are so many that it is worth a word; of NVML's few samples three at least."""
+        fewest = FEWEST_HELD if self.source == NVML else 1
+        return self.low >= HELD_SHARE and self.low * len(self.value) >= fewest
+
+    @property
+    def enough(self) -> bool:
+        """Whether so many samples, were none of them low, would clear the GPU."""
+        return self.source != NVML or len(self.value) >= FEWEST_BUSY
 
     @property
     def shortfall(self) -> float:
@@ -87,8 +100,8 @@ def clock_while_busy(measured: Measured, device: int, samples: Samples, highest:
     if inside.sum() >= SAMPLES:
         return SmClock(time[inside], value[inside], highest, "GPU metrics")
     time, value = samples.known("sm_clock_mhz")
-    if len(time) >= FEWEST_BUSY:
-        return SmClock(time, value.astype(np.float64), highest, "NVML")
+    if len(time) >= SAMPLES:
+        return SmClock(time, value.astype(np.float64), highest, NVML)
     return None
 
 
@@ -96,16 +109,19 @@ def judge(measured: Measured, gpu: Gpu) -> Iterator[Finding]:
     """THR001 on one GPU."""
     held = gpu.reasons.held.sum() >= FEWEST_HELD and gpu.reasons.share >= HELD_SHARE
     violated = [what for what, (grown, passed) in gpu.violations().items() if grown >= HELD_SHARE * passed]
-    low = gpu.clock is not None and gpu.clock.low >= HELD_SHARE
+    low = gpu.clock is not None and gpu.clock.drops
     if not (held or violated or low):
         return
     told = _power(measured.trace) if not sampled(measured.trace) else ""
     recoverable = round(measured.computing(gpu.device).total * gpu.clock.shortfall) if gpu.clock else None
     throttled = bool(held or violated)
-    # NVML's samples would show what holds the clock back for a good part of the time: then somebody set a limit.
-    by_choice = not throttled and len(gpu.reasons) >= FEWEST_BUSY
+    # Were the GPU itself what lowers the clock, so many of NVML's samples would say so ("rule of three").
+    expected = len(gpu.reasons) * gpu.clock.low if gpu.clock else 0.0
+    by_choice = not throttled and not gpu.reasons.held.any() and expected >= FEWEST_HELD
     bits = gpu.reasons.counts() if held else {}
     why = why_low(measured, gpu.device) if len(gpu.reasons) else "not recorded in this report"
+    if len(gpu.reasons) and not (by_choice or gpu.reasons.held.any()):
+        why = f"not known: {len(gpu.reasons)} busy samples of NVML's name no reason, which is too few to exclude any"
     counters = " and ".join(
         f"{what} held it back for {share(gpu.violations()[what][0] / gpu.violations()[what][1])} of the time by NVML's "
         "counter"
@@ -116,7 +132,7 @@ def judge(measured: Measured, gpu: Gpu) -> Iterator[Finding]:
     yield Finding(
         "THR001",
         Severity.INFO if by_choice or recoverable is None else weigh(recoverable / measured.window_ns, DROP),
-        Confidence.HIGH if throttled and len(gpu.reasons) >= FEWEST_BUSY else Confidence.MEDIUM,
+        Confidence.HIGH if throttled and (low or len(gpu.reasons) >= FEWEST_BUSY) else Confidence.MEDIUM,
         _message(gpu, held=bool(held), low=low, violated=violated),
         "; ".join(part for part in (why if held or not counters else "", counters) if part) + told,
         _remedy(power=power, heat=heat, known=throttled, by_choice=by_choice),
@@ -170,7 +186,7 @@ def _evidence(gpu: Gpu) -> Iterator[Evidence]:
             "median clock while busy",
             float(np.median(clock.value)),
             "MHz",
-            detail=f"{len(clock.value)} samples" + (" by NVML" if clock.source == "NVML" else ""),
+            detail=f"{len(clock.value)} samples" + (" by NVML" if clock.source == NVML else ""),
         )
         yield Evidence("lowest clock while busy", float(clock.value[lowest]), "MHz", when, when)
         yield Evidence("highest clock of this GPU", clock.highest, "MHz")

@@ -32,10 +32,11 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
 
     Measures: synchronizing `api_calls` (…StreamSynchronize, …EventSynchronize, …DeviceSynchronize, …CtxSynchronize)
     that start inside of an inference's range on its thread, after it has launched work and before it launches more. The
-    last wait, for the result, is by design and none of them. What one costs is the time from its start to the start of
-    the next work that its thread launches in that inference, as far as the GPU idles then, less 1 µs (the gap between
-    dependent kernels would be there anyway) and less what tracing added on the thread in that time (FUS001 says how).
-    From 2.5 % of the inferences' time on; a warning from 10 % on. The bound is that time.
+    last wait, for the result, is by design and none of them. What one costs is the time from its start, or from the end
+    of what its thread has launched before, to the start of the next work that it launches in that inference, as far as
+    the GPU idles then, less 1 µs (the gap between dependent kernels would be there anyway) and less what tracing added
+    on the thread in that time (FUS001 says how). From 2.5 % of the inferences' time on; a warning from 10 % on. The
+    bound is that time.
 
     Device-wide ones (`cudaDeviceSynchronize`, `cuCtxSynchronize`) are named as such: they wait for the work of all
     streams and threads, also for what the inference does not need.
@@ -120,7 +121,7 @@ def _between_work(measured: Measured, calibrated: Calibrated) -> _Waits:
     launched = np.flatnonzero((work.inference >= 0) & (work.api_call >= 0)) if rows.size else rows
     if launched.size and np.any(work.api_call[launched[1:]] < work.api_call[launched[:-1]]):
         launched = launched[np.argsort(work.api_call[launched], kind="stable")]
-    columns: list[tuple[Ints, Ints]] = []
+    columns: list[tuple[Ints, Ints, Ints]] = []
     for one in distinct(thread).tolist():
         mine = np.flatnonzero(key == one)
         waits = rows[thread == one]
@@ -135,16 +136,18 @@ def _between_work(measured: Measured, calibrated: Calibrated) -> _Waits:
         real = (after > 0) & (after < len(theirs))
         waits, at, after = waits[real], at[real], after[real]
         between = (work.inference[theirs[after - 1]] == at) & (work.inference[theirs[after]] == at)
-        columns.append((waits[between], theirs[after[between]]))
+        drained = np.maximum.accumulate(work.end[theirs])[after[between] - 1]
+        columns.append((waits[between], theirs[after[between]], drained))
     none = np.zeros(0, np.int64)
-    waits = np.concatenate([none, *(one for one, _ in columns)])
-    following = np.concatenate([none, *(other for _, other in columns)])
+    waits, following, drained = (np.concatenate([none, *(column[at] for column in columns)]) for at in range(3))
     start, begun = calls.start[waits], work.start[following]
-    idle = np.maximum(begun - start, 0)
+    # While work that was launched before runs, what idles between its kernels is not the wait's doing.
+    dry = np.maximum(start, drained)
+    idle = np.maximum(begun - dry, 0)
     for device in np.unique(work.device[following]):
         here = work.device[following] == device
         busy = measured.work[measured.work.device == device].busy()
-        idle[here] -= busy.coverage(start[here], begun[here])
+        idle[here] -= busy.coverage(dry[here], np.maximum(begun, dry)[here])
     _, tracing, _ = calibrated.cost(
         joint_key(calls.pid[waits], calls.tid[waits]), start, work.call_start[following] + 1
     )

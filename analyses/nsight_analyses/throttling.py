@@ -33,7 +33,7 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
 
     * The clock: samples of the GPC clock (`gpu_metrics`) that lie inside of the union of this process' kernels or whole
       graphs, else NVML's SM clock (`telemetry.sm_clock_mhz`) in its busy samples, against the GPU's highest. A drop
-      where at least 1 % of them (20 of the metrics at least, 60 of NVML's) lie more than 5 % below it.
+      where at least 1 % of them (of NVML's 3 at least) lie more than 5 % below it; 20 samples are needed.
     * The cause: `telemetry.clock_event_reasons` in busy samples: power cap, thermal slowdown, power brake and the other
       reasons by which a GPU holds its clocks back, each with its share. From 1 % of the busy samples and 3 of them on.
       Growth of the violation counters (`power_violation_ns`, `thermal_violation_ns`) up to the busy samples, as a share
@@ -45,7 +45,8 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
 
     The bound is the kernels' time times the mean shortfall of the clock, as if every kernel were bound by the SM clock;
     a warning where that costs 5 % of the inferences' time. A limit that somebody set (application clocks, sync boost,
-    or a clock that is low though NVML names no reason, as a locked one) is no throttling, and never a warning.
+    or a clock that is low though NVML names no reason, as a locked one) is no throttling, and never a warning; for that
+    NVML's samples have to be so many that three of them would lie in the time in which the clock is low.
 
     Why it matters: at a clock that is 10 % lower, kernels that compute take 10 % longer; latency drifts with power and
     temperature, and two runs cannot be compared.
@@ -68,7 +69,7 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
     for device in np.unique(measured.work.device[measured.work.computes]).tolist():
         gpu = Gpu.of(measured, device)
         few = max(few, len(gpu.reasons))
-        judged |= gpu.clock is not None or len(gpu.reasons) >= FEWEST_BUSY
+        judged |= (gpu.clock is not None and gpu.clock.enough) or len(gpu.reasons) >= FEWEST_BUSY
         for finding in judge(measured, gpu):
             judged = True
             yield finding

@@ -149,3 +149,14 @@ def test_what_enqueue_adds_on_the_default_stream_is_one_cause(inside: bool, expl
     trace = drawn(text, stream_kinds={7: "legacy_default"})
     assert host_synchronizations.run(trace).findings
     assert only(work_on_the_default_stream, trace).explains == explains
+
+
+def test_gaps_while_earlier_work_still_runs_are_not_the_waits() -> None:
+    """The wait begins at 8; of its time the GPU idles [11, 13), [16, 18) between kernels launched before, [21, 32)."""
+    text = """
+        nvtx 1:   [i.........................................]
+        thread 1: LlLl....SSSSSSSSSSSSS.......L......SSSSSSSS.
+        stream 7: ......#####..###..###...........########....
+    """
+    finding = only(host_synchronizations, drawn(text, kernel_calls=[0, 1, 2, 4]))
+    assert evidence_of(finding, "the GPU idles after waits").value == 11_000 - 1_000 - 1_000

@@ -121,6 +121,20 @@ def test_thr001_two_samples_name_a_cause_that_the_metrics_see_but_do_not_prove_i
     assert (finding.severity, finding.confidence, finding.explains) == (Severity.WARNING, Confidence.MEDIUM, ())
 
 
+@pytest.mark.parametrize(("low", "severity"), [(10, Severity.INFO), (9, Severity.WARNING)])
+def test_thr001_a_limit_was_set_where_three_samples_would_have_named_a_reason(low: int, severity: Severity) -> None:
+    """Of 30 samples of NVML's none names a reason; the metrics see a low clock for 10 % of the time, or for 9 %."""
+    metrics = [
+        {"time_ns": 1000 * at, "device": 0, "metric": "GPC Clock Frequency [MHz]", "value": 300.0 if at < low else 2e3}
+        for at in range(100)
+    ]
+    rows = [{"time_ns": at * 3000, "device": 0, "clock_event_reasons": 0} for at in range(30)]
+    tables = {"telemetry": table("telemetry", rows), "gpu_metrics": table("gpu_metrics", metrics)}
+    finding = only(clock_drops_while_busy, drawn("thread 1: L\nstream 7: " + "#" * 100, tables=tables, gpu=GPU))
+    assert finding.severity == severity
+    assert ("too few to exclude any" in finding.cause) == (severity == Severity.WARNING)
+
+
 def test_thr001_an_idle_gpu_is_not_throttled() -> None:
     rows = masks(*[0] * 60, *[IDLE] * 40, *[POWER_CAP] * 40)
     assert clock_drops_while_busy.run(beside(rows, busy=60)).status == Status.CLEAR
@@ -275,3 +289,10 @@ def test_thr002_processes_that_nvml_counts(processes: int, confidence: Confidenc
 def test_nothing_recorded_names_no_cause() -> None:
     trace = drawn("stream 7: ##")
     assert why_low(Measured.of(trace), 0) == "why the clock is low is not recorded"
+
+
+@pytest.mark.parametrize(("low", "found"), [(3, True), (2, False)])
+def test_thr001_three_low_samples_of_twenty_are_a_drop_and_none_clears_nothing(low: int, found: bool) -> None:
+    rows = [{"sm_clock_mhz": 1000 if at < low else 2000} for at in range(20)]
+    outcome = clock_drops_while_busy.run(beside(rows))
+    assert outcome.status == (Status.FINDINGS if found else Status.COULD_NOT_RUN)
