@@ -324,3 +324,36 @@ def test_streams_that_the_default_stream_serializes_are_one_cause(
     kinds: dict[int, str], explains: tuple[str, ...]
 ) -> None:
     assert only(streams_that_do_not_overlap, drawn(TAKING_TURNS, stream_kinds=kinds)).explains == explains
+
+
+def followed_by(length: int) -> str:
+    """Streams that take turns, 11 µs of waiting, and a kernel after them that makes the whole so many µs long."""
+    return f"""
+        thread 1: LlLl.............L
+        stream 7: .####....####.....{"%" * (length - 17)}
+        stream 8: .....####....####
+    """
+
+
+@pytest.mark.parametrize(("length", "severity"), [(110, WARNING), (111, INFO)])
+def test_a_warning_from_10_percent_of_the_time_on(length: int, severity: Severity) -> None:
+    assert only(streams_that_do_not_overlap, drawn(followed_by(length))).severity == severity
+
+
+@pytest.mark.parametrize(("length", "waits"), [(220, True), (221, False)])
+def test_waiting_of_less_than_5_percent_leaves_nothing_to_gain(length: int, waits: bool) -> None:
+    finding = only(streams_that_do_not_overlap, drawn(followed_by(length)))
+    assert (finding.recoverable_ns == 11_000) == waits
+    assert ("could not be told" in finding.cause) == waits
+
+
+@pytest.mark.parametrize(("last", "explained"), [(47, True), (48, False)])
+def test_a_cause_explains_half_of_the_waiting(last: int, explained: bool) -> None:
+    """50 µs behind a kernel that fills the GPU, and 3 + 47 (or 48) behind others."""
+    text = f"""
+        thread 1: LlLl
+        stream 7: .####{"." * 50}{"#" * last}
+        stream 8: .....{"#" * 50}{"." * last}#
+    """
+    finding = only(streams_that_do_not_overlap, drawn(text, gpu=GPU, grid=[1, FILLS, 1, 1]))
+    assert finding.cause.startswith("kernels that fill the GPU" if explained else "could not be told")
