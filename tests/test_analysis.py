@@ -189,12 +189,15 @@ class TestRegistry:
         assert helpers == {
             "calibrated",
             "clock_effect",
+            "clocks",
             "host_order",
             "idle",
             "layer_times",
+            "link",
             "measure",
             "stream_causes",
             "stream_waits",
+            "telemetry",
         }
 
     @pytest.mark.parametrize("code", CODES)
