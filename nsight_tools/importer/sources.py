@@ -93,11 +93,11 @@ class SqliteExport:
 
     @cached_property
     def tables(self) -> Mapping[str, frozenset[str]]:
+        query = "SELECT name FROM pragma_table_info(?)"
         with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
+            connection.text_factory = lambda name: name.decode(errors="replace")
             names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            return {
-                name: frozenset(row[1] for row in connection.execute(f'PRAGMA table_info("{name}")')) for name in names
-            }
+            return {name: frozenset(row[0] for row in connection.execute(query, (name,))) for name in names}
 
     def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
         with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
@@ -106,6 +106,8 @@ class SqliteExport:
             first, last = connection.execute(ends).fetchone()
         if first is None:
             return []
+        if last - first > self.path.stat().st_size:  # a row takes more than a byte
+            raise InputError(self.path, f"is damaged in table {table}: it numbers rows to {last}", hint=EXPORT_AGAIN)
         return [self._chunk(table, columns, start) for start in range(first, last + 1, CHUNK_ROWS)]
 
     def _chunk(self, table: str, columns: Mapping[str, Raw], start: int) -> Chunk:
@@ -130,9 +132,8 @@ class SqliteExport:
             statement.set_options(**{"adbc.sqlite.query.batch_rows": str(CHUNK_ROWS + 1)})
             cursor.execute(query)
             result = cursor.fetch_arrow_table().slice(1)
-        return pa.table(
-            [_typed(result.column(i), raw.type) for i, raw in enumerate(columns.values())], names=list(columns)
-        )
+            typed = [_typed(result.column(i), raw.type) for i, raw in enumerate(columns.values())]
+        return pa.table(typed, names=list(columns))
 
     @contextmanager
     def _errors(self, table: str = "") -> Iterator[None]:
@@ -141,6 +142,9 @@ class SqliteExport:
         where = f" in table {table}" if table else ""
         try:
             yield
+        except pa.ArrowInvalid as error:
+            problem = f"holds a value{where} that Nsight Systems does not write: {error}"
+            raise InputError(self.path, problem, hint=EXPORT_AGAIN) from error
         except (sqlite3.DatabaseError, AdbcError) as error:
             text = str(error)
             if re.search("not a database|malformed|disk I/O", text):
@@ -182,9 +186,9 @@ class ParquetExport:
             try:
                 file = pq.ParquetFile(self._files[table], metadata=metadata)
                 rows = file.read_row_groups(groups, columns=names, use_threads=False)
+                return pa.table([_coalesced(rows, raw) for raw in columns.values()], names=list(columns))
             except (pa.ArrowException, OSError) as error:
                 raise InputError(self._files[table], f"is damaged: {error}", hint="export the report again") from error
-            return pa.table([_coalesced(rows, raw) for raw in columns.values()], names=list(columns))
 
         return load
 
