@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nsight_tools.calibration import Calibrated
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline.intervals import Intervals
 
@@ -109,4 +110,27 @@ def _inference_time(trace: Trace) -> dict[str, Any] | None:
         "p99": {bucket: round(float(np.percentile(values, 99))) for bucket, values in columns.items()},
         "wall_median_ns": round(float(np.median(wall))),
         "wall_p99_ns": round(float(np.percentile(wall, 99))),
+        "untraced": _untraced(trace),
+    }
+
+
+def _untraced(trace: Trace) -> dict[str, Any]:
+    """Medians of the host's buckets and of the wall without the profiler, each low, point and high, and their source.
+
+    Compute and copies are as traced: a kernel takes no longer under the profiler.
+    """
+    calibrated = Calibrated.of(trace)
+    cheap, likely, costly = calibrated.accounting
+
+    def span(name: str) -> dict[str, int]:
+        of = (getattr(each, name) for each in (costly, likely, cheap))
+        return dict(zip(("low", "point", "high"), (round(float(np.median(values))) for values in of), strict=True))
+
+    known = calibrated.untraced
+    return {
+        "source": "estimated from the trace"
+        if known is None
+        else f"measured, by {known.inferences} inferences without the profiler",
+        **{bucket: span(bucket) for bucket in ("launch", "sync", "host")},
+        "wall_ns": span("wall"),
     }

@@ -134,8 +134,8 @@ class Trace:
         exporter's), schema_version, driver, cuda, cpu, os, gpus (rows of the table, those with work
         where any has), duration_ns (of the session), window_ns (first to last GPU work), counts (rows by table),
         inferences, inference_source, streams and processes with GPU work, time (kind, count, busy_ns, share of the
-        window, over all GPUs), inference_time (median and p99 by bucket, wall_median_ns, wall_p99_ns; None without
-        inferences), missing (reason by table).
+        window, over all GPUs), inference_time (median and p99 by bucket, wall_median_ns, wall_p99_ns, untraced: what
+        they would be without the profiler; None without inferences), missing (reason by table).
         """
         from nsight_tools.summary import summarize
 

@@ -187,11 +187,9 @@ class TestRegistry:
         assert {point.value for point in metadata.entry_points(group=ENTRY_POINT_GROUP)} >= with_analyses
         helpers = {name.rpartition(".")[2] for name in inside - with_analyses}
         assert helpers == {
-            "calibrated",
             "clock_effect",
             "clocks",
             "host_order",
-            "idle",
             "layer_times",
             "link",
             "measure",

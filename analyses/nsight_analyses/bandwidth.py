@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nsight_analyses.link import PINNED_SHARE, Link, newest_link, recorded_link
-from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, Copies, Measured, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, weigh, worst
 from nsight_analyses.pcie import (
     BANDWIDTH_BYTES,
     hideable,
@@ -19,9 +19,11 @@ from nsight_analyses.pcie import (
 )
 from nsight_analyses.stream_use import no_inference
 from nsight_tools.analysis import analysis
+from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import Ints, ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.measured import Copies, Measured
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, rate, share, size
 
@@ -43,9 +45,10 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
     durations of their copies is at least the median of `inferences.compute_ns`. Pageable copies that PCI001 reports
     count with the time that they would take at the rate of the trace's pinned copies of the same direction; where it
     has none of 1 MB and more, PCI001 alone speaks. Silent where the busiest launching thread is occupied, outside of
-    these copies' calls, for longer than they take: then the host is the limit. It is a warning where the difference of
-    the two medians is 20 % of the steady state and more. The bound is what would stay exposed with perfect overlap: the
-    exposed time of what PCI001 does not report, less what PCI002 says that kernels could hide of it.
+    these copies' calls and without the profiler, for longer than they take: then the host is the limit. It is a warning
+    where the difference of the two medians is 20 % of the steady state and more. The bound is what would stay exposed
+    with perfect overlap: the exposed time of what PCI001 does not report, less what PCI002 says that kernels could hide
+    of it.
 
     Why it matters: then no overlap, no second stream and no faster GPU makes more inferences in a second than the link
     lets through; only fewer bytes do.
@@ -55,8 +58,8 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
     default from TensorRT 11 on) shows what would be gained. NVIDIA's TensorRT Best Practices, "H2D/D2H Data Transfers
     and PCIe Bandwidth", and trtexec's warning "throughput may be bound by host-to-device transfers".
 
-    Blind spots: tracing occupies the host longer than it is without, so that a run may be held for host-bound here
-    which is not. Where others use the link, copies take longer than they need to.
+    Blind spots: what tracing adds to the host's time is estimated. Where others use the link, copies take longer than
+    they need to.
     """
     measured = Measured.of(trace)
     if not measured.work.computes.any() and (reason := trace.missing("kernels")) is not None:
@@ -117,7 +120,7 @@ def _when_pinned(measured: Measured, copies: Copies, kind: str) -> Ints | None:
 
 def _host_occupied(measured: Measured, copies: Copies) -> int:
     calls = Intervals.union(copies.call_start, copies.call_end).intersection(measured.window).total
-    return max(measured.host_occupied() - calls, 0)
+    return max(Calibrated.of(measured.trace).host_occupied - calls, 0)
 
 
 def large_pinned(copies: Copies, kind: str, device: int | None = None) -> Copies:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import Measured
 from nsight_analyses.stream_use import failed_on_streams
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import Measured
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.clocks import CLOCKS
-from nsight_analyses.measure import NOISE_SHARE, Measured, Work, weigh, worst
+from nsight_analyses.measure import NOISE_SHARE, weigh, worst
 from nsight_analyses.telemetry import Samples, why_low
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from nsight_tools.measured import Measured, Work
     from nsight_tools.trace import Trace
 
     Floats = npt.NDArray[np.float64]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import Measured, weigh
+from nsight_analyses.measure import weigh
 from nsight_analyses.telemetry import FEWEST_BUSY, FEWEST_HELD, HEAT, POWER, Reasons, Samples, sampled, why_low
 from nsight_tools.columns import Ints, ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from nsight_tools.measured import Measured
     from nsight_tools.trace import Trace
 
     Floats = npt.NDArray[np.float64]

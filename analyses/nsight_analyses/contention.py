@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.clock_effect import Clock, Metrics, clock_effect
-from nsight_analyses.measure import NOISE_SHARE, Measured, weigh, worst
+from nsight_analyses.measure import NOISE_SHARE, weigh, worst
 from nsight_analyses.telemetry import Samples
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.measured import Measured
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
 

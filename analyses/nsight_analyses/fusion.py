@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import NOISE_SHARE, Measured, weigh
+from nsight_analyses.measure import NOISE_SHARE, weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.measured import Measured
 from nsight_tools.units import share
 
 if TYPE_CHECKING:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.calibrated import IN_GRAPH_NS, Calibrated
 from nsight_analyses.launch import graph_evidence, tracing_evidence
-from nsight_analyses.measure import EXAMPLES, Measured, weigh, worst
+from nsight_analyses.measure import EXAMPLES, weigh, worst
 from nsight_tools.analysis import analysis
+from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import Measured
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from nsight_tools.timeline.attribution import CallKind, joint_key
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
-    from nsight_analyses.measure import Measured, Work
     from nsight_tools.columns import Ints
+    from nsight_tools.measured import Measured, Work
 
 HANDOVER_NS = 20_000
 """A thread that waits for a lock goes on this soon after it is free: waking it takes some 5 to 10 µs."""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.calibrated import Calibrated
-from nsight_analyses.measure import Measured, weigh
+from nsight_analyses.measure import weigh
 from nsight_tools.analysis import analysis
+from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import Measured
 from nsight_tools.timeline.attribution import CallKind, joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import duration, share
@@ -164,9 +165,13 @@ def enqueue_times(measured: Measured, calibrated: Calibrated) -> Enqueue | None:
         np.bincount(calibrated.gaps.inference, calibrated.gaps.length - left, minlength=len(eager))[chosen]
         for left in calibrated.left
     ]
+    traced = (float(np.median(enqueue)), float(np.median(compute)))
+    known = calibrated.untraced
+    if known is not None and known.enqueue is not None and known.compute is not None:
+        one = known.enqueue
+        return Enqueue(*traced, (one.high, one.point, one.low), (known.compute.point,) * 3)
     return Enqueue(
-        float(np.median(enqueue)),
-        float(np.median(compute)),
+        *traced,
         tuple(float(np.median(np.maximum(enqueue - cost, 0))) for cost in costs),
         tuple(float(np.median(compute - less)) for less in shorter),
     )
@@ -190,6 +195,14 @@ def graph_evidence(measured: Measured, calibrated: Calibrated) -> Iterator[Evide
 
 def tracing_evidence(calibrated: Calibrated) -> Iterator[Evidence]:
     """What the profiler cost the host, and how that is known."""
+    if (known := calibrated.untraced) is not None:
+        yield Evidence(
+            "inference without the profiler, median wall",
+            round(known.wall.point),
+            "ns",
+            detail=f"{known.inferences} inferences, by the host's clock; tracing added {duration(known.added.point)}",
+        )
+        return
     tracing = calibrated.tracing
     for name, cost in (("launch call", tracing.call), ("NVTX range", tracing.range)):
         yield Evidence(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.layer_times import Kernels, Layer, device_majors, engine_layers
-from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, Measured, weigh
+from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import Measured
 from nsight_tools.units import share
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from nsight_tools.columns import ints, words
 from nsight_tools.errors import CouldNotRun
 
 if TYPE_CHECKING:
-    from nsight_analyses.measure import Measured
     from nsight_tools.columns import Ints
+    from nsight_tools.measured import Measured
     from nsight_tools.timeline.attribution import Words
     from nsight_tools.trace import Trace
 

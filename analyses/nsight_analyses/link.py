@@ -14,7 +14,7 @@ from nsight_tools.timeline.intervals import Intervals
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from nsight_analyses.measure import Measured
+    from nsight_tools.measured import Measured
 
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
 """What one lane carries in one direction, by PCIe generation: GT/s x 128/130 / 8 (8/10 up to generation 2)."""

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.contention import waiting_gaps
-from nsight_analyses.measure import NOISE_SHARE, Measured, weigh, worst
+from nsight_analyses.measure import NOISE_SHARE, weigh, worst
 from nsight_analyses.memory import allocates
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import Measured
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
 

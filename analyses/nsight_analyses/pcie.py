@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, Copies, Measured, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, weigh, worst
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.measured import Copies, Measured
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, rate, share, size
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsight_analyses.layer_times import Kernels, Layer, engine_layers
-from nsight_analyses.measure import EXAMPLES, Measured, weigh
+from nsight_analyses.measure import EXAMPLES, weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

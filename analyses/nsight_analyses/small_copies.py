@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.bandwidth import DIRECTIONS, large_pinned
-from nsight_analyses.measure import NOISE_SHARE, Measured, weigh, worst
+from nsight_analyses.measure import NOISE_SHARE, weigh, worst
 from nsight_analyses.pcie import BANDWIDTH_BYTES
 from nsight_tools.analysis import analysis
 from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.measured import Measured
 from nsight_tools.timeline.attribution import CallKind
 from nsight_tools.units import duration, share, size
 

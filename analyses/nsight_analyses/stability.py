@@ -8,12 +8,13 @@ import numpy as np
 
 from nsight_analyses.clocks import CLOCKS
 from nsight_analyses.contention import waiting_gaps
-from nsight_analyses.measure import NOISE_SHARE, Measured, Work, weigh
+from nsight_analyses.measure import NOISE_SHARE, weigh
 from nsight_analyses.telemetry import Samples
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.measured import Measured, Work
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import share

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import HostCalls, Measured, weigh, worst
+from nsight_analyses.measure import weigh, worst
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import HostCalls, Measured
 from nsight_tools.timeline.attribution import CallKind
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share

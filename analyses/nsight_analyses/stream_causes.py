@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from nsight_analyses.host_order import host_waits, launch_turns
 from nsight_analyses.syncs import mostly_within
+from nsight_tools.calibration import Calibrated
 from nsight_tools.findings import Confidence, Evidence
 from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
-    from nsight_analyses.measure import Measured, Work
     from nsight_analyses.stream_waits import Line, Waiting
+    from nsight_tools.measured import Measured, Work
 
 WAITING_SHARE = 0.05
 """Less waiting than this share of the busy time leaves nothing to gain from other streams."""
@@ -31,7 +32,7 @@ class Cause:
     confidence: Confidence
     bound: str = (
         "time in which launched work of one stream waits while another runs, less what the cause leaves no room for, "
-        "and no more than the busiest launching thread leaves free"
+        "and no more than the busiest launching thread leaves free without the profiler"
     )
     evidence: tuple[Evidence, ...] = ()
     explains: tuple[str, ...] = ()
@@ -41,8 +42,8 @@ def cause(measured: Measured, work: Work, lines: list[Line], found: Waiting, nul
     """What explains at least half of the waiting; or why there is none."""
     cost, union = found.time.total, work.busy().total
     # No more can be gained than what the busiest launching thread leaves: it would be the limit then.
-    occupied = measured.host_occupied()
-    free = max(measured.window_ns - occupied, 0)
+    calibrated = Calibrated.of(measured.trace)
+    free = calibrated.time_left_by_host()
     gain = min(cost, free)
     waits = cost >= WAITING_SHARE * union and gain >= WAITING_SHARE * measured.window_ns
     if waits and (told := _of_the_gpu(found, null, gain)) is not None:
@@ -54,7 +55,7 @@ def cause(measured: Measured, work: Work, lines: list[Line], found: Waiting, nul
         longest = max(line.busy.total for line in lines)
         return _host_waits(measured, kept, host.calls, min(kept.total, union - longest, free))
     if not waits:
-        return _host_is_the_limit(measured, work, cost, min(occupied / measured.window_ns, 1), null)
+        return _host_is_the_limit(measured, work, cost, min(measured.host_occupied / measured.window_ns, 1), null)
     if found.own_events >= MOST * cost:
         return Cause(
             "event waits within inferences: work waits for other streams' work of its own inference for "

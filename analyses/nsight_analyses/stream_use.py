@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import Measured, weigh, worst
+from nsight_analyses.measure import weigh, worst
 from nsight_analyses.syncs import mostly_within
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import Measured
 from nsight_tools.timeline.attribution import CallKind, joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import duration, share

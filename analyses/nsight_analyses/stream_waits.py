@@ -11,8 +11,8 @@ from nsight_tools.columns import ints, words
 from nsight_tools.timeline.intervals import Intervals, distinct
 
 if TYPE_CHECKING:
-    from nsight_analyses.measure import Measured, Work
     from nsight_tools.columns import Bools, Ints
+    from nsight_tools.measured import Measured, Work
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import Measured, weigh, worst
+from nsight_analyses.measure import weigh, worst
 from nsight_analyses.stream_causes import cause
 from nsight_analyses.stream_use import failed_on_streams
 from nsight_analyses.stream_waits import Line, waiting
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
 from nsight_tools.findings import Evidence, Finding
+from nsight_tools.measured import Measured
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import share
@@ -20,7 +21,7 @@ from nsight_tools.units import share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nsight_analyses.measure import Work
+    from nsight_tools.measured import Work
     from nsight_tools.trace import Trace
 
 OVERLAP_SHARE = 0.05

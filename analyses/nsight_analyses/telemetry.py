@@ -13,7 +13,7 @@ from nsight_tools.columns import Bools, Ints, ints
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from nsight_analyses.measure import Measured
+    from nsight_tools.measured import Measured
     from nsight_tools.timeline.intervals import Intervals
     from nsight_tools.trace import Trace
 

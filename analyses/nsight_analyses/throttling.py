@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.clocks import CLOCKS, SAMPLES, Gpu, judge
-from nsight_analyses.measure import Measured
 from nsight_analyses.telemetry import FEWEST_BUSY, Samples, sampled
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -83,6 +83,10 @@ def open_export(path: Path) -> Export:
     return export
 
 
+SPARSE = 64
+"""Row numbers for each byte of the file, at most. Rows take more than a byte; tables that were trimmed have gaps."""
+
+
 class SqliteExport:
     """An SQLite export, opened read-only and read through ADBC in ranges of rowid."""
 
@@ -106,7 +110,7 @@ class SqliteExport:
             first, last = connection.execute(ends).fetchone()
         if first is None:
             return []
-        if last - first > self.path.stat().st_size:  # a row takes more than a byte
+        if last - first > SPARSE * self.path.stat().st_size:
             raise InputError(self.path, f"is damaged in table {table}: it numbers rows to {last}", hint=EXPORT_AGAIN)
         return [self._chunk(table, columns, start) for start in range(first, last + 1, CHUNK_ROWS)]
 

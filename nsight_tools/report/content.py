@@ -23,8 +23,8 @@ BUCKETS = {
     "exposed_d2h": "exposed copies to the host",
     "exposed_other_copy": "exposed other copies and sets",
     "other_work": "behind other work on the GPU",
-    "launch": "host: inside launch and copy calls",
-    "sync": "host: waiting in synchronizations",
+    "launch": "host: launch and copy calls",
+    "sync": "host: synchronizations",
     "host": "host: between its calls",
     "unattributed": "unattributed",
 }
@@ -41,7 +41,6 @@ KINDS = {
 
 WINDOW = "from the first GPU work to the last"
 HOST_BUCKETS = ("launch", "sync", "host")
-OBSERVER_NOTE = "As traced: tracing itself lengthens the host's share, by some microseconds for every launch."
 OVERLAP_NOTE = "Do not add them up: two findings may count the same time."
 
 _SOURCES = {
@@ -54,6 +53,18 @@ _SOURCES = {
 def _explains(cause: Finding, finding: Finding) -> bool:
     """Whether one follows from the other, and not each from each."""
     return finding.code in cause.explains and cause.code not in finding.explains
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One part of an inference: medians and p99 in nanoseconds, as traced, and the median without the profiler."""
+
+    label: str
+    median: int
+    p99: int
+    share: float
+    """Of the median inference."""
+    untraced: str
 
 
 @dataclass(frozen=True)
@@ -199,16 +210,37 @@ class TraceReport:
             facts.append(_plural(s["processes"], "process", "processes"))
         return facts
 
-    def buckets(self) -> list[tuple[str, int, int, float]]:
-        """Of each bucket that took time: label, median ns, p99 ns, share of the median inference."""
+    def buckets(self) -> list[Bucket]:
+        """Each bucket that took time."""
         times = self.summary.get("inference_time") or {}
         wall = times.get("wall_median_ns") or 0
         rows = []
         for bucket, label in BUCKETS.items():
             median, p99 = times.get("median", {}).get(bucket) or 0, times.get("p99", {}).get(bucket) or 0
             if median or p99:
-                rows.append((label, median, p99, median / wall if wall else 0.0))
+                share = median / wall if wall else 0.0
+                rows.append(Bucket(label, median, p99, share, self._untraced(bucket) or units.duration(median)))
         return rows
+
+    def _untraced(self, name: str) -> str:
+        """A median without the profiler, with its interval; empty where nothing is known of it."""
+        times = self.summary.get("inference_time") or {}
+        span = (times.get("untraced") or {}).get(name)
+        if not span:
+            return ""
+        low, point, high = (units.duration(span[key]) for key in ("low", "point", "high"))
+        return point if low == point == high else f"{point} ({low} to {high})"
+
+    @property
+    def untraced_wall(self) -> str:
+        """The median inference without the profiler, with its interval."""
+        return self._untraced("wall_ns")
+
+    @property
+    def observer_note(self) -> str:
+        """Where the column without the profiler comes from; empty where the host's share is nothing."""
+        source = ((self.summary.get("inference_time") or {}).get("untraced") or {}).get("source")
+        return f"Tracing lengthens the host's share. Without it: {source}." if source and self.host_time_shown else ""
 
     @property
     def host_time_shown(self) -> bool:

@@ -91,17 +91,17 @@ def _accounting(report: TraceReport) -> list[str]:
         "",
         "<details><summary>Time of an inference</summary>",
         "",
-        "| | median | p99 | share |",
-        "|---|---:|---:|---:|",
+        "| | median | p99 | share | without the profiler |",
+        "|---|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {label} | {units.duration(median)} | {units.duration(p99)} | {units.share(share)} |"
-        for label, median, p99, share in buckets
+        f"| {b.label} | {units.duration(b.median)} | {units.duration(b.p99)} | {units.share(b.share)} | {b.untraced} |"
+        for b in buckets
     ]
     walls = " | ".join(units.duration(times.get(key)) for key in ("wall_median_ns", "wall_p99_ns"))
-    lines.append(f"| **from first to last event** | {walls} | |")
-    if report.host_time_shown:
-        lines += ["", content.OBSERVER_NOTE]
+    lines.append(f"| **from first to last event** | {walls} | | {report.untraced_wall} |")
+    if report.observer_note:
+        lines += ["", report.observer_note]
     return [*lines, "", "</details>"]
 
 

@@ -104,9 +104,9 @@ class Page:
         if grid.row_count:
             self._console.print(Padding(grid, (0, 0, 0, indent)))
 
-    def bar(self, ratio: float, style: str = "cyan") -> Text:
-        """A bar for a ratio of 0 to 1; what is not nothing shows at least a sliver."""
-        width = 24 if self.width >= 80 else 8
+    def bar(self, ratio: float, style: str = "cyan", most: int = 24) -> Text:
+        """A bar for a ratio of 0 to 1, of `most` columns where there is room; what is not nothing shows a sliver."""
+        width = most if self.width >= 80 else 8
         full, sliver = ("█", "▏") if self.look.unicode else ("#", ".")
         filled = round(max(0.0, min(1.0, ratio)) * width)
         return Text(full * filled or (sliver if ratio > 0 else ""), style=style)

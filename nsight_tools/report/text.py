@@ -85,16 +85,18 @@ def _inference(page: Page, report: TraceReport) -> None:
         return
     times = report.summary["inference_time"]
     page.heading("Time of an inference", "each median and p99 by itself; share of the median inference")
-    head = [page.text("", "dim"), page.text("median", "dim"), page.text("p99", "dim"), page.text(""), page.text("")]
+    columns = ("", "median", "p99", "", "", "without the profiler")
+    head = [page.text(column, "dim") for column in columns]
     rows = [
         [
-            page.text(label),
-            page.text(units.duration(median)),
-            page.text(units.duration(p99)),
-            page.text(units.share(share)),
-            page.bar(share, style="green" if label == "compute" else "yellow"),
+            page.text(bucket.label),
+            page.text(units.duration(bucket.median)),
+            page.text(units.duration(bucket.p99)),
+            page.text(units.share(bucket.share)),
+            page.bar(bucket.share, style="green" if bucket.label == "compute" else "yellow", most=8),
+            page.text(bucket.untraced, "dim"),
         ]
-        for label, median, p99, share in buckets
+        for bucket in buckets
     ]
     walls = (units.duration(times.get(key)) for key in ("wall_median_ns", "wall_p99_ns"))
     whole = [
@@ -102,10 +104,11 @@ def _inference(page: Page, report: TraceReport) -> None:
         *(page.text(w, "bold") for w in walls),
         page.text(""),
         page.text(""),
+        page.text(report.untraced_wall, "bold"),
     ]
     page.rows([head, *rows, whole], right=(1, 2, 3))
-    if report.host_time_shown:
-        page.rows([[page.text(content.OBSERVER_NOTE, "dim")]])
+    if report.observer_note:
+        page.rows([[page.text(report.observer_note, "dim")]])
 
 
 def _findings(page: Page, report: TraceReport) -> None:

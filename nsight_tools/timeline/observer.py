@@ -218,20 +218,20 @@ class Accounted:
 
     launch: FloatArray
     host: FloatArray
+    sync: FloatArray
     wall: FloatArray
 
 
-def calibrate(buckets: dict[str, Int64Array], saved: FloatArray, untraced_wall_ns: float | None = None) -> Accounted:
+def calibrate(buckets: dict[str, Int64Array], saved: FloatArray, *, waits: bool = False) -> Accounted:
     """The accounting with what tracing cost taken out of the host's buckets; all others stay as they are.
 
-    `buckets` are the columns wall_ns, launch_ns and host_ns of `inferences`; `saved` is what each one's wall loses. It
-    is taken from both in proportion, and no more than is there. An untraced benchmark's median wall, where there is
-    one, takes the place of the estimate: the wall's median is that, and `saved` is scaled to give it.
+    `buckets` are the columns wall_ns, launch_ns, host_ns and sync_ns of `inferences`; `saved` is what each one's wall
+    loses. It is taken from launch and host in proportion, with `waits` from sync what those do not hold (the GPU, too,
+    is slower where each node of a graph is traced, and the host waits for it), and no more than is there.
     """
-    launch, host = buckets["launch_ns"], buckets["host_ns"]
+    launch, host, sync = (buckets[name] for name in ("launch_ns", "host_ns", "sync_ns"))
     both = launch + host
-    if untraced_wall_ns is not None and saved.size:
-        saved = np.full(saved.shape, max(float(np.median(buckets["wall_ns"])) - untraced_wall_ns, 0.0))
     taken = np.clip(saved, 0, both)
+    of_sync = np.clip(saved - taken, 0, sync) if waits else np.zeros(len(sync))
     left = 1 - taken / np.maximum(both, 1)
-    return Accounted(launch * left, host * left, buckets["wall_ns"] - taken)
+    return Accounted(launch * left, host * left, sync - of_sync, buckets["wall_ns"] - taken - of_sync)

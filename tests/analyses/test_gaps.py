@@ -6,13 +6,16 @@ Drawings are too short to tell what tracing cost: it is then 0.4, likely 1 and a
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from drawn_trace import Case, drawn, evidence_of, only
-from nsight_analyses.calibrated import Calibrated
 from nsight_analyses.gaps import gaps_between_kernels
 
 from nsight_tools.analysis import Status
+from nsight_tools.calibration import Calibrated
 from nsight_tools.findings import Confidence, Severity
+from nsight_tools.tables import TABLES
+from nsight_tools.trace import Trace
 
 WARNING, INFO = Severity.WARNING, Severity.INFO
 LOW, MEDIUM = Confidence.LOW, Confidence.MEDIUM
@@ -211,15 +214,55 @@ def test_fus001_tells_gpus_and_threads_apart() -> None:
 def test_the_calibrated_accounting_takes_tracing_out_of_the_hosts_buckets() -> None:
     trace = drawn(BUSY)
     wall = trace.table("inferences")["wall_ns"].to_pylist()
-    low, point, high = Calibrated.of(trace).accounting()
+    low, point, high = Calibrated.of(trace).accounting
     # Of two launches and a range before the second kernel: 1, likely 2.5, at most 7 µs.
     assert [wall[0] - one.wall[0] for one in (low, point, high)] == [1_000, 2_500, 7_000]
-    (known,) = {float(one.wall[0]) for one in Calibrated.of(trace).accounting(untraced_wall_ns=40_000)}
-    assert known == 40_000
 
 
 def test_without_inferences_there_is_nothing_to_calibrate() -> None:
     trace = drawn("thread 1: L...\nstream 7: .##.\n")
     calibrated = Calibrated.of(trace)
-    assert [one.wall.size for one in calibrated.accounting()] == [0, 0, 0]
+    assert [one.wall.size for one in calibrated.accounting] == [0, 0, 0]
     assert calibrated.graph_gain.high == 0
+
+
+def with_benchmark(untraced_us: float, traced_us: float, count: int = 20) -> Trace:
+    """BUSY, whose 50 µs inference the runner measured too, `count` times in each run."""
+    drawing = drawn(BUSY)
+    schema = TABLES["benchmark"].schema
+    rows = [
+        {
+            "run": run,
+            "inference": number,
+            "start_ns": number * 100_000,
+            "wall_ns": round(wall * 1000),
+            "enqueue_ns": round(wall * 500),
+            "compute_ns": 20_000,
+            "thread": 0,
+            "stream": 0,
+        }
+        for run, wall in (("benchmark", untraced_us), ("timing", traced_us))
+        for number in range(count)
+    ]
+    tables = {name: drawing.table(name) for name in TABLES if drawing.rows(name)}
+    return Trace.from_tables({**tables, "benchmark": pa.Table.from_pylist(rows, schema)})
+
+
+def test_an_untraced_run_takes_the_place_of_the_estimate() -> None:
+    trace = with_benchmark(46, 50)
+    wall = trace.table("inferences")["wall_ns"].to_pylist()[0]
+    calibrated = Calibrated.of(trace)
+    assert {float(one.wall[0]) for one in calibrated.accounting} == {wall - 4_000}
+    # By the estimate the wall loses 2.5, at most 7 µs, of which 1 and 3 lie in the gap: a third of the way between.
+    lost = [float((calibrated.gaps.length - left).sum()) for left in calibrated.left]
+    assert lost == pytest.approx([1_000 + 2_000 / 3] * 3)
+    assert trace.summary()["inference_time"]["untraced"]["source"].startswith("measured, by 20 inferences")
+
+
+def test_an_untraced_run_that_was_no_faster_takes_nothing_off() -> None:
+    trace = with_benchmark(50, 50)
+    assert {float(left.sum()) for left in Calibrated.of(trace).left} == {float(Calibrated.of(trace).gaps.length.sum())}
+
+
+def test_a_few_untraced_inferences_say_nothing() -> None:
+    assert Calibrated.of(with_benchmark(46, 50, count=9)).untraced is None

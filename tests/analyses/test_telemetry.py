@@ -9,13 +9,13 @@ import pytest
 from drawing import table
 from drawn_trace import drawn, evidence_of, only
 from nsight_analyses.contention import slowed_by_clock_or_by_others
-from nsight_analyses.measure import Measured
 from nsight_analyses.stability import unstable_gpu_time
 from nsight_analyses.telemetry import why_low
 from nsight_analyses.throttling import clock_drops_while_busy, power_or_temperature_near_the_limit
 
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
+from nsight_tools.measured import Measured
 
 if TYPE_CHECKING:
     from nsight_tools.trace import Trace

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from nsight_analyses.calibrated import Calibrated
 from nsight_analyses.gaps import gaps_between_kernels
 from nsight_analyses.launch import enqueue_bound_inferences, enqueue_times
-from nsight_analyses.measure import Measured
 from nsight_analyses.syncs import host_synchronizations
 from shared_corpus import CORPUS, decompress, needs_corpus
 
 from nsight_tools import open_trace
 from nsight_tools.analysis import Status
+from nsight_tools.calibration import Calibrated
 from nsight_tools.findings import Severity
+from nsight_tools.measured import Measured
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -59,6 +59,13 @@ SUMMARY: dict[str, Any] = {
         "p99": {"compute": 2_010_000, "exposed_h2d": 1_400_000, "exposed_d2h": 91_000, "launch": 600_000},
         "wall_median_ns": 4_000_000,
         "wall_p99_ns": 4_912_000,
+        "untraced": {
+            "source": "estimated from the trace",
+            "launch": {"low": 200_000, "point": 210_000, "high": 230_000},
+            "sync": {"low": 120_400, "point": 120_400, "high": 120_400},
+            "host": {"low": 220_000, "point": 225_000, "high": 230_000},
+            "wall_ns": {"low": 3_800_000, "point": 3_850_000, "high": 3_900_000},
+        },
     },
     "missing": {"gpu_metrics": "not collected"},
 }

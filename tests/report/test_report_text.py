@@ -55,9 +55,9 @@ def test_time_by_kind_leaves_out_what_did_not_happen() -> None:
 
 def test_an_inference_is_shown_bucket_by_bucket() -> None:
     page = text.render([fakes.report()])
-    assert re.search(r"exposed copies to the GPU +1\.19 ms +1\.40 ms +30 %  █████", page)
-    assert re.search(r"from first to last event +4\.00 ms +4\.91 ms", page)
-    assert "tracing itself lengthens the host's share" in page
+    assert re.search(r"exposed copies to the GPU +1\.19 ms +1\.40 ms +30 %  ██ +1\.19 ms", page)
+    assert re.search(r"from first to last event +4\.00 ms +4\.91 ms +3\.85 ms \(3\.80 ms to 3\.90 ms\)", page)
+    assert "Tracing lengthens the host's share. Without it: estimated from the trace." in page
     assert "Time of an inference" not in text.render([fakes.report(inference_time=None)])
 
 

@@ -132,23 +132,26 @@ def test_savings_are_the_plain_formula(drawn: tuple[list[int], list[int], list[i
 @given(st.integers(1, 100), st.data())
 def test_calibrated_host_time_is_never_negative_and_all_else_stays(count: int, data: st.DataObject) -> None:
     times = st.lists(st.integers(0, 1_000_000), min_size=count, max_size=count)
-    launch, host, gpu = (integers(*data.draw(times)) for _ in range(3))
+    launch, host, sync, gpu = (integers(*data.draw(times)) for _ in range(4))
     saved = np.array(data.draw(st.lists(st.floats(-1e6, 3e6), min_size=count, max_size=count)))
-    untraced = data.draw(st.none() | st.floats(0, 3e6))
-    buckets = {"wall_ns": launch + host + gpu, "launch_ns": launch, "host_ns": host}
-    real = calibrate(buckets, saved, untraced)
-    assert (real.launch >= 0).all()
-    assert (real.host >= 0).all()
-    assert real.launch + real.host + gpu == pytest.approx(real.wall)
+    waits = data.draw(st.booleans())
+    names = ("wall_ns", "launch_ns", "host_ns", "sync_ns")
+    buckets = dict(zip(names, (launch + host + sync + gpu, launch, host, sync), strict=True))
+    real = calibrate(buckets, saved, waits=waits)
+    for bucket in (real.launch, real.host, real.sync):
+        assert (bucket >= 0).all()
+    assert real.launch + real.host + real.sync + gpu == pytest.approx(real.wall)
     assert (real.wall <= buckets["wall_ns"] + 1e-6).all()
+    if not waits:
+        assert (real.sync == sync).all()
 
 
-def test_an_untraced_benchmark_takes_the_place_of_the_estimate() -> None:
-    buckets = {"wall_ns": integers(600, 610, 620), "launch_ns": integers(90, 90, 90), "host_ns": integers(30, 30, 30)}
-    real = calibrate(buckets, np.full(3, 5.0), untraced_wall_ns=510)
-    assert real.wall.tolist() == [500, 510, 520]
-    assert real.launch.tolist() == pytest.approx([15, 15, 15])
-    assert real.host.tolist() == pytest.approx([5, 5, 5])
+def test_what_launch_and_host_do_not_hold_was_waited_for() -> None:
+    buckets = {"wall_ns": integers(600), "launch_ns": integers(60), "host_ns": integers(30), "sync_ns": integers(200)}
+    real = calibrate(buckets, np.full(1, 100.0), waits=True)
+    assert [float(each[0]) for each in (real.launch, real.host, real.sync, real.wall)] == [0, 0, 190, 500]
+    partly = calibrate(buckets, np.full(1, 45.0), waits=True)
+    assert [float(each[0]) for each in (partly.launch, partly.host, partly.sync)] == pytest.approx([30, 15, 200])
 
 
 def test_counts_of_nothing_cost_nothing() -> None:

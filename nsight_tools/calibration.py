@@ -1,4 +1,8 @@
-"""What analyses say of the host without the profiler: gaps between kernels, enqueue, and what a CUDA graph recovers."""
+"""The run without the profiler: its accounting, the gaps between its kernels, and what a CUDA graph recovers of it.
+
+Where the dataset holds an untraced run of the same (`benchmark`, of a capture), that is the truth and the estimate of
+`timeline.observer` only says where it was lost; elsewhere the estimate stands alone, with its interval.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from nsight_analyses.idle import Gaps, by_device, gaps_of, only_distinct
-from nsight_analyses.measure import Measured
 from nsight_tools.columns import Ints, ints, words
+from nsight_tools.idle import Gaps, by_device, gaps_of, only_distinct
+from nsight_tools.measured import Measured
 from nsight_tools.timeline.attribution import CallKind, joint_key
 from nsight_tools.timeline.observer import (
     SAMPLE,
@@ -43,6 +47,10 @@ DEPENDENCY_SPREAD = 0.2
 """How far a dependency gap without the profiler may lie from the traced one: 0.9 µs in runs whose traces have 1.06."""
 
 
+FEWEST = 10
+"""Untraced inferences of which a median says something."""
+
+
 @dataclass(frozen=True)
 class Span:
     """An estimate in nanoseconds, least to most."""
@@ -50,6 +58,26 @@ class Span:
     low: float
     point: float
     high: float
+
+
+@dataclass(frozen=True)
+class Untraced:
+    """Medians that the runner measured without the profiler, each with its 95 % interval, and what tracing added."""
+
+    inferences: int
+    wall: Span
+    enqueue: Span | None
+    compute: Span | None
+    added: Span
+    """What tracing added to the wall of the median inference, by the runner's clock in both runs; never negative."""
+
+
+def median_span(values: Ints) -> Span:
+    """Median of values, shape (n,), and its 95 % interval by order statistics (binomial, normal approximation)."""
+    ordered = np.sort(values)
+    middle, away = len(ordered) / 2, 1.96 * np.sqrt(len(ordered)) / 2
+    low, high = max(int(np.floor(middle - away)), 0), min(int(np.ceil(middle + away)), len(ordered) - 1)
+    return Span(float(ordered[low]), float(np.median(ordered)), float(ordered[high]))
 
 
 class Calibrated:
@@ -64,6 +92,22 @@ class Calibrated:
     def of(cls, trace: Trace) -> Calibrated:
         """Of `trace`, the same object for every analysis."""
         return cls._of.setdefault(trace, cls(Measured.of(trace)))
+
+    @cached_property
+    def untraced(self) -> Untraced | None:
+        """What an untraced run of the same measured; None where the dataset has none."""
+        table = self._measured.trace.table("benchmark", ["run", "wall_ns", "enqueue_ns", "compute_ns"])
+        run = words(table["run"])
+        real, traced = (np.flatnonzero(run.among(name)) for name in ("benchmark", "timing"))
+        if min(len(real), len(traced)) < FEWEST:
+            return None
+        wall, enqueue, compute = (ints(table[name]) for name in ("wall_ns", "enqueue_ns", "compute_ns"))
+        of_enqueue, of_compute = (
+            median_span(column[real]) if (column[real] >= 0).all() else None for column in (enqueue, compute)
+        )
+        here, there = median_span(wall[real]), median_span(wall[traced])
+        added = (there.low - here.high, there.point - here.point, there.high - here.low)
+        return Untraced(len(real), here, of_enqueue, of_compute, Span(*(max(each, 0.0) for each in added)))
 
     @cached_property
     def _ranges(self) -> tuple[Ints, Ints, Cost]:
@@ -183,6 +227,23 @@ class Calibrated:
     def left(self) -> tuple[FloatArray, ...]:
         """Length of each gap without the profiler, shape (n,), if tracing costs least, likely, most.
 
+        An untraced run says what tracing cost in all: then what is estimated to be left is taken between the estimates
+        that come nearest, so that the median inference loses as much.
+        """
+        if self.untraced is None or not self.gaps.length.size:
+            return self._left_estimated
+        length, count = self.gaps.length.astype(np.float64), len(self.owners[0])
+        anchors, saved = [length, *self._left_estimated], [0.0]
+        for first, left in zip(self._first_costs(), self._left_estimated, strict=True):
+            lost = first + np.bincount(self.gaps.inference, length - left, minlength=count)
+            saved.append(max(float(np.median(lost)), saved[-1]))
+        added = self.untraced.added
+        return tuple(_between(saved, anchors, each) for each in (added.low, added.point, added.high))
+
+    @cached_property
+    def _left_estimated(self) -> tuple[FloatArray, ...]:
+        """As `left`, from the trace alone.
+
         Gaps between work that was launched before stay as they are, those that waited for the host shrink by what
         their launch comes earlier, down to such a dependency gap.
         """
@@ -225,22 +286,47 @@ class Calibrated:
         dependent = gaps.length[~gaps.host & ~gaps.graph]
         return min(int(np.median(dependent)), 2 * DEPENDENCY_NS) if dependent.size >= ENOUGH else DEPENDENCY_NS
 
-    def accounting(self, untraced_wall_ns: float | None = None) -> tuple[Accounted, ...]:
+    @cached_property
+    def accounting(self) -> tuple[Accounted, ...]:
         """The accounting of the inferences without the profiler, if tracing costs least, likely, most.
 
-        Kernels and copies stay, launch and host lose what the wall does. `untraced_wall_ns` is an untraced benchmark's
-        median wall of an inference, which takes the place of the estimate.
+        Kernels and copies stay; launch and host lose what the wall does, and with an untraced run the wait, too, where
+        those two do not hold all of it.
         """
-        table = self._measured.trace.table("inferences", ["wall_ns", "launch_ns", "host_ns"])
-        buckets = {name: ints(table[name]) for name in table.column_names}
-        gaps, count = self.gaps, table.num_rows
+        names = ["wall_ns", "launch_ns", "host_ns", "sync_ns"]
+        table = self._measured.trace.table("inferences", names)
+        buckets = {name: ints(table[name]) for name in names}
+        count = table.num_rows
+        if self.untraced is not None:
+            added = self.untraced.added
+            return tuple(
+                calibrate(buckets, np.full(count, each), waits=True) for each in (added.low, added.point, added.high)
+            )
         firsts = self._first_costs() if count else ((np.zeros(0),) * 3)
         return tuple(
-            calibrate(
-                buckets, first + np.bincount(gaps.inference, gaps.length - left, minlength=count), untraced_wall_ns
-            )
+            calibrate(buckets, first + np.bincount(self.gaps.inference, self.gaps.length - left, minlength=count))
             for first, left in zip(firsts, self.left, strict=True)
         )
+
+    @cached_property
+    def host_occupied(self) -> int:
+        """As `Measured.host_occupied`, less what tracing is likely to have added to that thread's calls and ranges."""
+        window = self._measured.window
+        most = 0
+        for key, occupied in self._measured.occupied_by_thread.items():
+            _, cost, _ = self.cost(np.full(len(window.start), key), window.start, window.end)
+            most = max(most, occupied - round(float(cost.sum())))
+        return most
+
+    def time_left_by_host(self) -> int:
+        """Time of the steady state, as it is without the profiler, in which the busiest launching thread is free.
+
+        Nothing on the GPU can win more. The steady state shrinks with the host's time, down to what the GPU works.
+        """
+        measured, occupied = self._measured, self.host_occupied
+        faster = measured.window_ns - (measured.host_occupied - occupied)
+        works = measured.work.busy().intersection(measured.window).total
+        return max(faster, works, occupied) - occupied
 
     @cached_property
     def graph_gain(self) -> Span:
@@ -276,6 +362,15 @@ class Calibrated:
         sums = np.bincount(inference, value)[np.bincount(inference) > 0]
         without = max(self._measured.inferences - len(sums), 0)
         return float(np.median(np.append(sums, np.zeros(without))))
+
+
+def _between(saved: list[float], anchors: list[FloatArray], wanted: float) -> FloatArray:
+    """The arrays that save `saved` (ascending), interpolated for a saving of `wanted`; the last one beyond that."""
+    for at in range(1, len(saved)):
+        if wanted <= saved[at] and saved[at] > saved[at - 1]:
+            share = (wanted - saved[at - 1]) / (saved[at] - saved[at - 1])
+            return anchors[at - 1] * (1 - share) + anchors[at] * share
+    return anchors[-1]
 
 
 def _where(keys: Ints, key: int) -> Ints | slice:

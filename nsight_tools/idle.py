@@ -10,8 +10,8 @@ import numpy as np
 from nsight_tools.timeline.intervals import Intervals, distinct
 
 if TYPE_CHECKING:
-    from nsight_analyses.measure import Work
     from nsight_tools.columns import Bools, Ints
+    from nsight_tools.measured import Work
 
 
 @dataclass(frozen=True)
