@@ -29,10 +29,9 @@ Floats = NDArray[np.float64]
 LEVEL = 0.99
 """Of all intervals: one comparison of two equal runs in a hundred says otherwise."""
 RESAMPLES = 2_000
-LEAST_RESAMPLES = 500
-"""Of long runs, so that 100,000 inferences take seconds; their deviations are close to normal."""
-BUDGET = 50_000_000
-"""Resamples times inferences, above which there are fewer resamples."""
+MOST = 10_000
+"""Inferences of a run that are resampled. Of a longer one it is every so-manieth, all over it: its intervals are wider
+than they need be, and still far below what any run drifts."""
 ENOUGH = 20
 """Inferences of a run below which nothing is said: blocks of them repeat the same few."""
 BATCH = 1 << 21
@@ -90,19 +89,19 @@ def estimate(
     runs = before, after
     points = [statistics(*run, np.ones((1, run[0].size)))[0] for run in runs]
     halves = [_halves(*run) for run in runs]
-    blocks = [block_length(wall) for wall, _ in runs]
+    thin = [(wall[:: -(-wall.size // MOST)], values[:: -(-wall.size // MOST)]) for wall, values in runs]
+    blocks = [block_length(wall) for wall, _ in thin]
     random = np.random.default_rng(SEED)
-    count = int(np.clip(BUDGET // max(wall.size for wall, _ in runs), LEAST_RESAMPLES, RESAMPLES))
     drawn = [
-        np.concatenate([statistics(*run, weights) for weights in resamples(run[0].size, block, count, random)])
-        for run, block in zip(runs, blocks, strict=True)
+        np.concatenate([statistics(*run, weights) for weights in resamples(run[0].size, block, RESAMPLES, random)])
+        for run, block in zip(thin, blocks, strict=True)
     ]
     difference = points[1] - points[0]
     deviation = drawn[1] - drawn[0]
     deviation -= deviation.mean(axis=0)
     error = deviation.std(axis=0)
     studentised = np.abs(deviation) / np.where(error > 0, error, 1)
-    widen = student(min(wall.size / block for (wall, _), block in zip(runs, blocks, strict=True)) - 1) / _NORMAL
+    widen = student(min(wall.size / block for (wall, _), block in zip(thin, blocks, strict=True)) - 1) / _NORMAL
     widen *= NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / beside) / _NORMAL
     width = np.zeros(error.size)
     for family in np.unique(families):

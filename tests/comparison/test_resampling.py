@@ -149,3 +149,14 @@ def test_long_series_are_thinned_to_means() -> None:
     assert short.size == 100
     assert short.mean() == pytest.approx(series.mean(), rel=0.01)
     assert thinned(series, 2000) is series
+
+
+def test_a_long_run_is_judged_by_a_part_of_it_and_estimated_by_all() -> None:
+    random = np.random.default_rng(4)
+    before, after = random.normal(1e6, 1e4, 25_000), random.normal(1.002e6, 1e4, 25_000)
+    found = of(before, after)
+    middle = [np.sort(values)[6_250:18_750].mean() for values in (before, after)]
+    assert (found.before, found.after) == pytest.approx(tuple(middle))
+    assert found.change is Change.MORE
+    assert found.low is not None
+    assert 0 < found.low < 2_000
