@@ -83,7 +83,7 @@ def compare(
 
 def _side(name: str, run: Run) -> Side:
     cost = tracing_cost(run) if len(run) else None
-    return Side(name, run.trace.summary(), len(run), run.warm_up + run.idle, cost)
+    return Side(name, run.summary, len(run), run.warm_up + run.idle, cost)
 
 
 def _setup_unmarked(runs: tuple[Run, Run], under: Sequence[Difference], by: Outcomes) -> tuple[SetupDifference, ...]:

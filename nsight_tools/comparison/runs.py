@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +80,10 @@ class Run:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        return self.trace.summary()
 
     def column(self, name: str) -> Floats:
         values: Floats = ints(self._table[name]).astype(np.float64)

@@ -63,7 +63,7 @@ def differences(
 
 
 def _machine(runs: Pair) -> Iterator[SetupDifference]:
-    before, after = ([_gpu(gpu) for gpu in run.trace.summary()["gpus"]] for run in runs)
+    before, after = ([_gpu(gpu) for gpu in run.summary["gpus"]] for run in runs)
     if before and after and before != after:
         yield _differ("GPU", (_list(before), _list(after)), Effect.BLOCKS, "another GPU runs at another speed")
     system: tuple[dict[str, Any], ...] = tuple(dict(run.trace.manifest.get("system") or {}) for run in runs)
@@ -184,7 +184,7 @@ def _measurement(runs: Pair) -> Iterator[SetupDifference]:
             spoilt = option == "graph_trace" and not all(run.benchmark.size for run in runs)
             effect = Effect.BLOCKS if spoilt else Effect.CONFOUNDS
             yield _differ(label, (str(one), str(other)), effect, why if spoilt else why.partition(":")[0])
-    versions = [run.trace.summary()["nsys_version"] for run in runs]
+    versions = [run.summary["nsys_version"] for run in runs]
     if all(versions) and versions[0] != versions[1]:
         why = "another version of Nsight Systems costs another amount of time"
         yield _differ("Nsight Systems", versions, Effect.CONFOUNDS, why)
