@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nsight_tools.analysis import Analysis, Outcome, Status, analyze, registry, select
+    from nsight_tools.comparison import Comparison, compare
     from nsight_tools.errors import CouldNotRun, NsightToolsError
     from nsight_tools.findings import Confidence, Evidence, Finding, Severity
     from nsight_tools.importer import import_report
@@ -25,6 +26,8 @@ _HOME = {
     "analyze": "analysis",
     "registry": "analysis",
     "select": "analysis",
+    "Comparison": "comparison",
+    "compare": "comparison",
     "CouldNotRun": "errors",
     "NsightToolsError": "errors",
     "Confidence": "findings",
@@ -40,6 +43,7 @@ _HOME = {
 
 __all__ = [
     "Analysis",
+    "Comparison",
     "Confidence",
     "CouldNotRun",
     "Evidence",
@@ -51,6 +55,7 @@ __all__ = [
     "Trace",
     "__version__",
     "analyze",
+    "compare",
     "import_report",
     "inference",
     "open_trace",

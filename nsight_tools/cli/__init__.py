@@ -13,7 +13,14 @@ from nsight_tools.cli import failures
 
 PROGRAM = "nsight-tools"
 
-COMMANDS = {"capture": "capture", "import": "import_", "analyze": "analyze", "explain": "explain", "doctor": "doctor"}
+COMMANDS = {
+    "capture": "capture",
+    "import": "import_",
+    "analyze": "analyze",
+    "compare": "compare",
+    "explain": "explain",
+    "doctor": "doctor",
+}
 """Command to module of this package; the module's `command` is the click command."""
 
 
@@ -70,8 +77,9 @@ def program(ctx: click.Context, *, debug: bool) -> None:
     \b
     Exit status:
       0    done
-      1    analyze --fail-on was reached
-      2    could not read or run something: standard error says what, where and what next
+      1    analyze --fail-on was reached, or compare --fail-on-regression
+      2    could not read or run something: standard error says what, where and what next;
+           or compare --fail-on-regression could not be judged
       130  interrupted
     """
     ctx.obj = debug

@@ -32,10 +32,10 @@ _LADDER = {
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "markdown"]),
+    type=click.Choice(["text", "json", "markdown", "junit"]),
     default="text",
     show_default=True,
-    help="text for a terminal, json for machines, markdown for a pull request.",
+    help="text for a terminal, json for machines, markdown for a pull request, junit for a CI system's test page.",
 )
 @click.option(
     "-o",
@@ -91,7 +91,7 @@ def command(
                 status = failures.report(error, debug=debug)
         if not reports:
             raise click.exceptions.Exit(status)
-        write(_rendered(reports, form, color, to_file=path is not None and str(path) != "-"))
+        write(_rendered(reports, form, color, fail_on, to_file=path is not None and str(path) != "-"))
     reached = any(f.severity in _LADDER[fail_on] for report in reports for f in report.all_findings)
     raise click.exceptions.Exit(status or int(reached))
 
@@ -113,7 +113,7 @@ def _analyzed(source: Path, analyses: Sequence[Analysis], opened: Callable[..., 
         return TraceReport(str(source), trace.summary(), outcomes)
 
 
-def _rendered(reports: list[TraceReport], form: str, color: str, *, to_file: bool) -> str:
+def _rendered(reports: list[TraceReport], form: str, color: str, fail_on: str, *, to_file: bool) -> str:
     # Each format's module is imported where it is asked for: rich for text only.
     if form == "json":
         from nsight_tools.report import machine
@@ -123,6 +123,10 @@ def _rendered(reports: list[TraceReport], form: str, color: str, *, to_file: boo
         from nsight_tools.report import markdown
 
         return markdown.render(reports)
+    if form == "junit":
+        from nsight_tools.report import junit
+
+        return junit.render(reports, _LADDER[fail_on])
     from nsight_tools.report import text
 
     return text.render(reports, output.look(color, to_file=to_file))

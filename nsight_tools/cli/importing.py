@@ -13,17 +13,21 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., object]")
 
 
-def options(command: Command) -> Command:
-    """Add `--layers` and `--inference-range` to a command."""
-    named = click.option(
+def inference_range_option(command: Command) -> Command:
+    """Add `--inference-range` to a command."""
+    return click.option(
         "--inference-range",
         metavar="NAME[@DOMAIN]",
         help="NVTX ranges that are inferences, * for anything; default: nsight-tools' own, else TensorRT's enqueues.",
-    )
+    )(command)
+
+
+def options(command: Command) -> Command:
+    """Add `--layers` and `--inference-range` to a command."""
     layers = click.option(
         "--layers",
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="The engine inspector's JSON; default: <stem>.layers.json beside the report.",
     )
-    return layers(named(command))
+    return layers(inference_range_option(command))

@@ -29,7 +29,7 @@ def render(reports: Sequence[TraceReport]) -> str:
 def document(reports: Sequence[TraceReport]) -> dict[str, Any]:
     """The reports as plain data that `schema()` describes; what JSON cannot say (NaN, infinity) is None."""
     tool = {"name": "nsight-tools", "version": nsight_tools.__version__}
-    data: dict[str, Any] = _plain({"schema": SCHEMA_VERSION, "tool": tool, "traces": [_trace(r) for r in reports]})
+    data: dict[str, Any] = plain({"schema": SCHEMA_VERSION, "tool": tool, "traces": [_trace(r) for r in reports]})
     return data
 
 
@@ -68,14 +68,14 @@ def _finding(finding: Finding) -> dict[str, Any]:
     return data | {"severity": finding.severity.value, "confidence": finding.confidence.value}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` of JSON's own types: NumPy's numbers unboxed, not-a-numbers null, broken characters visible."""
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if hasattr(value, "item"):
-        return _plain(value.item())
+        return plain(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -35,7 +35,7 @@ def escape(text: object, limit: int = safe.LIMIT) -> str:
     return _ELSEWHERE.sub(lambda match: f"\\{match[0]}" if match[0] in "-+=" else f"{match[0]}\\", escaped)
 
 
-def _html(text: object, limit: int) -> str:
+def html(text: object, limit: int) -> str:
     """As `escape`, inside an HTML tag, where Markdown means nothing and a backslash would show."""
     return re.sub(r"[&<>$@#]", lambda match: _ENTITIES[match[0]], safe.visible(text, limit).strip())
 
@@ -69,7 +69,7 @@ def _details(report: TraceReport, finding: Finding, number: int) -> list[str]:
         "Cause": finding.cause,
         "Change": finding.recommendation,
     }
-    lines = ["", f"<details><summary>{number}. {_html(f'{finding.code}: {finding.message}', 200)}</summary>", ""]
+    lines = ["", f"<details><summary>{number}. {html(f'{finding.code}: {finding.message}', 200)}</summary>", ""]
     lines += [f"- **{label}:** {escape(text, 1200)}" for label, text in claims.items() if text]
     lines += [f"- **Hence also:** {escape(f'{f.code}: {f.message}', 600)}" for f in report.following(finding)]
     if finding.evidence:

@@ -1,0 +1,252 @@
+"""Compare two traces: did the change do what was expected of it?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nsight_tools.analysis import analyze
+from nsight_tools.comparison import unmarked
+from nsight_tools.comparison.conditions import conditions
+from nsight_tools.comparison.families import family
+from nsight_tools.comparison.judge import judged, of_series
+from nsight_tools.comparison.notes import PERIOD, notes, untraced
+from nsight_tools.comparison.predictions import ALL, CONCERNS, MEAN, predictions
+from nsight_tools.comparison.resampling import ENOUGH, WALLS, Floats, cliffs_delta, estimate
+from nsight_tools.comparison.result import (
+    Change,
+    Comparison,
+    Difference,
+    Effect,
+    Prediction,
+    SetupDifference,
+    Side,
+    TracingCost,
+    Verdict,
+    regressed,
+)
+from nsight_tools.comparison.runs import Run, keyed
+from nsight_tools.comparison.setup import differences
+from nsight_tools.comparison.tracing import tracing_cost
+from nsight_tools.summary import BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nsight_tools.analysis import Outcome
+    from nsight_tools.comparison.runs import Pieces
+    from nsight_tools.trace import Trace
+
+    Outcomes = tuple[Sequence[Outcome], Sequence[Outcome]]
+
+__all__ = [
+    "Change",
+    "Comparison",
+    "Difference",
+    "Effect",
+    "Prediction",
+    "SetupDifference",
+    "Side",
+    "TracingCost",
+    "Verdict",
+    "compare",
+    "regressed",
+]
+
+CELLS = 20_000_000
+"""Inferences times rows (layers, kernels) above which the smallest are taken together: 160 MB a run."""
+FEWEST_ROWS = 40
+MOST_ROWS = 1_000
+
+
+def compare(
+    before: Trace, after: Trace, *, names: tuple[str, str] | None = None, outcomes: Outcomes | None = None
+) -> Comparison:
+    """What changed from `before` to `after`, and whether that is more than noise.
+
+    `names` are what the two are called (their source's name otherwise); `outcomes` those of their analyses, where they
+    were run already. Warm-up inferences are left out. Quantities are those of the typical inference (`resampling`).
+    """
+    called = names or tuple(str(trace.manifest["source"]["name"]) for trace in (before, after))
+    judged_by = outcomes or (analyze(before), analyze(after))
+    runs = Run(before), Run(after)
+    under = conditions(*runs)
+    setup = differences(runs, under, judged_by) if min(map(len, runs)) else _setup_unmarked(runs, under, judged_by)
+    sides = [_side(name, run) for name, run in zip(called, runs, strict=True)]
+    whole = Comparison(sides[0], sides[1], Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, setup=setup, conditions=under)
+    if min(map(len, runs)) < ENOUGH:
+        return _without_inferences(whole, runs)
+    return _with_inferences(whole, runs, judged_by)
+
+
+def _side(name: str, run: Run) -> Side:
+    cost = tracing_cost(run) if len(run) else None
+    return Side(name, run.summary, len(run), run.warm_up + run.idle, cost)
+
+
+def _setup_unmarked(runs: tuple[Run, Run], under: Sequence[Difference], by: Outcomes) -> tuple[SetupDifference, ...]:
+    found = differences(runs, under, by) if all(map(len, runs)) else ()
+    if any(map(len, runs)):
+        one, other = (f"{len(run):,} inferences" if len(run) else "none known" for run in runs)
+        why = "only one side says what an inference is: name its NVTX ranges with --inference-range"
+        return (SetupDifference("inferences", one, other, Effect.BLOCKS, why), *found)
+    return found
+
+
+def _without_inferences(whole: Comparison, runs: tuple[Run, Run]) -> Comparison:
+    traces = [run.trace for run in runs]
+    sides = {"BEFORE": whole.before, "AFTER": whole.after}
+    few = [f"{label} has {side.inferences:,}" for label, side in sides.items() if side.inferences < ENOUGH]
+    told = [f"whether an inference became faster: that takes {ENOUGH} inferences a side, and {' and '.join(few)}"]
+    looks = {unmarked.marked(trace) for trace in traces} - {None}
+    if len(looks) == 1:
+        told.append(f"what the ranges named {looks.pop()!r} are: if inferences, name them with --inference-range")
+    elif not any(map(len, runs)):
+        told.append("what a step or an inference is: mark it with an NVTX range and name that with --inference-range")
+    told.append("whether the two windows hold the same part of the program: shares depend on where they were cut")
+    judged_all = replace(
+        whole,
+        kernels=unmarked.kernels(traces[0], traces[1]),
+        work=unmarked.work(traces[0], traces[1]),
+        untold=tuple(told),
+    )
+    return replace(judged_all, notes=notes(judged_all))
+
+
+class _Columns:
+    """The columns that are estimated together, each with its name, unit and the family that it is judged with."""
+
+    def __init__(self) -> None:
+        self.names: list[tuple[str, str, str]] = []
+        self._values: tuple[list[Floats], list[Floats]] = [], []
+
+    def add(self, group: str, name: str, unit: str, values: Sequence[Floats]) -> None:
+        self.names.append((group, name, unit))
+        for kept, one in zip(self._values, values, strict=True):
+            kept.append(one[:, None])
+
+    def add_all(self, group: str, names: Sequence[str], unit: str, matrices: Sequence[Floats]) -> None:
+        self.names += [(group, name, unit) for name in names]
+        for kept, one in zip(self._values, matrices, strict=True):
+            kept.append(one)
+
+    def differences(self, runs: tuple[Run, Run]) -> dict[str, list[Difference]]:
+        """By group, in the order that they were added in; the wall's other measures are the group `walls`."""
+        walls = [("walls", name, "ns") for name in ("median", "mean", "99th percentile")]
+        groups = [group for group, _, _ in (*walls, *self.names)]
+        number = {group: at for at, group in enumerate(dict.fromkeys(groups))}
+        sides = [np.concatenate(kept, axis=1) for kept in self._values]
+        estimates = estimate(
+            (runs[0].wall, sides[0]), (runs[1].wall, sides[1]), np.array([number[group] for group in groups])
+        )
+        effects: list[float | None] = [None] * WALLS
+        effects += [cliffs_delta(sides[0][:, at], sides[1][:, at]) for at in range(len(self.names))]
+        found: dict[str, list[Difference]] = {}
+        for at, (group, name, unit) in enumerate((*walls, *self.names)):
+            found.setdefault(group, []).append(judged(name, unit, at, estimates, effect=effects[at]))
+        return found
+
+
+def _with_inferences(whole: Comparison, runs: tuple[Run, Run], outcomes: Outcomes) -> Comparison:
+    columns = _Columns()
+    columns.add("wall", "wall", "ns", [run.wall for run in runs])
+    columns.add_all("buckets", BUCKETS, "ns", [run.buckets for run in runs])
+    for buckets in dict.fromkeys(CONCERNS.values()):
+        if buckets not in {ALL, MEAN}:
+            sums = [sum((run.column(f"{bucket}_ns") for bucket in buckets), np.zeros(len(run))) for run in runs]
+            columns.add("concerns", " ".join(buckets), "ns", sums)
+    _add_work(columns, runs)
+    details = {
+        "layers": _add_parts(columns, "layers", [run.layers for run in runs]),
+        "kernels": _add_parts(columns, "kernels", [run.kernels for run in runs]),
+    }
+    found = columns.differences(runs)
+    traced = found["wall"][0]
+    came = {tuple(each.name.split()): each for each in found["concerns"]} | {ALL: traced, MEAN: found["walls"][1]}
+    wall, source = _headline(runs, traced)
+    measured = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(wall.change, Verdict.NOISE)
+    period = of_series(PERIOD, "ns", *(run.period for run in runs))
+    judged_all = replace(
+        whole,
+        verdict=Verdict.NOT_COMPARABLE if whole.blocking else measured,
+        measured=measured,
+        wall=wall,
+        wall_source=source,
+        traced_wall=traced,
+        walls=(*found["walls"], period),
+        buckets=tuple(_shared(each, traced) for each in found["buckets"]),
+        work=tuple(found["work"]),
+        layers=_detailed(found.get("layers", []), details["layers"]),
+        kernels=_detailed(found.get("kernels", []), details["kernels"]),
+        predictions=predictions(outcomes[0], outcomes[1], came),
+        untold=_untold(runs, found),
+    )
+    bounded = replace(judged_all, untraced=untraced(judged_all))
+    return replace(bounded, notes=notes(bounded))
+
+
+def _headline(runs: tuple[Run, Run], traced: Difference) -> tuple[Difference, str]:
+    """The wall of the untraced benchmark where both have one, else of the trace."""
+    series = [run.benchmark for run in runs]
+    if min(one.size for one in series) < ENOUGH:
+        return traced, "trace"
+    both = [(one, one[:, None]) for one in series]
+    families = np.arange(WALLS + 1)
+    found = judged("wall", "ns", WALLS, estimate(both[0], both[1], families), effect=cliffs_delta(*series))
+    return found, "benchmark"
+
+
+def _add_work(columns: _Columns, runs: tuple[Run, Run]) -> None:
+    columns.add("work", "kernels", "count", [run.column("kernels") for run in runs])
+    columns.add("work", "launch and copy calls", "count", [run.launch_calls for run in runs])
+    columns.add("work", "copies and sets", "count", [run.column("copies") for run in runs])
+    for kind, name in (("h2d", "copied to the GPU"), ("d2h", "copied to the host"), ("d2d", "copied on the GPU")):
+        columns.add("work", name, "bytes", [run.copied(kind) for run in runs])
+    columns.add("work", "GPU busy", "ns", [run.column("gpu_busy_ns") for run in runs])
+    columns.add("work", "copies hidden behind kernels", "ns", [run.column("hidden_copy_ns") for run in runs])
+
+
+def _add_parts(columns: _Columns, group: str, sides: Sequence[Pieces]) -> dict[str, str]:
+    """Rows for layers or kernels by name; names of one side only are taken together. Gives each row's detail."""
+    totals = [side.totals() for side in sides]
+    if not all(totals):
+        return {}
+    alone = totals[0].keys() ^ totals[1].keys()
+    merge = dict.fromkeys(alone, "layers of one side only")
+    if group == "kernels":
+        merge = {name: f"{family(name)}, other tactics" for name in alone}
+    most = int(np.clip(CELLS // max(side.inferences for side in sides), FEWEST_ROWS, MOST_ROWS))
+    rows, keys = keyed(totals, merge, most)
+    columns.add_all(group, rows, "ns", [side.matrix(keys, len(rows)) for side in sides])
+    calls = [side.calls(keys, len(rows)) for side in sides]
+    return {
+        row: f"{calls[0][at]:,.4g} → {calls[1][at]:,.4g} kernels"
+        for at, row in enumerate(rows)
+        if abs(calls[0][at] - calls[1][at]) > 0.01
+    }
+
+
+def _detailed(found: Sequence[Difference], details: dict[str, str]) -> tuple[Difference, ...]:
+    """What changed first, and most; noise by its size."""
+    rank = {Change.MORE: 0, Change.LESS: 0}
+    ordered = sorted(found, key=lambda each: (rank.get(each.change, 1), -abs(each.difference or 0), each.name))
+    return tuple(replace(each, detail=details.get(each.name, "")) for each in ordered)
+
+
+def _shared(bucket: Difference, wall: Difference) -> Difference:
+    if wall.change not in {Change.MORE, Change.LESS} or not wall.difference or bucket.difference is None:
+        return bucket
+    return replace(bucket, share=bucket.difference / wall.difference)
+
+
+def _untold(runs: tuple[Run, Run], found: dict[str, Any]) -> tuple[str, ...]:
+    told = []
+    if "layers" not in found:
+        without = [("BEFORE", "AFTER")[at] for at, run in enumerate(runs) if not run.layers.totals()]
+        told.append(f"what single layers changed: no kernel of {' and '.join(without)} can be put down to a layer")
+    if "kernels" not in found:
+        told.append("what single kernels changed: one side has no kernel of an inference (graphs traced as a whole?)")
+    told.append("how much another run of the same would differ: that takes several captures of each side")
+    return tuple(told)

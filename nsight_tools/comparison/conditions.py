@@ -1,0 +1,75 @@
+"""The conditions that two runs ran under: clocks, power, temperature, while their kernels ran."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_tools.columns import Bools, ints, words
+from nsight_tools.comparison.judge import of_series
+from nsight_tools.comparison.resampling import thinned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.comparison.resampling import Floats
+    from nsight_tools.comparison.result import Difference
+    from nsight_tools.comparison.runs import Run
+
+SM_CLOCK = "SM clock, while its kernels run"
+_CLOCKS = ("GPC Clock Frequency", "SM Clock Frequency", "SM Frequency")
+_TELEMETRY = (
+    ("sm_clock_mhz", SM_CLOCK, "MHz", 1.0),
+    ("memory_clock_mhz", "memory clock", "MHz", 1.0),
+    ("power_mw", "power", "W", 1e-3),
+    ("temperature_c", "temperature", "°C", 1.0),
+)
+_NVML = {"Power": ("power", "W"), "Temperature": ("temperature", "°C")}
+
+
+def conditions(before: Run, after: Run) -> tuple[Difference, ...]:
+    """What both runs know of clocks, power and temperature; what only one knows has no difference."""
+    measured = [_samples(run) for run in (before, after)]
+    empty = np.zeros(0)
+    keys = {**measured[0], **measured[1]}
+    return tuple(
+        of_series(name, unit, *(thinned(one.get((name, unit), empty)) for one in measured), beside=len(keys))
+        for name, unit in keys
+    )
+
+
+def _samples(run: Run) -> dict[tuple[str, str], Floats]:
+    """Series of measurements by name and unit; of what several sources know, the first one's."""
+    found: dict[tuple[str, str], Floats] = {}
+    for name, unit, series in (*_telemetry(run), *_metrics(run)):
+        if series.size:
+            found.setdefault((name, unit), series)
+    return found
+
+
+def _telemetry(run: Run) -> Iterator[tuple[str, str, Floats]]:
+    if not run.trace.rows("telemetry"):
+        return
+    table = run.trace.table("telemetry")
+    here = _on(run, ints(table["device"])) & run.busy().contains(ints(table["time_ns"]))
+    for column, name, unit, factor in _TELEMETRY:
+        values = ints(table[column])[here]
+        yield name, unit, (values[values >= 0] * factor).astype(np.float64)
+
+
+def _metrics(run: Run) -> Iterator[tuple[str, str, Floats]]:
+    table = run.trace.table("gpu_metrics")
+    clock = words(table["metric"]).where(lambda name: name.startswith(_CLOCKS)) & _on(run, ints(table["device"]))
+    clock &= run.busy().contains(ints(table["time_ns"]))
+    yield SM_CLOCK, "MHz", table["value"].to_numpy()[clock]
+    table = run.trace.table("nvml_metrics")
+    metric, here = words(table["metric"]), _on(run, ints(table["device"]))
+    for word, (name, unit) in _NVML.items():
+        yield name, unit, table["value"].to_numpy()[metric.among(word) & here]
+
+
+def _on(run: Run, device: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Bools:
+    """Samples of the GPUs that the run used; of unknown ones too."""
+    used = np.unique(ints(run.trace.table("launches", ["device"])["device"]))
+    return np.isin(device, np.append(used, -1))

@@ -1,0 +1,156 @@
+"""What a reader has to know to put the numbers down to the right cause."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsight_tools import units
+from nsight_tools.comparison.conditions import SM_CLOCK
+from nsight_tools.comparison.result import Change, Effect
+from nsight_tools.comparison.unmarked import PACE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.comparison.result import Comparison, Difference
+
+ALIKE = 0.2
+"""Tracing that cost the two sides the same but for this share takes nothing from their difference."""
+PERIOD = "from one inference to the next"
+REAL = frozenset({Change.LESS, Change.MORE})
+STILL = 0.03
+"""Calls of a kernel that differ by less than this have not changed in kind."""
+
+
+def notes(comparison: Comparison) -> tuple[str, ...]:
+    """In the order in which they matter."""
+    every = (_tracing, _clock, _several, _rate, _tail, _calls)
+    return tuple(note for tell in every for note in tell(comparison))
+
+
+def untraced(comparison: Comparison) -> tuple[float, float] | None:
+    """Bounds of the difference of the walls without the profiler; None where tracing cost both sides about as much.
+
+    A wall loses at most what tracing cost the host, and no more than the time in which the GPU idled in it.
+    """
+    wall = comparison.traced_wall
+    likely = [side.tracing.point_ns for side in (comparison.before, comparison.after) if side.tracing]
+    if wall is None or wall.difference is None or comparison.wall_source != "trace" or len(likely) < 2:
+        return None
+    if abs(likely[0] - likely[1]) <= ALIKE * max(likely):
+        return None
+    before, after = _most(comparison)
+    return wall.difference - after, wall.difference + before
+
+
+def _most(comparison: Comparison) -> tuple[float, float]:
+    """What tracing added to the walls of the two sides at most."""
+    wall, busy = comparison.traced_wall, next(each for each in comparison.work if each.name == "GPU busy")
+    assert wall is not None
+    idle = (wall.before or 0) - (busy.before or 0), (wall.after or 0) - (busy.after or 0)
+    cost = (side.tracing.high_ns if side.tracing else 0.0 for side in (comparison.before, comparison.after))
+    before, after = (max(min(*pair), 0.0) for pair in zip(cost, idle, strict=True))
+    return before, after
+
+
+def _tracing(comparison: Comparison) -> Iterator[str]:
+    if comparison.untraced is None:
+        return
+    before, after = _most(comparison)
+    low, high = comparison.untraced
+    yield (
+        "Both are as traced, and tracing costs the two sides differently: it added at most "
+        f"{units.duration(before)} to an inference of BEFORE and {units.duration(after)} to one of AFTER. Untraced, "
+        f"the difference lies between {signed(low, 'ns')} and {signed(high, 'ns')}"
+        + ("; whether any is left cannot be told" if low < 0 < high else "")
+        + ". Compare captures that hold an untraced benchmark to know."
+    )
+
+
+def _clock(comparison: Comparison) -> Iterator[str]:
+    """Whether the kernels' time changed by what the clock explains."""
+    clock = next((each for each in comparison.conditions if each.name == SM_CLOCK), None)
+    compute = next((each for each in comparison.buckets if each.name == "compute"), None)
+    if clock is None or compute is None or clock.change not in {Change.LESS, Change.MORE}:
+        return
+    part, grown = clock.relative(clock.difference), compute.relative(compute.difference)
+    if part is None or grown is None or abs(part) < 0.01:
+        return
+    alone = 1 / (1 + part) - 1
+    inside = min(0.0, alone) - 0.01 <= grown <= max(0.0, alone) + 0.01
+    yield (
+        f"Kernels take {percent(grown)} time, and the SM clock is {units.share(abs(part))} "
+        f"{'higher' if part > 0 else 'lower'}, which alone makes up to {percent(alone)}: "
+        + ("the clock explains it." if inside else "the clock does not explain all of it.")
+    )
+
+
+def _several(comparison: Comparison) -> Iterator[str]:
+    changes = [each.aspect for each in comparison.setup if each.effect is Effect.CHANGE]
+    if len(changes) > 1:
+        named = ", ".join(changes)
+        yield f"Several things changed at once ({named}): what each of them did cannot be told from two traces."
+
+
+def _rate(comparison: Comparison) -> Iterator[str]:
+    """Where inferences follow each other faster or slower, though each takes as long (or the other way round)."""
+    wall = comparison.traced_wall
+    period = next((each for each in comparison.walls if each.name == PERIOD), None)
+    if wall is None or period is None or period.change not in REAL or period.change is wall.change:
+        return
+    rate = period.relative(period.difference)
+    yield (
+        f"Throughput changed otherwise than latency: one inference every {units.duration(period.after)}, where it was "
+        f"{units.duration(period.before)}" + (f" ({percent(rate)})." if rate is not None else ".")
+    )
+
+
+def _tail(comparison: Comparison) -> Iterator[str]:
+    """A tail that changed where the typical inference did not, or the other way round."""
+    wall = comparison.traced_wall
+    tail = next((each for each in comparison.walls if each.name == "99th percentile"), None)
+    if wall is None or tail is None:
+        return
+    if tail.change in REAL and tail.change is not wall.change:
+        change = signed(tail.difference, "ns")
+        yield f"The slowest inferences changed otherwise than the typical one: 99th percentile {change}."
+
+
+def _calls(comparison: Comparison) -> Iterator[str]:
+    """Without inferences: did the kernels change, or what lies between them?"""
+    if comparison.wall is not None or not comparison.kernels:
+        return
+    apart = [abs(each.relative(each.difference) or 0) for each in comparison.kernels]
+    pairs = zip(comparison.kernels, apart, strict=True)
+    still = [each for each, part in pairs if each.change is Change.NOISE or part < STILL]
+    idle, pace = (
+        next((each for each in comparison.work if each.name.endswith(name)), None) for name in (": idle", PACE)
+    )
+    same = f"{len(still)} of the {len(comparison.kernels)} kernels with the most time take as long a call as before"
+    yield f"{same} (within {units.share(STILL)}, or noise)" + _between(idle, pace, all_still=len(still) == len(apart))
+
+
+def _between(idle: Difference | None, pace: Difference | None, *, all_still: bool) -> str:
+    said = ""
+    if pace is not None and pace.after is not None:
+        said += f"; they are called {percent(pace.after - 1)} often in a second"
+    if idle is not None and idle.before is not None and idle.after is not None:
+        said += (
+            f", and the GPUs idle for {units.share(idle.after)} of the time, where it was {units.share(idle.before)}"
+        )
+    lies = "in what runs between the kernels: the host, communication, other kernels"
+    return said + (f". What changed lies {lies}." if all_still else ".")
+
+
+def signed(value: float | None, unit: str) -> str:
+    """A difference with its sign."""
+    if value is None:
+        return units.quantity(None, unit)
+    if unit == "points":
+        value, unit = 100 * value, "points"
+    return f"{'−' if value < 0 else '+' if value > 0 else ''}{units.quantity(abs(value), unit)}"  # noqa: RUF001 (a minus)
+
+
+def percent(ratio: float) -> str:
+    """A relative difference in words: "5.9 % more"."""
+    return f"{units.share(abs(ratio))} {'more' if ratio >= 0 else 'less'}"

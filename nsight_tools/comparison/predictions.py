@@ -1,0 +1,85 @@
+"""What BEFORE's findings said could be recovered, against what was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nsight_tools.analysis import Status
+from nsight_tools.comparison.result import Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nsight_tools.analysis import Outcome
+    from nsight_tools.comparison.result import Difference
+
+COPIES = ("exposed_h2d", "exposed_d2h", "exposed_other_copy", "launch", "sync")
+"""A copy that holds the host up shows in its calls where nothing runs on the GPU."""
+HOST = ("launch", "sync", "host", "unattributed")
+COMPUTE = ("compute",)
+ALL = ("wall",)
+MEAN = ("mean",)
+"""What single slow inferences cost shows in the mean of the wall, not in the typical inference."""
+CONCERNS: Mapping[str, tuple[str, ...]] = {
+    "PCI": COPIES,
+    "FUS001": HOST,
+    "FUS": COMPUTE,
+    "LCH004": MEAN,
+    "LCH005": COMPUTE,
+    "LCH": HOST,
+    "MEM": HOST,
+    "STR003": HOST,
+}
+"""Buckets that a code's recoverable time lies in, by the longest prefix; the whole wall for all others."""
+SMALLER = 0.8
+"""What is left of a finding below this share is a smaller one; bounds of equal runs differ by a few percent."""
+
+
+def concerns(code: str) -> tuple[str, ...]:
+    """The buckets that the recoverable time of an analysis lies in."""
+    fitting = [prefix for prefix in CONCERNS if code.startswith(prefix)]
+    return CONCERNS[max(fitting, key=len)] if fitting else ALL
+
+
+def predictions(
+    before: Sequence[Outcome], after: Sequence[Outcome], came: Mapping[tuple[str, ...], Difference]
+) -> tuple[Prediction, ...]:
+    """One for each code that promised time on BEFORE, the largest promise first; `came` is what groups of buckets did.
+
+    Of a code with several findings the largest bound counts: they may count the same time.
+    """
+    found = [_prediction(outcome, after, came) for outcome in before if _promise(outcome)]
+    acted = [each for each in found if each.status in {"gone", "smaller"}]
+    told = [
+        replace(each, shared_with=tuple(o.code for o in acted if o is not each and _overlap(o, each)))
+        if each in acted
+        else each
+        for each in found
+    ]
+    return tuple(sorted(told, key=lambda each: (-each.promised_ns, each.code)))
+
+
+def _overlap(one: Prediction, other: Prediction) -> bool:
+    return ALL in {one.buckets, other.buckets} or bool(set(one.buckets) & set(other.buckets))
+
+
+def _promise(outcome: Outcome) -> int:
+    return max((finding.recoverable_ns_per_inference or 0 for finding in outcome.findings), default=0)
+
+
+def _prediction(outcome: Outcome, after: Sequence[Outcome], came: Mapping[tuple[str, ...], Difference]) -> Prediction:
+    promised = _promise(outcome)
+    largest = next(f for f in outcome.findings if f.recoverable_ns_per_inference == promised)
+    now = next((each for each in after if each.code == outcome.code), None)
+    remaining: int | None = None
+    if now is None or now.status is Status.COULD_NOT_RUN:
+        status = "unjudged"
+    elif now.status is Status.CLEAR:
+        status, remaining = "gone", 0
+    else:
+        left = _promise(now)
+        remaining = left or None
+        status = "smaller" if 0 < left < SMALLER * promised else "still_there"
+    buckets = concerns(outcome.code)
+    return Prediction(outcome.code, largest.message, status, promised, remaining, buckets, came.get(buckets))

@@ -1,0 +1,191 @@
+"""Did it change, or is it noise? Intervals for the difference between two runs, by a bootstrap in blocks.
+
+The inferences of one run depend on each other (a clock that drifts, a queue that fills, a neighbour's time slices), so
+that resampling them one by one would understate the interval. Runs of consecutive inferences are drawn instead: the
+circular block bootstrap (Politis and Romano, 1992), its blocks as long as the run's own autocorrelation asks for
+(Politis and White, 2004, with the correction of Patton, Politis and White, 2009).
+
+The typical inference is the mean over the middle half by wall time. As robust as it needs to be against stalls, it adds
+up where medians do not: what its buckets changed by sums to what its wall changed by, in every resample too. Intervals
+are symmetric around the difference (Hall, 1988), widened for few blocks as Student's t is for few observations. Where
+several quantities are judged together, the largest of their studentised deviations sets the width for all (Romano and
+Wolf, 2005): the chance that any of the intervals misses is `1 - LEVEL`, however they depend on each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Floats = NDArray[np.float64]
+
+LEVEL = 0.99
+"""Of all intervals: one comparison of two equal runs in a hundred says otherwise."""
+RESAMPLES = 2_000
+MOST = 10_000
+"""Inferences of a run that are resampled. Of a longer one it is every so-manieth, all over it: its intervals are wider
+than they need be, and still far below what any run drifts."""
+ENOUGH = 20
+"""Inferences of a run below which nothing is said: blocks of them repeat the same few."""
+BATCH = 1 << 21
+"""Weights that are held at a time."""
+SEED = 20_040
+"""Fixed: the same two traces give the same answer."""
+TAIL = 0.99
+_NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)
+WALLS = 3
+"""What `statistics` puts in front of the typical values: median, mean and 99th percentile of the wall."""
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Differences of k quantities, after less before, each array of shape (k,); `low` and `high` bound them."""
+
+    before: Floats
+    after: Floats
+    low: Floats
+    high: Floats
+    drift: Floats
+    """How far the two halves of one run lie apart, the larger of both runs: what no difference can be told from."""
+
+    @property
+    def difference(self) -> Floats:
+        return self.after - self.before
+
+
+def statistics(wall: Floats, values: Floats, weights: Floats) -> Floats:
+    """Of each resample: median, mean, 99th percentile of `wall`, then the typical value of each column of `values`.
+
+    `wall` has shape (n,), `values` (n, k), `weights` (r, n): how often each resample holds each inference. The result
+    has shape (r, WALLS + k). Typical is the mean over the inferences between the quartiles by wall time; the two at the
+    quartiles count in part.
+    """
+    order = np.argsort(wall, kind="stable")
+    wall, values, weights = wall[order], values[order], weights[:, order]
+    reach = np.cumsum(weights, axis=1)
+    total = reach[:, -1:]
+    middle = np.maximum(np.minimum(reach, 0.75 * total) - np.maximum(reach - weights, 0.25 * total), 0)
+    quantiles = [wall[np.argmax(reach >= share * total, axis=1)] for share in (0.5, TAIL)]
+    mean = weights @ wall / total[:, 0]
+    walls = np.stack([quantiles[0], mean, quantiles[1]], axis=1)
+    return np.concatenate([walls, middle @ values / (total / 2)], axis=1)
+
+
+def estimate(
+    before: tuple[Floats, Floats], after: tuple[Floats, Floats], families: NDArray[np.int64], *, beside: int = 1
+) -> Estimates:
+    """The differences between two runs, each given as wall (n,) and values (n, k) in order of time.
+
+    `families` has shape (WALLS + k,): quantities of one family are judged together; `beside` is how many calls of this
+    function are (by Bonferroni). Deterministic. Both runs need `ENOUGH` inferences.
+    """
+    runs = before, after
+    points = [statistics(*run, np.ones((1, run[0].size)))[0] for run in runs]
+    halves = [_halves(*run) for run in runs]
+    thin = [(wall[:: -(-wall.size // MOST)], values[:: -(-wall.size // MOST)]) for wall, values in runs]
+    blocks = [block_length(wall) for wall, _ in thin]
+    random = np.random.default_rng(SEED)
+    drawn = [
+        np.concatenate([statistics(*run, weights) for weights in resamples(run[0].size, block, RESAMPLES, random)])
+        for run, block in zip(thin, blocks, strict=True)
+    ]
+    difference = points[1] - points[0]
+    deviation = drawn[1] - drawn[0]
+    deviation -= deviation.mean(axis=0)
+    error = deviation.std(axis=0)
+    studentised = np.abs(deviation) / np.where(error > 0, error, 1)
+    widen = student(min(wall.size / block for (wall, _), block in zip(thin, blocks, strict=True)) - 1) / _NORMAL
+    widen *= NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / beside) / _NORMAL
+    width = np.zeros(error.size)
+    for family in np.unique(families):
+        mine = families == family
+        width[mine] = np.quantile(studentised[:, mine].max(axis=1), LEVEL) * widen * error[mine]
+    return Estimates(points[0], points[1], difference - width, difference + width, np.maximum(*halves))
+
+
+def resamples(n: int, block: int, count: int, random: np.random.Generator) -> Iterator[Floats]:
+    """Weights of `count` resamples of n inferences in circular blocks, in batches of shape (some, n)."""
+    blocks = -(-n // block)
+    for begin in range(0, count, size := max(1, BATCH // n)):
+        some = min(size, count - begin)
+        start = random.integers(0, n, (some, blocks))
+        # A block raises the weight where it starts and lowers it behind its end, on a line of twice the length.
+        row = np.repeat(np.arange(some), blocks) * (2 * n + 1)
+        steps = np.bincount(row + start.ravel(), minlength=some * (2 * n + 1)).astype(np.float64)
+        steps -= np.bincount(row + start.ravel() + block, minlength=some * (2 * n + 1))
+        line = np.cumsum(steps.reshape(some, 2 * n + 1), axis=1)
+        yield line[:, :n] + line[:, n : 2 * n]
+
+
+def block_length(series: Floats) -> int:
+    """Length of the blocks for a run of wall times, shape (n,): between 1 and a third of it.
+
+    Of the series clipped at its quartiles, which is what the mean over the middle half responds to.
+    """
+    n = series.size
+    clipped = np.clip(series, *np.quantile(series, [0.25, 0.75]))
+    clipped -= clipped.mean()
+    most = int(min(np.ceil(3 * np.sqrt(n)), n // 3))
+    lags = min(int(np.ceil(np.sqrt(n))) + max(5, int(np.sqrt(np.log10(n)))), n - 1)
+    covariance = _autocovariance(clipped, 2 * lags)
+    if covariance[0] <= 0:
+        return 1
+    bound = 2 * np.sqrt(np.log10(n) / n)
+    quiet = max(5, int(np.sqrt(np.log10(n))))
+    small = np.abs(covariance[1:] / covariance[0]) < bound
+    still = [lag for lag in range(lags) if small[lag : lag + quiet].all()]
+    reach = min(2 * max(still[0] if still else lags, 1), 2 * lags)
+    lag = np.arange(1, reach + 1)
+    flat_top = np.clip(2 * (1 - lag / reach), 0, 1)
+    weighted = flat_top * covariance[1 : reach + 1]
+    spectrum = covariance[0] + 2 * weighted.sum()
+    slope = 2 * (lag * weighted).sum()
+    if spectrum <= 0:
+        return most
+    length = (2 * slope**2 / (4 / 3 * spectrum**2) * n) ** (1 / 3)
+    return int(np.clip(np.ceil(length), 1, max(most, 1)))
+
+
+def student(freedom: float) -> float:
+    """Two-sided quantile of Student's t at `LEVEL` (Abramowitz and Stegun, 26.7.5)."""
+    z, freedom = _NORMAL, max(freedom, 2.0)
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / freedom + second / freedom**2
+
+
+def cliffs_delta(before: Floats, after: Floats) -> float:
+    """How often a value of `after` exceeds one of `before`, less how often it falls short: -1 to 1 (Cliff, 1993)."""
+    ordered = np.sort(before)
+    below, upto = (np.searchsorted(ordered, after, side=side) for side in ("left", "right"))
+    return float((below + upto).mean() / ordered.size - 1)
+
+
+def thinned(series: Floats, most: int = 2_000) -> Floats:
+    """A long series as at most `most` means of neighbours."""
+    if series.size <= most:
+        return series
+    starts = np.linspace(0, series.size, most, endpoint=False).astype(np.int64)
+    means: Floats = np.add.reduceat(series, starts) / np.diff(np.append(starts, series.size))
+    return means
+
+
+def _halves(wall: Floats, values: Floats) -> Floats:
+    first = np.arange(wall.size) < wall.size // 2
+    both = statistics(wall, values, np.stack([first, ~first]).astype(np.float64))
+    apart: Floats = np.abs(both[0] - both[1])
+    return apart
+
+
+def _autocovariance(series: Floats, lags: int) -> Floats:
+    """At lags 0 to `lags`, shape (lags + 1,)."""
+    size = 1 << int(2 * series.size - 1).bit_length()
+    spectrum: NDArray[Any] = np.fft.rfft(series, size)
+    full: Floats = np.fft.irfft(spectrum * spectrum.conj(), size)[: lags + 1] / series.size
+    return full

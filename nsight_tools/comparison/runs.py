@@ -1,0 +1,255 @@
+"""What one trace gives to compare: its inferences in order of time, and what each of them spent on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nsight_tools.columns import Bools, Ints, ints, words
+from nsight_tools.summary import BUCKETS
+from nsight_tools.timeline.attribution import Words, joint_key
+from nsight_tools.timeline.intervals import Intervals, distinct
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nsight_tools.comparison.resampling import Floats
+    from nsight_tools.trace import Trace
+
+BENCHMARK = "benchmark"
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Kernels of the compared inferences, each column of shape (n,): inference (its row), word, duration."""
+
+    inferences: int
+    inference: Ints
+    word: Words
+    duration: Ints
+
+    def totals(self) -> dict[str, int]:
+        """Nanoseconds by word, over all inferences."""
+        named = self.word.codes >= 0
+        length = len(self.word.dictionary)
+        sums = np.bincount(self.word.codes[named], weights=self.duration[named], minlength=length)
+        counts = np.bincount(self.word.codes[named], minlength=length)
+        return {word: int(sums[i]) for i, word in enumerate(self.word.dictionary) if counts[i]}
+
+    def calls(self, keys: Mapping[str, int], columns: int) -> Floats:
+        """How many there are for an inference, by column; `keys` gives the column of each word."""
+        column = self._columns(keys)
+        counts: Floats = np.bincount(column[column >= 0], minlength=columns).astype(np.float64)
+        counts /= max(self.inferences, 1)
+        return counts
+
+    def matrix(self, keys: Mapping[str, int], columns: int) -> Floats:
+        """Nanoseconds of each inference by column, shape (inferences, columns)."""
+        column = self._columns(keys)
+        chosen = column >= 0
+        cell = self.inference[chosen] * columns + column[chosen]
+        cells = self.inferences * columns
+        sums: Floats = np.bincount(cell, self.duration[chosen], cells).astype(np.float64, copy=False)
+        return sums.reshape(self.inferences, columns)
+
+    def _columns(self, keys: Mapping[str, int]) -> Ints:
+        by_code = np.array([*(keys.get(word, -1) for word in self.word.dictionary), -1], np.int64)
+        column: Ints = by_code[np.maximum(self.word.codes, -1)]
+        return column
+
+
+class Run:
+    """One trace's inferences, as arrays of shape (n,) in order of start: no warm-up, none without GPU work."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        table = trace.table("inferences")
+        worked = (ints(table["kernels"]) + ints(table["graphs"])) > 0
+        if not worked.any():  # nothing but host ranges: there is no GPU work to leave them out for
+            worked[:] = True
+        keep = worked & ~words(table["mark"]).among("warm_up")
+        self.idle, self.warm_up = int((~worked).sum()), int((worked & ~keep).sum())
+        self._rows = np.flatnonzero(keep)
+        self._table = table.take(pa.array(self._rows))
+        self._all = table.num_rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        return self.trace.summary()
+
+    def column(self, name: str) -> Floats:
+        values: Floats = ints(self._table[name]).astype(np.float64)
+        return values
+
+    @cached_property
+    def wall(self) -> Floats:
+        return self.column("wall_ns")
+
+    @cached_property
+    def benchmark(self) -> Floats:
+        """Wall times of the untraced run, in order; empty where there is none."""
+        table = self.trace.table("benchmark", ["run", "inference", "wall_ns"])
+        chosen = words(table["run"]).among(BENCHMARK)
+        order = np.argsort(ints(table["inference"])[chosen], kind="stable")
+        walls: Floats = ints(table["wall_ns"])[chosen][order].astype(np.float64)
+        return walls
+
+    @property
+    def buckets(self) -> Floats:
+        """Of each inference, shape (n, buckets)."""
+        return np.stack([self.column(f"{bucket}_ns") for bucket in BUCKETS], axis=1)
+
+    @cached_property
+    def period(self) -> Floats:
+        """Time from one inference to the next, shape (n - lanes,): over a whole turn of the lanes that make them."""
+        start, lanes = np.sort(self.column("start_ns")), self.lanes
+        apart: Floats = (start[lanes:] - start[:-lanes]) / lanes if start.size > lanes else start[:0]
+        return apart
+
+    @cached_property
+    def lanes(self) -> int:
+        """Pairs of thread and kernel stream that make inferences."""
+        _, rows = self._owned
+        table = self._launches
+        computes = words(table["work"]).among("kernel", "graph")[rows]
+        pairs = joint_key(ints(table["tid"])[rows][computes], ints(table["stream"])[rows][computes])
+        return max(len(distinct(pairs)), 1)
+
+    @cached_property
+    def in_flight(self) -> float:
+        """How many inferences run at a time, while any does."""
+        start, end = self.column("start_ns"), self.column("end_ns")
+        whole = Intervals.union(start.astype(np.int64), end.astype(np.int64)).total
+        return float((end - start).sum() / whole) if whole else 0.0
+
+    @property
+    def threads(self) -> int:
+        return len(distinct(joint_key(ints(self._table["pid"]), ints(self._table["tid"]))))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(sorted(words(self._table["source"]).counts()))
+
+    @cached_property
+    def _launches(self) -> pa.Table:
+        names = ["start_ns", "end_ns", "stream", "work", "row", "api_call", "tid", "layer", "inference"]
+        return self.trace.table("launches", names)
+
+    @cached_property
+    def _owned(self) -> tuple[Ints, Ints]:
+        """Of the work that belongs to compared inferences: the inference's position, and the row in `launches`."""
+        position = np.full(self._all + 1, -1, np.int64)
+        position[self._rows] = np.arange(len(self._rows))
+        owner = position[ints(self._launches["inference"])]
+        rows = np.flatnonzero(owner >= 0)
+        return owner[rows], rows
+
+    @cached_property
+    def _kernels(self) -> tuple[Ints, Ints]:
+        owner, rows = self._owned
+        kernels = words(self._launches["work"]).among("kernel")[rows]
+        return owner[kernels], rows[kernels]
+
+    @property
+    def _duration(self) -> Ints:
+        return ints(self._launches["end_ns"]) - ints(self._launches["start_ns"])
+
+    @cached_property
+    def layers(self) -> Pieces:
+        owner, rows = self._kernels
+        return Pieces(len(self), owner, words(self._launches["layer"])[rows], self._duration[rows])
+
+    @cached_property
+    def kernels(self) -> Pieces:
+        owner, rows = self._kernels
+        name = words(self.trace.table("kernels", ["short_name"])["short_name"])
+        return Pieces(len(self), owner, name[ints(self._launches["row"])[rows]], self._duration[rows])
+
+    def blocks_by_kernel(self) -> dict[str, float]:
+        """Thread blocks of an inference by kernel name: what a batch or a shape changes."""
+        axes = self.trace.table("kernels", ["grid_x", "grid_y", "grid_z"])
+        blocks = np.prod([ints(axes[name]) for name in axes.column_names], axis=0)
+        _, rows = self._kernels
+        sums = np.bincount(
+            self.kernels.word.codes,
+            weights=blocks[ints(self._launches["row"])[rows]],
+            minlength=len(self.kernels.word.dictionary),
+        )
+        return {
+            name: float(sums[i]) / max(len(self), 1) for i, name in enumerate(self.kernels.word.dictionary) if sums[i]
+        }
+
+    @cached_property
+    def _copies(self) -> tuple[Ints, pa.Table]:
+        owner, rows = self._owned
+        moves = words(self._launches["work"]).among("copy")[rows]
+        taken = self.trace.table("memory_ops", ["kind", "size_bytes", "src_memory", "dst_memory"]).take(
+            pa.array(ints(self._launches["row"])[rows[moves]])
+        )
+        return owner[moves], taken
+
+    def copied(self, kind: str) -> Floats:
+        """Bytes that each inference copies."""
+        owner, table = self._copies
+        chosen = words(table["kind"]).among(kind)
+        size = ints(table["size_bytes"])[chosen]
+        sums: Floats = np.bincount(owner[chosen], size, len(self)).astype(np.float64, copy=False)
+        return sums
+
+    def host_memory(self) -> tuple[str, ...]:
+        """Kinds of host memory that copies of inferences read and write."""
+        _, table = self._copies
+        up, down = (words(table["kind"]).among(kind) for kind in ("h2d", "d2h"))
+        sides = (table["src_memory"].filter(pa.array(up)), table["dst_memory"].filter(pa.array(down)))
+        return tuple(sorted({kind for side in sides for kind in pc.unique(side).to_pylist() if kind}))
+
+    @cached_property
+    def launch_calls(self) -> Floats:
+        """API calls of each inference that the GPU runs something for."""
+        owner, rows = self._owned
+        call = ints(self._launches["api_call"])[rows]
+        first = np.zeros(call.size, np.bool_)
+        first[np.unique(call, return_index=True)[1]] = True
+        counts: Floats = np.bincount(owner[first & (call >= 0)], minlength=len(self)).astype(np.float64)
+        return counts
+
+    @cached_property
+    def graphs(self) -> bool:
+        """Whether inferences are launches of CUDA graphs, traced whole or node by node."""
+        if self.column("graphs").any():
+            return True
+        _, rows = self._kernels
+        node = self.trace.table("kernels", ["graph_node_id"])["graph_node_id"]
+        held: Bools = ints(node)[ints(self._launches["row"])[rows]] >= 0
+        return bool(held.size and held.mean() > 0.5)
+
+    def busy(self) -> Intervals:
+        """Time in which this trace's kernels or whole graphs run."""
+        table = self.trace.table("launches", ["start_ns", "end_ns", "work"])
+        computes = words(table["work"]).among("kernel", "graph")
+        return Intervals.union(ints(table["start_ns"])[computes], ints(table["end_ns"])[computes])
+
+
+def keyed(names: Sequence[Mapping[str, int]], merge: dict[str, str], most: int) -> tuple[list[str], dict[str, int]]:
+    """Rows for the words of two runs (their totals, by word), and the row of each word.
+
+    `merge` gives the row's name where that is not the word. Of many rows the `most` with the most time in either run
+    stay by themselves; the last one takes the others.
+    """
+    weight: dict[str, int] = {}
+    for totals in names:
+        for word, total in totals.items():
+            key = merge.get(word, word)
+            weight[key] = weight.get(key, 0) + total
+    order = sorted(weight, key=lambda key: (-weight[key], key))
+    rows = order[:most] + ([f"{len(order) - most:,} others"] if len(order) > most else [])
+    place = {key: min(at, most) for at, key in enumerate(order)}
+    return rows, {word: place[merge.get(word, word)] for totals in names for word in totals}

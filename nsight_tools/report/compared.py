@@ -1,0 +1,207 @@
+"""What every format says of a comparison: the headline, what a prediction came to, numbers in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsight_tools import units
+from nsight_tools.comparison.notes import signed
+from nsight_tools.comparison.result import Change, Effect, Verdict
+from nsight_tools.report.content import BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nsight_tools.comparison.result import Comparison, Difference, Prediction
+
+ROWS_SHOWN = 10
+"""Layers and kernels that a page shows; JSON has all."""
+
+EFFECTS = {
+    Effect.BLOCKS: "not comparable",
+    Effect.CONFOUNDS: "may explain it",
+    Effect.CHANGE: "may be the change",
+}
+CHANGES = {Change.LESS: "less", Change.MORE: "more", Change.NOISE: "noise", Change.SAME: "same", Change.UNKNOWN: "?"}
+TYPICAL = "the typical inference: mean of the middle half by wall, with 99 % intervals"
+NO_INTERVAL = "no interval: what these vary by is not known"
+CALLS = "median call of the same kernel and grid, with 99 % intervals"
+NOT_PUT_DOWN = "not comparable: nothing here is put down to a finding"
+_STATUS = {
+    "gone": "gone",
+    "smaller": "smaller",
+    "still_there": "still there",
+    "unjudged": "not judged",
+}
+
+
+def title(comparison: Comparison) -> str:
+    """Which two are compared."""
+    return f"{comparison.after.name} against {comparison.before.name}"
+
+
+def verdict(comparison: Comparison) -> str:
+    """The line that a hurried reader reads."""
+    if comparison.verdict is Verdict.CANNOT_TELL:
+        blocked = f"not comparable ({_aspects(comparison)}); " if comparison.blocking else ""
+        return f"{blocked}cannot tell {comparison.untold[0]}"
+    measured = _measured(comparison)
+    if comparison.verdict is Verdict.NOT_COMPARABLE:
+        return f"not comparable ({_aspects(comparison)}): not to be put down to a change. As measured {measured}"
+    return measured
+
+
+def _aspects(comparison: Comparison) -> str:
+    # Several codes of one family are one reason here; each of them follows in full.
+    return ", ".join(dict.fromkeys(each.aspect.partition(" (")[0] for each in comparison.blocking))
+
+
+def _measured(comparison: Comparison) -> str:
+    wall = comparison.wall
+    assert wall is not None
+    times = f"{units.duration(wall.before)} → {units.duration(wall.after)} per inference"
+    source = "untraced benchmark" if comparison.wall_source == "benchmark" else "as traced"
+    if comparison.measured is Verdict.NOISE:
+        return f"noise: {times} ({source}); {_why_noise(wall)}"
+    said = f"{comparison.measured.value}: {times}, {change(wall)} ({source}; 99 % interval {relative_interval(wall)})"
+    bounds = comparison.untraced
+    if bounds and bounds[0] < 0 < bounds[1]:
+        said += "; all of it may be the profiler's own"
+    return said
+
+
+def _why_noise(wall: Difference) -> str:
+    if wall.change is Change.SAME:
+        return "no difference at all"
+    if wall.low is not None and wall.high is not None and wall.low <= 0 <= wall.high:
+        return f"the difference of {change(wall)} is within chance: 99 % interval {interval(wall)}"
+    return f"the difference of {change(wall)} is no larger than one run's own drift, {units.duration(wall.drift)}"
+
+
+def change(difference: Difference) -> str:
+    """`+2.29 ms (+214 %)`."""
+    said = signed(difference.difference, difference.unit)
+    return f"{said} ({part})" if (part := relative(difference)) else said
+
+
+def relative(difference: Difference) -> str:
+    """The difference as a share of what was before, `+214 %`; nothing where there was none."""
+    part = difference.relative(difference.difference)
+    return "" if part is None else signed(part, "ratio")
+
+
+def interval(difference: Difference) -> str:
+    """`+2.28 to +2.30 ms`; nothing where there is none."""
+    if difference.low is None or difference.high is None:
+        return ""
+    if difference.low == difference.high:
+        return "exact"
+    low, high = (signed(value, difference.unit) for value in (difference.low, difference.high))
+    unit = high.rpartition(" ")[2]
+    return f"{low.removesuffix(f' {unit}') if ' ' in high else low} to {high}"
+
+
+def relative_interval(difference: Difference) -> str:
+    """The interval in shares of what was before, `+213 to +214 %`."""
+    low, high = (difference.relative(value) for value in (difference.low, difference.high))
+    if low is None or high is None:
+        return interval(difference)
+    return f"{signed(low, 'ratio').removesuffix(' %')} to {signed(high, 'ratio')}"
+
+
+def signed_value(difference: Difference) -> str:
+    """The difference with its sign; that of a share in points of it."""
+    if not difference.difference:
+        return ""
+    unit = "points" if difference.unit == "ratio" else difference.unit
+    return signed(difference.difference, unit)
+
+
+def part(bucket: Difference) -> str:
+    """A bucket's part of the wall's difference, where it has one beyond noise."""
+    if bucket.share is None or bucket.change not in {Change.LESS, Change.MORE}:
+        return ""
+    return units.share(bucket.share).replace("-", "−")  # noqa: RUF001 (a minus)
+
+
+def walls(comparison: Comparison) -> list[tuple[str, Difference]]:
+    """The wall by every measure, each with its name."""
+    rows = [("wall, untraced benchmark", comparison.wall)] if comparison.wall_source == "benchmark" else []
+    rows.append(("wall, as traced", comparison.traced_wall))
+    rows += [(each.name if "next" in each.name else f"wall, {each.name}", each) for each in comparison.walls]
+    return [(name, each) for name, each in rows if each is not None]
+
+
+def label(difference: Difference) -> str:
+    """A bucket in words; any other quantity by its own name."""
+    return BUCKETS.get(difference.name, difference.name)
+
+
+def shown(differences: Sequence[Difference]) -> list[Difference]:
+    """Those that are not nothing on both sides."""
+    return [each for each in differences if each.before or each.after]
+
+
+def changed(differences: Sequence[Difference]) -> list[Difference]:
+    """Those that are more or less than before, beyond noise."""
+    return [each for each in differences if each.change in {Change.LESS, Change.MORE}]
+
+
+def unshown(differences: Sequence[Difference]) -> str:
+    """What a page leaves out of layers or kernels, in words."""
+    real = changed(differences)
+    quiet = len(differences) - len(real)
+    more = max(0, len(real) - ROWS_SHOWN)
+    parts = [f"{more:,} more changed" if more else "", f"{quiet:,} did not change beyond noise" if quiet else ""]
+    return "; ".join(part for part in parts if part)
+
+
+def effect(wall: Difference) -> str:
+    """The effect size in words; thresholds for Cliff's delta by Romano and others, 2006."""
+    if wall.effect is None:
+        return ""
+    size = abs(wall.effect)
+    words = ((0.147, "negligible"), (0.33, "small"), (0.474, "medium"), (1.0, "large"))
+    word = next(word for most, word in words if size <= most)
+    return f"effect size {word}: Cliff's delta {wall.effect:+.2f}"
+
+
+def promise(prediction: Prediction) -> tuple[str, str, str]:
+    """Status, promise, and what came of it."""
+    return (
+        _STATUS[prediction.status],
+        f"at most {units.duration(prediction.promised_ns)}",
+        "nothing to compare with" if prediction.came is None else signed(prediction.came.difference, "ns"),
+    )
+
+
+def outcome(comparison: Comparison, prediction: Prediction) -> str:
+    """What a prediction came to, honest about what cannot be put down to it."""
+    came = prediction.came
+    where = _where(prediction)
+    if comparison.verdict is Verdict.NOT_COMPARABLE:
+        return ""
+    if prediction.status in {"unjudged", "still_there"}:
+        unjudged = "AFTER does not record enough to say whether it is gone"
+        said = unjudged if prediction.status == "unjudged" else "not acted on, or without effect"
+        return f"{said}; {where} became less for other reasons" if _less(came) else said
+    if came is None or came.difference is None or not _less(came):
+        became = "became more" if came is not None and came.change is Change.MORE else "did not change beyond noise"
+        return f"but the time did not come back: {where} {became}"
+    gained = -came.difference / prediction.promised_ns
+    said = f"{units.share(gained)} of the promise came back, in {where}"
+    if gained > 1:
+        said = f"the promise came back, and more: something else made {where} less too"
+    if prediction.shared_with:
+        said += f"; shared with {', '.join(prediction.shared_with)}, which promised from the same time"
+    return said
+
+
+def _less(came: Difference | None) -> bool:
+    return came is not None and came.change is Change.LESS
+
+
+def _where(prediction: Prediction) -> str:
+    names = {"wall": "the whole inference", "mean": "the mean of the wall"}
+    words = [names.get(bucket, bucket.replace("_", " ")) for bucket in prediction.buckets]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

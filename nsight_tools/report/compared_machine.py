@@ -1,0 +1,71 @@
+"""Comparisons for machines: JSON, one stable schema (`comparison-schema-1.json` beside this module)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import Enum
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import nsight_tools
+from nsight_tools.comparison.resampling import LEVEL
+from nsight_tools.report import compared
+from nsight_tools.report.machine import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nsight_tools.comparison.result import Comparison, Side
+
+SCHEMA_VERSION = 1
+_GROUPS = ("setup", "walls", "buckets", "work", "conditions", "layers", "kernels", "predictions", "notes", "untold")
+
+
+def render(comparisons: Sequence[Comparison]) -> str:
+    """The comparisons as JSON in ASCII: whatever a trace's names hold stays inert and survives any encoding."""
+    return json.dumps(document(comparisons), indent=2, allow_nan=False) + "\n"
+
+
+def document(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """The comparisons as plain data that `schema()` describes; what JSON cannot say (NaN, infinity) is None."""
+    tool = {"name": "nsight-tools", "version": nsight_tools.__version__}
+    said = [_comparison(each) for each in comparisons]
+    data: dict[str, Any] = plain({"schema": SCHEMA_VERSION, "tool": tool, "level": LEVEL, "comparisons": said})
+    return data
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `document`."""
+    name = f"comparison-schema-{SCHEMA_VERSION}.json"
+    loaded: dict[str, Any] = json.loads(resources.files("nsight_tools.report").joinpath(name).read_text("utf-8"))
+    return loaded
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    data = asdict(comparison, dict_factory=_words)
+    wall = {name: data[name] for name in ("wall", "wall_source", "traced_wall", "untraced")}
+    return {
+        "before": _side(comparison.before),
+        "after": _side(comparison.after),
+        "verdict": comparison.verdict.value,
+        "measured": comparison.measured.value,
+        "headline": compared.verdict(comparison),
+        **wall,
+        **{group: data[group] for group in _GROUPS},
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    tracing = None if side.tracing is None else asdict(side.tracing)
+    return {
+        "name": side.name,
+        "source": side.summary.get("source"),
+        "inferences": side.inferences,
+        "left_out": side.left_out,
+        "tracing": tracing,
+    }
+
+
+def _words(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value.value if isinstance(value, Enum) else value for name, value in items}

@@ -1,0 +1,92 @@
+"""A comparison for a pull request's comment: the verdict, what makes it doubtful, the buckets; the rest folded away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsight_tools import units
+from nsight_tools.comparison.result import Verdict
+from nsight_tools.report import compared
+from nsight_tools.report.markdown import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from nsight_tools.comparison.result import Comparison, Difference
+
+_HEAD = ("| | before | after | difference | 99 % interval | part | |", "|---|---:|---:|---:|---:|---:|---|")
+
+
+def render(comparisons: Sequence[Comparison]) -> str:
+    """The comparisons as GitHub-flavoured Markdown, one section each."""
+    return "\n".join("\n".join(_section(each)) + "\n" for each in comparisons)
+
+
+def _section(comparison: Comparison) -> list[str]:
+    title = f"## nsight-tools: {escape(compared.title(comparison))}"
+    lines = [title, "", f"**{escape(compared.verdict(comparison), 1200)}**", ""]
+    lines += _setup(comparison)
+    lines += [f"- {escape(note, 1200)}" for note in comparison.notes]
+    if comparison.wall is not None:
+        rows = [(compared.label(each), each) for each in compared.shown(comparison.buckets)]
+        lines += ["", *_HEAD, *(_row(name, each) for name, each in (*rows, *compared.walls(comparison)))]
+        lines += ["", f"Of {escape(compared.TYPICAL)}."]
+    lines += _predictions(comparison)
+    work = compared.shown(comparison.work)
+    lines += _folded("Work and conditions", [_row(each.name, each) for each in (*work, *comparison.conditions)])
+    for name, parts in (("Layers", comparison.layers), ("Kernels", comparison.kernels)):
+        chosen = compared.changed(parts)[: compared.ROWS_SHOWN]
+        rest = compared.unshown(parts)
+        lines += _folded(name, [_row(_named(each), each) for each in chosen], rest)
+    if comparison.untold:
+        lines += ["", "What these two cannot tell:", "", *(f"- {escape(each, 1200)}" for each in comparison.untold)]
+    return lines
+
+
+def _setup(comparison: Comparison) -> list[str]:
+    if not comparison.setup:
+        return []
+    rows = (
+        f"| {compared.EFFECTS[each.effect]} | {escape(each.aspect)} | {escape(each.before, 200)} | "
+        f"{escape(each.after, 200)} | {escape(each.why)} |"
+        for each in comparison.setup
+    )
+    return ["| | What else differs | before | after | why |", "|---|---|---|---|---|", *rows, ""]
+
+
+def _row(name: str, each: Difference) -> str:
+    cells = (
+        name,
+        units.quantity(each.before, each.unit),
+        units.quantity(each.after, each.unit),
+        compared.signed_value(each),
+        compared.interval(each),
+        compared.part(each),
+        compared.CHANGES[each.change],
+    )
+    return f"| {' | '.join(escape(cell, 200) for cell in cells)} |"
+
+
+def _named(each: Difference) -> str:
+    return "; ".join(part for part in (each.name, each.detail) if part)
+
+
+def _predictions(comparison: Comparison) -> list[str]:
+    if not comparison.predictions:
+        return []
+    lines = ["", "| Finding of BEFORE | AFTER | promised | came | |", "|---|---|---:|---:|---|"]
+    for each in comparison.predictions:
+        cells = (each.code, *compared.promise(each), compared.outcome(comparison, each))
+        lines.append(f"| {' | '.join(escape(cell) for cell in cells)} |")
+    if comparison.verdict is Verdict.NOT_COMPARABLE:
+        lines += ["", f"{escape(compared.NOT_PUT_DOWN)}."]
+    return lines
+
+
+def _folded(title: str, rows: Iterable[str], rest: str = "") -> list[str]:
+    rows = list(rows)
+    if not rows and not rest:
+        return []
+    table = ["", *_HEAD, *rows] if rows else []
+    tail = ["", escape(rest)] if rest else []
+    return ["", f"<details><summary>{title}</summary>", *table, *tail, "", "</details>"]

@@ -1,0 +1,148 @@
+"""A comparison for a terminal: the verdict first, then what makes it doubtful, then where the time went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsight_tools import units
+from nsight_tools.comparison.notes import signed
+from nsight_tools.comparison.result import Change, Effect, Verdict
+from nsight_tools.report import compared
+from nsight_tools.report.terminal import Look, Page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from nsight_tools.comparison.result import Comparison, Difference
+
+MOOD = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.NOISE: "cyan"}
+STYLE = {Change.LESS: "green", Change.MORE: "red", Change.NOISE: "dim", Change.SAME: "dim", Change.UNKNOWN: "yellow"}
+EFFECT = {Effect.BLOCKS: "bold red", Effect.CONFOUNDS: "yellow", Effect.CHANGE: "cyan"}
+
+
+def render(comparisons: Sequence[Comparison], look: Look | None = None) -> str:
+    """The comparisons as one page, each a section of its own, in lines of at most `look.width` columns."""
+    page = Page(look or Look())
+    for position, comparison in enumerate(comparisons):
+        if position:
+            page.rule()
+        _section(page, comparison)
+    return str(page)
+
+
+def _section(page: Page, comparison: Comparison) -> None:
+    page.line(page.text(compared.title(comparison), "bold"))
+    mood = MOOD.get(comparison.verdict, "yellow")
+    page.line(page.text(compared.verdict(comparison), f"bold {mood}", limit=1200))
+    _counted(page, comparison)
+    _setup(page, comparison)
+    if comparison.notes:
+        page.heading("To know")
+        page.rows([[page.text("-"), page.text(note, limit=1200)] for note in comparison.notes])
+    if comparison.wall is not None:
+        _wall(page, comparison)
+    _predictions(page, comparison)
+    whole = comparison.wall is not None
+    _table(page, "Work of an inference" if whole else "The GPUs", compared.shown(comparison.work), whole=whole)
+    _table(page, "Conditions", comparison.conditions)
+    _parts(page, "Layers", "kernel time of the typical inference", comparison.layers)
+    _parts(page, "Kernels", "of the typical inference" if whole else compared.CALLS, comparison.kernels)
+    if comparison.untold:
+        page.heading("What these two cannot tell")
+        page.rows([[page.text("-"), page.text(each, limit=1200)] for each in comparison.untold])
+
+
+def _counted(page: Page, comparison: Comparison) -> None:
+    sides = (("BEFORE", comparison.before), ("AFTER", comparison.after))
+    said = [
+        f"{label} {side.inferences:,} inferences" + (f" ({side.left_out:,} left out: warm-up)" if side.left_out else "")
+        for label, side in sides
+    ]
+    wall = f"; {words}" if comparison.wall and (words := compared.effect(comparison.wall)) else ""
+    page.rows([[page.text(", ".join(said) + wall, "dim")]])
+
+
+def _setup(page: Page, comparison: Comparison) -> None:
+    if not comparison.setup:
+        return
+    page.heading("What else differs", "what makes them not comparable first")
+    for each in comparison.setup:
+        effect = page.text(f"  {compared.EFFECTS[each.effect]}: ", EFFECT[each.effect])
+        page.line(effect, page.text(each.aspect, "bold"))
+        said = (("before", each.before), ("after", each.after), ("why", each.why))
+        page.labelled([(label, page.text(text)) for label, text in said], indent=5, label_width=7)
+
+
+def _wall(page: Page, comparison: Comparison) -> None:
+    page.heading("Time of an inference", compared.TYPICAL)
+    rows = [_row(page, each) for each in compared.shown(comparison.buckets)]
+    rows += [
+        _row(page, each, name=name, style="bold" if each in {comparison.wall, comparison.traced_wall} else "")
+        for name, each in compared.walls(comparison)
+    ]
+    head = [page.text(text, "dim") for text in ("", "before", "after", "difference", "99 % interval", "part", "is")]
+    page.rows([head, *rows], right=(1, 2, 3, 4, 5))
+
+
+def _row(page: Page, each: Difference, *, name: str = "", style: str = "") -> list[Text]:
+    return [
+        page.text(name or compared.label(each), style),
+        page.text(units.quantity(each.before, each.unit), style),
+        page.text(units.quantity(each.after, each.unit), style),
+        page.text(signed(each.difference, each.unit), style),
+        page.text(compared.interval(each), "dim"),
+        page.text(compared.part(each)),
+        page.text(compared.CHANGES[each.change], STYLE[each.change]),
+    ]
+
+
+def _predictions(page: Page, comparison: Comparison) -> None:
+    if not comparison.predictions:
+        return
+    page.heading("What BEFORE's findings promised, and what came", "per inference")
+    if comparison.verdict is Verdict.NOT_COMPARABLE:
+        page.rows([[page.text(compared.NOT_PUT_DOWN, "yellow")]])
+    rows = []
+    for each in comparison.predictions:
+        status, promised, came = compared.promise(each)
+        said = compared.outcome(comparison, each)
+        cells = (page.text(each.code, "bold"), page.text(status), page.text(promised), page.text(came), page.text(said))
+        rows.append(cells)
+    page.rows(rows, right=(2, 3))
+
+
+def _table(page: Page, title: str, differences: Sequence[Difference], *, whole: bool = True) -> None:
+    if not differences:
+        return
+    page.heading(title, "" if whole else compared.NO_INTERVAL)
+    rows = [
+        [
+            page.text(each.name),
+            page.text(units.quantity(each.before, each.unit)),
+            page.text(units.quantity(each.after, each.unit)),
+            page.text(compared.signed_value(each)),
+            page.text(compared.CHANGES[each.change] if each.low is not None else "", STYLE[each.change]),
+        ]
+        for each in differences
+    ]
+    page.rows(rows, right=(1, 2, 3))
+
+
+def _parts(page: Page, title: str, note: str, differences: Sequence[Difference]) -> None:
+    if not differences:
+        return
+    page.heading(title, note)
+    rows = [
+        [
+            page.text(signed(each.difference, each.unit), STYLE[each.change]),
+            page.text(compared.relative(each)),
+            page.text(f"{units.quantity(each.before, each.unit)} → {units.quantity(each.after, each.unit)}"),
+            page.text("; ".join(part for part in (each.name, each.detail) if part), limit=110),
+        ]
+        for each in compared.changed(differences)[: compared.ROWS_SHOWN]
+    ]
+    page.rows(rows, right=(0, 1))
+    if rest := compared.unshown(differences):
+        page.rows([[page.text(rest, "dim")]])

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import inspect
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+from comparison.loops import jitter, loop
+
+import nsight_tools
+from nsight_tools.cli import program
+from nsight_tools.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+    from nsight_tools.trace import Trace
+
+LENGTHS = {"base": (20, 1), "same": (20, 2), "slow": (30, 3), "fast": (12, 4)}
+
+
+@pytest.fixture
+def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run `nsight-tools compare` on drawn loops by their names, without analyses."""
+
+    def opened(path: Path, **_options: object) -> Trace:
+        if path.stem == "broken":
+            raise InputError(path, "is no SQLite database", hint="export the report again")
+        if path.stem == "batch":
+            return loop(jitter(40, 40), grid=500, size_bytes=7_000_000)
+        length, seed = LENGTHS[path.stem]
+        return loop(jitter(40, length, seed=seed))
+
+    monkeypatch.setattr(nsight_tools, "registry", dict, raising=False)
+    monkeypatch.setattr(nsight_tools, "open_trace", opened, raising=False)
+    old = "mix_stderr" in inspect.signature(CliRunner).parameters
+    options: dict[str, Any] = {"mix_stderr": False} if old else {}
+    return lambda *arguments: CliRunner(**options).invoke(program, ["compare", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "status"),
+    [
+        ("same", "5%", 0),
+        ("fast", "0", 0),
+        ("slow", "5%", 1),
+        ("slow", "5", 1),
+        ("slow", "60 %", 0),
+        ("batch", "5%", 2),
+    ],
+)
+def test_the_gate(compare: Callable[..., Result], after: str, limit: str, status: int) -> None:
+    result = compare("base.sqlite", f"{after}.sqlite", "--fail-on-regression", limit)
+    assert result.exit_code == status
+    assert ("cannot be judged: bytes copied to the GPU" in result.stderr) is (status == 2)
+    assert compare("base.sqlite", f"{after}.sqlite").exit_code == 0
+
+
+def test_several_afters_are_each_held_against_before(compare: Callable[..., Result]) -> None:
+    result = compare("base.sqlite", "same.sqlite", "slow.sqlite", "--format", "json", "--fail-on-regression", "5%")
+    assert result.exit_code == 1
+    verdicts = [each["verdict"] for each in json.loads(result.stdout)["comparisons"]]
+    assert verdicts == ["noise", "slower"]
+
+
+def test_one_after_that_fails_leaves_the_others(compare: Callable[..., Result]) -> None:
+    result = compare("base.sqlite", "broken.sqlite", "slow.sqlite", "--format", "markdown")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("nsight-tools: error: broken.sqlite: is no SQLite database")
+    assert result.stdout.count("## nsight-tools: ") == 1
+
+
+def test_without_before_there_is_nothing(compare: Callable[..., Result], tmp_path: Path) -> None:
+    result = compare("broken.sqlite", "same.sqlite", "-o", tmp_path / "out.txt")
+    assert result.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", ["-1", "much", "nan", "inf", "%"])
+def test_a_limit_is_a_percentage(compare: Callable[..., Result], limit: str) -> None:
+    result = compare("base.sqlite", "same.sqlite", "--fail-on-regression", limit)
+    assert result.exit_code == 2
+    assert "is no percentage" in result.stderr
+
+
+def test_junit_goes_to_a_file_whole(compare: Callable[..., Result], tmp_path: Path) -> None:
+    target = tmp_path / "results.xml"
+    result = compare("base.sqlite", "slow.sqlite", "--format", "junit", "-o", target, "--fail-on-regression", "5%")
+    assert result.exit_code == 1
+    assert '<failure message="slower: ' in target.read_text(encoding="utf-8")

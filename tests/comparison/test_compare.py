@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from comparison.loops import jitter, loop, outcome, unjudged
+from drawing import table
+from drawn_trace import drawn
+
+from nsight_tools import compare
+from nsight_tools.comparison import Change, Effect, Verdict, regressed
+from nsight_tools.comparison.families import family
+from nsight_tools.findings import Severity
+
+if TYPE_CHECKING:
+    from nsight_tools.analysis import Outcome
+    from nsight_tools.comparison import Comparison, Difference
+    from nsight_tools.trace import Trace
+
+NONE: tuple[list[Outcome], list[Outcome]] = [], []
+
+
+def compared(before: Trace, after: Trace, *outcomes: list[Outcome]) -> Comparison:
+    return compare(before, after, names=("b", "a"), outcomes=(outcomes[0], outcomes[1]) if outcomes else NONE)
+
+
+def named(differences: tuple[Difference, ...], name: str) -> Difference:
+    return next(each for each in differences if each.name == name)
+
+
+def aspects(comparison: Comparison, effect: Effect) -> list[str]:
+    return [each.aspect for each in comparison.setup if each.effect is effect]
+
+
+def test_two_runs_of_the_same_are_noise() -> None:
+    found = compared(loop(jitter(60, 20, seed=1)), loop(jitter(60, 20, seed=2)))
+    assert found.verdict is found.measured is Verdict.NOISE
+    assert found.setup == ()
+    assert all(each.share is None for each in found.buckets)
+    assert regressed(found, 0) is False
+
+
+def test_a_longer_kernel_makes_it_slower_and_compute_explains_it() -> None:
+    found = compared(loop(jitter(60, 20, seed=1)), loop(jitter(60, 30, seed=2)))
+    assert found.verdict is Verdict.SLOWER
+    assert found.wall is not None
+    assert found.wall.difference == pytest.approx(10_000, rel=0.1)
+    assert found.wall.effect == 1
+    compute = named(found.buckets, "compute")
+    assert compute.change is Change.MORE
+    assert compute.share == pytest.approx(1, abs=0.1)
+    assert sum(each.difference or 0 for each in found.buckets) == pytest.approx(found.wall.difference)
+    assert named(found.kernels, "kernel").difference == pytest.approx(compute.difference)
+    assert [regressed(found, percent) for percent in (5, 30, 60)] == [True, True, False]
+
+
+def test_the_way_back_is_faster_and_no_regression() -> None:
+    found = compared(loop(jitter(60, 30, seed=2)), loop(jitter(60, 20, seed=1)))
+    assert found.verdict is Verdict.FASTER
+    assert regressed(found, 0) is False
+
+
+def test_warm_up_is_left_out_of_both() -> None:
+    found = compared(loop([200, *jitter(60, 20)]), loop([200, *jitter(60, 20)]))
+    assert (found.before.inferences, found.before.left_out) == (60, 1)
+
+
+def test_few_inferences_tell_nothing() -> None:
+    found = compared(loop(jitter(19, 20)), loop(jitter(60, 30)))
+    assert found.verdict is Verdict.CANNOT_TELL
+    assert "BEFORE has 19" in found.untold[0]
+    assert regressed(found, 5) is None
+
+
+def test_another_batch_is_not_comparable_but_other_tactics_are() -> None:
+    before = loop(jitter(40, 20), grid=100, size_bytes=1000)
+    batch = compared(before, loop(jitter(40, 40), grid=200, size_bytes=2000))
+    assert batch.verdict is Verdict.NOT_COMPARABLE
+    assert batch.measured is Verdict.SLOWER
+    assert aspects(batch, Effect.BLOCKS) == ["bytes copied to the GPU, of an inference"]
+    assert regressed(batch, 5) is None
+    same_work = compared(before, loop(jitter(40, 20), grid=100, size_bytes=250))
+    assert same_work.verdict is Verdict.NOISE
+    assert aspects(same_work, Effect.CHANGE) == ["bytes copied to the GPU, of an inference"]
+    tactics = compared(before, loop(jitter(40, 10), name="cudnn_conv", grid=37, size_bytes=1000))
+    assert tactics.verdict is Verdict.FASTER
+    assert tactics.setup == ()
+
+
+def test_kernels_of_one_side_only_are_matched_by_family() -> None:
+    found = compared(loop(jitter(40, 20), name="sm80_xmma_fprop_a"), loop(jitter(40, 10), name="sm90_xmma_fprop_b"))
+    (kernel,) = found.kernels
+    assert kernel.name == "convolution, other tactics"
+    assert kernel.change is Change.LESS
+
+
+def test_another_gpu_blocks_and_another_driver_confounds() -> None:
+    before, after = loop(jitter(40, 20), gpu={"name": "L4"}), loop(jitter(40, 20), gpu={"name": "H200"})
+    before.manifest = {**before.manifest, "system": {"driver": "550.1", "tensorrt": "10.9"}}
+    after.manifest = {**after.manifest, "system": {"driver": "580.2", "tensorrt": "11.0"}}
+    found = compared(before, after)
+    assert aspects(found, Effect.BLOCKS) == ["GPU"]
+    assert aspects(found, Effect.CONFOUNDS) == ["driver", "TensorRT"]
+    assert "trtexec uses a CUDA graph" in found.setup[-1].why
+
+
+def test_pinned_memory_is_the_change() -> None:
+    found = compared(loop(jitter(40, 20), memory="pageable"), loop(jitter(40, 20), memory="pinned"))
+    assert aspects(found, Effect.CHANGE) == ["host memory of the copies"]
+    assert found.verdict is Verdict.NOISE
+
+
+def test_inferences_that_overlap_on_one_side_have_no_latency_to_compare() -> None:
+    alone = ("..####....", "L.........", "[i..].....")
+    overlapping = ("..####%%%%", "L..L......", "[i][i]....")
+    labels = ("stream 7: ", "thread 1: ", "nvtx 1:   ")
+
+    def repeated(picture: tuple[str, ...]) -> Trace:
+        return drawn("\n".join(label + line[:10] * 40 for label, line in zip(labels, picture, strict=True)))
+
+    found = compared(repeated(alone), repeated(overlapping))
+    assert aspects(found, Effect.BLOCKS) == ["inferences in flight"]
+    assert found.verdict is Verdict.NOT_COMPARABLE
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "effects"),
+    [
+        (outcome("THR002"), outcome("THR002", 10_000), [Effect.BLOCKS]),
+        (outcome("THR002"), outcome("THR002", 100, severity=Severity.INFO), [Effect.CONFOUNDS]),
+        (outcome("THR002", 10_000), outcome("THR002", 10_100), [Effect.CONFOUNDS]),
+        (outcome("THR001", 100, severity=Severity.INFO), outcome("THR001", 120, severity=Severity.INFO), []),
+        (unjudged("THR001"), unjudged("THR001"), []),
+        (outcome("CAP001", 0, severity=Severity.ERROR), outcome("CAP001"), [Effect.BLOCKS]),
+        (outcome("PCI001", 10_000), outcome("PCI001"), []),
+    ],
+)
+def test_conditions_of_one_side_only(before: Outcome, after: Outcome, effects: list[Effect]) -> None:
+    found = compared(loop(jitter(40, 20)), loop(jitter(40, 20)), [before], [after])
+    assert [each.effect for each in found.setup] == effects
+
+
+def clocked(kernels: list[int], mhz: float) -> Trace:
+    """A loop with a sample of the clock in every kernel."""
+    plain = loop(kernels)
+    starts = plain.table("kernels")["start_ns"].to_pylist()
+    metric = "GPC Clock Frequency [MHz]"
+    rows = [
+        {"time_ns": start + 500, "device": 0, "metric": metric, "value": mhz + at % 3}
+        for at, start in enumerate(starts)
+    ]
+    return loop(kernels, tables={"gpu_metrics": table("gpu_metrics", rows)})
+
+
+def test_a_lower_clock_explains_longer_kernels() -> None:
+    found = compared(clocked(jitter(60, 20), 1980), clocked(jitter(60, 22), 1800))
+    assert aspects(found, Effect.CONFOUNDS) == ["SM clock, while its kernels run"]
+    assert found.verdict is Verdict.SLOWER
+    assert any(note.endswith("the clock explains it.") for note in found.notes)
+
+
+def test_a_promise_is_held_against_what_came() -> None:
+    before, after = loop(jitter(60, 30), copy=12), loop(jitter(60, 30), copy=2)
+    findings = [outcome("FUS002", 5_000), outcome("PCI002", 11_000), outcome("PCI006", 2_000), outcome("THR001", 1_000)]
+    now = [outcome("FUS002", 5_000), outcome("PCI002"), outcome("PCI006", 100), unjudged("THR001")]
+    found = compared(before, after, findings, now)
+    first, second, third, last = found.predictions
+    assert [first.code, second.code, third.code, last.code] == ["PCI002", "FUS002", "PCI006", "THR001"]
+    assert (first.status, first.remaining_ns, first.shared_with) == ("gone", 0, ("PCI006",))
+    assert first.came is not None
+    assert first.came.difference == pytest.approx(-10_000, rel=0.05)
+    assert (second.status, second.remaining_ns) == ("still_there", 5_000)
+    assert second.came is not None
+    assert second.came.change in {Change.NOISE, Change.SAME}
+    assert (third.status, third.remaining_ns) == ("smaller", 100)
+    assert (last.status, last.remaining_ns) == ("unjudged", None)
+
+
+def benchmarked(kernels: list[int], walls: list[int]) -> Trace:
+    rows = [{"run": "benchmark", "inference": at, "start_ns": at, "wall_ns": wall} for at, wall in enumerate(walls)]
+    rows += [{"run": "timing", "inference": at, "start_ns": at, "wall_ns": 7} for at in range(50)]
+    return loop(kernels, tables={"benchmark": table("benchmark", rows)})
+
+
+def test_an_untraced_benchmark_is_the_headline() -> None:
+    before = benchmarked(jitter(40, 20), jitter(50, 18_000, 100, seed=1))
+    after = benchmarked(jitter(40, 30), jitter(50, 17_000, 100, seed=2))
+    found = compared(before, after)
+    assert found.wall_source == "benchmark"
+    assert found.verdict is Verdict.FASTER
+    assert found.wall is not None
+    assert found.wall.difference == pytest.approx(-1_000, abs=80)
+    assert found.traced_wall is not None
+    assert found.traced_wall.change is Change.MORE
+    assert compared(before, loop(jitter(40, 30))).wall_source == "trace"
+
+
+def test_without_inferences_kernels_are_compared_call_by_call() -> None:
+    def calls(gap: int) -> Trace:
+        return drawn("stream 7: " + ("####" + "." * gap) * 40)
+
+    found = compared(calls(1), calls(6))
+    assert found.verdict is Verdict.CANNOT_TELL
+    (kernel,) = found.kernels
+    assert (kernel.before, kernel.after, kernel.change) == (4_000, 4_000, Change.SAME)
+    assert named(found.work, "share of the time: idle").difference == pytest.approx(0.4, abs=0.01)
+    assert "What changed lies in what runs between the kernels" in found.notes[0]
+    assert any("--inference-range" in each for each in found.untold)
+
+
+def test_inferences_on_one_side_only_are_not_compared() -> None:
+    found = compared(loop(jitter(40, 20)), drawn("stream 7: " + "####." * 40))
+    assert aspects(found, Effect.BLOCKS) == ["inferences"]
+    assert found.verdict is Verdict.CANNOT_TELL
+
+
+def test_an_empty_trace_is_no_accident() -> None:
+    found = compared(drawn("stream 7: ####"), drawn("nvtx 1: [x]"))
+    assert found.verdict is Verdict.CANNOT_TELL
+    assert found.kernels == ()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [
+        ("sm80_xmma_fprop_implicit_gemm_f16f16", "convolution"),
+        ("sm80_xmma_gemm_f16f16_f16f16_f16_tn", "matrix multiplication"),
+        ("nvjet_tst_192x192_64x4", "matrix multiplication"),
+        ("flash_fwd_kernel", "attention"),
+        ("ncclDevKernel_SendRecv", "communication"),
+        ("copyPackedKernel", "format conversion"),
+        ("vectorized_layer_norm_kernel", "normalization"),
+        ("generatedNativePointwise", "pointwise"),
+        ("__myl_Fc_0x1", "generated by Myelin"),
+        ("my_kernel", "other"),
+    ],
+)
+def test_families(kernel: str, expected: str) -> None:
+    assert family(kernel) == expected

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nsight_tools.comparison.judge import judged
+from nsight_tools.comparison.resampling import (
+    WALLS,
+    Floats,
+    block_length,
+    cliffs_delta,
+    estimate,
+    resamples,
+    statistics,
+    student,
+    thinned,
+)
+from nsight_tools.comparison.result import Change, Difference
+
+WALL = np.array([0, 0, 0, 1])
+
+
+def of(before: Floats, after: Floats) -> Difference:
+    return judged("wall", "ns", WALLS, estimate((before, before[:, None]), (after, after[:, None]), WALL))
+
+
+def correlated(random: np.random.Generator, n: int, rho: float) -> Floats:
+    """An autoregressive series of order 1, which has run for a while."""
+    noise = random.normal(0, 1, n + 200)
+    series = np.zeros(n + 200)
+    for at in range(1, n + 200):
+        series[at] = rho * series[at - 1] + noise[at]
+    return 1e6 + 1e4 * series[200:]
+
+
+def test_the_typical_inference_is_the_mean_of_the_middle_half_and_its_buckets_sum_to_its_wall() -> None:
+    random = np.random.default_rng(1)
+    buckets = random.integers(0, 1000, (40, 3)).astype(float)
+    wall = buckets.sum(axis=1)
+    found = statistics(wall, np.column_stack([wall, buckets]), np.ones((1, 40)))[0]
+    middle = np.sort(wall)[10:30]
+    assert found[WALLS] == pytest.approx(middle.mean())
+    assert found[WALLS + 1 :].sum() == pytest.approx(found[WALLS])
+    assert found[1] == pytest.approx(wall.mean())
+    assert found[0] in {np.sort(wall)[19], np.sort(wall)[20]}
+
+
+def test_weights_are_counts() -> None:
+    wall, values = np.arange(8.0), np.arange(8.0)[:, None] ** 2
+    weights = np.array([[2.0, 0, 1, 3, 0, 1, 0, 1]])
+    repeated = np.repeat(np.arange(8), weights[0].astype(int))
+    plain = statistics(wall[repeated], values[repeated], np.ones((1, 8)))
+    np.testing.assert_allclose(statistics(wall, values, weights), plain)
+
+
+@pytest.mark.parametrize(("n", "block"), [(20, 1), (20, 6), (23, 5), (300, 40)])
+def test_resamples_are_whole_blocks_around_a_circle(n: int, block: int) -> None:
+    weights = np.concatenate(list(resamples(n, block, 50, np.random.default_rng(0))))
+    assert weights.shape == (50, n)
+    assert (weights.sum(axis=1) == -(-n // block) * block).all()
+    assert np.abs(weights.mean(axis=0) - weights.mean()).max() < 1.5
+
+
+def test_blocks_are_as_long_as_a_run_remembers() -> None:
+    random = np.random.default_rng(2)
+    lengths = [np.median([block_length(correlated(random, 400, rho)) for _ in range(15)]) for rho in (0, 0.5, 0.9)]
+    assert lengths[0] <= 3
+    assert lengths[0] < lengths[1] < lengths[2] <= 60
+    assert block_length(np.full(50, 7.0)) == 1
+
+
+@pytest.mark.parametrize(("rho", "n"), [(0.0, 50), (0.0, 200), (0.6, 200), (0.9, 200)])
+def test_equal_runs_are_noise_however_they_are_correlated(rho: float, n: int) -> None:
+    random = np.random.default_rng(5)
+    verdicts = [of(correlated(random, n, rho), correlated(random, n, rho)).change for _ in range(40)]
+    assert sum(verdict is not Change.NOISE for verdict in verdicts) <= 2
+
+
+def test_a_plain_bootstrap_would_call_those_a_change() -> None:
+    # The reason for blocks: the interval by independent inferences misses far more often than its level says.
+    random = np.random.default_rng(5)
+    misses = 0
+    for _ in range(60):
+        before, after = correlated(random, 300, 0.9), correlated(random, 300, 0.9)
+        error = np.sqrt(before.var() / 300 + after.var() / 300)
+        misses += abs(after.mean() - before.mean()) > 2.58 * error
+    assert misses > 20
+
+
+@pytest.mark.parametrize("share", [0.005, 0.02, -0.02])
+def test_a_real_change_is_found_and_its_interval_holds_it(share: float) -> None:
+    random = np.random.default_rng(7)
+    before, after = random.normal(1e6, 1e4, 400), random.normal(1e6 * (1 + share), 1e4, 400)
+    found = of(before, after)
+    assert found.change is (Change.MORE if share > 0 else Change.LESS)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= share * 1e6 <= found.high
+
+
+def test_a_run_that_drifts_cannot_show_less_than_its_drift() -> None:
+    drifting = 1e6 + np.repeat([0.0, 3e4], 150) + np.random.default_rng(0).normal(0, 100, 300)
+    other = 1.025e6 + np.random.default_rng(1).normal(0, 100, 300)
+    found = of(drifting, other)
+    assert found.drift == pytest.approx(3e4, rel=0.01)
+    assert found.change is Change.NOISE
+
+
+def test_a_constant_is_the_same_or_changed_exactly() -> None:
+    constant = np.full(30, 137.0)
+    assert of(constant, constant).change is Change.SAME
+    changed = of(constant, constant + 1)
+    assert (changed.change, changed.low, changed.high) == (Change.MORE, 1, 1)
+
+
+def test_quantities_that_are_judged_together_get_wider_intervals() -> None:
+    random = np.random.default_rng(3)
+    runs = [(values[:, 0], values) for values in (random.normal(1e6, 1e4, (100, 20)) for _ in range(2))]
+    together = estimate(runs[0], runs[1], np.array([0] * WALLS + [1] * 20))
+    alone = estimate(runs[0], runs[1], np.arange(WALLS + 20))
+    ratio = (together.high - together.low)[WALLS:] / (alone.high - alone.low)[WALLS:]
+    assert (ratio > 1.15).all()
+    assert (ratio < 2).all()
+
+
+def test_the_same_traces_give_the_same_answer() -> None:
+    random = np.random.default_rng(3)
+    before, after = random.normal(1e6, 1e4, 60), random.normal(1e6, 1e4, 60)
+    assert of(before, after) == of(before, after)
+
+
+def test_cliffs_delta_counts_pairs() -> None:
+    before, after = np.array([1.0, 2, 3]), np.array([2.0, 4])
+    pairs = [np.sign(b - a) for a in before for b in after]
+    assert cliffs_delta(before, after) == pytest.approx(np.mean(pairs))
+    assert cliffs_delta(before, before) == 0
+
+
+def test_students_quantile() -> None:
+    # From any table: two-sided 99 %.
+    assert student(10) == pytest.approx(3.169, abs=0.02)
+    assert student(30) == pytest.approx(2.750, abs=0.005)
+    assert student(1e9) == pytest.approx(2.576, abs=0.001)
+
+
+def test_long_series_are_thinned_to_means() -> None:
+    series = np.arange(1001.0)
+    short = thinned(series, 100)
+    assert short.size == 100
+    assert short.mean() == pytest.approx(series.mean(), rel=0.01)
+    assert thinned(series, 2000) is series
+
+
+def test_a_long_run_is_judged_by_a_part_of_it_and_estimated_by_all() -> None:
+    random = np.random.default_rng(4)
+    before, after = random.normal(1e6, 1e4, 25_000), random.normal(1.002e6, 1e4, 25_000)
+    found = of(before, after)
+    middle = [np.sort(values)[6_250:18_750].mean() for values in (before, after)]
+    assert (found.before, found.after) == pytest.approx(tuple(middle))
+    assert found.change is Change.MORE
+    assert found.low is not None
+    assert 0 < found.low < 2_000

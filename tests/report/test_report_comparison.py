@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from jsonschema import Draft202012Validator
+from markdown_it import MarkdownIt
+from report import fakes
+from report.test_report_markdown import TAGS, rendered
+
+from nsight_tools.comparison import (
+    Change,
+    Comparison,
+    Difference,
+    Effect,
+    Prediction,
+    SetupDifference,
+    Side,
+    TracingCost,
+    Verdict,
+)
+from nsight_tools.findings import Severity
+from nsight_tools.report import compared, compared_machine, compared_markdown, compared_text, junit
+from nsight_tools.report.terminal import Look
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WALL = Difference(
+    "wall", "ns", 4_000_000, 2_000_000, -2_000_000, -2_100_000, -1_900_000, 9_000, Change.LESS, effect=-0.98
+)
+COPIES = Difference(
+    "exposed_h2d", "ns", 1_990_000, 90_000, -1_900_000, -2e6, -1.8e6, 1e3, Change.LESS, effect=-1.0, share=0.95
+)
+COMPUTE = Difference("compute", "ns", 2_000_000, 1_950_000, -50_000, -1.5e5, 5e4, 2e4, Change.NOISE, effect=-0.2)
+
+
+def comparison(text: str = "", **changes: Any) -> Comparison:
+    """A comparison; `text` in every place that takes text from a trace."""
+    side = Side(text or "before.sqlite", fakes.SUMMARY, 100, 2, TracingCost(1e4, 2e4, 3e4))
+    values: dict[str, Any] = {
+        "before": side,
+        "after": replace(side, name=text or "after.sqlite"),
+        "verdict": Verdict.FASTER,
+        "measured": Verdict.FASTER,
+        "wall": WALL,
+        "traced_wall": WALL,
+        "setup": (SetupDifference(text or "host memory", text or "pageable", text or "pinned", Effect.CHANGE, text),),
+        "walls": (replace(WALL, name="median", effect=None),),
+        "buckets": (COMPUTE, COPIES, Difference("sync", "ns", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, Change.SAME)),
+        "work": (Difference(text or "kernels", "count", 137.0, 137.0, 0.0, 0.0, 0.0, 0.0, Change.SAME),),
+        "conditions": (Difference(text or "power", "W", 300.0, None),),
+        "layers": tuple(replace(COPIES, name=text or f"layer {at}", detail=text) for at in range(12)),
+        "kernels": (replace(COMPUTE, name=text or "gemm"),),
+        "predictions": (
+            Prediction("PCI001", text or "copies are pageable", "gone", 2_000_000, 0, ("exposed_h2d",), COPIES, ()),
+            Prediction("FUS002", text or "reformats", "still_there", 100_000, 90_000, ("compute",), COMPUTE, ()),
+        ),
+        "notes": (text or "a note",),
+        "untold": (text or "something",),
+    }
+    return Comparison(**(values | changes))
+
+
+RENDERERS: list[Callable[[list[Comparison]], str]] = [
+    compared_text.render,
+    compared_markdown.render,
+    compared_machine.render,
+    lambda found: junit.render_comparisons(found, 5.0),
+]
+
+
+def test_the_first_lines_say_it_all() -> None:
+    first, second, *_ = compared_text.render([comparison()]).splitlines()
+    assert first == "after.sqlite against before.sqlite"
+    assert second == (
+        "faster: 4.00 ms → 2.00 ms per inference, −2.00 ms (−50 %) (as traced; 99 % interval −52 to −48 %)"  # noqa: RUF001 (a minus)
+    )
+
+
+def test_noise_is_said_plainly_and_why() -> None:
+    wall = replace(WALL, difference=-1_000, low=-5_000, high=3_000, change=Change.NOISE)
+    found = comparison(wall=wall, verdict=Verdict.NOISE, measured=Verdict.NOISE)
+    assert compared.verdict(found).startswith("noise: ")
+    assert "is within chance" in compared.verdict(found)
+    drifting = replace(wall, low=-1_500, high=-500)
+    assert "one run's own drift, 9.00 µs" in compared.verdict(replace(found, wall=drifting))
+
+
+def test_what_is_not_comparable_gets_no_verdict() -> None:
+    blocked = (SetupDifference("GPU", "L4", "H200", Effect.BLOCKS, "another GPU"),)
+    found = comparison(verdict=Verdict.NOT_COMPARABLE, setup=blocked)
+    assert compared.verdict(found).startswith(
+        "not comparable (GPU): not to be put down to a change. As measured faster"
+    )
+    page = compared_text.render([found])
+    assert page.index("What else differs") < page.index("Time of an inference")
+    assert compared.NOT_PUT_DOWN in page
+
+
+def test_predictions_are_honest() -> None:
+    found = comparison()
+    first, second = found.predictions
+    assert compared.outcome(found, first) == "95 % of the promise came back, in exposed h2d"
+    assert compared.outcome(found, second) == "not acted on, or without effect"
+    in_vain = replace(first, came=COMPUTE)
+    assert "did not come back" in compared.outcome(found, in_vain)
+    more = replace(first, promised_ns=1_000_000)
+    assert "something else" in compared.outcome(found, more)
+    shared = replace(first, shared_with=("PCI003",))
+    assert "shared with PCI003" in compared.outcome(found, shared)
+
+
+def test_long_tables_are_cut_and_say_so() -> None:
+    assert "2 more changed" in compared_text.render([comparison()])
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+@pytest.mark.parametrize("text", ["", fakes.HOSTILE, fakes.LONG])
+def test_no_line_is_too_wide_and_nothing_reaches_the_terminal(width: int, text: str) -> None:
+    page = compared_text.render([comparison(text)], Look(width=width))
+    assert all(len(line) <= width for line in page.splitlines())
+    assert all(character.isprintable() or character == "\n" for character in page)
+
+
+def test_ascii_terminals_get_ascii() -> None:
+    assert compared_text.render([comparison()], Look(unicode=False)).isascii()
+
+
+def test_json_fits_its_schema() -> None:
+    Draft202012Validator.check_schema(compared_machine.schema())
+    validator = Draft202012Validator(compared_machine.schema())
+    bare = Comparison(Side("b", {}, 0, 0), Side("a", {}, 0, 0), Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, untold=("x",))
+    for each in (
+        comparison(),
+        comparison(fakes.HOSTILE),
+        comparison(fakes.LONG),
+        comparison(untraced=(-1.0, 2.0)),
+        bare,
+    ):
+        validator.validate(json.loads(compared_machine.render([each])))
+
+
+def test_the_schema_knows_what_the_code_knows() -> None:
+    defined = compared_machine.schema()["$defs"]
+    difference = defined["difference"]["properties"]
+    assert list(difference) == [field.name for field in fields(Difference)]
+    assert difference["change"]["enum"] == [each.value for each in Change]
+    properties = defined["comparison"]["properties"]
+    assert set(properties) == {field.name for field in fields(Comparison)} | {"headline"}
+    assert properties["verdict"]["enum"] == [each.value for each in Verdict]
+    setup = properties["setup"]["items"]["properties"]
+    assert setup["effect"]["enum"] == [each.value for each in Effect]
+    predicted = properties["predictions"]["items"]["properties"]
+    assert list(predicted) == [field.name for field in fields(Prediction)]
+
+
+def test_json_keeps_hostile_names_exactly_and_inert() -> None:
+    text = compared_machine.render([comparison(fakes.HOSTILE)])
+    assert text.isascii()
+    assert json.loads(text)["comparisons"][0]["layers"][0]["name"] == fakes.HOSTILE
+
+
+def test_markdown_keeps_hostile_names_inert() -> None:
+    seen = rendered(compared_markdown.render([comparison(fakes.HOSTILE)]))
+    assert seen.tags <= TAGS
+    assert seen.attributes <= {"style"}
+    assert "<script>alert(1)</script>" in seen.text
+
+    def cells(text: str) -> int:
+        page = compared_markdown.render([comparison(text)])
+        return [token.type for token in MarkdownIt("commonmark").enable("table").parse(page)].count("td_open")
+
+    assert cells(fakes.HOSTILE) == cells("calm") > 0
+
+
+@pytest.mark.parametrize("text", ["", fakes.HOSTILE, fakes.LONG, "\udc80", "]]><failure/>", "\ufffe\x00"])
+def test_junit_is_xml_with_as_many_cases_as_it_says(text: str) -> None:
+    pages = [
+        junit.render_comparisons([comparison(text)], 5.0),
+        junit.render([fakes.hostile(text) if text else fakes.report()], {Severity.ERROR}),
+    ]
+    for page in pages:
+        root = ET.fromstring(page)  # noqa: S314 (our own)
+        (suite,) = root
+        cases = list(suite)
+        assert int(suite.attrib["tests"]) == len(cases)
+        for state, tally in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+            assert int(suite.attrib[tally]) == sum(case.find(state) is not None for case in cases)
+
+
+def states(page: str) -> dict[str, str]:
+    root = ET.fromstring(page)  # noqa: S314 (our own)
+    return {
+        case.attrib["name"]: next((each.tag for each in case if each.tag != "system-out"), "")
+        for case in root.iter("testcase")
+    }
+
+
+def test_junit_of_findings_follows_fail_on() -> None:
+    report = fakes.report()
+    strict = states(junit.render([report], {Severity.ERROR, Severity.WARNING}))
+    assert strict["PCI001 Asynchronous copies use pageable host memory"] == "failure"
+    assert strict["THR001 The GPU clock drops while it is busy"] == "skipped"
+    assert strict["STR001 Streams do not overlap"] == ""
+    assert set(states(junit.render([report], set())).values()) == {"", "skipped"}
+
+
+def test_junit_of_a_comparison_follows_the_gate() -> None:
+    slower = replace(WALL, difference=400_000, low=3e5, high=5e5, change=Change.MORE)
+    found = comparison(wall=slower, verdict=Verdict.SLOWER, measured=Verdict.SLOWER)
+    assert states(junit.render_comparisons([found], 5.0))["wall"] == "failure"
+    assert states(junit.render_comparisons([found], 15.0))["wall"] == ""
+    assert states(junit.render_comparisons([found], None))["wall"] == ""
+    blocked = replace(
+        found, verdict=Verdict.NOT_COMPARABLE, setup=(SetupDifference("GPU", "a", "b", Effect.BLOCKS, ""),)
+    )
+    assert states(junit.render_comparisons([blocked], 5.0)) | {} == {
+        "comparable": "error",
+        "wall": "skipped",
+        "promise of PCI001": "",
+        "promise of FUS002": "",
+    }
+
+
+@pytest.mark.parametrize("render", RENDERERS)
+def test_every_format_takes_a_comparison_without_inferences(render: Callable[[list[Comparison]], str]) -> None:
+    bare = Comparison(Side("b", {}, 0, 0), Side("a", {}, 0, 0), Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, untold=("x",))
+    assert "cannot tell" in render([bare])
