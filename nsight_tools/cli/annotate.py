@@ -11,7 +11,14 @@ from nsight_tools.cli import importing, output, progress
 from nsight_tools.report import safe
 
 
-@click.command("annotate", short_help="Put the findings onto Nsight Systems' own timeline.")
+@click.command(
+    "annotate",
+    short_help="Put the findings onto Nsight Systems' own timeline.",
+    epilog="""\b
+Example:
+  nsight-tools annotate report.nsys-rep -o annotated.nsys-rep
+  nsys-ui annotated.nsys-rep""",
+)
 @click.argument("source", metavar="REPORT", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -25,16 +32,11 @@ from nsight_tools.report import safe
 @importing.options
 @click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to work with.")
 def command(source: Path, path: Path, layers: Path | None, inference_range: str | None, nsys: Path | None) -> None:
-    r"""Copy REPORT (.nsys-rep or .qdrep) with rows for its findings and slowest inferences.
+    """Copy REPORT (.nsys-rep or .qdrep) with rows for its findings and slowest inferences.
 
     In Nsight Systems' window they stand at the top, under Target (0:0): one row for each finding, the largest
     recoverable time first, with the places to look at; and one for each of the slowest inferences, with what ran for it
     on the GPU and where nothing did. Needs the full Nsight Systems, which brings ImportNvtxt.
-
-    \b
-    Example:
-      nsight-tools annotate report.nsys-rep -o annotated.nsys-rep
-      nsys-ui annotated.nsys-rep
     """
     from nsight_tools import nsys as nsight_systems  # these pull in pyarrow; --help goes without
     from nsight_tools.errors import InputError

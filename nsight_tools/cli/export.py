@@ -10,7 +10,14 @@ import nsight_tools
 from nsight_tools.cli import importing, output, progress
 
 
-@click.command("export", short_help="Write the timeline and the findings for Perfetto.")
+@click.command(
+    "export",
+    short_help="Write the timeline and the findings for Perfetto.",
+    epilog="""\b
+Example:
+  nsight-tools export report.nsys-rep --format perfetto -o trace.perfetto-trace
+Then open the file in https://ui.perfetto.dev: it stays in the browser.""",
+)
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option(
     "--format",
@@ -39,18 +46,13 @@ def command(
     inference_range: str | None,
     nsys: Path | None,
 ) -> None:
-    r"""Write what INPUT holds and what the analyses find in it as one timeline for another viewer.
+    """Write what INPUT holds and what the analyses find in it as one timeline for another viewer.
 
     Tracks for the findings with their windows (the largest recoverable time first), the inferences with their
     accounting, threads with API calls and NVTX ranges, GPUs with their streams, counters; and arrows from each launch
     to what it launched.
 
     An INPUT is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, or a dataset (.trace).
-
-    \b
-    Example:
-      nsight-tools export report.nsys-rep --format perfetto -o trace.perfetto-trace
-    and open the file in https://ui.perfetto.dev, which keeps it in the browser.
     """
     from nsight_tools.report import perfetto  # pulls in pyarrow; --help goes without
     from nsight_tools.report.content import TraceReport

@@ -147,8 +147,10 @@ class _Work:
             self._kind[moved] = classify_memory_op(kinds.dictionary)[kinds.codes[ints(table["row"])[moved]]]
 
     def buckets(self, inference: int, window: Range, idle: str) -> Iterator[Range]:
-        """What a window consists of: each bucket of its own work, less those before it, and the rest."""
+        """What a window consists of: each bucket of its own work, less those before it, and the rest; if it has any."""
         mine = np.flatnonzero(self._inference == inference)
+        if not mine.size:
+            return
         taken = Intervals.union([], [])
         for bucket, (colour, kinds) in _OWN.items():
             rows = mine[np.isin(self._kind[mine], kinds)]

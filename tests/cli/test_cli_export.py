@@ -63,6 +63,12 @@ def test_an_output_is_asked_for(run: Run, command: str, input_: str) -> None:
     assert "Missing option '-o'" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["export", "annotate"])
+def test_help_ends_with_an_example(run: Run, command: str) -> None:
+    shown = run(command, "--help").stdout
+    assert f"\n  Example:\n    nsight-tools {command} report.nsys-rep " in shown
+
+
 def test_annotate_takes_reports_only(run: Run, sample: Path, tmp_path: Path) -> None:
     done = run("annotate", sample, "-o", tmp_path / "to.nsys-rep")
     assert done.exit_code == 2
