@@ -52,6 +52,10 @@ def command(source: Path, path: Path, layers: Path | None, inference_range: str 
         )
         report = TraceReport(source.name, trace.summary(), nsight_tools.analyze(trace))
         text, events = nvtxt.render(report, trace)
+        if not events:
+            raise InputError(
+                source, "has neither findings nor inferences to show", hint="nsight-tools analyze says what it lacks"
+            )
         taken = found.import_nvtxt(source, text, path, progress=callback)
     left = f" ({events - taken:,} lie outside of the session)" if taken < events else ""
     output.show(f"{safe.visible(path, 10_000)}: {taken:,} events added{left}\n")

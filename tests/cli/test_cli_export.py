@@ -12,11 +12,12 @@ from report.perfetto_reader import read
 import nsight_tools
 from nsight_tools import nsys
 from nsight_tools.errors import NsysError
-from nsight_tools.report import perfetto
+from nsight_tools.report import nvtxt, perfetto
 
 if TYPE_CHECKING:
     from cli.harness import Run
 
+HEADER = b"NVIDIA Tegra Profiler Report 2023@4@4@54-234433681190v0.\n" + bytes(100)
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
 
 
@@ -75,13 +76,23 @@ def test_annotate_takes_reports_only(run: Run, sample: Path, tmp_path: Path) -> 
     assert "annotate takes the .nsys-rep" in done.stderr
 
 
+def test_annotate_with_nothing_to_show(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nsys, "find", lambda _explicit: None)
+    monkeypatch.setattr(nvtxt, "render", lambda *_: ("", 0))
+    report = tmp_path / "cold.nsys-rep"
+    report.write_bytes(HEADER)
+    done = run("annotate", report, "-o", tmp_path / "to.nsys-rep")
+    assert done.exit_code == 2
+    assert "neither findings nor inferences to show; nsight-tools analyze says what it lacks" in done.stderr
+
+
 def test_annotate_without_nsys_says_how_to_get_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(_explicit: object) -> nsys.Nsys:
         raise NsysError("no nsys", hint=nsys.HOW_TO_GET)
 
     monkeypatch.setattr(nsys, "find", none)
     report = tmp_path / "report.nsys-rep"
-    report.write_bytes(b"NVIDIA Tegra Profiler Report 2023@4@4@54-234433681190v0.\n" + bytes(100))
+    report.write_bytes(HEADER)
     done = run("annotate", report, "-o", tmp_path / "to.nsys-rep")
     assert done.exit_code == 2
     assert "install the package nsight-systems" in done.stderr
