@@ -178,27 +178,15 @@ class Nsys:
             OutputError: `to` exists already or cannot be written, or the disk is full.
             NsysError: this nsys brings no ImportNvtxt, is too old for the report, took no event, or failed.
         """
-        program = self._beside("ImportNvtxt")
-        _check_report(report)
-        if os.path.lexists(to):
-            raise OutputError(to, "already exists", hint="remove it or choose another name")
+        program = self.nvtxt_importer(report, to)
         with _terminated_by_exception(), _partial_folder(to) as folder:
             events, made = folder / "events.nvtxt", folder / "annotated.nsys-rep"
             try:
                 events.write_text(nvtxt, encoding="utf-8")
             except OSError as error:
                 raise OutputError(to, f"cannot be written: {error.strerror}") from error
-            command = [
-                program,
-                "--cmd",
-                "merge",
-                "-i",
-                report.absolute(),
-                "-n",
-                events.absolute(),
-                "-o",
-                made.absolute(),
-            ]
+            files = {"-i": report, "-n": events, "-o": made}
+            command = [program, "--cmd", "merge", *(word for o, f in files.items() for word in (o, f.absolute()))]
             code, said = _run(list(map(str, command)), progress or (lambda _what, _share: None))
             text = "\n".join(said)
             if "multitarget" in text:
@@ -217,6 +205,14 @@ class Nsys:
             except OSError as error:
                 raise OutputError(to, f"cannot be written: {error.strerror}") from error
         return int(taken[1])
+
+    def nvtxt_importer(self, report: Path, to: Path) -> Path:
+        """ImportNvtxt; raises what `import_nvtxt` would that is known before there are any events."""
+        program = self._beside("ImportNvtxt")
+        _check_report(report)
+        if os.path.lexists(to):
+            raise OutputError(to, "already exists", hint="remove it or choose another name")
+        return program
 
     def _beside(self, program: str) -> Path:
         """A program of the host part: beside the folder that nsys is in, or below that of the script that starts it."""

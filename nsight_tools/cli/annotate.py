@@ -46,6 +46,7 @@ def command(source: Path, path: Path, layers: Path | None, inference_range: str 
     if source.is_file() and nsight_systems.report_version(source) is None:
         raise InputError(source, "is no report", hint="annotate takes the .nsys-rep that Nsight Systems wrote")
     found = nsight_systems.find(nsys)
+    found.nvtxt_importer(source, path)  # before minutes of work
     with progress.shown(source.name) as callback:
         trace = nsight_tools.open_trace(
             source, nsys=nsys, layers=layers, inference_range=inference_range, progress=callback

@@ -77,13 +77,24 @@ def test_annotate_takes_reports_only(run: Run, sample: Path, tmp_path: Path) -> 
 
 
 def test_annotate_with_nothing_to_show(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nsys, "find", lambda _explicit: None)
+    monkeypatch.setattr(nsys, "find", lambda _explicit: nsys.Nsys(tmp_path / "nsys", nsys.Version((2023, 4))))
+    monkeypatch.setattr(nsys.Nsys, "nvtxt_importer", lambda *_: tmp_path)
+    monkeypatch.setattr(nsight_tools, "analyze", lambda _trace: [])
     monkeypatch.setattr(nvtxt, "render", lambda *_: ("", 0))
     report = tmp_path / "cold.nsys-rep"
     report.write_bytes(HEADER)
     done = run("annotate", report, "-o", tmp_path / "to.nsys-rep")
     assert done.exit_code == 2
     assert "neither findings nor inferences to show; nsight-tools analyze says what it lacks" in done.stderr
+
+
+def test_annotate_looks_for_its_tool_before_the_work(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nsys, "find", lambda _explicit: nsys.Nsys(tmp_path / "nsys", nsys.Version((2023, 4))))
+    report = tmp_path / "crash.nsys-rep"  # opening it would fail
+    report.write_bytes(HEADER)
+    done = run("annotate", report, "-o", tmp_path / "to.nsys-rep")
+    assert done.exit_code == 2
+    assert "brings no ImportNvtxt" in done.stderr
 
 
 def test_annotate_without_nsys_says_how_to_get_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
