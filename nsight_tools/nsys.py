@@ -1,4 +1,4 @@
-"""Nsight Systems' command line: where it is, what its version can do, and exporting a report with it.
+"""Nsight Systems' command line: where it is, what its version can do, exporting a report and adding events to one.
 
 Nothing else in the package starts nsys. Messages and exit codes are those of 2023.4.4 and 2024.2.3.
 """
@@ -61,6 +61,7 @@ _PROGRESS = re.compile(r"(?P<what>[^\[\]]*)\[=*\s*(?P<percent>\d{1,3})%\s*\]")  
 _NEWER = re.compile(r"version\s+\(([^)]+)\),\s+newer than your current version")
 _DISK_FULL = re.compile(r"disk is full|No space left|Error writing bytes to file|Disk quota exceeded", re.IGNORECASE)
 _CORRUPT = re.compile(r"magic number|outside of the allowed range|Version tag|Cannot read|decompression|Protobuf")
+_TAKEN = re.compile(r"(\d+) events imported")
 _LINES_KEPT = 200  # of nsys' own words; a full disk repeats one line for every page
 
 
@@ -162,6 +163,67 @@ class Nsys:
             except OSError as error:
                 raise OutputError(to, f"cannot be written: {error.strerror}") from error
         return to
+
+    def import_nvtxt(self, report: Path, nvtxt: str, to: Path, *, progress: Progress | None = None) -> int:
+        """Writes `report` with the text events `nvtxt` added to `to`, which must not exist yet.
+
+        Done by ImportNvtxt, which the host part of Nsight Systems brings. Until it is whole, the new report grows in a
+        folder beside `to`, as in `export`.
+
+        Returns:
+            How many of the events ImportNvtxt took: it leaves out what lies outside of the session.
+
+        Raises:
+            InputError: the report is missing, empty, corrupt, no report, or has several targets.
+            OutputError: `to` exists already or cannot be written, or the disk is full.
+            NsysError: this nsys brings no ImportNvtxt, is too old for the report, took no event, or failed.
+        """
+        program = self.nvtxt_importer(report, to)
+        with _terminated_by_exception(), _partial_folder(to) as folder:
+            events, made = folder / "events.nvtxt", folder / "annotated.nsys-rep"
+            try:
+                events.write_text(nvtxt, encoding="utf-8")
+            except OSError as error:
+                raise OutputError(to, f"cannot be written: {error.strerror}") from error
+            files = {"-i": report, "-n": events, "-o": made}
+            command = [program, "--cmd", "merge", *(word for o, f in files.items() for word in (o, f.absolute()))]
+            code, said = _run(list(map(str, command)), progress or (lambda _what, _share: None))
+            text = "\n".join(said)
+            if "multitarget" in text:
+                raise InputError(
+                    report, "has several targets, as an annotated report has", hint="give the original one"
+                )
+            if code != 0 or _DISK_FULL.search(text):
+                raise self._failure(report, to, code, said)
+            taken = _TAKEN.search(text)
+            if not made.exists() or not taken:
+                raise NsysError(
+                    f"{report}: ImportNvtxt took none of the events: {next(iter(said[-1:]), 'no reason given')}"
+                )
+            try:
+                made.rename(to)
+            except OSError as error:
+                raise OutputError(to, f"cannot be written: {error.strerror}") from error
+        return int(taken[1])
+
+    def nvtxt_importer(self, report: Path, to: Path) -> Path:
+        """ImportNvtxt; raises what `import_nvtxt` would that is known before there are any events."""
+        program = self._beside("ImportNvtxt")
+        _check_report(report)
+        if os.path.lexists(to):
+            raise OutputError(to, "already exists", hint="remove it or choose another name")
+        return program
+
+    def _beside(self, program: str) -> Path:
+        """A program of the host part: beside the folder that nsys is in, or below that of the script that starts it."""
+        for nsys in (self.path, self.path.resolve()):
+            for root in (nsys.parent, nsys.parent.parent):
+                if found := sorted(root.glob(f"host-linux-*/{program}")):
+                    return found[-1]
+        raise NsysError(
+            f"the Nsight Systems {self.version} at {self.path} brings no {program}",
+            hint="the full Nsight Systems has it, nsight-systems-cli does not: name an nsys of that one with --nsys",
+        )
 
     def _failure(self, report: Path, to: Path, code: int, said: Sequence[str]) -> NsightToolsError:
         """What nsys' words and exit code mean."""

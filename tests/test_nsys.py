@@ -1,4 +1,4 @@
-"""Finding nsys and exporting with it: against a stand-in for every way to fail, then against the real one."""
+"""Finding nsys, exporting and annotating with it: a stand-in for every way to fail, then the real one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ import nvtx_program
 import pyarrow.parquet as pq
 import pytest
 
+from nsight_tools import analyze
 from nsight_tools import nsys as nsys_module
 from nsight_tools.errors import InputError, NsysError, OutputError
 from nsight_tools.nsys import ENVIRONMENT_VARIABLE, ExportKind, Nsys, Version, find, report_version
+from nsight_tools.report import nvtxt
+from nsight_tools.report.content import TraceReport
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import open_trace
 
@@ -401,6 +404,66 @@ def test_signal_handlers_are_given_back(tmp_path: Path, report: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+# ---- events into a report
+
+
+def fake_host(tmp_path: Path, body: str) -> Nsys:
+    """An nsys with an ImportNvtxt in the folder beside its own, which runs `body` with its options in `given`."""
+    program = tmp_path / "host-linux-x64" / "ImportNvtxt"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\ngiven = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n" + textwrap.dedent(body)
+    )
+    program.chmod(0o755)
+    return find(write_script(tmp_path / "target-linux-x64" / "nsys", ""))
+
+
+TAKES = """
+    assert given["--cmd"] == "merge"
+    events = open(given["-n"]).read()
+    open(given["-o"], "wb").write(open(given["-i"], "rb").read() + events.encode())
+    print("Importing nvtxt file\\n          %d events imported" % events.count("Marker"))
+"""
+NONE_IN_SESSION = """
+    print("3 events skipped because outside the profiling session window")
+    print("0 events imported")
+    print("Output file was not created because no events were imported.")
+"""
+
+
+def test_events_are_added_to_a_copy(tmp_path: Path, report: Path) -> None:
+    to = tmp_path / "annotated.nsys-rep"
+    before = report.read_bytes()
+    assert fake_host(tmp_path, TAKES).import_nvtxt(report, "Marker\nMarker\n", to) == 2
+    assert to.read_bytes() == before + b"Marker\nMarker\n"
+    assert report.read_bytes() == before
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "message"),
+    [
+        (NONE_IN_SESSION, NsysError, "took none of the events"),
+        ("sys.exit('Target is required for merging with multitarget report.')", InputError, "several targets"),
+        ("sys.exit('m.nvtxt: Parsing error at line 10')", NsysError, "failed with exit code 1"),
+        ("sys.exit('No space left on device')", OutputError, "disk is full"),
+    ],
+)
+def test_events_that_are_not_added(
+    body: str, error: type[Exception], message: str, tmp_path: Path, report: Path
+) -> None:
+    to = tmp_path / "annotated.nsys-rep"
+    with pytest.raises(error, match=message):
+        fake_host(tmp_path, body).import_nvtxt(report, "", to)
+    assert not to.exists()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_nsys_without_import_nvtxt_says_who_has_it(tmp_path: Path, report: Path) -> None:
+    with pytest.raises(NsysError, match=r"brings no ImportNvtxt; the full Nsight Systems has it"):
+        fake(tmp_path, "").import_nvtxt(report, "", tmp_path / "annotated.nsys-rep")
+
+
 # ---- the real one
 
 
@@ -573,3 +636,28 @@ def test_real_report_of_a_newer_nsys(real: Nsys, tmp_path: Path) -> None:
         older.export(report, tmp_path / "export")
     assert left_behind(report) == []
     assert newer.export(report, tmp_path / "export").exists()
+
+
+@pytest.mark.nsys
+def test_real_report_takes_every_event(real: Nsys, real_report: Path, tmp_path: Path) -> None:
+    """The whole way: analyses, text events, ImportNvtxt; its count is ours, and the result is a report."""
+    real_report = Path(shutil.copy(real_report, tmp_path))
+    trace = open_trace(real_report, nsys=real.path, inference_range="inference@app")
+    summary = TraceReport(real_report.name, trace.summary(), analyze(trace))
+    text, count = nvtxt.render(summary, trace)
+    assert trace.rows("inferences") == nvtx_program.THREADS * nvtx_program.INFERENCES_PER_THREAD
+    assert count > 2 * nvtxt.SLOWEST
+    annotated = tmp_path / "annotated.nsys-rep"
+    try:
+        taken = real.import_nvtxt(real_report, text, annotated)
+    except NsysError as error:
+        if "brings no ImportNvtxt" in error.message:
+            pytest.skip(error.message)
+        raise
+    assert taken == count
+    assert report_version(annotated) == real.version
+    assert nvtx_counts(real.export(annotated, tmp_path / "again.sqlite", kind="sqlite")) == nvtx_counts(
+        real.export(real_report, tmp_path / "before.sqlite", kind="sqlite")
+    )
+    with pytest.raises(InputError, match="several targets"):
+        real.import_nvtxt(annotated, text, tmp_path / "twice.nsys-rep")

@@ -18,6 +18,8 @@ COMMANDS = {
     "import": "import_",
     "analyze": "analyze",
     "compare": "compare",
+    "export": "export",
+    "annotate": "annotate",
     "explain": "explain",
     "doctor": "doctor",
 }

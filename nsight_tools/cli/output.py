@@ -71,6 +71,22 @@ def opened(path: Path | None) -> Iterator[Callable[[str], None]]:
     if path is None or str(path) == "-":
         yield show
         return
+    with _whole(path, "w") as write:
+        yield write
+
+
+@contextmanager
+def opened_binary(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """The same for bytes, written piece by piece; to standard output where `path` is `-`."""
+    if str(path) == "-":
+        yield _written(sys.stdout.buffer, path)
+        return
+    with _whole(path, "wb") as write:
+        yield write
+
+
+@contextmanager
+def _whole(path: Path, mode: str) -> Iterator[Callable[[Any], None]]:
     target = Path(os.path.realpath(path))
     with _errors(path):
         special = target.exists() and not stat.S_ISREG(target.stat().st_mode)
@@ -78,10 +94,12 @@ def opened(path: Path | None) -> Iterator[Callable[[str], None]]:
             raise OutputError(path, "is a folder", hint="name a file")
         # A device or a named pipe is written, never replaced.
         partial = target if special else target.with_name(f".{target.name}.{os.getpid()}.partial")
-        file = partial.open("w", encoding="utf-8")
+        file = partial.open(mode, encoding=None if "b" in mode else "utf-8")
     try:
         with file:
-            yield lambda text: _write(file, text, path)
+            yield _written(file, path)
+            with _errors(path):
+                file.flush()
         if not special:
             with _errors(path):
                 if target.exists():
@@ -92,10 +110,12 @@ def opened(path: Path | None) -> Iterator[Callable[[str], None]]:
             partial.unlink(missing_ok=True)
 
 
-def _write(file: IO[str], text: str, path: Path) -> None:
-    with _errors(path):
-        file.write(text)
-        file.flush()
+def _written(file: IO[Any], path: Path) -> Callable[[Any], None]:
+    def write(piece: Any) -> None:
+        with _errors(path):
+            file.write(piece)
+
+    return write
 
 
 @contextmanager

@@ -25,7 +25,10 @@ _FOLDED = str.maketrans(
 
 def visible(text: object, limit: int = LIMIT) -> str:
     """`text` on one line, nothing in it hidden or obeyed by a terminal, at most about `limit` characters."""
-    return "".join(_escaped(c) for c in elided(str(text), limit).translate(_SPACES))
+    text = str(text)
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text  # most are: a trace can hold a million names
+    return "".join(_escaped(c) for c in elided(text, limit).translate(_SPACES))
 
 
 def elided(text: str, limit: int = LIMIT) -> str:

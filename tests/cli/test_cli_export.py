@@ -1,0 +1,109 @@
+"""`export` and `annotate`: files that appear whole or not at all, and what cannot be done."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from report.perfetto_reader import read
+
+import nsight_tools
+from nsight_tools import nsys
+from nsight_tools.errors import NsysError
+from nsight_tools.report import nvtxt, perfetto
+
+if TYPE_CHECKING:
+    from cli.harness import Run
+
+HEADER = b"NVIDIA Tegra Profiler Report 2023@4@4@54-234433681190v0.\n" + bytes(100)
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
+
+
+@pytest.fixture
+def sample(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A real export, with the real importer and analyses."""
+    _ = run  # its fakes first, then these
+    monkeypatch.setattr(nsight_tools, "open_trace", nsight_tools.trace.open_trace)
+    monkeypatch.setattr(nsight_tools, "registry", nsight_tools.analysis.registry)
+    return Path(shutil.copy(SAMPLES / "detector_pageable.sqlite", tmp_path))
+
+
+def test_export_writes_a_trace(run: Run, sample: Path, tmp_path: Path) -> None:
+    to = tmp_path / "trace.perfetto-trace"
+    done = run("export", sample, "--format", "perfetto", "-o", to)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+    found = read(to.read_bytes())
+    assert found.on("1. PCI001")
+    assert len(found.slices) > 10_000
+
+
+def test_export_to_standard_output(run: Run, sample: Path) -> None:
+    assert read(run("export", sample, "-o", "-").stdout_bytes).slices
+
+
+def test_export_that_fails_leaves_nothing(
+    run: Run, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> int:
+        raise NsysError("it broke")
+
+    monkeypatch.setattr(perfetto, "write", breaks)
+    to = tmp_path / "out" / "trace"
+    to.parent.mkdir()
+    done = run("export", sample, "-o", to)
+    assert (done.exit_code, done.stderr) == (2, "nsight-tools: error: it broke\n")
+    assert list(to.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(("command", "input_"), [("export", "broken.sqlite"), ("annotate", "broken.nsys-rep")])
+def test_an_output_is_asked_for(run: Run, command: str, input_: str) -> None:
+    done = run(command, input_)
+    assert done.exit_code == 2
+    assert "Missing option '-o'" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["export", "annotate"])
+def test_help_ends_with_an_example(run: Run, command: str) -> None:
+    shown = run(command, "--help").stdout
+    assert f"\n  Example:\n    nsight-tools {command} report.nsys-rep " in shown
+
+
+def test_annotate_takes_reports_only(run: Run, sample: Path, tmp_path: Path) -> None:
+    done = run("annotate", sample, "-o", tmp_path / "to.nsys-rep")
+    assert done.exit_code == 2
+    assert "annotate takes the .nsys-rep" in done.stderr
+
+
+def test_annotate_with_nothing_to_show(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nsys, "find", lambda _explicit: nsys.Nsys(tmp_path / "nsys", nsys.Version((2023, 4))))
+    monkeypatch.setattr(nsys.Nsys, "nvtxt_importer", lambda *_: tmp_path)
+    monkeypatch.setattr(nsight_tools, "analyze", lambda _trace: [])
+    monkeypatch.setattr(nvtxt, "render", lambda *_: ("", 0))
+    report = tmp_path / "cold.nsys-rep"
+    report.write_bytes(HEADER)
+    done = run("annotate", report, "-o", tmp_path / "to.nsys-rep")
+    assert done.exit_code == 2
+    assert "neither findings nor inferences to show; nsight-tools analyze says what it lacks" in done.stderr
+
+
+def test_annotate_looks_for_its_tool_before_the_work(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nsys, "find", lambda _explicit: nsys.Nsys(tmp_path / "nsys", nsys.Version((2023, 4))))
+    report = tmp_path / "crash.nsys-rep"  # opening it would fail
+    report.write_bytes(HEADER)
+    done = run("annotate", report, "-o", tmp_path / "to.nsys-rep")
+    assert done.exit_code == 2
+    assert "brings no ImportNvtxt" in done.stderr
+
+
+def test_annotate_without_nsys_says_how_to_get_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_explicit: object) -> nsys.Nsys:
+        raise NsysError("no nsys", hint=nsys.HOW_TO_GET)
+
+    monkeypatch.setattr(nsys, "find", none)
+    report = tmp_path / "report.nsys-rep"
+    report.write_bytes(HEADER)
+    done = run("annotate", report, "-o", tmp_path / "to.nsys-rep")
+    assert done.exit_code == 2
+    assert "install the package nsight-systems" in done.stderr
