@@ -92,13 +92,14 @@ class Samples:
         return int(value.max()) if len(value) and value.max() >= 0 else None
 
     def violation(self, column: str) -> tuple[int, int]:
-        """Growth of a cumulative counter up to the busy samples, and the time over which it grew; nanoseconds.
+        """Growth of a cumulative counter up to the busy samples that have it, and the time over which; nanoseconds.
 
-        The time is 0 where it was not recorded. A counter that falls was reset, and says nothing of that step.
+        It is counted from the sample before that has it. The time is 0 where it was not recorded. A counter that falls was reset, and says nothing of that step.
         """
         value = ints(self.table[column])
-        grown, passed = np.diff(value), np.diff(self.time)
-        chosen = self.busy[1:] & (value[1:] >= 0) & (value[:-1] >= 0) & (grown >= 0)
+        known = value >= 0  # the counter is read in some of the samples only
+        grown, passed = np.diff(value[known]), np.diff(self.time[known])
+        chosen = self.busy[known][1:] & (grown >= 0)
         return int(grown[chosen].sum()), int(passed[chosen].sum())
 
 

@@ -13,18 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import OutputError
 from nsight_tools.files import put_in_place
+from nsight_tools.run_files import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-RUN = "run.json"
-REPORT = "report.nsys-rep"
-LAYER_PASS = "layer_pass.nsys-rep"  # noqa: S105 (no password)
-LAYERS = "layers.json"
-TELEMETRY = "telemetry.parquet"
-BENCHMARK = "benchmark.parquet"
-SUFFIX = ".capture"
-VERSION = 1
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nsight_tools import __version__
-from nsight_tools.capture import privacy, profiler, rundir, supervised, telemetry
+from nsight_tools import __version__, run_files
+from nsight_tools.capture import machine, privacy, profiler, rundir, supervised, telemetry
 from nsight_tools.capture.options import ENGINES, ONNX, Build, CaptureError, Load, Recording, plain
 from nsight_tools.capture.processes import Answer, Task
 from nsight_tools.errors import InputError
@@ -43,7 +43,7 @@ class Session:
 
     @property
     def report(self) -> Path:
-        return self.folder / rundir.REPORT
+        return self.folder / run_files.REPORT
 
     def profiled(
         self, command: Sequence[str | Path], report: Path, wanted: profiler.Wanted, *, streams: bool
@@ -210,9 +210,9 @@ class _EngineRuns:
         order = {**self._order(traced), "ranges": True, "capture_range": True, "inspect": True}
         order["layer_ranges"] = recording.single_pass
         answer = self._traced(self._task("timing", order), self._session.report, _wanted(recording, capture_range=True))
-        layers = answer.task.folder / rundir.LAYERS
+        layers = answer.task.folder / run_files.LAYERS
         if layers.exists():
-            shutil.copy(layers, self._session.folder / rundir.LAYERS)
+            shutil.copy(layers, self._session.folder / run_files.LAYERS)
         if answer.interrupted:
             return "interrupted"
         if not recording.single_pass:
@@ -227,14 +227,14 @@ class _EngineRuns:
             )
             order = {**self._order(eager), "ranges": True, "capture_range": True, "layer_ranges": True}
             wanted = replace(_wanted(recording, capture_range=True), gpu_metrics_hz=None, memory_usage=False)
-            answer = self._traced(self._task("layers", order), self._session.folder / rundir.LAYER_PASS, wanted)
+            answer = self._traced(self._task("layers", order), self._session.folder / run_files.LAYER_PASS, wanted)
         return "interrupted" if answer.interrupted else "done"
 
     def write(self) -> None:
         """Write what the runner measured, and what tracing added to it."""
         rows = pa.concat_tables(self._samples).unify_dictionaries()
         order = [("run", "ascending"), ("inference", "ascending")]
-        pq.write_table(rows.sort_by(order), self._session.folder / rundir.BENCHMARK, compression="zstd")
+        pq.write_table(rows.sort_by(order), self._session.folder / run_files.BENCHMARK, compression="zstd")
         self._session.run["tracing"] = tracing_added(rows)
 
     def _order(self, load: Load) -> dict[str, Any]:
@@ -325,13 +325,13 @@ def _session(
         started = time.monotonic()
         session = Session(folder, nsys, recording, say, interrupts)
         session.run = {
-            "version": rundir.VERSION,
+            "version": run_files.VERSION,
             "status": "running",
             "tool_version": __version__,
             "arguments": sys.argv[1:],
             "started_utc": rundir.now(),
             "versions": {"nsys": str(nsys.version), "python_of_tool": sys.version.split()[0]},
-            "machine": {"before": telemetry.machine()},
+            "machine": {"before": machine.state()},
             "passes": [],
             "measured": {},
         }
@@ -342,7 +342,7 @@ def _session(
 
 def _finish(session: Session, status: str) -> None:
     session.run["status"] = status
-    session.run["machine"]["after"] = telemetry.machine()
+    session.run["machine"]["after"] = machine.state()
     session.run["privacy"] = {
         "environment": "not in the report, but for what nsys itself was given",
         "given": sorted(profiler.PASSED),
@@ -357,7 +357,7 @@ def _telemetry(session: Session) -> Iterator[None]:
         session.run["telemetry"] = {"reason": "not asked for"}
         yield
         return
-    with telemetry.sampling(session.folder / rundir.TELEMETRY, hz=hz) as sampler:
+    with telemetry.sampling(session.folder / run_files.TELEMETRY, hz=hz) as sampler:
         yield
     session.run["telemetry"] = sampler.cost()
 

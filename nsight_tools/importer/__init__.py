@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import DatasetError, InputError, OutputError
 from nsight_tools.files import put_in_place
+from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.importer.dataset import MANIFEST, Progress, Wanted, write_dataset
 from nsight_tools.importer.derived import RangeNotFoundError
 from nsight_tools.importer.sources import open_export
@@ -40,13 +41,15 @@ def import_report(
 ) -> Path:
     """Import a report or export, and return the path of its dataset.
 
-    `source` is a `.nsys-rep` or `.qdrep` (exported through `nsys`), an SQLite export, or the folder that
-    `nsys export --type=parquetdir` writes. The dataset is `<source>.trace/` beside it, or in `output`; where that
-    folder cannot be written, in the user's cache. One that is there already is used as it is, if the source (its layers
-    JSON included) and the options are the same, unless `force`. Environment variables, command lines and process output
-    are left out unless `keep_environment`. `layers` is the engine inspector's JSON, by default `<stem>.layers.json`
-    beside the source. `inference_range` names the NVTX ranges that are inferences, as NAME or NAME@DOMAIN, `*` for
-    anything in the name; by default nsight-tools' own ranges, else TensorRT's, else graph launches.
+    `source` is a `.nsys-rep` or `.qdrep` (exported through `nsys`), an SQLite export, the folder that
+    `nsys export --type=parquetdir` writes, or a run directory of `nsight-tools capture`, which stands for the report in
+    it; given that report, what stands beside it is imported all the same. The dataset is `<report>.trace/` beside the
+    report, or in `output` (there `<run directory>.trace/`); where that folder cannot be written, in the user's cache.
+    One that is there already is used as it is, if the source (with all that stands beside it) and the options are the
+    same, unless `force`. Environment variables, command lines and process output are left out unless
+    `keep_environment`. `layers` is the engine inspector's JSON, by default `<stem>.layers.json` beside the source, or a
+    run directory's `layers.json`. `inference_range` names the NVTX ranges that are inferences, as NAME or NAME@DOMAIN,
+    `*` for anything in the name; by default nsight-tools' own ranges, else TensorRT's, else graph launches.
 
     Raises InputError where the source cannot be read, NsysError where Nsight Systems is missing or fails, OutputError
     where the dataset cannot be written. Nothing is left behind then.
@@ -54,8 +57,10 @@ def import_report(
     source = Path(source)
     if not source.exists():
         raise InputError(source, "does not exist")
-    target = _target(source, Path(output) if output is not None else None)
-    wanted = Wanted(_layers_json(source, layers), keep_environment, inference_range)
+    run = RunDirectory.of(source)
+    source = run.report if run else source
+    target = _target(source, run, Path(output) if output is not None else None)
+    wanted = Wanted(_layers_json(source, run, layers), keep_environment, inference_range, run)
     report_progress = progress or (lambda _stage, _share: None)
     with _locked(target):
         described = describe(source, wanted)
@@ -114,6 +119,7 @@ def describe(source: Path, wanted: Wanted) -> dict[str, Any]:
         "name": source.name,
         "kind": "parquetdir" if source.is_dir() else "report" if source.suffix in REPORTS else "sqlite",
         "layers": wanted.layers.name if wanted.layers else None,
+        "run": [file.name for file in wanted.run.files] if wanted.run else None,
         "size_bytes": sum(file.stat().st_size for file in files),
         "modified_ns": max((file.stat().st_mtime_ns for file in files), default=0),
         "keep_environment": wanted.keep_environment,
@@ -132,7 +138,7 @@ def _captured_by(source: Path) -> str | None:
 
 
 def content_hash(source: Path, wanted: Wanted) -> str:
-    """SHA-256 over the source's files, and its layers JSON."""
+    """SHA-256 over the source's files, its layers JSON, and what a capture put beside it."""
     digest = hashlib.sha256()
     for file in _files(source, wanted):
         try:
@@ -175,9 +181,10 @@ def _is_current(target: Path, described: dict[str, Any], source: Path, wanted: W
     return not differs or (differs == {"modified_ns"} and made_from.get("sha256") == content_hash(source, wanted))
 
 
-def _target(source: Path, output: Path | None) -> Path:
+def _target(source: Path, run: RunDirectory | None, output: Path | None) -> Path:
     name = f"{source.name}.trace"
     if output is not None:
+        name = f"{run.name}.trace" if run else name  # every run directory's report has the same name
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -202,9 +209,11 @@ def cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"nsight-tools-{os.getuid()}"
 
 
-def _layers_json(source: Path, given: Path | str | None) -> Path | None:
+def _layers_json(source: Path, run: RunDirectory | None, given: Path | str | None) -> Path | None:
     if given is not None:
         return Path(given)
+    if run and run.layers:
+        return run.layers
     beside = source.with_name(f"{source.stem}{LAYERS_SUFFIX}")
     return beside if beside.is_file() else None
 
@@ -213,7 +222,7 @@ def _files(source: Path, wanted: Wanted) -> list[Path]:
     data = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
     if wanted.layers and not wanted.layers.is_file():
         raise InputError(wanted.layers, "does not exist", hint="write it with trtexec --exportLayerInfo")
-    return [*data, *([wanted.layers] if wanted.layers else [])]
+    return [*data, *([wanted.layers] if wanted.layers else []), *(wanted.run.files if wanted.run else [])]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nsight_tools.importer import derived, dialects, facts, layers
+from nsight_tools.importer import clock, derived, dialects, facts, layers
 from nsight_tools.importer.decode import Decoder
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import DATASET_VERSION, TABLES
@@ -22,6 +22,7 @@ from nsight_tools.timeline.inferences import OURS, NamedRange
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nsight_tools.importer.captured import RunDirectory
     from nsight_tools.importer.sources import Chunk, Export
 
 Progress = Callable[[str, float | None], None]
@@ -29,8 +30,6 @@ READERS = 2
 """Threads that read and decode chunks; a third writes. More gain nothing where writing is the limit."""
 
 MANIFEST = "manifest.json"
-CAPTURED = ("telemetry", "benchmark")
-"""Tables that come from a capture's run directory, beside the report."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Wanted:
     layers: Path | None
     keep_environment: bool
     inference_range: str | None
+    run: RunDirectory | None = None
 
 
 def write_dataset(
@@ -89,7 +89,11 @@ def write_dataset(
         "layers": layers.from_inspector(wanted.layers, executed) if wanted.layers else layers.from_ranges(executed),
         "environment": facts.environment(export, decoder) if wanted.keep_environment else TABLES["environment"].empty(),
     }
-    small |= {name: TABLES[name].empty() for name in CAPTURED}
+    about = facts.session(export)
+    aligned = clock.align(to, about["session"])
+    why: dict[str, str | None] = {}
+    for name, (table, reason) in _captured(wanted.run, small["gpus"], aligned).items():
+        small[name], why[name] = table, reason
     for name, table in small.items():
         rows[name] = write_table(to / f"{name}.parquet", TABLES[name], table)
     progress("attributing GPU work to inferences", len(rows) / len(TABLES))
@@ -97,13 +101,17 @@ def write_dataset(
     named = NamedRange.parse(wanted.inference_range) if wanted.inference_range else OURS
     rows |= derived.write_derived(to, named)
     lost = derived.launches_without_kernels(to) if not rows["kernels"] + rows["graph_launches"] else 0
-    about = facts.session(export)
     manifest = {
         "dataset_version": DATASET_VERSION,
         "tool_version": version("nsight-tools"),
         "source": source(),
         **about,
-        "tables": {name: _state(name, rows, lost, export, about["capture"]) for name in TABLES},
+        "clock": aligned,
+        "run": wanted.run.about() if wanted.run else None,
+        "tables": {
+            name: _state(rows[name], why.get(name) or _not_collected(name, rows, lost, export, about["capture"]))
+            for name in TABLES
+        },
     }
     (to / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     progress("done", 1.0)
@@ -136,13 +144,19 @@ def _collect(payloads: dict[str, int], part: pa.Table) -> None:
         payloads[row["json"]] = min(row["start_ns_min"], payloads.get(row["json"], row["start_ns_min"]))
 
 
-def _state(
-    name: str, rows: dict[str, int], lost: int, export: Export, capture: dict[str, str | None]
-) -> dict[str, Any]:
+def _captured(
+    run: RunDirectory | None, gpus: pa.Table, aligned: dict[str, Any] | None
+) -> dict[str, tuple[pa.Table, str | None]]:
+    """Tables of what a capture recorded beside the report, and why one has no rows."""
+    if run is None:
+        return {name: (TABLES[name].empty(), None) for name in ("telemetry", "benchmark")}
+    return {"telemetry": run.telemetry(gpus, aligned), "benchmark": run.benchmark()}
+
+
+def _state(rows: int, reason: str | None) -> dict[str, Any]:
     """Whether a table has rows, was looked for and found empty, or was not collected, and why."""
-    if rows[name]:
-        return {"rows": rows[name], "status": "present", "reason": None}
-    reason = _not_collected(name, rows, lost, export, capture)
+    if rows:
+        return {"rows": rows, "status": "present", "reason": None}
     return {"rows": 0, "status": "empty" if reason is None else "not_collected", "reason": reason}
 
 
@@ -153,7 +167,7 @@ def _not_collected(
     advice = dialects.NOT_COLLECTED[name]
     if name in dialects.CUDA_TABLES or name == "launches":
         return _cuda_not_collected(name, rows, lost, export, advice)
-    if name in ("layers", "inferences", "environment", *CAPTURED):
+    if name in ("layers", "inferences", "environment", "telemetry", "benchmark"):
         return advice
     looked_for = {"nvtx_ranges": "nvtx_trace", "memory_usage": "memory_usage"}.get(name)
     if looked_for and capture[looked_for] == "true":

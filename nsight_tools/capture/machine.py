@@ -1,0 +1,111 @@
+"""The machine as NVML describes it, for run.json: before and after a capture."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+from nsight_tools.capture import nvml
+from nsight_tools.run_files import bus_id
+
+_COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
+_SWITCH = {0: False, 1: True}
+
+
+def state() -> dict[str, Any]:
+    """Driver, CUDA version, and each GPU's settings and state; null where a GPU does not say.
+
+    Without NVML, `reason` says why. Nothing tells one machine from another of its kind: no UUID, no serial number, and
+    of other processes only how many they are and the memory that they use.
+    """
+    try:
+        with nvml.opened() as n:
+            cuda = nvml.ask(n, "nvmlSystemGetCudaDriverVersion")
+            return {
+                "driver": nvml.ask(n, "nvmlSystemGetDriverVersion", then=_text),
+                "cuda": cuda and f"{cuda // 1000}.{cuda % 1000 // 10}",
+                "gpus": [_gpu(n, index) for index in range(n.nvmlDeviceGetCount())],
+            }
+    except nvml.NoNvmlError as error:
+        return {"reason": str(error)}
+
+
+def _gpu(n: Any, index: int) -> dict[str, Any]:
+    try:
+        handle = n.nvmlDeviceGetHandleByIndex(index)
+    except n.NVMLError as error:
+        return {"index": index, "reason": str(error)}
+
+    def get(function: str, *constants: str, then: Any = lambda value: value) -> Any:
+        try:
+            arguments = [getattr(n, name) for name in constants]
+        except AttributeError:  # an nvidia-ml-py that does not know it
+            return None
+        return nvml.ask(n, f"nvmlDeviceGet{function}", handle, *arguments, then=then)
+
+    where = get("PciInfo", then=lambda pci: bus_id(_text(pci.busId)))
+    return {
+        "index": index,
+        "name": get("Name", then=_text),
+        "bus_id": where,
+        "numa_node": _numa_node(where),
+        "cpus": _cpus(n, handle),
+        "clocks_mhz": {
+            name: {
+                "now": get("ClockInfo", clock),
+                "max": get("MaxClockInfo", clock),
+                "applied": get("ApplicationsClock", clock),
+            }
+            for name, clock in (("sm", "NVML_CLOCK_SM"), ("memory", "NVML_CLOCK_MEM"))
+        },
+        "clock_event_reasons": get("CurrentClocksEventReasons") or get("CurrentClocksThrottleReasons"),
+        "power_mw": {
+            "now": get("PowerUsage"),
+            "limit": get("EnforcedPowerLimit"),
+            "default_limit": get("PowerManagementDefaultLimit"),
+            "max_limit": get("PowerManagementLimitConstraints", then=lambda limits: limits[1]),
+        },
+        "temperature_c": get("Temperature", "NVML_TEMPERATURE_GPU"),
+        "persistence_mode": get("PersistenceMode", then=_SWITCH.get),
+        "compute_mode": get("ComputeMode", then=_COMPUTE_MODES.get),
+        "mig": get("MigMode", then=lambda modes: _SWITCH.get(modes[0])),
+        "ecc": get("EccMode", then=lambda modes: _SWITCH.get(modes[0])),
+        "pcie": {
+            "generation": get("CurrPcieLinkGeneration"),
+            "max_generation": get("MaxPcieLinkGeneration"),
+            "width": get("CurrPcieLinkWidth"),
+            "max_width": get("MaxPcieLinkWidth"),
+        },
+        "memory_bytes": get("MemoryInfo", then=lambda memory: {"total": memory.total, "used": memory.used}),
+        "processes": get("ComputeRunningProcesses", then=_processes),
+    }
+
+
+def _processes(found: list[Any]) -> dict[str, Any]:
+    used = [process.usedGpuMemory for process in found]
+    return {"count": len(found), "memory_used_bytes": None if None in used else sum(used)}
+
+
+def _cpus(n: Any, handle: Any) -> str | None:
+    """CPUs near the GPU, as 0-15,32-47."""
+    words = 64  # of 64 CPUs each
+    masks = nvml.ask(n, "nvmlDeviceGetCpuAffinity", handle, words, then=list)
+    if masks is None:
+        return None
+    mask = sum(int(word) << 64 * at for at, word in enumerate(masks))
+    runs = [(one.start(), one.end() - 1) for one in re.finditer("1+", f"{mask:b}"[::-1])]
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or None
+
+
+def _numa_node(where: str | None) -> int | None:
+    """The GPU's NUMA node, by Linux; null where the machine has one only and says so."""
+    with contextlib.suppress(OSError, ValueError):
+        node = int(Path(f"/sys/bus/pci/devices/{where}/numa_node").read_text(encoding="ascii"))
+        return node if node >= 0 else None
+    return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

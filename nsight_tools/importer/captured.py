@@ -1,0 +1,180 @@
+"""Run directories of `nsight-tools capture`: what stands beside the report, and the tables that come of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nsight_tools import run_files
+from nsight_tools.errors import InputError
+from nsight_tools.tables import TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REPORTS = (run_files.REPORT, "report.sqlite", "report", "report_pqtdir")
+"""A capture's report: itself, or what it was exported to where it is no more (the last two are parquetdirs)."""
+CAPTURE_AGAIN = "capture again, or give a copy of the report that stands elsewhere"
+ABSENT = "the run directory holds none"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run directory that has a report and a run.json."""
+
+    path: Path
+    report: Path
+    run: Mapping[str, Any] = field(compare=False)
+    """run.json: a mapping whose values are to be checked before use."""
+
+    @classmethod
+    def of(cls, source: Path) -> RunDirectory | None:
+        """The run directory that `source` is, or whose report it is; None for any other report or export.
+
+        Raises InputError where it is one without a report or a readable run.json, or of a newer nsight-tools.
+        """
+        if source.is_dir() and (source / run_files.RUN).is_file():
+            report = next((source / name for name in REPORTS if (source / name).exists()), None)
+            run = _read_run(source / run_files.RUN)
+            if run is None:
+                raise InputError(
+                    source / run_files.RUN, "is not of nsight-tools capture", hint="give the report itself"
+                )
+            if report is None:
+                raise InputError(source, "holds run.json, but no report", hint=f"put {run_files.REPORT} back into it")
+            return cls(source, report, run)
+        if source.is_dir() and (source / run_files.REPORT).is_file():
+            hint = f"give {source / run_files.REPORT}, if that can be read"
+            raise InputError(source, "has no run.json: its capture did not come to its end", hint=hint)
+        beside = source.parent / run_files.RUN
+        if source.name in REPORTS and beside.is_file() and (run := _read_run(beside)) is not None:
+            return cls(source.parent, source, run)
+        return None
+
+    @property
+    def name(self) -> str:
+        return self.path.absolute().name
+
+    @property
+    def layers(self) -> Path | None:
+        return self._file(run_files.LAYERS)
+
+    @property
+    def layer_pass(self) -> Path | None:
+        """The eager run with layer ranges: its report, or that exported to SQLite."""
+        return self._file(run_files.LAYER_PASS) or self._file(Path(run_files.LAYER_PASS).with_suffix(".sqlite").name)
+
+    @property
+    def files(self) -> list[Path]:
+        """Those beside the report that become part of the dataset."""
+        found = map(self._file, (run_files.RUN, run_files.TELEMETRY, run_files.BENCHMARK))
+        return [path for path in found if path is not None]
+
+    def _file(self, name: str) -> Path | None:
+        path = self.path / name
+        return path if path.is_file() else None
+
+    def about(self) -> dict[str, Any]:
+        """What the manifest says of the capture: what run.json says but for commands and folders, which are private."""
+        kept = (
+            *("version", "tool_version", "status", "kind", "versions", "started_utc", "seconds", "model", "device"),
+            *("machine", "tracing", "telemetry"),
+        )
+        options = {"options": _without_folders(self.run.get("options"))}
+        return {name: self.run[name] for name in kept if name in self.run} | options
+
+    def benchmark(self) -> tuple[pa.Table, str | None]:
+        """Table `benchmark`, or why it has no rows. Raises InputError where its file is none that a capture wrote."""
+        path = self._file(run_files.BENCHMARK)
+        if path is None:
+            command = self.run.get("kind") == "command"
+            reason = "the capture ran a command, which measures nothing itself" if command else ABSENT
+            return TABLES["benchmark"].empty(), reason
+        return _checked(path, TABLES["benchmark"].schema), None
+
+    def telemetry(self, gpus: pa.Table, clock: Mapping[str, Any] | None) -> tuple[pa.Table, str | None]:
+        """Table `telemetry` in the report's time, or why it has no rows. Raises as `benchmark`.
+
+        `gpus` is the table of that name; `clock` is what `clock.align` says of the report.
+        """
+        schema = TABLES["telemetry"].schema
+        path = self._file(run_files.TELEMETRY)
+        if path is None:
+            said = self.run.get("telemetry")
+            reason = said.get("reason") if isinstance(said, dict) else None
+            return schema.empty_table(), f"NVML was not sampled: {reason}" if reason else ABSENT
+        rows = _checked(path, run_files.TELEMETRY_SCHEMA)
+        if clock is None:
+            return schema.empty_table(), "the report does not say when it began, so that no time relates to it"
+        of_report = {run_files.bus_id(gpu["bus_id"]): gpu for gpu in reversed(gpus.to_pylist()) if gpu["bus_id"]}
+        buses = rows["bus_id"].cast(pa.string())
+        found = {text: of_report.get(run_files.bus_id(text), {}) for text in buses.unique().to_pylist() if text}
+        columns = {name: rows[name] for name in rows.column_names}
+        columns["time_ns"] = pc.subtract(rows["utc_ns"], pa.scalar(clock["offset_ns"], pa.int64()))
+        columns["device"] = _mapped(buses, {text: gpu.get("device") for text, gpu in found.items()}, pa.int32())
+        names = {text: gpu.get("bus_id", run_files.bus_id(text)) for text, gpu in found.items()}
+        columns["bus_id"] = _mapped(buses, names, pa.string())
+        return _cast(pa.table({name: columns[name] for name in schema.names}), schema), None
+
+
+def _mapped(column: pa.ChunkedArray, values: Mapping[str, Any], to: pa.DataType) -> pa.ChunkedArray:
+    """`column` with each text replaced; null stays null."""
+    texts = list(values)
+    at = pc.index_in(column, pa.array(texts, pa.string()))
+    return pc.take(pa.array([values[text] for text in texts], to), at)
+
+
+def _read_run(path: Path) -> Mapping[str, Any] | None:
+    """run.json; None where another program wrote it. Raises InputError where it is damaged or too new."""
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(path, f"is damaged: {error}", hint=CAPTURE_AGAIN) from error
+    if not isinstance(run, dict) or not isinstance(run.get("version"), int) or "tool_version" not in run:
+        return None
+    if run["version"] > run_files.VERSION:
+        wrote = f"was written by a newer nsight-tools ({run['tool_version']})"
+        raise InputError(path, wrote, hint="update nsight-tools")
+    return run
+
+
+def _checked(path: Path, schema: pa.Schema) -> pa.Table:
+    """The table in a file of the capture, with this schema. Raises InputError where it has another or is damaged."""
+    try:
+        rows = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(path, f"is no Parquet file: {str(error).splitlines()[0]}", hint=CAPTURE_AGAIN) from error
+    if missing := [name for name in schema.names if name not in rows.column_names]:
+        raise InputError(path, f"has no column {missing[0]}: no capture wrote it so", hint=CAPTURE_AGAIN)
+    try:
+        return _cast(rows.select(schema.names), schema)
+    except (pa.ArrowException, ValueError) as error:
+        raise InputError(path, f"has other values: {str(error).splitlines()[0]}", hint=CAPTURE_AGAIN) from error
+
+
+def _cast(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`rows` with this schema; raises ArrowInvalid where a value does not fit."""
+    columns = []
+    for column, wanted in zip(rows.columns, schema, strict=True):
+        plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        if pa.types.is_dictionary(wanted.type):
+            plain = plain.cast(wanted.type.value_type).dictionary_encode()
+        if plain.null_count and not wanted.nullable:
+            raise pa.ArrowInvalid(f"column {wanted.name} has nulls")
+        columns.append(plain.cast(wanted.type))
+    return pa.table(columns, schema=schema)
+
+
+def _without_folders(value: Any) -> Any:
+    """A JSON value in which paths are names: folders tell who somebody is."""
+    if isinstance(value, dict):
+        return {name: _without_folders(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) and "/" in value else value
