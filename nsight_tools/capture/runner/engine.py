@@ -90,7 +90,7 @@ class Engine:
             "aux_streams": getattr(engine, "num_aux_streams", None),  # since 8.6
             "device_memory_bytes": int(memory),
             "layers": engine.num_layers,
-            "profiling_verbosity": _word(getattr(engine, "profiling_verbosity", None)),
+            "profiling_verbosity": word(getattr(engine, "profiling_verbosity", None)),
         }
 
     def profile_of(self, number: int, contexts: int) -> int:
@@ -120,7 +120,11 @@ class Engine:
             shapes[tensor.name], source[tensor.name] = self._shape(tensor, task, profile)
         if task.batch is not None and not any(shape[:1] == (task.batch,) for shape in shapes.values()):
             have = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-            raise Failure(f"no input has {task.batch} as its first dimension: {have}", where="--batch")
+            raise Failure(
+                f"no input has {task.batch} as its first dimension: {have}",
+                where="--batch",
+                hint="leave it out, or build the engine again for that batch",
+            )
         return shapes, source
 
     def _shape(self, tensor: Tensor, task: Task, profile: int) -> tuple[Shape, str]:
@@ -187,10 +191,10 @@ class Engine:
         for name, shape in shapes.items():
             if any(extent < 0 for extent in shape):
                 raise Failure(
-                    f"output {name} has a shape that depends on the data ({list(shape)}), which is not supported",
+                    f"output {name} has a shape that depends on the data, which is not supported: {list(shape)}",
                     where=str(self.path),
-                    hint="cut the model in front of what decides the shape (NonZero, NonMaxSuppression, …), or wrap your "
-                    "own program: nsight-tools capture -- COMMAND",
+                    hint="cut the model in front of what decides the shape (NonZero, NonMaxSuppression, …), or wrap "
+                    "your own program: nsight-tools capture -- COMMAND",
                 )
         return shapes
 
@@ -217,5 +221,6 @@ def _read(path: Path) -> bytes:
     return plan
 
 
-def _word(member: Any) -> str | None:
+def word(member: Any) -> str | None:
+    """Name of an enumeration's member in lower case; null for null."""
     return None if member is None else str(member.name).lower()

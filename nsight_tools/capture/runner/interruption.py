@@ -1,7 +1,8 @@
 """SIGINT and SIGTERM: a measured run stops after the inference under way, everything else ends at once.
 
-Python runs a signal's handler between two bytecodes of its main thread, which may sit in TensorRT's builder for minutes.
-So the handler does nothing; the byte that the interpreter's own C handler writes wakes a thread, which decides.
+Python runs a signal's handler between two bytecodes of its main thread, which may sit in TensorRT's builder for
+minutes. So the handler does nothing; the byte that the interpreter's own C handler writes wakes a thread, which
+decides.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import graphs, toolkit
-from .engine import handle_of
+from .engine import handle_of, word
 from .outcome import Failure
 from .tensors import contents
 
@@ -60,6 +60,10 @@ class Lane:
             self.context.set_tensor_address(name, array.ctypes.data)
         self.shapes |= engine.output_shapes(self.context)
         self.slots: list[Slot] = []
+
+    def nvtx_verbosity(self) -> str | None:
+        """What TensorRT made of the verbosity asked for: never more than the engine was built with."""
+        return word(getattr(self.context, "nvtx_verbosity", None))
 
     def _host_input(self, tensor: Tensor) -> Bytes:
         """A shape tensor: TensorRT reads its values on the host. As in trtexec, --shapes gives them."""

@@ -60,7 +60,10 @@ def serve(  # noqa: C901 (one inference in one piece: every call more is time mo
     ranges: Ranges | None = None,
     sleep_s: float = 0,
 ) -> None:
-    """Run inferences on a thread's slots until there are no more turns, and wait for the last ones."""
+    """Run inferences on a thread's slots until there are no more turns, and wait for the last ones.
+
+    What is measured stays in `samples`, whose events are read when it is asked for its columns.
+    """
     clock, depth, last_row = time.perf_counter_ns, len(slots), samples.rows
     number, started, stream = samples.number, samples.started, samples.stream
     enqueued_from, enqueued_to, ended, all_events = (
@@ -108,18 +111,20 @@ def serve(  # noqa: C901 (one inference in one piece: every call more is time mo
         row += 1
         if sleep_s:
             time.sleep(sleep_s)
-    _finish(samples, row, depth, wait)
+    _finish(row, depth, wait)
+    samples.filled = row
 
 
-def _finish(samples: Samples, rows: int, depth: int, wait: Callable[[int], None]) -> None:
+def _finish(rows: int, depth: int, wait: Callable[[int], None]) -> None:
     if depth > 1:
         for row in range(max(rows - depth, 0), rows):
             wait(row)
-    samples.collect(rows)
 
 
 def _pause(samples: Samples, rows: int, depth: int, wait: Callable[[int], None]) -> None:
     """Read out full samples in mid-run; the time it takes is not the run's."""
     began = time.perf_counter_ns()
-    _finish(samples, rows, depth, wait)
+    _finish(rows, depth, wait)
+    samples.filled = rows
+    samples.collect()
     samples.paused_ns += time.perf_counter_ns() - began

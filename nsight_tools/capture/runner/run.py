@@ -71,6 +71,7 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
 
     plan = {
         "shape_source": lanes[0].shape_source,
+        "nvtx_verbosity": lanes[0].nvtx_verbosity(),
         **{name: getattr(task, name) for name in (
             "streams", "threads", "cuda_graph", "spin_wait", "data_transfers", "overlap_transfers", "default_stream",
             "pageable", "sleep_ms", "warm_up_ms", "layer_ranges", "capture_range",
@@ -210,10 +211,8 @@ def _in_turn(lanes: Sequence[Lane]) -> list[Slot]:
 
 
 def _save(task: Task, runs: Sequence[Measured]) -> None:
-    columns: dict[str, NDArray[Any]] = {
-        name: np.concatenate([measured.columns[name] for measured in runs]) for name in INTEGERS
-    }
+    columns: dict[str, Any] = {name: np.concatenate([measured.columns[name] for measured in runs]) for name in INTEGERS}
     columns["run"] = np.repeat([measured.name for measured in runs], [m.columns["inference"].size for m in runs])
     content = io.BytesIO()
-    np.savez(content, **columns)  # type: ignore[arg-type]  # NumPy's stubs take every keyword for allow_pickle
+    np.savez(content, **columns)
     write_atomically(task.output / "samples.npz", content.getbuffer())

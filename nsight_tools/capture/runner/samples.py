@@ -19,7 +19,7 @@ MOST_ROWS = 8192
 
 
 class Samples:
-    """Up to `rows` inferences of one thread, with a set of CUDA events each; `collect` empties it, for the next ones.
+    """Up to `rows` inferences of one thread, with a set of CUDA events each, `filled` of them measured.
 
     `stages` is the number of events of a row: 2 (compute only), 4 (one after the other on one stream) or 6 (a stream
     each for copies in, compute and copies out).
@@ -28,15 +28,16 @@ class Samples:
     def __init__(self, cuda: Any, rows: int, stages: int, *, spin_wait: bool) -> None:
         flags = cuda.event_flags
         last = flags.DEFAULT if spin_wait else flags.BLOCKING_SYNC
-        self.rows, self.stages, self.paused_ns = rows, stages, 0
+        self.rows, self.stages, self.filled, self.paused_ns = rows, stages, 0, 0
         self.number, self.started, self.enqueued_from, self.enqueued_to, self.ended, self.stream = (
             [0] * rows for _ in range(6)
         )
         self.events = [(*(cuda.Event() for _ in range(stages - 1)), cuda.Event(last)) for _ in range(rows)]
         self._collected: list[dict[str, NDArray[np.int64]]] = []
 
-    def collect(self, rows: int) -> None:
-        """Take the first `rows` rows over, with the times between their events; the work must be done."""
+    def collect(self) -> None:
+        """Read out what is filled, with the times between its events, and empty it; the work must be done."""
+        rows, self.filled = self.filled, 0
         host = {
             name: np.array(column[:rows], np.int64)
             for name, column in (
@@ -67,12 +68,11 @@ class Samples:
         self._collected.append(host)
 
     def columns(self, thread: int) -> dict[str, NDArray[np.int64]]:
-        """All that was collected, with times of the host's own clock; `end_ns` beside the columns of `INTEGERS`."""
+        """All that was measured, with times of the host's own clock; `end_ns` beside the columns of `INTEGERS`."""
         names = [*(name for name in INTEGERS if name != "thread"), "end_ns"]
+        self.collect()
         parts = self._collected
-        columns = {
-            name: np.concatenate([part[name] for part in parts]) if parts else np.zeros(0, np.int64) for name in names
-        }
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
         columns["thread"] = np.full(columns["inference"].size, thread, np.int64)
         return columns
 

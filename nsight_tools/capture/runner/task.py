@@ -91,14 +91,14 @@ def read_task(text: bytes) -> Task:
         raise Failure(f"unknown: {', '.join(unknown)}", where="task")
     for name, default in (("task", ""), ("output", "")):
         content.setdefault(name, default)
-    for name in ("output", "engine", "onnx", "timing_cache"):
-        if content.get(name) is not None:
-            content[name] = Path(content[name])
-    for name in ("shapes", "inputs"):
-        content[name] = content.get(name) or {}
-    content["inputs"] = {name: Path(path) for name, path in content["inputs"].items()}
-    nullable = {name for name, f in known.items() if "None" in str(f.type)}
     try:
+        for name in ("output", "engine", "onnx", "timing_cache"):
+            if content.get(name) is not None:
+                content[name] = Path(content[name])
+        for name in ("shapes", "inputs"):
+            content[name] = content.get(name) or {}
+        content["inputs"] = {name: Path(path) for name, path in content["inputs"].items()}
+        nullable = {name for name, f in known.items() if "None" in str(f.type)}
         return Task(**{name: value for name, value in content.items() if value is not None or name in nullable})
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise Failure(f"a value of the wrong kind: {error}", where="task") from error
