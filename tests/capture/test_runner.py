@@ -150,20 +150,20 @@ def test_threads_share_the_streams(tmp_path: Path) -> None:
 
 
 def test_overlapped_transfers_keep_two_inferences_under_way(tmp_path: Path) -> None:
-    large = X | {"shape": [8, 3, 400, 400]}  # 15 MB: 768 us at the made bus' 20 GB/s
-    path = engine(tmp_path, tensors=(large, Y), compute_us=1000)
+    large = X | {"shape": [8, 3, 200, 200]}  # 3.84 ms at the made bus' 1 GB/s
+    path = engine(tmp_path, tensors=(large, Y), compute_us=4000)
     (tmp_path / "a").mkdir()
-    ordered = run(tmp_path / "a", engine=path, iterations=60)
-    overlapped = run(tmp_path, engine=path, iterations=60, overlap_transfers=True)
+    ordered = run(tmp_path / "a", engine=path, iterations=30)
+    overlapped = run(tmp_path, engine=path, iterations=30, overlap_transfers=True)
     assert overlapped.code == 0, overlapped.stderr
     assert overlapped.result["run"]["throughput_per_s"] > 1.4 * ordered.result["run"]["throughput_per_s"]
     copies = {detail for name, _, detail in overlapped.measured() if name == "h2d"}
     assert len(copies) == 2, "two sets of buffers"
     sets = [detail for name, _, detail in overlapped.measured() if name == "set_address"]
-    assert len(sets) == 2 * 60, "each enqueue has its own buffers"
+    assert len(sets) == 2 * 30, "each enqueue has its own buffers"
     samples = overlapped.samples
-    assert (samples["h2d_ns"] > 700_000).all()
-    assert (samples["compute_ns"] >= 1_000_000).all()
+    assert (samples["h2d_ns"] >= 3_840_000).all()
+    assert (samples["compute_ns"] >= 4_000_000).all()
 
 
 def test_benchmark_measures_throughput_too(tmp_path: Path) -> None:

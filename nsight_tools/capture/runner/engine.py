@@ -22,13 +22,17 @@ PROFILES_ARE_SHARED_FROM = 10
 
 _HINTS = (
     (
-        r"version|magic ?tag|serialized with|plan file is not compatible|older|newer",
+        r"compatible with this version|expecting library version|version tag does not match|magic ?tag",
         "build the engine again with this TensorRT, or run it with the TensorRT that built it",
     ),
-    (r"compute|incompatible device|different (gpu|device|model)|architecture", "build the engine again on this GPU"),
-    (r"plugin|creator", "the engine needs a plugin library that is not loaded here"),
-    (r"memory|alloc", "free GPU memory (see nvidia-smi), or use fewer streams or a smaller batch"),
+    (r"expecting compute|incompatible device|different (models? of )?devices?", "build the engine again on this GPU"),
+    (r"plugin ?creator|could not find plugin", "the engine needs a plugin library that is not loaded here"),
+    (
+        r"out ?of ?memory|memory allocation|cudaMalloc",
+        "free GPU memory (see nvidia-smi), or use fewer streams or a smaller batch",
+    ),
 )
+"""What to do where a line of TensorRT's log matches."""
 
 
 def hint_for(line: str | None, otherwise: str) -> str:

@@ -34,7 +34,7 @@ class Slot:
     """One set of buffers of a lane, and the calls that run an inference in it.
 
     `before(events, ranges)` copies in and `after(events, ranges)` copies out, each recording its events; `enqueue()` is
-    true where it worked.
+    true where it worked. `inward` and `outward` are the copies alone.
     """
 
     lane: int
@@ -42,6 +42,8 @@ class Slot:
     before: Callable[[Events, Ranges | None], None]
     enqueue: Callable[[], bool]
     after: Callable[[Events, Ranges | None], None]
+    inward: list[Callable[[], None]]
+    outward: list[Callable[[], None]]
     buffers: list[Any]
 
 
@@ -113,9 +115,10 @@ class Lane:
         self.cuda.Context.synchronize()
         enqueue = self._enqueue(addresses, alone=alone)
         if not self.task.data_transfers:
-            return Slot(self.number, 2, *_compute_only(streams[1], enqueue), buffers)
+            return Slot(self.number, 2, *_compute_only(streams[1], enqueue), [], [], buffers)
         make = _in_order if alone else _overlapped
-        return Slot(self.number, 4 if alone else 6, *make(streams, inward, enqueue, outward), buffers)
+        calls = make(streams, inward, enqueue, outward)
+        return Slot(self.number, 4 if alone else 6, *calls, inward, outward, buffers)
 
     def _host_buffer(self, tensor: Tensor, size: int, generator: np.random.Generator) -> Bytes:
         try:

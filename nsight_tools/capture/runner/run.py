@@ -7,6 +7,7 @@ import io
 import math
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -199,7 +200,8 @@ class _Crew:
             return
         self._mark("end")
         if self._task.capture_range:
-            self._device.cuda.stop_profiler()
+            with suppress(self._device.cuda.Error):  # after a failure on the GPU, which is what gets reported
+                self._device.cuda.stop_profiler()
 
     def _mark(self, mark: str) -> None:
         self.clock.append(self._marks.mark_clock(mark) if self._marks else {"utc_ns": time.time_ns(), "mark": mark})

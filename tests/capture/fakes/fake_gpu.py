@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-COPY_NS_PER_BYTE = 1 / 20
+COPY_NS_PER_BYTE = 1
 SMALLEST_COPY_NS = 2000
 JOURNAL = []
 MEMORY_BYTES = int(os.environ.get("FAKE_GPU_MEMORY", "1000000000"))

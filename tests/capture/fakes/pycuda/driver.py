@@ -149,7 +149,7 @@ def pagelocked_empty(shape, dtype):
 
 def memcpy_htod_async(dest, src, stream=None):
     assert isinstance(dest, int)
-    assert src.any(), "zeros are no input"
+    assert src[:64].any(), "zeros are no input"
     gpu.note("h2d", dest)
     _queue(stream).work(gpu.copy_ns(src.nbytes))
 

@@ -192,7 +192,6 @@ class IExecutionContext:
                 1, "3: [executionContext.cpp::enqueueInternal::795] Error Code 3: API Usage Error (told to)"
             )
             return False
-        time.sleep(self.spec.get("enqueue_us", 0) / 1e6)
         queue.work(self.spec["compute_us"] * 1000)
         return True
 
