@@ -1,0 +1,230 @@
+"""A serialized engine, loaded; its tensors, and the shapes that a run gives them.
+
+What TensorRT's versions 8.5 to 11 differ in is guarded here and in builder.py, nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from .outcome import Failure, write_atomically
+from .tensors import Shape, Tensor, kind_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .task import Task
+
+PROFILES_ARE_SHARED_FROM = 10
+"""TensorRT's major version from which several contexts may use one optimization profile."""
+
+_HINTS = (
+    (
+        r"compatible with this version|expecting library version|version tag does not match|magic ?tag",
+        "build the engine again with this TensorRT, or run it with the TensorRT that built it",
+    ),
+    (r"expecting compute|incompatible device|different (models? of )?devices?", "build the engine again on this GPU"),
+    (r"plugin ?creator|could not find plugin", "the engine needs a plugin library that is not loaded here"),
+    (
+        r"out ?of ?memory|memory allocation|cudaMalloc",
+        "free GPU memory (see nvidia-smi), or use fewer streams or a smaller batch",
+    ),
+)
+"""What to do where a line of TensorRT's log matches."""
+
+
+def hint_for(line: str | None, otherwise: str) -> str:
+    """What to do about a line of TensorRT's log."""
+    return next((hint for pattern, hint in _HINTS if line and re.search(pattern, line, re.IGNORECASE)), otherwise)
+
+
+class Engine:
+    """A deserialized engine and its tensors; keeps the runtime that it needs alive."""
+
+    def __init__(self, trt: Any, logger: Any, path: Path) -> None:
+        self.trt, self.logger, self.path = trt, logger, path
+        plan = _read(path)
+        self.sha256, self.size_bytes = hashlib.sha256(plan).hexdigest(), len(plan)
+        logger.forget()
+        if hasattr(trt, "init_libnvinfer_plugins"):
+            trt.init_libnvinfer_plugins(logger, "")
+        self._runtime = trt.Runtime(logger)
+        self.engine: Any = self._runtime.deserialize_cuda_engine(plan) if self._runtime else None
+        if self.engine is None:
+            raise self.failure(
+                f"TensorRT {trt.__version__} cannot load the engine",
+                "is it an engine? It must have been built by this version of TensorRT for this model of GPU",
+            )
+        self.tensors = [self._tensor(self.engine.get_tensor_name(i)) for i in range(self.engine.num_io_tensors)]
+        self.inputs = [tensor for tensor in self.tensors if tensor.is_input]
+        self.outputs = [tensor for tensor in self.tensors if not tensor.is_input]
+        self.dynamic = any(tensor.dynamic or tensor.on_host for tensor in self.inputs)
+
+    def failure(self, what: str, hint: str, *, where: str = "") -> Failure:
+        """A failure with the last error of TensorRT's log, and the hint that fits it."""
+        line = self.logger.last_error()
+        return Failure(what, where=where or str(self.path), hint=hint_for(line, hint), log=line)
+
+    def _tensor(self, name: str) -> Tensor:
+        engine, trt = self.engine, self.trt
+        return Tensor(
+            name,
+            engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
+            tuple(engine.get_tensor_shape(name)),
+            kind_of(engine.get_tensor_dtype(name), name),
+            engine.get_tensor_location(name) == trt.TensorLocation.HOST,
+            engine.get_tensor_vectorized_dim(name),
+            engine.get_tensor_components_per_element(name),
+        )
+
+    def describe(self, shapes: dict[str, Shape]) -> dict[str, Any]:
+        engine = self.engine
+        memory = getattr(engine, "device_memory_size_v2", None)  # since 10.1; the older name is gone in 11
+        memory = engine.device_memory_size if memory is None else memory
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "size_bytes": self.size_bytes,
+            "inputs": [tensor.as_json(shapes.get(tensor.name, tensor.shape)) for tensor in self.inputs],
+            "outputs": [tensor.as_json(shapes.get(tensor.name, tensor.shape)) for tensor in self.outputs],
+            "dynamic": self.dynamic,
+            "profiles": engine.num_optimization_profiles,
+            "aux_streams": getattr(engine, "num_aux_streams", None),  # since 8.6
+            "device_memory_bytes": int(memory),
+            "layers": engine.num_layers,
+            "profiling_verbosity": word(getattr(engine, "profiling_verbosity", None)),
+        }
+
+    def profile_of(self, number: int, contexts: int) -> int:
+        """The optimization profile of a context; fails before anything runs where they do not suffice."""
+        profiles = int(self.engine.num_optimization_profiles)
+        if not self.dynamic or contexts <= profiles:
+            return number if self.dynamic else 0
+        if int(self.trt.__version__.split(".")[0]) >= PROFILES_ARE_SHARED_FROM:
+            return number % profiles
+        raise Failure(
+            f"{contexts} streams need {contexts} optimization profiles, and this engine with dynamic shapes has "
+            f"{profiles}: TensorRT {self.trt.__version__} lets no two contexts share one",
+            where=str(self.path),
+            hint=f"use --streams {profiles}, or build the engine again from the ONNX model: --streams {contexts} then "
+            "makes that many profiles",
+        )
+
+    def shapes(self, task: Task, profile: int) -> tuple[dict[str, Shape], dict[str, str]]:
+        """Every input's shape, and where it is from; fails where one disagrees with the engine or its profile."""
+        unknown = sorted(task.shapes.keys() - {tensor.name for tensor in self.inputs})
+        if unknown:
+            names = ", ".join(tensor.name for tensor in self.inputs)
+            raise Failure(f"no input is called {', '.join(unknown)}", where="--shapes", hint=f"inputs are {names}")
+        shapes: dict[str, Shape] = {}
+        source: dict[str, str] = {}
+        for tensor in self.inputs:
+            shapes[tensor.name], source[tensor.name] = self._shape(tensor, task, profile)
+        if task.batch is not None and not any(shape[:1] == (task.batch,) for shape in shapes.values()):
+            have = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            raise Failure(
+                f"no input has {task.batch} as its first dimension: {have}",
+                where="--batch",
+                hint="leave it out, or build the engine again for that batch",
+            )
+        return shapes, source
+
+    def _shape(self, tensor: Tensor, task: Task, profile: int) -> tuple[Shape, str]:
+        asked = tuple(task.shapes.get(tensor.name, ()))
+        if tensor.on_host or not tensor.dynamic:
+            if asked and asked != tensor.shape and not tensor.on_host:
+                raise Failure(
+                    f"input {tensor.name} is {list(tensor.shape)} in this engine and cannot be {list(asked)}",
+                    where="--shapes",
+                    hint="leave it out, or build the engine again with that shape",
+                )
+            return tensor.shape, "engine"
+        low, best, high = (tuple(dims) for dims in self.engine.get_tensor_profile_shape(tensor.name, profile))
+        shape, source = best, "opt of the optimization profile"
+        if asked:
+            shape, source = asked, "--shapes"
+        elif task.batch is not None and tensor.shape[0] < 0:
+            shape, source = (task.batch, *best[1:]), "--batch"
+        fits = len(shape) == len(tensor.shape) and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
+        if not fits:
+            raise Failure(
+                f"input {tensor.name} cannot be {list(shape)}: optimization profile {profile} goes from {list(low)} to "
+                f"{list(high)}",
+                where=source,
+                hint="choose a shape within, or build the engine again",
+            )
+        return shape, source
+
+    def make_context(self, number: int, contexts: int, stream: Any, *, layer_ranges: bool) -> Any:
+        """An execution context with its optimization profile; `stream` is PyCUDA's, or None for the default."""
+        self.logger.forget()
+        context = self.engine.create_execution_context()
+        if context is None:
+            raise self.failure(
+                f"TensorRT cannot make execution context {number + 1} of {contexts}",
+                "free GPU memory (see nvidia-smi), or use fewer streams or a smaller batch",
+            )
+        if self.dynamic:
+            profile = self.profile_of(number, contexts)
+            if not context.set_optimization_profile_async(profile, handle_of(stream)):
+                raise self.failure(f"TensorRT refuses optimization profile {profile}", "build the engine again")
+            if stream is not None:
+                stream.synchronize()
+        verbosity = self.trt.ProfilingVerbosity
+        if hasattr(context, "nvtx_verbosity"):  # since 8.5
+            context.nvtx_verbosity = verbosity.DETAILED if layer_ranges else verbosity.NONE
+        return context
+
+    def set_shapes(self, context: Any, shapes: dict[str, Shape]) -> None:
+        """Give a context its input shapes."""
+        self.logger.forget()
+        for tensor in self.inputs:
+            if tensor.dynamic and not context.set_input_shape(tensor.name, shapes[tensor.name]):
+                raise self.failure(
+                    f"TensorRT refuses {list(shapes[tensor.name])} for input {tensor.name}", "check --shapes"
+                )
+
+    def output_shapes(self, context: Any) -> dict[str, Shape]:
+        """Shapes of the outputs, once every input of the context is set."""
+        missing = list(context.infer_shapes()) if hasattr(context, "infer_shapes") else []
+        if missing:
+            raise self.failure(f"shapes cannot be inferred: {', '.join(missing)} is not set", "give them with --shapes")
+        shapes = {tensor.name: tuple(context.get_tensor_shape(tensor.name)) for tensor in self.outputs}
+        for name, shape in shapes.items():
+            if any(extent < 0 for extent in shape):
+                raise Failure(
+                    f"output {name} has a shape that depends on the data, which is not supported: {list(shape)}",
+                    where=str(self.path),
+                    hint="cut the model in front of what decides the shape (NonZero, NonMaxSuppression, …), or wrap "
+                    "your own program: nsight-tools capture -- COMMAND",
+                )
+        return shapes
+
+    def inspect(self, context: Any, path: Path) -> None:
+        """Write the engine inspector's JSON for this context's shapes and profile."""
+        inspector = self.engine.create_engine_inspector()
+        inspector.execution_context = context
+        text = inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
+        write_atomically(path, text.encode("utf-8", "surrogateescape"))
+
+
+def handle_of(stream: Any) -> int:
+    """CUDA's handle of a PyCUDA stream; 0, the legacy default stream, for None."""
+    return 0 if stream is None else int(stream.handle)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        plan = path.read_bytes()
+    except OSError as error:
+        raise Failure(f"cannot be read: {error.strerror}", where=str(path), hint="check the path") from error
+    if not plan:
+        raise Failure("is empty", where=str(path), hint="build the engine again")
+    return plan
+
+
+def word(member: Any) -> str | None:
+    """Name of an enumeration's member in lower case; null for null."""
+    return None if member is None else str(member.name).lower()

@@ -1,0 +1,171 @@
+"""What the runner costs: its loop beside a bare one over the same engine, on a GPU.
+
+    PYTHON tests/benchmarks/bench_runner.py ENGINE [--iterations 2000] [--rounds 5] [--cuda-graph] [--spin-wait]
+
+PYTHON is one that has TensorRT, PyCUDA and nvtx (nsight-tools itself need not be installed). Run it without nsys.
+
+bare       copies, enqueue, copies, wait: nothing else but two readings of the clock
+untraced   the runner's loop as in its benchmark pass: CUDA events, no ranges
+ranges     the runner's loop as in its timing pass: CUDA events and NVTX ranges (nvtx from 0.2.12 on leaves them out, as
+           nobody listens: then it is the same as untraced)
+throughput the runner's loop with overlapped transfers, two inferences under way: compare with trtexec's throughput
+
+The loops take turns, so that a clock that drifts meets them all; medians are over all rounds. The promise is that
+`ranges` is within 5 us or 1 % of `bare`, whichever is more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "nsight_tools" / "capture"))
+
+from runner import log, toolkit  # the package as TensorRT's Python sees it, without nsight-tools
+from runner.device import Device
+from runner.engine import Engine
+from runner.interruption import Interruption
+from runner.lanes import Lane
+from runner.loop import Turns, serve
+from runner.outcome import Result
+from runner.ranges import Ranges
+from runner.samples import Samples
+from runner.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ALLOWED_US, ALLOWED_SHARE = 5.0, 0.01
+WARM_UP_S = 0.5
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One of the loops, over all rounds."""
+
+    walls_us: list[float]
+    per_second: list[float]
+
+
+def bare(lane: Lane, last: Any, iterations: int) -> list[int]:
+    """Host nanoseconds of each inference in the plainest loop there can be."""
+    slot, stream, clock = lane.slots[0], lane.stream, time.perf_counter_ns
+    enqueue, synchronize, record = slot.enqueue, last.synchronize, last.record
+    inward, outward = slot.inward, slot.outward
+    walls = [0] * iterations
+    for number in range(iterations):
+        started = clock()
+        for copy in inward:
+            copy()
+        enqueue()
+        for copy in outward:
+            copy()
+        record(stream)
+        synchronize()
+        walls[number] = clock() - started
+    return walls
+
+
+class Bench:
+    """An engine on the GPU, and the loops over it."""
+
+    def __init__(self, task: Task, device: Device, interruption: Interruption) -> None:
+        trt = toolkit.tensorrt()
+        assert task.engine is not None
+        self.task, self.cuda, self.interruption = task, device.cuda, interruption
+        self.engine = Engine(trt, log.make_logger(trt, [], level=log.ERROR, verbose=True), task.engine)
+        self.ordered, self.overlapped = (Lane(self.engine, task, 0) for _ in range(2))
+        self.ordered.make_slots(overlap=False)
+        self.overlapped.make_slots(overlap=True)
+        flags = self.cuda.event_flags
+        self.last = self.cuda.Event(flags.DEFAULT if task.spin_wait else flags.BLOCKING_SYNC)
+        self.ranges = Ranges(0)
+
+    def runners(self, lane: Lane, ranges: Ranges | None) -> Loop:
+        task = self.task
+        samples = Samples(self.cuda, task.iterations, lane.slots[0].stages, spin_wait=task.spin_wait)
+        turns = Turns(self.interruption, task.iterations, 0)
+        turns.begin()
+        serve(lane.slots, samples, turns, ranges=ranges)
+        columns = samples.columns(0)
+        seconds = (int(columns["end_ns"].max()) - int(columns["start_ns"].min())) / 1e9
+        return Loop((columns["wall_ns"] / 1e3).tolist(), [task.iterations / seconds])
+
+    def bare(self) -> Loop:
+        walls = bare(self.ordered, self.last, self.task.iterations)
+        return Loop([wall / 1e3 for wall in walls], [1e9 * len(walls) / sum(walls)])
+
+    def round(self) -> dict[str, Loop]:
+        return {
+            "bare": self.bare(),
+            "untraced": self.runners(self.ordered, None),
+            "ranges": self.runners(self.ordered, self.ranges.or_none()),
+            "throughput": self.runners(self.overlapped, None),
+        }
+
+
+def measure(task: Task, rounds: int) -> dict[str, Loop]:
+    device = Device(toolkit.cuda(), task.device)
+    with device.current():
+        bench = Bench(task, device, Interruption(Result(task.output)))
+        until = time.perf_counter() + WARM_UP_S
+        while time.perf_counter() < until:
+            bare(bench.ordered, bench.last, 10)
+        bench.round()
+        found: dict[str, list[Loop]] = {}
+        for _ in range(rounds):
+            gc.collect()
+            gc.disable()
+            for name, loop in bench.round().items():
+                found.setdefault(name, []).append(loop)
+            gc.enable()
+    return {
+        name: Loop([wall for loop in loops for wall in loop.walls_us], [x for loop in loops for x in loop.per_second])
+        for name, loops in found.items()
+    }
+
+
+def show(loops: dict[str, Loop]) -> bool:
+    """Print the table; true where the runner keeps its promise."""
+    base = statistics.median(loops["bare"].walls_us)
+    print(f"{'loop':<11}{'median us':>11}{'p95 us':>10}{'+us':>8}{'+%':>8}{'inferences/s':>14}")
+    for name, loop in loops.items():
+        median, p95 = statistics.median(loop.walls_us), statistics.quantiles(loop.walls_us, n=20)[-1]
+        more = "" if name == "throughput" else f"{median - base:.2f}"
+        share = "" if name == "throughput" else f"{100 * (median - base) / base:.2f}"
+        rate = statistics.median(loop.per_second)
+        print(f"{name:<11}{median:>11.2f}{p95:>10.2f}{more:>8}{share:>8}{rate:>14.0f}")
+    cost, allowed = statistics.median(loops["ranges"].walls_us) - base, max(ALLOWED_US, ALLOWED_SHARE * base)
+    print(f"the timing pass costs {cost:.2f} us more than the bare loop; allowed are {allowed:.2f} us")
+    return cost <= allowed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("engine", type=Path)
+    parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cuda-graph", action="store_true")
+    parser.add_argument("--spin-wait", action="store_true")
+    chosen = parser.parse_args(arguments)
+    with TemporaryDirectory() as folder:
+        task = Task(
+            task="timing",
+            output=Path(folder),
+            engine=chosen.engine,
+            iterations=chosen.iterations,
+            cuda_graph=chosen.cuda_graph,
+            spin_wait=chosen.spin_wait,
+        )
+        return 0 if show(measure(task, chosen.rounds)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

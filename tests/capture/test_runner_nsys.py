@@ -1,0 +1,77 @@
+"""The runner's ranges, payloads and clock marks arrive in a real report: made TensorRT and GPU, real nvtx and nsys."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from runner_cases import Ran, command, engine, journal_of
+
+from nsight_tools.errors import NsysError
+from nsight_tools.nsys import ENVIRONMENT_VARIABLE, find
+from nsight_tools.trace import Trace, open_trace
+
+INFERENCES = 12
+AROUND_RANGES_NS = 50_000_000  # a busy machine may take the thread away between a range's end and the clock
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, Trace]:
+    try:
+        nsys = find()
+    except NsysError as error:
+        if ENVIRONMENT_VARIABLE in os.environ:
+            raise  # asked for and broken is no reason to skip
+        pytest.skip(error.message)
+    folder = tmp_path_factory.mktemp("runner")
+    arguments, environment, output = command(
+        folder, real_nvtx=True, engine=engine(folder), streams=2, threads=2, iterations=INFERENCES
+    )
+    report = folder / "report.nsys-rep"
+    options = ["-t", "nvtx", "-s", "none", "--cpuctxsw=none", "-o", str(report.with_suffix(""))]
+    done = subprocess.run(
+        [str(nsys.path), "profile", *options, *arguments],
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[-2000:]
+    return Ran(0, "", output, journal_of(folder)), open_trace(report)
+
+
+@pytest.mark.nsys
+def test_ranges_nest_and_carry_their_number(traced: tuple[Ran, Trace]) -> None:
+    _, trace = traced
+    rows = trace.table("nvtx_ranges").to_pylist()
+    assert {row["domain"] for row in rows} == {"nsight_tools"}
+    inferences = [i for i, row in enumerate(rows) if row["name"] == "inference"]
+    assert sorted(rows[i]["payload"] for i in inferences) == [*range(INFERENCES)]
+    for number in inferences:
+        within = [row["name"] for row in rows if row["parent"] == number]
+        assert within == ["h2d", "enqueue", "d2h", "synchronize"]
+    assert len(rows) == INFERENCES * 5 + 2
+
+
+@pytest.mark.nsys
+def test_clock_marks_carry_the_time(traced: tuple[Ran, Trace]) -> None:
+    ran, trace = traced
+    marks = [row for row in trace.table("nvtx_ranges").to_pylist() if row["kind"] == "mark"]
+    assert [row["name"] for row in marks] == ["clock", "clock"]
+    clock = [entry["utc_ns"] for entry in ran.result["run"]["clock"]]
+    assert [row["payload"] for row in marks] == clock
+    apart = (marks[1]["start_ns"] - marks[0]["start_ns"]) - (clock[1] - clock[0])
+    assert abs(apart) < 1_000_000
+
+
+@pytest.mark.nsys
+def test_the_runner_measures_what_the_trace_shows(traced: tuple[Ran, Trace]) -> None:
+    ran, trace = traced
+    rows = [row for row in trace.table("nvtx_ranges").to_pylist() if row["name"] == "inference"]
+    samples = ran.samples
+    assert len(rows) == INFERENCES
+    walls = dict(zip(samples["inference"].tolist(), samples["wall_ns"].tolist(), strict=True))
+    for row in rows:
+        more = walls[row["payload"]] - (row["end_ns"] - row["start_ns"])
+        assert -100_000 < more < AROUND_RANGES_NS
