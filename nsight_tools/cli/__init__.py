@@ -13,7 +13,14 @@ from nsight_tools.cli import failures
 
 PROGRAM = "nsight-tools"
 
-COMMANDS = {"capture": "capture", "import": "import_", "analyze": "analyze", "explain": "explain", "doctor": "doctor"}
+COMMANDS = {
+    "capture": "capture",
+    "import": "import_",
+    "analyze": "analyze",
+    "report": "report",
+    "explain": "explain",
+    "doctor": "doctor",
+}
 """Command to module of this package; the module's `command` is the click command."""
 
 
