@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from nsight_tools.errors import CouldNotRun, NsightToolsError
     from nsight_tools.findings import Confidence, Evidence, Finding, Severity
     from nsight_tools.importer import import_report
-    from nsight_tools.report import figures
     from nsight_tools.ranges import inference, phase
+    from nsight_tools.report import figures
     from nsight_tools.trace import Trace, open_trace
 
 __version__ = "0.1.0"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Bools, Ints, ints
+from nsight_tools.hardware import REASONS, SETTINGS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,18 +19,6 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
 IDLE = 0x1
-REASONS = {
-    0x4: "software power cap",
-    0x8: "hardware slowdown",
-    0x20: "software thermal slowdown",
-    0x40: "hardware thermal slowdown",
-    0x80: "hardware power brake",
-    0x200: "board limit",
-    0x400: "reliability",
-}
-"""Bits of NVML's clock-event reasons (nvml.h, nvmlClocksEventReason…) by which the GPU holds its clocks back itself."""
-SETTINGS = {0x2: "application clocks", 0x10: "sync boost", 0x100: "display clocks"}
-"""Bits that say that somebody set a limit."""
 POWER = frozenset({0x4, 0x80, 0x200})
 HEAT = frozenset({0x20, 0x40})
 BUSY_SHARE = 0.1

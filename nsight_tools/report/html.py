@@ -68,7 +68,7 @@ _LAUNCHES = _Picture(
 )
 _GRIDS = _Picture(
     figures.grids,
-    "All kernel time by the size of the grid: kernels left of the line have fewer blocks than the GPU has SMs.",
+    "All kernel time by the size of the grid; orange bars: fewer blocks than half of the GPU's SMs.",
 )
 _FIGURES = {
     "PCI": _TRANSFERS,

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import NothingToShow
+from nsight_tools.hardware import REASONS, SETTINGS
 from nsight_tools.report.figures.data import COLUMNS, Floats, Shown, envelope, occupancy
 from nsight_tools.report.figures.lanes import Lane, draw
 from nsight_tools.report.figures.style import Drawing, colour, duration_axis, plots, since, styled, time_axis
@@ -21,18 +22,6 @@ if TYPE_CHECKING:
     from nsight_tools.columns import Ints
     from nsight_tools.findings import Finding
     from nsight_tools.trace import Trace
-
-REASONS = {
-    0x2: "application clocks",
-    0x4: "power limit",
-    0x8: "hardware slowdown",
-    0x10: "sync boost",
-    0x20: "thermal, software",
-    0x40: "thermal, hardware",
-    0x80: "power brake",
-    0x100: "display clocks",
-}
-"""NVML's clock-event reasons (nvml.h, nvmlClocksEventReasons) but for idle, which holds nothing back."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +120,11 @@ def _reasons(trace: Trace, device: int) -> list[Lane]:
         return []
     until = np.append(time[1:], time[-1] + int(np.median(np.diff(time))))
     lanes = []
-    for bit, words_ in REASONS.items():
+    for bit, reason in sorted((REASONS | SETTINGS).items()):
         held = (mask & bit) > 0
         if held.any():
             times = Intervals.union(time[held], until[held])
-            lanes.append(Lane(words_).add("alarm", times.start, times.end))
+            lanes.append(Lane(reason).add("alarm", times.start, times.end))
     return lanes
 
 

@@ -124,9 +124,9 @@ class Shown:
         did: Bools = (ints(self.inferences["kernels"]) + ints(self.inferences["graphs"])) > 0
         return did
 
-    def nearest(self, quantile: float) -> int | None:
-        """The inference whose wall time is this quantile's; of those that the GPU worked for, where any are."""
-        rows = np.flatnonzero(self.worked) if self.worked.any() else np.arange(len(self.wall))
+    def nearest(self, quantile: float, among: Bools | None = None) -> int | None:
+        """The inference whose wall time is this quantile's, of all or among these; None where there is none."""
+        rows = np.arange(len(self.wall)) if among is None else np.flatnonzero(among)
         if not rows.size:
             return None
         order = rows[np.argsort(self.wall[rows], kind="stable")]
@@ -134,8 +134,8 @@ class Shown:
 
     @property
     def typical(self) -> int | None:
-        """The median inference."""
-        return self.nearest(0.5)
+        """The median inference, of those that the GPU worked for where there are any."""
+        return self.nearest(0.5, self.worked if self.worked.any() else None)
 
     @property
     def span(self) -> tuple[int, int]:

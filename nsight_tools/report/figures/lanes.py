@@ -25,17 +25,17 @@ BOXES = 800
 
 @dataclass
 class Lane:
-    """One lane: its label, what runs in it as (role, starts, ends), and what to write at its right end."""
+    """One lane: its label, what runs in it as (role, starts, ends, share of its height), what its right end says."""
 
     label: str
-    spans: list[tuple[str, Ints, Ints]] = field(default_factory=list)
+    spans: list[tuple[str, Ints, Ints, float]] = field(default_factory=list)
     total: str = ""
     height: float = 0.62
 
-    def add(self, role: str, start: Ints, end: Ints) -> Lane:
-        """Put boxes into the lane, over those that it has."""
+    def add(self, role: str, start: Ints, end: Ints, height: float = 1.0) -> Lane:
+        """Put boxes into the lane, over those that it has; of its height, or a part of it."""
         if len(start):
-            self.spans.append((role, start, end))
+            self.spans.append((role, start, end, height))
         return self
 
 
@@ -44,16 +44,16 @@ def draw(axes: Axes, lanes: Sequence[Lane], lo: int, hi: int) -> bool:
     pooled = False
     for row, lane in enumerate(lanes):
         spans = [
-            (role, np.maximum(start[inside], lo), np.minimum(end[inside], hi))
-            for role, start, end in lane.spans
+            (role, np.maximum(start[inside], lo), np.minimum(end[inside], hi), height)
+            for role, start, end, height in lane.spans
             for inside in ((end > lo) & (start < hi),)
         ]
-        if sum(len(start) for _, start, _ in spans) > BOXES:
+        if sum(len(start) for _, start, *_ in spans) > BOXES:
             pooled = True
             _pooled(axes, row, lane.height, spans, lo, hi)
             spans = []
-        for role, start, end in spans:
-            half = np.full(len(start), lane.height / 2)
+        for role, start, end, height in spans:
+            half = np.full(len(start), height * lane.height / 2)
             boxes(axes, start, end, row - half, row + half, role)
         if lane.total:
             axes.annotate(
@@ -72,12 +72,14 @@ def draw(axes: Axes, lanes: Sequence[Lane], lo: int, hi: int) -> bool:
     return pooled
 
 
-def _pooled(axes: Axes, row: int, height: float, spans: Sequence[tuple[str, Ints, Ints]], lo: int, hi: int) -> None:
+def _pooled(
+    axes: Axes, row: int, height: float, spans: Sequence[tuple[str, Ints, Ints, float]], lo: int, hi: int
+) -> None:
     """The share of each column's time that each role takes, one on the other."""
     bottom = np.full(COLUMNS, row + height / 2)
-    for role, start, end in spans:
+    for role, start, end, part in spans:
         share, edges = occupancy(start, end, lo, hi)
-        top = np.maximum(bottom - share * height, row - height / 2)  # roles may run at once
+        top = np.maximum(bottom - share * height * part, row - height / 2)  # roles may run at once
         boxes(axes, edges[:-1], edges[1:], top, bottom, role)
         bottom = top
 

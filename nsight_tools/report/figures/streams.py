@@ -80,7 +80,7 @@ def _of_streams(here: Work, lo: int, hi: int) -> tuple[list[Lane], str]:
         known = mine.call_end > 0
         waits = Intervals.union(mine.call_end[known], mine.start[known]).subtract(own)
         waits = waits.intersection(Intervals.union(others.start, others.end)).clip(lo, hi)
-        lane = Lane(label, total="").add("alarm", waits.start, waits.end)
+        lane = Lane(label).add("alarm", waits.start, waits.end, 0.3)
         for role, chosen in mine.roles:
             lane.add(role, mine.start[chosen], mine.end[chosen])
         lanes.append(lane)

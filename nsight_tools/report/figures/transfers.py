@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from nsight_tools import units
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import NothingToShow
-from nsight_tools.pcie import LANE_BYTES_PER_S, NEWEST_LINK
+from nsight_tools.hardware import LANE_BYTES_PER_S, NEWEST_LINK
 from nsight_tools.report.figures.data import COLUMNS, Shown
 from nsight_tools.report.figures.lanes import Lane, draw
 from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis
