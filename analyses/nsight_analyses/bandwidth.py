@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nsight_analyses.link import PINNED_SHARE, Link, newest_link, recorded_link
+from nsight_analyses.link import Link, newest_link, recorded_link
 from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, Copies, Measured, weigh, worst
 from nsight_analyses.pcie import (
     BANDWIDTH_BYTES,
@@ -22,6 +22,7 @@ from nsight_tools.analysis import analysis
 from nsight_tools.columns import Ints, ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.hardware import PINNED_SHARE
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, rate, share, size
 
