@@ -112,6 +112,31 @@ def test_a_bar_that_is_cut_says_its_length() -> None:
     assert [text.get_text() for text in figure.axes[0].texts] == ["80.0 ms"]
 
 
+def test_clocks_from_telemetry() -> None:
+    """Samples every 5 us; held back by power (0x4) from 10 to 20 us, and by heat too (0x20) in its last sample."""
+    values = {
+        "time_ns": [5_000, 10_000, 15_000, 20_000],
+        "device": [0] * 4,
+        "sm_clock_mhz": [1980, 1700, 1500, 1980],
+        "max_sm_clock_mhz": [1980] * 4,
+        "clock_event_reasons": [0, 0x4, 0x24, 0x1],
+    }
+    schema = TABLES["telemetry"].schema
+    columns = [pa.array(values.get(f.name, [None] * 4)).cast(f.type) for f in schema]
+    figure = figures.clocks(drawn(PICTURE, tables={"telemetry": pa.Table.from_arrays(columns, schema=schema)}))
+    clock, reasons, latency = figure.axes
+    assert clock.get_title(loc="left") == "SM clock (MHz)"
+    assert set(clock.lines[0].get_ydata()) == {1980, 1700, 1500}
+    held = {
+        label.get_text(): (spans[:, 0].min(), spans[:, 0].max())
+        for label, spans in zip(
+            reasons.get_yticklabels(), [patch.get_path().vertices for patch in reasons.patches], strict=True
+        )
+    }
+    assert held == {"software power cap": (10_000, 20_000), "software thermal slowdown": (15_000, 20_000)}
+    assert latency.get_title(loc="left").startswith("Time of each inference")
+
+
 @given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 400)), min_size=1, max_size=30))
 def test_occupancy_is_the_busy_time(pieces: list[tuple[int, int]]) -> None:
     start = np.array([at for at, _ in pieces])
