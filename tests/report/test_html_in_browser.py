@@ -34,7 +34,9 @@ CUT = """
 """The labels that stand out of their figure."""
 
 
-@pytest.mark.parametrize("name", ["detector_pageable", "classifier_sync", "classifier_whole_graph"])
+@pytest.mark.parametrize(
+    "name", ["detector_pageable", "classifier_sync", "classifier_cuda_graph", "classifier_whole_graph"]
+)
 def test_a_real_trace(browser: Browser, tmp_path: Path, name: str) -> None:
     source = shutil.copy(REPOSITORY / "sample_traces" / f"{name}.sqlite", tmp_path)
     opened = nsight_tools.open_trace(source)

@@ -61,7 +61,7 @@ def clocks(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: AR
         _band(next(rows), each, lo, hi)
     if reasons:
         below = next(rows)
-        draw(below, reasons, lo, hi)
+        draw(below, reasons, lo, hi, letters=26)
         below.set_title("Reasons for a lower clock (NVML)")
     if active:
         _activity(next(rows), shown, active, device, lo, hi)

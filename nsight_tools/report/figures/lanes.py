@@ -39,8 +39,11 @@ class Lane:
         return self
 
 
-def draw(axes: Axes, lanes: Sequence[Lane], lo: int, hi: int) -> bool:
-    """Draw the lanes from above to below over `[lo, hi)`; whether any had to be drawn as shares of columns."""
+def draw(axes: Axes, lanes: Sequence[Lane], lo: int, hi: int, *, letters: int = 22) -> bool:
+    """Draw the lanes from above to below over `[lo, hi)`, labels of so many letters at most.
+
+    Returns whether any had to be drawn as shares of columns.
+    """
     pooled = False
     for row, lane in enumerate(lanes):
         spans = [
@@ -68,7 +71,7 @@ def draw(axes: Axes, lanes: Sequence[Lane], lo: int, hi: int) -> bool:
                 annotation_clip=False,
             )
     axes.set_ylim(len(lanes) - 0.5, -0.5)
-    axes.set_yticks(range(len(lanes)), [name(lane.label, 26) for lane in lanes], color=colour("text"))
+    axes.set_yticks(range(len(lanes)), [name(lane.label, letters) for lane in lanes], color=colour("text"))
     return pooled
 
 

@@ -22,6 +22,7 @@ from nsight_tools.report.figures.style import (
     styled,
     time_axis,
 )
+from nsight_tools.timeline.attribution import Words
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 LANES = 9
 """Kinds of layers with a lane of their own; the others share one."""
+_GRAPH = "whole CUDA graph"
 REFORMATS = ("Reformat", "NoOp")
 """Layer types that only change how a tensor lies in memory."""
 
@@ -66,7 +68,7 @@ def inference_layers(trace: Trace, finding: Finding | None = None) -> Drawing:
     lanes.append(Lane("GPU idle", total=_said(gaps.total, len(gaps))).add("alarm", gaps.start, gaps.end))
     figure, (axes,) = plots([0.27 * len(lanes) + 0.1])
     axes.set_position(_narrower(axes.get_position().bounds))
-    pooled = draw(axes, lanes, lo, hi)
+    pooled = draw(axes, lanes, lo, hi, letters=32)
     axes.set_title(
         f"{what}: its work on the GPU, by type of layer"
         if _layered(here)
@@ -87,7 +89,7 @@ def inference_layers(trace: Trace, finding: Finding | None = None) -> Drawing:
 
 def _narrower(place: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     """Room for the lanes' times on the right, and for longer labels on the left."""
-    return place[0] + 0.02, place[1], place[2] - 0.13, place[3]
+    return place[0] + 0.07, place[1], place[2] - 0.18, place[3]
 
 
 def _layered(here: Work) -> bool:
@@ -96,22 +98,21 @@ def _layered(here: Work) -> bool:
 
 def _types(trace: Trace, here: Work) -> tuple[dict[str, int], Ints]:
     """What each kernel is a lane of: its layer's type, or its own name where layers are unknown; and -1 for copies."""
-    short = words(trace.table("kernels", ["short_name"])["short_name"])
-    layered = _layered(here)
-    type_of = {row["name"]: row["type"] for row in trace.table("layers", ["name", "type"]).to_pylist()}
-    kinds: dict[str, int] = {}
-    types = np.full(len(here), -1, np.int64)
-    kernel = here.kind.among("kernel")
-    for row in np.flatnonzero(here.computes).tolist():
-        if not kernel[row]:
-            kind = "whole CUDA graph"
-        elif layered:
-            layer = here.layer.at(row)
-            kind = type_of.get(layer) or _by_name(layer)
-        else:
-            kind = short.at(int(here.row[row]))
-        types[row] = kinds.setdefault(kind, len(kinds))
-    return kinds, types
+    kernel, graph = here.kind.among("kernel"), here.kind.among("graph")
+    if _layered(here):
+        named = here.layer
+        type_of = {row["name"]: row["type"] for row in trace.table("layers", ["name", "type"]).to_pylist()}
+        labels = [type_of.get(layer) or _by_name(layer) for layer in named.dictionary]
+    else:
+        short = words(trace.table("kernels", ["short_name"])["short_name"])
+        named = Words(np.append(short.codes, -1)[np.where(kernel, here.row, -1)], short.dictionary)
+        labels = list(named.dictionary)
+    labels += [_GRAPH, _by_name("")]
+    codes = np.where(graph, len(labels) - 2, np.where(named.codes < 0, len(labels) - 1, named.codes))
+    kinds = {labels[code]: 0 for code in np.unique(codes[here.computes]).tolist()}
+    kinds = {label: number for number, label in enumerate(kinds)}
+    number_of = np.array([kinds.get(label, -1) for label in labels], np.int64)
+    return kinds, np.where(here.computes, number_of[codes], -1)
 
 
 def _by_name(layer: str) -> str:

@@ -12,7 +12,7 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.report.figures.data import Shown
 from nsight_tools.report.figures.lanes import Lane, draw
 from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis
-from nsight_tools.timeline.attribution import CallKind, classify_call
+from nsight_tools.timeline.attribution import CallKind, classify_call, joint_key
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
@@ -66,16 +66,17 @@ def _wide(shown: Shown, finding: Finding | None) -> tuple[int, int, str]:
 
 def _of_streams(here: Work, lo: int, hi: int) -> tuple[list[Lane], str]:
     """A lane for each of the busiest streams, with its waits; and a word on those left out."""
-    keys = np.stack([here.device, here.pid, here.stream], axis=1)
-    distinct, which = np.unique(keys, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    busy = np.bincount(which, here.end - here.start, len(distinct))
+    which = np.unique(joint_key(here.pid, here.stream), return_inverse=True)[1]
+    which = np.unique(joint_key(here.device, which), return_inverse=True)[1]
+    first = np.unique(which, return_index=True)[1]
+    distinct = list(zip(here.device[first].tolist(), here.stream[first].tolist(), strict=True))
+    busy = np.bincount(which, here.end - here.start)
     kept = np.sort(np.argsort(-busy, kind="stable")[:LANES])
     several = len(np.unique(here.device)) > 1
     lanes = []
     for one in kept.tolist():
         mine, others = here[which == one], here[(which != one) & (here.device == distinct[one][0])]
-        label = f"stream {distinct[one][2]}" + (f", GPU {distinct[one][0]}" if several else "")
+        label = f"stream {distinct[one][1]}" + (f", GPU {distinct[one][0]}" if several else "")
         own = Intervals.union(mine.start, mine.end)
         known = mine.call_end > 0
         waits = Intervals.union(mine.call_end[known], mine.start[known]).subtract(own)

@@ -45,7 +45,7 @@ COLOURS = {
 
 WIDTH = 10.0
 """Inches; a page scales it to its own width."""
-LEFT, RIGHT = 1.5, 0.25
+LEFT, RIGHT = 1.75, 0.25
 """Inches beside the plots, so that all figures of a page begin and end at the same place."""
 
 _NOT_LOOKS = ("backend", "backend_fallback", "interactive", "toolbar", "timezone", "figure.hooks")
@@ -219,4 +219,4 @@ def since(lo: int) -> str:
 def name(text: object, limit: int = 40) -> str:
     """A name from a trace, inert, on one line, without its middle where it is longer than `limit`."""
     shown = safe.visible(text)
-    return shown if len(shown) <= limit else f"{shown[: limit - limit // 3 - 1]}…{shown[-(limit // 3) :]}"
+    return shown if len(shown) <= limit else f"{shown[: limit - limit // 4 - 1]}…{shown[-(limit // 4) :]}"
