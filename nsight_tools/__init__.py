@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nsight_tools.findings import Confidence, Evidence, Finding, Severity
     from nsight_tools.importer import import_report
     from nsight_tools.ranges import inference, phase
+    from nsight_tools.report import figures
     from nsight_tools.trace import Trace, open_trace
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ __all__ = [
     "__version__",
     "analyze",
     "compare",
+    "figures",
     "import_report",
     "inference",
     "open_trace",
@@ -66,6 +68,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "figures":
+        return import_module("nsight_tools.report.figures")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

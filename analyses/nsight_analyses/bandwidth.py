@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nsight_analyses.link import PINNED_SHARE, Link, newest_link, recorded_link
+from nsight_analyses.link import Link, newest_link, recorded_link
 from nsight_analyses.measure import EFFORT_SHARE, NOISE_SHARE, weigh, worst
 from nsight_analyses.pcie import (
     BANDWIDTH_BYTES,
@@ -23,6 +23,7 @@ from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import Ints, ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.hardware import PINNED_SHARE
 from nsight_tools.measured import Copies, Measured
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, rate, share, size

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Bools, Ints, ints
+from nsight_tools.hardware import REASONS, SETTINGS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,18 +19,6 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
 IDLE = 0x1
-REASONS = {
-    0x4: "software power cap",
-    0x8: "hardware slowdown",
-    0x20: "software thermal slowdown",
-    0x40: "hardware thermal slowdown",
-    0x80: "hardware power brake",
-    0x200: "board limit",
-    0x400: "reliability",
-}
-"""Bits of NVML's clock-event reasons (nvml.h, nvmlClocksEventReason…) by which the GPU holds its clocks back itself."""
-SETTINGS = {0x2: "application clocks", 0x10: "sync boost", 0x100: "display clocks"}
-"""Bits that say that somebody set a limit."""
 POWER = frozenset({0x4, 0x80, 0x200})
 HEAT = frozenset({0x20, 0x40})
 BUSY_SHARE = 0.1
@@ -94,7 +83,8 @@ class Samples:
     def violation(self, column: str) -> tuple[int, int]:
         """Growth of a cumulative counter up to the busy samples that have it, and the time over which; nanoseconds.
 
-        It is counted from the sample before that has it. The time is 0 where it was not recorded. A counter that falls was reset, and says nothing of that step.
+        It is counted from the sample before that has it. The time is 0 where it was not recorded. A counter that falls
+        was reset, and says nothing of that step.
         """
         value = ints(self.table[column])
         known = value >= 0  # the counter is read in some of the samples only

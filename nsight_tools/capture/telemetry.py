@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from typing_extensions import Self
+
 SELDOM_NS = 100_000_000
 """How often is read what takes NVML most of a millisecond; the first and the last sample always have it."""
 WRITTEN_EVERY_NS = 500_000_000
@@ -71,14 +73,14 @@ class Sampler:
             n = self._nvml.enter_context(nvml.opened())
             chosen, self._chosen = nvml.visible(n) if devices is None else (list(devices), "as asked")
             if not chosen:
-                raise nvml.NoNvmlError(f"{self._chosen} names no GPU")
+                raise nvml.NoNvmlError(f"{self._chosen} names no GPU")  # noqa: TRY301 (as those of NVML itself)
             for index in chosen:
                 try:
                     self._devices.append(nvml.Device(n, index))
                 except n.NVMLError as error:
                     self._lost[str(index)] = str(error)
             if not self._devices:
-                raise nvml.NoNvmlError(f"no GPU answers: {'; '.join(self._lost.values())}")
+                raise nvml.NoNvmlError(f"no GPU answers: {'; '.join(self._lost.values())}")  # noqa: TRY301
         except nvml.NoNvmlError as error:
             self.reason = str(error)
             self._nvml.close()
@@ -106,8 +108,8 @@ class Sampler:
     def cost(self) -> dict[str, Any]:
         """What the sampling did and took, for run.json.
 
-        `nvml_ns` is the time inside NVML for one sample of all GPUs, median and 99th percentile, and `nvml_share` its sum
-        over the time of the sampling; `core_share` is the share of one core that the thread used, with the writing.
+        `nvml_ns` is the time inside NVML for one sample of all GPUs, median and 99th percentile, and `nvml_share` its
+        sum over the time of the sampling; `core_share` is the share of one core that the thread used, with the writing.
         `missed` samples came due while an earlier one was under way. Where there is no telemetry: `reason`.
         """
         taken = np.asarray(self._asking)
@@ -176,7 +178,7 @@ class _Writer:
         self._file = pa.OSFile(str(_stream(path)), "wb")  # unbuffered: what was written survives us
         self._stream = pa.ipc.new_stream(self._file, _STREAMED)
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:

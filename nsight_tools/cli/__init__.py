@@ -17,6 +17,7 @@ COMMANDS = {
     "capture": "capture",
     "import": "import_",
     "analyze": "analyze",
+    "report": "report",
     "compare": "compare",
     "export": "export",
     "annotate": "annotate",

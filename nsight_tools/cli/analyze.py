@@ -32,10 +32,11 @@ _LADDER = {
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "markdown", "junit"]),
+    type=click.Choice(["text", "json", "markdown", "html", "junit"]),
     default="text",
     show_default=True,
-    help="text for a terminal, json for machines, markdown for a pull request, junit for a CI system's test page.",
+    help="text for a terminal, json for machines, markdown for a pull request, html: one page with figures, junit for a "
+    "CI system's test page.",
 )
 @click.option(
     "-o",
@@ -82,16 +83,24 @@ def command(
     analyses = list(nsight_tools.select(nsight_tools.registry(), _codes(chosen), _codes(ignored)).values())
     opened = partial(nsight_tools.open_trace, nsys=nsys, layers=layers, inference_range=inference_range)
     reports: list[TraceReport] = []
+    sections: list[str] = []
     status = 0
     with output.opened(path) as write:
         for each in inputs:
             try:
-                reports.append(_analyzed(each, analyses, opened))
+                report, section = _analyzed(each, analyses, opened, len(reports) + 1 if form == "html" else None)
+                reports.append(report)
+                sections.append(section)
             except Exception as error:  # noqa: BLE001 (the others are analyzed all the same)
                 status = failures.report(error, debug=debug)
         if not reports:
             raise click.exceptions.Exit(status)
-        write(_rendered(reports, form, color, fail_on, to_file=path is not None and str(path) != "-"))
+        if form == "html":
+            from nsight_tools.report import html
+
+            write(html.page(sections))
+        else:
+            write(_rendered(reports, form, color, fail_on, to_file=path is not None and str(path) != "-"))
     reached = any(f.severity in _LADDER[fail_on] for report in reports for f in report.all_findings)
     raise click.exceptions.Exit(status or int(reached))
 
@@ -100,17 +109,27 @@ def _codes(options: Iterable[str]) -> list[str]:
     return [code.strip().upper() for option in options for code in option.split(",") if code.strip()]
 
 
-def _analyzed(source: Path, analyses: Sequence[Analysis], opened: Callable[..., Trace]) -> TraceReport:
+def _analyzed(
+    source: Path, analyses: Sequence[Analysis], opened: Callable[..., Trace], position: int | None
+) -> tuple[TraceReport, str]:
+    """The report of one input, and its section at this position of a page where one is asked for."""
     from nsight_tools.report.content import TraceReport  # pulls in pyarrow; --help goes without
 
     with progress.shown(source.name) as callback:
         trace = opened(source, progress=callback)
         outcomes = []
-        for position, analysis in enumerate(analyses):
+        for done, analysis in enumerate(analyses):
             if callback:
-                callback(f"{analysis.code} {analysis.name}", position / len(analyses))
+                callback(f"{analysis.code} {analysis.name}", done / len(analyses))
             outcomes += nsight_tools.analyze(trace, [analysis])
-        return TraceReport(str(source), trace.summary(), outcomes)
+        report = TraceReport(str(source), trace.summary(), outcomes)
+        if position is None:
+            return report, ""
+        if callback:
+            callback("figures", 1.0)
+        from nsight_tools.report import html  # pulls in matplotlib
+
+        return report, html.section(report, trace, position)  # now: no trace is held for longer than its own section
 
 
 def _rendered(reports: list[TraceReport], form: str, color: str, fail_on: str, *, to_file: bool) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cli.harness import Run
 
 PROGRAM = (sys.executable, "-c", "from nsight_tools.cli import main; main()")
-HEAVY = {"pyarrow", "pandas", "duckdb", "numpy", "rich", "matplotlib"}
+HEAVY = {"pyarrow", "pandas", "duckdb", "numpy", "rich", "matplotlib", "jinja2"}
 
 
 def test_import_prints_each_dataset(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -104,7 +104,9 @@ def test_version(run: Run) -> None:
     assert run("--version").stdout == f"nsight-tools {nsight_tools.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["analyze", "--help"], ["import", "-h"], ["doctor", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["analyze", "--help"], ["report", "--help"], ["import", "-h"], ["doctor", "-h"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     seen = subprocess.run(
         [sys.executable, "-X", "importtime", *PROGRAM[1:], *arguments], capture_output=True, text=True, check=True

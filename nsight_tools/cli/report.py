@@ -1,0 +1,37 @@
+"""`nsight-tools report`: reports, exports or datasets into one page with figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nsight_tools.cli import analyze, importing
+
+
+@click.command("report", short_help="Write one HTML page with findings and figures.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    metavar="FILE",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The page; it appears whole or not at all. - is standard output.",
+)
+@click.option("--select", "chosen", metavar="CODES", multiple=True, help="Only these: PCI001,STR or several --select.")
+@click.option(
+    "--ignore", "ignored", metavar="CODES", multiple=True, help="Not these; a prefix as PCI means the family."
+)
+@importing.options
+@click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
+@click.pass_context
+def command(ctx: click.Context, /, **options: object) -> None:
+    """Write what `analyze` says of each INPUT as one page, with a figure for each finding.
+
+    The page holds everything it shows: no script, nothing fetched. It is light or dark as the browser is, and prints.
+    It tells what the text tells, with names of kernels, layers and NVTX ranges of the trace. An INPUT is what `analyze`
+    takes, and each gets a section of its own.
+    """
+    ctx.invoke(analyze.command, form="html", **options)

@@ -1,0 +1,180 @@
+"""Where the time of inferences goes: one inference as a bar, and all of them side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from nsight_tools import units
+from nsight_tools.columns import ints
+from nsight_tools.errors import NothingToShow
+from nsight_tools.report.content import BUCKETS
+from nsight_tools.report.figures.data import Shown
+from nsight_tools.report.figures.style import (
+    Drawing,
+    colour,
+    duration_axis,
+    legend,
+    plots,
+    styled,
+    time_axis,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nsight_tools.columns import Ints
+    from nsight_tools.trace import Trace
+
+ROLES = {
+    "compute": "compute",
+    "exposed_h2d": "h2d",
+    "exposed_d2h": "d2h",
+    "exposed_other_copy": "copy",
+    "other_work": "other",
+    "launch": "launch",
+    "sync": "sync",
+    "host": "host",
+    "unattributed": "unknown",
+}
+"""The colour of each bucket."""
+VISIBLE = 0.002
+"""The share of an axis from which on a part can be seen, and is named."""
+BARS = 400
+"""Inferences that the strip shows one by one."""
+
+
+@styled
+def inference_accounting(trace: Trace, *, calibrated: Mapping[str, float] | None = None) -> Drawing:
+    """The median and the 99th-percentile inference as stacked bars, from the buckets of `inferences`.
+
+    They are two real inferences, so that the parts sum to the whole exactly; medians of the buckets would not.
+    `calibrated`, nanoseconds by bucket, is a third bar: the median inference as it is without the profiler.
+
+    Raises NothingToShow without inferences.
+    """
+    shown, buckets = Shown.of(trace), _buckets(trace)
+    bars: list[tuple[str, Mapping[str, float]]] = []
+    for label, quantile in (("median", 0.5), ("p99", 0.99)):
+        row = shown.nearest(quantile)
+        if row is not None:
+            bars.append((f"{label}, no. {row}", {b: float(v[row]) for b, v in buckets.items()}))
+    if calibrated:
+        bars.insert(1, ("without the profiler", calibrated))
+    figure, (axes,) = plots([0.42 * len(bars) + 0.05], title=False)
+    longest = max(sum(parts.values()) for _, parts in bars)
+    time_axis(axes, 0, int(longest * 1.1), "since the first event of the inference, on the host or the GPU")
+    for row, (_, parts) in enumerate(bars):
+        left = 0.0
+        for bucket, width in parts.items():
+            axes.barh(row, width, 0.66, left, color=colour(ROLES[bucket]), linewidth=0)
+            if width > 0.075 * longest:
+                ink = "paper" if bucket in {"compute", "exposed_d2h", "other_work", "launch"} else "ink"
+                axes.text(
+                    left + width / 2,
+                    row,
+                    units.duration(width),
+                    ha="center",
+                    va="center",
+                    color=colour(ink),
+                    fontsize=8.5,
+                )
+            left += width
+        axes.text(left + 0.006 * longest, row, units.duration(left), va="center", fontweight="bold")
+    axes.set_yticks(range(len(bars)), [label for label, _ in bars], color=colour("text"))
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    used = [bucket for bucket in BUCKETS if any(parts.get(bucket, 0) > VISIBLE * longest for _, parts in bars)]
+    legend(figure, [(ROLES[bucket], SHORT[bucket]) for bucket in used])
+    return figure
+
+
+SHORT = {
+    "compute": "compute",
+    "exposed_h2d": "copy to GPU",
+    "exposed_d2h": "copy to host",
+    "exposed_other_copy": "other copy",
+    "other_work": "behind other GPU work",
+    "launch": "host: launching",
+    "sync": "host: waiting",
+    "host": "host: between calls",
+    "unattributed": "unattributed",
+}
+"""The buckets in the fewest words; GPU idle in those of the host."""
+
+
+@styled
+def inferences_over_time(trace: Trace) -> Drawing:
+    """Every inference as a stacked bar, in order of start.
+
+    With more than `BARS`, each bar is the slowest of so many neighbours, so that none that is slow is left out; the
+    line is then the median of the same neighbours. Bars far beyond the others are cut and say their length.
+
+    Raises NothingToShow without inferences.
+    """
+    shown, buckets = Shown.of(trace), _buckets(trace)
+    wall = shown.wall
+    group = -(-len(wall) // BARS)
+    first = np.arange(0, len(wall), group)
+    slowest = np.array([at + int(np.argmax(wall[at : at + group])) for at in first.tolist()], np.int64)
+    figure, (axes,) = plots([1.7], title=False)
+    top = _ceiling(wall[slowest])
+    edges = np.append(first, len(wall)) - 0.5
+    base = np.zeros(len(slowest))
+    used = []
+    for bucket in BUCKETS:
+        part = buckets[bucket][slowest]
+        if part.any():
+            used += [bucket] if part.max() > VISIBLE * top else []
+            axes.stairs(base + part, edges, baseline=base, fill=True, color=colour(ROLES[bucket]), linewidth=0)
+            base = base + part
+    duration_axis(axes, top, "time")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    lo, hi = shown.span
+    axes.set_xlabel(
+        f"number of the inference, in order of start ({units.moment(lo)} to {units.moment(hi)} on the timeline)"
+    )
+    if group > 1:
+        medians = np.array([np.median(wall[at : at + group]) for at in first.tolist()])
+        axes.stairs(medians, edges, baseline=None, color=colour("text"), linewidth=0.8)
+        figure.note = f"Each bar is the slowest of {group} inferences in a row; the line is their median."
+    _cut(axes, wall[slowest], (edges[:-1] + edges[1:]) / 2, top)
+    legend(figure, [(ROLES[bucket], SHORT[bucket]) for bucket in used])
+    return figure
+
+
+def _ceiling(wall: Ints) -> float:
+    """The top of the axis: the slowest, unless it is so far off that nothing else could be read beside it."""
+    slowest, most = float(wall.max()), 4 * float(np.quantile(wall, 0.9))
+    return 1.06 * (min(slowest, most))
+
+
+def _cut(axes: Any, wall: Ints, middle: Any, top: float) -> None:
+    beyond = np.flatnonzero(wall > top)
+    if not beyond.size:
+        return
+    axes.plot(middle[beyond], np.full(beyond.size, top * 0.97), "^", color=colour("text"), markersize=4, clip_on=False)
+    worst = int(beyond[np.argmax(wall[beyond])])
+    more = f", and {beyond.size - 1} more cut" if beyond.size > 1 else ""
+    right = worst < len(wall) / 2
+    axes.annotate(
+        f"{units.duration(float(wall[worst]))}{more}",
+        (middle[worst], top * 0.97),
+        xytext=(6 if right else -6, -2),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        va="center",
+        bbox={"facecolor": colour("paper"), "edgecolor": "none", "pad": 1.0},
+    )
+
+
+def _buckets(trace: Trace) -> dict[str, Ints]:
+    names = [f"{bucket}_ns" for bucket in BUCKETS]
+    table = trace.table("inferences", names)
+    if not table.num_rows:
+        raise NothingToShow(
+            "no inferences were found in this trace: neither NVTX ranges, nor TensorRT's enqueues, nor CUDA graphs"
+        )
+    return {bucket: ints(table[f"{bucket}_ns"]) for bucket in BUCKETS}

@@ -1,0 +1,204 @@
+"""What the figures show of a trace, as arrays, read once; and how to put more of it into a picture than has pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from nsight_tools.columns import Bools, Ints, ints, words
+from nsight_tools.errors import NothingToShow
+from nsight_tools.timeline.attribution import Words
+from nsight_tools.timeline.intervals import Intervals
+
+if TYPE_CHECKING:
+    from nsight_tools.findings import Finding
+    from nsight_tools.trace import Trace
+
+Floats = npt.NDArray[np.float64]
+COLUMNS = 700
+"""Columns that a plot is cut into where more is to be drawn than it has room for."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """GPU work as arrays of shape (n,) in order of start; -1 where something is unknown."""
+
+    start: Ints
+    end: Ints
+    device: Ints
+    stream: Ints
+    pid: Ints
+    tid: Ints
+    call_end: Ints
+    row: Ints
+    inference: Ints
+    layer: Words
+    kind: Words
+    """kernel, graph, set, or the kind of a copy: h2d, d2h, …"""
+
+    def __getitem__(self, chosen: Bools | Ints) -> Work:
+        return Work(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def computes(self) -> Bools:
+        """Kernels, and CUDA graphs that were traced whole."""
+        return self.kind.among("kernel", "graph")
+
+    @property
+    def roles(self) -> list[tuple[str, Bools]]:
+        """What to draw it in: (role, which of it)."""
+        compute, up, down = self.computes, self.kind.among("h2d"), self.kind.among("d2h")
+        return [("compute", compute), ("h2d", up), ("d2h", down), ("copy", ~(compute | up | down))]
+
+
+class Shown:
+    """One trace's columns as the figures need them."""
+
+    _of: ClassVar[WeakKeyDictionary[Trace, Shown]] = WeakKeyDictionary()
+
+    def __init__(self, trace: Trace) -> None:
+        table = trace.table(
+            "launches",
+            [
+                "start_ns",
+                "end_ns",
+                "device",
+                "stream",
+                "pid",
+                "work",
+                "row",
+                "call_end_ns",
+                "tid",
+                "layer",
+                "inference",
+            ],
+        )
+        work, kind = words(table["work"]), words(trace.table("memory_ops", ["kind"])["kind"])
+        codes = work.codes.astype(np.int32)
+        copies = work.among("copy")
+        codes[copies] = len(work.dictionary) + kind.codes[ints(table["row"])[copies]]
+        columns = {name: ints(table[name]) for name in table.column_names if name not in {"work", "layer"}}
+        self.work = Work(
+            columns["start_ns"],
+            columns["end_ns"],
+            columns["device"],
+            columns["stream"],
+            columns["pid"],
+            columns["tid"],
+            columns["call_end_ns"],
+            columns["row"],
+            columns["inference"],
+            words(table["layer"]),
+            Words(codes, [*work.dictionary, *kind.dictionary]),
+        )
+        names = ["start_ns", "end_ns", "wall_ns", "kernels", "graphs", "pid", "tid", "mark"]
+        self.inferences = trace.table("inferences", names)
+
+    @classmethod
+    def of(cls, trace: Trace) -> Shown:
+        """The columns of `trace`, for as long as somebody holds it."""
+        if trace not in cls._of:
+            cls._of[trace] = cls(trace)
+        return cls._of[trace]
+
+    @cached_property
+    def wall(self) -> Ints:
+        return ints(self.inferences["wall_ns"])
+
+    @cached_property
+    def windows(self) -> tuple[Ints, Ints]:
+        """Start and end of every inference, shape (inferences,)."""
+        return ints(self.inferences["start_ns"]), ints(self.inferences["end_ns"])
+
+    @cached_property
+    def worked(self) -> Bools:
+        """Inferences that the GPU worked for."""
+        did: Bools = (ints(self.inferences["kernels"]) + ints(self.inferences["graphs"])) > 0
+        return did
+
+    def nearest(self, quantile: float, among: Bools | None = None) -> int | None:
+        """The inference whose wall time is this quantile's, of all or among these; None where there is none."""
+        rows = np.arange(len(self.wall)) if among is None else np.flatnonzero(among)
+        if not rows.size:
+            return None
+        order = rows[np.argsort(self.wall[rows], kind="stable")]
+        return int(order[min(round(quantile * (order.size - 1)), order.size - 1)])
+
+    @property
+    def typical(self) -> int | None:
+        """The median inference, of those that the GPU worked for where there are any."""
+        return self.nearest(0.5, self.worked if self.worked.any() else None)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """From the first to the last: of the inferences, else of the GPU work."""
+        start, end = self.windows if len(self.wall) else (self.work.start, self.work.end)
+        if not start.size:
+            raise NothingToShow("neither GPU work nor inferences are in this trace")
+        return int(start.min()), int(end.max())
+
+    def worst_window(self, finding: Finding | None) -> tuple[int, int] | None:
+        """The longest stretch of time that a finding points to."""
+        places = [
+            (each.end_ns - each.start_ns, each.start_ns, each.end_ns)
+            for each in (finding.evidence if finding else ())
+            if each.start_ns is not None and each.end_ns is not None and each.end_ns > each.start_ns
+        ]
+        return max(places)[1:] if places else None
+
+    def around(self, finding: Finding | None) -> tuple[int, int, str]:
+        """A window worth looking at, and what it is: the inference with the worst case of a finding, else a median one.
+
+        Without inferences, the surroundings of the worst place, else everything.
+        """
+        window = self.worst_window(finding)
+        row = self.typical if window is None else self.inference_of(*window)
+        if row is not None:
+            lo, hi = int(self.windows[0][row]), int(self.windows[1][row])
+            what = "a median one" if row == self.typical else ""
+            what = ", ".join(part for part in (what, "where the worst case lies" if window else "") if part)
+            return lo, hi, f"Inference {row}, {what}"
+        lo, hi = self.span
+        if window is None:
+            return lo, hi, "The whole trace"
+        room = max(2 * (window[1] - window[0]), 10_000)
+        return max(lo, window[0] - room), min(hi, window[1] + room), "The worst case and what is around it"
+
+    def inference_of(self, lo: int, hi: int) -> int | None:
+        """The inference that has most of this stretch in its window; None where none has any."""
+        start, end = self.windows
+        if not start.size:
+            return None
+        shared = np.minimum(end, hi) - np.maximum(start, lo)
+        row = int(np.argmax(shared))
+        return row if shared[row] > 0 else None
+
+
+def occupancy(start: Ints, end: Ints, lo: int, hi: int, columns: int = COLUMNS) -> tuple[Floats, Floats]:
+    """The share of each of `columns` equal parts of `[lo, hi)` in which anything runs, and the parts' edges."""
+    edges = np.linspace(lo, hi, columns + 1)
+    cuts = edges.round().astype(np.int64)
+    busy = Intervals.union(start, end).coverage(cuts[:-1], cuts[1:])
+    return busy / np.maximum(np.diff(cuts), 1), edges
+
+
+def envelope(time: Ints, value: Floats, lo: int, hi: int, columns: int = COLUMNS) -> tuple[Floats, Floats, Floats]:
+    """The middles of those of `columns` equal parts of `[lo, hi)` that have samples, with their least and greatest."""
+    inside = (time >= lo) & (time <= hi)
+    time, value = time[inside], value[inside]
+    if not time.size:
+        return np.zeros(0), np.zeros(0), np.zeros(0)
+    order = np.argsort(time, kind="stable")
+    column = np.minimum(((time[order] - lo) * columns) // max(hi - lo, 1), columns - 1)
+    first = np.flatnonzero(np.append(True, column[1:] != column[:-1]))
+    value = value[order]
+    middles = lo + (column[first] + 0.5) * (hi - lo) / columns
+    return middles, np.minimum.reduceat(value, first), np.maximum.reduceat(value, first)

@@ -1,0 +1,175 @@
+"""One inference by layer, and kernels by the size of their grids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_tools import units
+from nsight_tools.columns import ints, words
+from nsight_tools.errors import NothingToShow
+from nsight_tools.report.figures.data import Shown
+from nsight_tools.report.figures.lanes import Lane, draw
+from nsight_tools.report.figures.streams import POOLED
+from nsight_tools.report.figures.style import (
+    Drawing,
+    colour,
+    duration_axis,
+    legend,
+    plots,
+    since,
+    styled,
+    time_axis,
+)
+from nsight_tools.timeline.attribution import Words
+from nsight_tools.timeline.intervals import Intervals
+
+if TYPE_CHECKING:
+    from nsight_tools.columns import Bools, Ints
+    from nsight_tools.findings import Finding
+    from nsight_tools.report.figures.data import Work
+    from nsight_tools.trace import Trace
+
+LANES = 9
+"""Kinds of layers with a lane of their own; the others share one."""
+_GRAPH = "whole CUDA graph"
+REFORMATS = ("Reformat", "NoOp")
+"""Layer types that only change how a tensor lies in memory."""
+
+
+@styled
+def inference_layers(trace: Trace, finding: Finding | None = None) -> Drawing:
+    """One inference on the GPU: a lane for each type of layer, for copies, and for the gaps in which it is idle.
+
+    Where no layers are known, a lane for each kernel. Beside each lane stands its time in this inference.
+    The inference is that of the worst place that `finding` points to, else a median one.
+
+    Raises NothingToShow where no kernels were recorded.
+    """
+    shown = Shown.of(trace)
+    lo, hi, what = shown.around(finding)
+    work = shown.work
+    row = shown.inference_of(lo, hi)
+    here = work[(work.inference == row) if row is not None else (work.end > lo) & (work.start < hi)]
+    if not here.computes.any():
+        raise NothingToShow("no kernels were recorded, of which layers could be shown")
+    lo, hi = max(lo, int(here.start.min())), min(hi, int(here.end.max()))
+    kinds, types = _types(trace, here)
+    order = sorted(kinds, key=lambda kind: -int((here.end - here.start)[types == kinds[kind]].sum()))
+    first, rest = order[:LANES], order[LANES:]
+    lanes = [_lane(kind, here, types == kinds[kind], "h2d" if kind in REFORMATS else "compute") for kind in first]
+    if rest:
+        lanes.append(_lane(f"{len(rest)} other kinds", here, np.isin(types, [kinds[k] for k in rest]), "other"))
+    copies = ~here.computes
+    if copies.any():
+        lanes.append(_lane("copies and sets", here, copies, "copy"))
+    gaps = Intervals.union(here.start, here.end).complement(lo, hi)
+    lanes.append(Lane("GPU idle", total=_said(gaps.total, len(gaps))).add("alarm", gaps.start, gaps.end))
+    figure, (axes,) = plots([0.27 * len(lanes) + 0.1])
+    axes.set_position(_narrower(axes.get_position().bounds))
+    pooled = draw(axes, lanes, lo, hi, letters=32)
+    axes.set_title(
+        f"{what}: its work on the GPU, by type of layer"
+        if _layered(here)
+        else f"{what}, by kernel: no layers are known"
+    )
+    time_axis(axes, lo, hi, since(lo))
+    entries = [
+        ("compute", "layers" if _layered(here) else "kernels"),
+        ("h2d", "layers that only convert tensors"),
+        ("copy", "copies"),
+        ("alarm", "gaps"),
+    ]
+    used = {span[0] for lane in lanes for span in lane.spans}
+    legend(figure, [entry for entry in entries if entry[0] in used])
+    figure.note = POOLED if pooled else ""
+    return figure
+
+
+def _narrower(place: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """Room for the lanes' times on the right, and for longer labels on the left."""
+    return place[0] + 0.07, place[1], place[2] - 0.18, place[3]
+
+
+def _layered(here: Work) -> bool:
+    return bool((here.layer.codes >= 0)[here.computes].mean() > 0.5)
+
+
+def _types(trace: Trace, here: Work) -> tuple[dict[str, int], Ints]:
+    """What each kernel is a lane of: its layer's type, or its own name where layers are unknown; and -1 for copies."""
+    kernel, graph = here.kind.among("kernel"), here.kind.among("graph")
+    if _layered(here):
+        named = here.layer
+        type_of = {row["name"]: row["type"] for row in trace.table("layers", ["name", "type"]).to_pylist()}
+        labels = [type_of.get(layer) or _by_name(layer) for layer in named.dictionary]
+    else:
+        short = words(trace.table("kernels", ["short_name"])["short_name"])
+        named = Words(np.append(short.codes, -1)[np.where(kernel, here.row, -1)], short.dictionary)
+        labels = list(named.dictionary)
+    labels += [_GRAPH, _by_name("")]
+    codes = np.where(graph, len(labels) - 2, np.where(named.codes < 0, len(labels) - 1, named.codes))
+    kinds = {labels[code]: 0 for code in np.unique(codes[here.computes]).tolist()}
+    kinds = {label: number for number, label in enumerate(kinds)}
+    number_of = np.array([kinds.get(label, -1) for label in labels], np.int64)
+    return kinds, np.where(here.computes, number_of[codes], -1)
+
+
+def _by_name(layer: str) -> str:
+    """The type of a layer that only its name tells of."""
+    if not layer:
+        return "no layer known"
+    if layer.startswith("Reformatting CopyNode"):
+        return "Reformat"
+    return "{ForeignNode}" if layer.startswith("{ForeignNode") else "layers of unknown type"
+
+
+def _lane(label: str, here: Work, chosen: Bools, role: str) -> Lane:
+    mine = here[chosen]
+    return Lane(label, total=_said(int((mine.end - mine.start).sum()), len(mine))).add(role, mine.start, mine.end)
+
+
+def _said(time: int, count: int) -> str:
+    return f"{units.duration(time)} in {count:,}"
+
+
+@styled
+def grids(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: ARG001 (as all figures of findings)
+    """Kernel time by the number of blocks in the grid, against the number of SMs: what cannot fill the GPU.
+
+    Raises NothingToShow without kernels, or where the GPU's number of SMs is unknown.
+    """
+    table = trace.table("kernels", ["start_ns", "end_ns", "device", "grid_x", "grid_y", "grid_z"])
+    sms = {gpu["device"]: gpu["sm_count"] for gpu in trace.table("gpus").to_pylist() if gpu["sm_count"]}
+    if not table.num_rows or not sms:
+        raise NothingToShow("no kernels were recorded" if sms else "the number of SMs of this GPU is not in the report")
+    blocks = np.prod([np.maximum(ints(table[f"grid_{axis}"]), 1) for axis in "xyz"], axis=0)
+    duration = ints(table["end_ns"]) - ints(table["start_ns"])
+    most = int(np.floor(np.log2(max(blocks.max(), 2)))) + 1
+    edges = 2.0 ** np.arange(0, most + 1)
+    time = np.histogram(blocks, edges, weights=duration)[0]
+    figure, (axes,) = plots([1.5], legend=False)
+    count = sms.get(int(ints(table["device"])[0])) or next(iter(sms.values()))
+    axes.bar(
+        np.arange(len(time)),
+        time,
+        0.86,
+        color=[colour("h2d") if edge < count / 2 else colour("compute") for edge in edges[:-1]],
+        linewidth=0,
+    )
+    duration_axis(axes, 1.15 * float(time.max()), "kernel time, all")
+    axes.axvline(np.log2(count) - 0.5, color=colour("text"), linestyle=(0, (5, 3)), linewidth=1.0)
+    axes.annotate(
+        f"{count} SMs: fewer blocks leave some idle",
+        (np.log2(count) - 0.5, 1.0),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(-4, 2),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+    )
+    labels = [f"{int(edge):,}" if edge < 4096 else f"{int(edge) // 1024:,} Ki" for edge in edges[:-1]]
+    axes.set_xticks(np.arange(len(time)), labels)
+    axes.set_xlim(-0.6, len(time) - 0.4)
+    axes.set_xlabel("blocks in the grid, at least (each bar up to the next label)")
+    return figure

@@ -1,0 +1,222 @@
+"""How figures look, in one place: sizes, colours for light and dark pages, and SVG that is safe to put into a page.
+
+Colours are those of Okabe and Ito, which colour-blind readers can tell apart. A figure is drawn in those for light
+pages; `inline.svg` turns each into a CSS variable, so that a page can give it another value in the dark.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from nsight_tools import units
+from nsight_tools.report import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+COLOURS = {
+    "text": ("#1f2328", "#e6edf3"),
+    "muted": ("#59636e", "#9198a1"),
+    "grid": ("#d8dee4", "#343b44"),
+    "paper": ("#fffffe", "#0d1117"),
+    "compute": ("#0072b2", "#3b9ede"),
+    "h2d": ("#e69f00", "#f0ad1f"),
+    "d2h": ("#d55e00", "#ff8244"),
+    "copy": ("#cc79a7", "#e08dbb"),
+    "other": ("#7a5195", "#a97fc6"),
+    "launch": ("#009e73", "#23c497"),
+    "sync": ("#56b4e9", "#a5d8ff"),
+    "host": ("#cdb80a", "#f0e442"),
+    "ink": ("#10151b", "#10151a"),  # on the bright ones, on any page
+    "unknown": ("#a8b0b8", "#6e7681"),
+    "alarm": ("#b3174b", "#ff6f91"),
+}
+"""What each role is drawn in on a light and on a dark page. No two roles share a light colour: `svg` tells by it."""
+
+WIDTH = 10.0
+"""Inches; a page scales it to its own width."""
+LEFT, RIGHT = 1.75, 0.25
+"""Inches beside the plots, so that all figures of a page begin and end at the same place."""
+
+_NOT_LOOKS = ("backend", "backend_fallback", "interactive", "toolbar", "timezone", "figure.hooks")
+_STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: small, selectable, in the page's own font
+    "svg.image_inline": True,
+    "text.parse_math": False,  # names from a trace may hold $
+    "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": [
+        "DejaVu Sans"
+    ],  # comes with matplotlib, and wider than what pages use: what fits here fits there
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9.0,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": COLOURS["grid"][0],
+    "axes.labelcolor": COLOURS["muted"][0],
+    "axes.titlecolor": COLOURS["text"][0],
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "text.color": COLOURS["text"][0],
+    "xtick.color": COLOURS["muted"][0],
+    "ytick.color": COLOURS["muted"][0],
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 0.0,
+    "grid.color": COLOURS["grid"][0],
+    "grid.linewidth": 0.6,
+    "axes.grid": False,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "hatch.linewidth": 0.6,
+    "path.simplify": False,  # what is left out is decided where the data are, extremes kept
+}
+
+_BASE: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key not in _NOT_LOOKS}
+_P = ParamSpec("_P")
+_F = TypeVar("_F")
+
+
+class Drawing(Figure):
+    """A matplotlib figure that notebooks show as SVG."""
+
+    note: str = ""
+    """What has to be known to read it: what was left out or put together, and by which rule."""
+
+    def _repr_svg_(self) -> str:
+        from nsight_tools.report.figures.inline import svg
+
+        return svg(self)
+
+
+def styled(draw: Callable[_P, _F]) -> Callable[_P, _F]:
+    """Draw in this module's style, whatever style the caller's matplotlib is in."""
+
+    @functools.wraps(draw)
+    def drawing(*args: _P.args, **kwargs: _P.kwargs) -> _F:
+        with mpl.rc_context(_BASE | _STYLE):
+            return draw(*args, **kwargs)
+
+    return drawing
+
+
+def colour(role: str) -> str:
+    """The colour of a role on a light page."""
+    return COLOURS[role][0]
+
+
+def plots(
+    heights: Sequence[float], *, legend: bool = True, title: bool = True, gap: float = 0.34, shared: bool = True
+) -> tuple[Drawing, list[Axes]]:
+    """Plots one below the other, `heights` in inches, on one x axis or each on its own; room for legend and title."""
+    top, bottom = 0.05 + 0.25 * legend + 0.25 * title, 0.5
+    height = sum(heights) + gap * (len(heights) - 1) + top + bottom
+    figure = Drawing(figsize=(WIDTH, height))
+    axes: list[Axes] = []
+    at = height - top
+    for each in heights:
+        at -= each
+        place = (LEFT / WIDTH, at / height, (WIDTH - LEFT - RIGHT) / WIDTH, each / height)
+        axes.append(figure.add_axes(place, sharex=axes[0] if axes and shared else None))
+        at -= gap
+    for above in axes[:-1] if shared else ():
+        above.tick_params(labelbottom=False, length=0)
+    return figure, axes
+
+
+def legend(figure: Drawing, entries: Iterable[tuple[str, str] | Artist]) -> None:
+    """What each role means, as (role, words), above the plots; the figure grows where one line is not enough."""
+    handles = [each if not isinstance(each, tuple) else Patch(color=colour(each[0]), label=each[1]) for each in entries]
+    if not handles:
+        return
+    words = sum(_LETTER * len(str(each.get_label())) + _KEY for each in handles)
+    lines = math.ceil(words / (WIDTH - LEFT))
+    _heighten(figure, _LINE * (lines - 1))
+    placed = figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(LEFT / WIDTH, 1.0),
+        ncols=math.ceil(len(handles) / lines),
+        borderaxespad=0.2,
+        handlelength=1.0,
+        handleheight=0.9,
+        handletextpad=0.5,
+        columnspacing=1.4,
+        borderpad=0.0,
+    )
+    placed.set_in_layout(False)
+
+
+_LETTER, _KEY, _LINE = 0.068, 0.44, 0.2
+"""Inches that a letter of a legend takes, its key with the space around it, and a line."""
+
+
+def _heighten(figure: Drawing, more: float) -> None:
+    """Make room above the plots, which stay as they are."""
+    if more <= 0:
+        return
+    tall = figure.get_figheight()
+    figure.set_figheight(tall + more)
+    for axes in figure.axes:
+        place = axes.get_position()
+        share = tall / (tall + more)
+        axes.set_position((place.x0, place.y0 * share, place.width, place.height * share))
+
+
+def scale_of(longest_ns: float) -> tuple[float, str]:
+    """What to divide nanoseconds by so that an axis up to this reads well, and the unit that it is then in."""
+    for factor, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
+        if longest_ns >= 2 * factor:
+            return factor, unit
+    return 1.0, "ns"
+
+
+def time_axis(axes: Axes, lo: int, hi: int, label: str) -> None:
+    """An x axis in nanoseconds from `lo`, labelled in the unit that suits it, as time since `lo`."""
+    factor, unit = scale_of(hi - lo)
+    axes.set_xlim(lo, max(hi, lo + 1))
+    steps = MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(0, max(hi - lo, 1) / factor)
+    axes.set_xticks([lo + step * factor for step in steps if 0 <= step * factor <= hi - lo])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{(x - lo) / factor:,.10g}"))
+    axes.set_xlabel(f"{unit} {label}")
+
+
+def duration_axis(axes: Axes, longest_ns: float, label: str = "") -> None:
+    """A y axis in nanoseconds from 0, labelled in the unit that suits it."""
+    factor, unit = scale_of(longest_ns)
+    axes.set_ylim(0, max(longest_ns, 1.0))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(0, max(longest_ns, 1.0) / factor)
+    axes.set_yticks([tick * factor for tick in ticks if 0 <= tick * factor <= longest_ns])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y / factor:,.10g}"))
+    axes.set_ylabel(f"{label} ({unit})" if label else unit)
+    axes.grid(axis="y")
+
+
+def since(lo: int) -> str:
+    """Where an axis begins, as Nsight Systems' window shows it."""
+    return f"after {units.moment(lo)} on the timeline of Nsight Systems"
+
+
+def name(text: object, limit: int = 40) -> str:
+    """A name from a trace, inert, on one line, without its middle where it is longer than `limit`."""
+    shown = safe.visible(text)
+    return shown if len(shown) <= limit else f"{shown[: limit - limit // 4 - 1]}…{shown[-(limit // 4) :]}"

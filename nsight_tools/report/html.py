@@ -1,0 +1,271 @@
+"""The report as one HTML page: no script, nothing fetched, light or dark, fit to print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+import nsight_tools
+from nsight_tools import units
+from nsight_tools.analysis import Status
+from nsight_tools.errors import NothingToShow
+from nsight_tools.report import content, figures, safe, tops
+from nsight_tools.report.figures.accounting import ROLES
+from nsight_tools.report.text import EVIDENCE_SHOWN, window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nsight_tools.findings import Finding
+    from nsight_tools.report.content import TraceReport
+    from nsight_tools.trace import Trace
+
+LONG = 1200
+"""Characters of a cause or a recommendation; names and all else are held to `safe.LIMIT`."""
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure that a page can hold, and how to read it."""
+
+    draw: Callable[..., figures.Drawing]
+    caption: str
+
+
+_ACCOUNTING = _Picture(
+    figures.inference_accounting,
+    "Two real inferences, the median one and the 99th percentile by time. Every nanosecond from an inference's first "
+    "event to its last is in exactly one part. Host parts are time in which the GPU runs nothing of the inference.",
+)
+_STRIP = _Picture(
+    figures.inferences_over_time, "Every inference in the same parts: a trend, a warm-up or outliers show here."
+)
+_TRANSFERS = _Picture(
+    figures.transfers,
+    "Above, each copy's rate against what the link carries; filled marks are page-locked (pinned) memory, hollow ones "
+    "pageable. Below, a part of the timeline: copies with no kernel above them are exposed.",
+)
+_STREAMS = _Picture(
+    figures.streams,
+    "Each lane is a stream. Work that is launched and waits while another stream runs is marked in its lane.",
+)
+_CLOCKS = _Picture(
+    figures.clocks,
+    "What was sampled of the GPU, and the time of the inferences under it: what moves together may belong together.",
+)
+_LAYERS = _Picture(
+    figures.inference_layers,
+    "The GPU's work by type of layer, or by kernel where no layers are known; on the right each lane's time and count. "
+    "The lowest lane is the time between the first and the last work in which nothing runs.",
+)
+_LAUNCHES = _Picture(
+    figures.launches,
+    "The host's CUDA calls over the GPU's work. Where the queue of launched work is empty, the GPU waits for the host.",
+)
+_GRIDS = _Picture(
+    figures.grids,
+    "All kernel time by the size of the grid; orange bars: fewer blocks than half of the GPU's SMs.",
+)
+_FIGURES = {
+    "PCI": _TRANSFERS,
+    "STR": _STREAMS,
+    "THR": _CLOCKS,
+    "FUS": _LAYERS,
+    "LCH": _LAUNCHES,
+    "MEM": _LAUNCHES,
+    "LCH005": _GRIDS,
+}
+"""The figure of a finding: by its code, else by its family."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure on the page: its SVG, or in its place what is said instead."""
+
+    svg: Markup | None
+    caption: str
+    note: str = ""
+
+
+def page(sections: Sequence[str]) -> str:
+    """One page of the sections that `section` made."""
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            sections=[Markup(each) for each in sections],  # noqa: S704 (made by `section`, which escapes)
+            colours=figures.COLOURS,
+            version=nsight_tools.__version__,
+        )
+    )
+
+
+def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
+    """What the page says of one trace; `number` tells it from the page's other traces."""
+    pictures = _Pictures(trace, f"t{number}")
+    lead = next(iter([*report.spoilers, *report.findings]), None)
+    without = not report.summary.get("inferences")
+    return (
+        _environment()
+        .get_template("section.html.j2")
+        .render(
+            report=report,
+            number=number,
+            accounting=None if without else pictures.draw(_ACCOUNTING),
+            strip=pictures.draw(_STREAMS if without else _STRIP),
+            findings=[
+                (finding, report.following(finding), pictures.of(finding, position))
+                for position, finding in enumerate(report.findings, 1)
+            ],
+            largest=_largest(report),
+            tops=[
+                ("layers", "Layers", *tops.layers(trace)),
+                ("kernels", "Kernels", *tops.kernels(trace)),
+            ],
+            unjudged=_by_reason(report),
+            clear=report.with_status(Status.CLEAR),
+            capture=_capture(report),
+            missing=_missing(report),
+            diagnostics=_diagnostics(trace),
+            content=content,
+            lead=lead,
+            lead_position=next((at for at, each in enumerate(report.findings, 1) if each is lead), 0),
+            roles={label: ROLES[bucket] for bucket, label in content.BUCKETS.items()},
+        )
+    )
+
+
+class _Pictures:
+    """The figures of one section, drawn as they are asked for; one that is there already is referred to."""
+
+    def __init__(self, trace: Trace, prefix: str) -> None:
+        self._trace, self._prefix = trace, prefix
+        self._drawn: dict[str, int] = {}
+        self._count = 0
+
+    def draw(self, picture: _Picture, *finding: Finding) -> Figure:
+        self._count += 1
+        try:
+            drawing = picture.draw(self._trace, *finding)
+        except NothingToShow as nothing:
+            return Figure(None, f"No figure: {nothing}.")
+        svg = figures.svg(drawing, f"{self._prefix}f{self._count}", picture.caption)
+        return Figure(Markup(svg), picture.caption, drawing.note)  # noqa: S704 (matplotlib's, which escapes names)
+
+    def of(self, finding: Finding, position: int) -> Figure | None:
+        """The figure of the finding at this position of the page."""
+        picture = _FIGURES.get(finding.code) or _FIGURES.get(finding.code[:3])
+        if picture is None:
+            return None
+        # Launches are looked at in the inference that a finding is about; the others show all of its family.
+        places = {(e.start_ns, e.end_ns) for e in finding.evidence} if picture is _LAUNCHES else ""
+        key = f"{picture.draw.__name__} {places}"
+        if key in self._drawn:
+            return Figure(None, f"The figure of finding {self._drawn[key]} shows this too.")
+        self._drawn[key] = position
+        return self.draw(picture, finding)
+
+
+def _largest(report: TraceReport) -> list[tuple[str, int]]:
+    """The three parts of the median inference that take the most time."""
+    parts = [(bucket.label, bucket.median) for bucket in report.buckets() if bucket.median]
+    return sorted(parts, key=lambda part: -part[1])[:3]
+
+
+def _by_reason(report: TraceReport) -> list[tuple[str, list[Any]]]:
+    """What could not be judged, by the reason, the one that stands in the way of most first."""
+    ordered = sorted(report.with_status(Status.COULD_NOT_RUN), key=lambda o: (o.reason, o.code))
+    groups = [(reason, list(group)) for reason, group in groupby(ordered, lambda o: o.reason)]
+    return sorted(groups, key=lambda group: -len(group[1]))
+
+
+def _capture(report: TraceReport) -> list[tuple[str, str]]:
+    """How it was captured, as labels and values."""
+    s = report.summary
+    known = [
+        ("Input", report.name),
+        ("Report", s.get("source")),
+        ("Nsight Systems", s.get("nsys_version")),
+        ("Export schema", s.get("schema_version")),
+        ("Driver", s.get("driver")),
+        ("CUDA", s.get("cuda")),
+        ("CPU", s.get("cpu")),
+        ("Operating system", s.get("os")),
+        *((f"GPU {gpu.get('device')}", _gpu(gpu)) for gpu in s.get("gpus") or ()),
+        ("Traced", units.duration(s.get("duration_ns"))),
+    ]
+    return [(label, str(value)) for label, value in known if value]
+
+
+def _gpu(gpu: dict[str, Any]) -> str:
+    facts = [gpu.get("name") or "unnamed"]
+    if gpu.get("sm_count"):
+        facts.append(f"{gpu['sm_count']} SMs")
+    if gpu.get("memory_bytes"):
+        facts.append(units.size(gpu["memory_bytes"]))
+    if gpu.get("max_sm_clock_mhz"):
+        facts.append(f"up to {gpu['max_sm_clock_mhz']:,.0f} MHz")
+    return ", ".join(facts)
+
+
+def _missing(report: TraceReport) -> list[tuple[str, str]]:
+    """Reasons for which tables have no data, each with the tables."""
+    by_reason: dict[str, list[str]] = {}
+    for table, reason in (report.summary.get("missing") or {}).items():
+        by_reason.setdefault(reason, []).append(table)
+    return [(", ".join(tables), reason) for reason, tables in by_reason.items()]
+
+
+def _diagnostics(trace: Trace) -> list[str]:
+    """What Nsight Systems itself warned of; the first few."""
+    rows = trace.table("diagnostics", ["severity", "text"]).to_pylist()
+    return list(dict.fromkeys(row["text"] for row in rows if row["severity"] in {"warning", "error"}))[:6]
+
+
+def _worth(finding: Finding) -> str:
+    """What a finding could give back, in the fewest words."""
+    if finding.recoverable_ns == 0:
+        return "nothing by itself"
+    if finding.recoverable_ns_per_inference is not None:
+        return f"{units.duration(finding.recoverable_ns_per_inference)} an inference"
+    return "none claimed" if finding.recoverable_ns is None else f"{units.duration(finding.recoverable_ns)} in all"
+
+
+class _Inert(str):
+    """Text that is harmless to show already, but not yet escaped."""
+
+    __slots__ = ()
+
+
+def _inert(value: object, limit: int = safe.LIMIT) -> object:
+    """Whatever a template prints goes through here before it is escaped."""
+    return value if isinstance(value, (_Inert, Markup)) else _Inert(safe.visible(value, limit))
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("nsight_tools.report"),
+        autoescape=True,
+        finalize=_inert,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        sentence=lambda text: f"{text[:1].upper()}{text[1:]}",
+        worth=_worth,
+        long=lambda text: _inert(text, LONG),
+        at_most=_inert,
+        duration=units.duration,
+        share=units.share,
+        number=units.number,
+        quantity=lambda evidence: units.quantity(evidence.value, evidence.unit),
+        where=lambda evidence: "; ".join(part for part in (window(evidence), evidence.detail) if part),
+        percent=lambda ratio: f"{100 * min(max(ratio or 0.0, 0.0), 1.0):.2f}",
+    )
+    environment.globals.update(EVIDENCE_SHOWN=EVIDENCE_SHOWN)
+    return environment

@@ -1,0 +1,232 @@
+"""Figures say what the columns say, whatever they put together."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow as pa
+import pytest
+from drawn_trace import drawn
+from hypothesis import given
+from hypothesis import strategies as st
+from report import fakes
+
+from nsight_tools import Trace, figures
+from nsight_tools.errors import NothingToShow
+from nsight_tools.findings import Evidence
+from nsight_tools.report.figures.accounting import BARS
+from nsight_tools.report.figures.data import Shown, envelope, occupancy
+from nsight_tools.report.figures.lanes import BOXES, Lane, draw
+from nsight_tools.report.figures.style import plots, styled
+from nsight_tools.tables import TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ALL = (
+    figures.inference_accounting,
+    figures.inferences_over_time,
+    figures.transfers,
+    figures.streams,
+    figures.clocks,
+    figures.inference_layers,
+    figures.launches,
+    figures.grids,
+)
+PICTURE = """
+    nvtx 1:            [i.............].[i.............]
+    nvtx 1 TensorRT:   ....[conv...]......[conv....]....
+    thread 1:          CLLL.......C....CLLL.......C....S
+    stream 7:          .>>####%%##<<....>>####%%##<<....
+"""
+
+
+def inferences(walls: list[int]) -> Trace:
+    """A trace of nothing but inferences of these lengths, one after the other, half of each compute."""
+    wall = np.array(walls)
+    end = np.cumsum(wall)
+    columns = {name: np.zeros(len(wall), np.int64) for name in TABLES["inferences"].names}
+    columns |= {"inference": np.arange(len(wall)), "start_ns": end - wall, "end_ns": end, "wall_ns": wall}
+    columns |= {"compute_ns": wall // 2, "launch_ns": wall - wall // 2}
+    words = {"source": ["inference_range"] * len(wall), "mark": [None] * len(wall)}
+    schema = TABLES["inferences"].schema
+    arrays = [pa.array(words.get(f.name, columns[f.name])).cast(f.type) for f in schema]
+    return Trace.from_tables({"inferences": pa.Table.from_arrays(arrays, schema=schema)})
+
+
+@pytest.mark.parametrize("draw_it", ALL)
+def test_an_empty_trace_has_nothing_to_show(draw_it: Callable[..., object]) -> None:
+    with pytest.raises(NothingToShow, match=r"."):
+        draw_it(Trace.from_tables({}))
+
+
+@pytest.mark.parametrize("draw_it", [each for each in ALL if each is not figures.grids])
+def test_each_is_svg_with_its_axes_labelled(draw_it: Callable[..., figures.Drawing]) -> None:
+    figure = draw_it(drawn(PICTURE))
+    assert figure.axes[-1].get_xlabel()
+    root = ET.fromstring(figures.svg(figure, label="it"))
+    assert root.get("aria-label") == "it"
+    assert root.get("viewBox")
+
+
+def test_the_callers_style_is_left_alone() -> None:
+    before = dict(mpl.rcParams)
+    figures.svg(figures.inference_accounting(drawn(PICTURE)))
+    assert dict(mpl.rcParams) == before
+
+
+def test_bars_sum_to_the_inference() -> None:
+    """The median of 40, 10, 30, 20 and 50 is inference 2; the bars end where it ends."""
+    figure = figures.inference_accounting(inferences([40_000, 10_000, 30_000, 20_000, 50_000]))
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["median, no. 2", "p99, no. 4"]
+    ends = [max(p.get_x() + p.get_width() for p in axes.patches if round(p.get_y() + 0.33) == row) for row in (0, 1)]
+    assert ends == [30_000, 50_000]
+
+
+def test_the_bar_without_the_profiler() -> None:
+    figure = figures.inference_accounting(inferences([40_000]), calibrated={"compute": 20_000.0, "launch": 5_000.0})
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][1] == "without the profiler"
+
+
+def test_the_slowest_is_never_left_out() -> None:
+    """7,001 inferences of about 1 ms and one of 3: bars of many, and one as high as the slowest."""
+    walls = np.random.default_rng(1).integers(900_000, 1_100_000, 7_001)
+    walls[4_321] = 3_000_000
+    figure = figures.inferences_over_time(inferences(walls.tolist()))
+    axes = figure.axes[0]
+    tops = axes.patches[1].get_data()  # launch, on compute
+    assert len(tops.values) <= BARS
+    assert tops.values.max() == 3_000_000
+    assert tops.values[4_321 // 18] == 3_000_000
+    assert "slowest of 18" in figure.note
+    assert axes.get_ylim()[1] >= 3_000_000
+
+
+def test_a_bar_that_is_cut_says_its_length() -> None:
+    figure = figures.inferences_over_time(inferences([1_000_000] * 99 + [80_000_000]))
+    assert figure.axes[0].get_ylim()[1] < 5_000_000
+    assert [text.get_text() for text in figure.axes[0].texts] == ["80.0 ms"]
+
+
+def test_clocks_from_telemetry() -> None:
+    """Samples every 5 us; held back by power (0x4) from 10 to 20 us, and by heat too (0x20) in its last sample."""
+    values = {
+        "time_ns": [5_000, 10_000, 15_000, 20_000],
+        "device": [0] * 4,
+        "sm_clock_mhz": [1980, 1700, 1500, 1980],
+        "max_sm_clock_mhz": [1980] * 4,
+        "clock_event_reasons": [0, 0x4, 0x24, 0x1],
+    }
+    schema = TABLES["telemetry"].schema
+    columns = [pa.array(values.get(f.name, [None] * 4)).cast(f.type) for f in schema]
+    figure = figures.clocks(drawn(PICTURE, tables={"telemetry": pa.Table.from_arrays(columns, schema=schema)}))
+    clock, reasons, latency = figure.axes
+    assert clock.get_title(loc="left") == "SM clock (MHz)"
+    assert set(clock.lines[0].get_ydata()) == {1980, 1700, 1500}
+    held = {
+        label.get_text(): (spans[:, 0].min(), spans[:, 0].max())
+        for label, spans in zip(
+            reasons.get_yticklabels(), [patch.get_path().vertices for patch in reasons.patches], strict=True
+        )
+    }
+    assert held == {"software power cap": (10_000, 20_000), "software thermal slowdown": (15_000, 20_000)}
+    assert latency.get_title(loc="left").startswith("Time of each inference")
+
+
+@given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 400)), min_size=1, max_size=30))
+def test_occupancy_is_the_busy_time(pieces: list[tuple[int, int]]) -> None:
+    start = np.array([at for at, _ in pieces])
+    end = start + np.array([length for _, length in pieces])
+    share, edges = occupancy(start, end, 0, 6_000, 60)
+    busy = np.zeros(6_000, bool)
+    for one, other in zip(start.tolist(), end.tolist(), strict=True):
+        busy[one:other] = True
+    assert np.allclose(share, busy.reshape(60, 100).mean(axis=1))
+    assert (edges[0], edges[-1]) == (0, 6_000)
+
+
+@given(st.lists(st.tuples(st.integers(0, 999), st.floats(-1e6, 1e6)), min_size=1, max_size=200))
+def test_envelopes_keep_the_extremes(samples: list[tuple[int, float]]) -> None:
+    time, value = np.array([t for t, _ in samples]), np.array([v for _, v in samples])
+    middle, least, most = envelope(time, value, 0, 1_000, 10)
+    assert (least.min(), most.max()) == (value.min(), value.max())
+    assert len(middle) == len({t // 100 for t, _ in samples})
+
+
+def test_a_crowded_lane_shows_shares() -> None:
+    """5,000 boxes, each half of its place: every column is half full, and the figure says that lanes are shares."""
+
+    @styled
+    def crowded() -> tuple[bool, np.ndarray]:
+        start = np.arange(5_000) * 1_000
+        _, (axes,) = plots([1.0])
+        pooled = draw(axes, [Lane("x").add("compute", start, start + 500)], 0, 5_000_000)
+        return pooled, axes.patches[0].get_path().vertices
+
+    pooled, corners = crowded()
+    boxes = corners.reshape(-1, 5, 2)
+    heights = boxes[:, 2, 1] - boxes[:, 0, 1]
+    assert pooled
+    assert len(boxes) < BOXES
+    area = (heights * (boxes[:, 1, 0] - boxes[:, 0, 0])).sum()
+    assert area == pytest.approx(0.62 * 0.5 * 5_000_000, rel=0.01)
+
+
+def test_every_copy_is_a_mark_or_counted() -> None:
+    figure = figures.transfers(drawn(PICTURE))
+    marks = sum(len(line.get_xdata()) for line in figure.axes[0].lines if line.get_linestyle() == "None")
+    assert marks == 4
+    rates = sorted(
+        round(float(y), 3) for line in figure.axes[0].lines if len(line.get_xdata()) == 2 for y in line.get_ydata()
+    )
+    assert rates[:4] == [500.0] * 4  # 1 MB in 2 µs
+
+
+def test_a_finding_chooses_the_inference() -> None:
+    shown = Shown.of(trace := drawn(PICTURE))
+    end = int(shown.windows[1][1])
+    finding = fakes.finding(evidence=(Evidence("longest", 1, "ns", end - 3_000, end - 1_000),))
+    assert shown.around(finding)[2].startswith("Inference 1")
+    assert "Inference 1" in figures.launches(trace, finding).axes[0].get_title(loc="left")
+
+
+def test_work_that_waits_for_another_stream_is_marked() -> None:
+    """Work of stream 8 is launched at 2 and starts at 5: it waits for stream 7 from 2 to 5."""
+    figure = figures.streams(
+        drawn("""
+            thread 1: Ll........
+            stream 7: .####.....
+            stream 8: .....####.
+        """)
+    )
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["stream 7", "stream 8", "GPU idle"]
+    marked = [p for p in axes.patches if mpl.colors.to_hex(p.get_facecolor()) == figures.COLOURS["alarm"][0]]
+    (spans,) = [p.get_path().vertices[:, 0] for p in marked]
+    assert (spans.min(), spans.max()) == (2_000, 5_000)
+
+
+@pytest.mark.parametrize(
+    "text", [fakes.HOSTILE, fakes.LONG, "$\\frac{1}{0}$", 'id="x" url(#y) #0072b2 \'q', "漢字 שלום"]
+)
+def test_hostile_names_in_figures(text: str) -> None:
+    trace = drawn(PICTURE, kernel_names=text, names={"conv": text})
+    for draw_it in (figures.inference_layers, figures.streams, figures.launches):
+        root = ET.fromstring(figures.svg(draw_it(trace)))
+        assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
+            "svg", "g", "defs", "path", "text", "tspan", "use", "clipPath", "rect",
+        }  # fmt: skip
+
+
+def test_what_looks_like_an_id_or_a_colour_stays_as_it_is() -> None:
+    text = 'url(#y) #0072b2 id="z"'
+    svg = figures.svg(
+        figures.inference_layers(
+            drawn(PICTURE.replace("[conv...]", ".........").replace("[conv....]", ".........."), kernel_names=text)
+        )
+    )
+    assert text in "".join(ET.fromstring(svg).itertext())

@@ -1,0 +1,156 @@
+"""The page: what it says, in which order, and that names of a trace do nothing in it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+from drawn_trace import drawn
+from report import fakes
+from shared_corpus import REPOSITORY
+
+from nsight_tools import Trace, figures
+from nsight_tools.cli import program
+from nsight_tools.report import html
+from nsight_tools.report.content import TraceReport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+PICTURE = """
+    nvtx 1:            [i.............].[i.............]
+    nvtx 1 TensorRT:   ....[conv...]......[conv....]....
+    thread 1:          CLLL.......C....CLLL.......C....S
+    stream 7:          .>>####%%##<<....>>####%%##<<....
+"""
+
+
+def trace(**options: object) -> Trace:
+    return drawn(PICTURE, **options)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text between them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page_of(report: TraceReport, of: Trace | None = None) -> str:
+    return html.page([html.section(report, of or trace())])
+
+
+def test_order_of_a_reader() -> None:
+    text = Page(page_of(fakes.report())).text
+    place = 0
+    for part in (
+        "at most 1.20 ms of 4.00 ms per inference (30 %) recoverable",
+        "Change first",
+        "Where the time of an inference goes",
+        "Findings, largest recoverable time first",
+        "1. 200 of 200 asynchronous copies",
+        "Allocate input buffers with cudaHostAlloc",
+        "Top layers and kernels",
+        "What could not be judged, and why",
+        "GPU metrics were not collected",
+        "How it was captured",
+        "Export schema",
+    ):
+        place = text.index(part, place)
+
+
+def test_errors_without_a_worth_are_read_first() -> None:
+    text = " ".join(Page(page_of(fakes.report())).text.split())
+    assert "Read first CAP001: the engine was built inside the capture" in text
+    assert "Change first Build first (trtexec --onnx=… --saveEngine=…)" in text
+
+
+def test_each_figure_once() -> None:
+    """Three findings of one family: the first shows its figure, the others refer to it."""
+    text = page_of(fakes.report(), trace())
+    assert text.count("<svg") == 4  # two bars, all inferences, transfers, layers
+    assert "The figure of finding" not in text
+
+
+@pytest.mark.parametrize("text", [fakes.HOSTILE, fakes.LONG, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "שלום"])
+def test_hostile_names(text: str) -> None:
+    of = trace(kernel_names=text, names={"conv": text})
+    written = page_of(fakes.hostile(text), of)
+    page = Page(written)
+    assert {tag for tag, _ in page.tags} & {
+        "script",
+        "img",
+        "iframe",
+        "object",
+        "embed",
+        "link",
+        "base",
+        "form",
+    } == set()
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    links = [a.get(name) or "#" for _, a in page.tags for name in ("href", "src", "xlink:href")]
+    assert all(link.startswith("#") for link in links)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b\u2028]", written)
+    assert len(written) < 400_000
+
+
+def test_it_fetches_nothing_and_says_so() -> None:
+    written = page_of(fakes.report())
+    assert "default-src 'none'" in written
+    urls = set(re.findall(r"https?://[^\s\"'<]+", written))
+    assert urls == {"http://www.w3.org/2000/svg"}  # a name, which no browser fetches
+
+
+def test_ids_do_not_clash() -> None:
+    """Two traces on one page, each with figures of its own."""
+    sections = [html.section(fakes.report(), trace(), number) for number in (1, 2)]
+    ids = [a["id"] for _, a in Page(html.page(sections)).tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert ids
+
+
+def test_nothing_to_show() -> None:
+    empty = Trace.from_tables({}, missing={"kernels": "no CUDA activity was traced"})
+    report = TraceReport("empty", empty.summary(), [])
+    text = " ".join(Page(html.page([html.section(report, empty)])).text.split())
+    assert "No figure: " in text
+    assert "No kernels were recorded: no CUDA activity was traced." in text
+    assert "Inferences none were found here" in text
+
+
+def test_both_palettes_are_complete() -> None:
+    """Every colour of a figure is a variable that the page gives a light and a dark value."""
+    written = page_of(fakes.report())
+    head, _, body = written.partition("</style>")
+    used = set(re.findall(r"var\(--(\w+)", written))
+    assert used <= set(re.findall(r"--(\w+):", head))
+    assert head.count("--compute:") == 2
+    assert not re.search(r'style="[^"]*(?<!,)#[0-9a-f]{6}', body)
+    lights = [light for light, _ in figures.COLOURS.values()]
+    assert len(set(lights)) == len(lights)
+
+
+def test_commands(tmp_path: Path) -> None:
+    """`report` and `analyze --format html` write the same page."""
+    runner = CliRunner()
+    source = shutil.copy(REPOSITORY / "sample_traces" / "classifier_cuda_graph.sqlite", tmp_path)
+    first, second = tmp_path / "a.html", tmp_path / "b.html"
+    assert runner.invoke(program, ["report", source, "-o", str(first)]).exit_code == 0
+    assert runner.invoke(program, ["analyze", source, "--format", "html", "-o", str(second)]).exit_code == 0
+    assert first.read_text() == second.read_text()
+    assert first.stat().st_size < 2_000_000
+    assert runner.invoke(program, ["report", source]).exit_code == 2

@@ -1,0 +1,79 @@
+"""The page in a real browser: no errors, no requests, no scripts that run, and something to see."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from report import fakes
+from report.browser import Browser, browser, needs_browser
+from report.test_html import page_of, trace
+from shared_corpus import REPOSITORY
+
+import nsight_tools
+from nsight_tools.report import html
+from nsight_tools.report.content import TraceReport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["browser"]
+
+pytestmark = needs_browser
+
+CUT = """
+    [...document.querySelectorAll('svg')].flatMap(svg => {
+        const page = svg.getBoundingClientRect();
+        return [...svg.querySelectorAll('text')].filter(text => {
+            const box = text.getBoundingClientRect();
+            return box.left < page.left - 1 || box.right > page.right + 1 || box.top < page.top - 1;
+        }).map(text => text.textContent);
+    })
+"""
+"""The labels that stand out of their figure."""
+
+
+@pytest.mark.parametrize(
+    "name", ["detector_pageable", "classifier_sync", "classifier_cuda_graph", "classifier_whole_graph"]
+)
+def test_a_real_trace(browser: Browser, tmp_path: Path, name: str) -> None:
+    source = shutil.copy(REPOSITORY / "sample_traces" / f"{name}.sqlite", tmp_path)
+    opened = nsight_tools.open_trace(source)
+    report = TraceReport(name, opened.summary(), nsight_tools.analyze(opened))
+    file = tmp_path / "page.html"
+    file.write_text(html.page([html.section(report, opened)]), encoding="utf-8")
+    browser.show(file)
+    assert browser.logged == []
+    assert browser.requested == [file.as_uri()]
+    assert browser.ask("document.querySelectorAll('svg').length") >= 2
+    assert browser.ask(CUT) == []
+    assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth")
+    sizes = {}
+    for scheme in ("light", "dark"):
+        picture = tmp_path / f"{scheme}.png"
+        browser.picture(picture, scheme=scheme)
+        sizes[scheme] = picture.stat().st_size
+        paper = browser.ask("getComputedStyle(document.body).backgroundColor")
+        assert paper == {"light": "rgb(255, 255, 254)", "dark": "rgb(13, 17, 23)"}[scheme]
+    assert min(sizes.values()) > 50_000
+
+
+def test_hostile_names_do_nothing(browser: Browser, tmp_path: Path) -> None:
+    evil = fakes.HOSTILE + "<script>document.title = 'owned'</script><img src=https://example.com/x.png>"
+    file = tmp_path / "page.html"
+    file.write_text(page_of(fakes.hostile(evil), trace(kernel_names=evil, names={"conv": evil})), encoding="utf-8")
+    browser.show(file)
+    assert browser.logged == []
+    assert browser.requested == [file.as_uri()]
+    assert browser.ask("document.title") == "nsight-tools report"
+    assert browser.ask("document.scripts.length + document.images.length") == 0
+
+
+def test_the_browser_would_tell(browser: Browser, tmp_path: Path) -> None:
+    """What the tests above find nothing of is seen where it is."""
+    file = tmp_path / "page.html"
+    file.write_text("<script>console.error('x')</script><img src='https://example.com/x.png'>")
+    browser.show(file)
+    assert any("x" in each for each in browser.logged)
+    assert browser.requested == [file.as_uri(), "https://example.com/x.png"]
