@@ -74,6 +74,8 @@ def options(nsys: Nsys, wanted: Wanted) -> list[str]:
             )
         chosen += [f"{nsys.gpu_metrics_option}=all", f"--gpu-metrics-frequency={wanted.gpu_metrics_hz}"]
     named = {_name(option) for option in wanted.more}
+    if "--capture-range" in named:  # our end belongs to our range
+        named.add("--capture-range-end")
     return [option for option in chosen if _name(option) not in named] + list(wanted.more)
 
 

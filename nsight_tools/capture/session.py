@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools import __version__, run_files
@@ -189,7 +190,7 @@ class _EngineRuns:
             "device": load.device,
         }
         answer = self._plainly(self._task("build", order))
-        self._session.run["build"] = answer.result.get("engine")
+        self._session.run["build"] = {**(answer.result.get("engine") or {}), "path": engine.name}
         return engine
 
     def of(self, engine: Path) -> None:
@@ -233,8 +234,9 @@ class _EngineRuns:
     def write(self) -> None:
         """Write what the runner measured, and what tracing added to it."""
         rows = pa.concat_tables(self._samples).unify_dictionaries()
-        order = [("run", "ascending"), ("inference", "ascending")]
-        pq.write_table(rows.sort_by(order), self._session.folder / run_files.BENCHMARK, compression="zstd")
+        names = pa.table({"run": rows["run"].cast(pa.string()), "inference": rows["inference"]})
+        rows = rows.take(pc.sort_indices(names, [("run", "ascending"), ("inference", "ascending")]))
+        pq.write_table(rows, self._session.folder / run_files.BENCHMARK, compression="zstd")
         self._session.run["tracing"] = tracing_added(rows)
 
     def _order(self, load: Load) -> dict[str, Any]:
@@ -270,7 +272,7 @@ class _EngineRuns:
         rows = answer.samples()
         self._samples.append(rows)
         run = self._session.run
-        run.setdefault("engine", answer.result.get("engine"))
+        run.setdefault("engine", {**(answer.result.get("engine") or {}), "path": self._engine.name})
         run.setdefault("device", answer.result.get("device"))
         run["measured"][answer.task.name] = {**(answer.result.get("run") or {}), **_medians(rows)}
 
@@ -298,7 +300,7 @@ def _medians(rows: pa.Table) -> dict[str, dict[str, int | None]]:
 
 
 def _of_run(rows: pa.Table, run: str) -> pa.Table:
-    return rows.filter(pa.compute.equal(rows["run"].cast(pa.string()), run))
+    return rows.filter(pc.equal(rows["run"].cast(pa.string()), run))
 
 
 def _median(rows: pa.Table, name: str) -> int | None:

@@ -35,8 +35,8 @@ _LADDER = {
     type=click.Choice(["text", "json", "markdown", "html", "junit"]),
     default="text",
     show_default=True,
-    help="text for a terminal, json for machines, markdown for a pull request, html: one page with figures, junit for a "
-    "CI system's test page.",
+    help="text for a terminal, json for machines, markdown for a pull request, html: one page with figures, junit for "
+    "a CI system's test page.",
 )
 @click.option(
     "-o",
