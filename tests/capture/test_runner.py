@@ -176,6 +176,13 @@ def test_benchmark_measures_throughput_too(tmp_path: Path) -> None:
     assert len(ran.calls("mem_alloc")) - len(ran.calls("mem_free")) == 4
 
 
+def test_default_stream_has_no_throughput_run(tmp_path: Path) -> None:
+    ran = run(tmp_path, task="benchmark", engine=engine(tmp_path), throughput=True, default_stream=True)
+    assert ran.code == 0, ran.stderr
+    assert set(ran.samples["run"]) == {"benchmark"}
+    assert "throughput" not in ran.result["run"]
+
+
 def test_full_samples_are_read_out_in_mid_run(tmp_path: Path) -> None:
     small = X | {"shape": [1, 1]}
     path = engine(tmp_path, tensors=(small, Y), compute_us=1)

@@ -80,7 +80,7 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
     }  # fmt: skip
     done = [_measured(task.task, task, device, engine, lanes, interruption, overlap=task.overlap_transfers)]
     result.content["run"] = {**done[0].summary(), **plan, "ranges": done[0].ranges, "clock": done[0].clock}
-    if task.throughput and not interruption.requested:
+    if task.throughput and not task.default_stream and not interruption.requested:  # on one stream nothing overlaps
         done.append(_measured("throughput", task, device, engine, lanes, interruption, overlap=True))
         result.content["run"]["throughput"] = done[1].summary()
     _save(task, done)

@@ -73,7 +73,7 @@ class Task:
         yield min(self.duration_s, self.warm_up_ms, self.sleep_ms) < 0, "times are not negative"
         many = f"{self.threads} threads for {self.streams} streams"
         yield self.threads > self.streams, f"{many}: each thread needs a stream of its own"
-        alone = self.streams == 1 and not self.overlap_transfers and not self.throughput
+        alone = self.streams == 1 and not self.overlap_transfers
         no_default = "the default stream is one stream: not with several, and not with overlapped transfers"
         yield self.default_stream and not alone, no_default
         yield self.default_stream and self.cuda_graph, "CUDA cannot capture a graph on the legacy default stream"
