@@ -135,7 +135,7 @@ def profile(
             [*started, sys.executable, "-I", "-S", _LAUNCH, order_file],
             interrupts=interrupts,
             environment=given,
-            interrupt=lambda above: _interrupt(_number(pid_file), above, nsys),
+            interrupt=lambda above: _interrupt(_number(pid_file), above),
         )
         ran = pid_file.exists()
     raw = stem.with_suffix(".qdstrm")
@@ -151,7 +151,7 @@ def profile(
 _GRACE_S = 3.0
 
 
-def _interrupt(pid: int | None, above: int, nsys: Nsys) -> bool:
+def _interrupt(pid: int | None, above: int) -> bool:
     """Do to the command what Ctrl-C in a terminal does; what it leaves running, for which nsys would wait, is ended.
 
     nsys puts the command into a session of its own, so that its pid names its process group too.
@@ -160,18 +160,22 @@ def _interrupt(pid: int | None, above: int, nsys: Nsys) -> bool:
         return False
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGINT)
-    threading.Thread(target=_end_strays, args=(pid, above, nsys.path.resolve().parent), daemon=True).start()
+    threading.Thread(target=_end_strays, args=(pid, above), daemon=True).start()
     return True
 
 
-def _end_strays(pid: int, above: int, of_nsys: Path) -> None:
+_OF_NSYS = ("nsys", "QdstrmImporter")
+"""What the programs of Nsight Systems are called, or begin with: nsys, nsys-launcher, nsys-tee."""
+
+
+def _end_strays(pid: int, above: int) -> None:
     while Path(f"/proc/{pid}/exe").exists():
         time.sleep(0.1)
     for number in (signal.SIGTERM, signal.SIGKILL):
         time.sleep(_GRACE_S)
         for stray in descendants(above):
             with contextlib.suppress(OSError):
-                if not Path(f"/proc/{stray}/exe").resolve(strict=True).is_relative_to(of_nsys):
+                if not Path(f"/proc/{stray}/exe").resolve(strict=True).name.startswith(_OF_NSYS):
                     os.kill(stray, number)
 
 

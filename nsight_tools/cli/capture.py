@@ -88,7 +88,13 @@ _OPTIONS = (
     ),
     click.option("--pageable", is_flag=True, help="Copy from and to pageable memory: a mistake, to see what it costs."),
     click.option(
-        "--sleep-time", metavar="MS", type=click.FloatRange(min=0), default=0.0, help="Pause before each inference."
+        "--idle-time",
+        "--sleep-time",
+        "idle_time",
+        metavar="MS",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        help="Pause between inferences, as trtexec --idleTime.",
     ),
     click.option("--load-inputs", metavar="SPEC", help="input:file,… raw bytes or .npy; default: random, never zeros."),
     click.option(
@@ -247,7 +253,7 @@ def _load(options: dict[str, Any]) -> Any:
         overlap_transfers=options["overlap_transfers"],
         default_stream=options["default_stream"],
         pageable=options["pageable"],
-        sleep_ms=options["sleep_time"],
+        sleep_ms=options["idle_time"],
         device=options["device"],
     )
 
