@@ -40,6 +40,9 @@ class Work:
     def __getitem__(self, chosen: Bools | Ints) -> Work:
         return Work(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
+    def __len__(self) -> int:
+        return len(self.start)
+
     @property
     def computes(self) -> Bools:
         """Kernels, and whole CUDA graphs where the report traced those."""

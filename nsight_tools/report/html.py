@@ -39,7 +39,8 @@ class _Picture:
 _ACCOUNTING = _Picture(
     figures.inference_accounting,
     "Two real inferences, the median one and the 99th percentile by time. Every nanosecond from an inference's first "
-    "event to its last is in exactly one part. Host parts are time in which the GPU runs nothing of the inference.",
+    "event to its last is in exactly one part. Host parts are time in which the GPU runs nothing of the inference. "
+    "Tracing lengthens them: the bar without the profiler is the median one, its host parts corrected.",
 )
 _STRIP = _Picture(
     figures.inferences_over_time, "Every inference in the same parts: a trend, a warm-up or outliers show here."

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from report import fakes
 
 from nsight_tools import Trace, figures
+from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import NothingToShow
 from nsight_tools.findings import Evidence
 from nsight_tools.report.figures.accounting import BARS
@@ -22,6 +23,7 @@ from nsight_tools.report.figures.data import Shown, envelope, occupancy
 from nsight_tools.report.figures.lanes import BOXES, Lane, draw
 from nsight_tools.report.figures.style import plots, styled
 from nsight_tools.tables import TABLES
+from nsight_tools.timeline.observer import Accounted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,9 +89,18 @@ def test_bars_sum_to_the_inference() -> None:
     assert ends == [30_000, 50_000]
 
 
-def test_the_bar_without_the_profiler() -> None:
-    figure = figures.inference_accounting(inferences([40_000]), calibrated={"compute": 20_000.0, "launch": 5_000.0})
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][1] == "without the profiler"
+def test_the_bar_without_the_profiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the 20 us of launch, 12 (8 to 15) are the profiler's."""
+    trace = inferences([40_000])
+    spans = [Accounted(*(np.array([x]) for x in (launch, 0, 0, 20_000 + launch))) for launch in (12_000, 8_000, 5_000)]
+    monkeypatch.setattr(Calibrated, "accounting", tuple(spans))
+    axes = figures.inference_accounting(trace).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "median, no. 0",
+        "without the profiler",
+        "p99, no. 0",
+    ]
+    assert "28.0 µs (25.0 µs to 32.0 µs)" in [text.get_text() for text in axes.texts]
 
 
 def test_the_slowest_is_never_left_out() -> None:

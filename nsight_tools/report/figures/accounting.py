@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from nsight_tools import units
+from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import ints
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report.content import BUCKETS
@@ -24,6 +26,8 @@ from nsight_tools.report.figures.style import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
 
     from nsight_tools.columns import Ints
     from nsight_tools.trace import Trace
@@ -47,47 +51,65 @@ BARS = 400
 
 
 @styled
-def inference_accounting(trace: Trace, *, calibrated: Mapping[str, float] | None = None) -> Drawing:
+def inference_accounting(trace: Trace) -> Drawing:
     """The median and the 99th-percentile inference as stacked bars, from the buckets of `inferences`.
 
     They are two real inferences, so that the parts sum to the whole exactly; medians of the buckets would not.
-    `calibrated`, nanoseconds by bucket, is a third bar: the median inference as it is without the profiler.
+    Where tracing lengthened the median one, a bar between them is the same without the profiler, its whole with an
+    interval (`calibration`).
 
     Raises NothingToShow without inferences.
     """
     shown, buckets = Shown.of(trace), _buckets(trace)
-    bars: list[tuple[str, Mapping[str, float]]] = []
+    bars: list[_Bar] = []
     for label, quantile in (("median", 0.5), ("p99", 0.99)):
         row = shown.nearest(quantile)
-        if row is not None:
-            bars.append((f"{label}, no. {row}", {b: float(v[row]) for b, v in buckets.items()}))
-    if calibrated:
-        bars.insert(1, ("without the profiler", calibrated))
+        assert row is not None, "there are inferences"
+        parts = {bucket: float(times[row]) for bucket, times in buckets.items()}
+        bars.append(_Bar(f"{label}, no. {row}", parts, units.duration(shown.wall[row])))
+        if label == "median":
+            bars += _untraced(trace, row, parts)
     figure, (axes,) = plots([0.42 * len(bars) + 0.05], title=False)
-    longest = max(sum(parts.values()) for _, parts in bars)
+    longest = max(sum(bar.parts.values()) for bar in bars)
     time_axis(axes, 0, int(longest * 1.1), "since the first event of the inference, on the host or the GPU")
-    for row, (_, parts) in enumerate(bars):
-        left = 0.0
-        for bucket, width in parts.items():
-            axes.barh(row, width, 0.66, left, color=colour(ROLES[bucket]), linewidth=0)
-            if width > 0.075 * longest:
-                ink = "paper" if bucket in {"compute", "exposed_d2h", "other_work", "launch"} else "ink"
-                axes.text(
-                    left + width / 2,
-                    row,
-                    units.duration(width),
-                    ha="center",
-                    va="center",
-                    color=colour(ink),
-                    fontsize=8.5,
-                )
-            left += width
-        axes.text(left + 0.006 * longest, row, units.duration(left), va="center", fontweight="bold")
-    axes.set_yticks(range(len(bars)), [label for label, _ in bars], color=colour("text"))
+    for at, bar in enumerate(bars):
+        _draw_bar(axes, at, bar, longest)
+    axes.set_yticks(range(len(bars)), [bar.label for bar in bars], color=colour("text"))
     axes.set_ylim(len(bars) - 0.5, -0.5)
-    used = [bucket for bucket in BUCKETS if any(parts.get(bucket, 0) > VISIBLE * longest for _, parts in bars)]
+    used = [bucket for bucket in BUCKETS if any(bar.parts[bucket] > VISIBLE * longest for bar in bars)]
     legend(figure, [(ROLES[bucket], SHORT[bucket]) for bucket in used])
     return figure
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A stacked bar: its label, nanoseconds by bucket, and what is written at its end."""
+
+    label: str
+    parts: Mapping[str, float]
+    said: str
+
+
+def _untraced(trace: Trace, row: int, parts: Mapping[str, float]) -> list[_Bar]:
+    """The same inference without the profiler; nothing where that makes no difference."""
+    cheap, likely, costly = Calibrated.of(trace).accounting
+    if likely.wall[row] > 0.99 * sum(parts.values()):
+        return []
+    host = {bucket: float(getattr(likely, bucket)[row]) for bucket in ("launch", "sync", "host")}
+    low, point, high = (units.duration(each.wall[row]) for each in (costly, likely, cheap))
+    said = point if low == high else f"{point} ({low} to {high})"
+    return [_Bar("without the profiler", {**parts, **host}, said)]
+
+
+def _draw_bar(axes: Axes, at: int, bar: _Bar, longest: float) -> None:
+    left = 0.0
+    for bucket, width in bar.parts.items():
+        axes.barh(at, width, 0.66, left, color=colour(ROLES[bucket]), linewidth=0)
+        if width > 0.075 * longest:
+            ink = colour("paper" if bucket in {"compute", "exposed_d2h", "other_work", "launch"} else "ink")
+            axes.text(left + width / 2, at, units.duration(width), ha="center", va="center", color=ink, fontsize=8.5)
+        left += width
+    axes.text(left + 0.006 * longest, at, bar.said, va="center", fontweight="bold")
 
 
 SHORT = {
@@ -151,7 +173,7 @@ def _ceiling(wall: Ints) -> float:
     return 1.06 * (min(slowest, most))
 
 
-def _cut(axes: Any, wall: Ints, middle: Any, top: float) -> None:
+def _cut(axes: Axes, wall: Ints, middle: Any, top: float) -> None:
     beyond = np.flatnonzero(wall > top)
     if not beyond.size:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
@@ -10,13 +9,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from nsight_tools.columns import Bools, Ints, ints, words
+from nsight_tools.columns import Bools, Ints, ints
 from nsight_tools.errors import NothingToShow
-from nsight_tools.timeline.attribution import Words
+from nsight_tools.measured import Measured
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
     from nsight_tools.findings import Finding
+    from nsight_tools.measured import Work
     from nsight_tools.trace import Trace
 
 Floats = npt.NDArray[np.float64]
@@ -24,39 +24,10 @@ COLUMNS = 700
 """Columns that a plot is cut into where more is to be drawn than it has room for."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """GPU work as arrays of shape (n,) in order of start; -1 where something is unknown."""
-
-    start: Ints
-    end: Ints
-    device: Ints
-    stream: Ints
-    pid: Ints
-    tid: Ints
-    call_end: Ints
-    row: Ints
-    inference: Ints
-    layer: Words
-    kind: Words
-    """kernel, graph, set, or the kind of a copy: h2d, d2h, …"""
-
-    def __getitem__(self, chosen: Bools | Ints) -> Work:
-        return Work(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-    @property
-    def computes(self) -> Bools:
-        """Kernels, and CUDA graphs that were traced whole."""
-        return self.kind.among("kernel", "graph")
-
-    @property
-    def roles(self) -> list[tuple[str, Bools]]:
-        """What to draw it in: (role, which of it)."""
-        compute, up, down = self.computes, self.kind.among("h2d"), self.kind.among("d2h")
-        return [("compute", compute), ("h2d", up), ("d2h", down), ("copy", ~(compute | up | down))]
+def roles(work: Work) -> list[tuple[str, Bools]]:
+    """What to draw GPU work in: (role, which of it)."""
+    compute, up, down = work.computes, work.kind.among("h2d"), work.kind.among("d2h")
+    return [("compute", compute), ("h2d", up), ("d2h", down), ("copy", ~(compute | up | down))]
 
 
 class Shown:
@@ -65,40 +36,7 @@ class Shown:
     _of: ClassVar[WeakKeyDictionary[Trace, Shown]] = WeakKeyDictionary()
 
     def __init__(self, trace: Trace) -> None:
-        table = trace.table(
-            "launches",
-            [
-                "start_ns",
-                "end_ns",
-                "device",
-                "stream",
-                "pid",
-                "work",
-                "row",
-                "call_end_ns",
-                "tid",
-                "layer",
-                "inference",
-            ],
-        )
-        work, kind = words(table["work"]), words(trace.table("memory_ops", ["kind"])["kind"])
-        codes = work.codes.astype(np.int32)
-        copies = work.among("copy")
-        codes[copies] = len(work.dictionary) + kind.codes[ints(table["row"])[copies]]
-        columns = {name: ints(table[name]) for name in table.column_names if name not in {"work", "layer"}}
-        self.work = Work(
-            columns["start_ns"],
-            columns["end_ns"],
-            columns["device"],
-            columns["stream"],
-            columns["pid"],
-            columns["tid"],
-            columns["call_end_ns"],
-            columns["row"],
-            columns["inference"],
-            words(table["layer"]),
-            Words(codes, [*work.dictionary, *kind.dictionary]),
-        )
+        self.work = Measured.of(trace).work
         names = ["start_ns", "end_ns", "wall_ns", "kernels", "graphs", "pid", "tid", "mark"]
         self.inferences = trace.table("inferences", names)
 

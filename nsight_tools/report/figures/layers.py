@@ -28,7 +28,7 @@ from nsight_tools.timeline.intervals import Intervals
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
     from nsight_tools.findings import Finding
-    from nsight_tools.report.figures.data import Work
+    from nsight_tools.measured import Work
     from nsight_tools.trace import Trace
 
 LANES = 9
@@ -51,11 +51,12 @@ def inference_layers(trace: Trace, finding: Finding | None = None) -> Drawing:
     lo, hi, what = shown.around(finding)
     work = shown.work
     row = shown.inference_of(lo, hi)
-    here = work[(work.inference == row) if row is not None else (work.end > lo) & (work.start < hi)]
+    rows = np.flatnonzero((work.inference == row) if row is not None else (work.end > lo) & (work.start < hi))
+    here, layer = work[rows], words(trace.table("launches", ["layer"])["layer"])[rows]
     if not here.computes.any():
         raise NothingToShow("no kernels were recorded, of which layers could be shown")
     lo, hi = max(lo, int(here.start.min())), min(hi, int(here.end.max()))
-    kinds, types = _types(trace, here)
+    kinds, types = _types(trace, here, layer)
     order = sorted(kinds, key=lambda kind: -int((here.end - here.start)[types == kinds[kind]].sum()))
     first, rest = order[:LANES], order[LANES:]
     lanes = [_lane(kind, here, types == kinds[kind], "h2d" if kind in REFORMATS else "compute") for kind in first]
@@ -71,12 +72,12 @@ def inference_layers(trace: Trace, finding: Finding | None = None) -> Drawing:
     pooled = draw(axes, lanes, lo, hi, letters=32)
     axes.set_title(
         f"{what}: its work on the GPU, by type of layer"
-        if _layered(here)
+        if _layered(here, layer)
         else f"{what}, by kernel: no layers are known"
     )
     time_axis(axes, lo, hi, since(lo))
     entries = [
-        ("compute", "layers" if _layered(here) else "kernels"),
+        ("compute", "layers" if _layered(here, layer) else "kernels"),
         ("h2d", "layers that only convert tensors"),
         ("copy", "copies"),
         ("alarm", "gaps"),
@@ -92,17 +93,17 @@ def _narrower(place: tuple[float, float, float, float]) -> tuple[float, float, f
     return place[0] + 0.07, place[1], place[2] - 0.18, place[3]
 
 
-def _layered(here: Work) -> bool:
-    return bool((here.layer.codes >= 0)[here.computes].mean() > 0.5)
+def _layered(here: Work, layer: Words) -> bool:
+    return bool((layer.codes >= 0)[here.computes].mean() > 0.5)
 
 
-def _types(trace: Trace, here: Work) -> tuple[dict[str, int], Ints]:
+def _types(trace: Trace, here: Work, layer: Words) -> tuple[dict[str, int], Ints]:
     """What each kernel is a lane of: its layer's type, or its own name where layers are unknown; and -1 for copies."""
     kernel, graph = here.kind.among("kernel"), here.kind.among("graph")
-    if _layered(here):
-        named = here.layer
+    if _layered(here, layer):
+        named = layer
         type_of = {row["name"]: row["type"] for row in trace.table("layers", ["name", "type"]).to_pylist()}
-        labels = [type_of.get(layer) or _by_name(layer) for layer in named.dictionary]
+        labels = [type_of.get(each) or _by_name(each) for each in named.dictionary]
     else:
         short = words(trace.table("kernels", ["short_name"])["short_name"])
         named = Words(np.append(short.codes, -1)[np.where(kernel, here.row, -1)], short.dictionary)

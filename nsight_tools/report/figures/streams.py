@@ -9,7 +9,7 @@ import numpy as np
 from nsight_tools import units
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report.figures.data import Shown
+from nsight_tools.report.figures.data import Shown, roles
 from nsight_tools.report.figures.lanes import Lane, draw
 from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis
 from nsight_tools.timeline.attribution import CallKind, classify_call, joint_key
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from nsight_tools.findings import Finding
-    from nsight_tools.report.figures.data import Work
+    from nsight_tools.measured import Work
     from nsight_tools.trace import Trace
 
 LANES = 12
@@ -82,7 +82,7 @@ def _of_streams(here: Work, lo: int, hi: int) -> tuple[list[Lane], str]:
         waits = Intervals.union(mine.call_end[known], mine.start[known]).subtract(own)
         waits = waits.intersection(Intervals.union(others.start, others.end)).clip(lo, hi)
         lane = Lane(label).add("alarm", waits.start, waits.end, 0.3)
-        for role, chosen in mine.roles:
+        for role, chosen in roles(mine):
             lane.add(role, mine.start[chosen], mine.end[chosen])
         lanes.append(lane)
     left = len(distinct) - len(kept)
@@ -96,7 +96,7 @@ def _idle(here: Work, lo: int, hi: int) -> Lane:
 
 def _entries(here: Work) -> list[tuple[str, str]]:
     said = {"compute": "kernels", "h2d": "copy to GPU", "d2h": "copy to host", "copy": "other copies, sets"}
-    return [(role, said[role]) for role, chosen in here.roles if chosen.any()]
+    return [(role, said[role]) for role, chosen in roles(here) if chosen.any()]
 
 
 _CALLS = (
@@ -123,7 +123,7 @@ def launches(trace: Trace, finding: Finding | None = None) -> Drawing:
     if not lanes and not len(work):
         raise NothingToShow("neither API calls nor GPU work were recorded")
     gpu = Lane("GPU")
-    for role, chosen in work.roles:
+    for role, chosen in roles(work):
         gpu.add(role, work.start[chosen], work.end[chosen])
     lanes += [gpu, _idle(work, lo, hi)] if len(work) else []
     queued = len(work) and (work.call_end > 0).any()
