@@ -114,11 +114,13 @@ def _inference_time(trace: Trace) -> dict[str, Any] | None:
     }
 
 
-def _untraced(trace: Trace) -> dict[str, Any]:
+def _untraced(trace: Trace) -> dict[str, Any] | None:
     """Medians of the host's buckets and of the wall without the profiler, each low, point and high, and their source.
 
-    Compute and copies are as traced: a kernel takes no longer under the profiler.
+    Compute and copies are as traced: a kernel takes no longer under the profiler. None where no API call was traced.
     """
+    if not trace.rows("api_calls"):
+        return None
     calibrated = Calibrated.of(trace)
     cheap, likely, costly = calibrated.accounting
 

@@ -217,7 +217,7 @@ def failure(nsys: Nsys, wanted: Wanted, profiled: Profiled, report: Path) -> Nsy
     """Why nsys made no report, in its own words and in ours."""
     said = [line for line in profiled.ended.said if not _USELESS.search(line)]
     text = "\n".join(profiled.ended.said)
-    last = said[-1][:300] if said else "it gave no reason"
+    last = " / ".join(said[-3:])[:400] if said else "it gave no reason"
     if "NVGPUCTRPERM" in text or re.search(r"(?i)insufficient privilege.*gpu metrics|gpu metrics.*privilege", text):
         return NsysError(
             "GPU metrics need permission to read the GPU's performance counters",

@@ -213,13 +213,14 @@ class TraceReport:
     def buckets(self) -> list[Bucket]:
         """Each bucket that took time."""
         times = self.summary.get("inference_time") or {}
-        wall = times.get("wall_median_ns") or 0
+        wall, known = times.get("wall_median_ns") or 0, bool(times.get("untraced"))
         rows = []
         for bucket, label in BUCKETS.items():
             median, p99 = times.get("median", {}).get(bucket) or 0, times.get("p99", {}).get(bucket) or 0
             if median or p99:
                 share = median / wall if wall else 0.0
-                rows.append(Bucket(label, median, p99, share, self._untraced(bucket) or units.duration(median)))
+                untraced = self._untraced(bucket) or (units.duration(median) if known else "")
+                rows.append(Bucket(label, median, p99, share, untraced))
         return rows
 
     def _untraced(self, name: str) -> str:

@@ -85,7 +85,7 @@ def _inference(page: Page, report: TraceReport) -> None:
         return
     times = report.summary["inference_time"]
     page.heading("Time of an inference", "each median and p99 by itself; share of the median inference")
-    columns = ("", "median", "p99", "", "", "without the profiler")
+    columns = ("", "median", "p99", "", "", "without the profiler" if times.get("untraced") else "")
     head = [page.text(column, "dim") for column in columns]
     rows = [
         [

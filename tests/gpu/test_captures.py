@@ -25,7 +25,7 @@ CLOSE = 0.02
 """Share by which the GPU's time by events and by the trace may differ."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def load() -> Iterator[None]:
     """Another process that keeps the GPU at its power limit."""
     pytest.importorskip("torch")
@@ -101,7 +101,7 @@ def test_threads(captured: Callable[..., Capture], model: Callable[[str], Path])
 
 
 def test_default_stream(captured: Callable[..., Capture], model: Callable[[str], Path]) -> None:
-    capture = captured("cls_default_stream", model("cls_static.engine"), "--streams", "4", "--default-stream")
+    capture = captured("cls_default_stream", model("cls_static.engine"), "--default-stream")
     assert "STR002" in capture.findings
 
 

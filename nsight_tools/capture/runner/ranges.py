@@ -31,7 +31,7 @@ class Ranges:
         self.inference = domain.get_event_attributes(INFERENCE, "green", None, -1 - thread)
         self.h2d, self.enqueue, self.d2h, self.synchronize = (
             domain.get_event_attributes(name, color)
-            for name, color in ((H2D, "blue"), (ENQUEUE, "orange"), (D2H, "purple"), (SYNCHRONIZE, "gray"))
+            for name, color in ((H2D, "blue"), (ENQUEUE, "orange"), (D2H, "purple"), (SYNCHRONIZE, "white"))
         )
         self._clock = domain.get_event_attributes("clock", "white", None, -1 - thread)
         self._disabled = self._clock is None  # no tool listens, and nvtx hands out nothing
