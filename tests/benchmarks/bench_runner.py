@@ -5,9 +5,9 @@
 PYTHON is one that has TensorRT, PyCUDA and nvtx (nsight-tools itself need not be installed). Run it without nsys.
 
 bare       copies, enqueue, copies, wait: nothing else but two readings of the clock
-untraced   the runner's loop as in its benchmark pass: CUDA events, no ranges
-ranges     the runner's loop as in its timing pass: CUDA events and NVTX ranges (nvtx from 0.2.12 on leaves them out, as
-           nobody listens: then it is the same as untraced)
+untraced   the runner's loop as in its benchmark pass: CUDA events between copies and compute, no ranges
+ranges     the runner's loop as in its timing pass: CUDA events around all and NVTX ranges (nvtx from 0.2.12 on leaves
+           them out, as nobody listens)
 throughput the runner's loop with overlapped transfers, two inferences under way: compare with trtexec's throughput
 
 The loops take turns, so that a clock that drifts meets them all; medians are over all rounds. The promise is that
@@ -21,7 +21,7 @@ import gc
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,9 @@ class Bench:
         self.task, self.cuda, self.interruption = task, device.cuda, interruption
         self.engine = Engine(trt, log.make_logger(trt, [], level=log.ERROR, verbose=True), task.engine)
         self.ordered, self.overlapped = (Lane(self.engine, task, 0) for _ in range(2))
-        self.ordered.make_slots(overlap=False)
+        self.timing = Lane(self.engine, replace(task, task="timing"), 0)
+        for lane in (self.ordered, self.timing):
+            lane.make_slots(overlap=False)
         self.overlapped.make_slots(overlap=True)
         flags = self.cuda.event_flags
         self.last = self.cuda.Event(flags.DEFAULT if task.spin_wait else flags.BLOCKING_SYNC)
@@ -106,7 +108,7 @@ class Bench:
         return {
             "bare": self.bare(),
             "untraced": self.runners(self.ordered, None),
-            "ranges": self.runners(self.ordered, self.ranges.or_none()),
+            "ranges": self.runners(self.timing, self.ranges.or_none()),
             "throughput": self.runners(self.overlapped, None),
         }
 
@@ -157,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
         task = Task(
-            task="timing",
+            task="benchmark",
             output=Path(folder),
             engine=chosen.engine,
             iterations=chosen.iterations,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,21 +19,26 @@ MOST_ROWS = 8192
 """Rows between two read-outs, and so the most CUDA events that are alive: six a row."""
 
 
+Stages = Mapping[str, "tuple[int, int]"]
+"""Which two of an inference's events, by their place in the row, a column of `INTEGERS` lies between."""
+WHOLE: Stages = {"gpu_ns": (0, 1)}
+COMPUTE: Stages = {**WHOLE, "compute_ns": (0, 1)}
+IN_ORDER: Stages = {"gpu_ns": (0, 3), "h2d_ns": (0, 1), "compute_ns": (1, 2), "d2h_ns": (2, 3)}
+OVERLAPPED: Stages = {"gpu_ns": (0, 5), "h2d_ns": (0, 1), "compute_ns": (2, 3), "d2h_ns": (4, 5)}
+
+
 class Samples:
-    """Up to `rows` inferences of one thread, with a set of CUDA events each, `filled` of them measured.
+    """Up to `rows` inferences of one thread, with a set of CUDA events each, `filled` of them measured."""
 
-    `stages` is the number of events of a row: 2 (compute only), 4 (one after the other on one stream) or 6 (a stream
-    each for copies in, compute and copies out).
-    """
-
-    def __init__(self, cuda: Any, rows: int, stages: int, *, spin_wait: bool) -> None:
+    def __init__(self, cuda: Any, rows: int, stages: Stages, *, spin_wait: bool) -> None:
         flags = cuda.event_flags
         last = flags.DEFAULT if spin_wait else flags.BLOCKING_SYNC
         self.rows, self.stages, self.filled, self.paused_ns = rows, stages, 0, 0
         self.number, self.started, self.enqueued_from, self.enqueued_to, self.ended, self.stream = (
             [0] * rows for _ in range(6)
         )
-        self.events = [(*(cuda.Event() for _ in range(stages - 1)), cuda.Event(last)) for _ in range(rows)]
+        before = max(end for _, end in stages.values())
+        self.events = [(*(cuda.Event() for _ in range(before)), cuda.Event(last)) for _ in range(rows)]
         self._collected: list[dict[str, NDArray[np.int64]]] = []
 
     def collect(self) -> None:
@@ -51,16 +57,9 @@ class Samples:
         host["enqueue_ns"] -= np.array(self.enqueued_from[:rows], np.int64)
         host["wall_ns"] = host["end_ns"] - host["start_ns"]
         events = self.events[:rows]
-        spans = {"gpu_ns": (0, -1)}
-        if self.stages == 2:
-            spans["compute_ns"] = (0, 1)
-        elif self.stages == 4:
-            spans |= {"h2d_ns": (0, 1), "compute_ns": (1, 2), "d2h_ns": (2, 3)}
-        else:
-            spans |= {"h2d_ns": (0, 1), "compute_ns": (2, 3), "d2h_ns": (4, 5)}
         for name in ("gpu_ns", "h2d_ns", "compute_ns", "d2h_ns"):
-            if name in spans:
-                first, last = spans[name]
+            if name in self.stages:
+                first, last = self.stages[name]
                 elapsed_ms = np.array([row[first].time_till(row[last]) for row in events], np.float64)
                 host[name] = np.rint(elapsed_ms * 1e6).astype(np.int64)
             else:
