@@ -31,22 +31,29 @@ def open_trace(
     progress: Progress | None = None,
     force: bool = False,
     layers: Path | str | None = None,
+    layer_pass: Path | str | None = None,
     inference_range: str | None = None,
 ) -> Trace:
     """Open a report, an export, or a dataset.
 
     `path` is a `.nsys-rep` or `.qdrep`, an SQLite export, a parquetdir folder, or a dataset (`….trace/`). All but the
     last are imported first, unless their dataset stands beside them already (`import_report` says where it is put, and
-    what `layers` and `inference_range` are).
+    what `layers`, `layer_pass` and `inference_range` are).
 
     Raises what `import_report` raises, and DatasetError where a dataset is damaged or of another version.
     """
     path = Path(path)
     if not (path / MANIFEST).is_file():
         path = import_report(
-            path, force=force, layers=layers, inference_range=inference_range, nsys=nsys, progress=progress
+            path,
+            force=force,
+            layers=layers,
+            layer_pass=layer_pass,
+            inference_range=inference_range,
+            nsys=nsys,
+            progress=progress,
         )
-    elif layers is not None or inference_range is not None:
+    elif any(option is not None for option in (layers, layer_pass, inference_range)):
         raise DatasetError(f"{path}: is imported already", hint="give the report that it was made from")
     return Trace(path, read_manifest(path))
 

@@ -70,6 +70,7 @@ def command(
     ignored: tuple[str, ...],
     fail_on: str,
     layers: Path | None,
+    layer_pass: Path | None,
     inference_range: str | None,
     nsys: Path | None,
     color: str,
@@ -81,7 +82,9 @@ def command(
     the exit status is 2.
     """
     analyses = list(nsight_tools.select(nsight_tools.registry(), _codes(chosen), _codes(ignored)).values())
-    opened = partial(nsight_tools.open_trace, nsys=nsys, layers=layers, inference_range=inference_range)
+    opened = partial(
+        nsight_tools.open_trace, nsys=nsys, layers=layers, layer_pass=layer_pass, inference_range=inference_range
+    )
     reports: list[TraceReport] = []
     sections: list[str] = []
     status = 0

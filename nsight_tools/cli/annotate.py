@@ -31,7 +31,14 @@ Example:
 )
 @importing.options
 @click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to work with.")
-def command(source: Path, path: Path, layers: Path | None, inference_range: str | None, nsys: Path | None) -> None:
+def command(
+    source: Path,
+    path: Path,
+    layers: Path | None,
+    layer_pass: Path | None,
+    inference_range: str | None,
+    nsys: Path | None,
+) -> None:
     """Copy REPORT (.nsys-rep or .qdrep) with rows for its findings and slowest inferences.
 
     In Nsight Systems' window they stand at the top, under Target (0:0): one row for each finding, the largest
@@ -49,7 +56,7 @@ def command(source: Path, path: Path, layers: Path | None, inference_range: str 
     found.nvtxt_importer(source, path)  # before minutes of work
     with progress.shown(source.name) as callback:
         trace = nsight_tools.open_trace(
-            source, nsys=nsys, layers=layers, inference_range=inference_range, progress=callback
+            source, nsys=nsys, layers=layers, layer_pass=layer_pass, inference_range=inference_range, progress=callback
         )
         report = TraceReport(source.name, trace.summary(), nsight_tools.analyze(trace))
         text, events = nvtxt.render(report, trace)

@@ -43,6 +43,7 @@ def command(
     form: str,  # noqa: ARG001 (there is one)
     path: Path,
     layers: Path | None,
+    layer_pass: Path | None,
     inference_range: str | None,
     nsys: Path | None,
 ) -> None:
@@ -59,7 +60,7 @@ def command(
 
     with output.opened_binary(path) as write, progress.shown(source.name) as callback:
         trace = nsight_tools.open_trace(
-            source, nsys=nsys, layers=layers, inference_range=inference_range, progress=callback
+            source, nsys=nsys, layers=layers, layer_pass=layer_pass, inference_range=inference_range, progress=callback
         )
         report = TraceReport(source.name, trace.summary(), nsight_tools.analyze(trace))
         if callback:

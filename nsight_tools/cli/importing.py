@@ -23,11 +23,17 @@ def inference_range_option(command: Command) -> Command:
 
 
 def options(command: Command) -> Command:
-    """Add `--layers` and `--inference-range` to a command."""
+    """Add `--layers`, `--layer-pass` and `--inference-range` to a command."""
     layers = click.option(
         "--layers",
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="The engine inspector's JSON; default: <stem>.layers.json beside the report.",
     )
-    return layers(inference_range_option(command))
+    layer_pass = click.option(
+        "--layer-pass",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="A run of the same engine with layer ranges: by its kernels' order those of CUDA graphs get layers.",
+    )
+    return layers(layer_pass(inference_range_option(command)))

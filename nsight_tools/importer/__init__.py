@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsight_tools.errors import DatasetError, InputError, OutputError
+from nsight_tools.errors import DatasetError, InputError, NsightToolsError, OutputError
 from nsight_tools.files import put_in_place
 from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.importer.dataset import MANIFEST, Progress, Wanted, write_dataset
@@ -35,6 +35,7 @@ def import_report(
     force: bool = False,
     keep_environment: bool = False,
     layers: Path | str | None = None,
+    layer_pass: Path | str | None = None,
     inference_range: str | None = None,
     nsys: Path | str | None = None,
     progress: Progress | None = None,
@@ -50,6 +51,9 @@ def import_report(
     `keep_environment`. `layers` is the engine inspector's JSON, by default `<stem>.layers.json` beside the source, or a
     run directory's `layers.json`. `inference_range` names the NVTX ranges that are inferences, as NAME or NAME@DOMAIN,
     `*` for anything in the name; by default nsight-tools' own ranges, else TensorRT's, else graph launches.
+    `layer_pass` is another run of the same engine, with layer ranges (a report, an export or a dataset; by default the
+    layer pass of a run directory): where no layer range stands around the kernels of an inference, as in a CUDA graph,
+    their layers are told by their order, as they were there.
 
     Raises InputError where the source cannot be read, NsysError where Nsight Systems is missing or fails, OutputError
     where the dataset cannot be written. Nothing is left behind then.
@@ -60,16 +64,27 @@ def import_report(
     run = RunDirectory.of(source)
     source = run.report if run else source
     target = _target(source, run, Path(output) if output is not None else None)
-    wanted = Wanted(_layers_json(source, run, layers), keep_environment, inference_range, run)
+    wanted = Wanted(
+        _layers_json(source, run, layers), keep_environment, inference_range, run, _layer_pass(source, run, layer_pass)
+    )
     report_progress = progress or (lambda _stage, _share: None)
+    if not force and _is_current(target, describe(source, wanted), source, wanted):
+        return target
+    # Before the lock: two reports that are each other's layer pass would wait for each other.
+    layer_pass, problem = _layer_pass_dataset(wanted.layer_pass, layer_pass is not None, nsys, report_progress)
     with _locked(target):
         described = describe(source, wanted)
         if not force and _is_current(target, described, source, wanted):
             return target
         with _partial(target) as partial, ThreadPoolExecutor(1) as pool:
             digest = pool.submit(content_hash, source, wanted)
-            about = lambda: {**described, "sha256": digest.result(), "captured_by": _captured_by(source)}  # noqa: E731
-            _import(source, partial, about, wanted, nsys, report_progress)
+            about = lambda: {  # noqa: E731
+                **described,
+                "sha256": digest.result(),
+                "captured_by": _captured_by(source),
+                "layer_pass_problem": problem,
+            }
+            _import(source, partial, about, wanted, layer_pass, nsys, report_progress)
             if describe(source, wanted) != described:
                 raise InputError(source, "changed while it was read", hint="import it again when it is complete")
             try:
@@ -84,6 +99,7 @@ def _import(
     to: Path,
     about: Callable[[], dict[str, Any]],
     wanted: Wanted,
+    layer_pass: Path | None,
     nsys: Path | str | None,
     progress: Progress,
 ) -> None:
@@ -95,7 +111,9 @@ def _import(
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="export-", dir=to))
             export = find(nsys).export(source, Path(scratch) / source.stem, progress=progress)
         try:
-            write_dataset(open_export(export), to, source=about, wanted=wanted, progress=progress)
+            write_dataset(
+                open_export(export), to, source=about, wanted=wanted, progress=progress, layer_pass=layer_pass
+            )
         except RangeNotFoundError as error:
             name, frequent = error.args
             hint = f"its most frequent ones are {', '.join(frequent)}" if frequent else "it has none at all"
@@ -119,6 +137,7 @@ def describe(source: Path, wanted: Wanted) -> dict[str, Any]:
         "name": source.name,
         "kind": "parquetdir" if source.is_dir() else "report" if source.suffix in REPORTS else "sqlite",
         "layers": wanted.layers.name if wanted.layers else None,
+        "layer_pass": wanted.layer_pass.name if wanted.layer_pass else None,
         "run": [file.name for file in wanted.run.files] if wanted.run else None,
         "size_bytes": sum(file.stat().st_size for file in files),
         "modified_ns": max((file.stat().st_mtime_ns for file in files), default=0),
@@ -138,7 +157,7 @@ def _captured_by(source: Path) -> str | None:
 
 
 def content_hash(source: Path, wanted: Wanted) -> str:
-    """SHA-256 over the source's files, its layers JSON, and what a capture put beside it."""
+    """SHA-256 over the source's files, its layers JSON and layer pass, and what a capture put beside it."""
     digest = hashlib.sha256()
     for file in _files(source, wanted):
         try:
@@ -218,11 +237,43 @@ def _layers_json(source: Path, run: RunDirectory | None, given: Path | str | Non
     return beside if beside.is_file() else None
 
 
+def _layer_pass(source: Path, run: RunDirectory | None, given: Path | str | None) -> Path | None:
+    found = Path(given) if given is not None else run.layer_pass if run else None
+    if found is not None and not found.exists():
+        raise InputError(found, "does not exist", hint="a layer pass is a run of the same engine with layer ranges")
+    if found is not None and found.resolve() == source.resolve():
+        raise InputError(found, "is the report itself", hint="give another run of the same engine as the layer pass")
+    return found
+
+
+def _layer_pass_dataset(
+    layer_pass: Path | None, asked_for: bool, nsys: Path | str | None, progress: Progress
+) -> tuple[Path | None, str | None]:
+    """The dataset of a layer pass, imported where it is none yet; or why one that nobody asked for cannot be read."""
+    if layer_pass is None:
+        return None, None
+    try:
+        if not (layer_pass / MANIFEST).is_file():
+            return import_report(layer_pass, nsys=nsys, progress=progress), None
+        read_manifest(layer_pass)
+    except NsightToolsError as error:
+        if asked_for:
+            raise
+        return None, f"{layer_pass.name} {getattr(error, 'problem', 'cannot be read')}"
+    return layer_pass, None
+
+
 def _files(source: Path, wanted: Wanted) -> list[Path]:
-    data = sorted(source.glob("*.parquet")) if source.is_dir() else [source]
+    data = _data_files(source)
     if wanted.layers and not wanted.layers.is_file():
         raise InputError(wanted.layers, "does not exist", hint="write it with trtexec --exportLayerInfo")
-    return [*data, *([wanted.layers] if wanted.layers else []), *(wanted.run.files if wanted.run else [])]
+    beside = [*([wanted.layers] if wanted.layers else []), *(wanted.run.files if wanted.run else [])]
+    return [*data, *beside, *(_data_files(wanted.layer_pass) if wanted.layer_pass else [])]
+
+
+def _data_files(source: Path) -> list[Path]:
+    """The files of a report, an export or a dataset."""
+    return sorted(source.glob("*.parquet")) if source.is_dir() else [source]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nsight_tools.importer import clock, derived, dialects, facts, layers
+from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers
 from nsight_tools.importer.decode import Decoder
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import DATASET_VERSION, TABLES
@@ -40,6 +40,7 @@ class Wanted:
     keep_environment: bool
     inference_range: str | None
     run: RunDirectory | None = None
+    layer_pass: Path | None = None
 
 
 def write_dataset(
@@ -49,13 +50,61 @@ def write_dataset(
     source: Callable[[], dict[str, Any]],
     wanted: Wanted,
     progress: Progress,
+    layer_pass: Path | None = None,
 ) -> None:
     """Write the dataset of `export` into the existing folder `to`, the manifest last.
+
+    `layer_pass` is the dataset of the layer pass that is wanted.
 
     Memory: some chunks of rows, the export's strings, and for the derived tables about 200 bytes for each kernel,
     copy, API call and NVTX range.
     """
     decoder = Decoder(export)
+    rows, payloads = _stream(export, decoder, to, progress)
+    executed = sorted(payloads, key=payloads.__getitem__)
+    listed = layers.from_inspector(wanted.layers, executed) if wanted.layers else layers.from_ranges(executed)
+    small = {
+        "gpus": facts.gpus(export),
+        "streams": facts.streams(export, decoder),
+        "threads": facts.threads(export, decoder),
+        "nvml_metrics": facts.nvml_metrics(export, decoder),
+        "environment": facts.environment(export, decoder) if wanted.keep_environment else TABLES["environment"].empty(),
+    }
+    about = facts.session(export)
+    aligned = clock.align(to, about["session"])
+    why: dict[str, str | None] = {}
+    for name, (table, reason) in _captured(wanted.run, small["gpus"], aligned).items():
+        small[name], why[name] = table, reason
+    for name, table in small.items():
+        rows[name] = write_table(to / f"{name}.parquet", TABLES[name], table)
+    progress("attributing GPU work to inferences", len(rows) / len(TABLES))
+    pa.default_memory_pool().release_unused()  # what reading held, before what deriving needs comes on top
+    named = NamedRange.parse(wanted.inference_range) if wanted.inference_range else OURS
+    references = [*(by_order.of_dataset(layer_pass) if layer_pass else ()), *by_order.of_layers(listed)]
+    derived_rows, ordered = derived.write_derived(to, named, references)
+    if layer_pass and ordered and by_order.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
+        listed = layers.from_dataset(layer_pass)  # of this engine: its kernels came in the same order
+    rows |= derived_rows | {"layers": write_table(to / "layers.parquet", TABLES["layers"], listed)}
+    lost = derived.launches_without_kernels(to) if not rows["kernels"] + rows["graph_launches"] else 0
+    manifest = {
+        "dataset_version": DATASET_VERSION,
+        "tool_version": version("nsight-tools"),
+        "source": source(),
+        **about,
+        "clock": aligned,
+        "run": wanted.run.about() if wanted.run else None,
+        "layers_by_order": ordered,
+        "tables": {
+            name: _state(rows[name], why.get(name) or _not_collected(name, rows, lost, export, about["capture"]))
+            for name in TABLES
+        },
+    }
+    (to / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    progress("done", 1.0)
+
+
+def _stream(export: Export, decoder: Decoder, to: Path, progress: Progress) -> tuple[dict[str, int], dict[str, int]]:
+    """Write the tables that come chunk by chunk; their rows, and when each payload of layer ranges was first seen."""
     rows: dict[str, int] = {}
     payloads: dict[str, int] = {}
     with ThreadPoolExecutor(READERS) as pool:
@@ -80,41 +129,7 @@ def write_dataset(
             for part in facts.gpu_metrics(export):
                 writer.add(part)
         rows["gpu_metrics"] = writer.rows
-    executed = sorted(payloads, key=payloads.__getitem__)
-    small = {
-        "gpus": facts.gpus(export),
-        "streams": facts.streams(export, decoder),
-        "threads": facts.threads(export, decoder),
-        "nvml_metrics": facts.nvml_metrics(export, decoder),
-        "layers": layers.from_inspector(wanted.layers, executed) if wanted.layers else layers.from_ranges(executed),
-        "environment": facts.environment(export, decoder) if wanted.keep_environment else TABLES["environment"].empty(),
-    }
-    about = facts.session(export)
-    aligned = clock.align(to, about["session"])
-    why: dict[str, str | None] = {}
-    for name, (table, reason) in _captured(wanted.run, small["gpus"], aligned).items():
-        small[name], why[name] = table, reason
-    for name, table in small.items():
-        rows[name] = write_table(to / f"{name}.parquet", TABLES[name], table)
-    progress("attributing GPU work to inferences", len(rows) / len(TABLES))
-    pa.default_memory_pool().release_unused()  # what reading held, before what deriving needs comes on top
-    named = NamedRange.parse(wanted.inference_range) if wanted.inference_range else OURS
-    rows |= derived.write_derived(to, named)
-    lost = derived.launches_without_kernels(to) if not rows["kernels"] + rows["graph_launches"] else 0
-    manifest = {
-        "dataset_version": DATASET_VERSION,
-        "tool_version": version("nsight-tools"),
-        "source": source(),
-        **about,
-        "clock": aligned,
-        "run": wanted.run.about() if wanted.run else None,
-        "tables": {
-            name: _state(rows[name], why.get(name) or _not_collected(name, rows, lost, export, about["capture"]))
-            for name in TABLES
-        },
-    }
-    (to / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    progress("done", 1.0)
+    return rows, payloads
 
 
 def _as_it_is(rows: pa.Table) -> pa.Table:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from nsight_tools.errors import InputError
 from nsight_tools.tables import TABLES
@@ -44,6 +45,12 @@ def from_inspector(path: Path, payloads: Iterable[str] = ()) -> pa.Table:
 def from_ranges(payloads: Iterable[str]) -> pa.Table:
     """The `layers` table from NVTX payloads in order of first execution."""
     return _table(list(_executed(payloads).values()), "nvtx")
+
+
+def from_dataset(dataset: Path) -> pa.Table:
+    """The `layers` table of another dataset of the same engine."""
+    path = dataset / "layers.parquet"
+    return pq.read_table(path).cast(TABLES["layers"].schema) if path.exists() else TABLES["layers"].empty()
 
 
 def _executed(payloads: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,237 @@
+"""The table `launches`: each piece of GPU work with the call, range, layer and inference that it belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from nsight_tools.importer.by_order import ByOrder, Kernels, Reference, by_order
+from nsight_tools.importer.sources import CHUNK_ROWS
+from nsight_tools.importer.stored import column, row_count, stored_words
+from nsight_tools.importer.writer import SortedWriter, ordering
+from nsight_tools.tables import TABLES
+from nsight_tools.timeline.attribution import (
+    NEVER,
+    Calls,
+    Ranges,
+    WorkKind,
+    classify_memory_op,
+    graph_node_creation,
+    innermost,
+    joint_key,
+    match_calls,
+    parents,
+)
+from nsight_tools.timeline.intervals import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from nsight_tools.columns import Ints
+    from nsight_tools.importer.stored import Rows
+
+_FOREVER = np.iinfo(np.int64).max
+ENQUEUE_PREFIX = "ExecutionContext::"
+"""TensorRT's ranges around a whole enqueue; its other ranges are layers."""
+
+
+class GpuWork:
+    """Kernels, copies, sets and whole graphs as one set of columns, in the order of `launches`."""
+
+    _tables = ("kernels", "memory_ops", "graph_launches")
+    node: Ints | None = None
+    """The graph node that each ran as, -1 where none; None where none did."""
+
+    def __init__(self, dataset: Path, calls: Calls) -> None:
+        copies = stored_words(dataset, "memory_ops", "kind")
+        copy_kind = np.append(classify_memory_op(copies.dictionary), WorkKind.OTHER_COPY)[copies.codes]
+        counts = [row_count(dataset, table) for table in self._tables]
+        kernels, _, graphs = counts
+        kind = np.concatenate([np.full(kernels, WorkKind.KERNEL), copy_kind, np.full(graphs, WorkKind.GRAPH)])
+        # Their alphabetical order is part of the order of the table.
+        word = np.array([_WORK_WORD.index(_WORK_NAME[WorkKind(k)]) for k in WorkKind], np.int8)[kind]
+        row = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+        start = self._joined(dataset, "start_ns")
+
+        def others(tied: Ints) -> list[Ints]:
+            joined = (self._joined(dataset, name) for name in ("end_ns", "pid", "device", "stream"))
+            return [*(column[tied] for column in joined), word[tied], row[tied]]
+
+        order = ordering(start, others)
+        self._order = slice(None) if order is None else order
+        self.start, self.kind = start[self._order], kind[self._order].astype(np.int8)
+        self.word, self.row = word[self._order], row[self._order]
+        names = ("end_ns", "pid", "device", "stream", "context")
+        self.end, self.pid, self.device, self.stream, context = (self._joined(dataset, n)[self._order] for n in names)
+        one_context = not len(context) or bool((context == context[0]).all())
+        self.stream_key = self.stream if one_context else joint_key(context, self.stream)
+        correlation = self._joined(dataset, "correlation_id")[self._order]
+        of_call = column(dataset, "api_calls", "correlation_id")
+        self.call = match_calls(self.pid, correlation, calls.pid, of_call).astype(np.int32)
+
+    def node_creations(self, dataset: Path) -> tuple[Ints, Ints] | tuple[None, None]:
+        """When and on which thread each piece's graph node was captured (NEVER where unknown); None without nodes."""
+        there = [column(dataset, table, "graph_node_id") for table in self._tables[:2]]
+        if any((column >= 0).any() for column in there):
+            self.node = np.concatenate([*there, np.full(row_count(dataset, "graph_launches"), -1)])[self._order]
+        self._order = slice(None)  # not needed any more, and long
+        if self.node is None:
+            return None, None
+        names = ("pid", "start_ns", "graph_node_id", "original_graph_node_id")
+        pid, start, node, original = (column(dataset, "graph_nodes", name) for name in names)
+        at = graph_node_creation(pid, start, node, original, self.pid, self.node)
+        thread = np.append(joint_key(pid, column(dataset, "graph_nodes", "tid")), -1)
+        return np.append(start, NEVER)[at], thread[at]
+
+    def _joined(self, dataset: Path, name: str) -> Ints:
+        return np.concatenate([column(dataset, table, name) for table in self._tables])
+
+
+_WORK_NAME = {
+    WorkKind.KERNEL: "kernel",
+    WorkKind.GRAPH: "graph",
+    WorkKind.H2D: "copy",
+    WorkKind.D2H: "copy",
+    WorkKind.OTHER_COPY: "copy",
+    WorkKind.SET: "set",
+}
+_WORK_WORD = sorted(set(_WORK_NAME.values()))
+
+
+def write_launches(
+    dataset: Path, gpu: GpuWork, calls: Calls, ranges: Ranges, owner: Rows, references: Sequence[Reference]
+) -> tuple[int, dict[str, Any] | None]:
+    """Write the table; returns its rows, and what the manifest says of layers told by order (None where none are).
+
+    `owner` is the inference of each piece of `gpu`, -1 where none.
+    """
+    around = _Around(ranges)
+    in_range, layer = _surroundings(dataset, gpu, calls, around)
+    names, source = around.names, np.full(len(layer), _RANGE, np.int8)
+    if gpu.node is not None:
+        source[gpu.node >= 0] = _GRAPH_NODE
+    ordered = _layers_by_order(dataset, gpu, owner, layer, names, references)
+    if ordered is not None:
+        rows, found = ordered
+        source[rows[layer[rows] < 0]] = _ORDER
+        layer[rows], names = found.layer, found.names
+    source[layer < 0] = -1
+    words_of_layers = pa.array(names, pa.string())
+    schema = TABLES["launches"].schema
+    with SortedWriter(dataset / "launches.parquet", TABLES["launches"]) as writer:
+        for begin in range(0, len(owner), CHUNK_ROWS):
+            part = slice(begin, begin + CHUNK_ROWS)
+            call = gpu.call[part]
+            columns = {
+                "start_ns": gpu.start[part],
+                "end_ns": gpu.end[part],
+                "device": gpu.device[part],
+                "stream": gpu.stream[part],
+                "pid": gpu.pid[part],
+                "work": _coded(gpu.word[part], pa.array(_WORK_WORD)),
+                "row": gpu.row[part],
+                "api_call": pa.array(call, mask=call < 0),
+                "call_start_ns": pa.array(_of_call(calls.start, call), mask=call < 0),
+                "call_end_ns": pa.array(_of_call(calls.end, call), mask=call < 0),
+                "tid": pa.array(_of_call(calls.tid, call), mask=call < 0),
+                "nvtx_range": pa.array(in_range[part], mask=in_range[part] < 0),
+                "layer": _coded(layer[part], words_of_layers),
+                "layer_source": _coded(source[part], pa.array(_SOURCES)),
+                "inference": pa.array(owner[part], mask=owner[part] < 0),
+            }
+            writer.add(pa.table([pa.array(columns[f.name]).cast(f.type) for f in schema], names=schema.names))
+    return writer.rows, ordered[1].about if ordered else None
+
+
+_SOURCES = ("range", "graph_node", "order")
+_RANGE, _GRAPH_NODE, _ORDER = range(3)
+
+
+def _surroundings(dataset: Path, gpu: GpuWork, calls: Calls, around: _Around) -> tuple[Rows, Rows]:
+    """Row of the innermost range around each piece's call, and code of the layer around that or its node's capture."""
+    created, node_thread = gpu.node_creations(dataset)
+    in_range, layer = np.full((2, len(gpu.call)), -1, np.int32)
+    for begin in range(0, len(gpu.call), CHUNK_ROWS):
+        rows = slice(begin, begin + CHUNK_ROWS)
+        call = gpu.call[rows]
+        thread = joint_key(gpu.pid[rows], _of_call(calls.tid, call))
+        in_range[rows], layer[rows] = around.look_up(_of_call(calls.start, call), thread, call >= 0)
+        if gpu.node is not None and created is not None and node_thread is not None:
+            _, captured = around.look_up(created[rows], node_thread[rows], created[rows] != NEVER)
+            layer[rows] = np.where(gpu.node[rows] >= 0, captured, layer[rows])
+    return in_range, layer
+
+
+def _layers_by_order(
+    dataset: Path, gpu: GpuWork, owner: Rows, layer: Rows, names: list[str], references: Sequence[Reference]
+) -> tuple[Rows, ByOrder] | None:
+    """Rows of the inferences' kernels, and their layers where some are told by their order; None where none can be."""
+    rows = np.flatnonzero((gpu.kind == WorkKind.KERNEL) & (owner >= 0))
+    some = layer[rows] >= 0
+    if some.all() or not (some.any() or references):
+        return None
+    kernels = Kernels(
+        owner[rows],
+        gpu.call[rows],
+        gpu.node[rows] if gpu.node is not None else np.zeros(rows.size, np.int8),
+        gpu.start[rows],
+        stored_words(dataset, "kernels", "name")[gpu.row[rows]],
+        layer[rows],
+    )
+    found = by_order(kernels, names, references)
+    return None if found is None else (rows, found)
+
+
+class _Around:
+    """Which push/pop range, and which TensorRT layer, stands around a time on a thread.
+
+    Asked for some thousands of times that lie close together, it looks only at the ranges that are open about then.
+    """
+
+    def __init__(self, ranges: Ranges) -> None:
+        nested = np.flatnonzero(ranges.kind.among("push_pop"))
+        self._ranges = ranges
+        never = ranges.end[nested] == NEVER
+        self._open_ended, ended = nested[never], nested[~never]
+        self._ended = Timeline.of(ended, ranges.start, ranges.end)
+        self._tensorrt = ranges.domain.among("TensorRT")
+        is_layer = ranges.name.where(lambda name: not name.startswith(ENQUEUE_PREFIX))
+        self._layer = np.append(np.where(is_layer, ranges.name.codes, -1), -1).astype(np.int32)
+        self.names = list(ranges.name.dictionary)
+
+    def look_up(self, time: Ints, thread: Ints, wanted: npt.NDArray[np.bool_]) -> tuple[Rows, Rows]:
+        """Row of the innermost range around each time on its thread, and code of the layer there.
+
+        The code is an index of `names`, and the layer the one whose range is TensorRT's innermost. Each is -1 where
+        there is none, or where it is not wanted.
+        """
+        row, layer = np.full(len(time), -1, np.int64), np.full(len(time), -1, np.int32)
+        if wanted.any():
+            time, thread = time[wanted], thread[wanted]
+            near = self._ended.within(int(time.min()), int(time.max()) + 1)
+            near = np.concatenate([near, self._open_ended])
+            row[wanted] = self._innermost(near, time, thread)
+            layer[wanted] = self._layer[self._innermost(near[self._tensorrt[near]], time, thread)]
+        return row, layer
+
+    def _innermost(self, rows: Rows, time: Ints, thread: Ints) -> Ints:
+        ranges = self._ranges
+        rows = np.sort(rows)
+        start, end, key = ranges.start[rows], ranges.end[rows], joint_key(ranges.pid[rows], ranges.tid[rows])
+        end = np.where(end == NEVER, _FOREVER, end)
+        found = innermost(start, end, key, parents(start, end, key), time, thread)
+        return np.append(rows, -1)[found]
+
+
+def _of_call(column: Rows, call: Rows) -> Rows:
+    """The calls' values for pieces of work; of no meaning where `call` is -1."""
+    return column[call] if len(column) else np.full(len(call), -1)
+
+
+def _coded(codes: Rows, dictionary: pa.Array) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), dictionary)
