@@ -25,6 +25,7 @@ from nsight_tools.run_files import TELEMETRY_SCHEMA
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MS = 1_000_000
 GPU_IS_LOST, NOT_SUPPORTED, UNKNOWN = 15, 3, 999
 ANSWERS = json.loads(RECORDING.read_text(encoding="utf-8"))["answers"]
 
@@ -65,6 +66,19 @@ def raising(number: int, after: int = 0, then: Any = 0) -> Callable[..., Any]:
         return then
 
     return function
+
+
+class Clock:
+    """Stands in for the clocks of the sampling and for its event: waiting makes time pass."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, stopped_at: int = 0) -> None:
+        self.now, self._stopped_at = 0, stopped_at
+        for function in ("monotonic_ns", "perf_counter_ns"):
+            monkeypatch.setattr(f"nsight_tools.capture.telemetry.time.{function}", lambda: self.now)
+
+    def wait(self, seconds: float) -> bool:
+        self.now = min(self.now + round(seconds * 1e9), max(self._stopped_at, self.now))
+        return self.now >= self._stopped_at
 
 
 class TestSampling:
@@ -119,24 +133,36 @@ class TestSampling:
         assert 0 < cost["core_share"] < cost["nvml_share"], "it slept"
 
     def test_deadlines_do_not_drift_and_what_is_missed_is_not_made_up_for(
-        self, installed: Callable[..., RecordedNvml], tmp_path: Path
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        calls = 0
+        """On a clock of its own: a sample takes 1 ms, the fifth 47, the eighth its whole period; stopped at 215 ms."""
+        clock = Clock(monkeypatch, stopped_at=215 * MS)
+        sampler = telemetry.Sampler(tmp_path / "telemetry.parquet", 100)
+        taken = []
 
-        def once_slow(*_arguments: Any) -> int:
-            nonlocal calls
-            calls += 1
-            time.sleep(0.105 if calls == 10 else 0)
-            return 40
+        class Gpu:
+            bus_id, lacks, failures = "0000:3a:00.0", (), 0
 
-        installed(instead={"nvmlDeviceGetTemperature": once_slow})
-        table, cost = sampled(tmp_path, hz=50, seconds=0.6)
-        assert 5 <= cost["missed"] <= 7
-        times = table["utc_ns"].to_numpy()[:-1]  # the last comes when it is told to stop
-        phase = (times - times[0]) % 20_000_000
-        late = [min(int(value), 20_000_000 - int(value)) for value in phase]
-        assert sorted(late)[len(late) // 2] < 5_000_000
-        assert len(times) + cost["missed"] == round((times[-1] - times[0]) / 20e6) + 1
+            def sample(self, *, seldom: bool) -> dict[str, Any]:
+                taken.append((clock.now // MS, seldom))
+                clock.now += {5: 47, 8: 10}.get(len(taken), 1) * MS
+                return {}
+
+        class Rows:
+            def add(self, rows: list[dict[str, Any]]) -> None:
+                assert rows == [{}]
+
+        sampler._devices = [Gpu()]  # type: ignore[list-item]
+        sampler._stopped = clock  # type: ignore[assignment]
+        sampler._sample_until_stopped(Rows())  # type: ignore[arg-type]
+        due = [0, 10, 20, 30, 40, 90, 100, 110, 130, 140, 150, 160, 170, 180, 190, 200, 210, 215]
+        assert [time for time, _ in taken] == due
+        assert [time for time, seldom in taken if seldom] == [0, 100, 200, 215]
+        cost = sampler.cost()
+        assert cost["missed"] == 5  # 50, 60, 70 and 80; and 120, which the eighth ended at
+        assert cost["samples"] == len(due)
+        assert cost["nvml_ns"]["median"] == 1 * MS
+        assert cost["nvml_share"] == round((47 + 10 + 16) / 216, 5)
 
     def test_several_gpus(self, installed: Callable[..., RecordedNvml], tmp_path: Path) -> None:
         installed(gpus=3)
@@ -210,38 +236,35 @@ class TestWhatAGpuLacks:
 
 
 class TestPcieTraffic:
-    def test_by_counters_that_come_round(self, installed: Callable[..., RecordedNvml]) -> None:
-        """Rates of the recording against differences taken by hand, 2^32 added where the counter came round."""
+    def test_by_counters_that_come_round(
+        self, installed: Callable[..., RecordedNvml], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rates of the recording against differences taken by hand, 2^32 added where a counter came round."""
         installed()
+        clock = Clock(monkeypatch)
+        counters = [[part["value"]["uiVal"] for part in pair] for pair in _pairs()]
+        came_round = 0
         with nvml.opened() as n:
             traffic = nvml.CountedTraffic(n, 0)
             assert traffic() == (None, None)
-            counters = [[part["value"]["uiVal"] for part in pair] for pair in _pairs()]
-            came_round = 0
             for before, after in itertools.pairwise(counters):
-                start = time.monotonic()
-                time.sleep(0.012)
-                rates = traffic()
-                took = time.monotonic() - start
-                for rate, old, new in zip(rates, before, after, strict=True):
-                    came_round += new < old
-                    moved = new - old + (1 << 32) * (new < old)
-                    # The recording's samples were 20 ms apart: here its bytes pass in less time.
-                    assert rate is None or rate == pytest.approx(moved / took, rel=0.2)
-            assert came_round >= 2
+                clock.now += 20 * MS
+                moved = [new - old + (1 << 32) * (new < old) for old, new in zip(before, after, strict=True)]
+                came_round += sum(new < old for old, new in zip(before, after, strict=True))
+                assert traffic() == tuple(bytes_ * 50 for bytes_ in moved)
+        assert came_round >= 2
 
     def test_says_nothing_where_a_counter_may_have_come_round_twice(
         self, installed: Callable[..., RecordedNvml], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         installed()
-        now = 0
-        monkeypatch.setattr("nsight_tools.capture.nvml.time.monotonic_ns", lambda: now)
+        clock = Clock(monkeypatch)
         with nvml.opened() as n:
             traffic = nvml.CountedTraffic(n, 0)
             traffic()
-            now = 66_000_000  # 16 lanes of generation 5 carry at most 63 GB/s: 4.2 GB
+            clock.now += 66 * MS  # 16 lanes of generation 5 carry at most 63 GB/s: 4.2 GB
             assert None not in traffic()
-            now += 70_000_000
+            clock.now += 70 * MS
             assert traffic() == (None, None)
 
     def test_without_counters_a_thread_measures(self, installed: Callable[..., RecordedNvml], tmp_path: Path) -> None:
@@ -390,16 +413,16 @@ class TestCrashes:
         command = [sys.executable, "-c", textwrap.dedent(KILLED), str(path)]
         process = subprocess.Popen(command, cwd=tmp_path, env=environment)
         wait_for(tmp_path / "ready")
-        time.sleep(1.2)
+        time.sleep(1.6)
         process.send_signal(signal.SIGKILL)
         process.wait()
         killed = time.time_ns()
         assert [file.name for file in tmp_path.iterdir() if file.name != "ready"] == ["telemetry.arrows"]
         rows = telemetry.recover(path)
         table = pq.read_table(path)
-        assert rows == len(table) > 100
+        assert rows == len(table) > 20
         assert table.cast(TELEMETRY_SCHEMA).schema == TELEMETRY_SCHEMA
-        assert killed - table["utc_ns"][-1].as_py() < 900_000_000
+        assert killed - table["utc_ns"][-1].as_py() < 1_400_000_000
         assert not (tmp_path / "telemetry.arrows").exists()
 
     def test_a_stream_cut_anywhere_gives_its_whole_batches(

@@ -20,6 +20,7 @@ from nsight_tools import run_files
 from nsight_tools.cli import program
 from nsight_tools.errors import InputError, NsysError
 from nsight_tools.importer import import_report, read_manifest
+from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.nsys import find
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import open_trace
@@ -131,6 +132,15 @@ class TestTables:
         assert open_trace(folder).table("layers")["name"].to_pylist() == ["conv1"]
         (folder / "other.json").write_text(json.dumps({"Layers": ["given"]}))
         assert open_trace(folder, layers=folder / "other.json").table("layers")["name"].to_pylist() == ["given"]
+
+    @pytest.mark.parametrize("name", ["layer_pass.nsys-rep", "layer_pass.sqlite"])
+    def test_the_layer_pass_is_found(self, run_directory: Callable[..., Path], name: str) -> None:
+        folder = run_directory()
+        run = RunDirectory.of(folder)
+        assert run is not None
+        assert run.layer_pass is None
+        (folder / name).touch()
+        assert run.layer_pass == folder / name
 
     def test_what_is_not_there_says_why(self, run_directory: Callable[..., Path]) -> None:
         reason = "NVML does not start: Driver Not Loaded"
