@@ -363,7 +363,13 @@ TABLES: dict[str, Table] = {
                 Column("sm_clock_mhz", I32, "SM clock", True),
                 Column("memory_clock_mhz", I32, "memory clock", True),
                 Column("max_sm_clock_mhz", I32, "highest SM clock", True),
-                Column("power_mw", I64, "power drawn", True),
+                Column(
+                    "power_mw",
+                    I64,
+                    "power drawn: at that instant where the driver says so, which may be above the limit, else an "
+                    "average of the second before (Ampere and later) or shorter",
+                    True,
+                ),
                 Column("power_limit_mw", I64, "power limit in force", True),
                 Column("temperature_c", I32, "GPU temperature", True),
                 Column("slowdown_temperature_c", I32, "temperature at which the GPU slows down", True),
@@ -377,7 +383,12 @@ TABLES: dict[str, Table] = {
                 Column("pcie_max_width", I32, "most lanes of GPU and slot", True),
                 Column("pcie_rx_bytes_per_s", I64, "to the GPU, since the last sample, bytes per second", True),
                 Column("pcie_tx_bytes_per_s", I64, "from the GPU, the same", True),
-                Column("power_violation_ns", I64, "time held back by power, counted since the driver was loaded", True),
+                Column(
+                    "power_violation_ns",
+                    I64,
+                    "time held back by power, counted since the driver was loaded; ten times a second",
+                    True,
+                ),
                 Column("thermal_violation_ns", I64, "time held back by temperature, the same", True),
                 Column("processes", I32, "processes with a compute context on the GPU", True),
             ),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from nsight_tools.hardware import LANE_BYTES_PER_S
 from nsight_tools.run_files import TELEMETRY_SCHEMA, bus_id
 
 Read = Callable[[], Any]
@@ -151,9 +152,9 @@ class CountedTraffic:
     def __init__(self, n: Any, handle: Any) -> None:
         self._n, self._handle = n, handle
         self._numbers = [n.NVML_FI_DEV_PCIE_COUNT_RX_BYTES, n.NVML_FI_DEV_PCIE_COUNT_TX_BYTES]
-        generation = ask(n, "nvmlDeviceGetMaxPcieLinkGeneration", handle) or max(_TRANSFERS_PER_S)
+        generation = ask(n, "nvmlDeviceGetMaxPcieLinkGeneration", handle) or max(LANE_BYTES_PER_S)
         lanes = ask(n, "nvmlDeviceGetMaxPcieLinkWidth", handle) or 16
-        self._at_most = _TRANSFERS_PER_S.get(generation, max(_TRANSFERS_PER_S.values())) / 8 * lanes
+        self._at_most = LANE_BYTES_PER_S.get(generation, max(LANE_BYTES_PER_S.values())) * lanes
         self._before: tuple[int, list[int]] | None = None
 
     def __call__(self) -> tuple[int | None, int | None]:
@@ -169,10 +170,6 @@ class CountedTraffic:
         rx, tx = (round((new - old) % modulus / seconds) for new, old in zip(counters, before[1], strict=True))
         # More than the link carries: the counters were reset, as by a GPU that was.
         return (rx, tx) if max(rx, tx) <= 1.1 * self._at_most else (None, None)
-
-
-_TRANSFERS_PER_S = {1: 2.5e9, 2: 5e9, 3: 8e9, 4: 16e9, 5: 32e9, 6: 64e9}
-"""Of one lane, by generation; one bit each, encoding included: an upper bound."""
 
 
 class SampledTraffic:

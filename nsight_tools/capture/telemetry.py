@@ -70,23 +70,26 @@ class Sampler:
     def start(self, devices: Sequence[int] | None) -> None:
         """Find the GPUs, and begin; `reason` says why where that cannot be."""
         try:
-            n = self._nvml.enter_context(nvml.opened())
-            chosen, self._chosen = nvml.visible(n) if devices is None else (list(devices), "as asked")
-            if not chosen:
-                raise nvml.NoNvmlError(f"{self._chosen} names no GPU")  # noqa: TRY301 (as those of NVML itself)
-            for index in chosen:
-                try:
-                    self._devices.append(nvml.Device(n, index))
-                except n.NVMLError as error:
-                    self._lost[str(index)] = str(error)
-            if not self._devices:
-                raise nvml.NoNvmlError(f"no GPU answers: {'; '.join(self._lost.values())}")  # noqa: TRY301
+            self._open(devices)
         except nvml.NoNvmlError as error:
             self.reason = str(error)
             self._nvml.close()
             return
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
         self._thread.start()
+
+    def _open(self, devices: Sequence[int] | None) -> None:
+        n = self._nvml.enter_context(nvml.opened())
+        chosen, self._chosen = nvml.visible(n) if devices is None else (list(devices), "as asked")
+        if not chosen:
+            raise nvml.NoNvmlError(f"{self._chosen} names no GPU")
+        for index in chosen:
+            try:
+                self._devices.append(nvml.Device(n, index))
+            except n.NVMLError as error:
+                self._lost[str(index)] = str(error)
+        if not self._devices:
+            raise nvml.NoNvmlError(f"no GPU answers: {'; '.join(self._lost.values())}")
 
     def stop(self) -> None:
         """End the sampling, and turn what was written into telemetry.parquet."""

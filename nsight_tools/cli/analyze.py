@@ -77,9 +77,9 @@ def command(
 ) -> None:
     """Say where the time went in each INPUT, what could be won, and what to change for it.
 
-    An INPUT is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, or a dataset (.trace). Each gets a
-    section of its own. Where one fails, its error goes to standard error, the others are analyzed all the same, and
-    the exit status is 2.
+    An INPUT is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, a run directory of capture, or a
+    dataset (.trace). Each gets a section of its own. Where one fails, its error goes to standard error, the others are
+    analyzed all the same, and the exit status is 2.
     """
     analyses = list(nsight_tools.select(nsight_tools.registry(), _codes(chosen), _codes(ignored)).values())
     opened = partial(

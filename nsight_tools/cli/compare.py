@@ -77,10 +77,10 @@ def command(
 ) -> None:
     """Say what changed from BEFORE to each AFTER, and whether that is more than noise.
 
-    Each is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, or a dataset (.trace). Differences are
-    those of the typical inference, with 99 % intervals. What makes two traces not comparable (another GPU, another
-    batch, another load on the GPU) comes first, and no verdict is given then: --fail-on-regression exits with 2, as it
-    does where there are no inferences, or too few.
+    Each is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, a run directory of capture, or a
+    dataset (.trace). Differences are those of the typical inference, with 99 % intervals. What makes two traces not
+    comparable (another GPU, another batch, another load on the GPU) comes first, and no verdict is given then:
+    --fail-on-regression exits with 2, as it does where there are no inferences, or too few.
     """
     opened = partial(nsight_tools.open_trace, nsys=nsys, inference_range=inference_range)
     found: list[Comparison] = []

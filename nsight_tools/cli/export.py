@@ -53,7 +53,8 @@ def command(
     accounting, threads with API calls and NVTX ranges, GPUs with their streams, counters; and arrows from each launch
     to what it launched.
 
-    An INPUT is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, or a dataset (.trace).
+    An INPUT is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, a run directory of
+    capture, or a dataset (.trace).
     """
     from nsight_tools.report import perfetto  # pulls in pyarrow; --help goes without
     from nsight_tools.report.content import TraceReport

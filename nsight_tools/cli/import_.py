@@ -44,9 +44,9 @@ def command(
 ) -> None:
     """Turn each REPORT into a dataset, and print its path.
 
-    A REPORT is an .nsys-rep or .qdrep file (which takes an nsys that is at least as new), a .sqlite export, or an
-    nsys parquetdir. What is imported already is used again unless it changed. Where one REPORT fails, the others
-    are imported all the same, and the exit status is 2.
+    A REPORT is an .nsys-rep or .qdrep file (which takes an nsys that is at least as new), a .sqlite export, an nsys
+    parquetdir, or a run directory of capture. What is imported already is used again unless it changed. Where one
+    REPORT fails, the others are imported all the same, and the exit status is 2.
     """
     reports = tuple(dict.fromkeys(reports))
     if folder is not None and len({report.name for report in reports}) < len(reports):

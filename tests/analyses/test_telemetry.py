@@ -169,6 +169,12 @@ def test_thr001_violation_counters_miss_nothing_between_two_samples(
         assert (grown.value, grown.detail) == (60 * per_us, "of 60.0 µs")
 
 
+def test_thr001_a_counter_that_is_read_in_some_samples_only() -> None:
+    rows = [{"power_violation_ns": 10 * at if at % 5 == 0 else None, "sm_clock_mhz": 1990} for at in range(61)]
+    grown = evidence_of(only(clock_drops_while_busy, beside(rows)), "held back by power, NVML's counter")
+    assert (grown.value, grown.detail) == (600, "of 60.0 µs")
+
+
 def test_thr001_a_counter_that_was_reset_says_nothing_of_that_step() -> None:
     rows = [{"power_violation_ns": at * 5 if at < 30 else at * 5 - 140, "sm_clock_mhz": 1990} for at in range(61)]
     assert clock_drops_while_busy.run(beside(rows)).status == Status.CLEAR

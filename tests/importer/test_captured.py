@@ -1,0 +1,424 @@
+"""Run directories of `nsight-tools capture`: the report, with what was recorded beside it, in the report's time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from exports import MARK, call, domain, kernel, nvtx, write_parquetdir, write_sqlite
+
+from nsight_tools import run_files
+from nsight_tools.cli import program
+from nsight_tools.errors import InputError, NsysError
+from nsight_tools.importer import import_report, read_manifest
+from nsight_tools.importer.captured import RunDirectory
+from nsight_tools.nsys import find
+from nsight_tools.tables import TABLES
+from nsight_tools.trace import open_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+UTC = 1_795_392_000_000_000_000
+"""When the sessions here started, by the system's clock."""
+MS = 1_000_000
+
+RUN: dict[str, Any] = {
+    "version": 1,
+    "tool_version": "0.1.0",
+    "status": "done",
+    "kind": "engine",
+    "arguments": ["capture", "/home/somebody/secret.engine"],
+    "options": {"iterations": 100, "inputs": {"x": "/home/somebody/x.npy"}, "nsys_args": ["--foo=/home/somebody/y"]},
+    "versions": {"nsys": "2025.3"},
+    "passes": [{"command": ["/home/somebody/bin/python"]}],
+    "tracing": {"wall_ns": {"untraced": 400_000, "traced": 800_000, "added": 400_000}},
+    "telemetry": {"hz": 50.0, "samples": 3},
+}
+ROWS = (
+    ("TARGET_INFO_GPU", {"id": 0, "name": "NVIDIA H200", "busLocation": "0000:3B:00.0"}),
+    ("TARGET_INFO_GPU", {"id": 1, "name": "NVIDIA H200", "busLocation": "0000:18:00.0"}),
+    ("ANALYSIS_DETAILS", {"duration": 2_000 * MS, "startTime": 0}),
+    domain(1, "nsight_tools"),
+    nvtx(0, 100, "inference", domainId=1),
+    call(1, 2, correlationId=1),
+    kernel(10, 50, correlationId=1),
+)
+STARTED = ("TARGET_INFO_SESSION_START_TIME", {"utcEpochNs": UTC})
+
+
+def mark(at: int, utc: int | None, **values: Any) -> Any:
+    event = {"eventType": MARK, "domainId": 1, "uint64Value": utc}
+    return nvtx(at, None, "clock", **(event | values))
+
+
+def telemetry(*samples: tuple[int, int, str | None], **columns: Any) -> pa.Table:
+    """telemetry.parquet of samples: UTC, NVML's number, PCI bus location."""
+    rows = [{"utc_ns": utc, "index": index, "bus_id": bus, **columns} for utc, index, bus in samples]
+    return pa.Table.from_pylist(rows, run_files.TELEMETRY_SCHEMA)
+
+
+SAMPLES = telemetry(
+    (UTC - 5 * MS, 0, "0000:18:00.0"), (UTC - 5 * MS, 1, "00000000:3b:00.0"), (UTC + 7 * MS, 2, "0000:aa:00.0"),
+    sm_clock_mhz=1980, clock_event_reasons=4,
+)  # fmt: skip
+BENCHMARK = pa.Table.from_pylist(
+    [
+        {"run": run, "inference": i, "start_ns": i, "wall_ns": 100 + i, "thread": 0, "stream": 0}
+        for run in ("timing", "benchmark")
+        for i in (1, 0)
+    ],
+    TABLES["benchmark"].schema,
+)
+
+
+@pytest.fixture
+def run_directory(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a run directory with an SQLite report; None leaves a file out."""
+
+    def make(
+        *rows: Any,
+        name: str = "model.capture",
+        run: Any = RUN,
+        samples: pa.Table | None = SAMPLES,
+        benchmark: pa.Table | None = BENCHMARK,
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        write_sqlite(folder / "report.sqlite", *ROWS, *(rows or [STARTED]))
+        if run is not None:
+            (folder / "run.json").write_text(json.dumps(run))
+        for table, file in ((samples, "telemetry.parquet"), (benchmark, "benchmark.parquet")):
+            if table is not None:
+                pq.write_table(table, folder / file)
+        return folder
+
+    return make
+
+
+class TestTables:
+    def test_telemetry_is_in_the_reports_time_and_of_its_gpus(self, run_directory: Callable[..., Path]) -> None:
+        trace = open_trace(run_directory())
+        rows = trace.table("telemetry").to_pylist()
+        found = [(row["time_ns"], row["device"], row["bus_id"]) for row in rows]
+        assert found == [(-5 * MS, 0, "0000:3B:00.0"), (-5 * MS, 1, "0000:18:00.0"), (7 * MS, None, "0000:aa:00.0")]
+        assert {row["sm_clock_mhz"] for row in rows} == {1980}
+        assert {row["power_mw"] for row in rows} == {None}
+        assert trace.missing("telemetry") is None
+
+    def test_benchmark(self, run_directory: Callable[..., Path]) -> None:
+        rows = open_trace(run_directory()).table("benchmark", ["run", "inference", "wall_ns"]).to_pylist()
+        assert [tuple(row.values()) for row in rows] == [
+            ("benchmark", 0, 100), ("benchmark", 1, 101), ("timing", 0, 100), ("timing", 1, 101)
+        ]  # fmt: skip
+
+    def test_words_may_be_plain_text(self, run_directory: Callable[..., Path]) -> None:
+        plain = BENCHMARK.set_column(0, "run", BENCHMARK["run"].cast(pa.string()))
+        assert open_trace(run_directory(benchmark=plain)).rows("benchmark") == 4
+
+    def test_layers(self, run_directory: Callable[..., Path]) -> None:
+        folder = run_directory()
+        (folder / "layers.json").write_text(json.dumps({"Layers": [{"Name": "conv1", "LayerType": "Convolution"}]}))
+        assert open_trace(folder).table("layers")["name"].to_pylist() == ["conv1"]
+        (folder / "other.json").write_text(json.dumps({"Layers": ["given"]}))
+        assert open_trace(folder, layers=folder / "other.json").table("layers")["name"].to_pylist() == ["given"]
+
+    @pytest.mark.parametrize("name", ["layer_pass.nsys-rep", "layer_pass.sqlite"])
+    def test_the_layer_pass_is_found(self, run_directory: Callable[..., Path], name: str) -> None:
+        folder = run_directory()
+        run = RunDirectory.of(folder)
+        assert run is not None
+        assert run.layer_pass is None
+        (folder / name).touch()
+        assert run.layer_pass == folder / name
+
+    def test_what_is_not_there_says_why(self, run_directory: Callable[..., Path]) -> None:
+        reason = "NVML does not start: Driver Not Loaded"
+        run = {**RUN, "kind": "command", "telemetry": {"reason": reason}}
+        trace = open_trace(run_directory(run=run, samples=None, benchmark=None))
+        assert trace.missing("telemetry") == f"NVML was not sampled: {reason}"
+        assert trace.missing("benchmark") == "the capture ran a command, which measures nothing itself"
+        assert trace.rows("telemetry") == trace.rows("benchmark") == 0
+
+    def test_a_file_that_is_lost(self, run_directory: Callable[..., Path]) -> None:
+        trace = open_trace(run_directory(samples=None, benchmark=None))
+        assert trace.missing("telemetry") == trace.missing("benchmark") == "the run directory holds none"
+
+    def test_a_report_that_tells_no_time(self, run_directory: Callable[..., Path]) -> None:
+        trace = open_trace(run_directory(call(3, 4)))
+        assert trace.manifest["clock"] is None
+        assert "does not say when it began" in (trace.missing("telemetry") or "")
+        assert trace.rows("benchmark") == 4
+
+    def test_a_plain_report_has_neither(self, tmp_path: Path) -> None:
+        trace = open_trace(write_sqlite(tmp_path / "report.sqlite", *ROWS, STARTED))
+        assert trace.missing("telemetry") == "capture with nsight-tools capture"
+        assert trace.manifest["run"] is None
+        assert trace.manifest["clock"]["offset_ns"] == UTC
+
+
+class TestManifest:
+    def test_the_run(self, run_directory: Callable[..., Path]) -> None:
+        manifest = open_trace(run_directory()).manifest
+        run = manifest["run"]
+        assert {name: run[name] for name in ("status", "versions", "tracing", "telemetry")} == {
+            name: RUN[name] for name in ("status", "versions", "tracing", "telemetry")
+        }
+        assert run["options"] == {"iterations": 100, "inputs": {"x": "x.npy"}, "nsys_args": ["y"]}
+        assert "somebody" not in json.dumps(manifest)
+
+
+class TestClock:
+    def test_by_the_sessions_start(self, run_directory: Callable[..., Path]) -> None:
+        clock = open_trace(run_directory()).manifest["clock"]
+        assert clock == {
+            "source": "session_start",
+            "marks": 0,
+            "offset_ns": UTC,
+            "error_ns": 1 * MS + 1 * MS,  # and 500 ppm of the two seconds that it lasts
+            "drift_ns": None,
+        }
+
+    def test_by_marks(self, run_directory: Callable[..., Path]) -> None:
+        """The mark that was made soonest after the clock was read is nearest; the others say how far off it may be."""
+        marks = [mark(1 * MS, UTC + 40_000 + 1 * MS - 30_000), mark(900 * MS, UTC + 40_000 + 900 * MS - 80_000)]
+        trace = open_trace(run_directory(STARTED, marks))
+        assert trace.manifest["clock"] == {
+            "source": "marks",
+            "marks": 2,
+            "offset_ns": UTC + 10_000,
+            "error_ns": 50_000 + 100_000,
+            "drift_ns": -50_000,
+        }
+        assert trace.table("telemetry")["time_ns"][0].as_py() == -5 * MS - 10_000
+
+    def test_marks_alone(self, run_directory: Callable[..., Path]) -> None:
+        clock = open_trace(run_directory(mark(5, UTC + 5))).manifest["clock"]
+        assert (clock["source"], clock["offset_ns"], clock["error_ns"]) == ("marks", UTC, 100_000)
+        assert clock["drift_ns"] is None
+
+    def test_what_is_no_mark_of_ours(self, run_directory: Callable[..., Path]) -> None:
+        others = [
+            mark(5, 17),  # another program's idea of a clock
+            mark(5, None),
+            mark(5, UTC + 9 * MS, domainId=0),
+            mark(5, UTC + 9 * MS, textId="clocks"),
+            nvtx(5, 9, "clock", domainId=1, uint64Value=UTC + 9 * MS),
+        ]
+        assert open_trace(run_directory(STARTED, others)).manifest["clock"]["source"] == "session_start"
+
+
+class TestInputs:
+    def test_the_directory_and_its_report_are_the_same(self, run_directory: Callable[..., Path]) -> None:
+        folder = run_directory()
+        dataset = import_report(folder)
+        assert dataset == folder / "report.sqlite.trace"
+        written = (dataset / "manifest.json").stat().st_mtime_ns
+        assert import_report(folder / "report.sqlite") == dataset
+        assert (dataset / "manifest.json").stat().st_mtime_ns == written
+
+    def test_whatever_its_name(
+        self, run_directory: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(run_directory(name="anything"))
+        assert open_trace(".").rows("telemetry") == 3
+        assert import_report(".", tmp_path / "out") == tmp_path / "out" / "anything.trace"
+
+    def test_the_report_as_parquetdir(self, run_directory: Callable[..., Path]) -> None:
+        folder = run_directory()
+        write_parquetdir(folder / "report", folder / "report.sqlite")
+        (folder / "report.sqlite").unlink()
+        assert open_trace(folder).rows("telemetry") == 3
+        assert open_trace(folder / "report").rows("benchmark") == 4
+
+    def test_datasets_of_several_in_one_folder(self, run_directory: Callable[..., Path], tmp_path: Path) -> None:
+        folders = [run_directory(name=name) for name in ("a.capture", "b.capture")]
+        result = CliRunner().invoke(program, ["import", "-o", str(tmp_path / "out"), *map(str, folders)])
+        assert result.exit_code == 0, result.output
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.capture.trace", "b.capture.trace"]
+
+    def test_analyze(self, run_directory: Callable[..., Path]) -> None:
+        result = CliRunner().invoke(program, ["analyze", str(run_directory()), "--format", "json"])
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.output)
+
+    def test_a_copy_elsewhere_is_a_plain_report(self, run_directory: Callable[..., Path], tmp_path: Path) -> None:
+        copy = shutil.copy(run_directory() / "report.sqlite", tmp_path / "report.sqlite")
+        assert open_trace(copy).rows("telemetry") == 0
+
+    def test_another_export_in_it_is_a_plain_one(self, run_directory: Callable[..., Path]) -> None:
+        folder = run_directory()
+        (folder / "report.sqlite").rename(folder / "layer_pass.sqlite")
+        assert open_trace(folder / "layer_pass.sqlite").rows("telemetry") == 0
+
+    def test_a_report_beside_another_programs_run_json(self, run_directory: Callable[..., Path]) -> None:
+        folder = run_directory(run={"version": "1", "epochs": 3})
+        assert open_trace(folder / "report.sqlite").rows("telemetry") == 0
+
+
+class TestAgain:
+    @pytest.mark.parametrize("name", ["telemetry.parquet", "benchmark.parquet", "run.json", "report.sqlite"])
+    def test_a_change_of_any_file_is_seen(self, run_directory: Callable[..., Path], name: str) -> None:
+        folder = run_directory()
+        before = read_manifest(import_report(folder))["source"]
+        if name == "report.sqlite":
+            write_sqlite(folder / name, *ROWS, STARTED, kernel(60, 70))
+        elif name == "run.json":
+            (folder / name).write_text(json.dumps({**RUN, "status": "interrupted"}))
+        else:
+            pq.write_table(pq.read_table(folder / name).slice(1), folder / name)
+        after = read_manifest(import_report(folder))
+        assert after["source"]["sha256"] != before["sha256"]
+        rows = {table: state["rows"] for table, state in after["tables"].items()}
+        changed = {"telemetry.parquet": rows["telemetry"] == 2, "benchmark.parquet": rows["benchmark"] == 3}
+        changed |= {"run.json": after["run"]["status"] == "interrupted", "report.sqlite": rows["kernels"] == 2}
+        assert [file for file, seen in changed.items() if seen] == [name]
+
+    def test_a_file_that_went_is_seen(self, run_directory: Callable[..., Path]) -> None:
+        folder = run_directory()
+        open_trace(folder)
+        (folder / "telemetry.parquet").unlink()
+        assert open_trace(folder).rows("telemetry") == 0
+
+    def test_run_json_that_came_later_is_seen(self, run_directory: Callable[..., Path]) -> None:
+        folder = run_directory(run=None)
+        assert open_trace(folder / "report.sqlite").rows("telemetry") == 0
+        (folder / "run.json").write_text(json.dumps(RUN))
+        assert open_trace(folder / "report.sqlite").rows("telemetry") == 3
+
+
+class TestBroken:
+    @pytest.mark.parametrize(
+        ("file", "content", "message"),
+        [
+            ("run.json", b"{", r"run\.json: is damaged: .*capture again"),
+            ("run.json", b"[" * 100_000, r"run\.json: is damaged: .*capture again"),
+            ("run.json", b"\xff\xfe", r"run\.json: is damaged: "),
+            ("run.json", b"[]", r"run\.json: is not of nsight-tools capture; give the report itself"),
+            ("run.json", b'{"version": 1}', r"run\.json: is not of nsight-tools capture"),
+            (
+                "run.json",
+                b'{"version": 2, "tool_version": "9.0"}',
+                r"run\.json: was written by a newer nsight-tools \(9\.0\); update nsight-tools",
+            ),
+            ("telemetry.parquet", b"PAR1 but no more", r"telemetry\.parquet: is no Parquet file: .*capture again"),
+            ("benchmark.parquet", b"", r"benchmark\.parquet: is no Parquet file: "),
+        ],
+    )
+    def test_a_file_that_cannot_be_read(
+        self, run_directory: Callable[..., Path], file: str, content: bytes, message: str
+    ) -> None:
+        folder = run_directory()
+        (folder / file).write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            import_report(folder)
+        assert [path.name for path in folder.iterdir() if path.suffix not in (".json", ".parquet", ".sqlite")] == []
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda rows: rows.drop_columns("wall_ns"), "has no column wall_ns: no capture wrote it so"),
+            (lambda rows: _with(rows, "wall_ns", ["slow"] * 4), "has other values: "),
+            (lambda rows: _with(rows, "thread", [1 << 40] * 4), "has other values: "),
+            (lambda rows: _with(rows, "inference", pa.nulls(4, pa.int32())), "column inference has nulls"),
+        ],
+    )
+    def test_a_table_of_another_kind(
+        self, run_directory: Callable[..., Path], change: Callable[[pa.Table], pa.Table], message: str
+    ) -> None:
+        with pytest.raises(InputError, match=f"benchmark\\.parquet: .*{message}"):
+            import_report(run_directory(benchmark=change(BENCHMARK)))
+
+    def test_no_report(self, run_directory: Callable[..., Path]) -> None:
+        folder = run_directory()
+        (folder / "report.sqlite").unlink()
+        with pytest.raises(InputError, match=r"model\.capture: holds run\.json, but no report; put report\.nsys-rep"):
+            import_report(folder)
+
+    def test_a_capture_that_was_cut_off(self, run_directory: Callable[..., Path]) -> None:
+        folder = run_directory(run=None)
+        (folder / "report.nsys-rep").write_bytes(b"")
+        with pytest.raises(InputError, match=r"has no run\.json: its capture did not come to its end; give .*nsys-rep"):
+            import_report(folder)
+
+    def test_telemetry_that_has_wild_values(self, run_directory: Callable[..., Path]) -> None:
+        wild = telemetry((-(1 << 63), 0, "nowhere"), ((1 << 63) - 1, 0, None))
+        rows = open_trace(run_directory(samples=wild)).table("telemetry").to_pylist()
+        assert {row["bus_id"] for row in rows} == {"nowhere", None}
+        assert {row["device"] for row in rows} == {None}
+
+
+def _with(rows: pa.Table, name: str, values: Any) -> pa.Table:
+    return rows.set_column(rows.column_names.index(name), name, pa.array(values))
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("00000000:18:00.0", "0000:18:00.0"),
+        ("0000:3B:00.0", "0000:3b:00.0"),
+        ("00010000:01:00.0", "10000:01:00.0"),
+        ("nowhere", "nowhere"),
+    ],
+)
+def test_bus_ids_in_one_way(text: str, normal: str) -> None:
+    assert run_files.bus_id(text) == normal
+
+
+MARKS = """
+    import json, sys, time
+    import nvtx
+    taken = []
+    for number in range(40):
+        before = time.time_ns()
+        nvtx.mark("clock", domain="nsight_tools", payload=before)
+        after = time.time_ns()
+        nvtx.mark("witness", domain="app", payload=number)
+        taken.append((before, after, time.time_ns()))
+        time.sleep(0.02)
+    json.dump(taken, open(sys.argv[1], "w"))
+"""
+
+
+@pytest.mark.nsys
+@pytest.mark.parametrize("by", ["marks", "session_start"])
+def test_alignment_holds_within_its_error(tmp_path: Path, by: str) -> None:
+    """Marks of a real report, each made between two readings of the system's clock, are where those say."""
+    try:
+        nsys = find()
+    except NsysError as error:
+        pytest.skip(error.message)
+    folder = tmp_path / "run.capture"
+    folder.mkdir()
+    source = MARKS if by == "marks" else MARKS.replace('domain="nsight_tools"', 'domain="other"')
+    (folder / "marks.py").write_text(textwrap.dedent(source))
+    command = [nsys.path, "profile", "-t", "nvtx", "-s", "none", "--cpuctxsw=none", "--resolve-symbols=false"]
+    command += ["-o", folder / "report", sys.executable, folder / "marks.py", folder / "taken.json"]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=120)
+    (folder / "run.json").write_text(json.dumps(RUN))
+    taken = np.array(json.loads((folder / "taken.json").read_text()))
+    pq.write_table(telemetry(*((int(utc), 0, None) for utc in taken[:, 1])), folder / "telemetry.parquet")
+
+    trace = open_trace(folder)
+    clock = trace.manifest["clock"]
+    assert clock["source"] == by
+    witnesses = trace.sql("SELECT start_ns FROM nvtx_ranges WHERE name = 'witness' ORDER BY start_ns")
+    utc = witnesses["start_ns"].to_numpy() + clock["offset_ns"]
+    assert len(utc) == 40
+    assert (utc >= taken[:, 1] - clock["error_ns"]).all()
+    assert (utc <= taken[:, 2] + clock["error_ns"]).all()
+    assert clock["error_ns"] < 20 * MS
+    samples = trace.table("telemetry")["time_ns"].to_numpy()
+    assert (
+        np.abs(witnesses["start_ns"].to_numpy() - samples).max() < clock["error_ns"] + (taken[:, 2] - taken[:, 1]).max()
+    )
