@@ -33,7 +33,6 @@ _CAUSES = {
     "launch": "kernels finish before the host has launched the next one",
     "dependency": "the next kernel was launched long before: the GPU takes about 1 µs from one dependent kernel of a "
     "stream to the next",
-    "graph": "the kernels are a CUDA graph's already: only the dependencies between its nodes are left",
 }
 _REMEDIES = {
     "host": "look at the windows below in Nsight Systems: what does the thread do there? Move it out of the inference, "
@@ -41,7 +40,6 @@ _REMEDIES = {
     "launch": "capture the inference into a CUDA graph (trtexec --useCudaGraph), or enlarge the batch",
     "dependency": "a CUDA graph (trtexec --useCudaGraph) shortens the gap between dependent kernels to about 0.1 µs; "
     "fewer, larger kernels (fusion, a larger batch) do more",
-    "graph": "fewer, larger kernels (fusion, a larger batch)",
 }
 
 
@@ -63,9 +61,9 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     from the trace where it shows it, with an interval), taken off, and all work moved up as far as its launch, then
     earlier, and a dependency gap allow. What is left of the gaps is judged, where a dependency gap's length of each is
     no wait for the host: a warning where the waits for the host are most of it and take 10 % even if tracing costs
-    most; otherwise an info. The bound is what a CUDA graph
-    recovers (all but 0.1 µs of each launch-starved and dependency gap that is left; median over the inferences) and
-    what is left of the host's gaps.
+    most; otherwise an info. Silent where most of what is left stands between the nodes of CUDA graphs: launching them
+    is as quick as it gets. The bound is what a CUDA graph recovers (all but 0.1 µs of each launch-starved and
+    dependency gap that is left; median over the inferences) and what is left of the host's gaps.
 
     Where the whole inference is enqueue-bound, LCH001 is the finding that this one follows from.
 
@@ -93,6 +91,8 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     left["graph"] = [int(one[gaps.graph].sum()) for one in rest]
     left["dependency"] = [int(one.sum()) - graph for one, graph in zip(rest, left["graph"], strict=True)]
     main = max(left, key=lambda kind: left[kind][1])
+    if main == "graph":
+        return
     waiting = left["launch"][2] + left["host"][2]
     starved = main in {"launch", "host"} and left["launch"][1] + left["host"][1] >= GAP_SHARE * measured.window_ns
     gain = calibrated.graph_gain

@@ -18,8 +18,8 @@ from nsight_tools.tables import TABLES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REPORTS = (run_files.REPORT, "report.sqlite", "report", "report_pqtdir")
-"""A capture's report: itself, or what it was exported to where it is no more (the last two are parquetdirs)."""
+REPORTS = ("report.sqlite", "report", "report_pqtdir", run_files.REPORT)
+"""A capture's report: what it was exported to (the second and third are parquetdirs), which needs no nsys, or itself."""
 CAPTURE_AGAIN = "capture again, or give a copy of the report that stands elsewhere"
 ABSENT = "the run directory holds none"
 
@@ -68,7 +68,7 @@ class RunDirectory:
     @property
     def layer_pass(self) -> Path | None:
         """The eager run with layer ranges: its report, or that exported to SQLite."""
-        return self._file(run_files.LAYER_PASS) or self._file(Path(run_files.LAYER_PASS).with_suffix(".sqlite").name)
+        return self._file(Path(run_files.LAYER_PASS).with_suffix(".sqlite").name) or self._file(run_files.LAYER_PASS)
 
     @property
     def files(self) -> list[Path]:

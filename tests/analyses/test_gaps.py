@@ -103,11 +103,6 @@ FORTY = """
             thread 1: GG.SSSSSSSSS
             stream 7: ..nn.nn.nn.nn
             """,
-            INFO,
-            0,
-            {"of it between kernels already launched": 3},
-            MEDIUM,
-            "the kernels are a CUDA graph's already",
         ),
         Case("5 % of the time", FORTY, INFO, 1.9),
         Case("less", FORTY.replace("####..####", "####.#####")),

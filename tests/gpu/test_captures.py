@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from nsight_tools import Severity
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -54,28 +56,39 @@ def test_default(captured: Callable[..., Capture], model: Callable[[str], Path],
     layers = capture.trace.sql("SELECT count(layer) * 1.0 / count(*) AS share FROM launches WHERE work = 'kernel'")
     assert layers["share"][0].as_py() > 0.98
     assert not {"PCI001", "PCI003", "STR001", "STR002", "THR001", "LCH002", "MEM001"} & capture.findings.keys()
-    assert ("FUS002" in capture.findings) == (name == "cls_mixed")
+    reformats = capture.findings.get("FUS002")
+    assert (reformats is not None and reformats.severity is Severity.WARNING) == (name == "cls_mixed")
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_events_and_trace_agree(
     captured: Callable[..., Capture], model: Callable[[str], Path], name: str, record_property: Callable[..., None]
 ) -> None:
-    """Per-inference GPU time by CUDA events and by the trace, for at least 95 % of the inferences."""
+    """Per-inference GPU time by CUDA events and by the trace, for at least 95 % of the inferences.
+
+    The first event lies on an idle GPU, which takes it at once: from then on the events count, while the trace counts
+    from the first copy. What lies between (7 to 11 us of host time) is in the trace, too: from the end of the event's
+    call to the start of the first work.
+    """
     trace = captured(name, model(f"{name}.engine")).trace
     both = trace.sql("""
-        SELECT b.gpu_ns AS events, max(l.end_ns) - min(l.start_ns) AS traced
+        WITH recorded AS (
+            SELECT r.payload AS number, any_value(r.start_ns) AS start_ns, min(a.end_ns) AS recorded_ns
+            FROM nvtx_ranges r JOIN api_calls a ON a.start_ns BETWEEN r.start_ns AND r.end_ns
+            WHERE r.name = 'inference' AND a.name LIKE 'cuEventRecord%' GROUP BY r.payload
+        )
+        SELECT any_value(b.gpu_ns) AS events, max(l.end_ns) - min(l.start_ns) AS traced,
+            max(l.end_ns) - any_value(r.recorded_ns) AS since_event
         FROM launches l JOIN inferences i ON l.inference = i.inference
-        JOIN nvtx_ranges r ON r.start_ns = i.range_start_ns AND r.name = 'inference'
-        JOIN benchmark b ON b.run = 'timing' AND b.inference = r.payload
-        GROUP BY r.payload, b.gpu_ns
+        JOIN recorded r ON r.start_ns = i.range_start_ns
+        JOIN benchmark b ON b.run = 'timing' AND b.inference = r.number
+        GROUP BY r.number
     """)
     assert both.num_rows == INFERENCES
-    events, traced = (both[column].to_numpy().astype(float) for column in ("events", "traced"))
-    off = np.abs(events / traced - 1)
-    record_property("share within 2 %", float((off <= CLOSE).mean()))
+    events, traced, since_event = (both[column].to_numpy().astype(float) for column in both.column_names)
     record_property("median difference", float(np.median(events / traced - 1)))
-    assert (off <= CLOSE).mean() >= 0.95
+    record_property("median difference since the first event", float(np.median(events / since_event - 1)))
+    assert (np.abs(events / since_event - 1) <= CLOSE).mean() >= 0.95
 
 
 @pytest.mark.parametrize("name", ENGINES)
