@@ -76,11 +76,22 @@ class Tracing:
     call: Cost
     range: Cost
     graph_node: Cost
+    share: tuple[float, float, float] = (*CALL_SHARES, CALL_SHARES[1])
+    """Of the time in all other calls: least, likely, most."""
+
+    def scaled(self, factors: tuple[float, float, float], source: str) -> Tracing:
+        """So many times the likely costs, at least, likely and at most (0 <= each <= the next); known by `source`."""
+        low, point, high = factors
+        call, each, node = (
+            Cost(low * one.point, point * one.point, high * one.point, source)
+            for one in (self.call, self.range, self.graph_node)
+        )
+        shares = (min(low * self.share[1], 1), min(point * self.share[1], 1), min(high * self.share[1], 1))
+        return Tracing(call, each, node, shares)
 
     def cost(self, counts: Counts) -> tuple[FloatArray, ...]:
         """What tracing added to so many events: low, point, high, each of shape (n,)."""
-        shares = (*CALL_SHARES, CALL_SHARES[1])
-        costs = zip(self.call.interval, shares, self.range.interval, self.graph_node.interval, strict=True)
+        costs = zip(self.call.interval, self.share, self.range.interval, self.graph_node.interval, strict=True)
         return tuple(
             counts.launches * launch + counts.other_ns * share + counts.ranges * each + counts.nodes * node
             for launch, share, each, node in costs

@@ -221,8 +221,10 @@ def test_without_inferences_there_is_nothing_to_calibrate() -> None:
     assert calibrated.graph_gain.high == 0
 
 
-def with_benchmark(untraced_us: float, traced_us: float, count: int = 20) -> Trace:
-    """BUSY, whose 50 µs inference the runner measured too, `count` times in each run."""
+def with_benchmark(
+    untraced_us: float, traced_us: float, count: int = 20, enqueue_us: tuple[float, float] | None = None
+) -> Trace:
+    """BUSY, whose 50 µs inference the runner measured too, `count` times in each run; its enqueue in both, if given."""
     drawing = drawn(BUSY)
     schema = TABLES["benchmark"].schema
     rows = [
@@ -231,7 +233,7 @@ def with_benchmark(untraced_us: float, traced_us: float, count: int = 20) -> Tra
             "inference": number,
             "start_ns": number * 100_000,
             "wall_ns": round(wall * 1000),
-            "enqueue_ns": round(wall * 500),
+            "enqueue_ns": None if enqueue_us is None else round(enqueue_us[run == "timing"] * 1000),
             "compute_ns": 20_000,
             "thread": 0,
             "stream": 0,
@@ -251,7 +253,25 @@ def test_an_untraced_run_takes_the_place_of_the_estimate() -> None:
     # By the estimate the wall loses 2.5, at most 7 µs, of which 1 and 3 lie in the gap: a third of the way between.
     lost = [float((calibrated.gaps.length - left).sum()) for left in calibrated.left]
     assert lost == pytest.approx([1_000 + 2_000 / 3] * 3)
-    assert trace.summary()["inference_time"]["untraced"]["source"].startswith("measured, by 20 inferences")
+    assert trace.summary()["inference_time"]["untraced"]["source"].startswith(
+        "measured by an untraced run of 20 inferences"
+    )
+
+
+def test_what_tracing_cost_the_enqueue_is_what_an_untraced_run_says() -> None:
+    """Two launches and a range are estimated at 2.5 µs and measured at 5: twice of each, in the rules too."""
+    trace, alone = with_benchmark(46, 50, enqueue_us=(20, 25)), drawn(BUSY)
+    calibrated = Calibrated.of(trace)
+    assert calibrated.tracing.call.interval == (2_000, 2_000, 2_000)
+    assert calibrated.tracing.range.interval == (1_000, 1_000, 1_000)
+    assert calibrated.tracing.call.source == "measured by an untraced run of 20 inferences"
+    # Of the host's time as much more is tracing's.
+    assert calibrated.host_occupied == Calibrated.of(alone).host_occupied + 2_500 - 5_000
+
+
+def test_an_enqueue_that_was_no_faster_cost_nothing() -> None:
+    trace = with_benchmark(46, 50, enqueue_us=(25, 25))
+    assert Calibrated.of(trace).tracing.call.high == 0
 
 
 def test_an_untraced_run_that_was_no_faster_takes_nothing_off() -> None:

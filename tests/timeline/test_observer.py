@@ -99,6 +99,17 @@ def test_what_a_thread_did_and_what_that_cost() -> None:
     assert high.tolist() == pytest.approx([300 + 150 + 600 + 2_100, 150 + 400, 200 + 200 + 2_100, 0])
 
 
+def test_a_measured_cost_scales_all_that_were_estimated() -> None:
+    tracing = Tracing(Cost(1, 10, 100, ""), Cost(2, 20, 200, ""), Cost(3, 30, 300, "")).scaled((0, 2, 5), "measured")
+    assert tracing.call == Cost(0, 20, 50, "measured")
+    assert tracing.range == Cost(0, 40, 100, "measured")
+    assert tracing.graph_node == Cost(0, 60, 150, "measured")
+    assert tracing.share == pytest.approx((0, 0.6, 1))
+    none = integers(0)
+    counts = Counts(integers(1), integers(100), none, none)
+    assert [cost.tolist() for cost in tracing.cost(counts)] == [[0], [pytest.approx(80)], [150]]
+
+
 def slowly(lane: list[int], room: list[int], cost: list[int], first: list[int]) -> list[float]:
     """The formula of `savings`, gap by gap."""
     saved: list[float] = []

@@ -6,34 +6,24 @@ Where the dataset holds an untraced run of the same (`benchmark`, of a capture),
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from nsight_tools.columns import Ints, ints, words
-from nsight_tools.idle import Gaps, by_device, gaps_of, only_distinct
+from nsight_tools.calibration.costs import TracingCosts
+from nsight_tools.calibration.untraced import Span
+from nsight_tools.columns import Ints, ints
+from nsight_tools.idle import Gaps, by_device, gaps_of
 from nsight_tools.measured import Measured
 from nsight_tools.timeline.attribution import CallKind, joint_key
-from nsight_tools.timeline.observer import (
-    SAMPLE,
-    WORKS,
-    Accounted,
-    Cost,
-    FloatArray,
-    Thread,
-    Tracing,
-    calibrate,
-    call_cost,
-    graph_node_cost,
-    range_cost,
-    savings,
-)
+from nsight_tools.timeline.observer import Accounted, FloatArray, calibrate, savings
 
 if TYPE_CHECKING:
     from nsight_tools.trace import Trace
+
+__all__ = ["DEPENDENCY_NS", "IN_GRAPH_NS", "Calibrated", "Span"]
 
 DEPENDENCY_NS = 1_000
 """Between dependent kernels of a stream, launched one by one: 1.0 to 1.1 µs on an H200."""
@@ -47,133 +37,15 @@ DEPENDENCY_SPREAD = 0.2
 """How far a dependency gap without the profiler may lie from the traced one: 0.9 µs in runs whose traces have 1.06."""
 
 
-FEWEST = 10
-"""Untraced inferences of which a median says something."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """An estimate in nanoseconds, least to most."""
-
-    low: float
-    point: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Untraced:
-    """Medians that the runner measured without the profiler, each with its 95 % interval, and what tracing added."""
-
-    inferences: int
-    wall: Span
-    enqueue: Span | None
-    compute: Span | None
-    added: Span
-    """What tracing added to the wall of the median inference, by the runner's clock in both runs; never negative."""
-
-
-def median_span(values: Ints) -> Span:
-    """Median of values, shape (n,), and its 95 % interval by order statistics (binomial, normal approximation)."""
-    ordered = np.sort(values)
-    middle, away = len(ordered) / 2, 1.96 * np.sqrt(len(ordered)) / 2
-    low, high = max(int(np.floor(middle - away)), 0), min(int(np.ceil(middle + away)), len(ordered) - 1)
-    return Span(float(ordered[low]), float(np.median(ordered)), float(ordered[high]))
-
-
-class Calibrated:
+class Calibrated(TracingCosts):
     """A trace's host side without the profiler; read when first asked for, once for all analyses."""
 
     _of: ClassVar[WeakKeyDictionary[Trace, Calibrated]] = WeakKeyDictionary()
-
-    def __init__(self, measured: Measured) -> None:
-        self._measured = measured
 
     @classmethod
     def of(cls, trace: Trace) -> Calibrated:
         """Of `trace`, the same object for every analysis."""
         return cls._of.setdefault(trace, cls(Measured.of(trace)))
-
-    @cached_property
-    def untraced(self) -> Untraced | None:
-        """What an untraced run of the same measured; None where the dataset has none."""
-        table = self._measured.trace.table("benchmark", ["run", "wall_ns", "enqueue_ns", "compute_ns"])
-        run = words(table["run"])
-        real, traced = (np.flatnonzero(run.among(name)) for name in ("benchmark", "timing"))
-        if min(len(real), len(traced)) < FEWEST:
-            return None
-        wall, enqueue, compute = (ints(table[name]) for name in ("wall_ns", "enqueue_ns", "compute_ns"))
-        of_enqueue, of_compute = (
-            median_span(column[real]) if (column[real] >= 0).all() else None for column in (enqueue, compute)
-        )
-        here, there = median_span(wall[real]), median_span(wall[traced])
-        added = (there.low - here.high, there.point - here.point, there.high - here.low)
-        return Untraced(len(real), here, of_enqueue, of_compute, Span(*(max(each, 0.0) for each in added)))
-
-    @cached_property
-    def _ranges(self) -> tuple[Ints, Ints, Cost]:
-        """Start and thread of each push/pop range, and what one cost."""
-        names = ("start_ns", "end_ns", "pid", "tid", "domain", "kind", "parent")
-        table = self._measured.trace.table("nvtx_ranges", names)
-        pushed = words(table["kind"]).among("push_pop")
-        start, key = ints(table["start_ns"]), joint_key(ints(table["pid"]), ints(table["tid"]))
-        some = table.slice(0, SAMPLE)
-        chosen = words(some["domain"]).among("TensorRT") & pushed[:SAMPLE]
-        begun, ended, parent = (ints(some[name])[chosen] for name in ("start_ns", "end_ns", "parent"))
-        cost = range_cost(begun, ended, parent, self._measured.host_calls.start)
-        return (start, key, cost) if pushed.all() else (start[pushed], key[pushed], cost)
-
-    @cached_property
-    def tracing(self) -> Tracing:
-        """What tracing cost, by this trace."""
-        calls = self._measured.host_calls
-        launches = np.flatnonzero(calls.kind == CallKind.GRAPH_LAUNCH)
-        return Tracing(
-            call_cost(calls.start, calls.end, calls.kind),
-            self._ranges[2],
-            graph_node_cost((calls.end - calls.start)[launches], self._nodes[launches]),
-        )
-
-    @cached_property
-    def _nodes(self) -> Ints:
-        """How many traced kernels each call launched as nodes of a graph."""
-        calls, work = self._measured.host_calls, self._measured.work
-        launches = calls.kind == CallKind.GRAPH_LAUNCH
-        nodes: Ints = np.zeros(len(calls.start), np.int64)
-        if launches.any():
-            by_call = work.api_call[work.kind.among("kernel") & (work.api_call >= 0)]
-            nodes = np.where(launches, np.bincount(by_call, minlength=len(nodes)), 0)
-        return nodes
-
-    @cached_property
-    def _key(self) -> Ints:
-        """The thread of each call."""
-        calls = self._measured.host_calls
-        return joint_key(calls.pid, calls.tid)
-
-    @cached_property
-    def _threads(self) -> tuple[Thread, ...]:
-        """The threads that launch work."""
-        calls, work = self._measured.host_calls, self._measured.work
-        start, key, _ = self._ranges
-        found = []
-        for one in only_distinct(joint_key(work.pid, work.tid)).tolist():
-            rows = _where(self._key, one)
-            columns = (calls.start[rows], calls.end[rows], calls.kind[rows], self._nodes[rows])
-            found.append(Thread.of(one, *columns, start[_where(key, one)]))
-        return tuple(found)
-
-    def cost(self, thread: Ints, since: Ints, until: Ints) -> tuple[FloatArray, ...]:
-        """What tracing added on each thread to the calls and ranges that start in `[since, until)`; low, point, high.
-
-        All of shape (n,); 0 on threads that launch no work.
-        """
-        added = tuple(np.zeros(len(thread)) for _ in range(3))
-        for each in self._threads:
-            rows = _where(thread, each.key)
-            costs = self.tracing.cost(each.between(since[rows], until[rows]))
-            for total, one in zip(added, costs, strict=True):
-                total[rows] = one
-        return added
 
     @cached_property
     def gaps(self) -> Gaps:
@@ -199,29 +71,6 @@ class Calibrated:
         paused = np.zeros(len(host), np.bool_)
         paused[rows] = self._pause(call[rows]) > PAUSE_NS
         return Gaps(columns["start"], columns["end"], lane, host, paused, graph, call, columns["inference"])
-
-    def _pause(self, call: Ints) -> Ints:
-        """Time since each call's thread last launched or copied anything, shape (n,); 0 where it never had."""
-        calls = self._measured.host_calls
-        works = WORKS[calls.kind]
-        pause = np.zeros(len(call), np.int64)
-        whose = self._key[call]
-        for thread in self._threads:
-            mine = _where(self._key, thread.key)
-            rows = np.flatnonzero(works if isinstance(mine, slice) else works & (self._key == thread.key))
-            if not rows.size:  # its work was launched by calls of no known kind
-                continue
-            mine = _where(whose, thread.key)
-            before = np.searchsorted(rows, call[mine]) - 1
-            since = calls.start[call[mine]] - calls.end[rows[np.maximum(before, 0)]]
-            pause[mine] = np.where(before >= 0, since, 0)
-        return pause
-
-    @cached_property
-    def owners(self) -> tuple[Ints, Ints]:
-        """Thread and start of each inference."""
-        table = self._measured.trace.table("inferences", ["pid", "tid", "range_start_ns"])
-        return joint_key(ints(table["pid"]), ints(table["tid"])), ints(table["range_start_ns"])
 
     @cached_property
     def left(self) -> tuple[FloatArray, ...]:
@@ -328,6 +177,11 @@ class Calibrated:
         works = measured.work.busy().intersection(measured.window).total
         return max(faster, works, occupied) - occupied
 
+    @property
+    def host_share(self) -> float:
+        """Share of the steady state without the profiler in which the busiest launching thread is occupied."""
+        return self.host_occupied / max(self.host_occupied + self.time_left_by_host(), 1)
+
     @cached_property
     def graph_gain(self) -> Span:
         """What a CUDA graph recovers of an inference without the profiler; the median, since outliers stay.
@@ -371,8 +225,3 @@ def _between(saved: list[float], anchors: list[FloatArray], wanted: float) -> Fl
             share = (wanted - saved[at - 1]) / (saved[at] - saved[at - 1])
             return anchors[at - 1] * (1 - share) + anchors[at] * share
     return anchors[-1]
-
-
-def _where(keys: Ints, key: int) -> Ints | slice:
-    one = keys.size and (keys[0] == key) and bool((keys == key).all())
-    return slice(None) if one else np.flatnonzero(keys == key)

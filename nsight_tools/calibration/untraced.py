@@ -1,0 +1,80 @@
+"""What the runner of a capture measured without the profiler, and what tracing added to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_tools.columns import Ints, ints, words
+
+if TYPE_CHECKING:
+    from nsight_tools.trace import Trace
+
+FEWEST = 10
+"""Untraced inferences of which a median says something."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """An estimate in nanoseconds, least to most."""
+
+    low: float
+    point: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Untraced:
+    """Medians that the runner measured without the profiler, each with its 95 % interval, and what tracing added."""
+
+    inferences: int
+    wall: Span
+    enqueue: Span | None
+    compute: Span | None
+    added: Span
+    """What tracing added to the wall of the median inference, by the runner's clock in both runs; never negative."""
+    added_enqueue: Span | None
+    """The same for its enqueue."""
+
+    @property
+    def source(self) -> str:
+        return f"measured by an untraced run of {self.inferences:,} inferences"
+
+
+def median_span(values: Ints) -> Span:
+    """Median of values, shape (n,), and its 95 % interval by order statistics (binomial, normal approximation)."""
+    ordered = np.sort(values)
+    middle, away = len(ordered) / 2, 1.96 * np.sqrt(len(ordered)) / 2
+    low, high = max(int(np.floor(middle - away)) - 1, 0), min(int(np.ceil(middle + away)), len(ordered) - 1)
+    return Span(float(ordered[low]), float(np.median(ordered)), float(ordered[high]))
+
+
+def untraced_run(trace: Trace) -> Untraced | None:
+    """What an untraced run of the same measured; None where the dataset has none."""
+    table = trace.table("benchmark", ["run", "wall_ns", "enqueue_ns", "compute_ns"])
+    run = words(table["run"])
+    real, traced = (np.flatnonzero(run.among(name)) for name in ("benchmark", "timing"))
+    if min(len(real), len(traced)) < FEWEST:
+        return None
+    wall, enqueue, compute = (ints(table[name]) for name in ("wall_ns", "enqueue_ns", "compute_ns"))
+    of_enqueue, of_compute = (
+        median_span(column[real]) if (column[real] >= 0).all() else None for column in (enqueue, compute)
+    )
+    of_wall = median_span(wall[real])
+    both = of_enqueue is not None and bool((enqueue[traced] >= 0).all())
+    return Untraced(
+        len(real),
+        of_wall,
+        of_enqueue,
+        of_compute,
+        _added(median_span(wall[traced]), of_wall),
+        _added(median_span(enqueue[traced]), of_enqueue) if of_enqueue and both else None,
+    )
+
+
+def _added(traced: Span, real: Span) -> Span:
+    """The difference, from the ends of both intervals that lie nearest to those that lie farthest apart."""
+    differences = (traced.low - real.high, traced.point - real.point, traced.high - real.low)
+    return Span(*(max(each, 0.0) for each in differences))
