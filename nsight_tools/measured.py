@@ -50,6 +50,10 @@ class Work:
 
     def busy(self) -> Intervals:
         """Time in which any of it runs."""
+        return self._busy
+
+    @cached_property
+    def _busy(self) -> Intervals:
         return Intervals.union(self.start, self.end)
 
 

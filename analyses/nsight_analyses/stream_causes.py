@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WAITING_SHARE = 0.05
 """Less waiting than this share of the busy time leaves nothing to gain from other streams."""
+HOST_BOUND = 0.8
+"""trtexec warns where the enqueue takes longer than this share of the GPU's time: the host is the limit then."""
 MOST = 0.5
 """A cause explains the waiting that it stands behind for at least this share of."""
 
@@ -55,7 +57,7 @@ def cause(measured: Measured, work: Work, lines: list[Line], found: Waiting, nul
         longest = max(line.busy.total for line in lines)
         return _host_waits(measured, kept, host.calls, min(kept.total, union - longest, free))
     if not waits:
-        return _host_is_the_limit(measured, work, cost, min(measured.host_occupied / measured.window_ns, 1), null)
+        return _host_is_the_limit(measured, work, cost, calibrated, null)
     if found.own_events >= MOST * cost:
         return Cause(
             "event waits within inferences: work waits for other streams' work of its own inference for "
@@ -132,7 +134,7 @@ def _host_waits(measured: Measured, time: Intervals, calls: dict[str, int], gain
     )
 
 
-def _host_is_the_limit(measured: Measured, work: Work, cost: int, occupied: float, null: set[int]) -> Cause:
+def _host_is_the_limit(measured: Measured, work: Work, cost: int, calibrated: Calibrated, null: set[int]) -> Cause:
     turns = launch_turns(measured, work)
     if turns is not None:
         idle = max(measured.window_ns - work.busy().intersection(measured.window).total, 0)
@@ -164,12 +166,24 @@ def _host_is_the_limit(measured: Measured, work: Work, cost: int, occupied: floa
         if null
         else ""
     )
+    traced, real = min(measured.host_occupied / measured.window_ns, 1), calibrated.host_share
+    busy = f"{who} for all of them, occupied for {share(traced)} of the time, for {share(real)} without the profiler"
+    waits = f"launched work waits for another stream for {duration(cost)} of {duration(work.busy().total)}"
+    evidence = (Evidence("busiest launching thread, without the profiler", real, "ratio"),)
+    if real < HOST_BOUND <= traced:
+        return Cause(
+            f"the profiler makes the host the limit here: {busy}; {waits}. Whether the streams overlap without it "
+            f"cannot be told from this trace.{also}",
+            "measure the throughput without the profiler, with one stream and with these; where it is the same, launch "
+            "from one thread for each context, or capture a CUDA graph",
+            0,
+            Confidence.LOW,
+            evidence=evidence,
+        )
     return Cause(
-        f"the host is the limit, not the streams: {who} for all of them, occupied for {share(occupied)} of "
-        f"the time, and launched work waits for another stream for {duration(cost)} of "
-        f"{duration(work.busy().total)}.{also}",
-        "measure without the profiler first, which slows launches; then launch from one thread for each context, "
-        "capture a CUDA graph, or enlarge the batch",
+        f"the host is the limit, not the streams: {busy}; {waits}.{also}",
+        "launch from one thread for each context, capture a CUDA graph, or enlarge the batch",
         0,
         Confidence.MEDIUM,
+        evidence=evidence,
     )

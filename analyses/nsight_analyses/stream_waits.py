@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,33 +31,40 @@ class Waiting:
 
     time: Intervals
     null_stream: int
-    full_gpu: int
     copy_engine: int
     events: int
     """Behind an event wait for another inference's work."""
     own_events: int
     """Behind an event wait for work of the same inference, which has to come first."""
+    _measured: Measured
+    _work: Work
+
+    @cached_property
+    def full_gpu(self) -> int:
+        """While a kernel runs whose blocks fill the GPU."""
+        while_waited = self._work[self.time.coverage(self._work.start, self._work.end) > 0]
+        return self.time.intersection(_filling(self._measured, while_waited)).total
 
 
 def waiting(measured: Measured, work: Work, lines: list[Line], null: set[int]) -> Waiting:
     """What launched work waits for on these streams of one process and GPU."""
+    # While a stream waits it runs nothing: what runs then is another's, whichever of all that is looked at.
+    running = Intervals.any_of([line.busy for line in lines])
+    copies = [_copies(work, lines, kind) for kind in ("h2d", "d2h")]
     waits: list[Intervals] = []
     same_direction: list[Intervals] = []
     events: list[Intervals] = []
     own_events: list[Intervals] = []
-    for line in lines:
-        others = [other for other in lines if other is not line]
+    for position, line in enumerate(lines):
         rows = line.rows[work.call_end[line.rows] >= 0]
         queued = Intervals.union(work.call_end[rows], work.start[rows]).subtract(line.busy)
-        waits.append(queued.intersection(Intervals.any_of([other.busy for other in others])))
-        for kind in ("h2d", "d2h"):
-            copies = rows[work.kind[rows].among(kind)]
-            if not copies.size:
-                continue
-            theirs = np.concatenate([other.rows[work.kind[other.rows].among(kind)] for other in others])
-            running = Intervals.union(work.start[theirs], work.end[theirs])
-            until = Intervals.union(work.call_end[copies], work.start[copies])
-            same_direction.append(until.intersection(waits[-1]).intersection(running))
+        waits.append(queued.intersection(running))
+        for by_line, busy in copies:
+            mine = by_line[position]
+            mine = mine[work.call_end[mine] >= 0]
+            until = Intervals.union(work.call_end[mine], work.start[mine])
+            same_direction.append(until.intersection(waits[-1]).intersection(busy))
+        others = [other for other in lines if other is not line]
         for rows_behind, into in zip(_behind_events(measured, work, line, others), (events, own_events), strict=True):
             behind = Intervals.union(work.call_end[rows_behind], work.start[rows_behind])
             into.append(behind.intersection(waits[-1]))
@@ -67,11 +75,20 @@ def waiting(measured: Measured, work: Work, lines: list[Line], null: set[int]) -
     return Waiting(
         time,
         Intervals.any_of(with_null).total,
-        time.intersection(_filling(measured, work[time.coverage(work.start, work.end) > 0])).total,
         Intervals.any_of(same_direction).total,
         Intervals.any_of(events).total,
         Intervals.any_of(own_events).total,
+        measured,
+        work,
     )
+
+
+def _copies(work: Work, lines: list[Line], kind: str) -> tuple[list[Ints], Intervals]:
+    """Rows of each stream's copies in one direction, and the time in which any of them runs."""
+    chosen = work.kind.among(kind)
+    by_line = [line.rows[chosen[line.rows]] for line in lines]
+    rows = np.concatenate(by_line)
+    return by_line, Intervals.union(work.start[rows], work.end[rows])
 
 
 def _behind_events(measured: Measured, work: Work, line: Line, others: list[Line]) -> tuple[Ints, Ints]:

@@ -94,6 +94,21 @@ UNKNOWN = Case(
             "the host is the limit",
         ),
         Case(
+            "the profiler: of each 4 µs of a launch it takes 1.5, and the GPU would be busy all the time",
+            """
+            nvtx 1:          [i.................................].
+            nvtx 1 TensorRT: [a.][b.][c.][d.][e.][f.][g.][h.]....
+            thread 1:        LLLLllllLLLLllllLLLLllllLLLLllll....
+            stream 7:        ....####....####....####....####....
+            stream 8:        ........####....####....####....####
+            """,
+            INFO,
+            0,
+            {"launched work waits for another stream": 0},
+            LOW,
+            "the profiler makes the host the limit here: one host thread launches for all of them",
+        ),
+        Case(
             "the host: no more to be gained than it leaves free, where tracing takes 4.5 µs of it",
             """
             nvtx 1:   [i..............]
