@@ -448,7 +448,7 @@ TABLES: dict[str, Table] = {
                     "layer_source",
                     WORD,
                     "range (around the call), graph_node (around the node's capture), order (of kernels, as in a run "
-                    "whose layers are known)",
+                    "or a list whose layers are known)",
                     True,
                 ),
                 Column("inference", I32, "inference that it belongs to, as in `inferences`", True),

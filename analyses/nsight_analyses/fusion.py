@@ -52,7 +52,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     if not chosen.any():
         raise CouldNotRun(
             "no kernel lies inside of a TensorRT layer's range; capture an eager run (no CUDA graph, or its capture "
-            "inside the collection) with TensorRT's NVTX ranges on"
+            "inside the collection) with TensorRT's NVTX ranges on, or give one as --layer-pass"
         )
     kernels, layer = measured.work[chosen], layer[chosen]
     time = kernels.end - kernels.start

@@ -233,7 +233,7 @@ def generated_and_moving_kernels(trace: Trace) -> Iterator[Finding]:
     transposes keep one layout through the network. NVIDIA's TensorRT Best Practices, "Layer Fusion".
 
     Blind spots: kernels are known by name only, and generated ones can be the best there is. Where layers are not known
-    (a CUDA graph captured before the collection), reformats count as movement here.
+    (a CUDA graph captured before the collection, and no layer pass), reformats count as movement here.
     """
     measured = Measured.of(trace)
     kernels = Kernels.of(measured)

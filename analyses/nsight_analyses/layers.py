@@ -85,7 +85,8 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
 
     Blind spots: without the tensors of the layers, two neighbours on a stream may be independent: medium confidence. A
     pointwise layer that stands alone behind a convolution is not counted, though it could have been fused into that
-    one. Layers inside of a CUDA graph that was captured before the collection have no name and are not seen.
+    one. Layers inside of a CUDA graph that was captured before the collection are seen by a layer pass or the engine's
+    list of layers only.
     """
     measured = Measured.of(trace)
     kernels = Kernels.of(measured)
@@ -94,7 +95,7 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
     if not len(kernels.layer):
         raise CouldNotRun(
             "no kernel of an inference lies inside of a TensorRT layer's range; capture an eager run (no CUDA graph, "
-            "or its capture inside the collection) with TensorRT's NVTX ranges on"
+            "or its capture inside the collection) with TensorRT's NVTX ranges on, or give one as --layer-pass"
         )
     engine, total = engine_layers(trace), int(kernels.time.sum())
     found = _Unfused(kernels, engine)

@@ -93,7 +93,11 @@ def test_eager_against_graph_says_what_tracing_hides() -> None:
     assert found.untraced[0] < 0 < found.untraced[1]
     calls = next(each for each in found.work if each.name == "launch and copy calls")
     assert (calls.before, calls.after, calls.change) == (102, 3, Change.LESS)
-    assert found.layers == ()
+    # Of the graph the layers are known by the order of its kernels: one engine pools by another, slower kernel.
+    worst = found.layers[0]
+    assert (worst.name, worst.change) == ("GlobalAveragePool@5", Change.MORE)
+    pooling = after.sql("SELECT avg(end_ns - start_ns) AS ns FROM kernels WHERE name LIKE '%pooling_nd_NCDHW%'")["ns"]
+    assert worst.after == pytest.approx(pooling[0].as_py(), rel=0.01)
 
 
 @pytest.mark.corpus

@@ -142,6 +142,18 @@ class TestTables:
         (folder / name).touch()
         assert run.layer_pass == folder / name
 
+    def test_a_layer_pass_that_cannot_be_read_keeps_nobody_from_the_report(
+        self, run_directory: Callable[..., Path]
+    ) -> None:
+        folder = run_directory()
+        broken = folder / "layer_pass.sqlite"
+        broken.write_bytes(b"no export")
+        source = open_trace(folder).manifest["source"]
+        assert source["layer_pass"] == broken.name
+        assert source["layer_pass_problem"] == f"{broken.name} is no SQLite database"
+        broken.unlink()
+        assert open_trace(folder).manifest["source"]["layer_pass_problem"] is None
+
     def test_what_is_not_there_says_why(self, run_directory: Callable[..., Path]) -> None:
         reason = "NVML does not start: Driver Not Loaded"
         run = {**RUN, "kind": "command", "telemetry": {"reason": reason}}
