@@ -49,6 +49,7 @@ def summarize(trace: Trace) -> dict[str, Any]:
         "processes": launches.pid.nunique(),
         "time": time,
         "inference_time": _inference_time(trace),
+        "layers_by_order": manifest.get("layers_by_order"),
         "missing": {name: reason for name in TABLES if (reason := trace.missing(name)) is not None},
     }
 
@@ -105,12 +106,16 @@ def _inference_time(trace: Trace) -> dict[str, Any] | None:
         return None
     columns = {bucket: inferences[f"{bucket}_ns"].to_numpy() for bucket in BUCKETS}
     wall = inferences["wall_ns"].to_numpy()
+    pieces = sum(inferences[name].to_numpy() for name in ("kernels", "copies", "graphs"))
     return {
         "median": {bucket: round(float(np.median(values))) for bucket, values in columns.items()},
         "p99": {bucket: round(float(np.percentile(values, 99))) for bucket, values in columns.items()},
         "wall_median_ns": round(float(np.median(wall))),
         "wall_p99_ns": round(float(np.percentile(wall, 99))),
         "untraced": _untraced(trace),
+        "gpu_busy_share": float(np.median(inferences["gpu_busy_ns"].to_numpy() / np.maximum(wall, 1))),
+        "hidden_copy_ns": round(float(np.median(inferences["hidden_copy_ns"].to_numpy()))),
+        "queue_delay_ns": round(float(np.median(inferences["queue_ns"].to_numpy() / np.maximum(pieces, 1)))),
     }
 
 
@@ -130,9 +135,7 @@ def _untraced(trace: Trace) -> dict[str, Any] | None:
 
     known = calibrated.untraced
     return {
-        "source": "estimated from the trace"
-        if known is None
-        else f"measured, by {known.inferences} inferences without the profiler",
+        "source": known.source if known else "estimated from the trace",
         **{bucket: span(bucket) for bucket in ("launch", "sync", "host")},
         "wall_ns": span("wall"),
     }

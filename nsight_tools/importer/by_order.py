@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from nsight_tools.importer.stored import column, stored_words
 from nsight_tools.timeline.order import Alignment, align, launch_order, sequences
@@ -15,6 +14,8 @@ from nsight_tools.timeline.order import Alignment, align, launch_order, sequence
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    import pyarrow as pa
 
     from nsight_tools.timeline.attribution import Words
     from nsight_tools.timeline.intervals import BoolArray, Int64Array, IntArray

@@ -43,6 +43,11 @@ WINDOW = "from the first GPU work to the last"
 HOST_BUCKETS = ("launch", "sync", "host")
 OVERLAP_NOTE = "Do not add them up: two findings may count the same time."
 
+_AS_IN = {
+    "this trace": "other inferences",
+    "layer pass": "the layer pass",
+    "layer list": "the engine's list of layers",
+}
 _SOURCES = {
     "inference_range": "by their NVTX ranges",
     "enqueue_range": "by TensorRT's enqueue ranges",
@@ -208,6 +213,8 @@ class TraceReport:
         facts += [inferences, _plural(s.get("streams") or 0, "stream")]
         if (s.get("processes") or 0) > 1:
             facts.append(_plural(s["processes"], "process", "processes"))
+        if ordered := s.get("layers_by_order"):
+            facts.append(_by_order(ordered))
         return facts
 
     def buckets(self) -> list[Bucket]:
@@ -244,9 +251,34 @@ class TraceReport:
         return f"Tracing lengthens the host's share. Without it: {source}." if source and self.host_time_shown else ""
 
     @property
+    def beside(self) -> str:
+        """What is measured beside the buckets; empty without inferences."""
+        times = self.summary.get("inference_time") or {}
+        if times.get("gpu_busy_share") is None:
+            return ""
+        parts = [f"a GPU works for {units.share(times['gpu_busy_share'])} of it"]
+        if times.get("hidden_copy_ns"):
+            parts.append(f"{units.duration(times['hidden_copy_ns'])} of copies run beside its kernels")
+        parts.append(f"its work starts {units.duration(times['queue_delay_ns'])} after the call that launched it")
+        return f"Beside, in the median inference: {', '.join(parts)}."
+
+    @property
     def host_time_shown(self) -> bool:
         times = (self.summary.get("inference_time") or {}).get("median", {})
         return any(times.get(bucket) for bucket in HOST_BUCKETS)
+
+
+def _by_order(ordered: Mapping[str, Any]) -> str:
+    """How the layers of kernels are known that have no layer range around them."""
+    sources, kernels = ordered["attributed"], ordered["kernels"]
+    if not sources:
+        least = units.share(ordered["in_common"])
+        return (
+            f"layers of {_plural(kernels, 'kernel')} unknown: what has layers has {least} of the kernels' order at most"
+        )
+    known = units.share(sum(sources.values()) / kernels)
+    where = " and ".join(_AS_IN.get(one, one) for one in sources)
+    return f"layers of {known} of {_plural(kernels, 'kernel')} by order, as in {where}"
 
 
 def _per_inference(part_ns: int, wall_ns: int | None) -> str:

@@ -9,10 +9,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import nsight_tools
+from nsight_tools.report.content import BUCKETS
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from nsight_tools.analysis import Outcome
     from nsight_tools.findings import Finding
@@ -50,7 +51,28 @@ def _trace(report: TraceReport) -> dict[str, Any]:
         "gpus": [{column: gpu.get(column) for column in columns} for gpu in summary.get("gpus") or ()],
         "duration_ns": summary.get("duration_ns"),
         "counts": dict(summary.get("counts") or {}),
+        "inference": _inference(summary.get("inference_time")),
+        "layers_by_order": summary.get("layers_by_order"),
         "outcomes": [_outcome(outcome) for outcome in sorted(report.outcomes, key=lambda o: o.code)],
+    }
+
+
+def _inference(times: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not times:
+        return None
+    untraced = times.get("untraced") or {}
+
+    def bucket(name: str) -> dict[str, Any]:
+        both = {f"{key}_ns": times.get(key, {}).get(name) or 0 for key in ("median", "p99")}
+        as_traced = dict.fromkeys(("low", "point", "high"), both["median_ns"]) if untraced else None
+        return both | {"untraced_ns": untraced.get(name) or as_traced}
+
+    wall = {"median_ns": times.get("wall_median_ns"), "p99_ns": times.get("wall_p99_ns")}
+    return {
+        "wall": wall | {"untraced_ns": untraced.get("wall_ns")},
+        "buckets": {name: bucket(name) for name in BUCKETS},
+        "untraced_source": untraced.get("source"),
+        **{name: times.get(name) for name in ("gpu_busy_share", "hidden_copy_ns", "queue_delay_ns")},
     }
 
 

@@ -100,8 +100,8 @@ def _accounting(report: TraceReport) -> list[str]:
     ]
     walls = " | ".join(units.duration(times.get(key)) for key in ("wall_median_ns", "wall_p99_ns"))
     lines.append(f"| **from first to last event** | {walls} | | {report.untraced_wall} |")
-    if report.observer_note:
-        lines += ["", report.observer_note]
+    for note in filter(None, (report.beside, report.observer_note)):
+        lines += ["", note]
     return [*lines, "", "</details>"]
 
 

@@ -107,8 +107,7 @@ def _inference(page: Page, report: TraceReport) -> None:
         page.text(report.untraced_wall, "bold"),
     ]
     page.rows([head, *rows, whole], right=(1, 2, 3))
-    if report.observer_note:
-        page.rows([[page.text(report.observer_note, "dim")]])
+    page.rows([[page.text(note, "dim")] for note in (report.beside, report.observer_note) if note])
 
 
 def _findings(page: Page, report: TraceReport) -> None:

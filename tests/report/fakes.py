@@ -66,7 +66,11 @@ SUMMARY: dict[str, Any] = {
             "host": {"low": 220_000, "point": 225_000, "high": 230_000},
             "wall_ns": {"low": 3_800_000, "point": 3_850_000, "high": 3_900_000},
         },
+        "gpu_busy_share": 0.8075,
+        "hidden_copy_ns": 12_400,
+        "queue_delay_ns": 184_000,
     },
+    "layers_by_order": {"kernels": 13_700, "attributed": {"layer pass": 13_563}, "in_common": 0.99},
     "missing": {"gpu_metrics": "not collected"},
 }
 

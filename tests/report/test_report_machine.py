@@ -42,7 +42,8 @@ def test_the_document_is_the_agreed_one() -> None:
     assert said["schema"] == 1
     assert said["tool"]["name"] == "nsight-tools"
     assert list(trace) == [
-        *("source", "nsys_version", "schema_version", "gpus", "duration_ns", "counts", "outcomes"),
+        *("source", "nsys_version", "schema_version", "gpus", "duration_ns", "counts", "inference", "layers_by_order"),
+        "outcomes",
     ]
     assert [outcome["code"] for outcome in trace["outcomes"]] == [
         *("CAP001", "FUS002", "PCI001", "PCI003", "STR001", "THR001"),
@@ -57,6 +58,36 @@ def test_the_document_is_the_agreed_one() -> None:
     }
     assert trace["outcomes"][5]["reason"].startswith("GPU metrics were not collected")
     assert trace["outcomes"][3] == {"code": "PCI003", "status": "clear", "reason": None, "findings": []}
+
+
+def test_the_accounting_is_given_as_traced_and_without_the_profiler() -> None:
+    (trace,) = valid(fakes.report())["traces"]
+    inference = trace["inference"]
+    assert inference["wall"] == {
+        "median_ns": 4_000_000,
+        "p99_ns": 4_912_000,
+        "untraced_ns": {"low": 3_800_000, "point": 3_850_000, "high": 3_900_000},
+    }
+    assert inference["buckets"]["launch"]["untraced_ns"] == {"low": 200_000, "point": 210_000, "high": 230_000}
+    # What the GPU does is as it was traced.
+    assert inference["buckets"]["compute"] == {
+        "median_ns": 1_960_000,
+        "p99_ns": 2_010_000,
+        "untraced_ns": {"low": 1_960_000, "point": 1_960_000, "high": 1_960_000},
+    }
+    assert inference["untraced_source"] == "estimated from the trace"
+    assert (inference["gpu_busy_share"], inference["hidden_copy_ns"], inference["queue_delay_ns"]) == (
+        *(0.8075, 12_400, 184_000),
+    )
+    assert trace["layers_by_order"]["attributed"] == {"layer pass": 13_563}
+
+
+def test_without_inferences_or_calls_there_is_no_accounting() -> None:
+    (trace,) = valid(TraceReport("x", {}, ()))["traces"]
+    assert (trace["inference"], trace["layers_by_order"]) == (None, None)
+    times = {**fakes.SUMMARY["inference_time"], "untraced": None}
+    (trace,) = valid(TraceReport("x", {**fakes.SUMMARY, "inference_time": times}, ()))["traces"]
+    assert trace["inference"]["buckets"]["launch"]["untraced_ns"] is None
 
 
 def test_outcomes_are_in_order_of_code() -> None:

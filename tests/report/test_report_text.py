@@ -188,3 +188,16 @@ def test_errors_stand_for_themselves_and_circles_lose_nothing() -> None:
     report = reported(third, second, first, error)
     assert {f.code for f in report.findings} == {"CAP001", "AAA001"}
     assert [f.code for f in report.following(first)] == ["AAA002", "AAA003"]
+
+
+def test_what_stands_beside_the_accounting_is_told() -> None:
+    page = " ".join(text.render([fakes.report()]).split())
+    assert "Beside, in the median inference: a GPU works for 81 % of it, 12.4 µs of copies run beside its " in page
+    assert "kernels, its work starts 184 µs after the call that launched it." in page
+    assert "layers of 99.0 % of 13,700 kernels by order, as in the layer pass" in page
+
+
+def test_layers_that_no_order_tells_are_unknown() -> None:
+    ordered = {"kernels": 1, "attributed": {}, "in_common": 0.62}
+    page = " ".join(text.render([TraceReport("x", {**fakes.SUMMARY, "layers_by_order": ordered}, ())]).split())
+    assert "layers of 1 kernel unknown: what has layers has 62 % of the kernels' order at most" in page
