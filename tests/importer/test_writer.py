@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -16,10 +17,11 @@ from exports import PUSH_POP, call, domain, kernel, nvtx, process, thread, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsight_tools.importer import import_report, sources, writer
+from nsight_tools.importer import import_report, launches, sources, writer
 from nsight_tools.importer.derived import Nesting
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import TABLES
+from nsight_tools.timeline import accounting, inferences
 from nsight_tools.timeline.attribution import joint_key, nesting
 from nsight_tools.trace import Trace, open_trace
 
@@ -155,10 +157,14 @@ def test_an_error_leaves_no_file_under_its_name(tmp_path: Path) -> None:
 
 
 def export(folder: Path, processes: int = 3, each: int = 50) -> Path:
-    """Several processes, one listed after the other though they ran at once: an export's order is no order of time."""
+    """Several processes, one listed after the other though they ran at once: an export's order is no order of time.
+
+    The first half of each one's inferences has layer ranges.
+    """
     rows = []
     for pid in range(1, processes + 1):
         rows.append(domain(1, "nsight_tools", globalTid=thread(1, pid)))
+        rows.append(domain(2, "TensorRT", globalTid=thread(1, pid)))
         for at in range(each):
             begin = 100 * at + pid
             rows += [
@@ -167,6 +173,8 @@ def export(folder: Path, processes: int = 3, each: int = 50) -> Path:
                 call(begin + 2, begin + 3, correlationId=at, globalTid=thread(1, pid)),
                 kernel(begin + 5, begin + 60, f"k{at % 5}", correlationId=at, globalPid=process(pid), streamId=pid),
             ]
+            if at < each // 2:
+                rows.append(nvtx(begin + 1, begin + 4, f"layer {at % 5}", domainId=2, globalTid=thread(1, pid)))
     rows.sort(key=lambda row: row[1].get("globalTid", row[1].get("globalPid", 0)) >> 24)
     return write_sqlite(folder / "report.sqlite", rows)
 
@@ -174,10 +182,14 @@ def export(folder: Path, processes: int = 3, each: int = 50) -> Path:
 def test_an_import_in_small_chunks_gives_the_same_dataset(tmp_path: Path) -> None:
     path = export(tmp_path)
     whole = open_trace(path)
-    with patch.object(sources, "CHUNK_ROWS", 7), patch.object(writer, "CHUNK_ROWS", 7):
+    chunks = [(module, "CHUNK_ROWS") for module in (sources, writer, launches)]
+    with ExitStack() as stack:
+        for module, name in [*chunks, (accounting, "BATCH"), (inferences, "CHUNK")]:
+            stack.enter_context(patch.object(module, name, 7))
         small = import_report(path, tmp_path / "small")
     chunked = Trace(small, whole.manifest)
     for name in TABLES:
         assert chunked.table(name).to_pylist() == whole.table(name).to_pylist(), name
     assert whole.rows("inferences") == 150
+    assert whole.table("launches")["layer_source"].to_pylist() == ["range"] * 75 + ["order"] * 75
     assert set(whole.table("inferences")["kernels"].to_pylist()) == {1}
