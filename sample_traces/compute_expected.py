@@ -1,7 +1,7 @@
 # ruff: noqa: INP001
 """Computes what a sample trace holds, from its SQLite export, by a way of its own: sqlite3 and plain loops.
 
-    python sample_traces/compute_expected.py          # rewrites every <name>.expected.json
+    python sample_traces/compute_expected.py          # rewrites all <name>.expected.json, <name>.capture/expected.json
     python sample_traces/compute_expected.py --check  # says which of them differ
 
 Nothing of nsight_tools is imported here, so that the numbers are a second opinion on it. It is written for exports
@@ -57,7 +57,8 @@ class Work(NamedTuple):
     stream: int
     process: int
     correlation: int
-    memory: str = ""
+    what: str = ""
+    """A kernel's name; kinds of memory, for copies and sets."""
     size: int = 0
 
 
@@ -114,8 +115,9 @@ class Export:
         return sum(self._rows(table, "count(*)")[0][0] for table in tables if table in self._tables)
 
     def _kernels(self) -> list[Work]:
-        where = "start, end, deviceId, streamId, globalPid, correlationId"
-        return [Work("kernel", *row) for row in self._rows("CUPTI_ACTIVITY_KIND_KERNEL", where)]
+        where = "start, end, deviceId, streamId, globalPid, correlationId, demangledName"
+        rows = self._rows("CUPTI_ACTIVITY_KIND_KERNEL", where)
+        return [Work("kernel", *row, self.strings[name]) for *row, name in rows]
 
     def _graphs(self) -> list[Work]:
         where = "start, end, deviceId, streamId, globalPid, correlationId"
@@ -202,7 +204,7 @@ def copy_values(work: list[Work]) -> dict[str, dict[str, int]]:
     values: dict[str, dict[str, int]] = {}
     for item in work:
         if item.kind not in ("kernel", "graph"):
-            value = values.setdefault(f"{item.kind} {item.memory}", {"count": 0, "size_bytes": 0, "total_ns": 0})
+            value = values.setdefault(f"{item.kind} {item.what}", {"count": 0, "size_bytes": 0, "total_ns": 0})
             value["count"] += 1
             value["size_bytes"] += item.size
             value["total_ns"] += item.end - item.start
@@ -222,8 +224,8 @@ def sync_values(export: Export) -> dict[str, int]:
     return dict(sorted(kinds.items()))
 
 
-def layer_values(export: Export, calls: dict[tuple[int, int], Call]) -> dict[str, dict[str, int]]:
-    """Kernels of each TensorRT layer: the innermost range of TensorRT's domain around the launch call."""
+def layer_of_kernels(export: Export, calls: dict[tuple[int, int], Call]) -> list[tuple[Call, Work, str]]:
+    """Each kernel with its launch call and the innermost range of TensorRT's domain around that, by launch."""
     ranges: dict[int, list[Range]] = defaultdict(list)
     for item in export.ranges:
         if item.domain == "TensorRT":
@@ -231,7 +233,7 @@ def layer_values(export: Export, calls: dict[tuple[int, int], Call]) -> dict[str
     launched = [(calls[w.process, w.correlation], w) for w in export.work if w.kind == "kernel"]
     launched.sort(key=lambda pair: pair[0].start)
 
-    layers: dict[str, dict[str, int]] = {}
+    found = []
     for thread, of_thread in ranges.items():
         of_thread.sort(key=lambda r: (r.start, -r.end))
         open_ranges: list[Range] = []
@@ -244,10 +246,51 @@ def layer_values(export: Export, calls: dict[tuple[int, int], Call]) -> dict[str
                 position += 1
             open_ranges = [r for r in open_ranges if r.end >= call.end]
             if open_ranges and not open_ranges[-1].name.startswith("ExecutionContext::"):
-                layer = layers.setdefault(open_ranges[-1].name, {"kernels": 0, "ns": 0})
-                layer["kernels"] += 1
-                layer["ns"] += kernel.end - kernel.start
+                found.append((call, kernel, open_ranges[-1].name))
+    return found
+
+
+def layer_values(kernels: list[tuple[Work, str]]) -> dict[str, dict[str, int]]:
+    """Number and time of the kernels of each layer."""
+    layers: dict[str, dict[str, int]] = {}
+    for kernel, name in kernels:
+        layer = layers.setdefault(name, {"kernels": 0, "ns": 0})
+        layer["kernels"] += 1
+        layer["ns"] += kernel.end - kernel.start
     return dict(sorted(layers.items()))
+
+
+def in_inferences(export: Export, kernels: list[tuple[Call, Work, str]]) -> list[list[tuple[Work, str]]]:
+    """The kernels that each `inference` range launched, by launch and start, each with what is known of it."""
+    spans = sorted(r for r in export.ranges if (r.domain, r.name) == ("nsight_tools", "inference"))
+    return [
+        [
+            (kernel, known)
+            for call, kernel, known in sorted(kernels, key=lambda item: (item[0].start, item[1].start))
+            if call.thread == span.thread and span.start <= call.start < span.end
+        ]
+        for span in spans
+    ]
+
+
+def layers_in_order(export: Export, calls: dict[tuple[int, int], Call], layer_pass: Path) -> dict[str, dict[str, int]]:
+    """Kernels of each layer where only the layer pass has layer ranges: the n-th kernel there is the n-th here.
+
+    Only for inferences that run the very same kernels in the same order as all of the layer pass do.
+    """
+    reference = Export(layer_pass)
+    of_pass = {(process_of(call.thread), call.correlation): call for call in reference.calls}
+    inferences = in_inferences(reference, layer_of_kernels(reference, of_pass))
+    names = [[kernel.what for kernel, _ in inference] for inference in inferences]
+    layers = [[layer for _, layer in inference] for inference in inferences]
+    if any(name != names[0] for name in names) or any(layer != layers[0] for layer in layers):
+        raise SystemExit(f"{layer_pass}: its inferences differ")
+    kernels = [(calls[w.process, w.correlation], w, "") for w in export.work if w.kind == "kernel"]
+    found: list[tuple[Work, str]] = []
+    for inference in in_inferences(export, kernels):
+        if [kernel.what for kernel, _ in inference] == names[0]:
+            found += [(kernel, layer) for (kernel, _), layer in zip(inference, layers[0], strict=True)]
+    return layer_values(found)
 
 
 def host_state(name: str) -> str:
@@ -322,7 +365,7 @@ def sweep(states: list[tuple[str, int, int]], start: int, end: int) -> dict[str,
     return lengths
 
 
-def compute(path: Path) -> dict[str, Any]:
+def compute(path: Path, layer_pass: Path | None = None) -> dict[str, Any]:
     """Everything that is expected of the dataset that `path` is imported into."""
     export = Export(path)
     calls = {(process_of(call.thread), call.correlation): call for call in export.calls}
@@ -343,7 +386,8 @@ def compute(path: Path) -> dict[str, Any]:
         "nvtx_ranges": dict(
             sorted(Counter(f"{r.domain}/{r.name}" for r in export.ranges if r.domain != "TensorRT").items())
         ),
-        "layers": layer_values(export, calls),
+        "layers": layer_values([(kernel, layer) for _, kernel, layer in layer_of_kernels(export, calls)]),
+        **({"layers_in_order": layers_in_order(export, calls, layer_pass)} if layer_pass else {}),
         "inferences": inference_values(export, calls),
     }
 
@@ -369,9 +413,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file differs")
     check = parser.parse_args().check
     differ = 0
-    for trace in sorted(HERE.glob("*.sqlite")):
-        target = trace.with_suffix(".expected.json")
-        text = text_of(compute(trace))
+    traces = [(trace, trace.with_suffix(".expected.json"), None) for trace in sorted(HERE.glob("*.sqlite"))]
+    traces += [
+        (run / "report.sqlite", run / "expected.json", run / "layer_pass.sqlite")
+        for run in sorted(HERE.glob("*.capture"))
+    ]
+    for trace, target, layer_pass in traces:
+        text = text_of(compute(trace, layer_pass))
         if not check:
             target.write_text(text)
         elif not target.is_file() or target.read_text() != text:

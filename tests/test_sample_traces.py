@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOLDER = Path(__file__).resolve().parent.parent / "sample_traces"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.sqlite"))
-LIMIT_BYTES = 12 << 20
+EXPORTS = sorted(path.stem for path in FOLDER.glob("*.sqlite"))
+CAPTURES = sorted(path.name for path in FOLDER.glob("*.capture"))
+NAMES = [*EXPORTS, *CAPTURES]
+LIMIT_BYTES = 25_000_000
 
 PRIVATE = {
     "home folder": r"/home/(?!user\b)\w+|/Users/\w+|/root/\S+|[A-Z]:\\Users\\",
@@ -36,16 +38,32 @@ PRIVATE = {
 }
 
 
-def test_at_least_three() -> None:
-    assert len(NAMES) >= 3
-    assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= LIMIT_BYTES
+def beside(name: str, what: str) -> Path:
+    """A file of a sample: beside an export, or in a run directory."""
+    return FOLDER / name / what if name in CAPTURES else FOLDER / f"{name}.{what}"
+
+
+def test_at_least_five_captures() -> None:
+    assert len(CAPTURES) >= 5
+    files = [path for path in FOLDER.rglob("*") if path.is_file() and ".trace" not in path.parent.suffix]
+    assert sum(path.stat().st_size for path in files) <= LIMIT_BYTES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_complete_and_described(name: str) -> None:
-    assert (FOLDER / f"{name}.expected.json").is_file()
-    assert (FOLDER / f"{name}.layers.json").is_file()
+    assert beside(name, "expected.json").is_file()
+    assert beside(name, "layers.json").is_file()
     assert f"`{name}`" in (FOLDER / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_captures_say_how_they_were_made(name: str) -> None:
+    run = json.loads((FOLDER / name / "run.json").read_text(encoding="utf-8"))
+    assert run["status"] == "done"
+    assert run["arguments"][0] == "capture"
+    assert run["privacy"]["in_the_report"]
+    kept = {path.name for path in (FOLDER / name).iterdir() if path.is_file()}
+    assert {"report.nsys-rep", "report.sqlite", "layer_pass.sqlite", "telemetry.parquet", "benchmark.parquet"} <= kept
 
 
 def test_expected_values_can_be_computed_again() -> None:
@@ -71,14 +89,25 @@ def texts_of(path: Path) -> list[str]:
 @pytest.mark.parametrize("what", PRIVATE)
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_private(name: str, what: str) -> None:
-    texts = texts_of(FOLDER / f"{name}.sqlite")
-    texts += [path.read_text() for path in FOLDER.glob(f"{name}.*.json")]
+    if name in EXPORTS:
+        texts = texts_of(FOLDER / f"{name}.sqlite")
+        texts += [path.read_text() for path in FOLDER.glob(f"{name}.*.json")]
+    else:
+        texts = [text for path in (FOLDER / name).glob("*.sqlite") for text in texts_of(path)]
+        texts += [path.read_text() for path in (FOLDER / name).glob("*.json")]
+        texts += [text.decode() for text in words_of(FOLDER / name, "*.parquet")]
+        if what != "environment variable":  # nsys embeds that of its own start, which holds nothing of anybody's
+            texts += [text.decode() for text in words_of(FOLDER / name, "*.nsys-rep")]
     assert [found[0] for text in texts if (found := re.search(PRIVATE[what], text))] == []
+
+
+def words_of(folder: Path, pattern: str) -> list[bytes]:
+    return [text for path in folder.glob(pattern) for text in re.findall(rb"[\x20-\x7e]{6,}", path.read_bytes())]
 
 
 # The dataset against the expected values
 
-cached_expected = cache(lambda name: json.loads((FOLDER / f"{name}.expected.json").read_text()))
+cached_expected = cache(lambda name: json.loads(beside(name, "expected.json").read_text()))
 
 
 @pytest.fixture(params=NAMES)
@@ -97,6 +126,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trace]:
 
     @cache
     def get(name: str) -> Trace:
+        if name in CAPTURES:
+            shutil.copytree(FOLDER / name, folder / name, ignore=shutil.ignore_patterns("*.trace"))
+            return open_trace(folder / name)
         for file in (f"{name}.sqlite", f"{name}.layers.json"):
             shutil.copyfile(FOLDER / file, folder / file)
         return open_trace(folder / f"{name}.sqlite")
@@ -162,25 +194,33 @@ def test_calls_and_synchronizations(trace: Trace, expected: dict[str, Any]) -> N
 def test_ranges_of_the_runner(trace: Trace, expected: dict[str, Any]) -> None:
     found = Counter(
         f"{r['domain']}/{r['name']}"
-        for r in records(trace, "nvtx_ranges", "domain", "name")
-        if r["domain"] != "TensorRT"
+        for r in records(trace, "nvtx_ranges", "domain", "name", "kind")
+        if r["domain"] != "TensorRT" and r["kind"] == "push_pop"
     )
     assert found == expected["nvtx_ranges"]
 
 
-def test_layers_of_kernels(trace: Trace, expected: dict[str, Any]) -> None:
+def kernels_by_layer(trace: Trace, *sources: str) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    for r in records(trace, "launches", "work", "layer", "start_ns", "end_ns"):
-        if r["work"] == "kernel" and r["layer"] is not None:
+    for r in records(trace, "launches", "work", "layer", "layer_source", "start_ns", "end_ns"):
+        if r["work"] == "kernel" and r["layer_source"] in sources:
             layer = found.setdefault(r["layer"], {"kernels": 0, "ns": 0})
             layer["kernels"] += 1
             layer["ns"] += r["end_ns"] - r["start_ns"]
-    assert found == expected["layers"]
+    return found
+
+
+def test_layers_of_kernels(trace: Trace, expected: dict[str, Any]) -> None:
+    """By the ranges around their launch; and by their order, as in the layer pass."""
+    assert kernels_by_layer(trace, "range", "graph_node") == expected["layers"]
+    if "layers_in_order" in expected:
+        assert kernels_by_layer(trace, "order") == expected["layers_in_order"]
+        assert sum(layer["kernels"] for layer in expected["layers_in_order"].values()) == expected["rows"]["kernels"]
 
 
 def test_layers_of_the_engine(trace: Trace, name: str, expected: dict[str, Any]) -> None:
     """TensorRT's file is not strict JSON: it separates fused layers by a raw 0x1E."""
-    inspected = json.loads((FOLDER / f"{name}.layers.json").read_text(), strict=False)["Layers"]
+    inspected = json.loads(beside(name, "layers.json").read_text(), strict=False)["Layers"]
     layers = records(trace, "layers", "layer", "name", "source")
     assert [layer["name"] for layer in layers] == [layer["Name"] for layer in inspected]
     assert {layer["source"] for layer in layers} == {"inspector"}

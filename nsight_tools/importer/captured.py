@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REPORTS = ("report.sqlite", "report", "report_pqtdir", run_files.REPORT)
-"""A capture's report: what it was exported to (the second and third are parquetdirs), which needs no nsys, or itself."""
+"""A capture's report: its export (the second and third are parquetdirs), which needs no nsys, or itself."""
 CAPTURE_AGAIN = "capture again, or give a copy of the report that stands elsewhere"
 ABSENT = "the run directory holds none"
 
