@@ -196,9 +196,12 @@ def graph_evidence(measured: Measured, calibrated: Calibrated) -> Iterator[Evide
 def tracing_evidence(calibrated: Calibrated) -> Iterator[Evidence]:
     """What the profiler cost the host, and how that is known."""
     if (known := calibrated.untraced) is not None:
+        what, time = (
+            ("inference", known.wall) if known.enqueue is None or not known.several else ("enqueue", known.enqueue)
+        )
         yield Evidence(
-            "inference without the profiler, median wall",
-            round(known.wall.point),
+            f"{what} without the profiler, median",
+            round(time.point),
             "ns",
             detail=f"{known.inferences} inferences, by the host's clock; tracing added {duration(known.added.point)}",
         )

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 FEWEST = 10
 """Untraced inferences of which a median says something."""
 
+SAME_WALL = 0.1
+"""How far the runner's median wall may lie from that of the report's windows for both to be of the same thing: it was
+1 to 2 % with one inference at a time, and several times as long with several in flight."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -34,9 +38,14 @@ class Untraced:
     enqueue: Span | None
     compute: Span | None
     added: Span
-    """What tracing added to the wall of the median inference, by the runner's clock in both runs; never negative."""
+    """What tracing added to the wall of the median inference, by the runner's clock in both runs; never negative.
+
+    Where several were in flight, the runner's wall holds the wait for their turn: then what it added to the enqueue.
+    """
     added_enqueue: Span | None
     """The same for its enqueue."""
+    several: bool
+    """Several inferences were in flight."""
 
     @property
     def source(self) -> str:
@@ -64,14 +73,16 @@ def untraced_run(trace: Trace) -> Untraced | None:
     )
     of_wall = median_span(wall[real])
     both = of_enqueue is not None and bool((enqueue[traced] >= 0).all())
-    return Untraced(
-        len(real),
-        of_wall,
-        of_enqueue,
-        of_compute,
-        _added(median_span(wall[traced]), of_wall),
-        _added(median_span(enqueue[traced]), of_enqueue) if of_enqueue and both else None,
-    )
+    of_traced = median_span(wall[traced])
+    added = _added(of_traced, of_wall)
+    added_enqueue = _added(median_span(enqueue[traced]), of_enqueue) if of_enqueue and both else None
+    windows = ints(trace.table("inferences", ["wall_ns"])["wall_ns"])
+    several = not windows.size or abs(of_traced.point / max(float(np.median(windows)), 1.0) - 1) > SAME_WALL
+    if several:
+        if added_enqueue is None:
+            return None
+        added = added_enqueue
+    return Untraced(len(real), of_wall, of_enqueue, of_compute, added, added_enqueue, several)
 
 
 def _added(traced: Span, real: Span) -> Span:

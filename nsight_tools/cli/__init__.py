@@ -67,23 +67,23 @@ class Program(click.Group):
     cls=Program,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Exit status:
+  0    done
+  1    analyze --fail-on was reached, or compare --fail-on-regression
+  2    could not read or run something: standard error says what, where and what next;
+       or compare --fail-on-regression could not be judged
+  130  interrupted
+""",
 )
 @click.version_option(nsight_tools.__version__, message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")
 @click.pass_context
 def program(ctx: click.Context, *, debug: bool) -> None:
-    r"""Find out where each TensorRT inference's microseconds went, and what to change to get them back.
+    """Find out where each TensorRT inference's microseconds went, and what to change to get them back.
 
     Reads reports of NVIDIA Nsight Systems 2020.4 to 2026.2 (.nsys-rep, .qdrep), their exports (.sqlite, parquetdir),
     and the datasets (.trace) that it makes of them.
-
-    \b
-    Exit status:
-      0    done
-      1    analyze --fail-on was reached, or compare --fail-on-regression
-      2    could not read or run something: standard error says what, where and what next;
-           or compare --fail-on-regression could not be judged
-      130  interrupted
     """
     ctx.obj = debug
     if ctx.invoked_subcommand is None:

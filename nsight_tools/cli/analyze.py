@@ -27,7 +27,15 @@ _LADDER = {
 }
 
 
-@click.command("analyze", short_help="Find what costs time, why, and what to change.")
+@click.command(
+    "analyze",
+    short_help="Find what costs time, why, and what to change.",
+    epilog="""\b
+Example:
+  nsight-tools analyze report.nsys-rep
+  nsight-tools analyze model.capture --select PCI,STR --fail-on warning
+""",
+)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",

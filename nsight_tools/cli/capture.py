@@ -167,20 +167,25 @@ def _options(command: Any) -> Any:
     return command
 
 
-@click.command("capture", cls=_Capture, short_help="Run an engine, or any command, under Nsight Systems.")
+@click.command(
+    "capture",
+    cls=_Capture,
+    short_help="Run an engine, or any command, under Nsight Systems.",
+    epilog="""\b
+Example:
+  nsight-tools capture model.engine
+  nsight-tools capture model.onnx --fp16 --shapes input:8x3x224x224 --use-cuda-graph
+  nsight-tools capture --gpu-metrics -- python serve.py
+""",
+)
 @_options
 @click.pass_context
 def command(ctx: click.Context, /, model: Path | None, target: Path | None, **options: Any) -> None:
-    r"""Run MODEL under Nsight Systems with NVTX ranges and telemetry, and say where its time goes.
+    """Run MODEL under Nsight Systems with NVTX ranges and telemetry, and say where its time goes.
 
     MODEL is a TensorRT engine (.engine, .plan) or .onnx, which is built first. It runs three times: without the
     profiler (the truth), as deployed under it, and eagerly with layer ranges. All goes into a run directory, which
     analyze, import and open_trace take.
-
-    \b
-    nsight-tools capture model.engine
-    nsight-tools capture model.onnx --fp16 --shapes input:8x3x224x224 --use-cuda-graph
-    nsight-tools capture --gpu-metrics -- python serve.py
     """
     wrapped: list[str] | None = ctx.meta["command"]
     if (model is None) == (wrapped is None) or wrapped == []:

@@ -34,7 +34,14 @@ def _percent(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     raise click.BadParameter(f"'{value}' is no percentage of 0 or more, as 5%")
 
 
-@click.command("compare", short_help="Say what a change did: faster, slower, or noise.")
+@click.command(
+    "compare",
+    short_help="Say what a change did: faster, slower, or noise.",
+    epilog="""\b
+Example:
+  nsight-tools compare before.capture after.capture --fail-on-regression 5%
+""",
+)
 @click.argument("before", metavar="BEFORE", type=click.Path(path_type=Path))
 @click.argument("afters", metavar="AFTER...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(

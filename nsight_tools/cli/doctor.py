@@ -49,7 +49,14 @@ class Check:
     remedy: str = ""
 
 
-@click.command("doctor", short_help="Show what is found of nsys, driver and TensorRT, and what each absence costs.")
+@click.command(
+    "doctor",
+    short_help="Show what is found of nsys, driver and TensorRT, and what each absence costs.",
+    epilog="""\b
+Example:
+  nsight-tools doctor
+""",
+)
 @click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to look at.")
 @output.colour_option
 def command(nsys: Path | None, color: str) -> None:

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from nsight_tools.report.terminal import Page
 
 
-@click.command("explain", short_help="Say what an analysis measures, and what it tells to change.")
+@click.command(
+    "explain",
+    short_help="Say what an analysis measures, and what it tells to change.",
+    epilog="""\b
+Example:
+  nsight-tools explain PCI001
+""",
+)
 @click.argument("code", required=False)
 @click.option("--markdown", is_flag=True, help="Print the documentation as Markdown; without CODE, of all analyses.")
 @output.colour_option

@@ -11,7 +11,14 @@ from nsight_tools.cli import failures, importing, output, progress
 from nsight_tools.report import safe
 
 
-@click.command("import", short_help="Turn reports into datasets, which are quick to analyze again.")
+@click.command(
+    "import",
+    short_help="Turn reports into datasets, which are quick to analyze again.",
+    epilog="""\b
+Example:
+  nsight-tools import report.nsys-rep -o datasets/
+""",
+)
 @click.argument("reports", metavar="REPORT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "-o",

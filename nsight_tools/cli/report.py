@@ -9,7 +9,14 @@ import click
 from nsight_tools.cli import analyze, importing
 
 
-@click.command("report", short_help="Write one HTML page with findings and figures.")
+@click.command(
+    "report",
+    short_help="Write one HTML page with findings and figures.",
+    epilog="""\b
+Example:
+  nsight-tools report report.nsys-rep -o report.html
+""",
+)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "-o",

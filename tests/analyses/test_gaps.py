@@ -281,3 +281,11 @@ def test_an_untraced_run_that_was_no_faster_takes_nothing_off() -> None:
 
 def test_a_few_untraced_inferences_say_nothing() -> None:
     assert Calibrated.of(with_benchmark(46, 50, count=9)).untraced is None
+
+
+def test_with_several_in_flight_the_runners_wall_is_not_that_of_an_inference() -> None:
+    """It holds the wait for the others: then tracing added to an inference what it added to its enqueue."""
+    trace = with_benchmark(190, 250, enqueue_us=(21, 25))
+    wall = trace.table("inferences")["wall_ns"].to_pylist()[0]
+    assert {float(one.wall[0]) for one in Calibrated.of(trace).accounting} == {wall - 4_000}
+    assert Calibrated.of(with_benchmark(190, 250)).untraced is None
