@@ -169,13 +169,35 @@ def test_ranges_of_the_runner(trace: Trace, expected: dict[str, Any]) -> None:
 
 
 def test_layers_of_kernels(trace: Trace, expected: dict[str, Any]) -> None:
+    """By ranges; what is told by the order of kernels, `test_layers_by_order` looks at."""
     found: dict[str, dict[str, int]] = {}
-    for r in records(trace, "launches", "work", "layer", "start_ns", "end_ns"):
-        if r["work"] == "kernel" and r["layer"] is not None:
+    for r in records(trace, "launches", "work", "layer", "layer_source", "start_ns", "end_ns"):
+        if r["work"] == "kernel" and r["layer_source"] not in {None, "order"}:
             layer = found.setdefault(r["layer"], {"kernels": 0, "ns": 0})
             layer["kernels"] += 1
             layer["ns"] += r["end_ns"] - r["start_ns"]
     assert found == expected["layers"]
+
+
+def test_layers_by_order(trace: Trace, name: str) -> None:
+    """Of the graph's kernels all that have a layer come in the engine's order, and bear the names of its tactics."""
+    inspected = json.loads((FOLDER / f"{name}.layers.json").read_text(), strict=False)["Layers"]
+    place = {layer["Name"]: at for at, layer in enumerate(inspected)}
+    kernels = records(trace, "kernels", "name")
+    rows = records(trace, "launches", "work", "row", "layer", "layer_source", "inference")
+    told = [(row, kernels[row["row"]]["name"]) for row in rows if row["layer_source"] == "order"]
+    assert bool(told) == (name == "classifier_cuda_graph")
+    for inference in {row["inference"] for row, _ in told}:
+        order = [place[row["layer"]] for row, _ in told if row["inference"] == inference]
+        assert order == sorted(order)
+        assert len(order) == 96  # of 102; the others are second kernels of layers
+    for row, kernel in told:
+        layer = inspected[place[row["layer"]]]
+        bare = kernel.removeprefix("void ")
+        if layer.get("TacticName"):
+            assert bare.startswith(layer["TacticName"])
+        else:
+            assert ("Reformat" in layer["LayerType"]) == ("genericReformat" in bare)
 
 
 def test_layers_of_the_engine(trace: Trace, name: str, expected: dict[str, Any]) -> None:
