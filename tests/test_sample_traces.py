@@ -218,6 +218,28 @@ def test_layers_of_kernels(trace: Trace, expected: dict[str, Any]) -> None:
         assert sum(layer["kernels"] for layer in expected["layers_in_order"].values()) == expected["rows"]["kernels"]
 
 
+def test_layers_by_the_engines_list(opened: Callable[[str], Trace]) -> None:
+    """Without a layer pass: what has a layer comes in the engine's order, and bears the names of its tactics."""
+    trace = opened("classifier_cuda_graph")
+    inspected = json.loads(beside("classifier_cuda_graph", "layers.json").read_text(), strict=False)["Layers"]
+    place = {layer["Name"]: at for at, layer in enumerate(inspected)}
+    kernels = records(trace, "kernels", "name")
+    rows = records(trace, "launches", "work", "row", "layer", "layer_source", "inference")
+    told = [(row, kernels[row["row"]]["name"]) for row in rows if row["layer_source"] == "order"]
+    assert told
+    for inference in {row["inference"] for row, _ in told}:
+        order = [place[row["layer"]] for row, _ in told if row["inference"] == inference]
+        assert order == sorted(order)
+        assert len(order) == 96  # of 102; the others are second kernels of layers
+    for row, kernel in told:
+        layer = inspected[place[row["layer"]]]
+        bare = kernel.removeprefix("void ")
+        if layer.get("TacticName"):
+            assert bare.startswith(layer["TacticName"])
+        else:
+            assert ("Reformat" in layer["LayerType"]) == ("genericReformat" in bare)
+
+
 def test_layers_of_the_engine(trace: Trace, name: str, expected: dict[str, Any]) -> None:
     """TensorRT's file is not strict JSON: it separates fused layers by a raw 0x1E."""
     inspected = json.loads(beside(name, "layers.json").read_text(), strict=False)["Layers"]
