@@ -152,52 +152,61 @@ def _far_off(value: Ints) -> Bools:
 
 def _most_frequent(measured: Measured, count: int, worked: Ints) -> Ints:
     """Inferences of the most frequent mode: kernels by name and grid, whatever their order, copies, streams at work."""
-    work = measured.work[measured.work.computes & (measured.work.inference >= 0)]
-    kernel = work.kind.among("kernel")
+    # Column by column: a copy of all of a long trace's work would be the largest thing that any rule holds.
+    work = measured.work
+    whose = work.inference >= 0
+    rows = np.flatnonzero(work.computes & whose)
+    inference = work.inference[rows]
+    kernel = work.kind.among("kernel")[rows]
     table = measured.trace.table("kernels", ["name", "grid_x", "grid_y", "grid_z"])
     print_of = words(table["name"]).codes.astype(np.uint64)
     for axis in "xyz":
         print_of = print_of * np.uint64(1_000_003) + ints(table[f"grid_{axis}"]).astype(np.uint64)
     # Mixed, so that sums over an inference's kernels differ where the kernels do; whole graphs only count.
     print_of = (print_of ^ (print_of >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = np.zeros(len(work.start), np.uint64)
-    mixed[kernel] = print_of[work.row[kernel]] >> np.uint64(24)
-    signature = np.bincount(work.inference, mixed.astype(np.float64) + 1, count)
-    copies = measured.work[measured.work.inference >= 0]
-    moved = [np.bincount(copies.inference[copies.kind.among(kind)], minlength=count) for kind in ("h2d", "d2h")]
-    mode = np.stack([signature, *moved, _streams_at_work(measured, work, count)])[:, worked]
+    mixed = np.zeros(len(rows), np.uint64)
+    mixed[kernel] = print_of[work.row[rows[kernel]]] >> np.uint64(24)
+    signature = np.bincount(inference, mixed.astype(np.float64) + 1, count)
+    del print_of, mixed
+    moved = [np.bincount(work.inference[whose & work.kind.among(kind)], minlength=count) for kind in ("h2d", "d2h")]
+    mode = np.stack([signature, *moved, _streams_at_work(work, rows, inference, count)])[:, worked]
     _, kind, size = np.unique(mode, axis=1, return_inverse=True, return_counts=True)
     found: Ints = worked[kind.reshape(-1) == np.argmax(size)]
     return found
 
 
-def _streams_at_work(measured: Measured, work: Work, count: int) -> Ints:
-    """Streams that carry any work between an inference's first kernel and its last, its own ones too."""
+def _streams_at_work(work: Work, rows: Ints, inference: Ints, count: int) -> Ints:
+    """Streams that carry any work between an inference's first kernel and its last, its own ones too.
+
+    `rows` are the kernels in `work`, `inference` whose they are.
+    """
     start, end = np.full(count, np.iinfo(np.int64).max), np.full(count, np.iinfo(np.int64).min)
-    np.minimum.at(start, work.inference, work.start)
-    np.maximum.at(end, work.inference, work.end)
+    np.minimum.at(start, inference, work.start[rows])
+    np.maximum.at(end, inference, work.end[rows])
     start = np.minimum(start, end)
     streams = np.zeros(count, np.int64)
-    key = joint_key(measured.work.pid, measured.work.stream)
+    key = joint_key(work.pid, work.stream)
     for one in distinct(key).tolist():
-        mine = measured.work[key == one]
-        streams += Intervals.union(mine.start, mine.end).coverage(start, end) > 0
+        mine = key == one
+        streams += Intervals.union(work.start[mine], work.end[mine]).coverage(start, end) > 0
     return streams
 
 
 def _shared(measured: Measured, count: int) -> Bools:
     """Inferences whose kernels run while another inference's do."""
     shared = np.zeros(count, np.bool_)
-    for device in np.unique(measured.work.device):
-        work = measured.work[measured.work.computes & (measured.work.device == device)]
-        if len(work.start) < 2:
+    work = measured.work
+    for device in np.unique(work.device):
+        mine = work.computes & (work.device == device)
+        start, end, inference = (column[mine] for column in (work.start, work.end, work.inference))
+        if len(start) < 2:
             continue
-        reach = np.maximum.accumulate(work.end)
+        reach = np.maximum.accumulate(end)
         # The work that ends last of all before it: what starts before that has ended runs beside it.
-        longest = np.maximum.accumulate(np.where(work.end >= reach, np.arange(len(reach)), 0))
-        owner_before = np.append(-1, work.inference[longest][:-1])
-        meets = np.append(False, work.start[1:] < reach[:-1]) & (owner_before != work.inference)
-        for rows in (work.inference[meets], owner_before[meets]):
+        longest = np.maximum.accumulate(np.where(end >= reach, np.arange(len(reach)), 0))
+        owner_before = np.append(-1, inference[longest][:-1])
+        meets = np.append(False, start[1:] < reach[:-1]) & (owner_before != inference)
+        for rows in (inference[meets], owner_before[meets]):
             shared[rows[rows >= 0]] = True
     return shared
 
