@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.columns import Bools, ints, words
+from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.comparison.judge import of_series
 from nsight_tools.comparison.resampling import thinned
 
@@ -69,7 +69,7 @@ def _metrics(run: Run) -> Iterator[tuple[str, str, Floats]]:
         yield name, unit, table["value"].to_numpy()[metric.among(word) & here]
 
 
-def _on(run: Run, device: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Bools:
+def _on(run: Run, device: Ints) -> Bools:
     """Samples of the GPUs that the run used; of unknown ones too."""
     used = np.unique(ints(run.trace.table("launches", ["device"])["device"]))
     return np.isin(device, np.append(used, -1))

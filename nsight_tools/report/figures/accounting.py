@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from nsight_tools.columns import Ints
+    from nsight_tools.report.figures.data import Floats
     from nsight_tools.trace import Trace
 
 ROLES = {
@@ -143,7 +144,7 @@ def inferences_over_time(trace: Trace) -> Drawing:
     figure, (axes,) = plots([1.7], title=False)
     top = _ceiling(wall[slowest])
     edges = np.append(first, len(wall)) - 0.5
-    base = np.zeros(len(slowest))
+    base: Floats = np.zeros(len(slowest))
     used = []
     for bucket in BUCKETS:
         part = buckets[bucket][slowest]

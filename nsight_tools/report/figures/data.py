@@ -122,7 +122,7 @@ class Shown:
 
 def occupancy(start: Ints, end: Ints, lo: int, hi: int, columns: int = COLUMNS) -> tuple[Floats, Floats]:
     """The share of each of `columns` equal parts of `[lo, hi)` in which anything runs, and the parts' edges."""
-    edges = np.linspace(lo, hi, columns + 1)
+    edges: Floats = np.linspace(lo, hi, columns + 1, dtype=np.float64)
     cuts = edges.round().astype(np.int64)
     busy = Intervals.union(start, end).coverage(cuts[:-1], cuts[1:])
     return busy / np.maximum(np.diff(cuts), 1), edges

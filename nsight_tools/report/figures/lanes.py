@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from nsight_tools.columns import Ints
+    from nsight_tools.report.figures.data import Floats
 
 BOXES = 800
 """Boxes that one lane shows one by one; with more, most would be narrower than a pixel."""
@@ -79,7 +80,7 @@ def _pooled(
     axes: Axes, row: int, height: float, spans: Sequence[tuple[str, Ints, Ints, float]], lo: int, hi: int
 ) -> None:
     """The share of each column's time that each role takes, one on the other."""
-    bottom = np.full(COLUMNS, row + height / 2)
+    bottom: Floats = np.full(COLUMNS, row + height / 2)
     for role, start, end, part in spans:
         share, edges = occupancy(start, end, lo, hi)
         top = np.maximum(bottom - share * height * part, row - height / 2)  # roles may run at once
