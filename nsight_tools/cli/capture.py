@@ -190,7 +190,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     wrapped: list[str] | None = ctx.meta["command"]
     if (model is None) == (wrapped is None) or wrapped == []:
         raise click.UsageError("give a MODEL, or a command behind --")
-    from nsight_tools import nsys
+    from nsight_tools import nsys, run_files
 
     recording = _recording(options)
     say = lambda text: click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)  # noqa: E731
@@ -201,13 +201,13 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     privacy.hide()
     if wrapped is not None:
         _refuse_engine_options(ctx)
-        target = target or Path(f"{Path(wrapped[0]).name}.capture")
+        target = target or Path(f"{Path(wrapped[0]).name}{run_files.SUFFIX}")
         captured = session.capture_command(wrapped, target, recording, found, say=say, force=options["force"])
     else:
         assert model is not None
         from nsight_tools.capture import processes
 
-        target = target or Path(f"{model.stem}.capture")
+        target = target or Path(f"{model.stem}{run_files.SUFFIX}")
         captured = session.capture_engine(
             model,
             target,

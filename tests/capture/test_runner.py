@@ -105,7 +105,8 @@ def test_ranges_are_left_out_unless_asked_for(tmp_path: Path) -> None:
 
 def test_duration_and_iterations_are_both_reached(tmp_path: Path) -> None:
     ran = run(tmp_path, engine=engine(tmp_path, compute_us=1000), duration_s=0.2, iterations=3)
-    assert ran.result["run"]["seconds"] >= 0.19  # it counts from the first start, a moment after the clock is set
+    # It counts from the first start, a moment after the clock's: by less than an inference.
+    assert ran.result["run"]["seconds"] >= 0.2 - 0.001
     assert 50 < ran.result["run"]["inferences"] <= 200
 
 
