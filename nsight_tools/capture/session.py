@@ -202,7 +202,7 @@ class _EngineRuns:
         load, recording = self._load, self._session.recording
         if not recording.single_pass:
             self._session.say("measuring without the profiler")
-            answer = self._plainly(self._task("benchmark", {**self._order(load), "throughput": True}))
+            answer = self._plainly(self._task("benchmark", {**self._order(load), "throughput": True, "own_cost": True}))
             self._note(answer)
             if answer.interrupted:
                 raise CaptureError("interrupted before anything was traced", hint="nothing was kept")
@@ -248,6 +248,7 @@ class _EngineRuns:
             "ranges": False,
             "capture_range": False,
             "throughput": False,
+            "own_cost": False,
             "inspect": False,
         }
 

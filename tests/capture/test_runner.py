@@ -103,6 +103,19 @@ def test_ranges_are_left_out_unless_asked_for(tmp_path: Path) -> None:
     assert ran.result["run"]["ranges"] is False
 
 
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_own_cost_is_measured_beside_a_bare_loop(tmp_path: Path, cuda_graph: bool) -> None:
+    path = engine(tmp_path, compute_us=1000)
+    ran = run(tmp_path, task="benchmark", engine=path, iterations=5, own_cost=True, cuda_graph=cuda_graph)
+    assert ran.code == 0, ran.stderr
+    cost = ran.result["run"]["runner"]
+    assert cost["added_ns"] == pytest.approx(cost["wall_ns"] - cost["bare_wall_ns"], abs=1)
+    assert min(cost["wall_ns"], cost["bare_wall_ns"]) >= 1_000_000
+    assert cost["inferences"] >= 10
+    assert cost["noise_ns"] >= 0
+    assert ran.samples["run"].tolist() == ["benchmark"] * 5  # it leaves no rows
+
+
 def test_duration_and_iterations_are_both_reached(tmp_path: Path) -> None:
     ran = run(tmp_path, engine=engine(tmp_path, compute_us=1000), duration_s=0.2, iterations=3)
     # It counts from the first start, a moment after the clock's: by less than an inference.

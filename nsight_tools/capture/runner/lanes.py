@@ -82,8 +82,12 @@ class Lane:
             )
         return np.array(values, tensor.kind.numpy).view(np.uint8)
 
-    def make_slots(self, *, overlap: bool) -> None:
-        """Allocate and bind buffers, and capture graphs; replaces earlier slots."""
+    def make_slots(self, *, overlap: bool, by_stage: bool) -> None:
+        """Allocate and bind buffers, and capture graphs; replaces earlier slots.
+
+        `by_stage` times the stages of inferences whose copies do not overlap by an event between them. Each event
+        takes the GPU a microsecond or two: a traced run has its stages in the trace, and needs but two.
+        """
         for slot in self.slots:
             for buffer in slot.buffers:
                 buffer.free()
@@ -91,9 +95,12 @@ class Lane:
         cuda, stream = self.cuda, self.stream
         streams = (cuda.Stream(NON_BLOCKING), stream, cuda.Stream(NON_BLOCKING)) if overlap else (stream,) * 3
         generator = np.random.default_rng([self.task.seed, self.number])
-        self.slots.extend(self._slot(streams, generator, alone=not overlap) for _ in range(IN_FLIGHT if overlap else 1))
+        for _ in range(IN_FLIGHT if overlap else 1):
+            self.slots.append(self._slot(streams, generator, alone=not overlap, by_stage=by_stage))
 
-    def _slot(self, streams: tuple[Any, Any, Any], generator: np.random.Generator, *, alone: bool) -> Slot:
+    def _slot(
+        self, streams: tuple[Any, Any, Any], generator: np.random.Generator, *, alone: bool, by_stage: bool
+    ) -> Slot:
         addresses: list[tuple[str, int]] = []
         inward: list[Callable[[], None]] = []
         outward: list[Callable[[], None]] = []
@@ -121,8 +128,6 @@ class Lane:
         if not alone:
             calls = _overlapped(streams, inward, enqueue, outward)
             return Slot(self.number, OVERLAPPED, *calls, inward, outward, buffers)
-        # Each event takes the GPU a microsecond or two: a traced run has its stages in the trace, and needs but two.
-        by_stage = self.task.task == "benchmark"
         calls = _in_order(self.stream, inward, enqueue, outward, by_stage=by_stage)
         return Slot(self.number, IN_ORDER if by_stage else WHOLE, *calls, inward, outward, buffers)
 

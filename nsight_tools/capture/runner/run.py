@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import log, toolkit
+from . import cost, log, toolkit
 from .engine import Engine, hint_for
 from .lanes import Lane
 from .loop import Turns, serve
@@ -83,6 +83,8 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
     if task.throughput and not task.default_stream and not interruption.requested:  # on one stream nothing overlaps
         done.append(_measured("throughput", task, device, engine, lanes, interruption, overlap=True))
         result.content["run"]["throughput"] = done[1].summary()
+    if task.own_cost and done[0].columns["wall_ns"].size and not interruption.requested:
+        result.content["run"]["runner"] = _own_cost(task, device, lanes[0], interruption, done[0])
     _save(task, done)
 
 
@@ -104,7 +106,7 @@ def _measured(
     overlap: bool,
 ) -> Measured:
     for lane in lanes:
-        lane.make_slots(overlap=overlap)
+        lane.make_slots(overlap=overlap, by_stage=task.task == "benchmark")
     engine.logger.forget()
     crew = _Crew(task, device, lanes, interruption)
     try:
@@ -117,6 +119,21 @@ def _measured(
     columns = merge([samples.columns(thread) for thread, samples in sorted(crew.samples.items())])
     paused = sum(samples.paused_ns for samples in crew.samples.values()) // task.threads
     return Measured(name, columns, paused, crew.ranges, crew.clock)
+
+
+def _own_cost(
+    task: Task, device: Device, lane: Lane, interruption: Interruption, measured: Measured
+) -> dict[str, Any] | None:
+    gc.collect()
+    gc.disable()
+    try:
+        with interruption.stops_the_loop():
+            loops = cost.Loops(task, device, lane, interruption, Ranges(0).or_none())
+            return cost.measure(loops, int(np.median(measured.columns["wall_ns"])))
+    except (Failure, device.cuda.Error) as error:  # what was asked for is measured: this is no reason to lose it
+        return {"reason": str(error)}
+    finally:
+        gc.enable()
 
 
 class _Crew:

@@ -56,6 +56,9 @@ class Task:
     ranges: bool = False
     capture_range: bool = False
     throughput: bool = False
+    """Measure with overlapped transfers, too."""
+    own_cost: bool = False
+    """Measure what the runner's loop itself costs, too."""
     inspect: bool = False
 
     def __post_init__(self) -> None:
