@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from nsight_tools import Severity
+from nsight_tools import Severity, compare
+from nsight_tools.comparison.result import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,6 +99,34 @@ def test_cuda_graph(captured: Callable[..., Capture], model: Callable[[str], Pat
     assert not {"LCH001", "FUS001", "STR001", "LCH002"} & capture.findings.keys()
     layers = capture.trace.sql("SELECT count(layer) * 1.0 / count(*) AS share FROM launches WHERE work = 'kernel'")
     assert layers["share"][0].as_py() > 0.9  # by the layer pass, in order
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_what_the_runner_and_tracing_add(
+    captured: Callable[..., Capture], model: Callable[[str], Path], name: str, record_property: Callable[..., None]
+) -> None:
+    run = captured(name, model(f"{name}.engine")).run
+    runner = run["measured"]["benchmark"]["runner"]
+    assert runner["inferences"] > 100
+    assert runner["added_ns"] == pytest.approx(runner["wall_ns"] - runner["bare_wall_ns"], abs=1)
+    record_property("added by the runner, ns", runner["added_ns"])
+    record_property("differs between halves of the bare loop by, ns", runner["noise_ns"])
+    record_property("added by tracing, ns", run["tracing"]["wall_ns"]["added"])
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_graph_against_eager(captured: Callable[..., Capture], model: Callable[[str], Path], name: str) -> None:
+    """The untraced runs lead the comparison: tracing costs the eager run far more than the graph's."""
+    eager = captured(name, model(f"{name}.engine"))
+    graph = captured(f"{name}_graph", model(f"{name}.engine"), "--use-cuda-graph")
+    found = compare(eager.trace, graph.trace)
+    medians = [side.run["measured"]["benchmark"]["benchmark_median"]["wall_ns"] for side in (eager, graph)]
+    assert found.wall_source == "benchmark"
+    assert found.wall is not None
+    assert found.wall.difference == pytest.approx(medians[1] - medians[0], rel=0.2, abs=5000)
+    assert found.verdict is (Verdict.FASTER if medians[1] < 0.97 * medians[0] else found.verdict)
+    assert found.verdict is not Verdict.NOT_COMPARABLE
+    assert "launches" in {each.aspect for each in found.setup}
 
 
 def test_streams_of_one_thread(captured: Callable[..., Capture], model: Callable[[str], Path]) -> None:
