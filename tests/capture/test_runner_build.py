@@ -83,6 +83,15 @@ def test_build_failures(tmp_path: Path, spec: dict[str, Any], task: dict[str, An
     assert ran.result["status"] == "failed"
 
 
+def test_a_runtime_alone_cannot_build(tmp_path: Path) -> None:
+    task = {"task": "build", "onnx": model(tmp_path), "engine": tmp_path / "new.engine"}
+    ran = run(tmp_path, {"FAKE_TENSORRT_NO_BUILDER": "1"}, **task)
+    assert ran.code == 2
+    assert "cannot build engines here" in ran.stderr
+    assert "libnvinfer_builder_resource" in ran.stderr
+    assert "a fault of nsight-tools" not in ran.stderr
+
+
 def test_precision_flags_are_gone_in_tensorrt_11(tmp_path: Path) -> None:
     ran = run(
         tmp_path,

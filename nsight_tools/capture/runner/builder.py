@@ -26,7 +26,7 @@ def build(task: Task, result: Result) -> None:
     trt = toolkit.tensorrt()
     logger = log.make_logger(trt, result.log, level=log.INFO, verbose=task.verbose)
     began = time.perf_counter()
-    builder = trt.Builder(logger)
+    builder = _builder(trt, logger)
     config = builder.create_builder_config()
     network = _parse(trt, logger, builder, task)
     _configure(trt, config, network, task)
@@ -50,6 +50,19 @@ def build(task: Task, result: Result) -> None:
         "profile_shapes": {name: list(shape) for name, shape in profiles.items()},
         "int8_ranges": _calibration(network, task),
     }
+
+
+def _builder(trt: Any, logger: Any) -> Any:
+    try:
+        return trt.Builder(logger)
+    except TypeError as error:  # what its bindings make of a null pointer
+        line = logger.last_error()
+        hint = hint_for(
+            line, "check that this TensorRT is whole: engines need its builder library, running them does not"
+        )
+        raise Failure(
+            f"TensorRT {trt.__version__} cannot build engines here", where="TensorRT", hint=hint, log=line
+        ) from error
 
 
 def _build_hint(line: str | None) -> str:
