@@ -222,7 +222,11 @@ def test_without_inferences_there_is_nothing_to_calibrate() -> None:
 
 
 def with_benchmark(
-    untraced_us: float, traced_us: float, count: int = 20, enqueue_us: tuple[float, float] | None = None
+    untraced_us: float,
+    traced_us: float,
+    count: int = 20,
+    enqueue_us: tuple[float, float] | None = None,
+    compute_us: int = 20,
 ) -> Trace:
     """BUSY, whose 50 µs inference the runner measured too, `count` times in each run; its enqueue in both, if given."""
     drawing = drawn(BUSY)
@@ -234,7 +238,7 @@ def with_benchmark(
             "start_ns": number * 100_000,
             "wall_ns": round(wall * 1000),
             "enqueue_ns": None if enqueue_us is None else round(enqueue_us[run == "timing"] * 1000),
-            "compute_ns": 20_000,
+            "compute_ns": 1000 * compute_us,
             "thread": 0,
             "stream": 0,
         }
@@ -267,6 +271,17 @@ def test_what_tracing_cost_the_enqueue_is_what_an_untraced_run_says() -> None:
     assert calibrated.tracing.call.source == "measured by an untraced run of 20 inferences"
     # Of the host's time as much more is tracing's.
     assert calibrated.host_occupied == Calibrated.of(alone).host_occupied + 2_500 - 5_000
+
+
+def test_what_a_graph_recovers_is_what_untraced_events_leave_between_kernels() -> None:
+    trace = with_benchmark(46, 50, compute_us=40)
+    (busy,) = trace.table("inferences")["compute_ns"].to_pylist()
+    gain = Calibrated.of(trace).graph_gain
+    assert gain.point == 40_000 - busy - 100  # one gap, of which 0.1 µs stays
+    assert (gain.low, gain.high) == (0.75 * gain.point, 1.25 * gain.point)
+    several = with_benchmark(190, 250, enqueue_us=(21, 25), compute_us=40)
+    assert Calibrated.of(several).idle_untraced is None  # their events time each other's kernels
+    assert Calibrated.of(with_benchmark(46, 50, compute_us=1)).graph_gain.high == 0
 
 
 def test_an_enqueue_that_was_no_faster_cost_nothing() -> None:
