@@ -13,7 +13,7 @@ from nsight_tools.comparison.conditions import conditions
 from nsight_tools.comparison.families import family
 from nsight_tools.comparison.judge import judged, of_series
 from nsight_tools.comparison.notes import PERIOD, notes, untraced
-from nsight_tools.comparison.predictions import ALL, CONCERNS, MEAN, predictions
+from nsight_tools.comparison.predictions import ALL, CONCERNS, MEAN, predictions, without_tracing
 from nsight_tools.comparison.resampling import ENOUGH, WALLS, Floats, cliffs_delta, estimate
 from nsight_tools.comparison.result import (
     Change,
@@ -28,7 +28,7 @@ from nsight_tools.comparison.result import (
     regressed,
 )
 from nsight_tools.comparison.runs import Run, keyed
-from nsight_tools.comparison.setup import differences
+from nsight_tools.comparison.setup import IN_FLIGHT, differences
 from nsight_tools.comparison.tracing import tracing_cost
 from nsight_tools.summary import BUCKETS
 
@@ -166,6 +166,8 @@ def _with_inferences(whole: Comparison, runs: tuple[Run, Run], outcomes: Outcome
     traced = found["wall"][0]
     came = {tuple(each.name.split()): each for each in found["concerns"]} | {ALL: traced, MEAN: found["walls"][1]}
     wall, source = _headline(runs, traced)
+    if source == "benchmark" and max(run.in_flight for run in runs) < IN_FLIGHT:
+        came = without_tracing(came, wall, {each.name: each for each in found["buckets"]})
     measured = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(wall.change, Verdict.NOISE)
     period = of_series(PERIOD, "ns", *(run.period for run in runs))
     judged_all = replace(

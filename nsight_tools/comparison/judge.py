@@ -10,6 +10,8 @@ from nsight_tools.comparison.resampling import ENOUGH, WALLS, cliffs_delta, esti
 from nsight_tools.comparison.result import Change, Difference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nsight_tools.comparison.resampling import Estimates, Floats
 
 
@@ -28,6 +30,18 @@ def _change(before: float, after: float, low: float, high: float, drift: float) 
     if low <= 0 <= high or abs(after - before) <= drift:
         return Change.NOISE
     return Change.MORE if after > before else Change.LESS
+
+
+def rest_of(name: str, whole: Difference, parts: Sequence[Difference]) -> Difference:
+    """What `whole` changed beside its parts, of which each may be anywhere in its interval."""
+
+    def total(field: str) -> float:
+        return sum(float(getattr(part, field) or 0.0) for part in parts)
+
+    before, after = ((value or 0.0) - total(side) for value, side in ((whole.before, "before"), (whole.after, "after")))
+    low, high, drift = (whole.low or 0.0) - total("high"), (whole.high or 0.0) - total("low"), whole.drift or 0.0
+    worth = _change(before, after, low, high, drift)
+    return Difference(name, whole.unit, before, after, after - before, low, high, drift, worth, whole.effect)
 
 
 def unjudged(name: str, unit: str, before: float | None, after: float | None, detail: str = "") -> Difference:

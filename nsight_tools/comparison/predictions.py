@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nsight_tools.analysis import Status
+from nsight_tools.comparison.judge import rest_of
 from nsight_tools.comparison.result import Prediction
 
 if TYPE_CHECKING:
@@ -58,6 +59,17 @@ def predictions(
         for each in found
     ]
     return tuple(sorted(told, key=lambda each: (-each.promised_ns, each.code)))
+
+
+def without_tracing(
+    came: Mapping[tuple[str, ...], Difference], untraced: Difference, buckets: Mapping[str, Difference]
+) -> dict[tuple[str, ...], Difference]:
+    """`came` where an untraced benchmark says what the wall did: tracing would stand in the host's buckets.
+
+    The GPU's buckets are the same without the profiler; what the untraced wall changed beside them is the host's.
+    """
+    gpu = [one for name, one in buckets.items() if name not in HOST]
+    return {**came, ALL: untraced, HOST: rest_of(" ".join(HOST), untraced, gpu)}
 
 
 def _overlap(one: Prediction, other: Prediction) -> bool:

@@ -177,7 +177,10 @@ def test_a_promise_is_held_against_what_came() -> None:
 
 
 def benchmarked(kernels: list[int], walls: list[int]) -> Trace:
-    rows = [{"run": "benchmark", "inference": at, "start_ns": at, "wall_ns": wall} for at, wall in enumerate(walls)]
+    rows = [
+        {"run": "benchmark", "inference": at, "start_ns": at * 100_000, "wall_ns": wall}
+        for at, wall in enumerate(walls)
+    ]
     rows += [{"run": "timing", "inference": at, "start_ns": at, "wall_ns": 7} for at in range(50)]
     return loop(kernels, tables={"benchmark": table("benchmark", rows)})
 
@@ -193,6 +196,20 @@ def test_an_untraced_benchmark_is_the_headline() -> None:
     assert found.traced_wall is not None
     assert found.traced_wall.change is Change.MORE
     assert compared(before, loop(jitter(40, 30))).wall_source == "trace"
+
+
+def test_what_came_of_a_promise_of_host_time_is_told_by_the_untraced_walls() -> None:
+    """As traced nothing changed on the host; without the profiler 3 µs came back, and kernels took 2 of them."""
+    before = benchmarked(jitter(60, 20), jitter(60, 40_000, 100, seed=1))
+    after = benchmarked(jitter(60, 22), jitter(60, 37_000, 100, seed=2))
+    promised = [outcome("LCH001", 6_000), outcome("FUS002", 1_000)]
+    found = compared(before, after, promised, [outcome("LCH001"), outcome("FUS002")])
+    came = {each.code: each.came for each in found.predictions}
+    assert came["LCH001"] is not None
+    assert came["LCH001"].difference == pytest.approx(-5_000, abs=100)
+    assert came["LCH001"].change is Change.LESS
+    assert came["FUS002"] is not None
+    assert came["FUS002"].difference == pytest.approx(2_000, abs=100)
 
 
 def test_without_inferences_kernels_are_compared_call_by_call() -> None:
