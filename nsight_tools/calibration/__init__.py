@@ -89,7 +89,7 @@ class Calibrated(TracingCosts):
         for first, left in zip(self._first_costs(), self._left_estimated, strict=True):
             lost = first + np.bincount(self.gaps.inference, length - left, minlength=count)
             saved.append(max(float(np.median(lost)), saved[-1]))
-        added = self.untraced.added
+        added = self.untraced.added_elapsed
         return tuple(_between(saved, anchors, each) for each in (added.low, added.point, added.high))
 
     @cached_property
@@ -212,7 +212,7 @@ class Calibrated(TracingCosts):
         The time between the events around its compute, less what its kernels take: medians, nanoseconds. Of several
         inferences in flight the events time each other's kernels, too.
         """
-        if self.untraced is None or self.untraced.compute is None or self.untraced.several:
+        if self.untraced is None or self.untraced.compute is None or not self.untraced.alone:
             return None
         table = self._measured.trace.table("inferences", ["compute_ns", "kernels"])
         busy = ints(table["compute_ns"])[ints(table["kernels"]) > 0]

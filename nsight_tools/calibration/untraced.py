@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Ints, ints, words
+from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
     from nsight_tools.trace import Trace
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 FEWEST = 10
 """Untraced inferences of which a median says something."""
 
+ALONE = 1.25
+"""Inferences at a time from which on they overlap: a run of one at a time has no more than 1."""
 SAME_WALL = 0.1
 """How far the runner's median wall may lie from that of the report's windows for both to be of the same thing: it was
 1 to 2 % with one inference at a time, and several times as long with several in flight."""
@@ -45,7 +48,19 @@ class Untraced:
     added_enqueue: Span | None
     """The same for its enqueue."""
     several: bool
-    """Several inferences were in flight."""
+    """Several inferences were in flight on a thread, so that the runner's wall is not an inference's alone."""
+    at_a_time: float
+    """How many threads were at what `added` was added to at the same time, 1 or more: they waited beside each other."""
+
+    @property
+    def added_elapsed(self) -> Span:
+        """What tracing added to the time that passes for each inference, of which each may delay several."""
+        return Span(*(each / self.at_a_time for each in (self.added.low, self.added.point, self.added.high)))
+
+    @property
+    def alone(self) -> bool:
+        """One inference at a time."""
+        return not self.several and self.at_a_time < ALONE
 
     @property
     def source(self) -> str:
@@ -62,7 +77,7 @@ def median_span(values: Ints) -> Span:
 
 def untraced_run(trace: Trace) -> Untraced | None:
     """What an untraced run of the same measured; None where the dataset has none."""
-    table = trace.table("benchmark", ["run", "wall_ns", "enqueue_ns", "compute_ns"])
+    table = trace.table("benchmark", ["run", "start_ns", "wall_ns", "enqueue_ns", "compute_ns"])
     run = words(table["run"])
     real, traced = (np.flatnonzero(run.among(name)) for name in ("benchmark", "timing"))
     if min(len(real), len(traced)) < FEWEST:
@@ -82,7 +97,15 @@ def untraced_run(trace: Trace) -> Untraced | None:
         if added_enqueue is None:
             return None
         added = added_enqueue
-    return Untraced(len(real), of_wall, of_enqueue, of_compute, added, added_enqueue, several)
+    start, lasts = ints(table["start_ns"])[real], (enqueue if several else wall)[real]
+    return Untraced(
+        len(real), of_wall, of_enqueue, of_compute, added, added_enqueue, several, _at_a_time(start, start + lasts)
+    )
+
+
+def _at_a_time(start: Ints, end: Ints) -> float:
+    """How many of the intervals are under way at a time, while any is: 1 or more."""
+    return max(float((end - start).sum() / max(Intervals.union(start, end).total, 1)), 1.0)
 
 
 def _added(traced: Span, real: Span) -> Span:

@@ -227,6 +227,7 @@ def with_benchmark(
     count: int = 20,
     enqueue_us: tuple[float, float] | None = None,
     compute_us: int = 20,
+    every_us: int = 100,
 ) -> Trace:
     """BUSY, whose 50 µs inference the runner measured too, `count` times in each run; its enqueue in both, if given."""
     drawing = drawn(BUSY)
@@ -235,7 +236,7 @@ def with_benchmark(
         {
             "run": run,
             "inference": number,
-            "start_ns": number * 100_000,
+            "start_ns": number * every_us * 1000,
             "wall_ns": round(wall * 1000),
             "enqueue_ns": None if enqueue_us is None else round(enqueue_us[run == "timing"] * 1000),
             "compute_ns": 1000 * compute_us,
@@ -282,6 +283,20 @@ def test_what_a_graph_recovers_is_what_untraced_events_leave_between_kernels() -
     several = with_benchmark(190, 250, enqueue_us=(21, 25), compute_us=40)
     assert Calibrated.of(several).idle_untraced is None  # their events time each other's kernels
     assert Calibrated.of(with_benchmark(46, 50, compute_us=1)).graph_gain.high == 0
+
+
+def test_threads_at_the_same_time_share_what_tracing_added() -> None:
+    """Four inferences at a time take 4 µs longer each: time that passes is longer by 1 µs for each."""
+    traces = with_benchmark(46, 50, every_us=46 // 4), with_benchmark(46, 50)
+    together, alone = map(Calibrated.of, traces)
+    assert together.untraced is not None
+    assert together.untraced.at_a_time == pytest.approx(4, rel=0.1)
+    assert together.untraced.added_elapsed.point == pytest.approx(1_000, rel=0.1)
+    assert together.idle_untraced is None
+    lost = [float((each.gaps.length - each.left[1]).sum()) for each in (together, alone)]
+    assert 0 < lost[0] < lost[1]
+    # Each one's own wall is longer by all of it.
+    assert together.accounting[1].wall.tolist() == alone.accounting[1].wall.tolist()
 
 
 def test_an_enqueue_that_was_no_faster_cost_nothing() -> None:
