@@ -227,7 +227,7 @@ def with_benchmark(
     count: int = 20,
     enqueue_us: tuple[float, float] | None = None,
     compute_us: int = 20,
-    every_us: int = 100,
+    every_us: float = 100,
 ) -> Trace:
     """BUSY, whose 50 µs inference the runner measured too, `count` times in each run; its enqueue in both, if given."""
     drawing = drawn(BUSY)
@@ -236,7 +236,7 @@ def with_benchmark(
         {
             "run": run,
             "inference": number,
-            "start_ns": number * every_us * 1000,
+            "start_ns": round(number * every_us * 1000),
             "wall_ns": round(wall * 1000),
             "enqueue_ns": None if enqueue_us is None else round(enqueue_us[run == "timing"] * 1000),
             "compute_ns": 1000 * compute_us,
@@ -287,7 +287,7 @@ def test_what_a_graph_recovers_is_what_untraced_events_leave_between_kernels() -
 
 def test_threads_at_the_same_time_share_what_tracing_added() -> None:
     """Four inferences at a time take 4 µs longer each: time that passes is longer by 1 µs for each."""
-    traces = with_benchmark(46, 50, every_us=46 // 4), with_benchmark(46, 50)
+    traces = with_benchmark(46, 50, count=200, every_us=11.5), with_benchmark(46, 50)
     together, alone = map(Calibrated.of, traces)
     assert together.untraced is not None
     assert together.untraced.at_a_time == pytest.approx(4, rel=0.1)
