@@ -31,9 +31,9 @@ from nsight_tools.trace import Trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CODES = (  # noqa: SIM905 (a list of 27 would fill the screen)
+CODES = (  # noqa: SIM905 (a list of 28 would fill the screen)
     "CAP001 FUS001 FUS002 FUS003 FUS004 FUS005 FUS006 LCH001 LCH002 LCH003 LCH004 LCH005 MEM001 PCI001 PCI002 PCI003 "
-    "PCI004 PCI005 PCI006 STR001 STR002 STR003 STR004 THR001 THR002 THR003 THR004"
+    "PCI004 PCI005 PCI006 STR001 STR002 STR003 STR004 STR005 THR001 THR002 THR003 THR004"
 ).split()
 
 FULL = """Kernels are there.
