@@ -1,6 +1,6 @@
 """Nsight Systems' command line: where it is, what its version can do, exporting a report and adding events to one.
 
-Nothing else in the package starts nsys. Messages and exit codes are those of 2023.4.4 and 2024.2.3.
+Nothing else in the package starts nsys. Messages and exit codes are those of 2022.4.2, 2023.4.4 and 2024.2.3.
 """
 
 from __future__ import annotations
@@ -55,10 +55,15 @@ _USUAL_PLACES = (
     ("/opt/nvidia/nsight-compute/*/host/target-linux-*/nsys",),
 )
 
-_REPORT_HEADER = re.compile(rb"NVIDIA Tegra Profiler Report (\d{4}(?:[.@]\d+)+)")  # 2024@2@3@38-242334140272v0
+# Followed by 2024@2@3@38-242334140272v0; by no version, but 1 or 36398880, where a CUDA toolkit's 2022.4 or the copy
+# in Nsight Compute 2025.3 wrote it.
+_REPORT_HEADER = b"NVIDIA Tegra Profiler Report "
+_HEADER_VERSION = re.compile(re.escape(_REPORT_HEADER) + rb"(\d{4}(?:[.@]\d+)+)")
 _VERSION = re.compile(r"\b(\d{4}(?:\.\d+)+)")
 _PROGRESS = re.compile(r"(?P<what>[^\[\]]*)\[=*\s*(?P<percent>\d{1,3})%\s*\]")  # Processing 2730 events: [===45%   ]
 _NEWER = re.compile(r"version\s+\(([^)]+)\),\s+newer than your current version")
+# What 2022.4, and 2023.4 and later, say of a newer report whose header does not tell its version.
+_UNKNOWN_FORMAT = re.compile(r"Version not supported|missing required fields")
 _DISK_FULL = re.compile(r"disk is full|No space left|Error writing bytes to file|Disk quota exceeded", re.IGNORECASE)
 _CORRUPT = re.compile(r"magic number|outside of the allowed range|Version tag|Cannot read|decompression|Protobuf")
 _TAKEN = re.compile(r"(\d+) events imported")
@@ -121,8 +126,8 @@ class Nsys:
     def loses_python_nvtx(self, nvtx_version: str) -> bool:
         """Whether ranges of this version of Python's `nvtx` package vanish, silently, under this nsys.
 
-        nvtx 0.2.12 and later lose every range under nsys 2023.4.4 and 2024.2.3 and none under 2025.3. Where between
-        2024.2.3 and 2025.3 it was mended is not known, so False there means "not known to lose them".
+        nvtx 0.2.12 and later lose every range under nsys 2022.4.2, 2023.4.4 and 2024.2.3, and none under 2025.3. Where
+        between 2024.2.3 and 2025.3 it was mended is not known, so False there means "not known to lose them".
         """
         nvtx = tuple(int(number) for number in re.findall(r"\d+", nvtx_version)[:3])
         return nvtx >= (0, 2, 12) and self.version[:2] <= (2024, 2)  # the last one that was seen to lose them
@@ -187,7 +192,7 @@ class Nsys:
                 raise OutputError(to, f"cannot be written: {error.strerror}") from error
             files = {"-i": report, "-n": events, "-o": made}
             command = [program, "--cmd", "merge", *(word for o, f in files.items() for word in (o, f.absolute()))]
-            code, said = _run(list(map(str, command)), progress or (lambda _what, _share: None))
+            code, said = _run(list(map(str, command)), progress or (lambda _what, _share: None), program.parent)
             text = "\n".join(said)
             if "multitarget" in text:
                 raise InputError(
@@ -242,8 +247,15 @@ class Nsys:
                 f"{report}: captured by Nsight Systems {newer}, newer than the nsys at {self.path} ({self.version})",
                 hint=f"name an nsys {newer} or later with --nsys, or export it to .sqlite where it was captured",
             )
-        if _CORRUPT.search(text) or (captured is None and code > 0):
-            what = "not an Nsight Systems report" if captured is None else "the report is corrupt or cut short"
+        headed = is_report(report)
+        if headed and captured is None and (unknown := _UNKNOWN_FORMAT.search(text)):
+            return NsysError(
+                f"{report}: the nsys at {self.path} ({self.version}) does not know its format (nsys: {unknown[0]}); "
+                "a newer Nsight Systems captured it, or it is damaged",
+                hint="name a newer nsys with --nsys, or export it to .sqlite where it was captured",
+            )
+        if _CORRUPT.search(text) or (not headed and code > 0):
+            what = "the report is corrupt or cut short" if headed else "not an Nsight Systems report"
             return InputError(report, f"{what} (nsys: {short})", hint="copy it again, or capture again")
         ended = f"was killed by signal {-code}, out of memory?" if code < 0 else f"failed with exit code {code}"
         by_hand = shlex.join([str(self.path), "export", "--type=sqlite", str(report)])
@@ -289,9 +301,14 @@ def find(explicit: str | Path | None = None) -> Nsys:
     raise NsysError("no nsys on PATH or in the usual places", hint=HOW_TO_GET)
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file begins as every report does, of whatever version."""
+    return _head(path).startswith(_REPORT_HEADER)
+
+
 def report_version(report: Path) -> Version | None:
     """The version of Nsight Systems that captured `report`, by its first bytes; None where they do not say."""
-    found = _REPORT_HEADER.match(_head(report))
+    found = _HEADER_VERSION.match(_head(report))
     return Version.parse(found[1].decode()) if found else None
 
 
@@ -396,15 +413,23 @@ def _exit_by_signal(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)  # the exit code that a shell gives a process ended by this signal
 
 
-def _run(command: list[str], progress: Progress) -> tuple[int, list[str]]:
-    """Runs nsys; returns its exit code and what it said besides its progress bar."""
+def _run(command: list[str], progress: Progress, libraries: Path | None = None) -> tuple[int, list[str]]:
+    """Runs nsys; returns its exit code and what it said besides its progress bar.
+
+    `libraries` is a folder where the program's libraries lie, which one of 2022.4 does not know by itself.
+    """
     progress("starting nsys", None)
+    environment = dict(os.environ)
+    if libraries is not None:
+        known = environment.get("LD_LIBRARY_PATH")
+        environment["LD_LIBRARY_PATH"] = f"{libraries}:{known}" if known else str(libraries)
     try:
         process = subprocess.Popen(  # noqa: S603
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=environment,
             start_new_session=True,  # Ctrl-C is for us; we then end nsys and all that it started
         )
     except OSError as error:

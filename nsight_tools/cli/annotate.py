@@ -50,7 +50,7 @@ def command(
     from nsight_tools.report import nvtxt
     from nsight_tools.report.content import TraceReport
 
-    if source.is_file() and nsight_systems.report_version(source) is None:
+    if source.is_file() and not nsight_systems.is_report(source):
         raise InputError(source, "is no report", hint="annotate takes the .nsys-rep that Nsight Systems wrote")
     found = nsight_systems.find(nsys)
     found.nvtxt_importer(source, path)  # before minutes of work

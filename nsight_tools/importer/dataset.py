@@ -184,6 +184,8 @@ def _not_collected(
         return _cuda_not_collected(name, rows, lost, export, advice)
     if name in ("layers", "inferences", "environment", "telemetry", "benchmark"):
         return advice
+    if name == "diagnostics" and facts.schema_version(export) >= dialects.DIAGNOSTICS_SINCE:
+        return None
     looked_for = {"nvtx_ranges": "nvtx_trace", "memory_usage": "memory_usage"}.get(name)
     if looked_for and capture[looked_for] == "true":
         return None

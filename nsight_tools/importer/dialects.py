@@ -347,6 +347,9 @@ NOT_COLLECTED: Mapping[str, str] = {
 }
 """What to do about a table that a report has no data for."""
 
+DIAGNOSTICS_SINCE = (3, 11)
+"""The schema that brought DIAGNOSTIC_EVENT (2024.2; 3.7 has none): from there on, no table means no diagnostic."""
+
 CAPTURE_OPTIONS: Mapping[str, tuple[str, ...]] = {
     # ours: keys in META_DATA_CAPTURE, without the PROCESS_n: prefix that some versions write
     "graph_trace": ("CUDA_GRAPH_TRACE_OPTIONS:MODE",),

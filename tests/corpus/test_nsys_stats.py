@@ -12,10 +12,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import installed_nsys
 import pytest
 
-from nsight_tools.errors import NsysError
-from nsight_tools.nsys import find
 from nsight_tools.trace import Trace, open_trace
 
 if TYPE_CHECKING:
@@ -26,16 +25,17 @@ pytestmark = pytest.mark.nsys
 SAMPLES = Path(__file__).resolve().parent.parent.parent / "sample_traces"
 EAGER = ["classifier_sync", "detector_pageable"]
 NAMES = [*EAGER, "classifier_cuda_graph"]
+REPORTS_SINCE = (2023,)
 Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program nsys, in a form in which its `stats` works."""
-    try:
-        found = find().path
-    except NsysError as error:
-        pytest.skip(str(error))
+    nsys = installed_nsys.main()
+    if nsys.version < REPORTS_SINCE:
+        pytest.skip(f"nsys {nsys.version} names its reports otherwise")
+    found = nsys.path
     # Debian's package keeps modules of the reports where the embedded Python does not look for them.
     module = Path("python/lib/nsysstats.py")
     home = found.resolve().parent
