@@ -7,6 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from shared_corpus import CORPUS, EXPECTED, WHY_ABSENT, decompress, once
 
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """What was started in the background ignores these; the processes that tests send them to must not."""
+    """Settings of all tests, and signals.
+
+    What was started in the background ignores these signals; the processes that tests send them to must not.
+    """
+    hypothesis.settings.register_profile("without deadline", deadline=None)  # which is for the machine, not the code
+    hypothesis.settings.load_profile("without deadline")
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from drawing import table
 from drawn_trace import drawn
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from report import fakes
 from report.perfetto_reader import Read, read
@@ -253,7 +253,6 @@ def test_hostile_names_are_inert() -> None:
 # ---- the encoder
 
 
-@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nsight_tools.timeline.attribution import (
@@ -101,7 +101,6 @@ def test_a_deep_stack_and_a_long_row_of_siblings() -> None:
     assert parent.tolist() == [-1] + [0] * (n - 1)
 
 
-@settings(deadline=None)
 @given(ranges_of, spots)
 def test_nesting_agrees_with_the_plain_loop(rows: list[Range], points: list[tuple[int, int]]) -> None:
     start, end, thread = columns(rows, 3)
@@ -117,7 +116,6 @@ def test_calls_match_within_their_process_and_the_first_row_wins() -> None:
     assert match_calls(*columns(work, 2), *columns(calls, 2)).tolist() == [1, 3, 0, -1, -1, -1]
 
 
-@settings(deadline=None)
 @given(*[st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 6)), max_size=12)] * 2)
 def test_matching_agrees_with_the_plain_loop(work: list[tuple[int, int]], calls: list[tuple[int, int]]) -> None:
     expected = [calls.index(one) if one[1] != -1 and one in calls else -1 for one in work]

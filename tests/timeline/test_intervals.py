@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nsight_tools.timeline.intervals import Intervals, concurrency
@@ -102,7 +102,6 @@ def test_nanoseconds_beyond_what_a_float_holds() -> None:
     assert Intervals.union([day], [day + 1]).coverage([0], [2**62]).tolist() == [1]
 
 
-@settings(deadline=None)
 @given(raw, raw, times, times)
 def test_sets_agree_with_sets_of_nanoseconds(
     one: list[tuple[int, int]], other: list[tuple[int, int]], lo: int, hi: int
@@ -121,7 +120,6 @@ def test_sets_agree_with_sets_of_nanoseconds(
     assert a.coverage(starts, ends).tolist() == [len(mine & set(range(s, e))) for s, e in other]
 
 
-@settings(deadline=None)
 @given(raw, st.integers(1, 4))
 def test_concurrency_agrees_with_counting(pairs: list[tuple[int, int]], at_least: int) -> None:
     busy = concurrency(*columns(pairs), at_least)
