@@ -47,10 +47,11 @@ Example:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "markdown", "junit"]),
+    type=click.Choice(["text", "json", "markdown", "html", "junit"]),
     default="text",
     show_default=True,
-    help="text for a terminal, json for machines, markdown for a pull request, junit for a CI system's test page.",
+    help="text for a terminal, json for machines, markdown for a pull request, html: one page with figures, junit for "
+    "a CI system's test page.",
 )
 @click.option(
     "-o",
@@ -149,6 +150,10 @@ def _rendered(found: list[Comparison], form: str, color: str, limit: float | Non
         from nsight_tools.report import compared_markdown
 
         return compared_markdown.render(found)
+    if form == "html":
+        from nsight_tools.report import compared_html
+
+        return compared_html.page(found)
     if form == "junit":
         from nsight_tools.report import junit
 

@@ -83,7 +83,7 @@ def compare(
 
 def _side(name: str, run: Run) -> Side:
     cost = tracing_cost(run) if len(run) else None
-    return Side(name, run.summary, len(run), run.warm_up + run.idle, cost)
+    return Side(name, run.summary, len(run), run.warm_up + run.idle, cost, run.wall)
 
 
 def _setup_unmarked(runs: tuple[Run, Run], under: Sequence[Difference], by: Outcomes) -> tuple[SetupDifference, ...]:
@@ -170,8 +170,13 @@ def _with_inferences(whole: Comparison, runs: tuple[Run, Run], outcomes: Outcome
         came = without_tracing(came, wall, {each.name: each for each in found["buckets"]})
     measured = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(wall.change, Verdict.NOISE)
     period = of_series(PERIOD, "ns", *(run.period for run in runs))
+    sides = [whole.before, whole.after]
+    if source == "benchmark":
+        sides = [replace(side, walls=run.benchmark) for side, run in zip(sides, runs, strict=True)]
     judged_all = replace(
         whole,
+        before=sides[0],
+        after=sides[1],
         verdict=Verdict.NOT_COMPARABLE if whole.blocking else measured,
         measured=measured,
         wall=wall,

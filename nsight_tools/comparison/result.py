@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from nsight_tools.comparison.resampling import Floats
 
 
 class Change(str, Enum):
@@ -122,6 +126,8 @@ class Side:
     """Compared: without warm-up, and without those that the GPU did nothing for."""
     left_out: int
     tracing: TracingCost | None = None
+    walls: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+    """Of the compared inferences in order of time, shape (n,), ns: those that `Comparison.wall_source` names."""
 
 
 @dataclass(frozen=True)

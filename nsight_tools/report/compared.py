@@ -12,10 +12,12 @@ from nsight_tools.report.content import BUCKETS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nsight_tools.comparison.result import Comparison, Difference, Prediction
+    from nsight_tools.comparison.result import Comparison, Difference, Prediction, SetupDifference
 
 ROWS_SHOWN = 10
 """Layers and kernels that a page shows; JSON has all."""
+MOST_PARTS = 3
+"""Parts of an inference that one line names."""
 
 EFFECTS = {
     Effect.BLOCKS: "not comparable",
@@ -43,17 +45,19 @@ def title(comparison: Comparison) -> str:
 def verdict(comparison: Comparison) -> str:
     """The line that a hurried reader reads."""
     if comparison.verdict is Verdict.CANNOT_TELL:
-        blocked = f"not comparable ({_aspects(comparison)}); " if comparison.blocking else ""
+        blocked = f"not comparable ({_aspects(comparison.blocking)}); " if comparison.blocking else ""
         return f"{blocked}cannot tell {comparison.untold[0]}"
     measured = _measured(comparison)
     if comparison.verdict is Verdict.NOT_COMPARABLE:
-        return f"not comparable ({_aspects(comparison)}): not to be put down to a change. As measured {measured}"
+        return (
+            f"not comparable ({_aspects(comparison.blocking)}): not to be put down to a change. As measured {measured}"
+        )
     return measured
 
 
-def _aspects(comparison: Comparison) -> str:
+def _aspects(found: Sequence[SetupDifference]) -> str:
     # Several codes of one family are one reason here; each of them follows in full.
-    return ", ".join(dict.fromkeys(each.aspect.partition(" (")[0] for each in comparison.blocking))
+    return ", ".join(dict.fromkeys(each.aspect.partition(" (")[0].partition(", ")[0] for each in found))
 
 
 def _measured(comparison: Comparison) -> str:
@@ -76,6 +80,41 @@ def _why_noise(wall: Difference) -> str:
     if wall.low is not None and wall.high is not None and wall.low <= 0 <= wall.high:
         return f"the difference of {change(wall)} is within chance: 99 % interval {interval(wall)}"
     return f"the difference of {change(wall)} is no larger than one run's own drift, {units.duration(wall.drift)}"
+
+
+def where(comparison: Comparison) -> str:
+    """The parts of an inference that changed most, or why none is named."""
+    if comparison.wall is None:
+        return next(iter(comparison.notes), "nothing that both have often enough could be compared").removesuffix(".")
+    most = sorted(changed(comparison.buckets), key=lambda each: -abs(each.difference or 0))[:MOST_PARTS]
+    if not most:
+        return "no part of an inference changed beyond noise"
+    return ", ".join(f"{label(each)} {signed(each.difference, each.unit)}" for each in most)
+
+
+def apart(comparison: Comparison) -> str:
+    """What differs in set-up, in one line: what weighs most, by name."""
+    if not comparison.setup:
+        return "nothing else that both traces record differs"
+    grouped = [(effect, [each for each in comparison.setup if each.effect is effect]) for effect in EFFECTS]
+    said = (f"{EFFECTS[effect]}: {_aspects(found)}" for effect, found in grouped if found)
+    return "; ".join(said)
+
+
+def counted(comparison: Comparison) -> str:
+    """How many inferences are compared, and how large the effect is."""
+    sides = (("BEFORE", comparison.before), ("AFTER", comparison.after))
+    said = [
+        f"{label} {side.inferences:,} inferences" + (f" ({side.left_out:,} left out: warm-up)" if side.left_out else "")
+        for label, side in sides
+    ]
+    wall = f"; {words}" if comparison.wall and (words := effect(comparison.wall)) else ""
+    return ", ".join(said) + wall
+
+
+def named(difference: Difference) -> str:
+    """A layer or kernel by its name, and what the numbers do not say of it."""
+    return "; ".join(part for part in (difference.name, difference.detail) if part)
 
 
 def change(difference: Difference) -> str:

@@ -37,7 +37,7 @@ def _section(comparison: Comparison) -> list[str]:
     for name, parts in (("Layers", comparison.layers), ("Kernels", comparison.kernels)):
         chosen = compared.changed(parts)[: compared.ROWS_SHOWN]
         rest = compared.unshown(parts)
-        lines += _folded(name, [_row(_named(each), each) for each in chosen], rest)
+        lines += _folded(name, [_row(compared.named(each), each) for each in chosen], rest)
     if comparison.untold:
         lines += ["", "What these two cannot tell:", "", *(f"- {escape(each, 1200)}" for each in comparison.untold)]
     return lines
@@ -65,10 +65,6 @@ def _row(name: str, each: Difference) -> str:
         compared.CHANGES[each.change],
     )
     return f"| {' | '.join(escape(cell, 200) for cell in cells)} |"
-
-
-def _named(each: Difference) -> str:
-    return "; ".join(part for part in (each.name, each.detail) if part)
 
 
 def _predictions(comparison: Comparison) -> list[str]:

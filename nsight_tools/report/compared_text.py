@@ -36,7 +36,7 @@ def _section(page: Page, comparison: Comparison) -> None:
     page.line(page.text(compared.title(comparison), "bold"))
     mood = MOOD.get(comparison.verdict, "yellow")
     page.line(page.text(compared.verdict(comparison), f"bold {mood}", limit=1200))
-    _counted(page, comparison)
+    page.rows([[page.text(compared.counted(comparison), "dim")]])
     _setup(page, comparison)
     if comparison.notes:
         page.heading("To know")
@@ -52,16 +52,6 @@ def _section(page: Page, comparison: Comparison) -> None:
     if comparison.untold:
         page.heading("What these two cannot tell")
         page.rows([[page.text("-"), page.text(each, limit=1200)] for each in comparison.untold])
-
-
-def _counted(page: Page, comparison: Comparison) -> None:
-    sides = (("BEFORE", comparison.before), ("AFTER", comparison.after))
-    said = [
-        f"{label} {side.inferences:,} inferences" + (f" ({side.left_out:,} left out: warm-up)" if side.left_out else "")
-        for label, side in sides
-    ]
-    wall = f"; {words}" if comparison.wall and (words := compared.effect(comparison.wall)) else ""
-    page.rows([[page.text(", ".join(said) + wall, "dim")]])
 
 
 def _setup(page: Page, comparison: Comparison) -> None:
@@ -139,7 +129,7 @@ def _parts(page: Page, title: str, note: str, differences: Sequence[Difference])
             page.text(signed(each.difference, each.unit), STYLE[each.change]),
             page.text(compared.relative(each)),
             page.text(f"{units.quantity(each.before, each.unit)} → {units.quantity(each.after, each.unit)}"),
-            page.text("; ".join(part for part in (each.name, each.detail) if part), limit=110),
+            page.text(compared.named(each), limit=110),
         ]
         for each in compared.changed(differences)[: compared.ROWS_SHOWN]
     ]

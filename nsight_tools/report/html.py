@@ -92,14 +92,15 @@ class Figure:
     note: str = ""
 
 
-def page(sections: Sequence[str]) -> str:
-    """One page of the sections that `section` made."""
+def page(sections: Sequence[str], what: str = "report") -> str:
+    """One page of the sections that `section`, here or of another module, made; `what` they are is its title."""
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             sections=[Markup(each) for each in sections],  # noqa: S704 (made by `section`, which escapes)
             colours=figures.COLOURS,
+            what=what,
             version=nsight_tools.__version__,
         )
     )
@@ -111,7 +112,7 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
     lead = next(iter([*report.spoilers, *report.findings]), None)
     without = not report.summary.get("inferences")
     return (
-        _environment()
+        environment()
         .get_template("section.html.j2")
         .render(
             report=report,
@@ -140,6 +141,16 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
     )
 
 
+def drawn(draw: Callable[[], figures.Drawing], prefix: str, caption: str) -> Figure:
+    """What `draw` draws, its ids beginning with `prefix`; where it has nothing to show, the reason."""
+    try:
+        drawing = draw()
+    except NothingToShow as nothing:
+        return Figure(None, f"No figure: {nothing}.")
+    svg = figures.svg(drawing, prefix, caption)
+    return Figure(Markup(svg), caption, drawing.note)  # noqa: S704 (matplotlib's, which escapes names)
+
+
 class _Pictures:
     """The figures of one section, drawn as they are asked for; one that is there already is referred to."""
 
@@ -150,12 +161,7 @@ class _Pictures:
 
     def draw(self, picture: _Picture, *finding: Finding) -> Figure:
         self._count += 1
-        try:
-            drawing = picture.draw(self._trace, *finding)
-        except NothingToShow as nothing:
-            return Figure(None, f"No figure: {nothing}.")
-        svg = figures.svg(drawing, f"{self._prefix}f{self._count}", picture.caption)
-        return Figure(Markup(svg), picture.caption, drawing.note)  # noqa: S704 (matplotlib's, which escapes names)
+        return drawn(lambda: picture.draw(self._trace, *finding), f"{self._prefix}f{self._count}", picture.caption)
 
     def of(self, finding: Finding, position: int) -> Figure | None:
         """The figure of the finding at this position of the page."""
@@ -247,7 +253,8 @@ def _inert(value: object, limit: int = safe.LIMIT) -> object:
     return value if isinstance(value, (_Inert, Markup)) else _Inert(safe.visible(value, limit))
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Where the templates of every page come from: what they print is made inert, then escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("nsight_tools.report"),
         autoescape=True,

@@ -74,6 +74,16 @@ def test_one_after_that_fails_leaves_the_others(compare: Callable[..., Result]) 
     assert result.stdout.count("## nsight-tools: ") == 1
 
 
+def test_a_page_has_a_section_for_each_after(compare: Callable[..., Result], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    result = compare("base.sqlite", "same.sqlite", "slow.sqlite", "--format", "html", "-o", page)
+    assert (result.exit_code, result.stdout) == (0, "")
+    written = page.read_text(encoding="utf-8")
+    assert written.count('<section class="trace"') == 2
+    assert "Slower: " in written
+    assert "Noise: " in written
+
+
 def test_without_before_there_is_nothing(compare: Callable[..., Result], tmp_path: Path) -> None:
     result = compare("broken.sqlite", "same.sqlite", "-o", tmp_path / "out.txt")
     assert result.exit_code == 2

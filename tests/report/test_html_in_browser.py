@@ -9,10 +9,11 @@ import pytest
 from report import fakes
 from report.browser import Browser, browser, needs_browser
 from report.test_html import page_of, trace
+from report.test_report_comparison import comparison
 from shared_corpus import REPOSITORY
 
 import nsight_tools
-from nsight_tools.report import html
+from nsight_tools.report import compared_html, html
 from nsight_tools.report.content import TraceReport
 
 if TYPE_CHECKING:
@@ -68,6 +69,55 @@ def test_hostile_names_do_nothing(browser: Browser, tmp_path: Path) -> None:
     assert browser.requested == [file.as_uri()]
     assert browser.ask("document.title") == "nsight-tools report"
     assert browser.ask("document.scripts.length + document.images.length") == 0
+
+
+def compared_page(before: str, after: str, folder: Path) -> Path:
+    """Two sample traces compared, as a page in this folder."""
+    opened = []
+    for name in (before, after):
+        source = REPOSITORY / "sample_traces" / name
+        copied = shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder)
+        opened.append(nsight_tools.open_trace(copied))
+    file = folder / "page.html"
+    file.write_text(compared_html.page([nsight_tools.compare(*opened, names=(before, after))]), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "figures"),
+    [
+        ("classifier_sync.sqlite", "classifier_cuda_graph.capture", 5),
+        ("classifier_cuda_graph.capture", "classifier_whole_graph.sqlite", 3),
+        ("detector_pageable.capture", "detector_throttled.capture", 5),
+    ],
+)
+def test_a_real_comparison(browser: Browser, tmp_path: Path, before: str, after: str, figures: int) -> None:
+    file = compared_page(before, after, tmp_path)
+    browser.show(file)
+    assert browser.logged == []
+    assert browser.requested == [file.as_uri()]
+    assert browser.ask("document.title") == "nsight-tools comparison"
+    assert browser.ask("document.querySelectorAll('svg').length") == figures
+    assert browser.ask(CUT) == []
+    for width in (1280, 420):
+        browser.picture(tmp_path / "page.png", width=width)
+        assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth")
+    for scheme, colour in (("light", "rgb(255, 255, 254)"), ("dark", "rgb(13, 17, 23)")):
+        browser.picture(tmp_path / f"{scheme}.png", scheme=scheme)
+        assert browser.ask("getComputedStyle(document.body).backgroundColor") == colour
+        assert (tmp_path / f"{scheme}.png").stat().st_size > 50_000
+
+
+def test_hostile_names_do_nothing_in_a_comparison(browser: Browser, tmp_path: Path) -> None:
+    evil = fakes.HOSTILE + "<script>document.title = 'owned'</script><img src=https://example.com/x.png>"
+    file = tmp_path / "page.html"
+    file.write_text(compared_html.page([comparison(evil), comparison(fakes.LONG)]), encoding="utf-8")
+    browser.show(file)
+    assert browser.logged == []
+    assert browser.requested == [file.as_uri()]
+    assert browser.ask("document.title") == "nsight-tools comparison"
+    assert browser.ask("document.scripts.length + document.images.length") == 0
+    assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_the_browser_would_tell(browser: Browser, tmp_path: Path) -> None:

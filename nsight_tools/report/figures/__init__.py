@@ -1,5 +1,7 @@
 """Figures of a trace: each function takes a `Trace` (and the finding that it is for) and gives a matplotlib figure.
 
+Those that begin with `compared` take what `compare` gives.
+
 Notebooks show them as they are; `svg` makes of one what a page holds. A function raises `NothingToShow`, with the
 reason, where the trace has nothing that it would show. They use no state of pyplot.
 """
@@ -8,6 +10,12 @@ from __future__ import annotations
 
 from nsight_tools.report.figures.accounting import inference_accounting, inferences_over_time
 from nsight_tools.report.figures.clocks import clocks
+from nsight_tools.report.figures.compared import (
+    compared_buckets,
+    compared_over_time,
+    compared_parts,
+    compared_walls,
+)
 from nsight_tools.report.figures.inline import svg
 from nsight_tools.report.figures.layers import grids, inference_layers
 from nsight_tools.report.figures.streams import launches, streams
@@ -18,6 +26,10 @@ __all__ = [
     "COLOURS",
     "Drawing",
     "clocks",
+    "compared_buckets",
+    "compared_over_time",
+    "compared_parts",
+    "compared_walls",
     "grids",
     "inference_accounting",
     "inference_layers",

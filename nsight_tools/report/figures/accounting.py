@@ -62,19 +62,19 @@ def inference_accounting(trace: Trace) -> Drawing:
     Raises NothingToShow without inferences.
     """
     shown, buckets = Shown.of(trace), _buckets(trace)
-    bars: list[_Bar] = []
+    bars: list[Bar] = []
     for label, quantile in (("median", 0.5), ("p99", 0.99)):
         row = shown.nearest(quantile)
         assert row is not None, "there are inferences"
         parts = {bucket: float(times[row]) for bucket, times in buckets.items()}
-        bars.append(_Bar(f"{label}, no. {row}", parts, units.duration(shown.wall[row])))
+        bars.append(Bar(f"{label}, no. {row}", parts, units.duration(shown.wall[row])))
         if label == "median":
             bars += _untraced(trace, row, parts)
     figure, (axes,) = plots([0.42 * len(bars) + 0.05], title=False)
     longest = max(sum(bar.parts.values()) for bar in bars)
     time_axis(axes, 0, int(longest * 1.1), "since the first event of the inference, on the host or the GPU")
     for at, bar in enumerate(bars):
-        _draw_bar(axes, at, bar, longest)
+        draw_bar(axes, at, bar, longest)
     axes.set_yticks(range(len(bars)), [bar.label for bar in bars], color=colour("text"))
     axes.set_ylim(len(bars) - 0.5, -0.5)
     used = [bucket for bucket in BUCKETS if any(bar.parts[bucket] > VISIBLE * longest for bar in bars)]
@@ -83,7 +83,7 @@ def inference_accounting(trace: Trace) -> Drawing:
 
 
 @dataclass(frozen=True)
-class _Bar:
+class Bar:
     """A stacked bar: its label, nanoseconds by bucket, and what is written at its end."""
 
     label: str
@@ -91,7 +91,7 @@ class _Bar:
     said: str
 
 
-def _untraced(trace: Trace, row: int, parts: Mapping[str, float]) -> list[_Bar]:
+def _untraced(trace: Trace, row: int, parts: Mapping[str, float]) -> list[Bar]:
     """The same inference without the profiler; nothing where that makes no difference."""
     cheap, likely, costly = Calibrated.of(trace).accounting
     if likely.wall[row] > 0.99 * sum(parts.values()):
@@ -99,10 +99,11 @@ def _untraced(trace: Trace, row: int, parts: Mapping[str, float]) -> list[_Bar]:
     host = {bucket: float(getattr(likely, bucket)[row]) for bucket in ("launch", "sync", "host")}
     low, point, high = (units.duration(each.wall[row]) for each in (costly, likely, cheap))
     said = point if low == high else f"{point} ({low} to {high})"
-    return [_Bar("without the profiler", {**parts, **host}, said)]
+    return [Bar("without the profiler", {**parts, **host}, said)]
 
 
-def _draw_bar(axes: Axes, at: int, bar: _Bar, longest: float) -> None:
+def draw_bar(axes: Axes, at: int, bar: Bar, longest: float) -> None:
+    """The bar at this height of the axes; `longest` is the longest one that is drawn."""
     left = 0.0
     for bucket, width in bar.parts.items():
         axes.barh(at, width, 0.66, left, color=colour(ROLES[bucket]), linewidth=0)

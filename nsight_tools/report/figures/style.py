@@ -40,6 +40,8 @@ COLOURS = {
     "ink": ("#10151b", "#10151a"),  # on the bright ones, on any page
     "unknown": ("#a8b0b8", "#6e7681"),
     "alarm": ("#b3174b", "#ff6f91"),
+    "before": ("#6b6375", "#a9a2b3"),
+    "after": ("#0071b3", "#3b9edf"),
 }
 """What each role is drawn in on a light and on a dark page. No two roles share a light colour: `svg` tells by it."""
 

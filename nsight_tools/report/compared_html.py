@@ -1,0 +1,97 @@
+"""A comparison as a section of an HTML page: what `html` is for one trace."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from nsight_tools import units
+from nsight_tools.comparison.result import Change, Effect, Verdict
+from nsight_tools.report import compared, figures, html
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nsight_tools.comparison.result import Comparison, Difference
+
+TITLE = "comparison"
+MOOD = {Verdict.FASTER: "good", Verdict.SLOWER: "error", Verdict.NOISE: "info"}
+"""The look of a verdict; all others are warnings."""
+BADGE = {Effect.BLOCKS: "error", Effect.CONFOUNDS: "warning", Effect.CHANGE: "info"}
+BETTER = {Change.LESS: "less", Change.MORE: "more"}
+_WALLS = (
+    "How many inferences took no longer than so much. Vertical lines stand at the typical inferences, dots at the "
+    "medians. The band is the 99 % interval of the difference, laid off from BEFORE: where it covers BEFORE's line, "
+    "the difference is noise."
+)
+_OVER_TIME = (
+    "Both runs from their first inference to their last: what drifts, warms up or comes in bursts makes a difference "
+    "that another capture would not show."
+)
+_BUCKETS = (
+    "The typical inference of both sides, every nanosecond in exactly one part; below, what each part changed by, with "
+    "its 99 % interval. What is grey is no more than noise."
+)
+_PARTS = "What changed most beyond noise; marks are 99 % intervals."
+
+_FIGURES: tuple[tuple[Callable[[Comparison], figures.Drawing], str], ...] = (
+    (figures.compared_walls, _WALLS),
+    (figures.compared_over_time, _OVER_TIME),
+    (figures.compared_buckets, _BUCKETS),
+    (partial(figures.compared_parts, parts="layers"), _PARTS),
+    (partial(figures.compared_parts, parts="kernels"), _PARTS),
+)
+
+
+def page(comparisons: Sequence[Comparison]) -> str:
+    """The comparisons as one page, each a section of its own."""
+    return html.page([section(each, number) for number, each in enumerate(comparisons, 1)], TITLE)
+
+
+def section(comparison: Comparison, number: int = 1) -> str:
+    """What the page says of one comparison; `number` tells it from the page's others."""
+    drawn = (
+        html.drawn(partial(draw, comparison), f"c{number}f{at}", caption)
+        for at, (draw, caption) in enumerate(_FIGURES, 1)
+    )
+    walls, over_time, buckets, layers, kernels = drawn
+    parts = [("layers", layers, comparison.layers), ("kernels", kernels, comparison.kernels)]
+    return (
+        html.environment()
+        .get_template("comparison.html.j2")
+        .render(
+            comparison=comparison,
+            number=number,
+            compared=compared,
+            mood=MOOD.get(comparison.verdict, "warning"),
+            badge=BADGE,
+            figures_of_walls=(walls, over_time) if walls.svg else (walls,),
+            buckets=buckets,
+            bucket_rows=[_Row(compared.label(each), each) for each in compared.shown(comparison.buckets)],
+            wall_rows=[_Row(name, each) for name, each in compared.walls(comparison)],
+            parts=[
+                (title, figure, [_Row(compared.named(each), each) for each in compared.changed(found)], found)
+                for title, figure, found in parts
+            ],
+            work_rows=[_Row(each.name, each) for each in (*compared.shown(comparison.work), *comparison.conditions)],
+            predictions=[
+                (each, *compared.promise(each), compared.outcome(comparison, each)) for each in comparison.predictions
+            ],
+            not_put_down=comparison.verdict is Verdict.NOT_COMPARABLE,
+        )
+    )
+
+
+class _Row:
+    """A difference as the cells of a table."""
+
+    def __init__(self, name: str, difference: Difference) -> None:
+        self.name, self.detail = name, difference.detail
+        self.before = units.quantity(difference.before, difference.unit)
+        self.after = units.quantity(difference.after, difference.unit)
+        self.difference = compared.signed_value(difference)
+        self.relative = compared.relative(difference)
+        self.interval = compared.interval(difference)
+        self.part = compared.part(difference)
+        self.change = compared.CHANGES[difference.change]
+        self.look = BETTER.get(difference.change, "quiet")
