@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nsight_tools.importer import import_report
     from nsight_tools.ranges import inference, phase
     from nsight_tools.report import figures
+    from nsight_tools.report.compared import headline
     from nsight_tools.trace import Trace, open_trace
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _HOME = {
     "import_report": "importer",
     "inference": "ranges",
     "phase": "ranges",
+    "headline": "report.compared",
     "Trace": "trace",
     "open_trace": "trace",
 }
@@ -58,6 +60,7 @@ __all__ = [
     "analyze",
     "compare",
     "figures",
+    "headline",
     "import_report",
     "inference",
     "open_trace",

@@ -42,7 +42,7 @@ def title(comparison: Comparison) -> str:
     return f"{comparison.after.name} against {comparison.before.name}"
 
 
-def verdict(comparison: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
     """The line that a hurried reader reads."""
     if comparison.verdict is Verdict.CANNOT_TELL:
         blocked = f"not comparable ({_aspects(comparison.blocking)}); " if comparison.blocking else ""

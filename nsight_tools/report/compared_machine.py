@@ -50,7 +50,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "after": _side(comparison.after),
         "verdict": comparison.verdict.value,
         "measured": comparison.measured.value,
-        "headline": compared.verdict(comparison),
+        "headline": compared.headline(comparison),
         **wall,
         **{group: data[group] for group in _GROUPS},
     }

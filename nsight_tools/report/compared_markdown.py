@@ -24,7 +24,7 @@ def render(comparisons: Sequence[Comparison]) -> str:
 
 def _section(comparison: Comparison) -> list[str]:
     title = f"## nsight-tools: {escape(compared.title(comparison))}"
-    lines = [title, "", f"**{escape(compared.verdict(comparison), 1200)}**", ""]
+    lines = [title, "", f"**{escape(compared.headline(comparison), 1200)}**", ""]
     lines += _setup(comparison)
     lines += [f"- {escape(note, 1200)}" for note in comparison.notes]
     if comparison.wall is not None:

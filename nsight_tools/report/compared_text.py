@@ -35,7 +35,7 @@ def render(comparisons: Sequence[Comparison], look: Look | None = None) -> str:
 def _section(page: Page, comparison: Comparison) -> None:
     page.line(page.text(compared.title(comparison), "bold"))
     mood = MOOD.get(comparison.verdict, "yellow")
-    page.line(page.text(compared.verdict(comparison), f"bold {mood}", limit=1200))
+    page.line(page.text(compared.headline(comparison), f"bold {mood}", limit=1200))
     page.rows([[page.text(compared.counted(comparison), "dim")]])
     _setup(page, comparison)
     if comparison.notes:

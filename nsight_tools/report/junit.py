@@ -70,7 +70,7 @@ def _cases(comparison: Comparison, percent: float | None) -> list[Case]:
     if comparison.blocking:
         aspects = ", ".join(each.aspect for each in comparison.blocking)
         comparable = Case("comparable", "skipped" if percent is None else "error", aspects, reasons)
-    said = compared.verdict(comparison)
+    said = compared.headline(comparison)
     judged = regressed(comparison, percent or 0.0)
     state = "skipped" if judged is None else "failure" if judged and percent is not None else ""
     notes = "\n".join(safe.visible(note, _LIMIT) for note in (said, *comparison.notes))

@@ -92,16 +92,16 @@ def test_the_first_lines_say_it_all() -> None:
 def test_noise_is_said_plainly_and_why() -> None:
     wall = replace(WALL, difference=-1_000, low=-5_000, high=3_000, change=Change.NOISE)
     found = comparison(wall=wall, verdict=Verdict.NOISE, measured=Verdict.NOISE)
-    assert compared.verdict(found).startswith("noise: ")
-    assert "is within chance" in compared.verdict(found)
+    assert compared.headline(found).startswith("noise: ")
+    assert "is within chance" in compared.headline(found)
     drifting = replace(wall, low=-1_500, high=-500)
-    assert "one run's own drift, 9.00 µs" in compared.verdict(replace(found, wall=drifting))
+    assert "one run's own drift, 9.00 µs" in compared.headline(replace(found, wall=drifting))
 
 
 def test_what_is_not_comparable_gets_no_verdict() -> None:
     blocked = (SetupDifference("GPU", "L4", "H200", Effect.BLOCKS, "another GPU"),)
     found = comparison(verdict=Verdict.NOT_COMPARABLE, setup=blocked)
-    assert compared.verdict(found).startswith(
+    assert compared.headline(found).startswith(
         "not comparable (GPU): not to be put down to a change. As measured faster"
     )
     page = compared_text.render([found])
