@@ -14,7 +14,8 @@ from nsight_tools.comparison.families import family
 from nsight_tools.comparison.judge import judged, of_series
 from nsight_tools.comparison.notes import PERIOD, notes, untraced
 from nsight_tools.comparison.predictions import ALL, CONCERNS, MEAN, predictions, without_tracing
-from nsight_tools.comparison.resampling import ENOUGH, WALLS, Floats, cliffs_delta, estimate
+from nsight_tools.comparison.quantities import Quantities
+from nsight_tools.comparison.resampling import ENOUGH, MOST, WALLS, Floats, cliffs_delta, estimate
 from nsight_tools.comparison.result import (
     Change,
     Comparison,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsight_tools.analysis import Outcome
+    from nsight_tools.comparison.quantities import Cells
     from nsight_tools.comparison.runs import Pieces
     from nsight_tools.trace import Trace
 
@@ -55,10 +57,8 @@ __all__ = [
     "regressed",
 ]
 
-CELLS = 20_000_000
-"""Inferences times rows (layers, kernels) above which the smallest are taken together: 160 MB a run."""
-FEWEST_ROWS = 40
 MOST_ROWS = 1_000
+"""Layers, and kernels by name, that are judged by themselves; what takes less time is taken together."""
 
 
 def compare(
@@ -120,14 +120,14 @@ class _Columns:
 
     def __init__(self) -> None:
         self.names: list[tuple[str, str, str]] = []
-        self._values: tuple[list[Floats], list[Floats]] = [], []
+        self._values: tuple[list[Floats | Cells], list[Floats | Cells]] = [], []
 
     def add(self, group: str, name: str, unit: str, values: Sequence[Floats]) -> None:
         self.names.append((group, name, unit))
         for kept, one in zip(self._values, values, strict=True):
             kept.append(one[:, None])
 
-    def add_all(self, group: str, names: Sequence[str], unit: str, matrices: Sequence[Floats]) -> None:
+    def add_all(self, group: str, names: Sequence[str], unit: str, matrices: Sequence[Floats | Cells]) -> None:
         self.names += [(group, name, unit) for name in names]
         for kept, one in zip(self._values, matrices, strict=True):
             kept.append(one)
@@ -137,12 +137,14 @@ class _Columns:
         walls = [("walls", name, "ns") for name in ("median", "mean", "99th percentile")]
         groups = [group for group, _, _ in (*walls, *self.names)]
         number = {group: at for at, group in enumerate(dict.fromkeys(groups))}
-        sides = [np.concatenate(kept, axis=1) for kept in self._values]
+        sides = [Quantities(len(run), kept) for run, kept in zip(runs, self._values, strict=True)]
         estimates = estimate(
             (runs[0].wall, sides[0]), (runs[1].wall, sides[1]), np.array([number[group] for group in groups])
         )
         effects: list[float | None] = [None] * WALLS
-        effects += [cliffs_delta(sides[0][:, at], sides[1][:, at]) for at in range(len(self.names))]
+        # Of long runs every so-manieth inference: what is shown of an effect size has two digits.
+        some = [side.every(-(-side.inferences // MOST)) for side in sides]
+        effects += [cliffs_delta(some[0][:, at], some[1][:, at]) for at in range(len(self.names))]
         found: dict[str, list[Difference]] = {}
         for at, (group, name, unit) in enumerate((*walls, *self.names)):
             found.setdefault(group, []).append(judged(name, unit, at, estimates, effect=effects[at]))
@@ -224,9 +226,8 @@ def _add_parts(columns: _Columns, group: str, sides: Sequence[Pieces]) -> dict[s
     merge = dict.fromkeys(alone, "layers of one side only")
     if group == "kernels":
         merge = {name: f"{family(name)}, other tactics" for name in alone}
-    most = int(np.clip(CELLS // max(side.inferences for side in sides), FEWEST_ROWS, MOST_ROWS))
-    rows, keys = keyed(totals, merge, most)
-    columns.add_all(group, rows, "ns", [side.matrix(keys, len(rows)) for side in sides])
+    rows, keys = keyed(totals, merge, MOST_ROWS)
+    columns.add_all(group, rows, "ns", [side.cells(keys, len(rows)) for side in sides])
     calls = [side.calls(keys, len(rows)) for side in sides]
     return {
         row: f"{calls[0][at]:,.4g} → {calls[1][at]:,.4g} kernels"

@@ -10,31 +10,43 @@ up where medians do not: what its buckets changed by sums to what its wall chang
 are symmetric around the difference (Hall, 1988), widened for few blocks as Student's t is for few observations. Where
 several quantities are judged together, the largest of their studentised deviations sets the width for all (Romano and
 Wolf, 2005): the chance that any of the intervals misses is `1 - LEVEL`, however they depend on each other.
+
+A run of more than `MOST` inferences is not resampled one inference at a time: with so many blocks, what a resample does
+to a mean is normal. Its chunks, none shorter than a block, get random weights instead (the multiplier bootstrap:
+Chernozhukov, Chetverikov and Kato, 2013). For a mean of the middle half they act on what each inference contributes to
+it, its quartiles moving too (Huber, 1981, section 3.3); a quantile is the order statistic that they move it to
+(Woodruff, 1952). All inferences count, and neither time nor memory grows with their number times that of the resamples.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nsight_tools.comparison.quantities import Quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Floats = NDArray[np.float64]
+Series: TypeAlias = "tuple[Floats, Floats | Quantities]"
+"""A run: wall times in order of time, shape (n,), and other quantities of the same inferences, (n, k)."""
 
 LEVEL = 0.99
 """Of all intervals: one comparison of two equal runs in a hundred says otherwise."""
 RESAMPLES = 2_000
-MOST = 10_000
-"""Inferences of a run that are resampled. Of a longer one it is every so-manieth, all over it: its intervals are wider
-than they need be, and still far below what any run drifts."""
+MOST = 5_000
+"""Inferences of a run that are resampled one by one; of a longer one, chunks are weighted."""
+CHUNKS = 1_000
+"""At most so many: they tell a standard error to 2 %, as the resamples do."""
 ENOUGH = 20
 """Inferences of a run below which nothing is said: blocks of them repeat the same few."""
-BATCH = 1 << 21
+BATCH = 1 << 20
 """Weights that are held at a time."""
 SEED = 20_040
 """Fixed: the same two traces give the same answer."""
@@ -60,7 +72,7 @@ class Estimates:
         return self.after - self.before
 
 
-def statistics(wall: Floats, values: Floats, weights: Floats) -> Floats:
+def statistics(wall: Floats, values: Floats | Quantities, weights: Floats) -> Floats:
     """Of each resample: median, mean, 99th percentile of `wall`, then the typical value of each column of `values`.
 
     `wall` has shape (n,), `values` (n, k), `weights` (r, n): how often each resample holds each inference. The result
@@ -68,19 +80,31 @@ def statistics(wall: Floats, values: Floats, weights: Floats) -> Floats:
     quartiles count in part.
     """
     order = np.argsort(wall, kind="stable")
-    wall, values, weights = wall[order], values[order], weights[:, order]
+    walls, middle = _sorted_statistics(wall[order], weights[:, order])
+    back = np.empty_like(middle)
+    back[:, order] = middle
+    sums = _quantities(values, wall.size).weighted(back)
+    return np.concatenate([walls, sums / middle.sum(axis=1, keepdims=True)], axis=1)
+
+
+def _sorted_statistics(wall: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """The first `WALLS` statistics, shape (r, WALLS), and what each inference counts for a typical value, (r, n).
+
+    Inferences are in order of wall time.
+    """
     reach = np.cumsum(weights, axis=1)
     total = reach[:, -1:]
     middle = np.maximum(np.minimum(reach, 0.75 * total) - np.maximum(reach - weights, 0.25 * total), 0)
     quantiles = [wall[np.argmax(reach >= share * total, axis=1)] for share in (0.5, TAIL)]
     mean = weights @ wall / total[:, 0]
-    walls = np.stack([quantiles[0], mean, quantiles[1]], axis=1)
-    return np.concatenate([walls, middle @ values / (total / 2)], axis=1)
+    return np.stack([quantiles[0], mean, quantiles[1]], axis=1), middle
 
 
-def estimate(
-    before: tuple[Floats, Floats], after: tuple[Floats, Floats], families: NDArray[np.int64], *, beside: int = 1
-) -> Estimates:
+def _quantities(values: Floats | Quantities, inferences: int) -> Quantities:
+    return values if isinstance(values, Quantities) else Quantities(inferences, [values])
+
+
+def estimate(before: Series, after: Series, families: NDArray[np.int64], *, beside: int = 1) -> Estimates:
     """The differences between two runs, each given as wall (n,) and values (n, k) in order of time.
 
     `families` has shape (WALLS + k,): quantities of one family are judged together; `beside` is how many calls of this
@@ -89,25 +113,65 @@ def estimate(
     runs = before, after
     points = [statistics(*run, np.ones((1, run[0].size)))[0] for run in runs]
     halves = [_halves(*run) for run in runs]
-    thin = [(wall[:: -(-wall.size // MOST)], values[:: -(-wall.size // MOST)]) for wall, values in runs]
-    blocks = [block_length(wall) for wall, _ in thin]
+    blocks = [block_length(wall) for wall, _ in runs]
     random = np.random.default_rng(SEED)
     drawn = [
-        np.concatenate([statistics(*run, weights) for weights in resamples(run[0].size, block, RESAMPLES, random)])
-        for run, block in zip(thin, blocks, strict=True)
+        (resampled if run[0].size <= MOST else weighted)(*run, block, random)
+        for run, block in zip(runs, blocks, strict=True)
     ]
     difference = points[1] - points[0]
     deviation = drawn[1] - drawn[0]
     deviation -= deviation.mean(axis=0)
     error = deviation.std(axis=0)
     studentised = np.abs(deviation) / np.where(error > 0, error, 1)
-    widen = student(min(wall.size / block for (wall, _), block in zip(thin, blocks, strict=True)) - 1) / _NORMAL
+    widen = student(min(wall.size / block for (wall, _), block in zip(runs, blocks, strict=True)) - 1) / _NORMAL
     widen *= NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / beside) / _NORMAL
     width = np.zeros(error.size)
     for family in np.unique(families):
         mine = families == family
         width[mine] = np.quantile(studentised[:, mine].max(axis=1), LEVEL) * widen * error[mine]
     return Estimates(points[0], points[1], difference - width, difference + width, np.maximum(*halves))
+
+
+def resampled(wall: Floats, values: Floats | Quantities, block: int, random: np.random.Generator) -> Floats:
+    """`statistics` of `RESAMPLES` resamples in blocks of consecutive inferences, shape (RESAMPLES, WALLS + k)."""
+    order = np.argsort(wall, kind="stable")
+    dense = _quantities(values, wall.size).every(1)[order]
+    found = []
+    for weights in resamples(wall.size, block, RESAMPLES, random):
+        walls, middle = _sorted_statistics(wall[order], weights[:, order])
+        found.append(np.concatenate([walls, middle @ dense / middle.sum(axis=1, keepdims=True)], axis=1))
+    return np.concatenate(found)
+
+
+def weighted(wall: Floats, values: Floats | Quantities, block: int, random: np.random.Generator) -> Floats:
+    """What `resampled` gives, for long runs, less a constant: `RESAMPLES` times, chunks of the run get random weights.
+
+    What an inference contributes to a typical value is `2 (below75 (v - m75) - below25 (v - m25))`: below75 says
+    whether it is below the upper quartile of the wall, m75 is what inferences at that quartile have.
+    """
+    n = wall.size
+    order = np.argsort(wall, kind="stable")
+    quantities = _quantities(values, n)
+    shares = (0.25, 0.5, 0.75, TAIL)
+    below, at = np.zeros((len(shares), n)), np.zeros((2, n))
+    for row, share in zip(below, shares, strict=True):
+        row[order] = np.clip(share * n - np.arange(n), 0, 1)
+    for row, share in zip(at, (0.25, 0.75), strict=True):
+        near = order[round(share * n) - isqrt(n) : round(share * n) + isqrt(n)]
+        row[near] = 1
+    low, high = quantities.weighted(at) / at.sum(axis=1, keepdims=True)
+    starts = np.linspace(0, n, max(min(CHUNKS, n // block), 2), endpoint=False).astype(np.int64)
+    counts = np.add.reduceat(below, starts, axis=1)
+    typical = quantities.chunked(2 * (below[2] - below[0]), starts)
+    typical += 2 * (np.outer(counts[0], low) - np.outer(counts[2], high))
+    parts = np.column_stack([counts[1], np.add.reduceat(wall, starts), counts[3], typical])
+    parts -= np.outer(np.diff(np.append(starts, n)), parts.sum(axis=0) / n)
+    moved: Floats = random.standard_normal((RESAMPLES, starts.size)) @ parts / n
+    for column, share in ((0, 0.5), (2, TAIL)):
+        place = np.ceil((share - moved[:, column]) * n).astype(np.int64) - 1
+        moved[:, column] = wall[order[np.clip(place, 0, n - 1)]]
+    return moved
 
 
 def resamples(n: int, block: int, count: int, random: np.random.Generator) -> Iterator[Floats]:
@@ -176,7 +240,7 @@ def thinned(series: Floats, most: int = 2_000) -> Floats:
     return means
 
 
-def _halves(wall: Floats, values: Floats) -> Floats:
+def _halves(wall: Floats, values: Floats | Quantities) -> Floats:
     first = np.arange(wall.size) < wall.size // 2
     both = statistics(wall, values, np.stack([first, ~first]).astype(np.float64))
     apart: Floats = np.abs(both[0] - both[1])

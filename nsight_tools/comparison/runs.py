@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nsight_tools.columns import Bools, Ints, ints, words
+from nsight_tools.comparison.quantities import Cells
 from nsight_tools.summary import BUCKETS
 from nsight_tools.timeline.attribution import Words, joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
@@ -48,14 +49,11 @@ class Pieces:
         counts /= max(self.inferences, 1)
         return counts
 
-    def matrix(self, keys: Mapping[str, int], columns: int) -> Floats:
-        """Nanoseconds of each inference by column, shape (inferences, columns)."""
+    def cells(self, keys: Mapping[str, int], columns: int) -> Cells:
+        """Nanoseconds of each inference by column."""
         column = self._columns(keys)
-        chosen = column >= 0
-        cell = self.inference[chosen] * columns + column[chosen]
-        cells = self.inferences * columns
-        sums: Floats = np.bincount(cell, self.duration[chosen], cells).astype(np.float64, copy=False)
-        return sums.reshape(self.inferences, columns)
+        known = slice(None) if column.min(initial=0) >= 0 else column >= 0
+        return Cells(self.inferences, columns, self.inference[known], column[known], self.duration[known])
 
     def _columns(self, keys: Mapping[str, int]) -> Ints:
         by_code = np.array([*(keys.get(word, -1) for word in self.word.dictionary), -1], np.int64)
@@ -183,7 +181,7 @@ class Run:
     def blocks_by_kernel(self) -> dict[str, float]:
         """Thread blocks of an inference by kernel name: what a batch or a shape changes."""
         axes = self.trace.table("kernels", ["grid_x", "grid_y", "grid_z"])
-        blocks = np.prod([ints(axes[name]) for name in axes.column_names], axis=0)
+        blocks = ints(axes["grid_x"]) * ints(axes["grid_y"]) * ints(axes["grid_z"])
         _, rows = self._kernels
         sums = np.bincount(
             self.kernels.word.codes,

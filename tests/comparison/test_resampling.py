@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 
 from nsight_tools.comparison.judge import judged
+from nsight_tools.comparison.quantities import Cells, Quantities
 from nsight_tools.comparison.resampling import (
     WALLS,
     Floats,
     block_length,
     cliffs_delta,
     estimate,
+    resampled,
     resamples,
     statistics,
     student,
     thinned,
+    weighted,
 )
 from nsight_tools.comparison.result import Change, Difference
 
@@ -151,7 +154,69 @@ def test_long_series_are_thinned_to_means() -> None:
     assert thinned(series, 2000) is series
 
 
-def test_a_long_run_is_judged_by_a_part_of_it_and_estimated_by_all() -> None:
+def heavy(random: np.random.Generator, n: int, rho: float) -> tuple[Floats, Floats]:
+    """Correlated walls with stalls, and parts of them that follow the wall, ignore it, or never change."""
+    wall = correlated(random, n, rho) + 2e4 * random.pareto(2.5, n)
+    parts = [wall, 0.6 * wall + random.normal(0, 2e4, n), random.gamma(2, 1e4, n), np.full(n, 137.0)]
+    return wall, np.column_stack(parts)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_weighted_chunks_say_what_resamples_say(rho: float) -> None:
+    """Standard errors agree as well as two bootstraps do, those of so rare a quantile nearly; a constant has none."""
+    ratios = []
+    for seed in range(5):
+        wall, values = heavy(np.random.default_rng(seed), 5_000, rho)
+        block = block_length(wall)
+        ways = [way(wall, values, block, np.random.default_rng(seed)) for way in (resampled, weighted)]
+        assert all((drawn[:, -1] == drawn[0, -1]).all() for drawn in ways)
+        errors = [drawn[:, :-1].std(axis=0) for drawn in ways]
+        ratios.append(errors[1] / errors[0])
+    apart = np.abs(np.mean(ratios, axis=0) - 1)
+    assert apart[2] < 0.15  # the 99th percentile
+    assert np.delete(apart, 2).max() < 0.05
+
+
+def test_weighted_chunks_move_together_as_resamples_do() -> None:
+    wall, values = heavy(np.random.default_rng(9), 5_000, 0.6)
+    ways = [way(wall, values[:, :-1], 20, np.random.default_rng(1)) for way in (resampled, weighted)]
+    np.testing.assert_allclose(np.corrcoef(ways[1].T), np.corrcoef(ways[0].T), atol=0.1)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.9])
+def test_long_equal_runs_are_noise(rho: float) -> None:
+    random = np.random.default_rng(6)
+    verdicts = [of(correlated(random, 7_000, rho), correlated(random, 9_000, rho)).change for _ in range(25)]
+    assert sum(verdict is not Change.NOISE for verdict in verdicts) <= 1
+
+
+def test_a_long_constant_is_the_same() -> None:
+    constant = np.full(20_000, 137.0)
+    assert of(constant, constant).change is Change.SAME
+    changed = of(constant, constant + 1)
+    assert (changed.change, changed.low, changed.high) == (Change.MORE, 1, 1)
+
+
+def test_sparse_columns_are_the_dense_ones() -> None:
+    random = np.random.default_rng(0)
+    cells = Cells(60, 4, random.integers(0, 60, 500), random.integers(0, 4, 500), random.integers(1, 9, 500))
+    dense = np.zeros((60, 4))
+    np.add.at(dense, (cells.inference, cells.column), cells.value)
+    both = [Quantities(60, [part]) for part in (cells, dense)]
+    weights, starts = random.random((3, 60)), np.array([0, 7, 8, 30])
+    for ask in (
+        lambda each: each.weighted(weights),
+        lambda each: each.chunked(weights[0], starts),
+        lambda each: each.every(1),
+        lambda each: each.every(7),
+    ):
+        np.testing.assert_allclose(ask(both[0]), ask(both[1]))
+    np.testing.assert_allclose(both[0].weighted(weights), weights @ dense)
+    np.testing.assert_allclose(both[0].every(7), dense[::7])
+    assert Quantities(60, [cells, dense]).every(1).shape == (60, 8)
+
+
+def test_a_long_run_is_judged_and_estimated_by_all_of_it() -> None:
     random = np.random.default_rng(4)
     before, after = random.normal(1e6, 1e4, 25_000), random.normal(1.002e6, 1e4, 25_000)
     found = of(before, after)
