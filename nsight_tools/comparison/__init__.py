@@ -142,7 +142,7 @@ class _Columns:
             (runs[0].wall, sides[0]), (runs[1].wall, sides[1]), np.array([number[group] for group in groups])
         )
         effects: list[float | None] = [None] * WALLS
-        # Of long runs every so-manieth inference: what is shown of an effect size has two digits.
+        # Of long runs every so-manieth inference: an effect size is known to two digits by then.
         some = [side.every(-(-side.inferences // MOST)) for side in sides]
         effects += [cliffs_delta(some[0][:, at], some[1][:, at]) for at in range(len(self.names))]
         found: dict[str, list[Difference]] = {}
@@ -165,7 +165,7 @@ def _with_inferences(whole: Comparison, runs: tuple[Run, Run], outcomes: Outcome
         "kernels": _add_parts(columns, "kernels", [run.kernels for run in runs]),
     }
     found = columns.differences(runs)
-    traced = found["wall"][0]
+    traced = replace(found["wall"][0], effect=cliffs_delta(runs[0].wall, runs[1].wall))
     came = {tuple(each.name.split()): each for each in found["concerns"]} | {ALL: traced, MEAN: found["walls"][1]}
     wall, source = _headline(runs, traced)
     if source == "benchmark" and max(run.in_flight for run in runs) < IN_FLIGHT:

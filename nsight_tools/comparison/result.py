@@ -54,8 +54,9 @@ class Difference:
     """One quantity before and after, in `unit`; of the typical inference where nothing else is said.
 
     `low` and `high` bound `difference` (None where nothing tells the spread); `drift` is how far the two
-    halves of either run lie apart by themselves. `effect` is Cliff's delta over all inferences, -1 to 1. `share` is its
-    part of the wall's difference, where that is one. `detail` says what the numbers cannot.
+    halves of either run lie apart by themselves. `effect` is Cliff's delta, -1 to 1: over all
+    inferences for the wall, else over at most 5,000 from all of the run. `share` is its part of the wall's difference,
+    where that is one. `detail` says what the numbers cannot.
     """
 
     name: str

@@ -7,7 +7,7 @@ from comparison.loops import jitter, loop, outcome, unjudged
 from drawing import table
 from drawn_trace import drawn
 
-from nsight_tools import compare
+from nsight_tools import compare, headline
 from nsight_tools.comparison import Change, Effect, Verdict, regressed
 from nsight_tools.comparison.families import family
 from nsight_tools.findings import Severity
@@ -210,6 +210,45 @@ def test_what_came_of_a_promise_of_host_time_is_told_by_the_untraced_walls() -> 
     assert came["LCH001"].change is Change.LESS
     assert came["FUS002"] is not None
     assert came["FUS002"].difference == pytest.approx(2_000, abs=100)
+
+
+def launched(waits: list[int], walls: list[int], *, graph: bool) -> Trace:
+    """One engine of three kernels, launched one by one or as a CUDA graph, which waits so many µs for the host first.
+
+    `walls` are the times of its untraced benchmark in ns.
+    """
+    lines = {"stream 7": "", "thread 1": "", "nvtx 1": ""}
+    for wait in waits:
+        lines["stream 7"] += "....>>" + "." * wait + ("nnmmnn" if graph else "##%%##") + "..."
+        lines["thread 1"] += (".C.G.." if graph else ".C.LlL") + "." * wait + "S" * 7 + ".."
+        lines["nvtx 1"] += "[i" + "." * (wait + 11) + "]."
+    rows = [{"run": "benchmark", "inference": at, "start_ns": at, "wall_ns": wall} for at, wall in enumerate(walls)]
+    text = "\n".join(f"{label + ':':<10} {line}" for label, line in lines.items())
+    return drawn(text, tables={"benchmark": table("benchmark", rows)})
+
+
+def test_a_graph_against_its_eager_engine_is_judged_by_the_untraced_runs() -> None:
+    """Traced node by node, the graph looks slower than it is; without the profiler it is what it was made for."""
+    eager = launched(jitter(40, 5, seed=1), jitter(300, 623_000, 9_000, seed=2), graph=False)
+    graph = launched(jitter(40, 9, seed=3), jitter(300, 514_000, 9_000, seed=4), graph=True)
+    found = compared(eager, graph)
+    assert (found.verdict, found.wall_source) == (Verdict.FASTER, "benchmark")
+    assert found.wall is not None
+    assert found.wall.low is not None
+    assert found.wall.high is not None
+    assert found.wall.low < -109_000 < found.wall.high < 0
+    assert found.traced_wall is not None
+    assert found.traced_wall.change is Change.MORE
+    assert found.untraced is None  # nothing to bound: it was measured
+    assert aspects(found, Effect.CHANGE) == ["launches"]
+    assert not found.blocking
+    calls = named(found.work, "launch and copy calls")
+    assert (calls.before, calls.after, calls.change) == (4, 2, Change.LESS)
+    assert named(found.work, "kernels").change is Change.SAME
+    assert found.before.walls.size == found.after.walls.size == 300
+    assert headline(found).startswith("faster: 623 µs → 515 µs per inference")
+    assert "untraced benchmark" in headline(found)
+    assert regressed(compared(graph, eager), 5) is True
 
 
 def test_without_inferences_kernels_are_compared_call_by_call() -> None:
