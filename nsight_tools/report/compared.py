@@ -64,10 +64,10 @@ def _measured(comparison: Comparison) -> str:
     wall = comparison.wall
     assert wall is not None
     times = f"{units.duration(wall.before)} → {units.duration(wall.after)} per inference"
-    source = "untraced benchmark" if comparison.wall_source == "benchmark" else "as traced"
     if comparison.measured is Verdict.NOISE:
-        return f"noise: {times} ({source}); {_why_noise(wall)}"
-    said = f"{comparison.measured.value}: {times}, {change(wall)} ({source}; 99 % interval {relative_interval(wall)})"
+        return f"noise: {times} ({source(comparison)}); {_why_noise(wall)}"
+    known = f"{source(comparison)}; 99 % interval {relative_interval(wall)}"
+    said = f"{comparison.measured.value}: {times}, {change(wall)} ({known})"
     bounds = comparison.untraced
     if bounds and bounds[0] < 0 < bounds[1]:
         said += "; all of it may be the profiler's own"
@@ -89,7 +89,13 @@ def where(comparison: Comparison) -> str:
     most = sorted(changed(comparison.buckets), key=lambda each: -abs(each.difference or 0))[:MOST_PARTS]
     if not most:
         return "no part of an inference changed beyond noise"
-    return ", ".join(f"{label(each)} {signed(each.difference, each.unit)}" for each in most)
+    said = ", ".join(f"{label(each)} {signed(each.difference, each.unit)}" for each in most)
+    return said if comparison.wall_source == "trace" else f"as traced, {said}"
+
+
+def source(comparison: Comparison) -> str:
+    """Where the wall that is judged comes from."""
+    return "untraced benchmark" if comparison.wall_source == "benchmark" else "as traced"
 
 
 def apart(comparison: Comparison) -> str:

@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nsight_tools import units
-from nsight_tools.comparison.notes import signed
 from nsight_tools.comparison.result import Change
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report import compared
@@ -35,6 +34,7 @@ STEPS = 1_000
 """Points of a distribution; those of a longer run are quantiles of it."""
 GROUPS = 200
 """Points of a run over time; each is as many neighbours as there have to be."""
+MINUS = "\N{MINUS SIGN}"
 NAME = 100
 """Characters of a layer's or kernel's name."""
 TAIL = 0.995
@@ -63,7 +63,7 @@ def compared_walls(comparison: Comparison) -> Drawing:
         axes.plot([np.median(wall)], [0.5], "o", color=colour(role), markersize=5)
     if comparison.wall is not None:
         _typical(axes, comparison.wall)
-    _span_axis(axes, low - room, high + room, "of an inference")
+    _span_axis(axes, low - room, high + room, f"of an inference, {compared.source(comparison)}")
     axes.set_ylim(0, 1.02)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.set_ylabel("took no longer")
@@ -101,7 +101,7 @@ def compared_over_time(comparison: Comparison) -> Drawing:
     _up_axis(axes, bottom, high + room)
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.0f} %"))
-    axes.set_xlabel("of the run, by inferences in order of time")
+    axes.set_xlabel(f"of the run, {compared.source(comparison)}, by inferences in order of time")
     _sides_legend(figure, walls)
     figure.note = _notes_over_time(walls, bottom, high + room)
     return figure
@@ -250,7 +250,7 @@ def _forest(axes: Axes, rows: Sequence[tuple[str, Difference]], label: str, belo
     factor, unit = scale_of(max(abs(low), abs(high)))
     axes.set_xlim(left, right)
     axes.set_xticks(_ticks(left, high + 0.05 * width, factor, 8))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: signed(x / factor, "count") if x else "0"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / factor:+,.10g}".replace("-", MINUS) if x else "0"))
     axes.set_xlabel(f"{unit} {label}")
     axes.set_yticks(range(len(rows)), [text for text, _ in rows], color=colour("text"))
     axes.set_ylim(len(rows) - 0.5, -0.5)
