@@ -36,13 +36,13 @@ def share(ratio: float | None) -> str:
 
 
 def moment(ns: int) -> str:
-    """A time of the session as "1.234567 s", as Nsight Systems' window shows it.
+    """A time of the session as "1.234567s", as Nsight Systems' window writes it and `nsys stats --filter-time` takes it.
 
     Cut, not rounded, to the microsecond: the event lies at or just behind it.
     """
     micros = ns // 1000
     sign = "-" if micros < 0 else ""
-    return f"{sign}{abs(micros) // 1_000_000}.{abs(micros) % 1_000_000:06d} s"
+    return f"{sign}{abs(micros) // 1_000_000}.{abs(micros) % 1_000_000:06d}s"
 
 
 def number(value: float | None) -> str:
@@ -54,6 +54,8 @@ def number(value: float | None) -> str:
 
 def quantity(value: float | str | None, unit: str) -> str:
     """A measurement of a finding in its unit; a unit that is not known here is written behind the number."""
+    if value is None:
+        return _UNKNOWN
     if isinstance(value, str):
         return f"{value} {unit}".rstrip()
     by_unit = {"ns": duration, "bytes": size, "B/s": rate, "ratio": share, "count": number}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.analysis import Analysis
     from nsight_tools.report.content import TraceReport
+    from nsight_tools.report.terminal import Look
     from nsight_tools.trace import Trace
 
 _LADDER = {
@@ -46,14 +47,7 @@ Example:
     help="text for a terminal, json for machines, markdown for a pull request, html: one page with figures, junit for "
     "a CI system's test page.",
 )
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write to this file instead of standard output; it appears whole or not at all.",
-)
+@output.file_option
 @click.option("--select", "chosen", metavar="CODES", multiple=True, help="Only these: PCI001,STR or several --select.")
 @click.option(
     "--ignore", "ignored", metavar="CODES", multiple=True, help="Not these; a prefix as PCI means the family."
@@ -66,7 +60,7 @@ Example:
     help="Exit with 1 where a finding is this severe or more; what could not be judged does not count.",
 )
 @importing.options
-@click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
+@output.all_option
 @output.colour_option
 @click.pass_obj
 def command(
@@ -82,6 +76,8 @@ def command(
     inference_range: str | None,
     nsys: Path | None,
     color: str,
+    *,
+    everything: bool,
 ) -> None:
     """Say where the time went in each INPUT, what could be won, and what to change for it.
 
@@ -111,7 +107,8 @@ def command(
 
             write(html.page(sections))
         else:
-            write(_rendered(reports, form, color, fail_on, to_file=path is not None and str(path) != "-"))
+            look = partial(output.look, color, to_file=path is not None and str(path) != "-", everything=everything)
+            write(_rendered(reports, form, fail_on, look))
     reached = any(f.severity in _LADDER[fail_on] for report in reports for f in report.all_findings)
     raise click.exceptions.Exit(status or int(reached))
 
@@ -143,7 +140,7 @@ def _analyzed(
         return report, html.section(report, trace, position)  # now: no trace is held for longer than its own section
 
 
-def _rendered(reports: list[TraceReport], form: str, color: str, fail_on: str, *, to_file: bool) -> str:
+def _rendered(reports: list[TraceReport], form: str, fail_on: str, look: Callable[[], Look]) -> str:
     # Each format's module is imported where it is asked for: rich for text only.
     if form == "json":
         from nsight_tools.report import machine
@@ -159,4 +156,4 @@ def _rendered(reports: list[TraceReport], form: str, color: str, fail_on: str, *
         return junit.render(reports, _LADDER[fail_on])
     from nsight_tools.report import text
 
-    return text.render(reports, output.look(color, to_file=to_file))
+    return text.render(reports, look())

@@ -30,7 +30,6 @@ Example:
     help="The annotated report, which must not exist yet; it appears whole or not at all.",
 )
 @importing.options
-@click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to work with.")
 def command(
     source: Path,
     path: Path,

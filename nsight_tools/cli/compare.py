@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.analysis import Outcome
     from nsight_tools.comparison import Comparison
+    from nsight_tools.report.terminal import Look
     from nsight_tools.trace import Trace
 
 REGRESSED = 1
@@ -53,14 +54,7 @@ Example:
     help="text for a terminal, json for machines, markdown for a pull request, html: one page with figures, junit for "
     "a CI system's test page.",
 )
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write to this file instead of standard output; it appears whole or not at all.",
-)
+@output.file_option
 @click.option(
     "--fail-on-regression",
     "limit",
@@ -69,7 +63,8 @@ Example:
     help="Exit with 1 where inferences became slower by more, beyond noise; with 2 where that cannot be judged.",
 )
 @importing.inference_range_option
-@click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
+@importing.nsys_option
+@output.all_option
 @output.colour_option
 @click.pass_obj
 def command(
@@ -82,6 +77,8 @@ def command(
     inference_range: str | None,
     nsys: Path | None,
     color: str,
+    *,
+    everything: bool,
 ) -> None:
     """Say what changed from BEFORE to each AFTER, and whether that is more than noise.
 
@@ -102,7 +99,8 @@ def command(
                 status = failures.report(error, debug=debug)
         if not found:
             raise click.exceptions.Exit(status)
-        write(_rendered(found, form, color, limit, to_file=path is not None and str(path) != "-"))
+        look = partial(output.look, color, to_file=path is not None and str(path) != "-", everything=everything)
+        write(_rendered(found, form, limit, look))
     raise click.exceptions.Exit(status or _gate(found, limit))
 
 
@@ -140,7 +138,7 @@ def _gate(found: Sequence[Comparison], limit: float | None) -> int:
     return REGRESSED if any(judged) else NOT_JUDGED if None in judged else 0
 
 
-def _rendered(found: list[Comparison], form: str, color: str, limit: float | None, *, to_file: bool) -> str:
+def _rendered(found: list[Comparison], form: str, limit: float | None, look: Callable[[], Look]) -> str:
     # Each format's module is imported where it is asked for: rich for text only.
     if form == "json":
         from nsight_tools.report import compared_machine
@@ -160,4 +158,4 @@ def _rendered(found: list[Comparison], form: str, color: str, limit: float | Non
         return junit.render_comparisons(found, limit)
     from nsight_tools.report import compared_text
 
-    return compared_text.render(found, output.look(color, to_file=to_file))
+    return compared_text.render(found, look())

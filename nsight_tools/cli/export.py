@@ -37,7 +37,6 @@ Then open the file in https://ui.perfetto.dev: it stays in the browser.""",
     help="Write to this file, - for standard output; it appears whole or not at all.",
 )
 @importing.options
-@click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
 def command(
     source: Path,
     form: str,  # noqa: ARG001 (there is one)

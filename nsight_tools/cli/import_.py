@@ -35,7 +35,6 @@ Example:
     help="Keep environment variables, user, host, command line and process output; default: left out.",
 )
 @importing.options
-@click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
 @click.pass_obj
 def command(
     debug: bool,

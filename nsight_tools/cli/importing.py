@@ -22,8 +22,15 @@ def inference_range_option(command: Command) -> Command:
     )(command)
 
 
+def nsys_option(command: Command) -> Command:
+    """Add `--nsys` to a command."""
+    return click.option(
+        "--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with."
+    )(command)
+
+
 def options(command: Command) -> Command:
-    """Add `--layers`, `--layer-pass` and `--inference-range` to a command."""
+    """Add `--layers`, `--layer-pass`, `--inference-range` and `--nsys` to a command."""
     layers = click.option(
         "--layers",
         metavar="FILE",
@@ -36,4 +43,4 @@ def options(command: Command) -> Command:
         type=click.Path(path_type=Path),
         help="A run of the same engine with layer ranges: by its kernels' order those of CUDA graphs get layers.",
     )
-    return layers(layer_pass(inference_range_option(command)))
+    return layers(layer_pass(inference_range_option(nsys_option(command))))

@@ -33,7 +33,26 @@ def colour_option(command: _Command) -> _Command:
     )(command)
 
 
-def look(color: str, *, to_file: bool = False) -> Look:
+def all_option(command: _Command) -> _Command:
+    """The option `--all`, which `look` takes."""
+    return click.option(
+        "--all", "everything", is_flag=True, help="Leave nothing out of the text, and shorten no name; json has all."
+    )(command)
+
+
+def file_option(command: _Command) -> _Command:
+    """The option `--output`, which `opened` takes."""
+    return click.option(
+        "-o",
+        "--output",
+        "path",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Write to this file instead of standard output; it appears whole or not at all.",
+    )(command)
+
+
+def look(color: str, *, to_file: bool = False, everything: bool = False) -> Look:
     """How a page looks on standard output, or in a UTF-8 file."""
     from nsight_tools.report.terminal import Look  # rich takes its time; --help goes without
 
@@ -43,6 +62,7 @@ def look(color: str, *, to_file: bool = False) -> Look:
         width=shutil.get_terminal_size((WIDTH, 24)).columns if terminal else WIDTH,
         colour=color == "always" or (color == "auto" and terminal and not plain),
         unicode=to_file or _is_unicode(sys.stdout),
+        everything=everything,
     )
 
 

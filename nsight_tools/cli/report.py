@@ -32,7 +32,6 @@ Example:
     "--ignore", "ignored", metavar="CODES", multiple=True, help="Not these; a prefix as PCI means the family."
 )
 @importing.options
-@click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
 @click.pass_context
 def command(ctx: click.Context, /, **options: object) -> None:
     """Write what `analyze` says of each INPUT as one page, with a figure for each finding.

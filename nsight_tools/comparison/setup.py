@@ -166,7 +166,7 @@ def _measurement(runs: Pair) -> Iterator[SetupDifference]:
         yield _differ("--inference-range", (each or "default" for each in chosen), Effect.BLOCKS, why)
     flights = sorted((before.in_flight, after.in_flight))
     if before.threads != after.threads or flights[1] > IN_FLIGHT * max(flights[0], 1):
-        said = (f"{run.in_flight:.2g}, from {units.number(run.threads)} thread(s)" for run in runs)
+        said = (f"{run.in_flight:.2g}, from {_threads(run.threads)}" for run in runs)
         why = "an inference that others overlap waits for them: compare the time from one to the next, not the latency"
         yield _differ("inferences in flight", said, Effect.BLOCKS, why)
     captures = [dict(run.trace.manifest.get("capture") or {}) for run in runs]
@@ -291,3 +291,7 @@ def _how(runs: Pair) -> Iterator[SetupDifference]:
 
 def _list(names: Sequence[str]) -> str:
     return ", ".join(names)
+
+
+def _threads(count: float) -> str:
+    return f"{units.number(count)} {'thread' if count == 1 else 'threads'}"

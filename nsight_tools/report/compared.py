@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nsight_tools.comparison.result import Comparison, Difference, Prediction, SetupDifference
 
 ROWS_SHOWN = 10
-"""Layers and kernels that a page shows; JSON has all."""
+"""Layers and kernels that a page shows unless it shows everything; JSON has all."""
 MOST_PARTS = 3
 """Parts of an inference that one line names."""
 
@@ -192,11 +192,11 @@ def changed(differences: Sequence[Difference]) -> list[Difference]:
     return [each for each in differences if each.change in {Change.LESS, Change.MORE}]
 
 
-def unshown(differences: Sequence[Difference]) -> str:
-    """What a page leaves out of layers or kernels, in words."""
+def unshown(differences: Sequence[Difference], rows: int = ROWS_SHOWN) -> str:
+    """What a page that shows so many rows leaves out of layers or kernels, in words."""
     real = changed(differences)
     quiet = len(differences) - len(real)
-    more = max(0, len(real) - ROWS_SHOWN)
+    more = max(0, len(real) - rows)
     parts = [f"{more:,} more changed" if more else "", f"{quiet:,} did not change beyond noise" if quiet else ""]
     return "; ".join(part for part in parts if part)
 

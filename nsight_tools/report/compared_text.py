@@ -1,4 +1,7 @@
-"""A comparison for a terminal: the verdict first, then what makes it doubtful, then where the time went."""
+"""A comparison for a terminal: the verdict first, then what makes it doubtful, then where the time went.
+
+What would not change a decision is left out unless `Look.everything` asks for it, and the last line says what that is.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 
 MOOD = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.NOISE: "cyan"}
 STYLE = {Change.LESS: "green", Change.MORE: "red", Change.NOISE: "dim", Change.SAME: "dim", Change.UNKNOWN: "yellow"}
+_SETUP = 16
+"""Columns around what a difference of the set-up went from and to."""
+ROWS = 5
+"""Layers and kernels that a page shows unless it shows everything."""
 EFFECT = {Effect.BLOCKS: "bold red", Effect.CONFOUNDS: "yellow", Effect.CHANGE: "cyan"}
 
 
@@ -45,13 +52,31 @@ def _section(page: Page, comparison: Comparison) -> None:
         _wall(page, comparison)
     _predictions(page, comparison)
     whole = comparison.wall is not None
-    _table(page, "Work of an inference" if whole else "The GPUs", compared.shown(comparison.work), whole=whole)
-    _table(page, "Conditions", comparison.conditions)
+    same = [each for each in (*comparison.work, *comparison.conditions) if each.change is Change.SAME]
+    kept = [] if page.look.everything else same
+    work = [each for each in compared.shown(comparison.work) if each not in kept]
+    _table(page, "Work of an inference" if whole else "The GPUs", work, whole=whole)
+    _table(page, "Conditions", [each for each in comparison.conditions if each not in kept])
     _parts(page, "Layers", "kernel time of the typical inference", comparison.layers)
     _parts(page, "Kernels", "of the typical inference" if whole else compared.CALLS, comparison.kernels)
     if comparison.untold:
         page.heading("What these two cannot tell")
         page.rows([[page.text("-"), page.text(each, limit=1200)] for each in comparison.untold])
+    if not page.look.everything and (left_out := _left_out(comparison, kept)):
+        page.blank()
+        page.line(page.text(f"Left out: {left_out}. --all shows it.", "dim"))
+
+
+def _left_out(comparison: Comparison, same: Sequence[Difference]) -> str:
+    """What of the comparison the short page does not say."""
+    parts = [
+        f"{more:,} {what} that changed"
+        for what, differences in (("layers", comparison.layers), ("kernels", comparison.kernels))
+        if (more := len(compared.changed(differences)) - ROWS) > 0
+    ]
+    if names := [each.name for each in same if each.before or each.after]:
+        parts.append(f"what is the same ({', '.join(names)})")
+    return ", ".join(parts)
 
 
 def _setup(page: Page, comparison: Comparison) -> None:
@@ -61,8 +86,10 @@ def _setup(page: Page, comparison: Comparison) -> None:
     for each in comparison.setup:
         effect = page.text(f"  {compared.EFFECTS[each.effect]}: ", EFFECT[each.effect])
         page.line(effect, page.text(each.aspect, "bold"))
-        said = (("before", each.before), ("after", each.after), ("why", each.why))
-        page.labelled([(label, page.text(text)) for label, text in said], indent=5, label_width=7)
+        both = f"{each.before} → {each.after}"
+        said = (("from", both),) if len(both) <= page.width - _SETUP else (("before", each.before), ("after", each.after))
+        rows = (*said, ("why", each.why))
+        page.labelled([(label, page.text(text)) for label, text in rows], indent=5, label_width=7)
 
 
 def _wall(page: Page, comparison: Comparison) -> None:
@@ -124,15 +151,19 @@ def _parts(page: Page, title: str, note: str, differences: Sequence[Difference])
     if not differences:
         return
     page.heading(title, note)
-    rows = [
-        [
+    changed = compared.changed(differences)
+    count = len(changed) if page.look.everything else ROWS
+    cells = [
+        (
             page.text(signed(each.difference, each.unit), STYLE[each.change]),
             page.text(compared.relative(each)),
             page.text(f"{units.quantity(each.before, each.unit)} → {units.quantity(each.after, each.unit)}"),
-            page.text(compared.named(each), limit=110),
-        ]
-        for each in compared.changed(differences)[: compared.ROWS_SHOWN]
+        )
+        for each in changed[:count]
     ]
+    taken = sum(max(cell.cell_len for cell in column) + 2 for column in zip(*cells, strict=True))
+    names = [compared.named(each) for each in changed[:count]]
+    rows = [[*row, page.fitted(name, page.width - 2 - taken)] for row, name in zip(cells, names, strict=True)]
     page.rows(rows, right=(0, 1))
-    if rest := compared.unshown(differences):
+    if rest := compared.unshown(differences, count):
         page.rows([[page.text(rest, "dim")]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools import units
@@ -41,7 +42,7 @@ KINDS = {
 
 WINDOW = "from the first GPU work to the last"
 HOST_BUCKETS = ("launch", "sync", "host")
-OVERLAP_NOTE = "Do not add them up: two findings may count the same time."
+OVERLAP_NOTE = "Do not add them up: two may count the same time."
 
 _AS_IN = {
     "this trace": "other inferences",
@@ -120,6 +121,12 @@ class TraceReport:
     def with_status(self, status: Status) -> list[Outcome]:
         return sorted((o for o in self.outcomes if o.status is status), key=lambda o: o.code)
 
+    def unjudged(self) -> list[tuple[str, list[Outcome]]]:
+        """What could not be judged, by the reason, the one that stands in the way of most first."""
+        ordered = sorted(self.with_status(Status.COULD_NOT_RUN), key=lambda o: (o.reason, o.code))
+        groups = [(reason, list(group)) for reason, group in groupby(ordered, lambda o: o.reason)]
+        return sorted(groups, key=lambda group: (-len(group[1]), group[1][0].code))
+
     def worth_ns(self, finding: Finding) -> int:
         """The time that `finding` could give back over the whole trace; -1 where nothing bounds it."""
         if finding.recoverable_ns is not None:
@@ -128,10 +135,14 @@ class TraceReport:
             return finding.recoverable_ns_per_inference * max(1, int(self.summary.get("inferences") or 0))
         return -1
 
-    @property
-    def median_wall_ns(self) -> int | None:
-        """The median inference, where there are any."""
-        return (self.summary.get("inference_time") or {}).get("wall_median_ns")
+    def _per_inference(self, part_ns: int) -> str:
+        """`1.20 ms of 4.00 ms per inference (30 %)`: of the median one, without the profiler where that is known."""
+        times = self.summary.get("inference_time") or {}
+        traced, real = times.get("wall_median_ns"), (times.get("untraced") or {}).get("wall_ns")
+        wall = real["point"] if real else traced
+        of = _of(part_ns, wall)
+        without = " without the profiler" if of and units.duration(wall) != units.duration(traced) else ""
+        return f"{units.duration(part_ns)}{of} per inference{without}{_share(part_ns, wall)}"
 
     @property
     def window_ns(self) -> int | None:
@@ -140,10 +151,12 @@ class TraceReport:
         return window
 
     def worth(self, finding: Finding) -> str:
-        """What it could give back, as `at most 1.20 ms of 4.00 ms per inference (30 %)`; or nothing."""
+        """What it could give back, as `at most 1.20 ms of 4.00 ms per inference (30 %)`; empty where nothing bounds it."""
+        if self.worth_ns(finding) == 0:
+            return "nothing by itself"
         parts = []
         if finding.recoverable_ns_per_inference is not None:
-            parts.append(_per_inference(finding.recoverable_ns_per_inference, self.median_wall_ns))
+            parts.append(self._per_inference(finding.recoverable_ns_per_inference))
         if finding.recoverable_ns is not None:
             if parts:
                 parts.append(f"{units.duration(finding.recoverable_ns)} in all")
@@ -172,7 +185,7 @@ class TraceReport:
     def _largest(self, findings: Sequence[Finding]) -> str:
         first = findings[0]
         if first.recoverable_ns_per_inference is not None:
-            worth = _per_inference(first.recoverable_ns_per_inference, self.median_wall_ns)
+            worth = self._per_inference(first.recoverable_ns_per_inference)
         else:
             worth = _in_all(first.recoverable_ns or 0, self.window_ns)
         which = f"by the largest, {first.code}" if len(findings) > 1 else f"({first.code})"
@@ -252,9 +265,9 @@ class TraceReport:
 
     @property
     def beside(self) -> str:
-        """What is measured beside the buckets; empty without inferences."""
+        """What is measured beside the buckets; empty without inferences that the GPU was seen to work for."""
         times = self.summary.get("inference_time") or {}
-        if times.get("gpu_busy_share") is None:
+        if not times.get("gpu_busy_share"):
             return ""
         parts = [f"a GPU works for {units.share(times['gpu_busy_share'])} of it"]
         if times.get("hidden_copy_ns"):
@@ -279,10 +292,6 @@ def _by_order(ordered: Mapping[str, Any]) -> str:
     known = units.share(sum(sources.values()) / kernels)
     where = " and ".join(_AS_IN.get(one, one) for one in sources)
     return f"layers of {known} of {_plural(kernels, 'kernel')} by order, as in {where}"
-
-
-def _per_inference(part_ns: int, wall_ns: int | None) -> str:
-    return f"{units.duration(part_ns)}{_of(part_ns, wall_ns)} per inference{_share(part_ns, wall_ns)}"
 
 
 def _in_all(part_ns: int, window_ns: int | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -128,7 +127,7 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
                 ("layers", "Layers", *tops.layers(trace)),
                 ("kernels", "Kernels", *tops.kernels(trace)),
             ],
-            unjudged=_by_reason(report),
+            unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),
             capture=_capture(report),
             missing=_missing(report),
@@ -181,13 +180,6 @@ def _largest(report: TraceReport) -> list[tuple[str, int]]:
     """The three parts of the median inference that take the most time."""
     parts = [(bucket.label, bucket.median) for bucket in report.buckets() if bucket.median]
     return sorted(parts, key=lambda part: -part[1])[:3]
-
-
-def _by_reason(report: TraceReport) -> list[tuple[str, list[Any]]]:
-    """What could not be judged, by the reason, the one that stands in the way of most first."""
-    ordered = sorted(report.with_status(Status.COULD_NOT_RUN), key=lambda o: (o.reason, o.code))
-    groups = [(reason, list(group)) for reason, group in groupby(ordered, lambda o: o.reason)]
-    return sorted(groups, key=lambda group: -len(group[1]))
 
 
 def _capture(report: TraceReport) -> list[tuple[str, str]]:

@@ -39,6 +39,14 @@ def elided(text: str, limit: int = LIMIT) -> str:
     return f"{text[:head]} [… {len(text) - head - tail:,} characters …] {text[-tail:]}"
 
 
+def fitted(text: str, width: int) -> str:
+    """`text` in `width` characters: names of kernels and layers differ at their ends, so that the middle gives way."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 def as_ascii(text: str) -> str:
     """`text` for a terminal or a file that knows no more than ASCII."""
     return text.translate(_FOLDED).encode("ascii", "backslashreplace").decode("ascii")

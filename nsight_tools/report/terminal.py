@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 WIDTH = 100
+LABEL = 10
+"""Columns of a label."""
 _LEAST = 40
 
 
@@ -29,6 +31,8 @@ class Look:
     width: int = WIDTH
     colour: bool = False
     unicode: bool = True
+    everything: bool = False
+    """Nothing is left out and no name shortened, as long as the page may become."""
 
 
 class Page:
@@ -61,6 +65,11 @@ class Page:
         shown = safe.visible(text, limit)
         return Text(shown if self.look.unicode else safe.as_ascii(shown), style=style, overflow="fold")
 
+    def fitted(self, text: object, width: int) -> Text:
+        """The same on one line of at most `width` columns, without its middle where it is longer."""
+        shown = safe.visible(text)
+        return self.text(shown if self.look.everything else safe.fitted(shown, max(width, _LEAST // 2)))
+
     def line(self, *parts: Text) -> None:
         """Print a line, wrapped where it must be."""
         self._console.print(Text.assemble(*parts, overflow="fold"))
@@ -79,22 +88,33 @@ class Page:
         self.line(self.text(title, "bold"), self.text(f"   {note}" if note else "", "dim"))
 
     def rows(self, rows: Iterable[Iterable[Text]], *, indent: int = 2, right: Iterable[int] = ()) -> None:
-        """Print rows in columns, two spaces apart, the columns `right` aligned to the right; the last one wraps."""
+        """Print rows in columns, two spaces apart, the columns `right` aligned to the right.
+
+        Only the last one wraps, as long as the others leave a third of the page to it.
+        """
         if (grid := self.grid(rows, right=right)).row_count:
             self._console.print(Padding(grid, (0, 0, 0, indent)))
 
-    def grid(self, rows: Iterable[Iterable[RenderableType]], *, right: Iterable[int] = ()) -> Table:
+    def grid(self, rows: Iterable[Iterable[Text]], *, right: Iterable[int] = ()) -> Table:
         """Rows in columns, to print or to put into a cell of other rows."""
         cells = [list(row) for row in rows]
         grid = Table.grid(padding=(0, 2, 0, 0))
         last, aligned = max((len(row) for row in cells), default=0) - 1, set(right)
+        widths = [max(row[at].cell_len for row in cells if at < len(row)) for at in range(last)]
+        firm = sum(widths) + 2 * last <= self.width * 2 // 3
         for column in range(last + 1):
-            grid.add_column(justify="right" if column in aligned else "left", overflow="fold", no_wrap=False)
+            fixed = firm and column < last
+            grid.add_column(
+                justify="right" if column in aligned else "left",
+                overflow="fold",
+                no_wrap=fixed,
+                min_width=widths[column] if fixed else None,
+            )
         for row in cells:
             grid.add_row(*row)
         return grid
 
-    def labelled(self, rows: Iterable[tuple[str, RenderableType]], *, indent: int = 3, label_width: int = 10) -> None:
+    def labelled(self, rows: Iterable[tuple[str, Text]], *, indent: int = 3, label_width: int = LABEL) -> None:
         """Print labels with what they label, which wraps in its own column."""
         grid = Table.grid(padding=(0, 1, 0, 0))
         grid.add_column(width=label_width, no_wrap=True)

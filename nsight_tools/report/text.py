@@ -1,4 +1,7 @@
-"""The report for a terminal: the verdict first, then where the time went, then what to change."""
+"""The report for a terminal: the verdict first, then where the time went, then what to change.
+
+What would not change a decision is left out unless `Look.everything` asks for it, and the last line says what that is.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,28 @@ from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Evidence, Finding, Severity
 from nsight_tools.report import content
-from nsight_tools.report.terminal import Look, Page
+from nsight_tools.report.terminal import LABEL, Look, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.text import Text
 
-    from nsight_tools.report.content import TraceReport
+    from nsight_tools.report.content import Bucket, TraceReport
 
 EVIDENCE_SHOWN = 8
-"""Measurements of one finding that the page shows; JSON has all."""
+"""Measurements of one finding that a page shows unless it shows everything; JSON has all."""
+EXAMPLES_NAMED = 3
+"""Places to look at of a finding whose evidence is not shown."""
+ROOMY = 96
+"""Columns from which on an inference's parts have a bar and their interval without the profiler."""
 
 COLOUR = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
+_METRIC = 40
+"""Columns of a measurement's name."""
+_ONE_LINE = 60
+"""Columns from which on what is said of a measurement stands on one line, else on two."""
+_INDENT = 3
 
 
 def render(reports: Sequence[TraceReport], look: Look | None = None) -> str:
@@ -35,17 +47,22 @@ def render(reports: Sequence[TraceReport], look: Look | None = None) -> str:
 
 def _section(page: Page, report: TraceReport) -> None:
     _head(page, report)
-    _time(page, report)
+    if page.look.everything or not report.buckets():
+        _time(page, report)
     _inference(page, report)
     _findings(page, report)
     _unjudged(page, report)
     _clear(page, report)
+    if not page.look.everything and (left_out := _left_out(report)):
+        page.blank()
+        page.line(page.text(f"Left out: {left_out}. --all shows it.", "dim"))
 
 
 def _head(page: Page, report: TraceReport) -> None:
     page.line(page.text(f"{report.name}: ", "bold"), page.text(report.verdict, f"bold {_mood(report)}".strip()))
     for finding in report.spoilers:
-        page.line(page.text(f"Read first: {finding.code} ", "bold red"), page.text(finding.message))
+        number = next(at for at, each in enumerate(report.findings, 1) if each is finding)
+        page.line(page.text(f"Read first: {finding.code} (finding {number}) ", "bold red"), page.text(finding.message))
     page.rows([[page.text(fact, "dim")] for fact in report.facts])
 
 
@@ -84,30 +101,32 @@ def _inference(page: Page, report: TraceReport) -> None:
     if not (buckets := report.buckets()):
         return
     times = report.summary["inference_time"]
-    page.heading("Time of an inference", "each median and p99 by itself; share of the median inference")
-    columns = ("", "median", "p99", "", "", "without the profiler" if times.get("untraced") else "")
-    head = [page.text(column, "dim") for column in columns]
-    rows = [
-        [
-            page.text(bucket.label),
-            page.text(units.duration(bucket.median)),
-            page.text(units.duration(bucket.p99)),
-            page.text(units.share(bucket.share)),
-            page.bar(bucket.share, style="green" if bucket.label == "compute" else "yellow", most=8),
-            page.text(bucket.untraced, "dim"),
-        ]
-        for bucket in buckets
-    ]
+    page.heading("Time of an inference", "medians and p99 each by itself; share of the median")
+    roomy = page.width >= ROOMY
+    columns = ("median", "p99", "", *([""] if roomy else []), "without the profiler" if times.get("untraced") else "")
+    head = [page.text(column, "dim") for column in ("", *columns)]
     walls = (units.duration(times.get(key)) for key in ("wall_median_ns", "wall_p99_ns"))
-    whole = [
-        page.text("from first to last event", "bold"),
-        *(page.text(w, "bold") for w in walls),
-        page.text(""),
-        page.text(""),
-        page.text(report.untraced_wall, "bold"),
-    ]
-    page.rows([head, *rows, whole], right=(1, 2, 3))
+    whole = [page.text(each, "bold") for each in ("from first to last event", *walls, "", *([""] if roomy else []))]
+    untraced = page.text(report.untraced_wall if roomy else _point(report.untraced_wall), "bold")
+    page.rows([head, *(_bucket(page, each, roomy=roomy) for each in buckets), [*whole, untraced]], right=(1, 2, 3))
     page.rows([[page.text(note, "dim")] for note in (report.beside, report.observer_note) if note])
+
+
+def _bucket(page: Page, bucket: Bucket, *, roomy: bool) -> list[Text]:
+    bar = page.bar(bucket.share, style="green" if bucket.label == "compute" else "yellow", most=8)
+    return [
+        page.text(bucket.label),
+        page.text(units.duration(bucket.median)),
+        page.text(units.duration(bucket.p99)),
+        page.text(units.share(bucket.share)),
+        *([bar] if roomy else []),
+        page.text(bucket.untraced if roomy else _point(bucket.untraced), "dim"),
+    ]
+
+
+def _point(estimate: str) -> str:
+    """`309 µs (258 µs to 446 µs)` without its interval, for a narrow page."""
+    return estimate.partition(" (")[0]
 
 
 def _findings(page: Page, report: TraceReport) -> None:
@@ -116,63 +135,115 @@ def _findings(page: Page, report: TraceReport) -> None:
     page.heading(
         "Findings", "largest recoverable time first" + (f". {content.OVERLAP_NOTE}" if len(findings) > 1 else "")
     )
+    said: dict[str, int] = {}
     for number, finding in enumerate(findings, 1):
         if number > 1:
             page.blank()
-        _finding(page, report, finding, number)
+        _finding(page, report, finding, number, said)
 
 
-def _finding(page: Page, report: TraceReport, finding: Finding, number: int) -> None:
-    head = page.text(f"{finding.code} {finding.severity.value}", COLOUR[finding.severity])
-    page.labelled([(f"{number}.", page.grid([[head, page.text(finding.message, "bold")]]))], indent=0, label_width=2)
-    worth = report.worth(finding) or "no time to recover is claimed"
-    rows: list[tuple[str, Text]] = [
-        ("Worth", page.text(f"{worth}; confidence {finding.confidence.value}")),
-        ("Bound by", page.text(finding.bound)),
-        ("Cause", page.text(finding.cause, limit=1200)),
-        ("Change", page.text(finding.recommendation, "green", limit=1200)),
-    ]
+def _finding(page: Page, report: TraceReport, finding: Finding, number: int, said: dict[str, int]) -> None:
+    """Print a finding; `said` holds which one said a text first, so that none is said twice."""
+    head = page.text(f"{number}. ", "dim")
+    head.append_text(page.text(f"{finding.code} {finding.severity.value}", COLOUR[finding.severity]))
+    page.rows([[head, page.text(finding.message, "bold")]], indent=0)
+    whole = _is_shown_whole(page, finding)
+    worth = report.worth(finding) or ("no time to recover is claimed" if whole else "")
+    recoverable = report.worth_ns(finding) > 0
+    claims = (
+        ("Worth", f"{worth}; confidence {finding.confidence.value}" if worth else ""),
+        ("Bound by", finding.bound if whole and (recoverable or page.look.everything) else ""),
+        ("Cause", finding.cause if whole or not recoverable else ""),
+        ("Change", finding.recommendation),
+    )
+    rows: list[tuple[str, Text]] = []
+    for label, text in claims:
+        before = number if page.look.everything else said.setdefault(f"{label} {text}", number)
+        again = label != "Worth" and before != number
+        style = "green" if label == "Change" else ""
+        rows.append((label, page.text(f"as in {before}." if again and text else text, style, limit=1200)))
     rows += [
         ("Hence also", page.text(f"{f.code} {f.severity.value}: {f.message}", limit=600))
         for f in report.following(finding)
     ]
-    page.labelled([row for row in rows if row[1].plain], indent=3)
-    if finding.evidence:
-        page.labelled([("Evidence", page.grid(_evidence(page, finding.evidence), right=(1,)))], indent=3)
+    if not whole:
+        rows.append(("Look at", page.text(", ".join(_moments(finding)))))
+    page.labelled([row for row in rows if row[1].plain], indent=_INDENT)
+    if whole:
+        _evidence(page, finding.evidence)
 
 
-def _evidence(page: Page, evidence: Sequence[Evidence]) -> list[list[Text]]:
+def _is_shown_whole(page: Page, finding: Finding) -> bool:
+    return page.look.everything or finding.severity is not Severity.INFO
+
+
+def _moments(finding: Finding) -> list[str]:
+    starts = [each.start_ns for each in finding.evidence if each.start_ns is not None]
+    return [units.moment(start) for start in starts[:EXAMPLES_NAMED]]
+
+
+def _evidence(page: Page, evidence: Sequence[Evidence]) -> None:
+    shown = evidence if page.look.everything else evidence[:EVIDENCE_SHOWN]
+    metrics = [page.fitted(each.metric, _METRIC) for each in shown]
+    values = [page.text(units.quantity(each.value, each.unit), limit=120) for each in shown]
+    taken = sum(max((cell.cell_len for cell in cells), default=0) + 2 for cells in (metrics, values))
+    left = page.width - _INDENT - LABEL - 1 - taken
+    room = left if left >= _ONE_LINE else 2 * left - _ONE_LINE // 4
     rows = [
-        [
-            page.text(each.metric, limit=120),
-            page.text(units.quantity(each.value, each.unit), limit=120),
-            page.text("; ".join(part for part in (window(each), each.detail) if part)),
-        ]
-        for each in evidence[:EVIDENCE_SHOWN]
+        [page.text("Evidence".ljust(LABEL - 1) if at == 0 else "", "dim"), metric, value, page.fitted(where(one), room)]
+        for at, (one, metric, value) in enumerate(zip(shown, metrics, values, strict=True))
     ]
-    if (more := len(evidence) - EVIDENCE_SHOWN) > 0:
-        rows.append([page.text(f"and {more} more in --format json", "dim"), page.text(""), page.text("")])
-    return rows
+    page.rows(rows, indent=_INDENT, right=(2,))
+
+
+def where(evidence: Evidence) -> str:
+    """Where to jump to, and what is said of it."""
+    return "; ".join(part for part in (window(evidence), evidence.detail) if part)
 
 
 def window(evidence: Evidence) -> str:
-    """Where to jump to in Nsight Systems' window: "at 1.234567 s for 12.3 µs"."""
+    """Where to jump to in Nsight Systems' window: "at 1.234567s for 12.3 µs"."""
     if evidence.start_ns is None:
         return ""
-    where = f"at {units.moment(evidence.start_ns)}"
+    at = f"at {units.moment(evidence.start_ns)}"
     length = 0 if evidence.end_ns is None else evidence.end_ns - evidence.start_ns
     said = length == evidence.value and evidence.unit == "ns"
-    return f"{where} for {units.duration(length)}" if length > 0 and not said else where
+    return f"{at} for {units.duration(length)}" if length > 0 and not said else at
 
 
 def _unjudged(page: Page, report: TraceReport) -> None:
-    if not (unjudged := report.with_status(Status.COULD_NOT_RUN)):
+    if not (groups := report.unjudged()):
         return
     page.heading("Could not be judged")
-    page.rows([page.text(o.code, "yellow"), page.text(f"{o.summary}: {o.reason}")] for o in unjudged)
+    if page.look.everything:
+        alone = [(reason, [each]) for reason, outcomes in groups for each in outcomes]
+        groups = sorted(alone, key=lambda group: group[1][0].code)
+    page.rows(
+        [page.text(outcomes[0].code, "yellow"), page.text(f"{outcomes[0].summary}: {reason}")]
+        if len(outcomes) == 1
+        else [
+            page.text(f"{len(outcomes)} of {len(report.outcomes)}", "yellow"),
+            page.text(f"{reason}: {', '.join(each.code for each in outcomes)}", limit=2000),
+        ]
+        for reason, outcomes in groups
+    )
 
 
 def _clear(page: Page, report: TraceReport) -> None:
     if clear := report.with_status(Status.CLEAR):
         page.heading("Clear", "looked at, and nothing found")
         page.rows([[page.text(", ".join(o.code for o in clear), "green", limit=2000)]])
+
+
+def _left_out(report: TraceReport) -> str:
+    """What of the report the short page does not say."""
+    short = [f for f in report.findings if f.severity is Severity.INFO]
+    cut = sum(max(len(f.evidence) - EVIDENCE_SHOWN, 0) for f in report.findings if f not in short)
+    grouped = sum(len(outcomes) for _, outcomes in report.unjudged() if len(outcomes) > 1)
+    parts = [
+        f"bound and evidence of the info findings ({len(short)})" if short else "",
+        f"{cut} more measurements" if cut else "",
+        f"what {grouped} analyses look for" if grouped else "",
+        "time by kind of GPU work" if report.buckets() and report.summary.get("time") else "",
+    ]
+    return ", ".join(part for part in parts if part)
