@@ -36,7 +36,7 @@ def share(ratio: float | None) -> str:
 
 
 def moment(ns: int) -> str:
-    """A time of the session as "1.234567s", as Nsight Systems' window writes it and `nsys stats --filter-time` takes it.
+    """A time of the session as "1.234567s": as Nsight Systems writes it, and as `nsys stats --filter-time` takes it.
 
     Cut, not rounded, to the microsecond: the event lies at or just behind it.
     """

@@ -86,7 +86,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
         excess = min(round((copying - computing) * worked.sum()), measured.exposed(chosen))
         yield Finding(
             "PCI004",
-            weigh(measured.share(excess, chosen.device), EFFORT_SHARE),
+            weigh(measured.share(excess, chosen.device), EFFORT_SHARE, measured),
             Confidence.MEDIUM,
             f"transfer-bound: an inference copies {direction} for {duration(copying)} and computes for "
             f"{duration(computing)} (medians); a faster GPU or engine would not raise the throughput",
@@ -239,7 +239,7 @@ def _finding(measured: Measured, copies: Copies, kind: str, reached: float, said
     lost = round(measured.exposed(copies) * max(1 - reached / said.gives, 0))
     return Finding(
         "PCI005",
-        weigh(measured.share(lost, copies.device), 0.1),
+        weigh(measured.share(lost, copies.device), 0.1, measured),
         said.confidence,
         said.message,
         said.cause,

@@ -109,7 +109,7 @@ class Clock:
         if self.slope is not None and self.cost >= NOISE_SHARE * measured.window_ns:
             yield Finding(
                 "THR002",
-                weigh(self.cost / measured.window_ns, 0.05),
+                weigh(self.cost / measured.window_ns, 0.05, measured),
                 Confidence.MEDIUM,
                 f"kernels slow down with the clock: it costs {share(self.cost / self.kernel_time)} of their time, "
                 f"{share(self.cost / measured.window_ns)} of the {measured.time}",

@@ -132,7 +132,7 @@ def judge(measured: Measured, gpu: Gpu) -> Iterator[Finding]:
     heat = "thermal" in violated or any(bit in HEAT for bit in bits)
     yield Finding(
         "THR001",
-        Severity.INFO if by_choice or recoverable is None else weigh(recoverable / measured.window_ns, DROP),
+        Severity.INFO if by_choice or recoverable is None else weigh(recoverable / measured.window_ns, DROP, measured),
         Confidence.HIGH if throttled and (low or len(gpu.reasons) >= FEWEST_BUSY) else Confidence.MEDIUM,
         _message(gpu, held=bool(held), low=low, violated=violated),
         "; ".join(part for part in (why if held or not counters else "", counters) if part) + told,

@@ -159,7 +159,7 @@ def _sliced(measured: Measured, device: int, gaps: Intervals, metrics: Metrics, 
     )
     return Finding(
         "THR002",
-        weigh(cost / whole, 0.05),
+        weigh(cost / whole, 0.05, measured),
         Confidence.HIGH if len(active) else Confidence.MEDIUM if processes > 1 else Confidence.LOW,
         f"submitted work waits {len(gaps)} times for {duration(usual)} (median) while "
         f"this process runs nothing: {share(cost / whole)} of the {measured.time}{spread}",

@@ -68,7 +68,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     known = chosen.sum() / max(int(measured.work.kind.among("kernel").sum()), 1)
     yield Finding(
         "FUS002",
-        weigh(lost / measured.window_ns, REFORMAT_WARNING),
+        weigh(lost / measured.window_ns, REFORMAT_WARNING, measured),
         Confidence.HIGH if known > 0.95 else Confidence.MEDIUM,
         f"{int(reformats.sum())} of {len(layer)} kernels ({share(float(reformats.mean()))}) only convert tensors "
         f"between layers, and take {share(lost / max(total, 1))} of the kernel time",
@@ -83,7 +83,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
             Evidence("kernel time in reformat layers", lost, "ns"),
             Evidence("share of the kernel time", lost / max(total, 1), "ratio"),
             Evidence(
-                f"of it in layers named {COPY_NODE} …",
+                f"of it in {COPY_NODE} layers",
                 int(time[copy_nodes].sum()),
                 "ns",
                 detail=f"{int(copy_nodes.sum())} kernels",

@@ -100,7 +100,7 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     rows = _longest(gaps.length, kind == _KINDS.index(main))
     yield Finding(
         "FUS001",
-        weigh(waiting / measured.window_ns, GAP_WARNING) if starved else Severity.INFO,
+        weigh(waiting / measured.window_ns, GAP_WARNING, measured) if starved else Severity.INFO,
         Confidence.MEDIUM if starved == (waiting >= GAP_SHARE * measured.window_ns) else Confidence.LOW,
         f"the GPU is idle between the kernels of an inference for {share(total / measured.window_ns)} of the inference "
         + _said(total, left),

@@ -65,7 +65,7 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
             continue
         yield Finding(
             "LCH005",
-            weigh(saved / measured.window_ns, 0.5),
+            weigh(saved / measured.window_ns, 0.5, measured),
             Confidence.MEDIUM,
             f"{share(time / total)} of the kernels' time runs with fewer blocks than half of the GPU's {sms[one]} "
             f"SMs: {int(small.sum()):,} of {len(count):,} kernels",

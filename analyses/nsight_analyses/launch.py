@@ -80,10 +80,12 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
     recoverable = round(gain.point) * measured.inferences
     yield Finding(
         "LCH001",
-        weigh(least, GAIN_WARNING) if sure else Severity.INFO,
+        weigh(least, GAIN_WARNING, measured) if sure else Severity.INFO,
         Confidence.MEDIUM if sure else Confidence.LOW,
-        f"the host needs {duration(enqueue.real[1])} to launch what the GPU runs in {duration(enqueue.compute[1])}, "
+        "the GPU waits for the host's launches, "
         + ("even without the profiler" if enqueue.ratios[2] > ENQUEUE_RATIO else "if tracing cost what it usually does")
+        + f": an inference takes {duration(enqueue.real[1])} to launch, and {duration(enqueue.compute[1])} from its "
+        + "first kernel to its last"
         + ("" if enough else f"; only {measured.inferences} inferences were captured"),
         "kernels finish before the host has launched the next one",
         "capture the inference into a CUDA graph (trtexec --useCudaGraph), or enlarge the batch"

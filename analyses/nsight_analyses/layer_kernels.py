@@ -103,7 +103,7 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
         return
     yield Finding(
         "FUS005",
-        weigh(explained / measured.window_ns, MISALIGNED_WARNING),
+        weigh(explained / measured.window_ns, MISALIGNED_WARNING, measured),
         Confidence.LOW,
         f"{len(slow)} {'layers' if slow[0].of_layer else 'kernels'} that multiply matrices take {share(lost / total)} "
         "of the kernel time without the Tensor Cores",

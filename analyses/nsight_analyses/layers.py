@@ -104,7 +104,7 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
     each = max(measured.inferences, 1)
     yield Finding(
         "FUS003",
-        weigh(found.lost / measured.window_ns, UNFUSED_WARNING),
+        weigh(found.lost / measured.window_ns, UNFUSED_WARNING, measured),
         Confidence.HIGH if found.certain else Confidence.MEDIUM,
         f"{found.layers / each:.0f} pointwise or shape layers an inference run in {found.runs / each:.0f} rows, a "
         f"kernel each; in one kernel a row they would take {share(found.lost / total)} of the kernel time less",

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_tools.calibration import Calibrated
+from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Evidence, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nsight_tools.columns import Ints
+    from nsight_tools.measured import Measured
+    from nsight_tools.trace import Trace
 
 EXAMPLES = 3
 """Worst cases that a finding shows."""
@@ -22,9 +26,20 @@ EFFORT_SHARE = 0.2
 """A fifth of the inference time: what makes a pipeline with two streams, or another batch, worth its complexity."""
 
 
-def weigh(share: float, warning: float) -> Severity:
-    """A loss of at least `warning`, as a share of the steady state, is worth changing a deployment for."""
+def weigh(share: float, warning: float, measured: Measured | None = None) -> Severity:
+    """A loss of at least `warning`, as a share of the steady state, is worth changing a deployment for.
+
+    A loss that tracing does not lengthen, as the GPU's, weighs more in the run without the profiler, which is shorter:
+    with `measured` it is judged there.
+    """
+    if measured is not None:
+        share *= Calibrated.of(measured.trace).stretch
     return Severity.WARNING if share >= warning else Severity.INFO
+
+
+def nothing_repeats(trace: Trace, otherwise: str) -> CouldNotRun:
+    """Why there are no inferences to look into: none is marked, or `otherwise`."""
+    return CouldNotRun(trace.missing("inferences") or otherwise)
 
 
 def worst(metric: str, start: Ints, end: Ints, detail: Callable[[int], str] = lambda _row: "") -> Iterator[Evidence]:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import nothing_repeats, weigh, worst
 from nsight_analyses.steady_state import outermost, steady_loops, within
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
-from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.measured import HostCalls, Measured
 from nsight_tools.timeline.intervals import Intervals
@@ -68,7 +67,7 @@ def allocations_in_steady_state(trace: Trace) -> Iterator[Finding]:
     measured = Measured.of(trace)
     loops = steady_loops(measured)
     if not loops:
-        raise CouldNotRun("no thread makes two inferences: there is no steady state to look into")
+        raise nothing_repeats(trace, "no thread makes two inferences: there is no steady state to look into")
     calls = measured.host_calls
     found = within(loops, outermost(calls[calls.name.where(allocates)]))
     if not len(found.start):

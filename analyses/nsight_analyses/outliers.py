@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.contention import waiting_gaps
-from nsight_analyses.measure import NOISE_SHARE, weigh, worst
+from nsight_analyses.measure import NOISE_SHARE, nothing_repeats, weigh, worst
 from nsight_analyses.memory import allocates
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
@@ -89,10 +89,9 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
     table = trace.table("inferences")
     worked = ints(table["kernels"]) + ints(table["graphs"]) > 0
     if not worked.any():
-        raise CouldNotRun(
-            (None if measured.work.computes.any() else trace.missing("kernels"))
-            or "no inference that the GPU worked for: nothing repeats that could stand out"
-        )
+        if not measured.work.computes.any() and (missing := trace.missing("kernels")) is not None:
+            raise CouldNotRun(missing)
+        raise nothing_repeats(trace, "no inference that the GPU worked for: nothing repeats that could stand out")
     thread = ints(table["pid"]) << 32 | (ints(table["tid"]) & 0xFFFFFFFF)
     _, group = np.unique(thread, return_inverse=True)
     group = group.reshape(-1)

@@ -61,7 +61,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     blocked = pageable.call_end - pageable.call_start
     yield Finding(
         "PCI001",
-        weigh(loss, 0.1),
+        weigh(loss, 0.1, measured),
         Confidence.HIGH,
         f"{len(pageable)} of {len(asynchronous)} asynchronous copies use pageable host memory and block the host: "
         f"{share(loss)} of the {measured.time} is spent in them with no kernel running",
@@ -124,13 +124,14 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
         exposed, total, recoverable = hideable(measured, chosen)
         yield Finding(
             "PCI002",
-            weigh(loss, EFFORT_SHARE),
+            weigh(loss, EFFORT_SHARE, measured),
             Confidence.MEDIUM,
             f"{direction} copies run with no kernel beside them for {share(loss)} of the {measured.time} "
             f"({share(exposed / max(total, 1))} of the copies' own time)",
             "copying and computing take turns: while these copies run, nothing else computes",
-            "keep a second inference in flight on its own stream and context, from page-locked buffers, so that copies "
-            "run beside its kernels (throughput); or copy less (latency)",
+            ("keep a second inference in flight on its own stream and context" if measured.inferences else "copy ahead")
+            + ", from page-locked buffers on a stream of their own, so that copies run beside kernels (throughput); or "
+            "copy less (latency)",
             recoverable,
             measured.per_inference(recoverable),
             "exposed copy time, or the compute time that it could hide behind where that is less; a gain in throughput",
@@ -177,7 +178,7 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
     held = int((blocking.call_end - blocking.call_start).sum())
     yield Finding(
         "PCI003",
-        weigh(loss, 0.1),
+        weigh(loss, 0.1, measured),
         Confidence.HIGH,
         f"{len(blocking)} blocking copies hold their threads for {duration(held)}; {share(loss)} of the "
         f"{measured.time} passes in them with no kernel running",

@@ -57,7 +57,7 @@ def dangling_quantization(trace: Trace) -> Iterator[Finding]:
     timed = spent is not None
     yield Finding(
         "FUS004",
-        weigh((spent or 0) / measured.window_ns, DANGLING_WARNING) if timed else Severity.INFO,
+        weigh((spent or 0) / measured.window_ns, DANGLING_WARNING, measured) if timed else Severity.INFO,
         Confidence.HIGH if dangling else Confidence.LOW,
         " and ".join(_said(len(dangling), len(wide))),
         "Q/DQ pairs are placed where TensorRT cannot take them into the layers around them"

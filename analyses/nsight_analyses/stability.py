@@ -8,7 +8,7 @@ import numpy as np
 
 from nsight_analyses.clocks import CLOCKS
 from nsight_analyses.contention import waiting_gaps
-from nsight_analyses.measure import NOISE_SHARE, weigh
+from nsight_analyses.measure import NOISE_SHARE, nothing_repeats, weigh
 from nsight_analyses.telemetry import Samples
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
@@ -69,8 +69,9 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     table = trace.table("inferences", columns)
     worked = np.flatnonzero(ints(table["kernels"]) + ints(table["graphs"]) > 0)
     if not len(worked):
-        missing = None if measured.work.computes.any() else trace.missing("kernels")
-        raise CouldNotRun(missing or "no inference that the GPU worked for: nothing repeats that could be compared")
+        if not measured.work.computes.any() and (missing := trace.missing("kernels")) is not None:
+            raise CouldNotRun(missing)
+        raise nothing_repeats(trace, "no inference that the GPU worked for: nothing repeats that could be compared")
     same = _most_frequent(measured, len(table), worked)
     if len(same) < FEWEST:
         raise CouldNotRun(f"only {len(same)} inferences do the same work; at least {FEWEST} tell how much they vary")

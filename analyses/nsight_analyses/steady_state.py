@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import nothing_repeats, weigh, worst
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
@@ -58,7 +58,7 @@ def graphs_built_in_steady_state(trace: Trace) -> Iterator[Finding]:
         return  # what did not come to be was not built too often
     loops = steady_loops(measured)
     if not loops:
-        raise CouldNotRun("no thread makes two inferences: there is no steady state to look into")
+        raise nothing_repeats(trace, "no thread makes two inferences: there is no steady state to look into")
     begins, instances = (
         within(loops, outermost(calls[calls.name.where(_is(which))])) for which in (_BEGIN, _INSTANTIATE)
     )
@@ -224,7 +224,7 @@ def host_time_between_inferences(trace: Trace) -> Iterator[Finding]:
     all_threads = list(_ranges(measured))
     threads = [one for one in all_threads if len(one[1]) > 1]
     if not threads:
-        raise CouldNotRun("no thread makes two inferences: there is nothing between them")
+        raise nothing_repeats(trace, "no thread makes two inferences: there is nothing between them")
     inside = Intervals.union(*(np.concatenate([one[at] for one in all_threads]) for at in (1, 2)))
     calls = measured.host_calls
     gaps, count = Intervals.union([], []), 0

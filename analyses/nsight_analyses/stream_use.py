@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import nothing_repeats, weigh, worst
 from nsight_analyses.syncs import mostly_within
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, words
@@ -31,7 +31,7 @@ def no_inference(trace: Trace) -> CouldNotRun:
     """Why kernels ran and none of them is an inference's."""
     if trace.rows("inferences"):
         return CouldNotRun("no kernel can be joined to the API call that launched it, and so to no inference")
-    return CouldNotRun("no inference is marked: name their NVTX ranges with --inference-range")
+    return nothing_repeats(trace, "no inference is marked: name their NVTX ranges with --inference-range")
 
 
 @analysis("STR002", needs={"api_calls"})

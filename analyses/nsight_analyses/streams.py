@@ -112,7 +112,7 @@ def _finding(measured: Measured, work: Work, lines: list[Line], overlap: float) 
     named = ", ".join(f"{one.stream}{' (legacy default)' if one.stream in null else ''}" for one in lines[:8])
     return Finding(
         "STR001",
-        weigh(why.gain / measured.window_ns, 0.1),
+        weigh(why.gain / measured.window_ns, 0.1, measured),
         why.confidence,
         f"{len(lines)} streams carry work and overlap for {share(overlap)} of their busy time; launched work of one "
         f"waits for another for {share(cost / max(union, 1))} of it",

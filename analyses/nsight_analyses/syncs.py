@@ -66,7 +66,7 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
     wide = sum(count for name, count in names.items() if name.partition("_pt")[0] in DEVICE_WIDE)
     yield Finding(
         "STR003",
-        weigh(total / measured.window_ns, COST_WARNING),
+        weigh(total / measured.window_ns, COST_WARNING, measured),
         Confidence.MEDIUM,
         f"the host waits for the GPU {len(found.start) / measured.inferences:.3g} times in the middle of an inference, "
         f"and the GPU then idles for {share(total / measured.window_ns)} of the {measured.time}",

@@ -161,6 +161,14 @@ class Calibrated(TracingCosts):
         )
 
     @cached_property
+    def stretch(self) -> float:
+        """How many times as long tracing made the median inference, at least; 1 where no untraced run says so."""
+        wall = ints(self._measured.trace.table("inferences", ["wall_ns"])["wall_ns"])
+        if self.untraced is None or not wall.size:
+            return 1.0
+        return max(float(np.median(wall)) / max(float(np.median(self.accounting[0].wall)), 1.0), 1.0)
+
+    @cached_property
     def host_occupied(self) -> int:
         """As `Measured.host_occupied`, less what tracing is likely to have added to that thread's calls and ranges."""
         window = self._measured.window

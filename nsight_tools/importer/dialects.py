@@ -343,7 +343,7 @@ NOT_COLLECTED: Mapping[str, str] = {
     "telemetry": "capture with nsight-tools capture",
     "benchmark": "capture an engine with nsight-tools capture",
     "launches": "no GPU work was recorded",
-    "inferences": "neither inference ranges, nor TensorRT's NVTX ranges, nor graph launches were recorded",
+    "inferences": "no inference is marked: name their NVTX ranges with --inference-range",
 }
 """What to do about a table that a report has no data for."""
 

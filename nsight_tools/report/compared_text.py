@@ -86,9 +86,9 @@ def _setup(page: Page, comparison: Comparison) -> None:
     for each in comparison.setup:
         effect = page.text(f"  {compared.EFFECTS[each.effect]}: ", EFFECT[each.effect])
         page.line(effect, page.text(each.aspect, "bold"))
-        both = f"{each.before} → {each.after}"
-        said = (("from", both),) if len(both) <= page.width - _SETUP else (("before", each.before), ("after", each.after))
-        rows = (*said, ("why", each.why))
+        rows = [("before", each.before), ("after", each.after), ("why", each.why)]
+        if len(both := f"{each.before} → {each.after}") <= page.width - _SETUP:
+            rows[:2] = [("from", both)]
         page.labelled([(label, page.text(text)) for label, text in rows], indent=5, label_width=7)
 
 

@@ -151,7 +151,7 @@ class TraceReport:
         return window
 
     def worth(self, finding: Finding) -> str:
-        """What it could give back, as `at most 1.20 ms of 4.00 ms per inference (30 %)`; empty where nothing bounds it."""
+        """What it could give back: `at most 1.20 ms of 4.00 ms per inference (30 %)`; empty where nothing bounds it."""
         if self.worth_ns(finding) == 0:
             return "nothing by itself"
         parts = []

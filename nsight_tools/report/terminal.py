@@ -16,7 +16,6 @@ from nsight_tools.report import safe
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rich.console import RenderableType
 
 WIDTH = 100
 LABEL = 10

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def test_text_goes_to_standard_output_and_nothing_to_standard_error(run: Run) -> None:
     result = run("analyze", "warm.sqlite")
     assert result.exit_code == 0
-    assert result.stdout.startswith("warm.sqlite: 1 finding (1 warning): at most 1.20 ms of 4.00 ms per inference")
+    assert result.stdout.startswith("warm.sqlite: 1 finding (1 warning): at most 1.20 ms of 3.85 ms per inference")
     assert "\x1b" not in result.stdout
     assert result.stderr == ""
 

@@ -123,7 +123,12 @@ def test_predictions_are_honest() -> None:
 
 
 def test_long_tables_are_cut_and_say_so() -> None:
-    assert "2 more changed" in compared_text.render([comparison()])
+    page = compared_text.render([comparison()])
+    assert "7 more changed" in page
+    assert page.endswith("Left out: 7 layers that changed, what is the same (kernels). --all shows it.\n")
+    whole = compared_text.render([comparison()], Look(everything=True))
+    assert "Left out" not in whole
+    assert "more changed" not in whole
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])
