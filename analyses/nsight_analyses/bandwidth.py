@@ -93,7 +93,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
             f"{size(float(np.median(np.bincount(chosen.inference, chosen.size, len(worked))[worked])))} an inference, "
             f"{direction}, take the link longer than the kernels take the GPU",
             "move fewer bytes: smaller types (uint8 input, converted in the engine), outputs reduced on the GPU or "
-            "kept there; overlap alone stops at the time of the copies",
+            "kept there; beside kernels the copies still take their time",
             rest or None,
             measured.per_inference(rest) if rest else None,
             "exposed time of these copies that no overlap can hide: beside what PCI001 and PCI002 recover, by fewer "

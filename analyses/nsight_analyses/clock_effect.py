@@ -115,7 +115,7 @@ class Clock:
                 f"{share(self.cost / measured.window_ns)} of the {measured.time}",
                 f"the same kernels take longer when the clock is lower (duration goes with clock to the power of "
                 f"{self.slope:.2f}; -1 is proportional); {why_low(measured, self.device)}",
-                "as for THR001: raise the power limit or cool better, where that is what lowers the clock",
+                "raise the power limit or cool better, where that is what lowers the clock",
                 self.cost,
                 measured.per_inference(self.cost),
                 "kernel time times the shortfall of the clock from the GPU's highest, as far as durations follow it",

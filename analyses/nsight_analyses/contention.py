@@ -162,7 +162,7 @@ def _sliced(measured: Measured, device: int, gaps: Intervals, metrics: Metrics, 
         weigh(cost / whole, 0.05, measured),
         Confidence.HIGH if len(active) else Confidence.MEDIUM if processes > 1 else Confidence.LOW,
         f"submitted work waits {len(gaps)} times for {duration(usual)} (median) while "
-        f"this process runs nothing: {share(cost / whole)} of the {measured.time}{spread}",
+        f"this process runs nothing on the GPU: {share(cost / whole)} of the {measured.time}{spread}",
         seen + (f"; {clock.aside}" if clock else ""),
         "find the other process (nvidia-smi, on this host and in other containers) and give this one the GPU, or a "
         "MIG partition of it; through MPS both run at once rather than in turns"

@@ -148,4 +148,4 @@ def _said(total: int, left: dict[str, list[int]]) -> str:
 
 def _between(left: list[int]) -> str:
     least, most = duration(left[2]), duration(left[0])
-    return f"{duration(left[1])} without the profiler, between {least} and {most}"
+    return f"{duration(left[1])} without the profiler" + (f", between {least} and {most}" if least != most else "")

@@ -25,7 +25,7 @@ BUCKETS = {
     "exposed_other_copy": "exposed other copies and sets",
     "other_work": "behind other work on the GPU",
     "launch": "host: launch and copy calls",
-    "sync": "host: synchronizations",
+    "sync": "host: waiting for the GPU",
     "host": "host: between its calls",
     "unattributed": "unattributed",
 }
@@ -43,6 +43,7 @@ KINDS = {
 WINDOW = "from the first GPU work to the last"
 HOST_BUCKETS = ("launch", "sync", "host")
 OVERLAP_NOTE = "Do not add them up: two may count the same time."
+EVIDENCE_NOTE = "Measurements are of the whole trace, unless they say otherwise."
 
 _AS_IN = {
     "this trace": "other inferences",

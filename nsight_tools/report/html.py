@@ -38,7 +38,8 @@ class _Picture:
 _ACCOUNTING = _Picture(
     figures.inference_accounting,
     "Two real inferences, the median one and the 99th percentile by time. Every nanosecond from an inference's first "
-    "event to its last is in exactly one part. Host parts are time in which the GPU runs nothing of the inference. "
+    "event to its last is in exactly one part. A copy is exposed while no kernel of its inference runs beside it. Host "
+    "parts are time in which the GPU runs nothing of the inference. "
     "Tracing lengthens them: the bar without the profiler is the median one, its host parts corrected.",
 )
 _STRIP = _Picture(
@@ -119,8 +120,10 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
             accounting=None if without else pictures.draw(_ACCOUNTING),
             strip=pictures.draw(_STREAMS if without else _STRIP),
             findings=[
-                (finding, report.following(finding), pictures.of(finding, position))
+                (finding, following, figure)
                 for position, finding in enumerate(report.findings, 1)
+                for figure in (pictures.of(finding, position),)  # before those of what follows from it
+                for following in ([(each, pictures.of(each, position)) for each in report.following(finding)],)
             ],
             largest=_largest(report),
             tops=[
@@ -171,7 +174,8 @@ class _Pictures:
         places = {(e.start_ns, e.end_ns) for e in finding.evidence} if picture is _LAUNCHES else ""
         key = f"{picture.draw.__name__} {places}"
         if key in self._drawn:
-            return Figure(None, f"The figure of finding {self._drawn[key]} shows this too.")
+            shown = "above" if self._drawn[key] == position else f"of finding {self._drawn[key]}"
+            return Figure(None, f"The figure {shown} shows this too.")
         self._drawn[key] = position
         return self.draw(picture, finding)
 

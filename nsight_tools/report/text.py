@@ -53,6 +53,9 @@ def _section(page: Page, report: TraceReport) -> None:
     _findings(page, report)
     _unjudged(page, report)
     _clear(page, report)
+    if any(_is_shown_whole(page, finding) and finding.evidence for finding in report.findings):
+        page.blank()
+        page.line(page.text(content.EVIDENCE_NOTE, "dim"))
     if not page.look.everything and (left_out := _left_out(report)):
         page.blank()
         page.line(page.text(f"Left out: {left_out}. --all shows it.", "dim"))
@@ -103,7 +106,13 @@ def _inference(page: Page, report: TraceReport) -> None:
     times = report.summary["inference_time"]
     page.heading("Time of an inference", "medians and p99 each by itself; share of the median")
     roomy = page.width >= ROOMY
-    columns = ("median", "p99", "", *([""] if roomy else []), "without the profiler" if times.get("untraced") else "")
+    columns = (
+        "median",
+        "p99",
+        "share",
+        *([""] if roomy else []),
+        "without the profiler" if times.get("untraced") else "",
+    )
     head = [page.text(column, "dim") for column in ("", *columns)]
     walls = (units.duration(times.get(key)) for key in ("wall_median_ns", "wall_p99_ns"))
     whole = [page.text(each, "bold") for each in ("from first to last event", *walls, "", *([""] if roomy else []))]
