@@ -22,10 +22,12 @@ SESSION = (
     "SELECT min(start_ns), max(end_ns) FROM profiler_overhead UNION ALL "
     "SELECT min(start_ns), max(end_ns) FROM inferences UNION ALL "
     "SELECT min(time_ns), max(time_ns) FROM gpu_metrics UNION ALL "
-    "SELECT min(time_ns), max(time_ns) FROM nvml_metrics UNION ALL "
-    "SELECT min(time_ns), max(time_ns) FROM telemetry)"
+    "SELECT min(time_ns), max(time_ns) FROM nvml_metrics)"
 )
-"""The first and the last time that anything in a dataset has, as SQL."""
+"""The first and the last time that anything in a report has, as SQL.
+
+A capture's telemetry began seconds before, with the untraced run: a timeline as long as that would hide the report.
+"""
 
 
 @dataclass(frozen=True)

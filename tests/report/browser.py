@@ -34,7 +34,7 @@ _OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # what the browser itself would look up
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # what the browser itself would look up
     "--hide-scrollbars",
     "--remote-debugging-pipe",
     "about:blank",
@@ -79,16 +79,18 @@ class Browser:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def show(self, page: Path) -> None:
-        """Load a file, and wait until it is there."""
+    def show(self, page: Path | str) -> None:
+        """Load a file or an address, and wait until it is there."""
         self._loaded = False
-        self.tell("Page.navigate", url=page.as_uri())
+        self.tell("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while not self._loaded:
             self._next()
 
     def ask(self, expression: str) -> Any:
-        """The value of an expression in the page."""
-        return self.tell("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        """The value of an expression in the page, or what its promise comes to."""
+        answer = self.tell("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
 
     def picture(self, file: Path, *, scheme: str = "light", width: int = 1280) -> None:
         """Write the whole page as PNG."""

@@ -40,7 +40,7 @@ def write(report: TraceReport, trace: Trace, to: Callable[[bytes], None]) -> int
     _inferences(writer, trace)
     Host(writer, trace).write(last)
     gpus(writer, trace)
-    counters(writer, trace)
+    counters(writer, trace, (first, last))
     return writer.events
 
 

@@ -127,8 +127,8 @@ def _work(writer: Writer, trace: Trace, table: pa.Table, declare: _Declare, cate
     )
 
 
-def counters(writer: Writer, trace: Trace) -> None:
-    """A counter for each GPU and metric."""
+def counters(writer: Writer, trace: Trace, session: tuple[int, int]) -> None:
+    """A counter for each GPU and metric; of telemetry what was sampled during the session, in nanoseconds."""
     for source in ("gpu_metrics", "nvml_metrics"):
         if not trace.rows(source):
             continue
@@ -148,10 +148,11 @@ def counters(writer: Writer, trace: Trace) -> None:
     if trace.rows("telemetry"):
         table = trace.table("telemetry", ["time_ns", "device", *_TELEMETRY])
         device, time = ints(table["device"]), ints(table["time_ns"])
-        for gpu in np.unique(device).tolist():
+        during = (time >= session[0]) & (time <= session[1])
+        for gpu in np.unique(device[during]).tolist():
             parent = writer.track(_counters_of(gpu, "telemetry"), rank=4)
             for column, unit in _TELEMETRY.items():
-                rows = (device == gpu) & table[column].is_valid().to_numpy()
+                rows = during & (device == gpu) & table[column].is_valid().to_numpy()
                 if rows.any():
                     values = ints(table[column])[rows].astype(np.float64)
                     writer.counter(writer.track(column, parent, unit=unit), time[rows], values)
