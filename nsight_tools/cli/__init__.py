@@ -68,6 +68,9 @@ class Program(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
+Example:
+  nsight-tools analyze report.nsys-rep
+\b
 Exit status:
   0    done
   1    analyze --fail-on was reached, or compare --fail-on-regression

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 import nsight_tools
 from nsight_tools import importer, nsys
-from nsight_tools.cli import doctor
+from nsight_tools.cli import COMMANDS, doctor
 from nsight_tools.errors import InputError, NsysError
 
 if TYPE_CHECKING:
@@ -152,3 +154,30 @@ def test_an_interruption_from_outside_is_one_line(tmp_path: Path) -> None:
     )
     assert process.returncode == 130
     assert process.stderr == "nsight-tools: interrupted; nothing half-written was left behind\n"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_help_has_an_example(run: Run, command: str) -> None:
+    shown = run(*([command] if command else []), "--help").stdout
+    assert re.search(rf"Examples?:\n +nsight-tools {command or 'analyze'}", shown)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("an", ["analyze", "annotate"]), ("analyze --fail", ["--fail-on"]), ("analyze --fail-on w", ["warning"])],
+)
+def test_bash_completes(typed: str, offered: list[str], tmp_path: Path) -> None:
+    program = tmp_path / "nsight-tools"
+    program.write_text(f"#!{sys.executable}\nfrom nsight_tools.cli import main\nmain()\n")
+    program.chmod(0o755)
+    script = f"""
+        eval "$(_NSIGHT_TOOLS_COMPLETE=bash_source nsight-tools)"
+        COMP_WORDS=(nsight-tools {typed}) COMP_CWORD={len(typed.split())}
+        _nsight_tools_completion nsight-tools 2> /dev/null  # compopt has no say outside of a key press
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    bash = ["bash", "--norc", "-c", script]
+    done = subprocess.run(bash, env=environment, capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.split() == offered
