@@ -11,7 +11,7 @@ from nsight_tools import units
 from nsight_tools.comparison.notes import signed
 from nsight_tools.comparison.result import Change, Effect, Verdict
 from nsight_tools.report import compared
-from nsight_tools.report.terminal import Look, Page
+from nsight_tools.report.terminal import ROOMY, Look, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,14 +93,16 @@ def _setup(page: Page, comparison: Comparison) -> None:
 
 
 def _wall(page: Page, comparison: Comparison) -> None:
-    page.heading("Time of an inference", compared.TYPICAL)
+    roomy = page.width >= ROOMY
+    page.heading("Time of an inference", compared.TYPICAL if roomy else compared.TYPICAL.partition(",")[0])
     rows = [_row(page, each) for each in compared.shown(comparison.buckets)]
     rows += [
         _row(page, each, name=name, style="bold" if each in {comparison.wall, comparison.traced_wall} else "")
         for name, each in compared.walls(comparison)
     ]
     head = [page.text(text, "dim") for text in ("", "before", "after", "difference", "99 % interval", "part", "is")]
-    page.rows([head, *rows], right=(1, 2, 3, 4, 5))
+    table = [head, *rows] if roomy else [[*row[:4], row[-1]] for row in (head, *rows)]
+    page.rows(table, right=(1, 2, 3, 4, 5) if roomy else (1, 2, 3))
 
 
 def _row(page: Page, each: Difference, *, name: str = "", style: str = "") -> list[Text]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 WIDTH = 100
 LABEL = 10
 """Columns of a label."""
+ROOMY = 96
+"""Columns from which on the parts of an inference have room for bars and intervals."""
 _LEAST = 40
 
 

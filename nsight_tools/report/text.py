@@ -11,7 +11,7 @@ from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Evidence, Finding, Severity
 from nsight_tools.report import content
-from nsight_tools.report.terminal import LABEL, Look, Page
+from nsight_tools.report.terminal import LABEL, ROOMY, Look, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,6 @@ EVIDENCE_SHOWN = 8
 """Measurements of one finding that a page shows unless it shows everything; JSON has all."""
 EXAMPLES_NAMED = 3
 """Places to look at of a finding whose evidence is not shown."""
-ROOMY = 96
-"""Columns from which on an inference's parts have a bar and their interval without the profiler."""
 
 COLOUR = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
 _METRIC = 40

@@ -139,6 +139,15 @@ def test_no_line_is_too_wide_and_nothing_reaches_the_terminal(width: int, text: 
     assert all(character.isprintable() or character == "\n" for character in page)
 
 
+def test_a_narrow_page_wraps_no_row() -> None:
+    for width, headed in ((80, False), (100, True)):
+        page = compared_text.render([comparison()], Look(width=width))
+        table = page.partition("Time of an inference")[2].partition("\n\n")[0].splitlines()[2:]
+        assert len(table) > 3
+        assert all(line.split()[-1] in {"less", "more", "noise", "same", "?"} for line in table)
+        assert ("99 % interval" in page) is headed
+
+
 def test_ascii_terminals_get_ascii() -> None:
     assert compared_text.render([comparison()], Look(unicode=False)).isascii()
 
