@@ -184,7 +184,7 @@ programs = st.builds(
 FRUITFUL = (Program(1, 1, 12, 10, 1, 2), Program(3, 2, 14, 12, 1, 20), Program(5, 4, 14, 12, 1, 60))
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @example(FRUITFUL[0], 7)
 @example(FRUITFUL[1], 16)
 @example(FRUITFUL[2], 1)
@@ -205,7 +205,6 @@ times = st.integers(-50, 200)
 raw = st.lists(st.tuples(times, times), max_size=40).map(lambda pairs: np.array(pairs, np.int64).reshape(-1, 2).T)
 
 
-@settings(deadline=None)
 @given(raw, raw, st.integers(1, 9))
 def test_interval_sets_do_not_depend_on_the_pieces(one: np.ndarray, other: np.ndarray, size: int) -> None:
     def results() -> Iterator[np.ndarray]:
@@ -223,7 +222,6 @@ def test_interval_sets_do_not_depend_on_the_pieces(one: np.ndarray, other: np.nd
 gaps = st.lists(st.tuples(st.integers(0, 5), st.integers(-2_000, 9_000), st.floats(0, 1e7)), min_size=1, max_size=60)
 
 
-@settings(deadline=None)
 @given(gaps, st.floats(0, 1e6), st.integers(1, 30))
 def test_what_the_profiler_cost_does_not_depend_on_the_pieces(
     rows: list[tuple[int, int, float]], first: float, size: int
