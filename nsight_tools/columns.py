@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nsight_tools.timeline.attribution import Words
+from nsight_tools.timeline.attribution import Words, joint_key, split_key
+from nsight_tools.timeline.intervals import distinct, only_distinct, pieces
+
+if TYPE_CHECKING:
+    from nsight_tools.timeline.intervals import IntArray
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -26,5 +32,24 @@ def words(column: pa.ChunkedArray) -> Words:
     column = column.unify_dictionaries()
     if not column.num_chunks:
         return Words(np.zeros(0, np.int32), [])
-    codes = [pc.fill_null(chunk.indices, -1).to_numpy() for chunk in column.chunks]
-    return Words(np.concatenate(codes), column.chunk(0).dictionary.to_pylist())
+    dictionary = column.chunk(0).dictionary.to_pylist()
+    kind = code_type(len(dictionary))
+    codes = [pc.fill_null(chunk.indices, -1).to_numpy().astype(kind) for chunk in column.chunks]
+    return Words(np.concatenate(codes), dictionary)
+
+
+def code_type(words: int) -> npt.DTypeLike:
+    """The shortest integer that holds a code of each of so many words, and -1."""
+    return np.min_scalar_type(-words - 1)
+
+
+def pairs_in(high: IntArray, low: IntArray) -> list[tuple[int, int]]:
+    """The pairs of values that occur in two columns, in order."""
+    keys = [only_distinct(joint_key(high[rows], low[rows])) for rows in pieces(len(high))]
+    return [split_key(key) for key in distinct(np.concatenate(keys)).tolist()] if keys else []
+
+
+def where_both(one: IntArray, value: int, other: IntArray, its_value: int) -> IntArray | slice:
+    """Rows at which two columns have these values; a slice, which copies nothing, where all have."""
+    both = (one == value) & (other == its_value)
+    return slice(None) if both.all() else np.flatnonzero(both)

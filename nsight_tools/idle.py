@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.timeline.intervals import Intervals, distinct
+from nsight_tools.timeline.intervals import Growing, IntArray, Intervals, only_distinct, pieces, reaches
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from nsight_tools.columns import Bools, Ints
     from nsight_tools.measured import Work
 
@@ -25,21 +27,16 @@ class Gaps:
 
     start: Ints
     end: Ints
-    lane: Ints
+    lane: IntArray
     host: Bools
     paused: Bools
     graph: Bools
-    call: Ints
-    inference: Ints
+    call: IntArray
+    inference: IntArray
 
     @property
     def length(self) -> Ints:
         return self.end - self.start
-
-
-def only_distinct(keys: Ints) -> Ints:
-    """The distinct keys in order; fast where there is one."""
-    return keys[:1] if keys.size and (keys == keys[0]).all() else distinct(keys)
 
 
 def by_device(work: Work) -> list[Ints | slice]:
@@ -48,37 +45,40 @@ def by_device(work: Work) -> list[Ints | slice]:
     return [slice(None)] if len(devices) == 1 else [np.flatnonzero(work.device == device) for device in devices]
 
 
-def gaps_of(work: Work, rows: Ints | slice) -> dict[str, Ints]:
+def gaps_of(work: Work, rows: Ints | slice) -> dict[str, npt.NDArray[Any]]:
     """Gaps of one GPU, of which `rows` are all its work, in order of time."""
     start, end, inference = work.start[rows], work.end[rows], work.inference[rows]
-    call, call_end = work.api_call[rows], work.call_end[rows]
-    reach = np.maximum.accumulate(end)
-    after = np.flatnonzero(start[1:] > reach[:-1]) + 1
-    mine = (inference >= 0) & work.computes[rows]
-    # An inference's span begins and ends with a kernel: a gap lies in it as a whole or not at all.
-    spans = _spans(inference[mine], start[mine], end[mine])
-    after = after[spans.contains(reach[after - 1])]
-    whose = inference[after]
-    if (whose < 0).any():  # somebody else's work ends the gap: it is the inference's that ran last
-        last = np.maximum.accumulate(np.where(mine, np.arange(len(start)), -1))
-        whose = inference[last[after]]
-    host = (call[after] >= 0) & (call_end[after] > reach[after - 1])
-    return {
-        "start": reach[after - 1],
-        "end": start[after],
-        "host": host,
-        "call": call[after],
-        "inference": whose,
-    }
+    call, call_end, computes = work.api_call[rows], work.call_end[rows], work.computes[rows]
+    spans = _spans(inference, start, end, computes)
+    types = {"start": np.int64, "end": np.int64, "host": np.bool_, "call": np.int32, "inference": np.int32}
+    gaps = {name: Growing(len(start), dtype) for name, dtype in types.items()}
+    latest = -1  # inference of the kernel that started last
+    for piece, before in reaches(end):
+        # The first work of all has nothing before it.
+        after = np.flatnonzero(start[piece] > before)[int(piece.start == 0) :]
+        # An inference's span begins and ends with a kernel: a gap lies in it as a whole or not at all.
+        after = after[spans.contains(before[after])]
+        mine = np.flatnonzero((inference[piece] >= 0) & computes[piece])
+        owners = np.append(latest, inference[piece][mine])
+        whose = inference[piece][after]
+        # Where somebody else's work ends the gap, it is the inference's that ran last.
+        whose = np.where(whose < 0, owners[np.searchsorted(mine, after)], whose)
+        latest = int(owners[-1])
+        called = call[piece][after]
+        host = (called >= 0) & (call_end[piece][after] > before[after])
+        found = (before[after], start[piece][after], host, called, whose)
+        for column, values in zip(gaps.values(), found, strict=True):
+            column.append(values)
+    return {name: column.values for name, column in gaps.items()}
 
 
-def _spans(inference: Ints, start: Ints, end: Ints) -> Intervals:
+def _spans(inference: IntArray, start: Ints, end: Ints, computes: Bools) -> Intervals:
     """Time from the first start to the last end of any inference's kernels."""
-    if not inference.size:
-        return Intervals.union([], [])
     first = np.full(int(inference.max()) + 1, np.iinfo(np.int64).max)
     last = np.full(len(first), np.iinfo(np.int64).min)
-    np.minimum.at(first, inference, start)
-    np.maximum.at(last, inference, end)
+    for piece in pieces(len(inference)):
+        mine = np.flatnonzero((inference[piece] >= 0) & computes[piece])
+        np.minimum.at(first, inference[piece][mine], start[piece][mine])
+        np.maximum.at(last, inference[piece][mine], end[piece][mine])
     there = first <= last
     return Intervals.union(first[there], last[there])

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nsight_tools.columns import Bools, Ints, ints, words
-from nsight_tools.timeline.attribution import CallKind, Words, classify_call, joint_key
-from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.columns import Bools, Ints, code_type, ints, pairs_in, where_both, words
+from nsight_tools.timeline.attribution import CallKind, Words, classify_call
+from nsight_tools.timeline.intervals import IntArray, Intervals, only_distinct, pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from nsight_tools.trace import Trace
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -25,25 +29,30 @@ class Work:
 
     start: Ints
     end: Ints
-    device: Ints
-    stream: Ints
-    pid: Ints
-    tid: Ints
+    device: IntArray
+    stream: IntArray
+    pid: IntArray
+    tid: IntArray
     call_start: Ints
     call_end: Ints
-    api_call: Ints
-    row: Ints
-    inference: Ints
+    api_call: IntArray
+    row: IntArray
+    inference: IntArray
     kind: Words
     """kernel, graph, or what `memory_ops` calls it: h2d, d2h, memset, …"""
 
-    def __getitem__(self, chosen: Bools | Ints) -> Work:
+    def __getitem__(self, chosen: Bools | IntArray | slice) -> Work:
         return Work(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+    def pieces(self) -> Iterator[Work]:
+        """All of it, piece by piece: what is made of a piece lies in the cache, and needs no memory for the whole."""
+        for rows in pieces(len(self)):
+            yield self[rows]
 
     def __len__(self) -> int:
         return len(self.start)
 
-    @property
+    @cached_property
     def computes(self) -> Bools:
         """Kernels, and whole CUDA graphs where the report traced those."""
         return self.kind.among("kernel", "graph")
@@ -63,7 +72,7 @@ class Copies:
 
     start: Ints
     end: Ints
-    device: Ints
+    device: IntArray
     kind: Words
     size: Ints
     src: Words
@@ -71,10 +80,10 @@ class Copies:
     call: Words
     call_start: Ints
     call_end: Ints
-    tid: Ints
-    inference: Ints
+    tid: IntArray
+    inference: IntArray
 
-    def __getitem__(self, chosen: Bools | Ints) -> Copies:
+    def __getitem__(self, chosen: Bools | IntArray) -> Copies:
         return Copies(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
     def __len__(self) -> int:
@@ -109,6 +118,8 @@ class Measured:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = ref(trace)
+        self._kept: dict[Callable[[Measured], Any], Any] = {}
+        self._busy: dict[int, Intervals] = {}
         self._computing: dict[int, Intervals] = {}
 
     @classmethod
@@ -123,28 +134,47 @@ class Measured:
         assert trace is not None, "the trace is held by whoever analyzes it"
         return trace
 
+    def kept(self, make: Callable[[Measured], _T]) -> _T:
+        """What `make` makes of the trace: once, for all who ask for the same."""
+        if make not in self._kept:
+            self._kept[make] = make(self)
+        made: _T = self._kept[make]
+        return made
+
     @cached_property
     def work(self) -> Work:
-        table = self.trace.table("launches")
-        names = (
-            "start_ns",
-            "end_ns",
-            "device",
-            "stream",
-            "pid",
-            "tid",
-            "call_start_ns",
-            "call_end_ns",
-            "api_call",
-            "row",
-            "inference",
+        times = ("start_ns", "end_ns", "call_start_ns", "call_end_ns")
+        others = ("device", "stream", "pid", "tid", "api_call", "row", "inference")
+        columns: dict[str, IntArray] = {n.removesuffix("_ns"): self.trace.numbers("launches", n) for n in times}
+        columns |= {name: self.ids("launches", name) for name in others}
+        work, copied = (
+            words(self.trace.table(*of)[of[1][0]]) for of in (("launches", ["work"]), ("memory_ops", ["kind"]))
         )
-        work, kind = words(table["work"]), words(self.trace.table("memory_ops", ["kind"])["kind"])
-        codes = work.codes.astype(np.int32)
+        dictionary = [*work.dictionary, *copied.dictionary]
+        codes = work.codes.astype(code_type(len(dictionary)))
         moves = work.among("copy", "set")
-        codes[moves] = len(work.dictionary) + kind.codes[ints(table["row"])[moves]]
-        columns = {name.removesuffix("_ns"): ints(table[name]) for name in names}
-        return Work(**columns, kind=Words(codes, [*work.dictionary, *kind.dictionary]))
+        codes[moves] = len(work.dictionary) + copied.codes[columns["row"][moves]].astype(np.int32)
+        return Work(**columns, kind=Words(codes, dictionary))
+
+    def ids(self, table: str, column: str) -> IntArray:
+        """A column of what is compared and looked up (GPUs, streams, threads, rows) as int32, nulls as -1; read-only.
+
+        Half the memory of int64, of which the columns of a long trace take the most; one of a single value takes none.
+        """
+        values: IntArray = self.trace.numbers(table, column, np.int32)
+        return (
+            np.broadcast_to(values[:1].copy(), values.shape) if values.size and (values == values[0]).all() else values
+        )
+
+    @cached_property
+    def devices(self) -> tuple[int, ...]:
+        """The GPUs that ran anything, in order."""
+        return tuple(only_distinct(self.work.device).tolist())
+
+    @cached_property
+    def threads(self) -> tuple[tuple[int, int], ...]:
+        """Process and thread of those that launched work, in order; the thread is -1 where it is unknown."""
+        return tuple(pairs_in(self.work.pid, self.work.tid))
 
     @cached_property
     def copies(self) -> Copies:
@@ -199,6 +229,15 @@ class Measured:
         inside: Bools = self.window.coverage(start, np.maximum(end, start + 1)) > 0
         return inside
 
+    def busy(self, device: int) -> Intervals:
+        """Time in which a GPU runs anything."""
+        if self.devices == (device,):
+            return self.work.busy()
+        if device not in self._busy:
+            mine = self.work.device == device
+            self._busy[device] = Intervals.union(self.work.start[mine], self.work.end[mine])
+        return self._busy[device]
+
     def computing(self, device: int) -> Intervals:
         """Time in which a GPU runs kernels (or whole graphs)."""
         if device not in self._computing:
@@ -217,13 +256,13 @@ class Measured:
         """
         return sum(
             Intervals.union(start[here], end[here]).intersection(self.window).subtract(self.computing(int(one))).total
-            for one in np.unique(device)
+            for one in only_distinct(device)
             for here in (device == one,)
         )
 
     def share(self, total: int, device: Ints) -> float:
         """`total`, summed over the GPUs that `device` names, as a share of the steady state."""
-        return total / (self.window_ns * max(len(np.unique(device)), 1))
+        return total / (self.window_ns * max(len(only_distinct(device)), 1))
 
     @property
     def time(self) -> str:
@@ -243,33 +282,30 @@ class Measured:
         return max(self.occupied_by_thread.values(), default=0)
 
     @cached_property
-    def occupied_by_thread(self) -> dict[int, int]:
-        """The same for each thread that launches work, by `joint_key` of its pid and tid."""
+    def occupied_by_thread(self) -> dict[tuple[int, int], int]:
+        """The same for each thread that launches work, by its pid and tid."""
         calls = self.host_calls
         ranges = self.trace.table("inferences", ["range_start_ns", "range_end_ns", "pid", "tid"])
         occupied = {}
-        thread = joint_key(self.work.pid, self.work.tid)
-        one = not thread.size or bool((thread == thread[0]).all())
-        for row in range(min(thread.size, 1)) if one else np.unique(thread, return_index=True)[1].tolist():
-            pid, tid = self.work.pid[row], self.work.tid[row]
-            mine = calls[(calls.pid == pid) & (calls.tid == tid)]
+        for pid, tid in self.threads:
+            rows = where_both(calls.pid, pid, calls.tid, tid)
+            start, end, kind = calls.start[rows], calls.end[rows], calls.kind[rows]
             its = (ints(ranges["pid"]) == pid) & (ints(ranges["tid"]) == tid)
             inside = Intervals.union(
-                np.append(ints(ranges["range_start_ns"])[its], mine.start),
-                np.append(ints(ranges["range_end_ns"])[its], mine.end),
+                np.append(ints(ranges["range_start_ns"])[its], start),
+                np.append(ints(ranges["range_end_ns"])[its], end),
             )
-            waits = mine[mine.kind == CallKind.SYNC]
-            free_of_waits = inside.subtract(Intervals.union(waits.start, waits.end))
-            occupied[int(thread[row])] = free_of_waits.intersection(self.window).total
+            waits = kind == CallKind.SYNC
+            free_of_waits = inside.subtract(Intervals.union(start[waits], end[waits]))
+            occupied[pid, tid] = free_of_waits.intersection(self.window).total
         return occupied
 
     @cached_property
     def host_calls(self) -> HostCalls:
-        table = self.trace.table("api_calls", ["start_ns", "end_ns", "pid", "tid", "name"])
-        name = words(table["name"])
+        start, end = (self.trace.numbers("api_calls", column) for column in ("start_ns", "end_ns"))
+        name = words(self.trace.table("api_calls", ["name"])["name"])
         kind = np.append(classify_call(name.dictionary), CallKind.OTHER)[name.codes]
-        columns = {column: ints(table[column]) for column in ("pid", "tid")}
-        return HostCalls(ints(table["start_ns"]), ints(table["end_ns"]), **columns, name=name, kind=kind)
+        return HostCalls(start, end, self.ids("api_calls", "pid"), self.ids("api_calls", "tid"), name, kind)
 
 
 @dataclass(frozen=True)
@@ -278,12 +314,12 @@ class HostCalls:
 
     start: Ints
     end: Ints
-    pid: Ints
-    tid: Ints
+    pid: IntArray
+    tid: IntArray
     name: Words
     kind: npt.NDArray[np.int8]
 
-    def __getitem__(self, chosen: Bools | Ints) -> HostCalls:
+    def __getitem__(self, chosen: Bools | IntArray) -> HostCalls:
         return HostCalls(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
     @property

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.calibration import Calibrated
+from nsight_tools.columns import pairs_in
+from nsight_tools.measured import Measured
 from nsight_tools.tables import TABLES
-from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.timeline.intervals import covered
 
 if TYPE_CHECKING:
+    from nsight_tools.columns import Bools
+    from nsight_tools.measured import Work
     from nsight_tools.trace import Trace
 
 BUCKETS = (
@@ -30,7 +34,8 @@ BUCKETS = (
 def summarize(trace: Trace) -> dict[str, Any]:
     """The summary that reports print; keys as in `Trace.summary`."""
     manifest = trace.manifest
-    launches = trace.frame("launches", ["device", "stream", "pid"])
+    measured = Measured.of(trace)
+    work = measured.work
     window, time = _time(trace)
     return {
         "source": manifest["source"]["name"],
@@ -38,15 +43,15 @@ def summarize(trace: Trace) -> dict[str, Any]:
         "nsys_version": manifest["source"].get("captured_by") or manifest.get("nsys", {}).get("version"),
         "schema_version": manifest.get("nsys", {}).get("schema_version"),
         **{fact: manifest.get("system", {}).get(fact) for fact in ("driver", "cuda", "cpu", "os")},
-        "gpus": [gpu for gpu in trace.table("gpus").to_pylist() if gpu["device"] in set(launches.device)]
+        "gpus": [gpu for gpu in trace.table("gpus").to_pylist() if gpu["device"] in measured.devices]
         or trace.table("gpus").to_pylist(),
         "duration_ns": manifest.get("session", {}).get("duration_ns"),
         "window_ns": window,
         "counts": {name: trace.rows(name) for name in TABLES},
         "inferences": trace.rows("inferences"),
         "inference_source": _inference_source(trace),
-        "streams": len(launches.drop_duplicates()),
-        "processes": launches.pid.nunique(),
+        "streams": sum(_streams(work, one) for one in measured.devices),
+        "processes": len({pid for pid, _ in measured.threads}),
         "time": time,
         "inference_time": _inference_time(trace),
         "layers_by_order": manifest.get("layers_by_order"),
@@ -54,30 +59,33 @@ def summarize(trace: Trace) -> dict[str, Any]:
     }
 
 
+def _streams(work: Work, device: int) -> int:
+    """How many streams of how many processes a GPU's work is on."""
+    mine = work.device == device
+    columns = (work.pid, work.stream) if mine.all() else (work.pid[mine], work.stream[mine])
+    return len(pairs_in(*columns))
+
+
 def _time(trace: Trace) -> tuple[int, list[dict[str, Any]]]:
     """The window from the first GPU work to the last, and for each kind of work how long it kept a GPU busy in it."""
-    launches = trace.table("launches", ["start_ns", "end_ns", "device", "work", "row"])
-    if not launches.num_rows:
+    measured = Measured.of(trace)
+    work, devices = measured.work, measured.devices
+    if not len(work):
         return 0, []
-    start, end, device = (launches[name].to_numpy() for name in ("start_ns", "end_ns", "device"))
-    kind = launches["work"].to_pandas().astype(str).to_numpy(copy=True)
-    copies = kind == "copy"
-    kinds = trace.table("memory_ops", ["kind"])["kind"].to_pandas().astype(str).to_numpy()
-    kind[copies] = kinds[launches["row"].to_numpy()[copies]]
+    copies = ~work.kind.among("kernel", "graph", "memset")
     groups = {
-        "kernels": kind == "kernel",
-        "graphs": kind == "graph",
-        "h2d": kind == "h2d",
-        "d2h": kind == "d2h",
-        "other copies": copies & ~np.isin(kind, ("h2d", "d2h")),
-        "sets": kind == "set",
+        "kernels": work.kind.among("kernel"),
+        "graphs": work.kind.among("graph"),
+        "h2d": work.kind.among("h2d"),
+        "d2h": work.kind.among("d2h"),
+        "other copies": copies & ~work.kind.among("h2d", "d2h"),
+        "sets": work.kind.among("memset"),
     }
-    window = int(end.max() - start.min())
-    devices = np.unique(device)
+    window = int(work.end.max() - work.start.min())
 
-    def busy(chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
-        here = [chosen & (device == one) for one in devices]
-        return sum(Intervals.union(start[rows], end[rows]).total for rows in here)
+    def busy(chosen: Bools) -> int:
+        here = [np.flatnonzero(chosen & (work.device == one)) for one in devices]
+        return sum(covered(work.start[rows], work.end[rows]) for rows in here)
 
     rows = [
         {
@@ -89,7 +97,7 @@ def _time(trace: Trace) -> tuple[int, list[dict[str, Any]]]:
         for name, chosen in groups.items()
         if chosen.any()
     ]
-    idle = window * len(devices) - busy(np.ones(len(kind), bool))
+    idle = window * len(devices) - sum(measured.busy(one).total for one in devices)
     rows.append({"kind": "idle", "count": None, "busy_ns": idle, "share": idle / max(window * len(devices), 1)})
     return window, rows
 

@@ -6,7 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools.errors import DatasetError, QueryError
@@ -15,13 +17,18 @@ from nsight_tools.importer.dataset import MANIFEST
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import duckdb
+    import numpy.typing as npt
     import pandas as pd
     import pyarrow.dataset as ds
 
     from nsight_tools.importer.dataset import Progress
+
+
+BATCH_ROWS = 1 << 17
+"""Rows of a column that are read at a time."""
 
 
 def open_trace(
@@ -55,6 +62,7 @@ def open_trace(
         )
     elif any(option is not None for option in (layers, layer_pass, inference_range)):
         raise DatasetError(f"{path}: is imported already", hint="give the report that it was made from")
+        pa.default_memory_pool().release_unused()  # what the import held is not what the analyses need
     return Trace(path, read_manifest(path))
 
 
@@ -102,9 +110,10 @@ class Trace:
         state = self.manifest["tables"].get(_known(table))
         return int(state["rows"]) if state else 0
 
-    def table(self, name: str, columns: Iterable[str] | None = None) -> pa.Table:
+    def table(self, name: str, columns: Iterable[str] | None = None, *, rows: int | None = None) -> pa.Table:
         """A table as Arrow, in the schema's order; words are dictionary-encoded, with one dictionary a column.
 
+        `rows` reads no more than the first so many.
         Raises QueryError where there is no such table or column.
         """
         schema = TABLES[_known(name)].schema
@@ -113,14 +122,40 @@ class Trace:
             if column not in schema.names:
                 raise QueryError(f"table {name} has no column {column}", hint=f"it has {', '.join(schema.names)}")
         if name in self._given:
-            return self._given[name].select(wanted).unify_dictionaries()
+            return self._given[name].select(wanted).slice(0, rows).unify_dictionaries()
         if not self.rows(name):
             return schema.empty_table().select(wanted)
         try:
-            found = pq.read_table(self._file(name), columns=wanted, read_dictionary=_words(name, wanted))
+            if rows is None:
+                found = pq.read_table(self._file(name), columns=wanted, read_dictionary=_words(name, wanted))
+            else:
+                found = self._scanned(name).head(rows, columns=wanted)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(name, error) from error
         return found.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
+
+    def numbers(self, name: str, column: str, dtype: npt.DTypeLike = np.int64) -> npt.NDArray[Any]:
+        """A column of integers as NumPy, shape (rows,), nulls as -1; beside it nothing of the table is held.
+
+        Raises QueryError where there is no such table or column.
+        """
+        values = np.empty(self.rows(name), dtype)
+        at = 0
+        for batch in self._batches(name, column):
+            part = batch.column(0)
+            part = pc.fill_null(part, -1) if part.null_count else part
+            values[at : at + len(part)] = part.to_numpy()
+            at += len(part)
+        return values
+
+    def _batches(self, name: str, column: str) -> Iterator[pa.RecordBatch]:
+        if name in self._given or not self.rows(name) or column not in TABLES[name].names:
+            yield from self.table(name, [column]).to_batches()
+            return
+        try:
+            yield from pq.ParquetFile(self._file(name)).iter_batches(BATCH_ROWS, columns=[column])
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(name, error) from error
 
     def frame(self, name: str, columns: Iterable[str] | None = None) -> pd.DataFrame:
         """A table as pandas: words are categories, integers that can be null are nullable integers."""

@@ -12,7 +12,7 @@ from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.measured import Measured
-from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.timeline.intervals import Intervals, covered
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
@@ -162,8 +162,8 @@ def _outside(trace: Trace, measured: Measured) -> Iterator[Finding]:
     if not measured.inferences:
         return
     first = int(ints(trace.table("inferences", ["range_start_ns"])["range_start_ns"]).min())
-    before = work[work.computes & (work.inference < 0) & (work.end <= first)]
-    total = work[work.computes].busy().total
+    before = work[np.flatnonzero(work.computes & (work.inference < 0) & (work.end <= first))]
+    total = covered(work.start[work.computes], work.end[work.computes])
     lost = before.busy().total
     if lost < OUTSIDE_SHARE * total or not total:
         return

@@ -12,7 +12,7 @@ from nsight_analyses.measure import NOISE_SHARE, weigh, worst
 from nsight_analyses.telemetry import Samples, why_low
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
-from nsight_tools.timeline.intervals import Intervals, concurrency
+from nsight_tools.timeline.intervals import Intervals, shared
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def clock_effect(measured: Measured, device: int, metrics: Metrics) -> Clock | N
     repeats = bool((inference >= 0).any())  # else kernels of one name and grid are compared, whatever for
     chosen = ((inference >= 0) | (not repeats)) & (middle >= time[0]) & (middle <= time[-1])
     if (start[1:] < np.maximum.accumulate(end)[:-1]).any():
-        chosen &= concurrency(start, end, 2).coverage(start, end) == 0
+        chosen &= shared(start, end).coverage(start, end) == 0
     # Every so many-th inference, from the whole of the trace.
     turn = inference if repeats else np.arange(len(mine))
     chosen &= turn % (chosen.sum() // MOST_KERNELS + 1) == 0

@@ -69,8 +69,8 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     if not (measured.work.call_end >= 0).any():
         raise CouldNotRun("no kernel has a launch call in this report, so that waiting cannot be told from idleness")
     metrics = Metrics.of(trace)
-    found, devices = [], np.unique(measured.work.device).tolist()
-    for device in devices:
+    found = []
+    for device in measured.devices:
         clock = clock_effect(measured, device, metrics)
         sampled = metrics.sampled(device)
         gaps = _gaps(measured, device, sampled)
@@ -81,7 +81,7 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
             found.append(_sliced(measured, device, taken, metrics, clock))
         if clock:
             found += clock.findings(measured)
-    if not found and not any(metrics.sampled(device) for device in devices):
+    if not found and not any(metrics.sampled(device) for device in measured.devices):
         raise CouldNotRun(
             "no work waited long for an idle GPU, but without GPU metrics the clock's effect cannot be told: "
             f"{trace.missing('gpu_metrics') or 'no sample is of a GPU that worked'}"
@@ -95,15 +95,16 @@ def _gaps(measured: Measured, device: int, sampled: bool) -> Intervals:
     Where no metrics say who works there, nor on any other GPU: it may be what the work depends on.
     """
     work = measured.work
-    here = work.device == device
-    running = Intervals.union(work.start[here], work.end[here]) if sampled else work.busy()
-    called = here & (work.call_end >= 0)
-    waits = Intervals.union(work.call_end[called], work.start[called]).subtract(running)
+    running = measured.busy(device) if sampled else work.busy()
+    # While nothing runs nothing starts either: a long idle stretch that work waits in has one that waits for all of it.
+    long = (work.device == device) & (work.call_end >= 0) & (work.start - work.call_end > LONG_NS)
+    rows = np.flatnonzero(long)
+    waits = Intervals.union(work.call_end[rows], work.start[rows]).subtract(running)
     overhead = measured.trace.table("profiler_overhead", ["start_ns", "end_ns"])
     waits = waits.subtract(Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])))
     waits = waits.intersection(measured.window)
-    long = waits.end - waits.start > LONG_NS
-    return Intervals(waits.start[long], waits.end[long])
+    enough = waits.end - waits.start > LONG_NS
+    return Intervals(waits.start[enough], waits.end[enough])
 
 
 def _foreign(gaps: Intervals, metrics: Metrics, device: int) -> Intervals:
@@ -119,9 +120,7 @@ def waiting_gaps(measured: Measured) -> Intervals:
     """Long times in which submitted work waits while somebody else has its GPU; none without GPU metrics."""
     metrics = Metrics.of(measured.trace)
     found = [
-        _foreign(_gaps(measured, int(gpu), sampled=True), metrics, int(gpu))
-        for gpu in np.unique(measured.work.device)
-        if metrics.sampled(int(gpu))
+        _foreign(_gaps(measured, gpu, sampled=True), metrics, gpu) for gpu in measured.devices if metrics.sampled(gpu)
     ]
     return Intervals.any_of(found)
 
@@ -146,8 +145,7 @@ def _sliced(measured: Measured, device: int, gaps: Intervals, metrics: Metrics, 
     whole = measured.window_ns
     each = measured.per_inference(cost)
     spread = f" ({duration(each)} of {duration(whole / measured.inferences)} per inference)" if each else ""
-    here = measured.work.device == device
-    busy = Intervals.union(measured.work.start[here], measured.work.end[here]).intersection(measured.window).total
+    busy = measured.busy(device).intersection(measured.window).total
     processes = Samples.of(measured, device).highest("processes") or 0
     seen = (
         f"the GPU is active all the while ({share(float(np.median(active)) / 100)} by its own count, median) though "

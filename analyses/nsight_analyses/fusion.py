@@ -54,18 +54,19 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
             "no kernel lies inside of a TensorRT layer's range; capture an eager run (no CUDA graph, or its capture "
             "inside the collection) with TensorRT's NVTX ranges on, or give one as --layer-pass"
         )
-    kernels, layer = measured.work[chosen], layer[chosen]
-    time = kernels.end - kernels.start
+    rows = np.flatnonzero(chosen)
+    layer, device = layer[rows], measured.work.device[rows]
+    time = measured.work.end[rows] - measured.work.start[rows]
     engine = {row["name"]: row for row in trace.table("layers", ["name", "type", "inputs", "outputs"]).to_pylist()}
     reformats = layer.where(lambda name: _is_reformat(name, engine))
     total, lost = int(time.sum()), int(time[reformats].sum())
-    if lost < REFORMAT_SHARE * total or measured.share(lost, kernels.device) < NOISE_SHARE:
+    if lost < REFORMAT_SHARE * total or measured.share(lost, device) < NOISE_SHARE:
         return
     by_layer = np.bincount(layer.codes[reformats], weights=time[reformats], minlength=len(layer.dictionary))
     names = [layer.dictionary[code] for code in np.argsort(-by_layer, kind="stable").tolist() if by_layer[code] > 0]
     changes = sum(_change(engine.get(name)).startswith("datatype") for name in names)
     copy_nodes = layer.where(lambda name: name.startswith(COPY_NODE))
-    known = chosen.sum() / max(int(measured.work.kind.among("kernel").sum()), 1)
+    known = rows.size / max(int(measured.work.kind.among("kernel").sum()), 1)
     yield Finding(
         "FUS002",
         weigh(lost / measured.window_ns, REFORMAT_WARNING, measured),

@@ -13,12 +13,14 @@ from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.measured import Measured
+from nsight_tools.timeline.intervals import pieces
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nsight_tools.columns import Bools, Ints
+    from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.timeline.observer import FloatArray
     from nsight_tools.trace import Trace
 
@@ -84,12 +86,16 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     total = int(gaps.length.sum())
     if total / measured.window_ns < GAP_SHARE:
         return
-    kind = np.where(gaps.host, np.where(gaps.paused, 1, 0), np.where(gaps.graph, 3, 2))
-    traced, *waits = (_by_kind(kind, one) for one in (gaps.length.astype(np.float64), *calibrated.waits))
-    left = {name: [one[name] for one in waits] for name in _KINDS}
-    rest = [one - wait for one, wait in zip(calibrated.left, calibrated.waits, strict=True)]
-    left["graph"] = [int(one[gaps.graph].sum()) for one in rest]
-    left["dependency"] = [int(one.sum()) - graph for one, graph in zip(rest, left["graph"], strict=True)]
+    kind = np.where(gaps.host, gaps.paused, np.where(gaps.graph, np.int8(3), np.int8(2)))
+    traced = _by_kind(kind, gaps.length)
+    left: dict[str, list[int]] = {name: [] for name in _KINDS}
+    for rest in calibrated.left:
+        wait = calibrated.wait(rest)
+        waits = _by_kind(kind, wait)
+        np.subtract(rest, wait, out=wait)
+        graph = int(wait[gaps.graph].sum())
+        for name, one in {**waits, "graph": graph, "dependency": int(wait.sum()) - graph}.items():
+            left[name].append(one)
     main = max(left, key=lambda kind: left[kind][1])
     if main == "graph":
         return
@@ -122,8 +128,11 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     )
 
 
-def _by_kind(kind: Ints, time: FloatArray) -> dict[str, int]:
-    return dict(zip(_KINDS, np.bincount(kind, time, len(_KINDS)).astype(np.int64).tolist(), strict=True))
+def _by_kind(kind: IntArray, time: Ints | FloatArray) -> dict[str, int]:
+    sums = np.zeros(len(_KINDS))
+    for piece in pieces(len(kind)):
+        np.add.at(sums, kind[piece], time[piece])
+    return dict(zip(_KINDS, sums.astype(np.int64).tolist(), strict=True))
 
 
 def _longest(length: Ints, chosen: Bools) -> Ints:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import EFFORT_SHARE, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, longest, weigh, worst
 from nsight_tools.analysis import analysis
-from nsight_tools.columns import ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.measured import Measured
-from nsight_tools.timeline.intervals import Intervals, concurrency
+from nsight_tools.timeline.intervals import pieces, shared
 from nsight_tools.units import share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nsight_tools.measured import Work
+    from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.trace import Trace
 
 
@@ -44,41 +46,80 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
     """
     measured = Measured.of(trace)
     work = measured.work
-    rows = np.flatnonzero(work.kind.among("kernel") & measured.steady(work.start, work.end))
-    start, end, device, row = (column[rows] for column in (work.start, work.end, work.device, work.row))
+    kernels = np.flatnonzero(work.kind.among("kernel")).astype(np.int32)
     sms = {gpu["device"]: gpu["sm_count"] for gpu in trace.table("gpus").to_pylist() if gpu["sm_count"]}
-    devices = [int(one) for one in np.unique(device) if int(one) in sms]
-    if not devices:
-        raise CouldNotRun(trace.missing("kernels") or "no kernel of a GPU whose number of SMs is known")
-    grid = trace.table("kernels", ["grid_x", "grid_y", "grid_z"])
-    blocks = np.prod([ints(grid[name])[row] for name in grid.column_names], axis=0)
-    for one in devices:
-        here = device == one
-        begin, until, count = start[here], end[here], blocks[here]
-        alone = until - begin
-        if (begin[1:] < np.maximum.accumulate(until)[:-1]).any():
-            alone = alone - concurrency(begin, until, 2).coverage(begin, until)
-        small = count < sms[one] / 2
-        total, time = Intervals.union(begin, until).total, int(alone[small].sum())
-        saved = round(float((alone[small] * (1 - count[small] / sms[one])).sum()))
-        if saved < EFFORT_SHARE * measured.window_ns:
+    grid = [trace.numbers("kernels", f"grid_{axis}", np.int32) for axis in "xyz"]
+    judged = False
+    for device in measured.devices:
+        rows = kernels[work.device[kernels] == device]
+        rows = _steady(measured, rows)
+        if device not in sms or not rows.size:
+            continue
+        judged = True
+        few = _Few.of(work, rows, grid, sms[device])
+        if few.saved < EFFORT_SHARE * measured.window_ns:
             continue
         yield Finding(
             "LCH005",
-            weigh(saved / measured.window_ns, 0.5, measured),
+            weigh(few.saved / measured.window_ns, 0.5, measured),
             Confidence.MEDIUM,
-            f"{share(time / total)} of the kernels' time runs with fewer blocks than half of the GPU's {sms[one]} "
-            f"SMs: {int(small.sum()):,} of {len(count):,} kernels",
+            f"{share(few.time / few.total)} of the kernels' time runs with fewer blocks than half of the GPU's "
+            f"{sms[device]} SMs: {len(few.blocks):,} of {len(rows):,} kernels",
             "the batch is small for this GPU: these kernels have too few blocks to use it",
             "for throughput: enlarge the batch (trtexec --optShapes), or run several contexts on streams of their own; "
             "where latency at this batch is what counts, there is nothing to change",
-            saved,
-            measured.per_inference(saved),
+            few.saved,
+            measured.per_inference(few.saved),
             "time of these kernels times the share of the SMs that have no block, as if a larger batch filled them",
             (
-                Evidence("share of kernel time", time / total, "ratio"),
-                Evidence("kernels with few blocks", int(small.sum()), "count"),
-                Evidence("median blocks of those", float(np.median(count[small])), "count", detail=f"{sms[one]} SMs"),
-                *worst("longest", begin[small], until[small]),
+                Evidence("share of kernel time", few.time / few.total, "ratio"),
+                Evidence("kernels with few blocks", len(few.blocks), "count"),
+                Evidence("median blocks of those", float(np.median(few.blocks)), "count", detail=f"{sms[device]} SMs"),
+                *worst("longest", work.start[few.longest], work.end[few.longest]),
             ),
         )
+    if not judged:
+        raise CouldNotRun(trace.missing("kernels") or "no kernel of a GPU whose number of SMs is known")
+
+
+def _steady(measured: Measured, rows: IntArray) -> IntArray:
+    """Those of the rows that lie in the steady state."""
+    work, inside = measured.work, np.empty(rows.size, np.bool_)
+    for piece in pieces(rows.size):
+        inside[piece] = measured.steady(work.start[rows[piece]], work.end[rows[piece]])
+    return rows[inside]
+
+
+@dataclass(frozen=True)
+class _Few:
+    """Kernels with fewer blocks than half of the SMs: time that they have the GPU for themselves, and what is saved.
+
+    `blocks` has the shape (kernels,), `longest` are the rows of a few of them; `total` is the time in which any runs.
+    """
+
+    time: int
+    saved: int
+    total: int
+    blocks: IntArray
+    longest: IntArray
+
+    @classmethod
+    def of(cls, work: Work, rows: IntArray, grid: list[IntArray], sms: int) -> _Few:
+        both = shared(work.start[rows], work.end[rows])
+        time = total = weighted = 0
+        blocks, examples = [], []
+        for piece in pieces(rows.size):
+            row = rows[piece]
+            start, end = work.start[row], work.end[row]
+            alone = end - start - both.coverage(start, end)
+            total += int(alone.sum())
+            x, y, z = (axis[work.row[row]].astype(np.int64) for axis in grid)
+            count = x * y * z
+            small = np.flatnonzero(count < sms / 2)
+            blocks.append(count[small].astype(np.int32))
+            examples.append(row[small][longest((end - start)[small])])
+            time += int(alone[small].sum())
+            weighted += int((alone[small] * count[small]).sum())
+        few = np.concatenate(examples)
+        few.sort()  # of those that are as long, the first
+        return cls(time, round(time - weighted / sms), total + both.total, np.concatenate(blocks), few)

@@ -20,7 +20,6 @@ from nsight_tools.units import duration, share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nsight_tools.columns import Ints
     from nsight_tools.trace import Trace
 
 ENQUEUE_RATIO = 0.8
@@ -126,10 +125,6 @@ class Enqueue:
         return tuple(one / max(other, 1) for one, other in zip(self.real, self.compute, strict=True))
 
 
-def _filled(count: int, value: int) -> Ints:
-    return np.full(count, value)
-
-
 def enqueue_times(measured: Measured, calibrated: Calibrated) -> Enqueue | None:
     """Enqueue and GPU compute time of the inferences, traced and without the profiler; None without any.
 
@@ -138,25 +133,24 @@ def enqueue_times(measured: Measured, calibrated: Calibrated) -> Enqueue | None:
     graph launched anything are left out.
     """
     work, calls = measured.work, measured.host_calls
-    rows = np.flatnonzero((work.inference >= 0) & work.computes & (work.api_call >= 0))
-    if not rows.size:
-        return None
-    whose, thread_of = work.inference[rows], calibrated.owners[0]
-    count = int(whose.max()) + 1
-    first, start = (_filled(count, np.iinfo(np.int64).max) for _ in range(2))
-    last, returned, end = (_filled(count, np.iinfo(np.int64).min) for _ in range(3))
-    for least, column in ((first, work.call_start), (start, work.start)):
-        np.minimum.at(least, whose, column[rows])
-    for most, column in ((last, work.call_start), (returned, work.call_end), (end, work.end)):
-        np.maximum.at(most, whose, column[rows])
-    eager = first <= last
-    eager[whose[calls.kind[work.api_call[rows]] == CallKind.GRAPH_LAUNCH]] = False
-    chosen = np.flatnonzero(eager)
+    thread_of = calibrated.owners[0]
+    first, start = (np.full(thread_of.size, np.iinfo(np.int64).max) for _ in range(2))
+    last, returned, end = (np.full(thread_of.size, np.iinfo(np.int64).min) for _ in range(3))
+    graphs = np.zeros(thread_of.size, np.bool_)
+    for piece in work.pieces():
+        rows = np.flatnonzero((piece.inference >= 0) & piece.computes & (piece.api_call >= 0))
+        whose = piece.inference[rows]
+        for least, column in ((first, piece.call_start), (start, piece.start)):
+            np.minimum.at(least, whose, column[rows])
+        for most, column in ((last, piece.call_start), (returned, piece.call_end), (end, piece.end)):
+            np.maximum.at(most, whose, column[rows])
+        graphs[whose[calls.kind[piece.api_call[rows]] == CallKind.GRAPH_LAUNCH]] = True
+    chosen = np.flatnonzero((first <= last) & ~graphs)
     if not chosen.size:
         return None
     thread, first, last, returned = thread_of[chosen], first[chosen], last[chosen], returned[chosen]
     waits = np.zeros(chosen.size, np.int64)
-    sync = calls[calls.kind == CallKind.SYNC]
+    sync = calls[np.flatnonzero(calls.kind == CallKind.SYNC)]
     key = joint_key(sync.pid, sync.tid)
     for one in distinct(thread).tolist():
         mine, theirs = thread == one, key == one
@@ -164,10 +158,7 @@ def enqueue_times(measured: Measured, calibrated: Calibrated) -> Enqueue | None:
         waits[mine] = waited.coverage(first[mine], returned[mine])
     enqueue, compute = returned - first - waits, (end - start)[chosen]
     costs = calibrated.cost(thread, first, last + 1)
-    shorter = [
-        np.bincount(calibrated.gaps.inference, calibrated.gaps.length - left, minlength=len(eager))[chosen]
-        for left in calibrated.left
-    ]
+    shorter = [less[chosen] for less in calibrated.shorter]
     traced = (float(np.median(enqueue)), float(np.median(compute)))
     known = calibrated.untraced
     if known is not None and known.enqueue is not None and known.compute is not None:

@@ -11,11 +11,12 @@ import numpy as np
 
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import CouldNotRun
+from nsight_tools.timeline.attribution import Words
+from nsight_tools.timeline.intervals import pieces
 
 if TYPE_CHECKING:
-    from nsight_tools.columns import Ints
-    from nsight_tools.measured import Measured
-    from nsight_tools.timeline.attribution import Words
+    from nsight_tools.columns import Bools, Ints
+    from nsight_tools.measured import Measured, Work
     from nsight_tools.trace import Trace
 
 REFORMATS = frozenset({"Reformat", "NoOp"})
@@ -84,53 +85,84 @@ def _groups(attributes: str | None) -> int:
 
 @dataclass(frozen=True)
 class Kernels:
-    """Kernels of the inferences in order of start (all kernels where there are no inferences), with their layers.
+    """Kernels of the inferences (all kernels where there are no inferences), summed by layer, name and GPU.
 
-    All have the shape (kernels,); `time` is in nanoseconds.
+    All have the shape (sums,); `time` is in nanoseconds. In order of layer and name.
     """
 
     time: Ints
     device: Ints
-    stream: Ints
-    inference: Ints
     name: Words
     layer: Words
 
     @classmethod
     def of(cls, measured: Measured) -> Kernels:
         """Raises CouldNotRun where none ran."""
-        work = measured.work
-        chosen = work.kind.among("kernel")
-        if measured.inferences:
-            chosen &= work.inference >= 0
-        if not chosen.any():
+        kernels = measured.kept(_summed)
+        if not len(kernels.time):
             raise CouldNotRun("no kernel was recorded" + (" for any inference" if measured.inferences else ""))
-        layer = words(measured.trace.table("launches", ["layer"])["layer"])
-        name = words(measured.trace.table("kernels", ["name"])["name"])
-        rows = np.flatnonzero(chosen)
-        return cls(
-            work.end[rows] - work.start[rows],
-            work.device[rows],
-            work.stream[rows],
-            work.inference[rows],
-            name[work.row[rows]],
-            layer[rows],
-        )
+        return kernels
 
     def __getitem__(self, chosen: Any) -> Kernels:
         return Kernels(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
     def by_layer(self) -> dict[str, dict[str, int]]:
         """Nanoseconds by layer, in it by kernel; the layer is "" where a kernel has none."""
-        width = len(self.name.dictionary) + 1
-        key = (self.layer.codes.astype(np.int64) + 1) * width + self.name.codes
-        total = np.bincount(key, weights=self.time)  # exact: sums stay below 2**53 ns
-        pairs = np.flatnonzero(np.bincount(key))
         found: dict[str, dict[str, int]] = {}
-        for pair, time in zip(pairs.tolist(), total[pairs].astype(np.int64).tolist(), strict=True):
-            layer, name = divmod(pair, width)
-            found.setdefault(self.layer.dictionary[layer - 1] if layer else "", {})[self.name.dictionary[name]] = time
+        for layer, name, time in zip(
+            self.layer.codes.tolist(), self.name.codes.tolist(), self.time.tolist(), strict=True
+        ):
+            times = found.setdefault(self.layer.dictionary[layer] if layer >= 0 else "", {})
+            kernel = self.name.dictionary[name]
+            times[kernel] = times.get(kernel, 0) + time
         return found
+
+
+def of_inferences(measured: Measured, work: Work) -> Bools:
+    """Which of this work are kernels of inferences; all kernels, where there are no inferences."""
+    kernels = work.kind.among("kernel")
+    return kernels & (work.inference >= 0) if measured.inferences else kernels
+
+
+MOST_SUMS = 1 << 22
+"""Pairs of layers and names that are counted in a table; of more, which no engine has, only those that occur."""
+
+
+def _summed(measured: Measured) -> Kernels:
+    trace, devices = measured.trace, np.array(measured.devices, np.int64)
+    layer = words(trace.table("launches", ["layer"])["layer"])
+    name = words(trace.table("kernels", ["name"])["name"])
+    width = len(name.dictionary) * max(devices.size, 1)
+    size = (len(layer.dictionary) + 1) * width
+    table, sparse = np.full(size if size <= MOST_SUMS else 0, -1, np.int64), []
+    for rows in pieces(len(measured.work)):
+        work = measured.work[rows]
+        chosen = np.flatnonzero(of_inferences(measured, work))
+        time, device = (work.end - work.start)[chosen], np.searchsorted(devices, work.device[chosen])
+        key = (layer.codes[rows][chosen].astype(np.int64) + 1) * width
+        key += name.codes[work.row[chosen]].astype(np.int64) * max(devices.size, 1) + device
+        if table.size:
+            table[key] = np.maximum(table[key], 0)
+            np.add.at(table, key, time)
+        else:
+            sparse.append(_sums(key, time))
+    if table.size:
+        keys = np.flatnonzero(table >= 0)
+        times = table[keys]
+    else:
+        none = np.zeros(0, np.int64)
+        keys, times = _sums(*(np.concatenate(column) for column in zip((none, none), *sparse, strict=True)))
+    rest, device = np.divmod(keys, max(devices.size, 1))
+    codes = np.divmod(rest, max(len(name.dictionary), 1))
+    return Kernels(times, devices[device], Words(codes[1], name.dictionary), Words(codes[0] - 1, layer.dictionary))
+
+
+def _sums(key: Ints, time: Ints) -> tuple[Ints, Ints]:
+    """The distinct keys in order, and the sum of the times of each."""
+    keys, place = np.unique(key, return_inverse=True)
+    sums = np.zeros(keys.size, np.int64)
+    np.add.at(sums, place.ravel(), time)
+    return keys, sums
 
 
 def device_majors(measured: Measured, kernels: Kernels) -> list[int]:

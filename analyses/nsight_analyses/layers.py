@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.layer_times import Kernels, Layer, engine_layers
+from nsight_analyses.layer_times import Kernels, Layer, engine_layers, of_inferences
 from nsight_analyses.measure import EXAMPLES, NOISE_SHARE, weigh
 from nsight_tools.analysis import analysis
+from nsight_tools.columns import words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.measured import Measured
+from nsight_tools.timeline.attribution import joint_key
+from nsight_tools.timeline.intervals import windows
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
@@ -98,7 +101,7 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
             "or its capture inside the collection) with TensorRT's NVTX ranges on, or give one as --layer-pass"
         )
     engine, total = engine_layers(trace), int(kernels.time.sum())
-    found = _Unfused(kernels, engine)
+    found = _Unfused(measured, kernels, engine)
     if found.lost < max(UNFUSED_SHARE * total, NOISE_SHARE * measured.window_ns) or not found.runs:
         return
     each = max(measured.inferences, 1)
@@ -142,7 +145,7 @@ def _why(found: _Unfused, each: int) -> str:
 class _Unfused:
     """Runs of pointwise layers, summed over all inferences."""
 
-    def __init__(self, kernels: Kernels, engine: dict[str, Layer]) -> None:
+    def __init__(self, measured: Measured, kernels: Kernels, engine: dict[str, Layer]) -> None:
         self.engine, self.names = engine, kernels.layer.dictionary
         self.lost = self.most = self.time = self.layers = self.short = self.short_time = self.runs = self.reformats = 0
         self.certain = True
@@ -156,8 +159,12 @@ class _Unfused:
             self._source(tensor["name"]) for layer in engine.values() if layer.multiplies for tensor in layer.outputs
         }
         self._parts = self._all_parts(kernels)
-        for codes, times in _sequences(kernels):
-            for run in self._find(codes):
+        runs: dict[bytes, list[Run]] = {}
+        for codes, times in _sequences(measured):
+            sequence = codes.tobytes()
+            if sequence not in runs:
+                runs[sequence] = list(self._find(codes))
+            for run in runs[sequence]:
                 self._add(run, codes, times)
 
     def worst(self, number: int) -> list[tuple[str, int]]:
@@ -229,16 +236,24 @@ class _Unfused:
         self._by_run[tuple(self.names[codes[place]] for place in run.places)] += int(part.sum())
 
 
-def _sequences(kernels: Kernels) -> Iterator[tuple[Ints, Ints]]:
-    """Each different sequence of layers that inferences ran on a stream, with the times of its layers.
+def _sequences(measured: Measured) -> Iterator[tuple[Ints, Ints]]:
+    """The sequences of layers that inferences ran on a stream, with the times of their layers, piece by piece.
 
     The times have the shape (inferences that ran it so, layers). Kernels of one layer in a row are one place.
     """
-    lane = kernels.inference * (int(kernels.stream.max()) + 2) + kernels.stream
-    layer, time = kernels.layer.codes.astype(np.int64), kernels.time
-    if (np.diff(lane) < 0).any():  # inferences or streams interleave
-        order = np.argsort(lane, kind="stable")
-        lane, layer, time = lane[order], layer[order], time[order]
+    work, codes = measured.work, words(measured.trace.table("launches", ["layer"])["layer"]).codes
+    rows = np.flatnonzero(of_inferences(measured, work) & (codes >= 0)).astype(np.int32)
+    lanes = joint_key(work.inference[rows], work.stream[rows])
+    if (lanes[1:] < lanes[:-1]).any():  # inferences or streams interleave
+        order = np.argsort(lanes, kind="stable")
+        rows, lanes = rows[order], lanes[order]
+    for piece in windows(lanes):
+        row, lane = rows[piece], lanes[piece]
+        yield from _distinct(lane, codes[row].astype(np.int64), work.end[row] - work.start[row])
+
+
+def _distinct(lane: Ints, layer: Ints, time: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """The different sequences of these lanes, each with the times of its layers."""
     first = np.append(True, (lane[1:] != lane[:-1]) | (layer[1:] != layer[:-1]))
     at = np.flatnonzero(first)
     lane, layer, time = lane[at], layer[at], np.add.reduceat(time, at)

@@ -42,7 +42,15 @@ def nothing_repeats(trace: Trace, otherwise: str) -> CouldNotRun:
     return CouldNotRun(trace.missing("inferences") or otherwise)
 
 
+def longest(length: Ints) -> Ints:
+    """Rows of the few that are shown, longest first; of those that are as long, the first."""
+    rows = np.arange(len(length))
+    if len(rows) > EXAMPLES:
+        rows = np.flatnonzero(length >= np.partition(length, -EXAMPLES)[-EXAMPLES])
+    return rows[np.argsort(-length[rows], kind="stable")][:EXAMPLES]
+
+
 def worst(metric: str, start: Ints, end: Ints, detail: Callable[[int], str] = lambda _row: "") -> Iterator[Evidence]:
     """The longest of these stretches of time, as evidence with windows to jump to."""
-    for row in np.argsort(start - end, kind="stable")[:EXAMPLES].tolist():
+    for row in longest(end - start).tolist():
         yield Evidence(metric, int(end[row] - start[row]), "ns", int(start[row]), int(end[row]), detail(row))

@@ -11,12 +11,11 @@ from nsight_analyses.contention import waiting_gaps
 from nsight_analyses.measure import NOISE_SHARE, nothing_repeats, weigh
 from nsight_analyses.telemetry import Samples
 from nsight_tools.analysis import analysis
-from nsight_tools.columns import Bools, Ints, ints, words
+from nsight_tools.columns import Bools, Ints, ints, pairs_in, where_both, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.measured import Measured, Work
-from nsight_tools.timeline.attribution import joint_key
-from nsight_tools.timeline.intervals import Intervals, distinct
+from nsight_tools.timeline.intervals import Intervals, reaches
 from nsight_tools.units import share
 
 if TYPE_CHECKING:
@@ -153,63 +152,65 @@ def _far_off(value: Ints) -> Bools:
 
 def _most_frequent(measured: Measured, count: int, worked: Ints) -> Ints:
     """Inferences of the most frequent mode: kernels by name and grid, whatever their order, copies, streams at work."""
-    # Column by column: a copy of all of a long trace's work would be the largest thing that any rule holds.
-    work = measured.work
-    whose = work.inference >= 0
-    rows = np.flatnonzero(work.computes & whose)
-    inference = work.inference[rows]
-    kernel = work.kind.among("kernel")[rows]
-    table = measured.trace.table("kernels", ["name", "grid_x", "grid_y", "grid_z"])
-    print_of = words(table["name"]).codes.astype(np.uint64)
-    for axis in "xyz":
-        print_of = print_of * np.uint64(1_000_003) + ints(table[f"grid_{axis}"]).astype(np.uint64)
-    # Mixed, so that sums over an inference's kernels differ where the kernels do; whole graphs only count.
-    print_of = (print_of ^ (print_of >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = np.zeros(len(rows), np.uint64)
-    mixed[kernel] = print_of[work.row[rows[kernel]]] >> np.uint64(24)
-    signature = np.bincount(inference, mixed.astype(np.float64) + 1, count)
-    del print_of, mixed
-    moved = [np.bincount(work.inference[whose & work.kind.among(kind)], minlength=count) for kind in ("h2d", "d2h")]
-    mode = np.stack([signature, *moved, _streams_at_work(work, rows, inference, count)])[:, worked]
-    _, kind, size = np.unique(mode, axis=1, return_inverse=True, return_counts=True)
-    found: Ints = worked[kind.reshape(-1) == np.argmax(size)]
+    name = words(measured.trace.table("kernels", ["name"])["name"]).codes
+    grid = [measured.trace.numbers("kernels", f"grid_{axis}", np.int32) for axis in "xyz"]
+    mode = np.zeros((4, count), np.int64)
+    for work in measured.work.pieces():
+        mine = work[np.flatnonzero(work.computes & (work.inference >= 0))]
+        kernel = np.flatnonzero(mine.kind.among("kernel"))
+        row = mine.row[kernel]
+        prints = name[row].astype(np.uint64)
+        for axis in grid:
+            prints = prints * np.uint64(1_000_003) + axis[row].astype(np.uint64)
+        # Mixed, so that sums over an inference's kernels differ where the kernels do; whole graphs only count.
+        prints = (prints ^ (prints >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(24)
+        each = np.ones(len(mine), np.int64)
+        each[kernel] += prints.astype(np.int64)
+        np.add.at(mode[0], mine.inference, each)
+        for at, kind in ((1, "h2d"), (2, "d2h")):
+            moves = work.inference[work.kind.among(kind)]
+            mode[at] += np.bincount(moves[moves >= 0], minlength=count)
+    mode[3] = _streams_at_work(measured.work, count)
+    _, kind_of, size = np.unique(mode[:, worked], axis=1, return_inverse=True, return_counts=True)
+    found: Ints = worked[kind_of.reshape(-1) == np.argmax(size)]
     return found
 
 
-def _streams_at_work(work: Work, rows: Ints, inference: Ints, count: int) -> Ints:
-    """Streams that carry any work between an inference's first kernel and its last, its own ones too.
-
-    `rows` are the kernels in `work`, `inference` whose they are.
-    """
+def _streams_at_work(work: Work, count: int) -> Ints:
+    """Streams that carry any work between an inference's first kernel and its last, its own ones too."""
     start, end = np.full(count, np.iinfo(np.int64).max), np.full(count, np.iinfo(np.int64).min)
-    np.minimum.at(start, inference, work.start[rows])
-    np.maximum.at(end, inference, work.end[rows])
+    for piece in work.pieces():
+        mine = np.flatnonzero(piece.computes & (piece.inference >= 0))
+        np.minimum.at(start, piece.inference[mine], piece.start[mine])
+        np.maximum.at(end, piece.inference[mine], piece.end[mine])
     start = np.minimum(start, end)
     streams = np.zeros(count, np.int64)
-    key = joint_key(work.pid, work.stream)
-    for one in distinct(key).tolist():
-        mine = key == one
-        streams += Intervals.union(work.start[mine], work.end[mine]).coverage(start, end) > 0
+    for pid, stream in pairs_in(work.pid, work.stream):
+        rows = where_both(work.pid, pid, work.stream, stream)
+        line = work.busy() if isinstance(rows, slice) else Intervals.union(work.start[rows], work.end[rows])
+        streams += line.coverage(start, end) > 0
     return streams
 
 
 def _shared(measured: Measured, count: int) -> Bools:
     """Inferences whose kernels run while another inference's do."""
-    shared = np.zeros(count, np.bool_)
+    beside = np.zeros(count, np.bool_)
     work = measured.work
-    for device in np.unique(work.device):
-        mine = work.computes & (work.device == device)
-        start, end, inference = (column[mine] for column in (work.start, work.end, work.inference))
-        if len(start) < 2:
+    for device in measured.devices:
+        rows = np.flatnonzero(work.computes & (work.device == device)).astype(np.int32)
+        if rows.size < 2:
             continue
-        reach = np.maximum.accumulate(end)
         # The work that ends last of all before it: what starts before that has ended runs beside it.
-        longest = np.maximum.accumulate(np.where(end >= reach, np.arange(len(reach)), 0))
-        owner_before = np.append(-1, inference[longest][:-1])
-        meets = np.append(False, start[1:] < reach[:-1]) & (owner_before != inference)
-        for rows in (inference[meets], owner_before[meets]):
-            shared[rows[rows >= 0]] = True
-    return shared
+        longest = -1
+        for piece, before in reaches(work.end, rows):
+            mine = work.inference[rows[piece]]
+            furthest = np.where(work.end[rows[piece]] >= before, np.arange(mine.size), -1)
+            owner = np.append(longest, mine)[np.append(-1, np.maximum.accumulate(furthest)) + 1]
+            meets = (work.start[rows[piece]] < before) & (owner[:-1] != mine)
+            longest = owner[-1]
+            for whose in (mine[meets], owner[:-1][meets]):
+                beside[whose[whose >= 0]] = True
+    return beside
 
 
 def _clock(measured: Measured, trace: Trace) -> Floats:

@@ -231,8 +231,8 @@ def host_time_between_inferences(trace: Trace) -> Iterator[Finding]:
     for (pid, tid), start, end in threads:
         pause = _pauses(start, end)
         between = Intervals.union(end[:-1][~pause], start[1:][~pause]).subtract(inside)
-        mine = calls[(calls.pid == pid) & (calls.tid == tid) & (calls.kind != CallKind.OTHER)]
-        between = between.subtract(Intervals.union(mine.start, mine.end))
+        mine = (calls.pid == pid) & (calls.tid == tid) & (calls.kind != CallKind.OTHER)
+        between = between.subtract(Intervals.union(calls.start[mine], calls.end[mine]))
         gaps = Intervals.any_of([gaps, between])
         count += int((~pause).sum())
     overhead = trace.table("profiler_overhead", ["start_ns", "end_ns"])

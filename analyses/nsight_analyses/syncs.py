@@ -119,7 +119,7 @@ def _between_work(measured: Measured, calibrated: Calibrated) -> _Waits:
     table = measured.trace.table("inferences", ["pid", "tid", "range_start_ns", "range_end_ns"])
     begin, until = ints(table["range_start_ns"]), ints(table["range_end_ns"])
     key, thread = joint_key(ints(table["pid"]), ints(table["tid"])), joint_key(calls.pid[rows], calls.tid[rows])
-    launched = np.flatnonzero((work.inference >= 0) & (work.api_call >= 0)) if rows.size else rows
+    launched = np.flatnonzero((work.inference >= 0) & (work.api_call >= 0)).astype(np.int32) if rows.size else rows
     if launched.size and np.any(work.api_call[launched[1:]] < work.api_call[launched[:-1]]):
         launched = launched[np.argsort(work.api_call[launched], kind="stable")]
     columns: list[tuple[Ints, Ints, Ints]] = []
@@ -147,8 +147,7 @@ def _between_work(measured: Measured, calibrated: Calibrated) -> _Waits:
     idle = np.maximum(begun - dry, 0)
     for device in np.unique(work.device[following]):
         here = work.device[following] == device
-        busy = measured.work[measured.work.device == device].busy()
-        idle[here] -= busy.coverage(dry[here], np.maximum(begun, dry)[here])
+        idle[here] -= measured.busy(int(device)).coverage(dry[here], np.maximum(begun, dry)[here])
     _, tracing, _ = calibrated.cost(
         joint_key(calls.pid[waits], calls.tid[waits]), start, work.call_start[following] + 1
     )

@@ -48,7 +48,7 @@ class Samples:
         """The samples of a GPU; none where the trace has no telemetry of it."""
         table = measured.trace.table("telemetry")
         numbers = ints(table["device"])
-        working = np.unique(measured.work.device)
+        working = measured.devices
         if (numbers < 0).all() and len(working) == 1 and len(table["bus_id"].unique()) == 1:
             # One GPU was sampled and one worked: the report only does not know it by its bus.
             numbers = np.full(len(numbers), working[0])
@@ -57,7 +57,7 @@ class Samples:
         if len(time) < 2:
             return cls(table, time, np.zeros(len(time), np.bool_), 0)
         period = max(int(np.median(np.diff(time))), 2)
-        work = measured.work[measured.work.device == device].busy().intersection(measured.window)
+        work = measured.busy(device).intersection(measured.window)
         ran = work.coverage(time - period // 2, time - period // 2 + period)
         used = ints(table["gpu_utilization_percent"]) >= 100 * BUSY_SHARE
         reasons = ints(table["clock_event_reasons"])

@@ -14,6 +14,7 @@ from nsight_tools.columns import ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.measured import Measured
+from nsight_tools.timeline.intervals import only_distinct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
     if not measured.work.computes.any():
         raise CouldNotRun(trace.missing("kernels") or "no kernel ran, so that there is no busy time to judge")
     judged, few = False, 0
-    for device in np.unique(measured.work.device[measured.work.computes]).tolist():
+    for device in only_distinct(measured.work.device[measured.work.computes]).tolist():
         gpu = Gpu.of(measured, device)
         few = max(few, len(gpu.reasons))
         judged |= (gpu.clock is not None and gpu.clock.enough) or len(gpu.reasons) >= FEWEST_BUSY
@@ -121,7 +122,7 @@ class _Sampled:
 def limits_of(measured: Measured) -> dict[int, Limits]:
     """The limits of each working GPU that the trace says: `telemetry` does, Nsight Systems records none."""
     found = {}
-    for device in np.unique(measured.work.device).tolist():
+    for device in measured.devices:
         samples = Samples.of(measured, device)
         power, heat = (samples.known(column)[1] for column in ("power_limit_mw", "slowdown_temperature_c"))
         found[device] = Limits(
@@ -188,7 +189,7 @@ def _of_nsight(measured: Measured, gpu: int) -> _Sampled:
     time = ints(table["time_ns"])
     during = (time >= measured.window.start[0]) & (time <= measured.window.end[-1])
     # The plugin may leave the GPU out: with one GPU at work it is that one.
-    working = np.unique(measured.work.device)
+    working = measured.devices
     device = np.where(ints(table["device"]) < 0, working[0] if len(working) == 1 else -1, ints(table["device"]))
     metric, value, here = words(table["metric"]), table["value"].to_numpy(), during & (device == gpu)
     return _Sampled(value[here & metric.among("Power")], value[here & metric.among("Temperature")])

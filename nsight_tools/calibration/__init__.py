@@ -6,7 +6,7 @@ Where the dataset holds an untraced run of the same (`benchmark`, of a capture),
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -18,9 +18,13 @@ from nsight_tools.columns import Ints, ints
 from nsight_tools.idle import Gaps, by_device, gaps_of
 from nsight_tools.measured import Measured
 from nsight_tools.timeline.attribution import CallKind, joint_key
+from nsight_tools.timeline.intervals import pieces, reaches, windows
 from nsight_tools.timeline.observer import Accounted, FloatArray, calibrate, savings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nsight_tools.columns import Bools
     from nsight_tools.trace import Trace
 
 __all__ = ["DEPENDENCY_NS", "IN_GRAPH_NS", "Calibrated", "Span"]
@@ -57,22 +61,23 @@ class Calibrated(TracingCosts):
         parts = [gaps_of(work, rows) for rows in by_device(work)]
         graphs = self._measured.host_calls.kind == CallKind.GRAPH_LAUNCH
         names = ("start", "end", "host", "call", "inference")
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in names} if parts else None
-        if columns is None:
+        if not parts:
             none = np.zeros(0, np.int64)
             return Gaps(none, none, none, none > 0, none > 0, none > 0, none, none)
+        columns = parts[0] if len(parts) == 1 else {n: np.concatenate([part[n] for part in parts]) for n in names}
         key = columns["inference"]
         if len(parts) > 1:
             key = joint_key(np.repeat(np.arange(len(parts)), [len(part["start"]) for part in parts]), key)
         if (key[1:] < key[:-1]).any():
             order = np.argsort(key, kind="stable")
             key, columns = key[order], {name: column[order] for name, column in columns.items()}
-        lane = np.cumsum(np.append(False, key[1:] != key[:-1])) if key.size else key
-        graph = np.append(graphs, False)[columns["call"]] & (columns["call"] >= 0)
+        lane = np.cumsum(np.append(False, key[1:] != key[:-1]), dtype=np.int32) if key.size else key
         host, call = columns["host"], columns["call"]
+        graph, paused = np.zeros(len(host), np.bool_), np.zeros(len(host), np.bool_)
+        if graphs.any():
+            graph = graphs[call] & (call >= 0)
         rows = np.flatnonzero(host)
-        paused = np.zeros(len(host), np.bool_)
-        paused[rows] = self._pause(call[rows]) > PAUSE_NS
+        paused[rows] = self._paused(call[rows], PAUSE_NS)
         return Gaps(columns["start"], columns["end"], lane, host, paused, graph, call, columns["inference"])
 
     @cached_property
@@ -84,10 +89,10 @@ class Calibrated(TracingCosts):
         """
         if self.untraced is None or not self.gaps.length.size:
             return self._left_estimated
-        length, count = self.gaps.length.astype(np.float64), len(self.owners[0])
+        length = self.gaps.length.astype(np.float64)
         anchors, saved = [length, *self._left_estimated], [0.0]
-        for first, left in zip(self._first_costs(), self._left_estimated, strict=True):
-            lost = first + np.bincount(self.gaps.inference, length - left, minlength=count)
+        for first, left in zip(self._first_costs, self._left_estimated, strict=True):
+            lost = first + self._shorter(left)
             saved.append(max(float(np.median(lost)), saved[-1]))
         added = self.untraced.added_elapsed
         return tuple(_between(saved, anchors, each) for each in (added.low, added.point, added.high))
@@ -101,42 +106,67 @@ class Calibrated(TracingCosts):
         """
         gaps, calls = self.gaps, self._measured.host_calls
         left = tuple(gaps.length.astype(np.float64) for _ in range(3))
-        rows = np.flatnonzero(gaps.host)
-        if not rows.size:
-            return left
         thread, begin = self.owners
-        lane, inference, length = gaps.lane[rows], gaps.inference[rows], gaps.length[rows]
-        costs = self.cost(thread[inference], begin[inference], calls.start[gaps.call[rows]] + 1)
-        heads = np.append(True, lane[1:] != lane[:-1])
-        for one, cost, begun in zip(left, costs, self._first_costs(), strict=True):
-            first = np.zeros(int(lane[-1]) + 1)
-            first[lane[heads]] = np.minimum(cost[heads], begun[inference[heads]])
-            earlier = savings(lane, length - self._least(), cost, first)
-            before = np.where(heads, first[lane], np.append(0.0, earlier[:-1]))
-            one[rows] = np.maximum(length - (earlier - before), 0.0)
+        for part in windows(gaps.lane):
+            rows = part.start + np.flatnonzero(gaps.host[part])
+            if not rows.size:
+                continue
+            lane, inference = gaps.lane[rows] - gaps.lane[part.start], gaps.inference[rows]
+            length = gaps.end[rows] - gaps.start[rows]
+            costs = self.cost(thread[inference], begin[inference], calls.start[gaps.call[rows]] + 1)
+            heads = np.append(True, lane[1:] != lane[:-1])
+            for one, cost, begun in zip(left, costs, self._first_costs, strict=True):
+                first = np.zeros(int(lane[-1]) + 1)
+                first[lane[heads]] = np.minimum(cost[heads], begun[inference[heads]])
+                earlier = savings(lane, length - self._least, cost, first)
+                before = np.where(heads, first[lane], np.append(0.0, earlier[:-1]))
+                one[rows] = np.maximum(length - (earlier - before), 0.0)
         return left
 
+    def _by_inference(self, value: Callable[[slice], FloatArray]) -> FloatArray:
+        """Sums of the gaps' values, asked for piece by piece, by inference."""
+        sums = np.zeros(len(self.owners[0]))
+        for piece in pieces(len(self.gaps.lane)):
+            np.add.at(sums, self.gaps.inference[piece], value(piece))
+        return sums
+
+    @cached_property
+    def shorter(self) -> tuple[FloatArray, ...]:
+        """How much shorter the gaps of each inference are in all without the profiler; as `left`."""
+        return tuple(self._shorter(left) for left in self.left)
+
+    def _shorter(self, left: FloatArray) -> FloatArray:
+        return self._by_inference(lambda piece: (self.gaps.end[piece] - self.gaps.start[piece]) - left[piece])
+
+    @cached_property
     def _first_costs(self) -> tuple[FloatArray, ...]:
         """Tracing until the first kernel of each inference was launched; 0 where that waited for the GPU."""
         work = self._measured.work
         thread, begin = self.owners
-        rows = np.flatnonzero((work.inference >= 0) & work.computes & (work.api_call >= 0))[::-1]
         first: Ints = np.full(len(begin), -1)
-        first[work.inference[rows]] = rows  # the earliest is written last
+        busy_until = first.copy()
+        for piece, before in reaches(work.end):
+            chosen = (work.inference[piece] >= 0) & work.computes[piece] & (work.api_call[piece] >= 0)
+            rows = np.flatnonzero(chosen)[::-1]
+            whose = work.inference[piece][rows]
+            rows, whose = rows[first[whose] < 0], whose[first[whose] < 0]
+            first[whose], busy_until[whose] = piece.start + rows, before[rows]  # the earliest is written last
         there = np.flatnonzero(first >= 0)
         first = first[there]
-        reach = np.maximum.accumulate(work.end)
-        waited = work.call_end[first] > np.where(first > 0, reach[first - 1], np.iinfo(np.int64).min)
+        waited = work.call_end[first] > busy_until[there]
         costs = tuple(np.zeros(len(begin)) for _ in range(3))
         for all_of, cost in zip(costs, self.cost(thread[there], begin[there], work.call_start[first] + 1), strict=True):
             all_of[there] = np.where(waited, cost, 0.0)
         return costs
 
+    @cached_property
     def _least(self) -> int:
         """How long a gap between dependent kernels is in this trace: no gap gets shorter without the profiler."""
         gaps = self.gaps
         dependent = gaps.length[~gaps.host & ~gaps.graph]
-        return min(int(np.median(dependent)), 2 * DEPENDENCY_NS) if dependent.size >= ENOUGH else DEPENDENCY_NS
+        if dependent.size < ENOUGH:
+            return DEPENDENCY_NS
+        return min(int(np.median(dependent, overwrite_input=True)), 2 * DEPENDENCY_NS)
 
     @cached_property
     def accounting(self) -> tuple[Accounted, ...]:
@@ -154,11 +184,8 @@ class Calibrated(TracingCosts):
             return tuple(
                 calibrate(buckets, np.full(count, each), waits=True) for each in (added.low, added.point, added.high)
             )
-        firsts = self._first_costs() if count else ((np.zeros(0),) * 3)
-        return tuple(
-            calibrate(buckets, first + np.bincount(self.gaps.inference, self.gaps.length - left, minlength=count))
-            for first, left in zip(firsts, self.left, strict=True)
-        )
+        firsts = self._first_costs if count else ((np.zeros(0),) * 3)
+        return tuple(calibrate(buckets, first + less) for first, less in zip(firsts, self.shorter, strict=True))
 
     @cached_property
     def stretch(self) -> float:
@@ -173,8 +200,8 @@ class Calibrated(TracingCosts):
         """As `Measured.host_occupied`, less what tracing is likely to have added to that thread's calls and ranges."""
         window = self._measured.window
         most = 0
-        for key, occupied in self._measured.occupied_by_thread.items():
-            _, cost, _ = self.cost(np.full(len(window.start), key), window.start, window.end)
+        for thread, occupied in self._measured.occupied_by_thread.items():
+            _, cost, _ = self.cost(np.full(len(window.start), joint_key(*thread)), window.start, window.end)
             most = max(most, occupied - round(float(cost.sum())))
         return most
 
@@ -204,13 +231,11 @@ class Calibrated(TracingCosts):
         gaps = self.gaps
         if not len(gaps.start):
             return Span(0, 0, 0)
-        not_ours = gaps.graph | gaps.paused
+        ours, everywhere = ~(gaps.graph | gaps.paused), np.ones(len(gaps.host), np.bool_)
         if (idle := self.idle_untraced) is not None:
-            less = np.where(not_ours, self.left[1], IN_GRAPH_NS)
-            real = max(idle - self._median(gaps.inference, less), 0.0)
+            real = max(idle - self._median(partial(_replayed, self.left[1], ours), everywhere), 0.0)
             return Span(real * (1 - REPLAY_SPREAD), real, real * (1 + REPLAY_SPREAD))
-        gains = [np.where(not_ours, 0, np.maximum(left - IN_GRAPH_NS, 0)) for left in self.left]
-        high, point, low = (self._median(gaps.inference, gain) for gain in gains)
+        high, point, low = (self._median(partial(_gain, left, ours), everywhere) for left in self.left)
         return Span(low * (1 - DEPENDENCY_SPREAD), point, high * (1 + DEPENDENCY_SPREAD))
 
     @cached_property
@@ -229,22 +254,34 @@ class Calibrated(TracingCosts):
     @cached_property
     def starved(self) -> float:
         """How long an inference's kernels wait for their launch alone, at the likely cost of tracing; the median."""
-        chosen = self.gaps.host & ~self.gaps.paused
-        return self._median(self.gaps.inference[chosen], self.waits[1][chosen])
+        chosen, left = self.gaps.host & ~self.gaps.paused, self.left[1]
+        return self._median(lambda piece: np.maximum(left[piece] - self._least, 0) * chosen[piece], chosen)
 
-    @cached_property
-    def waits(self) -> tuple[FloatArray, ...]:
-        """What of each gap is left for the host, over and above the gap between dependent kernels; as `left`."""
-        least = self._least()
-        return tuple(np.where(self.gaps.host, np.maximum(left - least, 0), 0.0) for left in self.left)
+    def wait(self, left: FloatArray) -> FloatArray:
+        """What of each gap is left for the host, over and above the gap between dependent kernels; of one of `left`."""
+        wait = np.maximum(left - self._least, 0)
+        wait *= self.gaps.host
+        return wait
 
-    def _median(self, inference: Ints, value: FloatArray) -> float:
-        """Median of the sums by inference; those with no value that the GPU worked for count as 0."""
-        if not inference.size:
+    def _median(self, value: Callable[[slice], FloatArray], chosen: Bools) -> float:
+        """Median of the sums by inference; those without a chosen gap that the GPU worked for count as 0."""
+        if not chosen.any():
             return 0.0
-        sums = np.bincount(inference, value)[np.bincount(inference) > 0]
+        there = np.zeros(len(self.owners[0]), np.bool_)
+        there[self.gaps.inference[chosen]] = True
+        sums = self._by_inference(value)[there]
         without = max(self._measured.inferences - len(sums), 0)
         return float(np.median(np.append(sums, np.zeros(without))))
+
+
+def _replayed(left: FloatArray, ours: Bools, piece: slice) -> FloatArray:
+    """What a graph leaves of a piece of the gaps: all of those that are not its to take."""
+    return np.where(ours[piece], IN_GRAPH_NS, left[piece])
+
+
+def _gain(left: FloatArray, ours: Bools, piece: slice) -> FloatArray:
+    """What a graph takes of a piece of the gaps, where they are its to take."""
+    return np.where(ours[piece], np.maximum(left[piece] - IN_GRAPH_NS, 0.0), 0.0)
 
 
 def _between(saved: list[float], anchors: list[FloatArray], wanted: float) -> FloatArray:

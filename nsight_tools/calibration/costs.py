@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.calibration.untraced import Untraced, untraced_run
-from nsight_tools.columns import Ints, ints, words
-from nsight_tools.idle import only_distinct
+from nsight_tools.columns import Bools, Ints, ints, where_both, words
 from nsight_tools.timeline.attribution import CallKind, joint_key
+from nsight_tools.timeline.intervals import pieces
 from nsight_tools.timeline.observer import (
     SAMPLE,
     WORKS,
@@ -25,6 +25,7 @@ from nsight_tools.timeline.observer import (
 
 if TYPE_CHECKING:
     from nsight_tools.measured import Measured
+    from nsight_tools.timeline.intervals import IntArray
 
 
 class TracingCosts:
@@ -39,17 +40,12 @@ class TracingCosts:
         return untraced_run(self._measured.trace)
 
     @cached_property
-    def _ranges(self) -> tuple[Ints, Ints, Cost]:
-        """Start and thread of each push/pop range, and what one cost."""
-        names = ("start_ns", "end_ns", "pid", "tid", "domain", "kind", "parent")
-        table = self._measured.trace.table("nvtx_ranges", names)
-        pushed = words(table["kind"]).among("push_pop")
-        start, key = ints(table["start_ns"]), joint_key(ints(table["pid"]), ints(table["tid"]))
-        some = table.slice(0, SAMPLE)
-        chosen = words(some["domain"]).among("TensorRT") & pushed[:SAMPLE]
-        begun, ended, parent = (ints(some[name])[chosen] for name in ("start_ns", "end_ns", "parent"))
-        cost = range_cost(begun, ended, parent, self._measured.host_calls.start)
-        return (start, key, cost) if pushed.all() else (start[pushed], key[pushed], cost)
+    def _range_cost(self) -> Cost:
+        names = ("start_ns", "end_ns", "parent", "domain", "kind")
+        some = self._measured.trace.table("nvtx_ranges", names, rows=SAMPLE)
+        chosen = words(some["domain"]).among("TensorRT") & words(some["kind"]).among("push_pop")
+        start, end, parent = (ints(some[name])[chosen] for name in names[:3])
+        return range_cost(start, end, parent, self._measured.host_calls.start)
 
     @cached_property
     def tracing(self) -> Tracing:
@@ -85,37 +81,36 @@ class TracingCosts:
         launches = np.flatnonzero(calls.kind == CallKind.GRAPH_LAUNCH)
         return Tracing(
             call_cost(calls.start, calls.end, calls.kind),
-            self._ranges[2],
-            graph_node_cost((calls.end - calls.start)[launches], self._nodes[launches]),
+            self._range_cost,
+            graph_node_cost(calls.end[launches] - calls.start[launches], self._nodes[launches]),
         )
 
     @cached_property
-    def _nodes(self) -> Ints:
+    def _nodes(self) -> IntArray:
         """How many traced kernels each call launched as nodes of a graph."""
         calls, work = self._measured.host_calls, self._measured.work
+        nodes = np.zeros(len(calls.start), np.int32)
         launches = calls.kind == CallKind.GRAPH_LAUNCH
-        nodes: Ints = np.zeros(len(calls.start), np.int64)
         if launches.any():
-            by_call = work.api_call[work.kind.among("kernel") & (work.api_call >= 0)]
-            nodes = np.where(launches, np.bincount(by_call, minlength=len(nodes)), 0)
+            kernels = work.kind.among("kernel")
+            for piece in pieces(len(work)):
+                call = work.api_call[piece]
+                call = call[kernels[piece] & (call >= 0)]
+                np.add.at(nodes, call[launches[call]], 1)
         return nodes
-
-    @cached_property
-    def _key(self) -> Ints:
-        """The thread of each call."""
-        calls = self._measured.host_calls
-        return joint_key(calls.pid, calls.tid)
 
     @cached_property
     def _threads(self) -> tuple[Thread, ...]:
         """The threads that launch work."""
-        calls, work = self._measured.host_calls, self._measured.work
-        start, key, _ = self._ranges
-        found = []
-        for one in only_distinct(joint_key(work.pid, work.tid)).tolist():
-            rows = _where(self._key, one)
+        calls, trace = self._measured.host_calls, self._measured.trace
+        pid, tid = (self._measured.ids("nvtx_ranges", name) for name in ("pid", "tid"))
+        pushed = words(trace.table("nvtx_ranges", ["kind"])["kind"]).among("push_pop")
+        start, found = trace.numbers("nvtx_ranges", "start_ns"), []
+        for one in self._measured.threads:
+            rows = where_both(calls.pid, one[0], calls.tid, one[1])
             columns = (calls.start[rows], calls.end[rows], calls.kind[rows], self._nodes[rows])
-            found.append(Thread.of(one, *columns, start[_where(key, one)]))
+            mine = pushed & (pid == one[0]) & (tid == one[1])
+            found.append(Thread.of(int(joint_key(*one)), *columns, start if mine.all() else start[mine]))
         return tuple(found)
 
     def cost(self, thread: Ints, since: Ints, until: Ints) -> tuple[FloatArray, ...]:
@@ -128,10 +123,12 @@ class TracingCosts:
     def _added(self, tracing: Tracing, thread: Ints, since: Ints, until: Ints) -> tuple[FloatArray, ...]:
         added = tuple(np.zeros(len(thread)) for _ in range(3))
         for each in self._threads:
-            rows = _where(thread, each.key)
-            costs = tracing.cost(each.between(since[rows], until[rows]))
-            for total, one in zip(added, costs, strict=True):
-                total[rows] = one
+            mine = thread == each.key
+            for piece in pieces(len(thread)):
+                rows = np.flatnonzero(mine[piece])
+                costs = tracing.cost(each.between(since[piece][rows], until[piece][rows]))
+                for total, one in zip(added, costs, strict=True):
+                    total[piece][rows] = one
         return added
 
     @cached_property
@@ -140,24 +137,19 @@ class TracingCosts:
         table = self._measured.trace.table("inferences", ["pid", "tid", "range_start_ns"])
         return joint_key(ints(table["pid"]), ints(table["tid"])), ints(table["range_start_ns"])
 
-    def _pause(self, call: Ints) -> Ints:
-        """Time since each call's thread last launched or copied anything, shape (n,); 0 where it never had."""
+    def _paused(self, call: IntArray, least_ns: int) -> Bools:
+        """Whether each call's thread had launched and copied nothing for so long before it, shape (n,)."""
         calls = self._measured.host_calls
         works = WORKS[calls.kind]
-        pause = np.zeros(len(call), np.int64)
-        whose = self._key[call]
-        for thread in self._threads:
-            mine = _where(self._key, thread.key)
-            rows = np.flatnonzero(works if isinstance(mine, slice) else works & (self._key == thread.key))
+        paused = np.zeros(len(call), np.bool_)
+        for pid, tid in self._measured.threads:
+            rows = np.flatnonzero(works & (calls.pid == pid) & (calls.tid == tid))
             if not rows.size:  # its work was launched by calls of no known kind
                 continue
-            mine = _where(whose, thread.key)
-            before = np.searchsorted(rows, call[mine]) - 1
-            since = calls.start[call[mine]] - calls.end[rows[np.maximum(before, 0)]]
-            pause[mine] = np.where(before >= 0, since, 0)
-        return pause
-
-
-def _where(keys: Ints, key: int) -> Ints | slice:
-    one = keys.size and (keys[0] == key) and bool((keys == key).all())
-    return slice(None) if one else np.flatnonzero(keys == key)
+            for piece in pieces(len(call)):
+                mine = np.flatnonzero((calls.pid[call[piece]] == pid) & (calls.tid[call[piece]] == tid))
+                its = call[piece][mine]
+                before = np.searchsorted(rows, its) - 1
+                since = calls.start[its] - calls.end[rows[np.maximum(before, 0)]]
+                paused[piece][mine] = (before >= 0) & (since > least_ns)
+        return paused

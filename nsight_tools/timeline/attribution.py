@@ -174,6 +174,12 @@ def joint_key(high: ArrayLike, low: ArrayLike) -> Int64Array:
     return key
 
 
+def split_key(key: int) -> tuple[int, int]:
+    """The two numbers that `joint_key` made a key of."""
+    low = ((key + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    return (key - low) >> 32, low
+
+
 def nesting(start: ArrayLike, end: ArrayLike, thread: ArrayLike) -> tuple[Int64Array, Int64Array]:
     """Depth and parent of each range, both of shape (n,); rows may come in any order.
 

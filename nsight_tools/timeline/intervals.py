@@ -2,23 +2,30 @@
 
 Everything here is O(n log n) and vectorised. A set of intervals answers "how much of it lies in each of these
 windows" by prefix sums, so that what many windows share never has to be copied into each of them.
+
+Long arrays are worked through in pieces of `CHUNK`, which lie in the cache: beside its arguments and its result no
+operation needs memory that grows with them (but for a sort, where raw intervals come out of order). All of it is
+arithmetic of integers, so that the result does not depend on the pieces.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Int64Array = NDArray[np.int64]
 IntArray = NDArray[np.signedinteger[Any]]
 """Rows, which need no 64 bits."""
 BoolArray = NDArray[np.bool_]
+CHUNK = 1 << 16
+"""Events that are worked on at a time."""
+_Keys = TypeVar("_Keys", Int64Array, IntArray)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +47,15 @@ class Intervals:
         start, end = _raw(start, end)
         if start.size == 0:
             return cls(start, end)
-        if np.any(start[1:] < start[:-1]):
-            order = np.argsort(start, kind="stable")
-            start, end = start[order], end[order]
-        reach = np.maximum.accumulate(end)
-        # A new member begins where everything before it has already ended; touching intervals are one member.
-        first = np.concatenate([[True], start[1:] > reach[:-1]])
-        last = np.concatenate([first[1:], [True]])
-        return cls(start[first], reach[last])
+        start, end = _in_order(start, end)
+        starts, ends = Growing(start.size, np.int64), Growing(start.size, np.int64)
+        for piece, before in reaches(end):
+            # A new member begins where everything before it has already ended; touching intervals are one member.
+            first = np.flatnonzero(start[piece] > before)
+            starts.append(start[piece][first])
+            ends.append(before[first[int(piece.start == 0) :]])
+        ends.append(end.max(keepdims=True))
+        return cls(starts.values, ends.values)
 
     @classmethod
     def any_of(cls, sets: Iterable[Intervals]) -> Intervals:
@@ -80,18 +88,24 @@ class Intervals:
 
     def intersection(self, other: Intervals) -> Intervals:
         """What is in both sets."""
+        if len(self) > len(other):
+            return other.intersection(self)
         first = np.searchsorted(other.end, self.start, side="right")
         last = np.searchsorted(other.start, self.end, side="left")
-        mine, theirs = _pairs(first, last)
-        start = np.maximum(self.start[mine], other.start[theirs])
-        end = np.minimum(self.end[mine], other.end[theirs])
-        return Intervals(start, end)
+        starts, ends = [self.start[:0]], [self.end[:0]]
+        for mine, theirs in _pairs(first, last):
+            starts.append(np.maximum(self.start[mine], other.start[theirs]))
+            ends.append(np.minimum(self.end[mine], other.end[theirs]))
+        return Intervals(np.concatenate(starts), np.concatenate(ends))
 
     def subtract(self, other: Intervals) -> Intervals:
         """What is in this set and not in the other."""
-        if len(self) == 0:
+        if len(self) == 0 or len(other) == 0:
             return self
-        return self.intersection(other.complement(int(self.start[0]), int(self.end[-1])))
+        begin, end = int(self.start[0]), int(self.end[-1])
+        before, after = self.clip(begin, int(other.start[0])), self.clip(int(other.end[-1]), end)
+        parts = (before, self.intersection(other.gaps()), after)
+        return Intervals(np.concatenate([one.start for one in parts]), np.concatenate([one.end for one in parts]))
 
     def clip(self, lo: int, hi: int) -> Intervals:
         """What of the set lies in `[lo, hi)`."""
@@ -108,8 +122,11 @@ class Intervals:
         hi = np.maximum(np.asarray(end, np.int64), lo)
         if len(self) == 0:
             return np.zeros(lo.shape, np.int64)
-        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.end - self.start)])
-        covered: Int64Array = self._covered_until(hi, before) - self._covered_until(lo, before)
+        before = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(self.end - self.start, out=before[1:])
+        covered = np.empty(lo.shape, np.int64)
+        for piece in pieces(lo.size):
+            covered[piece] = self._covered_until(hi[piece], before) - self._covered_until(lo[piece], before)
         return covered
 
     def _covered_until(self, time: Int64Array, before: Int64Array) -> Int64Array:
@@ -124,8 +141,10 @@ class Intervals:
         time = np.asarray(points, np.int64)
         if len(self) == 0:
             return np.zeros(time.shape, np.bool_)
-        begun = np.searchsorted(self.start, time, side="right")
-        inside: BoolArray = (begun > 0) & (time < self.end[begun - 1])
+        inside = np.empty(time.shape, np.bool_)
+        for piece in pieces(time.size):
+            begun = np.searchsorted(self.start, time[piece], side="right")
+            inside[piece] = (begun > 0) & (time[piece] < self.end[begun - 1])
         return inside
 
 
@@ -152,20 +171,84 @@ class Timeline:
         return self.rows[np.searchsorted(self.reach, lo, side="right") : np.searchsorted(self.start, hi, side="left")]
 
 
-def concurrency(start: ArrayLike, end: ArrayLike, at_least: int) -> Intervals:
-    """The time in which at least so many (one or more) of the raw intervals are open at once."""
-    if at_least < 1:
-        raise ValueError(f"at_least is {at_least}; the time with 0 open intervals has no bounds")
-    start, end = _raw(start, end)
-    time = np.concatenate([start, end])
-    order = np.argsort(time, kind="stable")
-    time = time[order]
-    open_now = np.cumsum(np.where(order < start.size, 1, -1))
-    # Of several changes at one instant only the last counts: an end and a start there are no interruption.
-    settled = np.concatenate([time[1:] != time[:-1], np.ones(min(time.size, 1), np.bool_)])
-    time, enough = time[settled], open_now[settled] >= at_least
-    was_enough = np.concatenate([np.zeros(min(time.size, 1), np.bool_), enough[:-1]])
-    return Intervals(time[enough & ~was_enough], time[was_enough & ~enough])
+class Growing:
+    """An array of up to `most` values that comes piece by piece; what is not written takes no memory."""
+
+    def __init__(self, most: int, dtype: DTypeLike) -> None:
+        self._room, self._count = np.empty(most, dtype), 0
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Add these at the end."""
+        self._room[self._count : self._count + values.size] = values
+        self._count += values.size
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """All of them; of their own, where they are few for the room that was made."""
+        values = self._room[: self._count]
+        return values.copy() if 2 * self._count < self._room.size else values
+
+
+def pieces(count: int) -> Iterator[slice]:
+    """Slices of `CHUNK` rows, one behind the other, that `count` rows consist of."""
+    for begin in range(0, count, CHUNK):
+        yield slice(begin, min(begin + CHUNK, count))
+
+
+def windows(lane: IntArray) -> Iterator[slice]:
+    """The same of rows whose lanes ascend, so that no lane is cut: a piece is some `CHUNK` rows, or a longer lane."""
+    begin = 0
+    while begin < lane.size:
+        end = begin + CHUNK
+        if end < lane.size:
+            end = int(np.searchsorted(lane, lane[end]))
+            if end <= begin:
+                end = int(np.searchsorted(lane, lane[begin], side="right"))
+        yield slice(begin, min(end, lane.size))
+        begin = end
+
+
+def reaches(end: Int64Array, rows: IntArray | None = None) -> Iterator[tuple[slice, Int64Array]]:
+    """Piece by piece of intervals in order of start, how far those before each one reach; nowhere, the least int64.
+
+    With `rows`, of these intervals alone; the pieces are of `rows` then.
+    """
+    so_far = np.full(1, np.iinfo(np.int64).min)
+    for piece in pieces(end.size if rows is None else rows.size):
+        reach = np.maximum.accumulate(np.append(so_far, end[piece if rows is None else rows[piece]]))
+        so_far = reach[-1:]
+        yield piece, reach[:-1]
+
+
+def covered(start: ArrayLike, end: ArrayLike) -> int:
+    """How many nanoseconds at least one of the raw intervals covers: the total of their union."""
+    start, end = _in_order(*_raw(start, end))
+    total = 0
+    for piece, before in reaches(end):
+        total += int(np.maximum(end[piece] - np.maximum(start[piece], before), 0).sum())
+    return total
+
+
+def shared(start: ArrayLike, end: ArrayLike) -> Intervals:
+    """The time in which two or more of the raw intervals are open at once.
+
+    That is what each has in common with those that started before it, of which the one that reaches furthest is enough.
+    """
+    start, end = _in_order(*_raw(start, end))
+    none = start[:0]
+    both = [(none, none)]
+    for piece, before in reaches(end):
+        meets = np.flatnonzero(start[piece] < before)
+        both.append((start[piece][meets], np.minimum(end[piece], before)[meets]))
+    return Intervals.union(*(np.concatenate(column) for column in zip(*both, strict=True)))
+
+
+def _in_order(start: Int64Array, end: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Intervals in order of start."""
+    if not np.any(start[1:] < start[:-1]):
+        return start, end
+    order = np.argsort(start, kind="stable")
+    return start[order], end[order]
 
 
 def _raw(start: ArrayLike, end: ArrayLike) -> tuple[Int64Array, Int64Array]:
@@ -175,16 +258,22 @@ def _raw(start: ArrayLike, end: ArrayLike) -> tuple[Int64Array, Int64Array]:
     return (lo, hi) if keep.all() else (lo[keep], hi[keep])
 
 
-def _pairs(first: NDArray[np.intp], last: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row i beside each of `first[i]` … `last[i] - 1`, one pair after the other."""
-    count = np.maximum(last - first, 0)
-    row = np.repeat(np.arange(count.size), count)
-    within = np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)
-    return row, first[row] + within
+def _pairs(first: NDArray[np.intp], last: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Row i beside each of `first[i]` … `last[i] - 1`, one pair after the other, piece by piece."""
+    until = np.cumsum(np.maximum(last - first, 0))
+    for piece in pieces(int(until[-1]) if until.size else 0):
+        pair = np.arange(piece.start, piece.stop)
+        row = np.searchsorted(until, pair, side="right")
+        yield row, last[row] - until[row] + pair
 
 
-def distinct(values: Int64Array) -> Int64Array:
+def distinct(values: _Keys) -> _Keys:
     """What `np.unique` gives; several times faster on times that are nearly sorted, where it would hash them."""
     values = np.sort(values, kind="stable")
-    distinct: Int64Array = values[np.append(values[1:] != values[:-1], np.ones(min(values.size, 1), np.bool_))]
+    distinct: _Keys = values[np.append(values[1:] != values[:-1], np.ones(min(values.size, 1), np.bool_))]
     return distinct
+
+
+def only_distinct(keys: _Keys) -> _Keys:
+    """The distinct keys in order; fast where there is one."""
+    return keys[:1] if keys.size and (keys == keys[0]).all() else distinct(keys)

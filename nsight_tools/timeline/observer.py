@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.timeline.attribution import CallKind
+from nsight_tools.timeline.intervals import pieces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nsight_tools.timeline.intervals import Int64Array
+    from nsight_tools.timeline.intervals import Int64Array, IntArray
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -45,6 +46,7 @@ GRAPH_LAUNCH_NS = (3_000, 6_000)
 """Launching a graph of 100 to 137 kernels without the profiler."""
 WORKS = np.array([kind in {CallKind.LAUNCH, CallKind.GRAPH_LAUNCH, CallKind.COPY} for kind in CallKind])
 """Kinds of calls that the GPU runs something for."""
+_COSTS_ITS_TIME = np.array([not works and kind != CallKind.SYNC for kind, works in zip(CallKind, WORKS, strict=True)])
 ENOUGH = 20
 """Calls or ranges of which a percentile says something."""
 SAMPLE = 100_000
@@ -118,9 +120,9 @@ class Thread:
 
     key: int
     calls: Int64Array
-    launches: Int64Array
+    launches: IntArray
     other_ns: Int64Array
-    nodes: Int64Array
+    nodes: IntArray
     ranges: Int64Array
 
     @classmethod
@@ -130,14 +132,19 @@ class Thread:
         start: Int64Array,
         end: Int64Array,
         kind: NDArray[np.int8],
-        nodes: Int64Array,
+        nodes: IntArray,
         ranges: Int64Array,
     ) -> Thread:
-        """From a thread's calls (how many nodes of graphs each launched in `nodes`) and the starts of its ranges."""
-        works = WORKS[kind]
-        # What waits is no cost, however long: a synchronization's own is a launch's at most.
-        length = np.where(works | (kind == CallKind.SYNC), 0, end - start)
-        return cls(key, start, _sums(works), _sums(length), _sums(nodes) if nodes.any() else nodes[:0], ranges)
+        """From a thread's calls (how many nodes of graphs each launched in `nodes`, or none) and its ranges' starts."""
+        launches, other_ns = np.zeros(start.size + 1, np.int32), np.zeros(start.size + 1, np.int64)
+        np.cumsum(WORKS[kind], dtype=np.int32, out=launches[1:])
+        for piece in pieces(start.size):
+            # What waits is no cost, however long: a synchronization's own is a launch's at most.
+            length = np.where(_COSTS_ITS_TIME[kind[piece]], end[piece] - start[piece], 0)
+            np.cumsum(length, out=other_ns[1:][piece])
+            other_ns[1:][piece] += other_ns[piece.start]
+        sums = np.append(np.int32(0), np.cumsum(nodes, dtype=np.int32)) if nodes.any() else nodes[:0]
+        return cls(key, start, launches, other_ns, sums, ranges)
 
     def between(self, since: Int64Array, until: Int64Array) -> Counts:
         """What starts in each `[since, until)`."""
@@ -149,18 +156,13 @@ class Thread:
         return Counts(launches, other, np.maximum(ranges, 0), nodes)
 
 
-def _sums(values: NDArray[Any]) -> Int64Array:
-    sums = np.zeros(values.size + 1, np.int64)
-    np.cumsum(values, out=sums[1:])
-    return sums
-
-
 def call_cost(start: Int64Array, end: Int64Array, kind: NDArray[np.int8]) -> Cost:
     """Cost of a launch call, from the launches of kernels among these calls (columns of shape (n,))."""
-    launches = kind == CallKind.LAUNCH
-    if launches.sum() < ENOUGH:
+    launches = np.flatnonzero(kind == CallKind.LAUNCH)
+    if launches.size < ENOUGH:
         return Cost(*CALL_NS, "known from other runs; the trace has too few launches to tell by")
-    shortest = float(np.percentile((end - start)[launches][:SAMPLE], 10))
+    launches = launches[:SAMPLE]
+    shortest = float(np.percentile(end[launches] - start[launches], 10))
     low, point = (share * shortest for share in CALL_SHARES)
     high = max(point, min(shortest - UNTRACED_LAUNCH_NS, MOST_NS))
     return Cost(low, point, high, "from the trace's shortest launch calls")
@@ -216,11 +218,21 @@ def savings(lane: Int64Array, room: Int64Array, cost: FloatArray, first: FloatAr
     before = np.cumsum(room) - room
     so_far = before + room - before[heads][member]
     reach = np.where(head, np.minimum(cost, first[lane] + room), cost)
-    # Later lanes are laid lower, by more than any two values of one differ: none sees the minimum of an earlier one.
-    level = reach - so_far
-    apart = member * (float(level.max() - level.min()) + 1)
-    earlier: FloatArray = np.minimum.accumulate(level - apart) + so_far + apart
-    return np.maximum(earlier, 0.0)
+    earlier: FloatArray = _least_so_far(reach - so_far, np.arange(lane.size) - heads[member]) + so_far
+    np.maximum(earlier, 0.0, out=earlier)
+    return earlier
+
+
+def _least_so_far(value: FloatArray, place: Int64Array) -> FloatArray:
+    """The running minimum within each lane, where `place` counts from 0; by doubling, log2(longest lane) rounds.
+
+    A running minimum over all, with the lanes laid apart from each other, would round by where a lane comes to lie.
+    """
+    least, step = value.copy(), 1
+    for _ in range(int(place.max()).bit_length()):
+        least[step:] = np.minimum(least[step:], np.where(place[step:] >= step, least[:-step], np.inf))
+        step *= 2
+    return least
 
 
 @dataclass(frozen=True)

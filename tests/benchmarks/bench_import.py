@@ -44,6 +44,7 @@ class Measured:
     stage: str
     wall_s: float
     peak_mb: float
+    cpu_s: float
 
 
 def tables_of(database: sqlite3.Connection) -> dict[str, dict[str, str]]:
@@ -106,7 +107,7 @@ def run(stage: str, command: Sequence[str]) -> Measured:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Measured(stage, wall, usage.ru_maxrss / 1024)
+    return Measured(stage, wall, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
 
 
 def measure(source: Path, folder: Path) -> list[Measured]:

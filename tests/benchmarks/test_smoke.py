@@ -23,7 +23,7 @@ INFERENCES, KERNELS, CALLS = 50, 5000, 5154
 FAKES = HERE.parent / "capture"
 
 
-def script(name: str, *arguments: str | Path) -> str:
+def script(name: str, *arguments: str | int | Path) -> str:
     command = [sys.executable, str(HERE / name), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
@@ -98,3 +98,27 @@ def test_bench(tmp_path: Path) -> None:
     assert pq.read_metadata(parquet / "CUPTI_ACTIVITY_KIND_RUNTIME.parquet").num_rows == 2 * CALLS
     (dataset,) = (tmp_path / "import").iterdir()
     assert open_trace(dataset).table("kernels").num_rows == 2 * KERNELS
+
+
+def test_bench_of_the_analyses(tmp_path: Path) -> None:
+    printed = script("bench_analyses.py", "--kernels", KERNELS, 3 * KERNELS, "--keep", tmp_path)
+    stages = ["import", "rules", "summary", "analyze", "report", "fresh"]
+    tables = [[line.split()[0] for line in part.splitlines()[2:]] for part in printed.strip().split("\n\n")]
+    assert tables == [stages, stages, stages]
+    results = []
+    for times in (1, 3):
+        folder = tmp_path / str(times * KERNELS) / "result"
+        rules, summary, whole, fresh = (
+            json.loads((folder / f"{name}.json").read_text("utf-8"))
+            for name in ("rules", "summary", "analyze", "fresh")
+        )
+        assert summary["counts"]["kernels"] == times * KERNELS
+        assert summary["inferences"] == times * INFERENCES
+        assert whole["traces"][0]["outcomes"] == fresh["traces"][0]["outcomes"]
+        assert {one["code"]: one["status"] for one in whole["traces"][0]["outcomes"]} == {
+            code: status for code, (status, *_) in rules.items()
+        }
+        assert (folder / "report.html").stat().st_size > 100_000
+        results.append({code: status for code, (status, *_) in rules.items()})
+    assert results[0] == results[1]
+    assert results[0]["FUS001"] == "findings"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsight_tools.timeline.intervals import Intervals, concurrency
+from nsight_tools.timeline.intervals import Intervals, shared
 
 times = st.integers(-20, 40)
 raw = st.lists(st.tuples(times, times), max_size=12)
@@ -75,20 +75,17 @@ def test_coverage_of_windows() -> None:
     assert line.coverage([0, 3, 5, 8, 13, 9], [16, 8, 5, 10, 16, 2]).tolist() == [6, 2, 0, 2, 0, 0]
 
 
-def test_concurrency() -> None:
+def test_shared_time() -> None:
     #       0 ######....
     #       2 ..####....      and a third one that begins when it ends
     #       6 ......##..
-    assert picture(concurrency([0, 2, 6], [8, 6, 8], 2), 10) == "..######.."
-    assert len(concurrency([0, 2, 6], [8, 6, 8], 2)) == 1
-    assert len(concurrency([0, 2, 6], [8, 6, 8], 3)) == 0
-    with pytest.raises(ValueError, match="at_least"):
-        concurrency([0], [1], 0)
+    assert picture(shared([0, 2, 6], [8, 6, 8]), 10) == "..######.."
+    assert len(shared([0, 2, 6], [8, 6, 8])) == 1
 
 
 def test_the_empty_set() -> None:
     nothing = Intervals.union([], [])
-    assert (len(nothing), nothing.total, len(nothing.gaps()), len(concurrency([], [], 1))) == (0, 0, 0, 0)
+    assert (len(nothing), nothing.total, len(nothing.gaps()), len(shared([], []))) == (0, 0, 0, 0)
     assert instants(nothing.complement(2, 5)) == {2, 3, 4}
     assert nothing.coverage([0], [9]).tolist() == [0]
     assert not nothing.contains([1]).any()
@@ -120,10 +117,10 @@ def test_sets_agree_with_sets_of_nanoseconds(
     assert a.coverage(starts, ends).tolist() == [len(mine & set(range(s, e))) for s, e in other]
 
 
-@given(raw, st.integers(1, 4))
-def test_concurrency_agrees_with_counting(pairs: list[tuple[int, int]], at_least: int) -> None:
-    busy = concurrency(*columns(pairs), at_least)
-    assert instants(busy) == {t for t in points if sum(lo <= t < hi for lo, hi in pairs) >= at_least}
+@given(raw)
+def test_shared_time_agrees_with_counting(pairs: list[tuple[int, int]]) -> None:
+    both = shared(*columns(pairs))
+    assert instants(both) == {t for t in points if sum(lo <= t < hi for lo, hi in pairs) >= 2}
 
 
 def test_any_of_several_sets() -> None:
