@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools.errors import InputError
+from nsight_tools.importer.pages import Leaves, PageFile, UnusualError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,8 +88,16 @@ SPARSE = 64
 """Row numbers for each byte of the file, at most. Rows take more than a byte; tables that were trimmed have gaps."""
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """Where a table of an SQLite file stands: the root of its tree, and the place of each column in its records."""
+
+    root: int
+    place: Mapping[str, int]
+
+
 class SqliteExport:
-    """An SQLite export, opened read-only and read through ADBC in ranges of rowid."""
+    """An SQLite export, opened read-only and read in ranges of rowid: from its pages, or else through ADBC."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -112,13 +121,75 @@ class SqliteExport:
             return []
         if last - first > SPARSE * self.path.stat().st_size:
             raise InputError(self.path, f"is damaged in table {table}: it numbers rows to {last}", hint=EXPORT_AGAIN)
-        return [self._chunk(table, columns, start) for start in range(first, last + 1, CHUNK_ROWS)]
+        if (portions := self._portions(table, columns)) is not None:
+            return [self._paged_chunk(table, columns, leaves) for leaves in portions]
+        starts = range(first, last + 1, CHUNK_ROWS)
+        return [self._chunk(table, columns, start, start + CHUNK_ROWS - 1) for start in starts]
 
-    def _chunk(self, table: str, columns: Mapping[str, Raw], start: int) -> Chunk:
+    @cached_property
+    def _page_file(self) -> PageFile | None:
+        try:
+            return PageFile(self.path)
+        except (UnusualError, OSError):
+            return None
+
+    @cached_property
+    def _stored(self) -> Mapping[str, _Stored]:
+        """The tables that can be read from their pages."""
+        with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
+            connection.text_factory = lambda name: name.decode(errors="replace")
+            roots = connection.execute("SELECT name, rootpage FROM sqlite_master WHERE type = 'table'").fetchall()
+            query = "SELECT name, cid, pk, hidden FROM pragma_table_xinfo(?)"
+            columns = {name: connection.execute(query, (name,)).fetchall() for name, _ in roots}
+        return {
+            # A primary key may be the rowid, which is not in the record; a generated column is not there, either.
+            name: _Stored(root, {column: place for column, place, key, _ in columns[name] if not key})
+            for name, root in roots
+            if not any(hidden for *_, hidden in columns[name])
+        }
+
+    def _portions(self, table: str, columns: Mapping[str, Raw]) -> list[Leaves] | None:
+        """The pages of a table's chunks; None where SQLite has to read it."""
+        stored = self._stored.get(table)
+        names = {name for raw in columns.values() for name in raw.names if name in self.tables[table]}
+        if self._page_file is None or stored is None or not names <= stored.place.keys():
+            return None
+        if any(raw.type == FLOAT for raw in columns.values()):
+            return None
+        try:
+            return self._page_file.leaves(stored.root, CHUNK_ROWS)
+        except (UnusualError, OSError):
+            return None
+
+    def _paged_chunk(self, table: str, columns: Mapping[str, Raw], leaves: Leaves) -> Chunk:
+        by_sqlite = self._chunk(table, columns, leaves.first, leaves.end - 1)
+
+        def load() -> pa.Table:
+            try:
+                return self._from_pages(self._stored[table].place, columns, leaves)
+            except (UnusualError, OSError):
+                return by_sqlite()
+
+        return load
+
+    def _from_pages(self, place: Mapping[str, int], columns: Mapping[str, Raw], leaves: Leaves) -> pa.Table:
+        assert self._page_file is not None
+        wanted = {
+            kind: {place[name] for raw in columns.values() if raw.type == kind for name in raw.names if name in place}
+            for kind in (INT, STRING)
+        }
+        read = self._page_file.read(leaves, wanted[INT], wanted[STRING])
+        found = [[read[place[name]] for name in raw.names if name in place] for raw in columns.values()]
+        rows = len(next(iter(read.values()), ()))
+        values = [pc.coalesce(*each) if each else pa.nulls(rows, INT) for each in found]
+        typed = [_typed(pa.chunked_array([each]), raw.type) for each, raw in zip(values, columns.values(), strict=True)]
+        return pa.table(typed, names=list(columns))
+
+    def _chunk(self, table: str, columns: Mapping[str, Raw], first: int, last: int) -> Chunk:
         # ADBC takes a column's type from its first row: a row of our own types goes first, and is sliced off.
         sample = ", ".join({INT: "0", FLOAT: "0.0", STRING: "x''"}[raw.type] for raw in columns.values())
         wanted = ", ".join(self._expression(table, raw) for raw in columns.values())
-        rows = f"rowid BETWEEN {start} AND {start + CHUNK_ROWS - 1}"
+        rows = f"rowid BETWEEN {first} AND {last}"
         query = f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE {rows}'
         return lambda: self._execute(table, query, columns)
 
