@@ -106,19 +106,15 @@ class PageFile:
         """Rowid of the first row of a leaf page, and how many rows it has."""
         data = self._load(np.array([page]))[: self._page_size].tobytes()
         count, at = int.from_bytes(data[3:5], "big"), int.from_bytes(data[8:10], "big")
-        if data[0] != _LEAF or not count or at + 18 > self._page_size:
+        if data[0] != _LEAF or not count:
             raise UnusualError("a page has no rows")
-        while data[at] & 0x80:
-            at += 1
+        length = next((place for place in range(at, at + 9) if data[place : place + 1] < b"\x80"), at)
         rowid = 0
-        for place in range(9):
-            at += 1
-            if place == 8:
-                return (rowid << 8 | data[at], count)  # negative ones are of no concern: they end up out of order
-            rowid = rowid << 7 | data[at] & 0x7F
-            if not data[at] & 0x80:
-                break
-        return rowid, count
+        for byte in data[length + 1 : length + 9]:  # of the nine bytes of a negative one the last is not seen
+            rowid = rowid << 7 | byte & 0x7F
+            if byte < 0x80:
+                return rowid, count
+        raise UnusualError("a rowid is damaged, or negative")
 
     def _load(self, pages: Numbers) -> Bytes:
         """Pages one behind the other, and eight bytes more, so that eight can be read wherever a value begins."""
