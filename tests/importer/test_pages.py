@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nsight_tools.errors import InputError
+from nsight_tools.importer import sources
 from nsight_tools.importer.pages import PageFile, UnusualError
 from nsight_tools.importer.sources import INT, STRING, Raw, SqliteExport
 
@@ -47,11 +48,11 @@ def database(path: Path, rows: Sequence[Sequence[Any]], *before: str) -> SqliteE
 def by_sqlite(path: Path, columns: dict[str, Raw], table: str = "many") -> pa.Table:
     export = SqliteExport(path)
     export.__dict__["_page_file"] = None
-    return pa.concat_tables([chunk() for chunk in export.chunks(table, columns)])
+    return read(export, columns, table)
 
 
 def read(export: SqliteExport, columns: dict[str, Raw], table: str = "many") -> pa.Table:
-    return pa.concat_tables([chunk() for chunk in export.chunks(table, columns)])
+    return sources.read(export, table, columns).combine_chunks()
 
 
 def all_from_pages(export: SqliteExport, monkeypatch: pytest.MonkeyPatch) -> None:
