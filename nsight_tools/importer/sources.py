@@ -62,6 +62,9 @@ class Export(Protocol):
         Each piece has the columns' keys as names and their types; a column of which no name exists is null.
         """
 
+    def rows_with(self, table: str, columns: Mapping[str, Raw], name: str, value: int) -> pa.Table:
+        """The rows of `table` whose column `name` has this value, which are to be few; as `chunks` gives them."""
+
 
 def read(export: Export, table: str, columns: Mapping[str, Raw]) -> pa.Table:
     """The whole of a small table at once; no rows where the export lacks it."""
@@ -186,12 +189,17 @@ class SqliteExport:
         return pa.table(typed, names=list(columns))
 
     def _chunk(self, table: str, columns: Mapping[str, Raw], first: int, last: int) -> Chunk:
+        query = self._query(table, columns, f"rowid BETWEEN {first} AND {last}")
+        return lambda: self._execute(table, query, columns)
+
+    def rows_with(self, table: str, columns: Mapping[str, Raw], name: str, value: int) -> pa.Table:
+        return self._execute(table, self._query(table, columns, f'"{name}" = {value}'), columns)
+
+    def _query(self, table: str, columns: Mapping[str, Raw], where: str) -> str:
         # ADBC takes a column's type from its first row: a row of our own types goes first, and is sliced off.
         sample = ", ".join({INT: "0", FLOAT: "0.0", STRING: "x''"}[raw.type] for raw in columns.values())
         wanted = ", ".join(self._expression(table, raw) for raw in columns.values())
-        rows = f"rowid BETWEEN {first} AND {last}"
-        query = f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE {rows}'
-        return lambda: self._execute(table, query, columns)
+        return f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE {where}'
 
     def _expression(self, table: str, raw: Raw) -> str:
         there = [f'"{name}"' for name in raw.names if name in self.tables[table]]
@@ -253,6 +261,17 @@ class ParquetExport:
                 groups, rows = [], 0
             groups, rows = [*groups, group], rows + here
         return [*chunks, self._chunk(table, columns, groups, metadata)] if groups else chunks
+
+    def rows_with(self, table: str, columns: Mapping[str, Raw], name: str, value: int) -> pa.Table:
+        # That column is read of all rows, the others only of chunks that have some of these.
+        found = []
+        asked = {name: Raw((name,), INT)}
+        for chunk, key in zip(self.chunks(table, columns), self.chunks(table, asked), strict=True):
+            chosen = pc.equal(key()[name], value)
+            if pc.any(chosen).as_py():
+                found.append(chunk().filter(chosen))
+        schema = pa.schema([(name, raw.type) for name, raw in columns.items()])
+        return pa.concat_tables([schema.empty_table(), *found])
 
     def _chunk(self, table: str, columns: Mapping[str, Raw], groups: list[int], metadata: pq.FileMetaData) -> Chunk:
         names = sorted({name for raw in columns.values() for name in raw.names if name in self.tables[table]})

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     """Integers of any width."""
 
 
+BATCH_ROWS = 1 << 16
+"""Rows that are held a second time while a column is read."""
+
+
 def _file(dataset: Path, table: str, as_words: list[str] | None = None) -> pq.ParquetFile | None:
     path = dataset / f"{table}.parquet"
     return pq.ParquetFile(path, read_dictionary=as_words) if path.exists() else None
@@ -37,9 +41,22 @@ def column(dataset: Path, table: str, name: str, null: int = -1) -> npt.NDArray[
     file = _file(dataset, table)
     if file is None:
         return np.zeros(0, TABLES[table].schema.field(name).type.to_pandas_dtype())
-    found = file.read([name]).column(0)
-    values: npt.NDArray[Any] = (pc.fill_null(found, null) if found.null_count else found).to_numpy()
+    if _without_values(file, name):
+        return np.full(file.metadata.num_rows, null, file.schema_arrow.field(name).type.to_pandas_dtype())
+    values = np.empty(file.metadata.num_rows, file.schema_arrow.field(name).type.to_pandas_dtype())
+    at = 0
+    for batch in file.iter_batches(BATCH_ROWS, columns=[name], use_threads=False):
+        part = batch.column(0)
+        values[at : at + len(part)] = pc.fill_null(part, null) if part.null_count else part
+        at += len(part)
     return values
+
+
+def _without_values(file: pq.ParquetFile, name: str) -> bool:
+    """Whether a column is known to be all null: most graph node ids are, say."""
+    at = file.schema_arrow.get_field_index(name)
+    groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
+    return all((told := group.column(at).statistics) and told.null_count == group.num_rows for group in groups)
 
 
 def thread_columns(dataset: Path, table: str) -> tuple[Rows, Rows, Rows, Rows]:
