@@ -13,6 +13,7 @@ from nsight_tools.tables import TABLES
 from nsight_tools.timeline.attribution import NEVER, Words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -37,14 +38,17 @@ def row_count(dataset: Path, table: str) -> int:
 
 
 def column(dataset: Path, table: str, name: str, null: int = -1) -> npt.NDArray[Any]:
-    """One column of integers in its own width, nulls as `null`; nothing else of the table is held."""
+    """One column of integers in its own width, nulls as `null`; nothing else of the table is held.
+
+    Where all values are the same, as the process and the GPU mostly are, it is one value that stands for all rows.
+    """
     file = _file(dataset, table)
     if file is None:
         return np.zeros(0, TABLES[table].schema.field(name).type.to_pandas_dtype())
-    if _without_values(file, name):
-        return np.full(file.metadata.num_rows, null, file.schema_arrow.field(name).type.to_pandas_dtype())
-    values = np.empty(file.metadata.num_rows, file.schema_arrow.field(name).type.to_pandas_dtype())
-    at = 0
+    kind, rows = np.dtype(file.schema_arrow.field(name).type.to_pandas_dtype()), file.metadata.num_rows
+    if (only := _only_value(file, name, null)) is not None:
+        return np.broadcast_to(kind.type(only), rows)
+    values, at = np.empty(rows, kind), 0
     for batch in file.iter_batches(BATCH_ROWS, columns=[name], use_threads=False):
         part = batch.column(0)
         values[at : at + len(part)] = pc.fill_null(part, null) if part.null_count else part
@@ -52,11 +56,32 @@ def column(dataset: Path, table: str, name: str, null: int = -1) -> npt.NDArray[
     return values
 
 
-def _without_values(file: pq.ParquetFile, name: str) -> bool:
-    """Whether a column is known to be all null: most graph node ids are, say."""
+def _only_value(file: pq.ParquetFile, name: str, null: int) -> int | None:
+    """The value of all rows, where the row groups' statistics say so."""
     at = file.schema_arrow.get_field_index(name)
-    groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
-    return all((told := group.column(at).statistics) and told.null_count == group.num_rows for group in groups)
+    found: set[int] = set()
+    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+        told = group.column(at).statistics
+        if told is None or not told.has_null_count:
+            return None
+        if told.null_count:
+            found.add(null)
+        if told.null_count < group.num_rows:
+            if not told.has_min_max:
+                return None
+            found |= {told.min, told.max}
+        if len(found) > 1:
+            return None
+    return found.pop() if found else None
+
+
+def joined(parts: Sequence[Rows], order: Rows | None) -> Rows:
+    """Columns one behind the other, in this order (None: as they stand); one value stands for all where it may."""
+    parts = [part for part in parts if part.size] or list(parts[:1])
+    if all(part.strides == (0,) and part[0] == parts[0][0] for part in parts):
+        return np.broadcast_to(parts[0][0], sum(part.size for part in parts))
+    values: Rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return values if order is None else values[order]
 
 
 def thread_columns(dataset: Path, table: str) -> tuple[Rows, Rows, Rows, Rows]:
