@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
-Positions = npt.NDArray[np.int32]
+Positions = npt.NDArray[np.int64]
 
 _ROLLBACK_JOURNAL, _UTF8 = b"\x01\x01", 1
 _LEAF, _INTERIOR = 13, 5
@@ -32,10 +32,13 @@ _MOST_VARINT = 4
 """Bytes of a length or a type here, at most: more than that are no sizes within a page."""
 
 _NULL, _REAL, _ZERO, _ONE, _BLOB = 0, 7, 8, 9, 12
-_WIDTH = np.array([0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0], np.int32)
+_WIDTH = np.array([0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0], np.int64)
 """Bytes of a value by its type; blobs and texts, from 12 on, say their length by it."""
 _UNUSED_BITS = np.array([64, 56, 48, 40, 32, 16, 0, 0, 0, 0, 0, 0], np.int64)
 """What has to be shifted out of eight bytes that begin with an integer of a type."""
+_IN_BYTES = np.array([0, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0], np.int64)
+_IN_TYPE = np.array([0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], np.int64)
+"""Zero and one stand in the type alone: what is to be kept of the bytes, and what is to be added."""
 
 
 class UnusualError(Exception):
@@ -149,20 +152,16 @@ class _Rows:
         self._data = data
         self._eight = np.ndarray((len(data) - 7,), ">i8", data, 0, (1,))
         """The eight bytes from each position on, as one number."""
-        try:
-            self._find(data[: pages * page_size].reshape(pages, page_size), page_size, usable)
-        except IndexError as error:
-            raise UnusualError("a record lies outside of its page") from error
+        self._find(data[: pages * page_size].reshape(pages, page_size), page_size, usable)
 
     def _find(self, pages: Bytes, page_size: int, usable: int) -> None:
         """Set where each record's types begin, its values begin, and it ends."""
         count = pages[:, 3].astype(np.int32) << 8 | pages[:, 4]
         if (pages[:, 0] != _LEAF).any() or (8 + 2 * count > usable).any():
             raise UnusualError("a page is damaged")
-        page = np.repeat(np.arange(len(pages), dtype=np.int32) * page_size, count)
-        slot = np.arange(len(page), dtype=np.int32) - np.repeat(np.cumsum(count, dtype=np.int32) - count, count)
-        slot = page + 8 + 2 * slot
-        at: Positions = page + (self._data[slot].astype(np.int32) << 8 | self._data[slot + 1])
+        page = np.repeat(np.arange(len(pages)) * page_size, count)
+        slot = page + 8 + 2 * (np.arange(len(page)) - np.repeat(np.cumsum(count) - count, count))
+        at: Positions = page + (self._bytes(slot).astype(np.int64) << 8 | self._bytes(slot + 1))
         length = self._varint(at)
         if (length > usable - 35).any():
             raise UnusualError("a record continues on other pages")
@@ -177,21 +176,22 @@ class _Rows:
     def columns(self, numbers: frozenset[int], texts: frozenset[int]) -> Mapping[int, pa.Array]:
         found: dict[int, pa.Array] = {}
         at, value = self._type.copy(), self._value.copy()
-        try:
-            for column in range(max(numbers | texts, default=-1) + 1):
-                kind = self._varint(at)
-                low, high = (int(kind.min()), int(kind.max())) if len(kind) else (_NULL, _NULL)
-                width = _width(kind, low, high)
-                if column in numbers:
-                    found[column] = self._numbers(kind, low, high, value)
-                elif column in texts:
-                    found[column] = self._texts(kind, low, value, width)
-                value += width
-        except IndexError as error:
-            raise UnusualError("a record lies outside of its page") from error
+        for column in range(max(numbers | texts, default=-1) + 1):
+            kind = self._varint(at)
+            low, high = (int(kind.min()), int(kind.max())) if len(kind) else (_NULL, _NULL)
+            width = _width(kind, low, high)
+            if column in numbers:
+                found[column] = self._numbers(kind, low, high, value)
+            elif column in texts:
+                found[column] = self._texts(kind, low, value, width)
+            value += width
         if (at > self._value).any() or (value > self._end).any():
             raise UnusualError("a record is shorter than its table's columns")
         return found
+
+    def _bytes(self, at: Positions) -> Bytes:
+        """The bytes at these positions; some other where a position is none, which is found out in the end."""
+        return self._data.take(at, mode="clip")
 
     def _numbers(self, kind: Any, low: int, high: int, at: Positions) -> pa.Array:
         if high == _NULL:
@@ -199,14 +199,17 @@ class _Rows:
         if high > _ONE or (high >= _REAL and (kind == _REAL).any()):
             raise UnusualError("a value is no integer")
         if low >= _ZERO:
-            return pa.array(kind.astype(np.int64) - _ZERO)
-        values: Numbers = self._eight[at].astype(np.int64)
+            return pa.array(_IN_TYPE.take(kind))
+        if low == high == 1:
+            return pa.array(self._bytes(at).view(np.int8).astype(np.int64))
+        values: Numbers = self._eight[np.minimum(at, len(self._eight) - 1)].astype(np.int64)
         if low == high:
             values >>= _UNUSED_BITS[low]
             return pa.array(values)
-        values >>= _UNUSED_BITS[kind]
+        values >>= _UNUSED_BITS.take(kind)
         if high >= _ZERO:
-            np.copyto(values, kind.astype(np.int64) - _ZERO, where=kind >= _ZERO)
+            values &= _IN_BYTES.take(kind)
+            values |= _IN_TYPE.take(kind)
         return pa.array(values, mask=kind == _NULL if low == _NULL else None)
 
     def _texts(self, kind: Any, low: int, at: Positions, width: Any) -> pa.Array:
@@ -217,23 +220,25 @@ class _Rows:
         if ((kind < _BLOB) & ~null).any():
             raise UnusualError("a value is no text")
         width = np.broadcast_to(width, len(at))
-        ends = np.cumsum(width, dtype=np.int32)
-        from_here = np.repeat(at - (ends - width), width) + np.arange(ends[-1], dtype=np.int32)
-        parts = (np.append(np.int32(0), ends), self._data[from_here])
+        ends = np.cumsum(width)
+        if (at + width > self._end).any() or ends[-1] > len(self._data):
+            raise UnusualError("a text lies outside of its record, or records lie upon each other")
+        letters = np.repeat(at - (ends - width), width) + np.arange(ends[-1])
+        parts = (np.append(0, ends).astype(np.int32), self._bytes(letters))
         valid = None if low != _NULL else pa.array(~null).buffers()[1]
         return pa.Array.from_buffers(pa.binary(), len(at), [valid, *map(pa.py_buffer, parts)])
 
     def _varint(self, at: Positions) -> Any:
         """The numbers that stand at `at`, which moves behind them; bytes, as long as none is longer than one."""
-        value = self._data[at]
+        value = self._bytes(at)
         at += 1
         if not len(value) or value.max() < 0x80:
             return value
         longer = np.flatnonzero(value >= 0x80)
-        value = value.astype(np.int32)
+        value = value.astype(np.int64)
         value[longer] &= 0x7F
         for _ in range(_MOST_VARINT - 1):
-            byte = self._data[at[longer]]
+            byte = self._bytes(at[longer])
             at[longer] += 1
             value[longer] = value[longer] << 7 | byte & 0x7F
             longer = longer[byte >= 0x80]
@@ -242,12 +247,12 @@ class _Rows:
         raise UnusualError("a size is larger than a page")
 
     def _skip_varint(self, at: Positions) -> None:
-        longer = np.flatnonzero(self._data[at] >= 0x80)
+        longer = np.flatnonzero(self._bytes(at) >= 0x80)
         at += 1
         for _ in range(8):
             if not longer.size:
                 return
-            byte = self._data[at[longer]]
+            byte = self._bytes(at[longer])
             at[longer] += 1
             longer = longer[byte >= 0x80]
 
@@ -255,7 +260,7 @@ class _Rows:
 def _width(kind: Any, low: int, high: int) -> Any:
     """Bytes of the values of these types: one number where all have the same."""
     if low == high:
-        return _WIDTH[low] if low < _BLOB else np.int32((low - _BLOB) >> 1)
+        return _WIDTH[low] if low < _BLOB else np.int64((low - _BLOB) >> 1)
     if high < _BLOB:
-        return _WIDTH[kind]
-    return np.where(kind < _BLOB, _WIDTH[np.minimum(kind, _BLOB - 1)], (kind.astype(np.int32) - _BLOB) >> 1)
+        return _WIDTH.take(kind)
+    return np.where(kind < _BLOB, _WIDTH.take(kind, mode="clip"), (kind.astype(np.int64) - _BLOB) >> 1)
