@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from nsight_tools.errors import DatasetError, InputError, NsightToolsError, OutputError
 from nsight_tools.files import put_in_place
+from nsight_tools.importer import allocator as _allocator  # noqa: F401 (before anything that loads Arrow)
 from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.importer.dataset import MANIFEST, Progress, Wanted, write_dataset
 from nsight_tools.importer.derived import RangeNotFoundError
@@ -106,7 +105,6 @@ def _import(
     progress: Progress,
 ) -> None:
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_frugal())
         export = source
         if source.suffix in REPORTS:
             from nsight_tools.nsys import find
@@ -131,17 +129,6 @@ def _import(
             raise OutputError(
                 to.parent, f"cannot be written: {error.strerror or error}", hint="make room, or use -o"
             ) from error
-
-
-@contextlib.contextmanager
-def _frugal() -> Iterator[None]:
-    """Arrow takes its memory from the system's allocator: its own one keeps what was freed, some 60 MB here."""
-    before = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(before)
 
 
 def describe(source: Path, wanted: Wanted) -> dict[str, Any]:
