@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float | None], None]
 READERS = 2
 """Threads that read and decode chunks; a third writes. More gain nothing where writing is the limit."""
-AHEAD = 3
+AHEAD = 4
 """Chunks that are being read, or wait to be written."""
 
 MANIFEST = "manifest.json"

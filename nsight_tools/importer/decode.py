@@ -176,9 +176,7 @@ class Decoder:
         keys = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
         return _mapped(
             keys,
-            lambda unique: pa.array(
-                [self.domain_names.get(key, _domain_name(key)) for key in unique.tolist()], STRING
-            ),
+            lambda unique: pa.array([self.domain_names.get(key, _domain_name(key)) for key in unique.tolist()], STRING),
         )
 
     @cached_property

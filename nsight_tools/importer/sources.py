@@ -154,10 +154,13 @@ class SqliteExport:
     def _portions(self, table: str, columns: Mapping[str, Raw]) -> list[Leaves] | None:
         """The pages of a table's chunks; None where SQLite has to read it."""
         stored = self._stored.get(table)
-        names = {name for raw in columns.values() for name in raw.names if name in self.tables[table]}
-        if self._page_file is None or stored is None or not names <= stored.place.keys():
+        kinds: dict[str, set[pa.DataType]] = {}
+        for raw in columns.values():
+            for name in self.tables[table].intersection(raw.names):
+                kinds.setdefault(name, set()).add(raw.type)
+        if self._page_file is None or stored is None or not kinds or not kinds.keys() <= stored.place.keys():
             return None
-        if any(raw.type == FLOAT for raw in columns.values()):
+        if any(len(each) > 1 or FLOAT in each for each in kinds.values()):
             return None
         try:
             return self._page_file.leaves(stored.root, CHUNK_ROWS)
@@ -182,10 +185,12 @@ class SqliteExport:
             for kind in (INT, STRING)
         }
         read = self._page_file.read(leaves, wanted[INT], wanted[STRING])
-        found = [[read[place[name]] for name in raw.names if name in place] for raw in columns.values()]
         rows = len(next(iter(read.values()), ()))
-        values = [pc.coalesce(*each) if each else pa.nulls(rows, INT) for each in found]
-        typed = [_typed(pa.chunked_array([each]), raw.type) for each, raw in zip(values, columns.values(), strict=True)]
+        typed = []
+        for raw in columns.values():
+            there = [read[place[name]] for name in raw.names if name in place]
+            value = pc.coalesce(*there) if there else pa.nulls(rows, raw.type)
+            typed.append(_typed(pa.chunked_array([value]), raw.type))
         return pa.table(typed, names=list(columns))
 
     def _chunk(self, table: str, columns: Mapping[str, Raw], first: int, last: int) -> Chunk:

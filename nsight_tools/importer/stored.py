@@ -77,10 +77,12 @@ def _only_value(file: pq.ParquetFile, name: str, null: int) -> int | None:
 
 def joined(parts: Sequence[Rows], order: Rows | None) -> Rows:
     """Columns one behind the other, in this order (None: as they stand); one value stands for all where it may."""
-    parts = [part for part in parts if part.size] or list(parts[:1])
-    if all(part.strides == (0,) and part[0] == parts[0][0] for part in parts):
-        return np.broadcast_to(parts[0][0], sum(part.size for part in parts))
-    values: Rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    filled = [part for part in parts if part.size]
+    if not filled:
+        return parts[0]
+    if all(part.strides == (0,) and part[0] == filled[0][0] for part in filled):
+        return np.broadcast_to(filled[0][0], sum(part.size for part in filled))
+    values: Rows = filled[0] if len(filled) == 1 else np.concatenate(filled)
     return values if order is None else values[order]
 
 

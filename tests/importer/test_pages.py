@@ -83,7 +83,9 @@ def test_many_rows_with_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE other (t TEXT)")
         for _ in range(40):
-            rows = [(random.getrandbits(random.randrange(1, 60)), "t" * random.randrange(90), 1, 0) for _ in range(2500)]
+            rows = [
+                (random.getrandbits(random.randrange(1, 60)), "t" * random.randrange(90), 1, 0) for _ in range(2500)
+            ]
             connection.executemany("INSERT INTO many VALUES (?, ?, ?, ?)", rows)
             connection.executemany("INSERT INTO other VALUES (?)", [("o" * 50,)] * 500)
         connection.execute("DELETE FROM many WHERE a % 7 = 3")
