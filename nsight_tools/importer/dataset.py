@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import groupby, islice
 from operator import itemgetter
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nsight_tools.importer.captured import RunDirectory
-    from nsight_tools.importer.sources import Export
+    from nsight_tools.importer.dialects import Source
+    from nsight_tools.importer.sources import Chunk, Export
 
 Progress = Callable[[str, float | None], None]
 READERS = 2
@@ -140,13 +142,16 @@ def _stream_tables(
 ) -> None:
     """Write these tables one after the other, while the next chunks are read, be they of the next table."""
 
+    def decode(source: Source, name: str, chunk: Chunk) -> pa.Table:
+        return decoder.decode(source, TABLES[name], chunk())
+
     def pieces() -> Iterator[Piece]:
         for name in names:
             for source_table in dialects.STREAMED[name]:
                 if source_table.table not in export.tables:
                     continue
                 for chunk in export.chunks(source_table.table, decoder.raw(source_table)):
-                    yield name, lambda s=source_table, n=name, c=chunk: decoder.decode(s, TABLES[n], c())
+                    yield name, partial(decode, source_table, name, chunk)
 
     for name, parts in groupby(_in_turn(pool, pieces()), key=itemgetter(0)):
         progress(f"reading {name}", len(rows) / len(TABLES))

@@ -52,8 +52,8 @@ class GpuWork:
         copy_kind = np.append(classify_memory_op(copies.dictionary), WorkKind.OTHER_COPY)[copies.codes]
         counts = [row_count(dataset, table) for table in self._tables]
         kernels, _, graphs = counts
-        parts = np.full(kernels, WorkKind.KERNEL, np.int8), copy_kind.astype(np.int8), np.full(graphs, WorkKind.GRAPH)
-        kind = np.concatenate(parts, dtype=np.int8)
+        of_kernels, of_graphs = np.full(kernels, WorkKind.KERNEL, np.int8), np.full(graphs, WorkKind.GRAPH, np.int8)
+        kind = np.concatenate([of_kernels, copy_kind.astype(np.int8), of_graphs])
         # Their alphabetical order is part of the order of the table.
         word = np.array([_WORK_WORD.index(_WORK_NAME[WorkKind(k)]) for k in WorkKind], np.int8)[kind]
         row = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class PageFile:
         portions = [pages[at : at + step] for at in range(0, len(pages), step)]
         starts = [self._first_rowid(portion[0])[0] for portion in portions]
         bounds = [*starts, np.iinfo(np.int64).max]
-        if any(later <= earlier for earlier, later in zip(bounds, bounds[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(bounds)):
             raise UnusualError("rows are out of order")
         return [Leaves(*of) for of in zip(portions, bounds, bounds[1:], strict=False)]
 

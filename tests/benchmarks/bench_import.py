@@ -18,11 +18,11 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from repeat import kernels_of, repeat, times_for
 from stages import DERIVED_AT, NOT_INSTALLED, STAGES
@@ -30,6 +30,7 @@ from stages import DERIVED_AT, NOT_INSTALLED, STAGES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SAMPLE = ROOT / "sample_traces" / "classifier_sync.sqlite"
 SIZES = (100_000, 400_000, 1_200_000)
@@ -139,7 +140,7 @@ def print_table(title: str, measured: Mapping[str, Measured], base: str) -> None
 def print_growth(sizes: Sequence[int], found: Sequence[Mapping[str, Measured]]) -> None:
     """Seconds and MB that a million kernels more take, from each size to the next: level where growth is linear."""
     print("\nfor each million kernels more, with all that belongs to them")
-    steps = [f"{low:,} - {high:,}" for low, high in zip(sizes, sizes[1:], strict=False)]
+    steps = [f"{low:,} - {high:,}" for low, high in pairwise(sizes)]
     print(f"{'stage':<16} " + " ".join(f"{step:>22}" for step in steps))
     for name in STAGES:
         cells = []

@@ -127,6 +127,6 @@ def test_same_dataset(tmp_path: Path) -> None:
         sys.path.remove(str(HERE))
     assert differences(once, once) == []
     assert any(
-        f"kernels.parquet differs" in line and f"({KERNELS} and {2 * KERNELS} rows)" in line
+        "kernels.parquet differs" in line and f"({KERNELS} and {2 * KERNELS} rows)" in line
         for line in differences(once, twice)
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +18,9 @@ from nsight_tools.importer.sources import INT, STRING, Raw, SqliteExport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
 
 COLUMNS = {"a": Raw(("a",), INT), "t": Raw(("t",), STRING), "b": Raw(("b", "c"), INT), "none": Raw(("x",), INT)}
 EDGES = [edge + near for bits in (7, 15, 23, 31, 47, 63) for edge in (1 << bits, -(1 << bits)) for near in (-1, 0, 1)]
@@ -77,14 +78,15 @@ def test_as_sqlite(tmp_path: Path, rows: list[tuple[Any, ...]], page_size: int) 
 
 def test_many_rows_with_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks, pages of two tables in turn, freed space in between."""
-    random.seed(3)
+    dice = np.random.default_rng(3)
     path = tmp_path / "x.sqlite"
     database(path, [])
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE other (t TEXT)")
         for _ in range(40):
             rows = [
-                (random.getrandbits(random.randrange(1, 60)), "t" * random.randrange(90), 1, 0) for _ in range(2500)
+                (int(dice.integers(1 << int(dice.integers(60)))), "t" * int(dice.integers(90)), 1, 0)
+                for _ in range(2500)
             ]
             connection.executemany("INSERT INTO many VALUES (?, ?, ?, ?)", rows)
             connection.executemany("INSERT INTO other VALUES (?)", [("o" * 50,)] * 500)
@@ -144,10 +146,10 @@ def test_damage_is_never_read_as_rows(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "x.sqlite"
     database(path, [(n * 1000, f"text {n}", n, None) for n in range(2000)], "PRAGMA page_size = 1024")
     data = bytearray(path.read_bytes())
-    dice = random.Random(seed)
+    dice = np.random.default_rng(seed)
     for _ in range(20):
-        page = dice.randrange(2, len(data) // 1024)
-        data[page * 1024 + dice.randrange(40 if dice.random() < 0.7 else 1024)] = dice.randrange(256)
+        page = int(dice.integers(2, len(data) // 1024))
+        data[page * 1024 + int(dice.integers(40 if dice.random() < 0.7 else 1024))] = int(dice.integers(256))
     path.write_bytes(data)
     said: list[pa.Table | str] = []
     for way in (read, lambda export, columns: by_sqlite(export.path, columns)):
