@@ -104,6 +104,8 @@ class PageFile:
                 raise UnusualError("the tree has more pages than the file")
         if kind != _LEAF:
             raise UnusualError("the table is no tree of rows")
+        if np.unique(level).size < level.size:
+            raise UnusualError("the tree leads to a page twice")
         return level
 
     def _first_rowid(self, page: int) -> tuple[int, int]:
