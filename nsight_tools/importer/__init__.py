@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import DatasetError, InputError, NsightToolsError, OutputError
 from nsight_tools.files import put_in_place
+from nsight_tools.importer import allocator as _allocator  # noqa: F401 (before anything that loads Arrow)
 from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.importer.dataset import MANIFEST, Progress, Wanted, write_dataset
 from nsight_tools.importer.derived import RangeNotFoundError

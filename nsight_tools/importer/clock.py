@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +61,15 @@ def _marks(dataset: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     none = np.empty(0, np.int64)
     if not path.exists():
         return none, none
-    is_mark = (ds.field("kind") == "mark") & (ds.field("name") == MARK) & (ds.field("domain") == DOMAIN)
-    rows: pa.Table = ds.dataset(path).to_table(["start_ns", "payload"], filter=is_mark)
-    rows = rows.filter(pc.is_valid(rows["payload"]))
+    # Few ranges are marks: the rows' statistics tell where.
+    file = pq.ParquetFile(path)
+    kind = file.schema_arrow.get_field_index("kind")
+    groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
+    spans = [group.column(kind).statistics for group in groups]
+    there = [at for at, span in enumerate(spans) if not (span and span.has_min_max) or span.min <= "mark" <= span.max]
+    rows = file.read_row_groups(there, ["start_ns", "payload", "kind", "name", "domain"])
+    chosen = pc.is_valid(rows["payload"])
+    for column, word in (("kind", "mark"), ("name", MARK), ("domain", DOMAIN)):
+        chosen = pc.and_(chosen, pc.equal(rows[column], word))
+    rows = rows.filter(chosen)
     return rows["start_ns"].to_numpy(), rows["payload"].to_numpy()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from nsight_tools.columns import ints, words
 from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers
 from nsight_tools.importer.decode import Decoder
 from nsight_tools.importer.writer import SortedWriter, write_table
@@ -20,14 +24,18 @@ from nsight_tools.tables import DATASET_VERSION, TABLES
 from nsight_tools.timeline.inferences import OURS, NamedRange
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from nsight_tools.importer.captured import RunDirectory
+    from nsight_tools.importer.dialects import Source
     from nsight_tools.importer.sources import Chunk, Export
 
 Progress = Callable[[str, float | None], None]
 READERS = 2
 """Threads that read and decode chunks; a third writes. More gain nothing where writing is the limit."""
+AHEAD = 4
+"""Chunks that are being read, or wait to be written."""
 
 MANIFEST = "manifest.json"
 
@@ -107,56 +115,86 @@ def _stream(export: Export, decoder: Decoder, to: Path, progress: Progress) -> t
     """Write the tables that come chunk by chunk; their rows, and when each payload of layer ranges was first seen."""
     rows: dict[str, int] = {}
     payloads: dict[str, int] = {}
+    # What a call synchronized is told by its name: these come when the calls are written.
+    first = [name for name in dialects.STREAMED if name != "synchronizations"]
     with ThreadPoolExecutor(READERS) as pool:
-        for name, sources in dialects.STREAMED.items():
-            if name == "synchronizations":
-                decoder.sync_kinds = derived.sync_kinds(to, facts.schema_version(export))
-            progress(f"reading {name}", len(rows) / len(TABLES))
-            finish = derived.Nesting if name == "nvtx_ranges" else lambda: _as_it_is
-            with SortedWriter(to / f"{name}.parquet", TABLES[name], finish) as writer:
-                for source_table in sources:
-                    if source_table.table not in export.tables:
-                        continue
-                    raw = decoder.raw(source_table)
-                    chunks = export.chunks(source_table.table, raw)
-                    decode = lambda chunk, s=source_table, n=name: decoder.decode(s, TABLES[n], chunk())  # noqa: E731
-                    for part in _in_turn(pool, decode, chunks):
-                        if "json" in part.column_names:
-                            _collect(payloads, part)
-                        writer.add(part)
-            rows[name] = writer.rows
-        with SortedWriter(to / "gpu_metrics.parquet", TABLES["gpu_metrics"]) as writer:
-            for part in facts.gpu_metrics(export):
-                writer.add(part)
-        rows["gpu_metrics"] = writer.rows
+        if "NVTX_EVENTS" in export.tables:
+            pool.submit(lambda: decoder.domain_names)  # before the first range asks for it
+        _stream_tables(first, export, decoder, to, progress, pool, rows, payloads)
+        decoder.sync_kinds = derived.sync_kinds(to, facts.schema_version(export))
+        _stream_tables(["synchronizations"], export, decoder, to, progress, pool, rows, payloads)
+    with SortedWriter(to / "gpu_metrics.parquet", TABLES["gpu_metrics"]) as writer:
+        for part in facts.gpu_metrics(export):
+            writer.add(part)
+    rows["gpu_metrics"] = writer.rows
     return rows, payloads
+
+
+def _stream_tables(
+    names: Sequence[str],
+    export: Export,
+    decoder: Decoder,
+    to: Path,
+    progress: Progress,
+    pool: ThreadPoolExecutor,
+    rows: dict[str, int],
+    payloads: dict[str, int],
+) -> None:
+    """Write these tables one after the other, while the next chunks are read, be they of the next table."""
+
+    def decode(source: Source, name: str, chunk: Chunk) -> pa.Table:
+        return decoder.decode(source, TABLES[name], chunk())
+
+    def pieces() -> Iterator[Piece]:
+        for name in names:
+            for source_table in dialects.STREAMED[name]:
+                if source_table.table not in export.tables:
+                    continue
+                for chunk in export.chunks(source_table.table, decoder.raw(source_table)):
+                    yield name, partial(decode, source_table, name, chunk)
+
+    for name, parts in groupby(_in_turn(pool, pieces()), key=itemgetter(0)):
+        progress(f"reading {name}", len(rows) / len(TABLES))
+        finish = derived.Nesting if name == "nvtx_ranges" else lambda: _as_it_is
+        with SortedWriter(to / f"{name}.parquet", TABLES[name], finish) as writer:
+            for _, part in parts:
+                if "json" in part.column_names:
+                    _collect(payloads, part)
+                writer.add(part)
+        rows[name] = writer.rows
+    rows |= {name: 0 for name in names if name not in rows}
+
+
+Piece = tuple[str, Callable[[], pa.Table]]
+"""A table, and what reads and decodes some of its rows when called."""
 
 
 def _as_it_is(rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _in_turn(
-    pool: ThreadPoolExecutor, decode: Callable[[Chunk], pa.Table], chunks: Iterable[Chunk]
-) -> Iterator[pa.Table]:
-    """Decoded chunks in their order, READERS of them under way at a time."""
-    waiting = iter(chunks)
-    under_way: list[Future[pa.Table]] = [pool.submit(decode, chunk) for chunk in islice(waiting, READERS)]
+def _in_turn(pool: ThreadPoolExecutor, pieces: Iterable[Piece]) -> Iterator[tuple[str, pa.Table]]:
+    """Tables' rows in their order, AHEAD pieces of them under way at a time."""
+    waiting = iter(pieces)
+    under_way = deque((name, pool.submit(work)) for name, work in islice(waiting, AHEAD))
     try:
         while under_way:
-            part = under_way.pop(0).result()
-            under_way += [pool.submit(decode, chunk) for chunk in islice(waiting, 1)]
-            yield part
+            name, future = under_way.popleft()
+            part = future.result()
+            under_way += [(name, pool.submit(work)) for name, work in islice(waiting, 1)]
+            yield name, part
     finally:
-        for future in under_way:
+        for _, future in under_way:
             future.cancel()
 
 
 def _collect(payloads: dict[str, int], part: pa.Table) -> None:
     """Keep each payload that layer ranges carry with the time at which it was first seen."""
-    rows = part.select(["json", "start_ns"]).filter(pc.is_valid(part["json"]))
-    for row in rows.group_by("json").aggregate([("start_ns", "min")]).to_pylist():
-        payloads[row["json"]] = min(row["start_ns_min"], payloads.get(row["json"], row["start_ns_min"]))
+    json = words(part["json"])
+    first = np.full(len(json.dictionary) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, json.codes, ints(part["start_ns"]))  # nulls, -1, are the last
+    for word, start in zip(json.dictionary, first.tolist(), strict=False):
+        payloads[word] = min(start, payloads.get(word, start))
 
 
 def _captured(

@@ -61,14 +61,20 @@ class Decoder:
 
     def decode(self, source: Source, table: Table, raw: pa.Table) -> pa.Table:
         """`raw` as rows of `table`; columns that `source` has beside `table`'s stand at the end."""
+        decoded: dict[str, pa.ChunkedArray | pa.Array] = {}
         if source.only:
             kept = source.columns[source.only]
             assert isinstance(kept, From)
-            raw = raw.filter(self._column(kept, raw, source.only).is_valid())
+            value = self._column(kept, raw, source.only)
+            if value.null_count:
+                raw, value = raw.filter(value.is_valid()), value.drop_null()
+            decoded[source.only] = value
         columns: dict[str, pa.ChunkedArray | pa.Array] = {}
         for field in table.schema:
             how = source.columns.get(field.name)
-            if how is None:
+            if field.name in decoded:
+                value = decoded[field.name]
+            elif how is None:
                 value = pa.nulls(raw.num_rows, field.type)
             elif isinstance(how, str):
                 value = pa.DictionaryArray.from_arrays(pa.array(np.zeros(raw.num_rows, np.int32)), pa.array([how]))
@@ -170,32 +176,24 @@ class Decoder:
         keys = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
         return _mapped(
             keys,
-            lambda unique: pa.array(
-                [self._domain_names.get(key, _domain_name(key)) for key in unique.tolist()], STRING
-            ),
+            lambda unique: pa.array([self.domain_names.get(key, _domain_name(key)) for key in unique.tolist()], STRING),
         )
 
     @cached_property
-    def _domain_names(self) -> dict[int, str]:
+    def domain_names(self) -> dict[int, str]:
         """(pid << 32 | domain id) -> name, from the events that created the domains."""
         name, number = dialects.NVTX_DOMAIN_CREATE
         number = self.enumeration("ENUM_NSYS_EVENT_TYPE").get(name, number)
         columns = {
-            "type": Raw(("eventType",), INT),
             "thread": Raw(("globalTid",), INT),
             "domain": Raw(("domainId",), INT),
             "text_id": Raw(("textId",), INT),
             "text": Raw(("text",), STRING),
         }
         found: dict[int, str] = {}
-        for chunk in self._export.chunks("NVTX_EVENTS", columns):
-            rows = chunk()
-            rows = rows.filter(pc.equal(rows["type"], number))
-            for row in rows.to_pylist():
-                text = (
-                    row["text"] if row["text"] is not None else self.strings(np.array([row["text_id"] or 0]))[0].as_py()
-                )
-                found[((row["thread"] or 0) >> 24 & 0xFFFFFF) << 32 | row["domain"]] = text
+        for row in self._export.rows_with("NVTX_EVENTS", columns, "eventType", number).to_pylist():
+            text = row["text"] if row["text"] is not None else self.strings(np.array([row["text_id"] or 0]))[0].as_py()
+            found[((row["thread"] or 0) >> 24 & 0xFFFFFF) << 32 | row["domain"]] = text
         return found
 
     def strings(self, ids: Ints) -> pa.Array:

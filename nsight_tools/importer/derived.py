@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nsight_tools.importer.by_order import Reference
+    from nsight_tools.importer.stored import Rows
+    from nsight_tools.timeline.inferences import Inferences
 
 _FOREVER = np.iinfo(np.int64).max
 
@@ -136,25 +139,37 @@ def write_derived(
 
     Memory: about 200 bytes for each kernel, copy, API call and NVTX range.
     """
-    names = stored_words(dataset, "api_calls", "name")
-    kind = np.append(classify_call(names.dictionary), CallKind.OTHER).astype(np.int8)[names.codes]
-    calls = Calls(*thread_columns(dataset, "api_calls"), kind)
-    gpu = GpuWork(dataset, calls)
-    work = Work(gpu.start, gpu.end, gpu.kind, gpu.device, gpu.stream_key, gpu.call)
-    domain, name, range_kind = (stored_words(dataset, "nvtx_ranges", column) for column in ("domain", "name", "kind"))
-    ranges = Ranges(*thread_columns(dataset, "nvtx_ranges"), domain, name, range_kind)
-    if named is not OURS and not named.rows(ranges).size:
-        raise RangeNotFoundError(named.name, [name for name in ranges.name.counts() if name][:5])
-    inferences = find_inferences(ranges, calls, work, named)
-    owner = assign_work(inferences, calls, work).astype(np.int32)
-    launched, ordered = write_launches(dataset, gpu, calls, ranges, owner, references)
-    del ranges
+    with ThreadPoolExecutor(1) as beside:
+        reading = beside.submit(_ranges, dataset)
+        names = stored_words(dataset, "api_calls", "name")
+        kind = np.append(classify_call(names.dictionary), CallKind.OTHER).astype(np.int8)[names.codes]
+        calls = Calls(*thread_columns(dataset, "api_calls"), kind)
+        gpu = GpuWork(dataset, calls)
+        work = Work(gpu.start, gpu.end, gpu.kind, gpu.device, gpu.stream_key, gpu.call)
+        ranges = reading.result()
+        del reading, names
+        pa.default_memory_pool().release_unused()
+        if named is not OURS and not named.rows(ranges).size:
+            raise RangeNotFoundError(named.name, [name for name in ranges.name.counts() if name][:5])
+        inferences = find_inferences(ranges, calls, work, named)
+        owner = assign_work(inferences, calls, work).astype(np.int32)
+        accounting = beside.submit(_write_inferences, dataset, inferences, calls, work, owner)
+        launched, ordered = write_launches(dataset, gpu, calls, ranges, owner, references)
+        return {"launches": launched, "inferences": accounting.result()}, ordered
+
+
+def _ranges(dataset: Path) -> Ranges:
+    domain, name, kind = (stored_words(dataset, "nvtx_ranges", column) for column in ("domain", "name", "kind"))
+    return Ranges(*thread_columns(dataset, "nvtx_ranges"), domain, name, kind)
+
+
+def _write_inferences(dataset: Path, inferences: Inferences, calls: Calls, work: Work, owner: Rows) -> int:
     overhead = ThreadSpans(*thread_columns(dataset, "profiler_overhead"))
     columns: dict[str, Any] = account(inferences, calls, work, owner, overhead)
     table = TABLES["inferences"]
     with SortedWriter(dataset / "inferences.parquet", table) as writer:
         writer.add(pa.table([_arrow(columns[field.name], field) for field in table.schema], schema=table.schema))
-    return {"launches": launched, "inferences": writer.rows}, ordered
+    return writer.rows
 
 
 class RangeNotFoundError(Exception):

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from nsight_tools.importer.by_order import ByOrder, Kernels, Reference, by_order
 from nsight_tools.importer.sources import CHUNK_ROWS
-from nsight_tools.importer.stored import column, row_count, stored_words
+from nsight_tools.importer.stored import column, joined, row_count, stored_words
 from nsight_tools.importer.writer import SortedWriter, ordering
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline.attribution import (
@@ -52,25 +52,26 @@ class GpuWork:
         copy_kind = np.append(classify_memory_op(copies.dictionary), WorkKind.OTHER_COPY)[copies.codes]
         counts = [row_count(dataset, table) for table in self._tables]
         kernels, _, graphs = counts
-        kind = np.concatenate([np.full(kernels, WorkKind.KERNEL), copy_kind, np.full(graphs, WorkKind.GRAPH)])
+        of_kernels, of_graphs = np.full(kernels, WorkKind.KERNEL, np.int8), np.full(graphs, WorkKind.GRAPH, np.int8)
+        kind = np.concatenate([of_kernels, copy_kind.astype(np.int8), of_graphs])
         # Their alphabetical order is part of the order of the table.
         word = np.array([_WORK_WORD.index(_WORK_NAME[WorkKind(k)]) for k in WorkKind], np.int8)[kind]
         row = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
-        start = self._joined(dataset, "start_ns")
+        start = self._joined(dataset, "start_ns", None)
 
         def others(tied: Ints) -> list[Ints]:
-            joined = (self._joined(dataset, name) for name in ("end_ns", "pid", "device", "stream"))
-            return [*(column[tied] for column in joined), word[tied], row[tied]]
+            columns = (self._joined(dataset, name, None) for name in ("end_ns", "pid", "device", "stream"))
+            return [*(column[tied] for column in columns), word[tied], row[tied]]
 
         order = ordering(start, others)
-        self._order = slice(None) if order is None else order
-        self.start, self.kind = start[self._order], kind[self._order].astype(np.int8)
-        self.word, self.row = word[self._order], row[self._order]
+        self._order = None if order is None else order.astype(np.int32)
+        self.start, self.kind, self.word, self.row = (joined([each], self._order) for each in (start, kind, word, row))
+        del start
         names = ("end_ns", "pid", "device", "stream", "context")
-        self.end, self.pid, self.device, self.stream, context = (self._joined(dataset, n)[self._order] for n in names)
+        self.end, self.pid, self.device, self.stream, context = (self._joined(dataset, n, self._order) for n in names)
         one_context = not len(context) or bool((context == context[0]).all())
         self.stream_key = self.stream if one_context else joint_key(context, self.stream)
-        correlation = self._joined(dataset, "correlation_id")[self._order]
+        correlation = self._joined(dataset, "correlation_id", self._order)
         of_call = column(dataset, "api_calls", "correlation_id")
         self.call = match_calls(self.pid, correlation, calls.pid, of_call).astype(np.int32)
 
@@ -78,8 +79,8 @@ class GpuWork:
         """When and on which thread each piece's graph node was captured (NEVER where unknown); None without nodes."""
         there = [column(dataset, table, "graph_node_id") for table in self._tables[:2]]
         if any((column >= 0).any() for column in there):
-            self.node = np.concatenate([*there, np.full(row_count(dataset, "graph_launches"), -1)])[self._order]
-        self._order = slice(None)  # not needed any more, and long
+            self.node = joined([*there, np.full(row_count(dataset, "graph_launches"), -1)], self._order)
+        self._order = None  # not needed any more, and long
         if self.node is None:
             return None, None
         names = ("pid", "start_ns", "graph_node_id", "original_graph_node_id")
@@ -88,8 +89,8 @@ class GpuWork:
         thread = np.append(joint_key(pid, column(dataset, "graph_nodes", "tid")), -1)
         return np.append(start, NEVER)[at], thread[at]
 
-    def _joined(self, dataset: Path, name: str) -> Ints:
-        return np.concatenate([column(dataset, table, name) for table in self._tables])
+    def _joined(self, dataset: Path, name: str, order: Rows | None) -> Ints:
+        return joined([column(dataset, table, name) for table in self._tables], order)
 
 
 _WORK_NAME = {
@@ -194,14 +195,15 @@ class _Around:
     """
 
     def __init__(self, ranges: Ranges) -> None:
-        nested = np.flatnonzero(ranges.kind.among("push_pop"))
+        nested = np.flatnonzero(ranges.kind.among("push_pop")).astype(np.int32)
         self._ranges = ranges
         never = ranges.end[nested] == NEVER
         self._open_ended, ended = nested[never], nested[~never]
         self._ended = Timeline.of(ended, ranges.start, ranges.end)
         self._tensorrt = ranges.domain.among("TensorRT")
         is_layer = ranges.name.where(lambda name: not name.startswith(ENQUEUE_PREFIX))
-        self._layer = np.append(np.where(is_layer, ranges.name.codes, -1), -1).astype(np.int32)
+        none = ranges.name.codes.dtype.type(-1)
+        self._layer = np.append(np.where(is_layer, ranges.name.codes, none), none)
         self.names = list(ranges.name.dictionary)
 
     def look_up(self, time: Ints, thread: Ints, wanted: npt.NDArray[np.bool_]) -> tuple[Rows, Rows]:

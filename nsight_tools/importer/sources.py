@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools.errors import InputError
+from nsight_tools.importer.pages import Leaves, PageFile, UnusualError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +62,9 @@ class Export(Protocol):
         Each piece has the columns' keys as names and their types; a column of which no name exists is null.
         """
 
+    def rows_with(self, table: str, columns: Mapping[str, Raw], name: str, value: int) -> pa.Table:
+        """The rows of `table` whose column `name` has this value, which are to be few; as `chunks` gives them."""
+
 
 def read(export: Export, table: str, columns: Mapping[str, Raw]) -> pa.Table:
     """The whole of a small table at once; no rows where the export lacks it."""
@@ -87,8 +91,16 @@ SPARSE = 64
 """Row numbers for each byte of the file, at most. Rows take more than a byte; tables that were trimmed have gaps."""
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """Where a table of an SQLite file stands: the root of its tree, and the place of each column in its records."""
+
+    root: int
+    place: Mapping[str, int]
+
+
 class SqliteExport:
-    """An SQLite export, opened read-only and read through ADBC in ranges of rowid."""
+    """An SQLite export, opened read-only and read in ranges of rowid: from its pages, or else through ADBC."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -112,15 +124,87 @@ class SqliteExport:
             return []
         if last - first > SPARSE * self.path.stat().st_size:
             raise InputError(self.path, f"is damaged in table {table}: it numbers rows to {last}", hint=EXPORT_AGAIN)
-        return [self._chunk(table, columns, start) for start in range(first, last + 1, CHUNK_ROWS)]
+        if (portions := self._portions(table, columns)) is not None:
+            return [self._paged_chunk(table, columns, leaves) for leaves in portions]
+        starts = range(first, last + 1, CHUNK_ROWS)
+        return [self._chunk(table, columns, start, start + CHUNK_ROWS - 1) for start in starts]
 
-    def _chunk(self, table: str, columns: Mapping[str, Raw], start: int) -> Chunk:
+    @cached_property
+    def _page_file(self) -> PageFile | None:
+        try:
+            return PageFile(self.path)
+        except (UnusualError, OSError):
+            return None
+
+    @cached_property
+    def _stored(self) -> Mapping[str, _Stored]:
+        """The tables that can be read from their pages."""
+        with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
+            connection.text_factory = lambda name: name.decode(errors="replace")
+            roots = connection.execute("SELECT name, rootpage FROM sqlite_master WHERE type = 'table'").fetchall()
+            query = "SELECT name, cid, pk, hidden FROM pragma_table_xinfo(?)"
+            columns = {name: connection.execute(query, (name,)).fetchall() for name, _ in roots}
+        return {
+            # A primary key may be the rowid, which is not in the record; a generated column is not there, either.
+            name: _Stored(root, {column: place for column, place, key, _ in columns[name] if not key})
+            for name, root in roots
+            if not any(hidden for *_, hidden in columns[name])
+        }
+
+    def _portions(self, table: str, columns: Mapping[str, Raw]) -> list[Leaves] | None:
+        """The pages of a table's chunks; None where SQLite has to read it."""
+        stored = self._stored.get(table)
+        kinds: dict[str, set[pa.DataType]] = {}
+        for raw in columns.values():
+            for name in self.tables[table].intersection(raw.names):
+                kinds.setdefault(name, set()).add(raw.type)
+        if self._page_file is None or stored is None or not kinds or not kinds.keys() <= stored.place.keys():
+            return None
+        if any(len(each) > 1 or FLOAT in each for each in kinds.values()):
+            return None
+        try:
+            return self._page_file.leaves(stored.root, CHUNK_ROWS)
+        except (UnusualError, OSError):
+            return None
+
+    def _paged_chunk(self, table: str, columns: Mapping[str, Raw], leaves: Leaves) -> Chunk:
+        by_sqlite = self._chunk(table, columns, leaves.first, leaves.end - 1)
+
+        def load() -> pa.Table:
+            try:
+                return self._from_pages(self._stored[table].place, columns, leaves)
+            except (UnusualError, OSError):
+                return by_sqlite()
+
+        return load
+
+    def _from_pages(self, place: Mapping[str, int], columns: Mapping[str, Raw], leaves: Leaves) -> pa.Table:
+        assert self._page_file is not None
+        wanted = {
+            kind: {place[name] for raw in columns.values() if raw.type == kind for name in raw.names if name in place}
+            for kind in (INT, STRING)
+        }
+        read = self._page_file.read(leaves, wanted[INT], wanted[STRING])
+        rows = len(next(iter(read.values()), ()))
+        typed = []
+        for raw in columns.values():
+            there = [read[place[name]] for name in raw.names if name in place]
+            value = pc.coalesce(*there) if there else pa.nulls(rows, raw.type)
+            typed.append(_typed(pa.chunked_array([value]), raw.type))
+        return pa.table(typed, names=list(columns))
+
+    def _chunk(self, table: str, columns: Mapping[str, Raw], first: int, last: int) -> Chunk:
+        query = self._query(table, columns, f"rowid BETWEEN {first} AND {last}")
+        return lambda: self._execute(table, query, columns)
+
+    def rows_with(self, table: str, columns: Mapping[str, Raw], name: str, value: int) -> pa.Table:
+        return self._execute(table, self._query(table, columns, f'"{name}" = {value}'), columns)
+
+    def _query(self, table: str, columns: Mapping[str, Raw], where: str) -> str:
         # ADBC takes a column's type from its first row: a row of our own types goes first, and is sliced off.
         sample = ", ".join({INT: "0", FLOAT: "0.0", STRING: "x''"}[raw.type] for raw in columns.values())
         wanted = ", ".join(self._expression(table, raw) for raw in columns.values())
-        rows = f"rowid BETWEEN {start} AND {start + CHUNK_ROWS - 1}"
-        query = f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE {rows}'
-        return lambda: self._execute(table, query, columns)
+        return f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE {where}'
 
     def _expression(self, table: str, raw: Raw) -> str:
         there = [f'"{name}"' for name in raw.names if name in self.tables[table]]
@@ -182,6 +266,17 @@ class ParquetExport:
                 groups, rows = [], 0
             groups, rows = [*groups, group], rows + here
         return [*chunks, self._chunk(table, columns, groups, metadata)] if groups else chunks
+
+    def rows_with(self, table: str, columns: Mapping[str, Raw], name: str, value: int) -> pa.Table:
+        # That column is read of all rows, the others only of chunks that have some of these.
+        found = []
+        asked = {name: Raw((name,), INT)}
+        for chunk, key in zip(self.chunks(table, columns), self.chunks(table, asked), strict=True):
+            chosen = pc.equal(key()[name], value)
+            if pc.any(chosen).as_py():
+                found.append(chunk().filter(chosen))
+        schema = pa.schema([(name, raw.type) for name, raw in columns.items()])
+        return pa.concat_tables([schema.empty_table(), *found])
 
     def _chunk(self, table: str, columns: Mapping[str, Raw], groups: list[int], metadata: pq.FileMetaData) -> Chunk:
         names = sorted({name for raw in columns.values() for name in raw.names if name in self.tables[table]})

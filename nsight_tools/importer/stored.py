@@ -13,12 +13,17 @@ from nsight_tools.tables import TABLES
 from nsight_tools.timeline.attribution import NEVER, Words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     Rows = npt.NDArray[Any]
     """Integers of any width."""
+
+
+BATCH_ROWS = 1 << 16
+"""Rows that are held a second time while a column is read."""
 
 
 def _file(dataset: Path, table: str, as_words: list[str] | None = None) -> pq.ParquetFile | None:
@@ -33,13 +38,52 @@ def row_count(dataset: Path, table: str) -> int:
 
 
 def column(dataset: Path, table: str, name: str, null: int = -1) -> npt.NDArray[Any]:
-    """One column of integers in its own width, nulls as `null`; nothing else of the table is held."""
+    """One column of integers in its own width, nulls as `null`; nothing else of the table is held.
+
+    Where all values are the same, as the process and the GPU mostly are, it is one value that stands for all rows.
+    """
     file = _file(dataset, table)
     if file is None:
         return np.zeros(0, TABLES[table].schema.field(name).type.to_pandas_dtype())
-    found = file.read([name]).column(0)
-    values: npt.NDArray[Any] = (pc.fill_null(found, null) if found.null_count else found).to_numpy()
+    kind, rows = np.dtype(file.schema_arrow.field(name).type.to_pandas_dtype()), file.metadata.num_rows
+    if (only := _only_value(file, name, null)) is not None:
+        return np.broadcast_to(kind.type(only), rows)
+    values, at = np.empty(rows, kind), 0
+    for batch in file.iter_batches(BATCH_ROWS, columns=[name], use_threads=False):
+        part = batch.column(0)
+        values[at : at + len(part)] = pc.fill_null(part, null) if part.null_count else part
+        at += len(part)
     return values
+
+
+def _only_value(file: pq.ParquetFile, name: str, null: int) -> int | None:
+    """The value of all rows, where the row groups' statistics say so."""
+    at = file.schema_arrow.get_field_index(name)
+    found: set[int] = set()
+    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+        told = group.column(at).statistics
+        if told is None or not told.has_null_count:
+            return None
+        if told.null_count:
+            found.add(null)
+        if told.null_count < group.num_rows:
+            if not told.has_min_max:
+                return None
+            found |= {told.min, told.max}
+        if len(found) > 1:
+            return None
+    return found.pop() if found else None
+
+
+def joined(parts: Sequence[Rows], order: Rows | None) -> Rows:
+    """Columns one behind the other, in this order (None: as they stand); one value stands for all where it may."""
+    filled = [part for part in parts if part.size]
+    if not filled:
+        return parts[0]
+    if all(part.strides == (0,) and part[0] == filled[0][0] for part in filled):
+        return np.broadcast_to(filled[0][0], sum(part.size for part in filled))
+    values: Rows = filled[0] if len(filled) == 1 else np.concatenate(filled)
+    return values if order is None else values[order]
 
 
 def thread_columns(dataset: Path, table: str) -> tuple[Rows, Rows, Rows, Rows]:

@@ -188,9 +188,15 @@ def _sort_key(column: pa.ChunkedArray, way: str) -> Ints:
 
 
 def _open(path: Path, table: Table) -> pq.ParquetWriter:
-    # Words and small integers repeat: a dictionary pays. Times do not.
-    repeating = [field.name for field in table.schema if field.type != pa.int64()]
-    return pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1, use_dictionary=repeating)
+    # Words and small integers repeat: a dictionary pays. Times and ids do not, but lie close to those before them.
+    growing = [field.name for field in table.schema if field.type == pa.int64()]
+    return pq.ParquetWriter(
+        path,
+        table.schema,
+        compression="lz4",
+        use_dictionary=[name for name in table.names if name not in growing],
+        column_encoding=dict.fromkeys(growing, "DELTA_BINARY_PACKED"),
+    )
 
 
 def _merged(runs: list[Path], table: Table) -> Iterator[pa.Table]:

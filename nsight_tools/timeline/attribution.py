@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from nsight_tools.timeline.intervals import BoolArray, Int64Array, IntArray
 
 
+CHUNK = 1 << 16
+"""Rows that are looked up at a time: bounds what a look-up needs beside its result."""
+
 NEVER = np.iinfo(np.int64).min
 """`Ranges.end` of a range that never ended."""
 
@@ -285,14 +288,20 @@ def match_calls(
     their_pid, theirs = np.asarray(call_pid), np.asarray(call_correlation)
     found = np.full(pid.size, -1, np.int64)
     for process in np.unique(pid):
-        calls = np.flatnonzero((their_pid == process) & (theirs != -1))
-        work = np.flatnonzero((pid == process) & (correlation != -1))
-        if calls.size == 0:
+        calls = (their_pid == process) & (theirs != -1)
+        rows = None if calls.all() else np.flatnonzero(calls)  # None stands for all of them, in order
+        ids = theirs if rows is None else theirs[rows]
+        if np.any(ids[1:] < ids[:-1]):
+            order = np.argsort(ids, kind="stable")
+            ids, rows = ids[order], order if rows is None else rows[order]
+        if ids.size == 0:
             continue
-        calls = calls[np.argsort(theirs[calls], kind="stable")]
-        ids = theirs[calls]
-        at = np.minimum(np.searchsorted(ids, correlation[work], side="left"), ids.size - 1)
-        found[work] = np.where(ids[at] == correlation[work], calls[at], -1)
+        for begin in range(0, pid.size, CHUNK):
+            chunk = slice(begin, begin + CHUNK)
+            wanted = correlation[chunk]
+            at = np.minimum(np.searchsorted(ids, wanted, side="left"), ids.size - 1)
+            hit = (ids[at] == wanted) & (wanted != -1) & (pid[chunk] == process)
+            found[chunk][hit] = at[hit] if rows is None else rows[at[hit]]
     return found
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.timeline.attribution import (
+    CHUNK,
     CallKind,
     Calls,
     Ranges,
@@ -27,10 +28,6 @@ from nsight_tools.timeline.intervals import BoolArray, Int64Array, distinct
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-CHUNK = 1 << 16
-"""Pieces of work that are looked up at a time: bounds what a look-up needs beside its result."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def find_inferences(ranges: Ranges, calls: Calls, work: Work, named: NamedRange 
         enqueues = enqueues[~captured] if graphs.size else enqueues
     rows = ((ranges, chosen, "inference_range"), (ranges, enqueues, "enqueue_range"), (calls, graphs, "graph_launch"))
     start, end, pid, tid = (
-        np.concatenate([np.asarray(getattr(table, column), np.int64)[at] for table, at, _ in rows])
+        np.concatenate([np.asarray(getattr(table, column)[at], np.int64) for table, at, _ in rows])
         for column in ("start", "end", "pid", "tid")
     )
     source = np.concatenate([np.full(at.size, word, "U15") for _, at, word in rows])

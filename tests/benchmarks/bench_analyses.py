@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from typing import TYPE_CHECKING
 
-from bench_import import SAMPLE, Measured, kernels_of, run
-from repeat import repeat
+from bench_import import SAMPLE, Measured, run
+from repeat import kernels_of, repeat, times_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 SIZES = (1_000_000, 1_200_000, 5_000_000)
 RESULT = "result"
@@ -69,30 +69,33 @@ def command(stage: str, export: Path, dataset: Path, result: Path) -> list[str]:
     return commands.get(stage) or [sys.executable, __file__, "--stage", stage, str(dataset), str(result)]
 
 
-def measure(source: Path, kernels: int, folder: Path) -> list[Measured]:
+def measure(source: Path, kernels: int, folder: Path) -> dict[str, Measured]:
     """Each stage over a trace of about so many kernels, which is made in `folder`."""
     export, result = folder / "long.sqlite", folder / RESULT
     dataset = folder / "imported" / f"{export.name}.trace"
     for path in (result, dataset.parent):
         path.mkdir(parents=True)
-    repeat(source, export, max(1, round(kernels / kernels_of(source))))
+    repeat(source, export, times_for(source, kernels))
     stages = ("import", "rules", "summary", "analyze", "report", "fresh")
-    measured = [run(stage, command(stage, export, dataset, result)) for stage in stages]
+    measured = {stage: run(command(stage, export, dataset, result)) for stage in stages}
     print(f"\n{kernels_of(export):,} kernels, {export.stat().st_size / 2**20:,.0f} MiB of SQLite")
-    print(f"{'stage':<8} {'wall s':>8} {'CPU s':>8} {'peak MiB':>9}")
-    for m in measured:
-        print(f"{m.stage:<8} {m.wall_s:8.2f} {m.cpu_s:8.2f} {m.peak_mb:9.0f}", flush=True)
+    print(f"{'stage':<8} {'wall s':>8} {'CPU s':>8} {'peak MB':>9}")
+    for stage, m in measured.items():
+        print(f"{stage:<8} {m.missing or f'{m.wall_s:8.2f} {m.cpu_s:8.2f} {m.peak_mb:9.0f}'}", flush=True)
     return measured
 
 
-def growth(sizes: Sequence[int], measured: Sequence[Sequence[Measured]]) -> None:
+def growth(sizes: Sequence[int], measured: Sequence[Mapping[str, Measured]]) -> None:
     """Print how much longer the longest trace takes than the shortest."""
     first, last = measured[sizes.index(min(sizes))], measured[sizes.index(max(sizes))]
     print(f"\n{max(sizes) / min(sizes):.1f} x as many kernels")
     print(f"{'stage':<8} {'x wall':>8} {'x CPU':>8} {'x peak':>9}")
-    for one, other in zip(first, last, strict=True):
+    for stage, one in first.items():
+        other = last[stage]
+        if one.missing or other.missing:
+            continue
         wall, cpu, peak = other.wall_s / one.wall_s, other.cpu_s / one.cpu_s, other.peak_mb / one.peak_mb
-        print(f"{one.stage:<8} {wall:8.2f} {cpu:8.2f} {peak:9.2f}")
+        print(f"{stage:<8} {wall:8.2f} {cpu:8.2f} {peak:9.2f}")
 
 
 def main() -> None:

@@ -1,169 +1,188 @@
-"""How long an import takes, and how much memory: beside a bare scan of the export, and a plain ADBC conversion.
+"""How long an import takes, and how much memory: beside a bare scan of the export, and beside what others make of it.
 
-    python tests/benchmarks/bench_import.py [--kernels 1200000] [--source EXPORT.sqlite] [--keep FOLDER]
+    python tests/benchmarks/bench_import.py [--kernels 100000 400000 1200000] [--source EXPORT.sqlite]
+        [--peers PYTHON] [--report REPORT.nsys-rep --nsys NSYS] [--keep FOLDER]
 
-One run measures all three, each in a process of its own, one after the other over the same file:
-
-floor   SQLite reads every column of every table with events, and throws it away
-peer    ADBC reads the same tables and pyarrow writes them to Parquet, on one thread; no name is resolved, nothing
-        is sorted, joined or derived
-import  `nsight_tools.import_report`
+One run measures everything, each stage in a process of its own, one after the other over the same file, which is in
+the file cache; of `--rounds` times the least is taken. `--peers` is a Python that has connectorx and nsys-ai.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sqlite3
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from typing import TYPE_CHECKING
 
-from repeat import REPEATED, repeat
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from repeat import kernels_of, repeat, times_for
+from stages import DERIVED_AT, NOT_INSTALLED, STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
-SAMPLE = Path(__file__).resolve().parents[2] / "sample_traces" / "classifier_sync.sqlite"
-BATCH_ROWS = 1 << 17
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SAMPLE = ROOT / "sample_traces" / "classifier_sync.sqlite"
+SIZES = (100_000, 400_000, 1_200_000)
+OF_PEERS = ("connectorx", "nsys-ai")
+TABLES = "  tables"
+EXPORT, REPORT = "nsys export", "import .nsys-rep"
 STARTS = 5
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One process, from start to end."""
+    """A process from start to end: seconds on the clock, and MB (10^6 bytes) that it held at most; or why not."""
 
-    stage: str
-    wall_s: float
-    peak_mb: float
-    cpu_s: float
-
-
-def tables_of(database: sqlite3.Connection) -> dict[str, dict[str, str]]:
-    """The tables with events and strings, each with its columns and their declared types."""
-    matches = " OR ".join("name GLOB ?" for _ in REPEATED)
-    names = database.execute(
-        f"SELECT name FROM sqlite_master WHERE type = 'table' AND (name = 'StringIds' OR {matches})", REPEATED
-    ).fetchall()
-    return {name: {row[1]: row[2] for row in database.execute(f"PRAGMA table_info({name})")} for (name,) in names}
+    wall_s: float = 0.0
+    peak_mb: float = 0.0
+    missing: str = ""
+    tables_s: float | None = None
+    """Of an import: until the tables that stand in the export were written, and the derived ones began."""
+    cpu_s: float = 0.0
 
 
-def floor(source: Path, _folder: Path) -> None:
-    """Read every column of every table."""
-    with closing(sqlite3.connect(source)) as database:
-        for table, columns in tables_of(database).items():
-            counts = ", ".join(f'count("{column}")' for column in columns)
-            database.execute(f"SELECT {counts} FROM {table}").fetchall()
-
-
-def peer(source: Path, folder: Path) -> None:
-    """Convert every table to Parquet through ADBC, batch by batch."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from adbc_driver_sqlite import dbapi
-
-    pa.set_cpu_count(1)
-    with closing(sqlite3.connect(source)) as database:
-        tables = tables_of(database)
-    with dbapi.connect(str(source)) as connection:
-        for table, columns in tables.items():
-            # ADBC takes a column's type from the first batch: one row with a value of the declared type goes before.
-            typed = ", ".join({"INTEGER": "0", "REAL": "0.0"}.get(kind, "''") for kind in columns.values())
-            with connection.cursor() as cursor:
-                cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)})
-                cursor.execute(f"SELECT {typed} UNION ALL SELECT * FROM {table}")
-                reader = cursor.fetch_record_batch()
-                schema = pa.schema(list(zip(columns, reader.schema.types, strict=True)))
-                with pq.ParquetWriter(folder / f"{table}.parquet", schema, compression="zstd") as writer:
-                    for number, batch in enumerate(reader):
-                        rows = batch.slice(1) if number == 0 else batch
-                        writer.write_batch(pa.record_batch(rows.columns, schema=schema))
-
-
-def imported(source: Path, folder: Path) -> None:
-    """What is measured: the import."""
-    from nsight_tools import import_report
-
-    import_report(source, folder)
-
-
-STAGES: dict[str, Callable[[Path, Path], None]] = {"floor": floor, "peer": peer, "import": imported}
-
-
-def run(stage: str, command: Sequence[str]) -> Measured:
-    """Run `command`: its time on the clock, and the most memory that it held."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
+def run(command: Sequence[str | Path]) -> Measured:
+    """Run `command`, with the code beside this script."""
+    start, began = time.perf_counter(), time.time()
+    process = subprocess.Popen(
+        list(map(str, command)),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "analyses")))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    with process:
+        assert process.stdout
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode == NOT_INSTALLED:
+        return Measured(missing="not installed")
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return Measured(stage, wall, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
+        return Measured(missing=f"failed: {' '.join(said.strip().splitlines()[-1:])[:160]}")
+    derived = [float(line.removeprefix(DERIVED_AT)) for line in said.splitlines() if line.startswith(DERIVED_AT)]
+    tables_s = derived[0] - began if derived else None
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return Measured(wall, usage.ru_maxrss * 1024 / 1e6, tables_s=tables_s, cpu_s=cpu_s)
 
 
-def measure(source: Path, folder: Path) -> list[Measured]:
-    """Each stage over `source`, which writes below `folder`."""
-    measured = []
-    for stage in STAGES:
-        target = folder / stage
-        target.mkdir()
-        measured.append(
-            run(stage, [sys.executable, __file__, "--stage", stage, "--source", str(source), "--keep", str(target)])
-        )
-    return measured
+def least(results: Sequence[Measured]) -> Measured:
+    """The quickest of some rounds, with the most memory that one of them held."""
+    best = min(results, key=lambda one: one.wall_s)
+    tables = [one.tables_s for one in results if one.tables_s is not None]
+    most = max(one.peak_mb for one in results)
+    return replace(best, peak_mb=most, tables_s=min(tables) if tables else None)
 
 
-def starts() -> list[Measured]:
-    """The command line's `--help`, a few times."""
+def stage(name: str, source: Path, folder: Path, python: str) -> Measured:
+    """One stage over `source`, which writes into a new `folder`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return run([python, HERE / "stages.py", name, source, folder])
+
+
+def measure(source: Path, folder: Path, rounds: int, peers: str) -> dict[str, Measured]:
+    """Every stage over `source`; the rounds take turns, so that a machine that is busy for a while meets them all."""
+    found: dict[str, list[Measured]] = {name: [] for name in STAGES}
+    for number in range(rounds):
+        for name, results in found.items():
+            if not number or not results[0].missing:
+                python = peers if name in OF_PEERS else sys.executable
+                results.append(stage(name, source, folder / name, python))
+    return {name: least(results) for name, results in found.items()}
+
+
+def measure_report(report: Path, nsys: str, folder: Path, rounds: int) -> dict[str, Measured]:
+    """`nsys export` of a report to Parquet, and the import of that report, which exports it first."""
+    found: dict[str, list[Measured]] = {EXPORT: [], REPORT: []}
+    for _ in range(rounds):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        exporting = [nsys, "export", "--type=parquetdir", f"--output={folder / 'export'}", report]
+        code = "import sys; from nsight_tools import import_report; import_report(*sys.argv[1:3], nsys=sys.argv[3])"
+        found[EXPORT].append(run(exporting))
+        found[REPORT].append(run([sys.executable, "-c", code, report, folder, nsys]))
+    return {name: least(results) for name, results in found.items()}
+
+
+def starts() -> Measured:
+    """The command line's `--help`, the quickest of a few times."""
     command = [sys.executable, "-c", "from nsight_tools.cli import main; main()", "--help"]
-    return [run("--help", command) for _ in range(STARTS)]
+    return least([run(command) for _ in range(STARTS)])
 
 
-def kernels_of(source: Path) -> int:
-    """Kernel rows of an export."""
-    with closing(sqlite3.connect(source)) as database:
-        (count,) = database.execute("SELECT count(*) FROM CUPTI_ACTIVITY_KIND_KERNEL").fetchone()
-        return int(count)
+def print_table(title: str, measured: Mapping[str, Measured], base: str) -> None:
+    """One line for each stage: its time, that over the base's, and by what the import is slower than it."""
+    print(f"\n{title}")
+    print(f"{'stage':<16} {'wall s':>8} {'x ' + base:>13} {'import x it':>12} {'peak MB':>8}")
+    ours = measured.get("import") or measured[REPORT]
+    for name, one in measured.items():
+        if one.missing:
+            print(f"{name:<16} {one.missing}")
+            continue
+        over_base, over_it = one.wall_s / measured[base].wall_s, ours.wall_s / one.wall_s
+        print(f"{name:<16} {one.wall_s:8.2f} {over_base:13.2f} {over_it:12.2f} {one.peak_mb:8.0f}")
+        if one.tables_s is not None:
+            over_base, over_it = one.tables_s / measured[base].wall_s, one.tables_s / one.wall_s
+            print(f"{TABLES:<16} {one.tables_s:8.2f} {over_base:13.2f}")
 
 
-def report(kernels: int, size: int, measured: Sequence[Measured], helps: Sequence[Measured]) -> None:
-    """Print the table."""
-    peer_s = next(m.wall_s for m in measured if m.stage == "peer")
-    floor_s = next(m.wall_s for m in measured if m.stage == "floor")
-    print(f"{kernels:,} kernels, {size / 2**20:,.0f} MiB of SQLite")
-    print(f"{'stage':<8} {'wall s':>8} {'x floor':>8} {'x peer':>8} {'peak MiB':>9}")
-    for m in measured:
-        print(f"{m.stage:<8} {m.wall_s:8.2f} {m.wall_s / floor_s:8.2f} {m.wall_s / peer_s:8.2f} {m.peak_mb:9.0f}")
-    fastest = min(helps, key=lambda m: m.wall_s)
-    print(f"{'--help':<8} {fastest.wall_s:8.2f} {'':>8} {'':>8} {fastest.peak_mb:9.0f}")
+def print_growth(sizes: Sequence[int], found: Sequence[Mapping[str, Measured]]) -> None:
+    """Seconds and MB that a million kernels more take, from each size to the next: level where growth is linear."""
+    print("\nfor each million kernels more, with all that belongs to them")
+    steps = [f"{low:,} - {high:,}" for low, high in pairwise(sizes)]
+    print(f"{'stage':<16} " + " ".join(f"{step:>22}" for step in steps))
+    for name in STAGES:
+        cells = []
+        for low, high, of_low, of_high in zip(sizes, sizes[1:], found, found[1:], strict=False):
+            before, after, more = of_low[name], of_high[name], (high - low) / 1e6
+            seconds, memory = (after.wall_s - before.wall_s) / more, (after.peak_mb - before.peak_mb) / more
+            cells.append("-" if before.missing or after.missing else f"{seconds:.2f} s, {memory:.0f} MB")
+        print(f"{name:<16} " + " ".join(f"{cell:>22}" for cell in cells))
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Measure an import beside a scan and a plain conversion.")
-    parser.add_argument("--kernels", type=int, default=1_200_000, help="repeat the source until it has about so many")
+    parser = argparse.ArgumentParser(description="Measure an import beside a scan and what others make of an export.")
+    parser.add_argument("--kernels", type=int, nargs="+", default=SIZES, help="repeat the source to about so many")
     parser.add_argument("--source", type=Path, default=SAMPLE, help="export to repeat")
+    parser.add_argument("--rounds", type=int, default=3, help="measure so often, and take the least")
+    parser.add_argument("--peers", default=sys.executable, help="a Python that has connectorx and nsys-ai")
+    parser.add_argument("--report", type=Path, help="a report to import, beside nsys' own export of it")
+    parser.add_argument("--nsys", default=os.environ.get("NSIGHT_TOOLS_NSYS", "nsys"), help="the nsys to export with")
     parser.add_argument("--keep", type=Path, help="write here, and leave it there")
-    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.stage:
-        STAGES[arguments.stage](arguments.source, arguments.keep)
-        return
     with ExitStack() as stack:
         folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        long = folder / "long.sqlite"
-        repeat(arguments.source, long, max(1, round(arguments.kernels / kernels_of(arguments.source))))
-        report(kernels_of(long), long.stat().st_size, measure(long, folder), starts())
+        sizes, found = [], []
+        for kernels in arguments.kernels:
+            long = folder / f"{kernels}.sqlite"
+            repeat(arguments.source, long, times_for(arguments.source, kernels))
+            measured = measure(long, folder / str(kernels), arguments.rounds, arguments.peers)
+            sizes.append(kernels_of(long))
+            found.append(measured)
+            print_table(f"{sizes[-1]:,} kernels, {long.stat().st_size / 1e6:,.0f} MB of SQLite", measured, "floor")
+        if len(sizes) > 1:
+            print_growth(sizes, found)
+        if arguments.report:
+            of_report = measure_report(arguments.report, arguments.nsys, folder / "report", arguments.rounds)
+            print_table(f"{arguments.report.name}, {arguments.report.stat().st_size / 1e6:,.1f} MB", of_report, EXPORT)
+        start = starts()
+        print(f"\n{'--help':<16} {start.wall_s:8.2f} {start.peak_mb:35.0f}")
 
 
 if __name__ == "__main__":

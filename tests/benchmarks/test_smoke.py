@@ -89,14 +89,27 @@ def test_repeat_keeps_graph_nodes(tmp_path: Path) -> None:
     assert value(long, "SELECT count(*) FROM CUPTI_ACTIVITY_KIND_KERNEL") == 3 * 5100
 
 
+def test_repeat_to_a_number_of_kernels(tmp_path: Path) -> None:
+    long = tmp_path / "long.sqlite"
+    assert "3 copies" in script("repeat.py", SAMPLE, long, "--kernels", str(3 * KERNELS))
+    assert value(long, "SELECT count(*) FROM CUPTI_ACTIVITY_KIND_KERNEL") == 3 * KERNELS
+
+
 def test_bench(tmp_path: Path) -> None:
-    printed = script("bench_import.py", "--kernels", str(2 * KERNELS), "--keep", tmp_path)
+    sizes = [str(2 * KERNELS), str(3 * KERNELS)]
+    printed = script("bench_import.py", "--kernels", *sizes, "--rounds", "1", "--keep", tmp_path)
     assert f"{2 * KERNELS:,} kernels" in printed
-    assert [line.split()[0] for line in printed.splitlines()[2:]] == ["floor", "peer", "import", "--help"]
-    parquet = tmp_path / "peer"
-    assert pq.read_metadata(parquet / "CUPTI_ACTIVITY_KIND_KERNEL.parquet").num_rows == 2 * KERNELS
-    assert pq.read_metadata(parquet / "CUPTI_ACTIVITY_KIND_RUNTIME.parquet").num_rows == 2 * CALLS
-    (dataset,) = (tmp_path / "import").iterdir()
+    assert f"{2 * KERNELS:,} - {3 * KERNELS:,}" in printed
+    lines = [line.split() for line in printed.splitlines() if line]
+    for stage in ("floor", "sqlite3", "adbc", "import", "tables"):
+        measured = [line for line in lines if line[0] == stage and len(line) > 1 and not line[1].endswith(":")][:2]
+        assert all(float(line[1]) > 0 for line in measured), stage
+        assert len(measured) == 2
+    for peer in ("sqlite3", "adbc"):
+        parquet = tmp_path / str(2 * KERNELS) / peer
+        assert pq.read_metadata(parquet / "CUPTI_ACTIVITY_KIND_KERNEL.parquet").num_rows == 2 * KERNELS
+        assert pq.read_metadata(parquet / "CUPTI_ACTIVITY_KIND_RUNTIME.parquet").num_rows == 2 * CALLS
+    (dataset,) = (tmp_path / str(2 * KERNELS) / "import").iterdir()
     assert open_trace(dataset).table("kernels").num_rows == 2 * KERNELS
 
 
@@ -122,3 +135,22 @@ def test_bench_of_the_analyses(tmp_path: Path) -> None:
         results.append({code: status for code, (status, *_) in rules.items()})
     assert results[0] == results[1]
     assert results[0]["FUS001"] == "findings"
+
+
+def test_same_dataset(tmp_path: Path) -> None:
+    """Two imports are compared value by value; one row more is told."""
+    for name, times in (("once", "1"), ("twice", "2")):
+        (tmp_path / name).mkdir()
+        script("repeat.py", SAMPLE, tmp_path / name / "x.sqlite", "--times", times)
+    assert script("same_dataset.py", HERE.parents[1], tmp_path / "once" / "x.sqlite") == "x.sqlite: the same\n"
+    once, twice = (open_trace(tmp_path / name / "x.sqlite").path for name in ("once", "twice"))
+    sys.path.insert(0, str(HERE))
+    try:
+        from same_dataset import differences
+    finally:
+        sys.path.remove(str(HERE))
+    assert differences(once, once) == []
+    assert any(
+        "kernels.parquet differs" in line and f"({KERNELS} and {2 * KERNELS} rows)" in line
+        for line in differences(once, twice)
+    )
