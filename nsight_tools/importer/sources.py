@@ -13,13 +13,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools.errors import InputError
+from nsight_tools.importer import connections
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,18 +93,14 @@ class SqliteExport:
     def __init__(self, path: Path) -> None:
         self.path = path
         check_sqlite_file(path)
-        self._uri = f"file:{quote(str(path.resolve()))}?mode=ro"
 
     @cached_property
     def tables(self) -> Mapping[str, frozenset[str]]:
-        query = "SELECT name FROM pragma_table_info(?)"
-        with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
-            connection.text_factory = lambda name: name.decode(errors="replace")
-            names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            return {name: frozenset(row[0] for row in connection.execute(query, (name,))) for name in names}
+        with self._errors():
+            return connections.tables(self.path)
 
     def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
-        with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
+        with self._errors(), closing(connections.opened(self.path)) as connection:
             # One sub-query each: SQLite looks up a single minimum or maximum, and scans the table for both at once.
             ends = f'SELECT (SELECT min(rowid) FROM "{table}"), (SELECT max(rowid) FROM "{table}")'
             first, last = connection.execute(ends).fetchone()
@@ -119,7 +115,8 @@ class SqliteExport:
         sample = ", ".join({INT: "0", FLOAT: "0.0", STRING: "x''"}[raw.type] for raw in columns.values())
         wanted = ", ".join(self._expression(table, raw) for raw in columns.values())
         rows = f"rowid BETWEEN {start} AND {start + CHUNK_ROWS - 1}"
-        query = f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE {rows}'
+        # A damaged tree can lead to a page twice: no more rows come of it than there are numbers.
+        query = f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE {rows} LIMIT {CHUNK_ROWS + 1}'
         return lambda: self._execute(table, query, columns)
 
     def _expression(self, table: str, raw: Raw) -> str:
@@ -129,9 +126,7 @@ class SqliteExport:
         return f"CAST({value} AS BLOB)" if raw.type == STRING else value
 
     def _execute(self, table: str, query: str, columns: Mapping[str, Raw]) -> pa.Table:
-        from adbc_driver_sqlite import dbapi
-
-        with self._errors(table), dbapi.connect(self._uri) as connection, connection.cursor() as cursor:
+        with self._errors(table), connections.opened_for_arrow(self.path) as connection, connection.cursor() as cursor:
             statement: AdbcStatement = cursor.adbc_statement
             statement.set_options(**{"adbc.sqlite.query.batch_rows": str(CHUNK_ROWS + 1)})
             cursor.execute(query)
