@@ -13,7 +13,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
 from nsight_tools.errors import InputError, NsightToolsError, NsysError, OutputError
+from nsight_tools.files import partial_folder
 
 ExportKind: TypeAlias = Literal["parquetdir", "sqlite"]
 Ability: TypeAlias = Literal[
@@ -380,14 +380,12 @@ def _ends(file: Path, first: int, last: int) -> tuple[bytes, bytes]:
 @contextlib.contextmanager
 def _partial_folder(to: Path) -> Iterator[Path]:
     """A new folder beside `to`, gone at the end; it also takes what nsys and SQLite leave beside their output."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{to.name}.", suffix=".partial", dir=to.parent))
-    except OSError as error:
-        raise OutputError(to, f"cannot be written: {error.strerror}") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(partial_folder(to))
+        except OSError as error:
+            raise OutputError(to, f"cannot be written: {error.strerror}") from error
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

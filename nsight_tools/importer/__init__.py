@@ -7,14 +7,13 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import DatasetError, InputError, NsightToolsError, OutputError
-from nsight_tools.files import put_in_place
+from nsight_tools.files import partial_folder, put_in_place, remove_left
 from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.importer.dataset import MANIFEST, Progress, Wanted, write_dataset
 from nsight_tools.importer.derived import RangeNotFoundError
@@ -69,6 +68,7 @@ def import_report(
     )
     report_progress = progress or (lambda _stage, _share: None)
     if not force and _is_current(target, describe(source, wanted), source, wanted):
+        remove_left(target)
         return target
     # Before the lock: two reports that are each other's layer pass would wait for each other.
     layer_pass, problem = _layer_pass_dataset(wanted.layer_pass, layer_pass is not None, nsys, report_progress)
@@ -211,9 +211,11 @@ def _target(source: Path, run: RunDirectory | None, output: Path | None) -> Path
         return output / name
     if os.access(source.absolute().parent, os.W_OK):
         return source.with_name(name)
-    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
-    folder = cache_folder() / digest
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder() / hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(folder, f"cannot be made: {error.strerror}", hint="use -o to write elsewhere") from error
     return folder / name
 
 
@@ -280,28 +282,31 @@ def _data_files(source: Path) -> list[Path]:
 def _locked(target: Path) -> Iterator[None]:
     """One import of a target at a time; the second waits, and then finds the first one's dataset."""
     folder = Path(tempfile.gettempdir()) / f"nsight-tools-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:24]
-    with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    name = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()[:24]
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if folder.lstat().st_uid != os.getuid():
+                raise OutputError(folder, "belongs to somebody else", hint="set TMPDIR to a folder of your own")
+            lock = stack.enter_context((folder / f"{name}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OutputError(
+                folder, f"cannot be locked: {error.strerror}", hint="set TMPDIR to another one"
+            ) from error
         yield
 
 
 @contextlib.contextmanager
 def _partial(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that is gone at the end, whatever happens; older ones of this target go first."""
-    for left in target.parent.glob(f"{target.name}.*.partial"):
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".partial", dir=target.parent))
-    except OSError as error:
-        raise OutputError(
-            target.parent, f"cannot be written: {error.strerror}", hint="use -o to write elsewhere"
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            partial = stack.enter_context(partial_folder(target))
+        except OSError as error:
+            raise OutputError(
+                target.parent, f"cannot be written: {error.strerror}", hint="use -o to write elsewhere"
+            ) from error
         yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _replace(target: Path, new: Path) -> None:
