@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nsight_tools.errors import DatasetError, QueryError
-from nsight_tools.importer import import_report, read_manifest
-from nsight_tools.importer.dataset import MANIFEST
+from nsight_tools.importer import import_report
+from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -118,9 +118,12 @@ class Trace:
             return schema.empty_table().select(wanted)
         try:
             found = pq.read_table(self._file(name), columns=wanted, read_dictionary=_words(name, wanted))
-        except (pa.ArrowException, OSError) as error:
+            found = found.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._damaged(name, error) from error
-        return found.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
+        if found.num_rows != self.rows(name):
+            raise self._damaged(name, f"{found.num_rows} rows, where the manifest says {self.rows(name)}")
+        return found
 
     def frame(self, name: str, columns: Iterable[str] | None = None) -> pd.DataFrame:
         """A table as pandas: words are categories, integers that can be null are nullable integers."""
@@ -186,10 +189,10 @@ class Trace:
         reading = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=words))
         try:
             return ds.dataset(self._file(name), format=reading)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged(name, error) from error
 
-    def _damaged(self, name: str, error: Exception) -> DatasetError:
+    def _damaged(self, name: str, error: Exception | str) -> DatasetError:
         problem = f"{self._file(name)}: cannot be read: {str(error).splitlines()[0]}"
         return DatasetError(problem, hint="import the report again")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from nsight_tools.errors import DatasetError, InputError, NsightToolsError, OutputError
 from nsight_tools.files import partial_folder, put_in_place, remove_left
 from nsight_tools.importer.captured import RunDirectory
-from nsight_tools.importer.dataset import MANIFEST, Progress, Wanted, write_dataset
+from nsight_tools.importer.dataset import Progress, Wanted, write_dataset
 from nsight_tools.importer.derived import RangeNotFoundError
+from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.sources import open_export
-from nsight_tools.tables import DATASET_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,27 +166,6 @@ def content_hash(source: Path, wanted: Wanted) -> str:
         except OSError as error:
             raise InputError(file, f"cannot be read: {error.strerror}") from error
     return digest.hexdigest()
-
-
-def read_manifest(dataset: Path) -> dict[str, Any]:
-    """The manifest of a dataset. Raises DatasetError where it is missing, damaged or of another version."""
-    path = dataset / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["dataset_version"]
-        manifest["tables"].items(), manifest["source"]["name"]
-    except OSError as error:
-        raise DatasetError(
-            f"{dataset}: is no dataset: {MANIFEST}: {error.strerror}", hint="import the report again"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path}: is damaged", hint="import the report again with --force") from error
-    if version != DATASET_VERSION:
-        raise DatasetError(
-            f"{dataset}: is of dataset version {version}, and this tool reads version {DATASET_VERSION}",
-            hint="import the report again",
-        )
-    return manifest
 
 
 def _is_current(target: Path, described: dict[str, Any], source: Path, wanted: Wanted) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from nsight_tools import run_files
 from nsight_tools.errors import InputError
+from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def _mapped(column: pa.ChunkedArray, values: Mapping[str, Any], to: pa.DataType)
 def _read_run(path: Path) -> Mapping[str, Any] | None:
     """run.json; None where another program wrote it. Raises InputError where it is damaged or too new."""
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        run = parsed(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(path, f"is damaged: {error}", hint=CAPTURE_AGAIN) from error
     if not isinstance(run, dict) or not isinstance(run.get("version"), int) or "tool_version" not in run:
         return None
@@ -148,13 +148,14 @@ def _checked(path: Path, schema: pa.Schema) -> pa.Table:
     """The table in a file of the capture, with this schema. Raises InputError where it has another or is damaged."""
     try:
         rows = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        there = set(rows.column_names)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(path, f"is no Parquet file: {str(error).splitlines()[0]}", hint=CAPTURE_AGAIN) from error
-    if missing := [name for name in schema.names if name not in rows.column_names]:
+    if missing := [name for name in schema.names if name not in there]:
         raise InputError(path, f"has no column {missing[0]}: no capture wrote it so", hint=CAPTURE_AGAIN)
     try:
         return _cast(rows.select(schema.names), schema)
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, KeyError) as error:
         raise InputError(path, f"has other values: {str(error).splitlines()[0]}", hint=CAPTURE_AGAIN) from error
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers
 from nsight_tools.importer.decode import Decoder
+from nsight_tools.importer.manifest import MANIFEST
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import DATASET_VERSION, TABLES
 from nsight_tools.timeline.inferences import OURS, NamedRange
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float | None], None]
 READERS = 2
 """Threads that read and decode chunks; a third writes. More gain nothing where writing is the limit."""
-
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)

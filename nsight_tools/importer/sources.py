@@ -149,6 +149,8 @@ class SqliteExport:
             if re.search("not a database|malformed|disk I/O", text):
                 raise InputError(self.path, f"is damaged or truncated{where}", hint=EXPORT_AGAIN) from error
             raise InputError(self.path, f"cannot be read{where}: {text.splitlines()[0]}", hint=EXPORT_AGAIN) from error
+        except UnicodeDecodeError as error:  # sqlite3 cannot say what SQLite says of a name that is not UTF-8
+            raise InputError(self.path, f"is damaged or truncated{where}", hint=EXPORT_AGAIN) from error
 
 
 class ParquetExport:
@@ -162,7 +164,16 @@ class ParquetExport:
 
     @cached_property
     def tables(self) -> Mapping[str, frozenset[str]]:
-        return {name: frozenset(self._open(name).schema_arrow.names) for name in self._files}
+        found = {}
+        for name, file in self._files.items():
+            try:
+                columns = self._open(name).schema_arrow.names
+            except UnicodeDecodeError as error:
+                raise InputError(file, "has a column whose name is no text", hint="export the report again") from error
+            found[name] = frozenset(columns)
+            if len(found[name]) < len(columns):
+                raise InputError(file, "has a column twice", hint="export the report again")
+        return found
 
     def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
         # nsys writes row groups of 2,048 rows: several make a chunk.
@@ -186,7 +197,7 @@ class ParquetExport:
                 file = pq.ParquetFile(self._files[table], metadata=metadata)
                 rows = file.read_row_groups(groups, columns=names, use_threads=False)
                 return pa.table([_coalesced(rows, raw) for raw in columns.values()], names=list(columns))
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise InputError(self._files[table], f"is damaged: {error}", hint="export the report again") from error
 
         return load
