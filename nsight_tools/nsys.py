@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
+from nsight_tools import memory
 from nsight_tools.errors import InputError, NsightToolsError, NsysError, OutputError
 from nsight_tools.files import partial_folder
 
@@ -422,14 +423,15 @@ def _run(command: list[str], progress: Progress, libraries: Path | None = None) 
         known = environment.get("LD_LIBRARY_PATH")
         environment["LD_LIBRARY_PATH"] = f"{libraries}:{known}" if known else str(libraries)
     try:
-        process = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for us; we then end nsys and all that it started
-        )
+        with memory.lifted():
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for us; we then end nsys and all that it started
+            )
     except OSError as error:
         raise NsysError(f"{command[0]} cannot be run: {error.strerror}", hint=HOW_TO_GET) from error
     said: list[str] = []

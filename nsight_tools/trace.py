@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nsight_tools import memory
 from nsight_tools.errors import DatasetError, QueryError
 from nsight_tools.importer import import_report
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
@@ -117,13 +118,27 @@ class Trace:
         if not self.rows(name):
             return schema.empty_table().select(wanted)
         try:
+            self._check_size(name, wanted)
             found = pq.read_table(self._file(name), columns=wanted, read_dictionary=_words(name, wanted))
             found = found.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
+        except MemoryError:
+            raise
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._damaged(name, error) from error
-        if found.num_rows != self.rows(name):
-            raise self._damaged(name, f"{found.num_rows} rows, where the manifest says {self.rows(name)}")
         return found
+
+    def _check_size(self, name: str, columns: Iterable[str]) -> None:
+        """Raise DatasetError where a file has other rows than the manifest says, or more than memory may hold."""
+        rows = pq.read_metadata(self._file(name)).num_rows
+        if rows != self.rows(name):
+            raise self._damaged(name, f"{rows} rows, where the manifest says {self.rows(name)}")
+        types = [TABLES[name].schema.field(column).type for column in columns]
+        size = rows * sum(
+            4 if pa.types.is_dictionary(t) else t.bit_width // 8 if pa.types.is_primitive(t) else 16 for t in types
+        )
+        if (problem := memory.too_much(size)) is not None:
+            hint = f"ask for fewer columns, or {memory.ALLOW_MORE}"
+            raise DatasetError(f"{self._file(name)}: with {len(types)} columns it {problem}", hint=hint)
 
     def frame(self, name: str, columns: Iterable[str] | None = None) -> pd.DataFrame:
         """A table as pandas: words are categories, integers that can be null are nullable integers."""
@@ -156,8 +171,9 @@ class Trace:
     def sql(self, query: str) -> pa.Table:
         """The result of a DuckDB query; every table of the dataset is a view.
 
-        Nothing but the dataset's files can be read, and nothing can be written. Raises QueryError with DuckDB's own
-        message where the query fails.
+        Nothing but the dataset's files can be read, and nothing can be written, not even what memory does not hold: it
+        takes at most what `nsight_tools.memory.limit` says. Raises QueryError with DuckDB's own message where the query
+        fails.
         """
         import duckdb
 
@@ -172,7 +188,10 @@ class Trace:
         import duckdb
 
         # Arrow reads the files: DuckDB itself could only be allowed to read them together with writing them.
-        database = duckdb.connect()
+        # What it may write for itself it may write for a query, too: it has no folder for what memory does not hold.
+        config: dict[str, Any] = {"temp_directory": "", "memory_limit": f"{memory.limit() >> 20}MiB"}
+        config |= dict.fromkeys(("autoinstall_known_extensions", "autoload_known_extensions"), "false")
+        database = duckdb.connect(config=config)
         database.execute("SET enable_external_access = false")
         for name in TABLES:
             database.register(name, self._scanned(name) if self.rows(name) else self.table(name))

@@ -69,6 +69,7 @@ Example:
     help="Exit with 1 where inferences became slower by more, beyond noise; with 2 where that cannot be judged.",
 )
 @importing.inference_range_option
+@importing.max_memory_option
 @click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
 @output.colour_option
 @click.pass_obj

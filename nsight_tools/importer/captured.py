@@ -149,6 +149,8 @@ def _checked(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         rows = pq.read_table(path)
         there = set(rows.column_names)
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(path, f"is no Parquet file: {str(error).splitlines()[0]}", hint=CAPTURE_AGAIN) from error
     if missing := [name for name in schema.names if name not in there]:

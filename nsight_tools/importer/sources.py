@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nsight_tools import memory
 from nsight_tools.errors import InputError
 from nsight_tools.importer import connections
 
@@ -55,6 +56,9 @@ class Export(Protocol):
     def tables(self) -> Mapping[str, frozenset[str]]:
         """The export's tables, each with its columns."""
 
+    def rows(self, table: str) -> int:
+        """How many rows `table` has at most."""
+
     def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
         """The whole of `table` in pieces of at most CHUNK_ROWS rows, in the order in which they stand there.
 
@@ -87,6 +91,10 @@ SPARSE = 64
 """Row numbers for each byte of the file, at most. Rows take more than a byte; tables that were trimmed have gaps."""
 
 
+LEAST_ROW_BYTES = 8
+"""What a row takes of a file at least: its place, its length, its number, its header, and its values."""
+
+
 class SqliteExport:
     """An SQLite export, opened read-only and read through ADBC in ranges of rowid."""
 
@@ -99,12 +107,21 @@ class SqliteExport:
         with self._errors():
             return connections.tables(self.path)
 
-    def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
+    def rows(self, table: str) -> int:
+        first, last = self._ends(table)
+        return min(last - first + 1, self.path.stat().st_size // LEAST_ROW_BYTES)
+
+    def _ends(self, table: str) -> tuple[int, int]:
+        """The first and the last row number; the first is one more where there are no rows."""
         with self._errors(), closing(connections.opened(self.path)) as connection:
             # One sub-query each: SQLite looks up a single minimum or maximum, and scans the table for both at once.
             ends = f'SELECT (SELECT min(rowid) FROM "{table}"), (SELECT max(rowid) FROM "{table}")'
             first, last = connection.execute(ends).fetchone()
-        if first is None:
+        return (1, 0) if first is None else (first, last)
+
+    def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
+        first, last = self._ends(table)
+        if last < first:
             return []
         if last - first > SPARSE * self.path.stat().st_size:
             raise InputError(self.path, f"is damaged in table {table}: it numbers rows to {last}", hint=EXPORT_AGAIN)
@@ -175,6 +192,9 @@ class ParquetExport:
                 raise InputError(file, "has a column twice", hint="export the report again")
         return found
 
+    def rows(self, table: str) -> int:
+        return int(self._open(table).metadata.num_rows)
+
     def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
         # nsys writes row groups of 2,048 rows: several make a chunk.
         metadata = self._open(table).metadata
@@ -183,6 +203,7 @@ class ParquetExport:
         rows = 0
         for group in range(metadata.num_row_groups):
             here = metadata.row_group(group).num_rows
+            self._bounded(table, here * len(columns) * _VALUE_BYTES)
             if groups and rows + here > CHUNK_ROWS:
                 chunks.append(self._chunk(table, columns, groups, metadata))
                 groups, rows = [], 0
@@ -191,16 +212,25 @@ class ParquetExport:
 
     def _chunk(self, table: str, columns: Mapping[str, Raw], groups: list[int], metadata: pq.FileMetaData) -> Chunk:
         names = sorted({name for raw in columns.values() for name in raw.names if name in self.tables[table]})
+        texts = [name for raw in columns.values() if raw.type == STRING for name in raw.names if name in names]
 
         def load() -> pa.Table:
             try:
-                file = pq.ParquetFile(self._files[table], metadata=metadata)
+                # A text that repeats stands in a file once: how much the texts are is known before they are made.
+                file = pq.ParquetFile(self._files[table], metadata=metadata, read_dictionary=texts)
                 rows = file.read_row_groups(groups, columns=names, use_threads=False)
+                self._bounded(table, sum(_text_bytes(rows.column(name)) for name in texts))
                 return pa.table([_coalesced(rows, raw) for raw in columns.values()], names=list(columns))
+            except MemoryError:
+                raise
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise InputError(self._files[table], f"is damaged: {error}", hint="export the report again") from error
 
         return load
+
+    def _bounded(self, table: str, size: int) -> None:
+        if (problem := memory.too_much(size)) is not None:
+            raise InputError(self._files[table], f"one piece of it {problem}", hint=memory.ALLOW_MORE)
 
     def _open(self, table: str) -> pq.ParquetFile:
         try:
@@ -226,6 +256,17 @@ def check_sqlite_file(path: Path) -> None:
         raise InputError(
             path, "is no SQLite database", hint="give a .nsys-rep, an .sqlite export or a parquetdir folder"
         )
+
+
+_VALUE_BYTES = 8
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """Bytes of the texts of a column, also where each stands in its dictionary only once."""
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks)
+    return sum(pc.sum(each.cast(pa.int64())).as_py() or 0 for each in lengths)
 
 
 def _coalesced(rows: pa.Table, raw: Raw) -> pa.ChunkedArray:

@@ -185,19 +185,18 @@ def manifest(dataset: Path, chosen: random.Random) -> None:
     json_of(dataset / "manifest.json", chosen)
 
 
-def part(dataset: Path, chosen: random.Random) -> None:
-    """One table of a dataset is damaged, or missing."""
-    path = chosen.choice(sorted(dataset.glob("*.parquet")))
-    if chosen.random() < 0.1:
-        path.unlink()
-    else:
-        parquet_of(path, chosen)
+def part(dataset: Path, chosen: random.Random, most: int = 1) -> None:
+    """Tables of a dataset are damaged, or missing."""
+    for path in chosen.sample(sorted(dataset.glob("*.parquet")), chosen.randint(1, most)):
+        if chosen.random() < 0.1:
+            path.unlink()
+        else:
+            parquet_of(path, chosen)
 
 
 def parquetdir(export: Path, chosen: random.Random) -> None:
     """Some tables of an export to Parquet."""
-    for _ in range(chosen.randint(1, 3)):
-        part(export, chosen)
+    part(export, chosen, 3)
 
 
 OF_A_RUN = (export_bytes, export_values, export_schema, layers_json, run_json, telemetry, benchmark)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import random
 import shutil
 import sqlite3
@@ -11,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nsight_analyses
 import pyarrow.parquet as pq
 import pytest
 from exports import write_parquetdir
@@ -18,6 +21,7 @@ from faults import damage
 
 import nsight_tools
 from nsight_tools import import_report, open_trace
+from nsight_tools.analysis import collect
 from nsight_tools.errors import NsightToolsError
 from nsight_tools.importer import layers
 from nsight_tools.importer.captured import RunDirectory
@@ -33,6 +37,9 @@ SEED = int(os.environ.get("NSIGHT_TOOLS_SEED", "1"))
 DAMAGES = (*damage.OF_A_RUN, *damage.OF_A_DATASET, *damage.OF_A_PARQUETDIR)
 BATCHES = 4
 WHOLE_EACH = 20
+ANALYSES = collect(
+    importlib.import_module(f"nsight_analyses.{each.name}") for each in pkgutil.iter_modules(nsight_analyses.__path__)
+).values()
 GPUS = TABLES["gpus"].empty()
 ROWS, LAYERS = 60, 12
 
@@ -75,7 +82,7 @@ def opened(path: Path) -> None:
         assert trace.table(table).num_rows == trace.rows(table)
     trace.summary()
     if path.suffix == ".capture":
-        nsight_tools.analyze(trace)
+        nsight_tools.analyze(trace, ANALYSES)
 
 
 def layers_read(run: Path) -> None:

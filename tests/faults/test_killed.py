@@ -131,8 +131,10 @@ def test_an_analysis(report: Path, environment: dict[str, str], record_property:
     for _ in range(KILLS):
         if chosen.random() < 0.5:
             shutil.rmtree(dataset, ignore_errors=True)
-        if chosen.random() < 0.5:
+        if chosen.random() < 0.3:
             page.unlink(missing_ok=True)
+        elif not page.exists():
+            page.write_text(json.dumps(said), encoding="utf-8")
         there_before = page.exists()
         in_time += killed(environment, chosen.uniform(0, longest), *command)
         if dataset.exists():
