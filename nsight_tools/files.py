@@ -77,14 +77,21 @@ def remove_left(target: Path) -> None:
 
 def remove_unless_held(path: Path) -> bool:
     """Remove a partial, if nobody holds it; returns whether it is gone."""
-    if (lock := held(path)) is None:
-        return not os.path.lexists(path)
-    if path.is_dir():
+    lock = held(path)
+    if lock is not None or path.is_symlink():
+        _remove(path)
+    if lock is not None:
+        os.close(lock)
+    return not os.path.lexists(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link (not what it leads to) or a folder."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
-    os.close(lock)
-    return not os.path.lexists(path)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def put_in_place(new: Path, target: Path) -> None:
@@ -97,7 +104,7 @@ def put_in_place(new: Path, target: Path) -> None:
         new.rename(target)
         return
     if _exchanged(new, target):
-        shutil.rmtree(new, ignore_errors=True)
+        _remove(new)
         return
     old = new.with_name(f"{new.name}.old{PARTIAL}")
     target.rename(old)
@@ -107,7 +114,7 @@ def put_in_place(new: Path, target: Path) -> None:
         with contextlib.suppress(OSError):
             old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
 
 
 def _exchanged(one: Path, other: Path) -> bool:

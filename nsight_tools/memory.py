@@ -62,22 +62,37 @@ def too_much(size: int) -> str | None:
 
 @contextlib.contextmanager
 def limited(size: int | None) -> Iterator[None]:
-    """Set `limit`, and have every allocation of this process fail that goes far beyond; it fails as MemoryError.
-
-    The kernel counts what could be written (RLIMIT_DATA), used or not, so that the fence stands RESERVED and the stacks
-    of threads further out than the limit. Processes that are started within `lifted` have none.
-    """
+    """Set `limit`; None is the default."""
     global _limit  # noqa: PLW0603 (of the process, as the fence is)
-    before, fence = _limit, resource.getrlimit(resource.RLIMIT_DATA)
-    _limit = size
+    before, _limit = _limit, size
     try:
-        wanted = limit() + RESERVED + 4 * STACK * (os.cpu_count() or 1)
-        if fence[0] == resource.RLIM_INFINITY or fence[0] > wanted:
-            _set_fence(wanted if fence[1] == resource.RLIM_INFINITY else min(wanted, fence[1]), fence[1])
         yield
     finally:
         _limit = before
-        _set_fence(*fence)
+
+
+@contextlib.contextmanager
+def fenced() -> Iterator[None]:
+    """Have every allocation of this process fail, as MemoryError, that goes far beyond `limit`.
+
+    The kernel counts what could be written (RLIMIT_DATA), used or not, so that the fence stands RESERVED and the stacks
+    of threads further out than the limit, from what the process has already.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = _taken() + limit() + RESERVED + 4 * STACK * (os.cpu_count() or 1)
+    _set_fence(min(each for each in (wanted, soft, hard) if each != resource.RLIM_INFINITY), hard)
+    try:
+        yield
+    finally:
+        _set_fence(soft, hard)
+
+
+def _taken() -> int:
+    """Bytes that the kernel counts of this process now."""
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return sum(int(found) << 10 for found in re.findall(r"VmData:\s+(\d+) kB", status))
+    return 0
 
 
 @contextlib.contextmanager

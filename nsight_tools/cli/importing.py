@@ -27,6 +27,7 @@ def inference_range_option(command: Command) -> Command:
 def _fenced(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     try:
         ctx.with_resource(memory.limited(memory.parsed(value) if value is not None else None))
+        ctx.with_resource(memory.fenced())
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 

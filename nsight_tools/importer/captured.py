@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nsight_tools import run_files
+from nsight_tools import files, run_files
 from nsight_tools.errors import InputError
 from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES
@@ -49,9 +51,8 @@ class RunDirectory:
             if report is None:
                 raise InputError(source, "holds run.json, but no report", hint=f"put {run_files.REPORT} back into it")
             return cls(source, report, run)
-        if source.is_dir() and (source / run_files.REPORT).is_file():
-            hint = f"give {source / run_files.REPORT}, if that can be read"
-            raise InputError(source, "has no run.json: its capture did not come to its end", hint=hint)
+        if source.is_dir() and any((source / name).is_file() for name in _OF_A_CAPTURE):
+            raise _unfinished(source)
         beside = source.parent / run_files.RUN
         if source.name in REPORTS and beside.is_file() and (run := _read_run(beside)) is not None:
             return cls(source.parent, source, run)
@@ -121,6 +122,40 @@ class RunDirectory:
         names = {text: gpu.get("bus_id", run_files.bus_id(text)) for text, gpu in found.items()}
         columns["bus_id"] = _mapped(buses, names, pa.string())
         return _cast(pa.table({name: columns[name] for name in schema.names}), schema), None
+
+
+_OF_A_CAPTURE = (
+    run_files.REPORT,
+    run_files.TELEMETRY,
+    run_files.telemetry_stream(Path(run_files.TELEMETRY)).name,
+)
+
+
+def _unfinished(source: Path) -> InputError:
+    """What there is in the folder of a capture that runs, or was killed: what was sampled until then is kept."""
+    if (lock := files.held(source)) is None:
+        return InputError(source, "is being written by a capture", hint="wait for its end")
+    try:
+        telemetry, report = source / run_files.TELEMETRY, source / run_files.REPORT
+        with contextlib.suppress(OSError):
+            run_files.recover_telemetry(telemetry)
+    finally:
+        os.close(lock)
+    problem = "has no run.json: its capture did not come to its end"
+    hints = []
+    if report.is_file():
+        hints.append(f"give {report}, if that can be read")
+    if telemetry.is_file():
+        problem += f"; it left {_rows(telemetry)} samples of the GPUs in {telemetry.name}"
+    if source.suffix == files.PARTIAL:
+        hints.append("move the folder to keep it, for the next capture of this name removes it")
+    return InputError(source, problem, hint=", and ".join(hints) or "capture again")
+
+
+def _rows(path: Path) -> int:
+    with contextlib.suppress(pa.ArrowException, OSError):
+        return int(pq.read_metadata(path).num_rows)
+    return 0
 
 
 def _mapped(column: pa.ChunkedArray, values: Mapping[str, Any], to: pa.DataType) -> pa.ChunkedArray:
