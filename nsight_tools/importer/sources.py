@@ -223,7 +223,7 @@ class ParquetExport:
                 return pa.table([_coalesced(rows, raw) for raw in columns.values()], names=list(columns))
             except MemoryError:
                 raise
-            except (pa.ArrowException, OSError, ValueError) as error:
+            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
                 raise InputError(self._files[table], f"is damaged: {error}", hint="export the report again") from error
 
         return load
