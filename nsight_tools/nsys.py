@@ -13,14 +13,15 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
+from nsight_tools import memory
 from nsight_tools.errors import InputError, NsightToolsError, NsysError, OutputError
+from nsight_tools.files import partial_folder
 
 ExportKind: TypeAlias = Literal["parquetdir", "sqlite"]
 Ability: TypeAlias = Literal[
@@ -380,14 +381,12 @@ def _ends(file: Path, first: int, last: int) -> tuple[bytes, bytes]:
 @contextlib.contextmanager
 def _partial_folder(to: Path) -> Iterator[Path]:
     """A new folder beside `to`, gone at the end; it also takes what nsys and SQLite leave beside their output."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{to.name}.", suffix=".partial", dir=to.parent))
-    except OSError as error:
-        raise OutputError(to, f"cannot be written: {error.strerror}") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(partial_folder(to))
+        except OSError as error:
+            raise OutputError(to, f"cannot be written: {error.strerror}") from error
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -424,14 +423,15 @@ def _run(command: list[str], progress: Progress, libraries: Path | None = None) 
         known = environment.get("LD_LIBRARY_PATH")
         environment["LD_LIBRARY_PATH"] = f"{libraries}:{known}" if known else str(libraries)
     try:
-        process = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for us; we then end nsys and all that it started
-        )
+        with memory.lifted():
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for us; we then end nsys and all that it started
+            )
     except OSError as error:
         raise NsysError(f"{command[0]} cannot be run: {error.strerror}", hint=HOW_TO_GET) from error
     said: list[str] = []

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nsight_tools import memory
 from nsight_tools.errors import DatasetError, QueryError
-from nsight_tools.importer import import_report, read_manifest
-from nsight_tools.importer.dataset import MANIFEST
+from nsight_tools.importer import import_report
+from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -127,12 +128,29 @@ class Trace:
             return schema.empty_table().select(wanted)
         try:
             if rows is None:
+                self._check_size(name, wanted)
                 found = pq.read_table(self._file(name), columns=wanted, read_dictionary=_words(name, wanted))
             else:
                 found = self._scanned(name).head(rows, columns=wanted)
-        except (pa.ArrowException, OSError) as error:
+            found = found.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
+        except MemoryError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._damaged(name, error) from error
-        return found.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
+        return found
+
+    def _check_size(self, name: str, columns: Iterable[str]) -> None:
+        """Raise DatasetError where a file has other rows than the manifest says, or more than memory may hold."""
+        rows = pq.read_metadata(self._file(name)).num_rows
+        if rows != self.rows(name):
+            raise self._damaged(name, f"{rows} rows, where the manifest says {self.rows(name)}")
+        types = [TABLES[name].schema.field(column).type for column in columns]
+        size = rows * sum(
+            4 if pa.types.is_dictionary(t) else t.bit_width // 8 if pa.types.is_primitive(t) else 16 for t in types
+        )
+        if (problem := memory.too_much(size)) is not None:
+            hint = f"ask for fewer columns, or {memory.ALLOW_MORE}"
+            raise DatasetError(f"{self._file(name)}: with {len(types)} columns it {problem}", hint=hint)
 
     def numbers(self, name: str, column: str, dtype: npt.DTypeLike = np.int64) -> npt.NDArray[Any]:
         """A column of integers as NumPy, shape (rows,), nulls as -1; beside it nothing of the table is held.
@@ -154,7 +172,9 @@ class Trace:
             return
         try:
             yield from pq.ParquetFile(self._file(name)).iter_batches(BATCH_ROWS, columns=[column])
-        except (pa.ArrowException, OSError) as error:
+        except MemoryError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._damaged(name, error) from error
 
     def frame(self, name: str, columns: Iterable[str] | None = None) -> pd.DataFrame:
@@ -188,8 +208,9 @@ class Trace:
     def sql(self, query: str) -> pa.Table:
         """The result of a DuckDB query; every table of the dataset is a view.
 
-        Nothing but the dataset's files can be read, and nothing can be written. Raises QueryError with DuckDB's own
-        message where the query fails.
+        Nothing but the dataset's files can be read, and nothing can be written, not even what memory does not hold: it
+        takes at most what `nsight_tools.memory.limit` says. Raises QueryError with DuckDB's own message where the query
+        fails.
         """
         import duckdb
 
@@ -204,7 +225,10 @@ class Trace:
         import duckdb
 
         # Arrow reads the files: DuckDB itself could only be allowed to read them together with writing them.
-        database = duckdb.connect()
+        # What it may write for itself it may write for a query, too: it has no folder for what memory does not hold.
+        config: dict[str, Any] = {"temp_directory": "", "memory_limit": f"{memory.limit() >> 20}MiB"}
+        config |= dict.fromkeys(("autoinstall_known_extensions", "autoload_known_extensions"), "false")
+        database = duckdb.connect(config=config)
         database.execute("SET enable_external_access = false")
         for name in TABLES:
             database.register(name, self._scanned(name) if self.rows(name) else self.table(name))
@@ -221,10 +245,10 @@ class Trace:
         reading = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=words))
         try:
             return ds.dataset(self._file(name), format=reading)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged(name, error) from error
 
-    def _damaged(self, name: str, error: Exception) -> DatasetError:
+    def _damaged(self, name: str, error: Exception | str) -> DatasetError:
         problem = f"{self._file(name)}: cannot be read: {str(error).splitlines()[0]}"
         return DatasetError(problem, hint="import the report again")
 

@@ -16,6 +16,7 @@ from drawn_trace import drawn
 from exports import call, domain, enum, kernel, nvtx, process, write_parquetdir, write_sqlite
 
 import nsight_tools
+from nsight_tools import memory
 from nsight_tools.errors import DatasetError, InputError, QueryError
 from nsight_tools.tables import DATASET_VERSION, TABLES
 from nsight_tools.trace import Trace, open_trace
@@ -242,6 +243,24 @@ FORBIDDEN = (
     "PRAGMA enable_profiling = 'json'; PRAGMA profile_output = '{target}'",
     "SET temp_directory = '{target}'",
     "SET log_query_path = '{target}'",
+    "CALL enable_logging(storage = 'file', storage_path = '{target}')",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{target}'",
+    "PREPARE copying AS COPY (SELECT 1) TO '{target}'; EXECUTE copying",
+    "CREATE MACRO read() AS TABLE SELECT * FROM read_csv('{secret}')",
+    "SELECT * FROM query('SELECT * FROM read_csv(''{secret}'')')",
+    "SELECT * FROM query_table('{secret}')",
+    "SELECT * FROM read_text('{secret}')",
+    "SELECT * FROM read_blob('{secret}')",
+    "SELECT * FROM sniff_csv('{secret}')",
+    "SELECT * FROM parquet_metadata('{folder}/kernels.parquet')",
+    "SELECT * FROM sqlite_scan('{secret}', 'x')",
+    "SELECT * FROM secret",  # a variable of Python's
+    "SELECT getenv('HOME')",
+    "CREATE PERSISTENT SECRET mine (TYPE s3)",
+    "IMPORT DATABASE '{target}'",
+    "FORCE INSTALL spatial FROM community",
+    "LOAD '{target}'",
+    "UPDATE EXTENSIONS",
 )
 
 
@@ -293,6 +312,33 @@ class TestSql:
         assert not target.exists()
         assert {path: path.stat().st_mtime_ns for path in small.path.iterdir()} == before
         assert asked.sql("SELECT count(*) AS n FROM kernels")["n"].to_pylist() == [2]
+
+    @pytest.mark.parametrize("folder", [".tmp", ".duckdb", "duckdb_temp_storage"])
+    def test_no_folder_of_duckdbs_own_is_open_to_a_query(
+        self, small: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+    ) -> None:
+        """By default DuckDB may always use .tmp in the working directory, also where a query says so."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "secret.csv").write_text("a\n1\n", encoding="utf-8")
+        for query in (
+            f"COPY (SELECT 1) TO '{folder}/written.csv'",
+            f"COPY (SELECT 1) TO '{tmp_path}/{folder}/written.csv'",
+            f"SELECT * FROM read_csv('{folder}/secret.csv')",
+            f"ATTACH '{folder}/written.db'",
+        ):
+            with pytest.raises(QueryError):
+                small.sql(query)
+        assert [path.name for path in (tmp_path / folder).iterdir()] == ["secret.csv"]
+
+    def test_what_memory_cannot_hold_is_an_error_and_no_file(
+        self, small: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        before = sorted(tmp_path.rglob("*"))
+        with memory.limited(memory.LEAST), pytest.raises(QueryError, match="Out of Memory"):
+            small.sql("SELECT count(*) FROM (SELECT DISTINCT range, hash(range) FROM range(100000000))")
+        assert sorted(tmp_path.rglob("*")) == before
 
     def test_the_datasets_own_files_cannot_be_written(self, small: Trace) -> None:
         before = (small.path / "kernels.parquet").read_bytes()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from nsight_tools.capture import supervised
 from nsight_tools.capture.guard import descendants
 from nsight_tools.errors import NsysError
+from nsight_tools.files import partial_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,9 +117,11 @@ def profile(
     """
     stem = report.with_suffix("").absolute()
     started = [str(nsys.path), "profile", *options(nsys, wanted), f"--output={stem}"]
-    with tempfile.TemporaryDirectory(prefix="nsight-tools-") as scratch, _streams(wanted=streams) as own:
-        folder = Path(scratch)
-        given = {"PATH": _PATH, "HOME": scratch, **{name: os.environ[name] for name in PASSED if name in os.environ}}
+    scratch = Path(tempfile.gettempdir()) / "nsight-tools-profile"
+    with partial_folder(scratch) as folder, _streams(wanted=streams) as own:
+        passed = {name: os.environ[name] for name in PASSED if name in os.environ}
+        # nsys keeps what it records in TMPDIR until it makes the report of it: gigabytes perhaps, and left if killed.
+        given = {"PATH": _PATH, **passed, "HOME": str(folder), "TMPDIR": str(folder)}
         pid_file = folder / "pid"
         order = {
             "command": [str(part) for part in command],

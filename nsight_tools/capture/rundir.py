@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nsight_tools import files
 from nsight_tools.errors import OutputError
-from nsight_tools.files import put_in_place
 from nsight_tools.run_files import RUN
 
 if TYPE_CHECKING:
@@ -23,28 +23,42 @@ if TYPE_CHECKING:
 def made(target: Path, *, force: bool) -> Iterator[Path]:
     """A folder to fill, which becomes `target` at the end of the block if that wrote `run.json`, and goes otherwise.
 
+    It is `<target>.partial`, and what a capture that was killed left there goes first.
+
     Raises:
-        OutputError: `target` exists and `force` is not set, or nothing can be written there.
+        OutputError: `target` exists and `force` is not set, another capture is writing it, or nothing can be written
+            there.
     """
     if not force and os.path.lexists(target):
         raise OutputError(target, "already exists", hint="name another with -o, or replace it with --force")
-    partial = target.with_name(f"{target.name}.partial")
+    partial = partial_of(target)
+    hint = "name another folder with -o"
+    for left in (partial, partial.with_name(f"{partial.name}.old{files.PARTIAL}")):
+        if not files.remove_unless_held(left):
+            raise OutputError(left, "is being written by another capture, or cannot be removed", hint=hint)
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # what a capture that was killed left
         partial.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(target, f"cannot be made: {error.strerror}", hint="name another folder with -o") from error
+        raise OutputError(target, f"cannot be made: {error.strerror}", hint=hint) from error
+    lock = files.held(partial)
     try:
         yield partial
         if (partial / RUN).exists():
             _put(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def partial_of(target: Path) -> Path:
+    """Where a capture is written until it is whole."""
+    return target.with_name(f"{target.name}{files.PARTIAL}")
 
 
 def _put(partial: Path, target: Path) -> None:
     try:
-        put_in_place(partial, target)
+        files.put_in_place(partial, target)
     except OSError as error:
         raise OutputError(target, f"cannot be put in place: {error.strerror}") from error
 

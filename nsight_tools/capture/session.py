@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nsight_tools import __version__, run_files
+from nsight_tools import __version__, files, run_files
 from nsight_tools.capture import machine, privacy, profiler, rundir, supervised, telemetry
 from nsight_tools.capture.options import ENGINES, ONNX, Build, CaptureError, Load, Recording, plain
 from nsight_tools.capture.processes import Answer, Task
@@ -367,8 +367,8 @@ def _telemetry(session: Session) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="nsight-tools-") as folder:
-        yield Path(folder)
+    with files.partial_folder(Path(tempfile.gettempdir()) / "nsight-tools-engine") as folder:
+        yield folder
 
 
 def _sha256(path: Path) -> str:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from nsight_tools import run_files
 from nsight_tools.capture import nvml
-from nsight_tools.run_files import TELEMETRY_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,10 +29,6 @@ SELDOM_NS = 100_000_000
 WRITTEN_EVERY_NS = 500_000_000
 """What a crash loses at most."""
 ANSWERS_WITHIN_S = 10
-
-_STREAMED = pa.schema(
-    [pa.field(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type, f.nullable) for f in TELEMETRY_SCHEMA]
-)
 
 
 @contextlib.contextmanager
@@ -104,7 +99,7 @@ class Sampler:
                 device.close()
             self._nvml.close()
         try:
-            recover(self._path)
+            run_files.recover_telemetry(self._path)
         except OSError as error:
             self.reason = f"{self._path.name} cannot be written: {error.strerror or error}"
 
@@ -178,8 +173,8 @@ class _Writer:
     def __init__(self, path: Path) -> None:
         self._rows: list[dict[str, Any]] = []
         self._due = time.monotonic_ns() + WRITTEN_EVERY_NS
-        self._file = pa.OSFile(str(_stream(path)), "wb")  # unbuffered: what was written survives us
-        self._stream = pa.ipc.new_stream(self._file, _STREAMED)
+        self._file = pa.OSFile(str(run_files.telemetry_stream(path)), "wb")  # unbuffered: what was written survives us
+        self._stream = pa.ipc.new_stream(self._file, run_files.TELEMETRY_STREAMED)
 
     def __enter__(self) -> Self:
         return self
@@ -199,35 +194,5 @@ class _Writer:
 
     def _write(self) -> None:
         if self._rows:
-            self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, _STREAMED))
+            self._stream.write_batch(pa.RecordBatch.from_pylist(self._rows, run_files.TELEMETRY_STREAMED))
         self._rows = []
-
-
-def _stream(path: Path) -> Path:
-    return path.with_suffix(".arrows")
-
-
-def recover(path: Path) -> int:
-    """Make telemetry.parquet, which is `path`, of the stream beside it, as far as that reaches; returns its rows.
-
-    The stream is gone then. What a sampling that was killed left is made whole so. No rows, and no file, where there
-    is no stream or nothing in it. Raises OSError where the file cannot be written.
-    """
-    stream = _stream(path)
-    batches = []
-    with contextlib.suppress(FileNotFoundError, pa.ArrowInvalid), pa.OSFile(str(stream), "rb") as file:
-        reader = pa.ipc.open_stream(file)
-        with contextlib.suppress(StopIteration, OSError):  # the last batch may be cut off
-            while True:
-                batches.append(reader.read_next_batch())
-    rows = pa.Table.from_batches(batches, _STREAMED)
-    if rows.num_rows:
-        partial = path.with_name(f"{path.name}.partial")
-        words = [field.name for field in TELEMETRY_SCHEMA if pa.types.is_dictionary(field.type)]
-        for name in words:
-            at = rows.column_names.index(name)
-            rows = rows.set_column(at, name, rows[name].dictionary_encode())
-        pq.write_table(rows.cast(TELEMETRY_SCHEMA), partial, compression="zstd")
-        partial.rename(path)
-    stream.unlink(missing_ok=True)
-    return int(rows.num_rows)

@@ -63,6 +63,7 @@ Example:
     help="Exit with 1 where inferences became slower by more, beyond noise; with 2 where that cannot be judged.",
 )
 @importing.inference_range_option
+@importing.max_memory_option
 @importing.nsys_option
 @output.all_option
 @output.colour_option

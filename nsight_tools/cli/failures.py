@@ -7,6 +7,7 @@ import traceback
 
 import click
 
+from nsight_tools import memory, units
 from nsight_tools.errors import NsightToolsError
 from nsight_tools.report import safe
 
@@ -23,6 +24,9 @@ def report(error: Exception, *, debug: bool) -> int:
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     if isinstance(error, NsightToolsError):
         return _say(f"error: {error}", error.exit_code)
+    if isinstance(error, MemoryError):
+        what = f"it takes more memory than the {units.size(memory.limit())} that may be used"
+        return _say(f"error: {what}; {memory.ALLOW_MORE}, or trace for a shorter time", NsightToolsError.exit_code)
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return _say(f"error: {where}{error.strerror}", NsightToolsError.exit_code)

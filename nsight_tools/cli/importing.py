@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from nsight_tools import memory
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,8 +31,27 @@ def nsys_option(command: Command) -> Command:
     )(command)
 
 
+def _fenced(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    try:
+        ctx.with_resource(memory.limited(memory.parsed(value) if value is not None else None))
+        ctx.with_resource(memory.fenced())
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def max_memory_option(command: Command) -> Command:
+    """Add `--max-memory` to a command, which holds for as long as that runs."""
+    return click.option(
+        "--max-memory",
+        metavar="SIZE",
+        callback=_fenced,
+        expose_value=False,
+        help="Give up, with an error, what would take more memory, as 500M or 8G; default: 3/4 of the machine's.",
+    )(command)
+
+
 def options(command: Command) -> Command:
-    """Add `--layers`, `--layer-pass`, `--inference-range` and `--nsys` to a command."""
+    """Add `--layers`, `--layer-pass`, `--inference-range`, `--max-memory` and `--nsys` to a command."""
     layers = click.option(
         "--layers",
         metavar="FILE",
@@ -43,4 +64,4 @@ def options(command: Command) -> Command:
         type=click.Path(path_type=Path),
         help="A run of the same engine with layer ranges: by its kernels' order those of CUDA graphs get layers.",
     )
-    return layers(layer_pass(inference_range_option(nsys_option(command))))
+    return layers(layer_pass(inference_range_option(max_memory_option(nsys_option(command)))))

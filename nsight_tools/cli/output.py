@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nsight_tools import files
 from nsight_tools.errors import OutputError
 
 if TYPE_CHECKING:
@@ -113,8 +114,11 @@ def _whole(path: Path, mode: str) -> Iterator[Callable[[Any], None]]:
         if target.is_dir():
             raise OutputError(path, "is a folder", hint="name a file")
         # A device or a named pipe is written, never replaced.
-        partial = target if special else target.with_name(f".{target.name}.{os.getpid()}.partial")
+        if not special:
+            files.remove_left(target.with_name(f".{target.name}"))
+        partial = target if special else target.with_name(f".{target.name}.{os.getpid()}{files.PARTIAL}")
         file = partial.open(mode, encoding=None if "b" in mode else "utf-8")
+        lock = None if special else files.held(partial)
     try:
         with file:
             yield _written(file, path)
@@ -128,6 +132,8 @@ def _whole(path: Path, mode: str) -> Iterator[Callable[[Any], None]]:
     finally:
         if not special:
             partial.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def _written(file: IO[Any], path: Path) -> Callable[[Any], None]:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
-import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import DatasetError, InputError, NsightToolsError, OutputError
-from nsight_tools.files import put_in_place
+from nsight_tools.files import partial_folder, put_in_place, remove_left
 from nsight_tools.importer import allocator as _allocator  # noqa: F401 (before anything that loads Arrow)
 from nsight_tools.importer.captured import RunDirectory
-from nsight_tools.importer.dataset import MANIFEST, Progress, Wanted, write_dataset
+from nsight_tools.importer.dataset import Progress, Wanted, write_dataset
 from nsight_tools.importer.derived import RangeNotFoundError
+from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.sources import open_export
-from nsight_tools.tables import DATASET_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +68,7 @@ def import_report(
     )
     report_progress = progress or (lambda _stage, _share: None)
     if not force and _is_current(target, describe(source, wanted), source, wanted):
+        remove_left(target)
         return target
     # Before the lock: two reports that are each other's layer pass would wait for each other.
     layer_pass, problem = _layer_pass_dataset(wanted.layer_pass, layer_pass is not None, nsys, report_progress)
@@ -170,27 +169,6 @@ def content_hash(source: Path, wanted: Wanted) -> str:
     return digest.hexdigest()
 
 
-def read_manifest(dataset: Path) -> dict[str, Any]:
-    """The manifest of a dataset. Raises DatasetError where it is missing, damaged or of another version."""
-    path = dataset / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = manifest["dataset_version"]
-        manifest["tables"].items(), manifest["source"]["name"]
-    except OSError as error:
-        raise DatasetError(
-            f"{dataset}: is no dataset: {MANIFEST}: {error.strerror}", hint="import the report again"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path}: is damaged", hint="import the report again with --force") from error
-    if version != DATASET_VERSION:
-        raise DatasetError(
-            f"{dataset}: is of dataset version {version}, and this tool reads version {DATASET_VERSION}",
-            hint="import the report again",
-        )
-    return manifest
-
-
 def _is_current(target: Path, described: dict[str, Any], source: Path, wanted: Wanted) -> bool:
     """Whether the dataset at `target` was made from this very source; what was only touched is told by its content."""
     try:
@@ -212,9 +190,11 @@ def _target(source: Path, run: RunDirectory | None, output: Path | None) -> Path
         return output / name
     if os.access(source.absolute().parent, os.W_OK):
         return source.with_name(name)
-    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
-    folder = cache_folder() / digest
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder() / hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(folder, f"cannot be made: {error.strerror}", hint="use -o to write elsewhere") from error
     return folder / name
 
 
@@ -281,28 +261,31 @@ def _data_files(source: Path) -> list[Path]:
 def _locked(target: Path) -> Iterator[None]:
     """One import of a target at a time; the second waits, and then finds the first one's dataset."""
     folder = Path(tempfile.gettempdir()) / f"nsight-tools-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    name = hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:24]
-    with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    name = hashlib.sha256(os.fsencode(target.absolute())).hexdigest()[:24]
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if folder.lstat().st_uid != os.getuid():
+                raise OutputError(folder, "belongs to somebody else", hint="set TMPDIR to a folder of your own")
+            lock = stack.enter_context((folder / f"{name}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OutputError(
+                folder, f"cannot be locked: {error.strerror}", hint="set TMPDIR to another one"
+            ) from error
         yield
 
 
 @contextlib.contextmanager
 def _partial(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that is gone at the end, whatever happens; older ones of this target go first."""
-    for left in target.parent.glob(f"{target.name}.*.partial"):
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".partial", dir=target.parent))
-    except OSError as error:
-        raise OutputError(
-            target.parent, f"cannot be written: {error.strerror}", hint="use -o to write elsewhere"
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            partial = stack.enter_context(partial_folder(target))
+        except OSError as error:
+            raise OutputError(
+                target.parent, f"cannot be written: {error.strerror}", hint="use -o to write elsewhere"
+            ) from error
         yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _replace(target: Path, new: Path) -> None:

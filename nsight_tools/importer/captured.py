@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nsight_tools import run_files
+from nsight_tools import files, run_files
 from nsight_tools.errors import InputError
+from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -49,9 +51,8 @@ class RunDirectory:
             if report is None:
                 raise InputError(source, "holds run.json, but no report", hint=f"put {run_files.REPORT} back into it")
             return cls(source, report, run)
-        if source.is_dir() and (source / run_files.REPORT).is_file():
-            hint = f"give {source / run_files.REPORT}, if that can be read"
-            raise InputError(source, "has no run.json: its capture did not come to its end", hint=hint)
+        if source.is_dir() and any((source / name).is_file() for name in _OF_A_CAPTURE):
+            raise _unfinished(source)
         beside = source.parent / run_files.RUN
         if source.name in REPORTS and beside.is_file() and (run := _read_run(beside)) is not None:
             return cls(source.parent, source, run)
@@ -123,6 +124,40 @@ class RunDirectory:
         return _cast(pa.table({name: columns[name] for name in schema.names}), schema), None
 
 
+_OF_A_CAPTURE = (
+    run_files.REPORT,
+    run_files.TELEMETRY,
+    run_files.telemetry_stream(Path(run_files.TELEMETRY)).name,
+)
+
+
+def _unfinished(source: Path) -> InputError:
+    """What there is in the folder of a capture that runs, or was killed: what was sampled until then is kept."""
+    if (lock := files.held(source)) is None:
+        return InputError(source, "is being written by a capture", hint="wait for its end")
+    try:
+        telemetry, report = source / run_files.TELEMETRY, source / run_files.REPORT
+        with contextlib.suppress(OSError):
+            run_files.recover_telemetry(telemetry)
+    finally:
+        os.close(lock)
+    problem = "has no run.json: its capture did not come to its end"
+    hints = []
+    if report.is_file():
+        hints.append(f"give {report}, if that can be read")
+    if telemetry.is_file():
+        problem += f"; it left {_rows(telemetry)} samples of the GPUs in {telemetry.name}"
+    if source.suffix == files.PARTIAL:
+        hints.append("move the folder to keep it, for the next capture of this name removes it")
+    return InputError(source, problem, hint=", and ".join(hints) or "capture again")
+
+
+def _rows(path: Path) -> int:
+    with contextlib.suppress(pa.ArrowException, OSError):
+        return int(pq.read_metadata(path).num_rows)
+    return 0
+
+
 def _mapped(column: pa.ChunkedArray, values: Mapping[str, Any], to: pa.DataType) -> pa.ChunkedArray:
     """`column` with each text replaced; null stays null."""
     texts = list(values)
@@ -133,8 +168,8 @@ def _mapped(column: pa.ChunkedArray, values: Mapping[str, Any], to: pa.DataType)
 def _read_run(path: Path) -> Mapping[str, Any] | None:
     """run.json; None where another program wrote it. Raises InputError where it is damaged or too new."""
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        run = parsed(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(path, f"is damaged: {error}", hint=CAPTURE_AGAIN) from error
     if not isinstance(run, dict) or not isinstance(run.get("version"), int) or "tool_version" not in run:
         return None
@@ -148,13 +183,16 @@ def _checked(path: Path, schema: pa.Schema) -> pa.Table:
     """The table in a file of the capture, with this schema. Raises InputError where it has another or is damaged."""
     try:
         rows = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        there = set(rows.column_names)
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(path, f"is no Parquet file: {str(error).splitlines()[0]}", hint=CAPTURE_AGAIN) from error
-    if missing := [name for name in schema.names if name not in rows.column_names]:
+    if missing := [name for name in schema.names if name not in there]:
         raise InputError(path, f"has no column {missing[0]}: no capture wrote it so", hint=CAPTURE_AGAIN)
     try:
         return _cast(rows.select(schema.names), schema)
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, KeyError) as error:
         raise InputError(path, f"has other values: {str(error).splitlines()[0]}", hint=CAPTURE_AGAIN) from error
 
 

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from nsight_tools import memory
 from nsight_tools.columns import ints, words
+from nsight_tools.errors import InputError
 from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers
 from nsight_tools.importer.decode import Decoder
+from nsight_tools.importer.manifest import MANIFEST
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import DATASET_VERSION, TABLES
 from nsight_tools.timeline.inferences import OURS, NamedRange
@@ -37,7 +40,8 @@ READERS = 2
 AHEAD = 4
 """Chunks that are being read, or wait to be written."""
 
-MANIFEST = "manifest.json"
+
+EVENT_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,10 @@ def write_dataset(
 
     `layer_pass` is the dataset of the layer pass that is wanted.
 
-    Memory: some chunks of rows, the export's strings, and for the derived tables about 200 bytes for each kernel,
-    copy, API call and NVTX range.
+    Memory: some chunks of rows, the export's strings, and for the derived tables about EVENT_BYTES for each kernel,
+    copy, API call and NVTX range. Raises InputError where that is more than may be used (`nsight_tools.memory`).
     """
+    _check_memory(export)
     decoder = Decoder(export)
     rows, payloads = _stream(export, decoder, to, progress)
     executed = sorted(payloads, key=payloads.__getitem__)
@@ -109,6 +114,13 @@ def write_dataset(
     }
     (to / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     progress("done", 1.0)
+
+
+def _check_memory(export: Export) -> None:
+    tables = {source.table for sources in dialects.STREAMED.values() for source in sources} & export.tables.keys()
+    events = sum(export.rows(table) for table in tables)
+    if (problem := memory.too_much(events * EVENT_BYTES)) is not None:
+        raise InputError(export.path, f"has up to {events:,} events: it {problem}", hint=memory.ALLOW_MORE)
 
 
 def _stream(export: Export, decoder: Decoder, to: Path, progress: Progress) -> tuple[dict[str, int], dict[str, int]]:

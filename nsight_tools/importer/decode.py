@@ -193,7 +193,7 @@ class Decoder:
         found: dict[int, str] = {}
         for row in self._export.rows_with("NVTX_EVENTS", columns, "eventType", number).to_pylist():
             text = row["text"] if row["text"] is not None else self.strings(np.array([row["text_id"] or 0]))[0].as_py()
-            found[((row["thread"] or 0) >> 24 & 0xFFFFFF) << 32 | row["domain"]] = text
+            found[((row["thread"] or 0) >> 24 & 0xFFFFFF) << 32 | (row["domain"] or 0)] = text
         return found
 
     def strings(self, ids: Ints) -> pa.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from nsight_tools.importer import dialects
 from nsight_tools.importer.sources import FLOAT, INT, STRING, Export, Raw, read
+from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _gpu_metrics_as_json(export: Export) -> Iterator[pa.Table]:
     for chunk in export.chunks("GENERIC_EVENTS", columns) if "GENERIC_EVENTS" in export.tables else ():
         rows = chunk()
         rows = rows.filter(pc.fill_null(pc.starts_with(rows["data"], "{"), False))
-        samples = [json.loads(text, strict=False) for text in rows["data"].to_pylist()]
+        samples = [_object(text) for text in rows["data"].to_pylist()]
         for name in dict.fromkeys(key for sample in samples for key in sample):
             values = np.array([_number(sample.get(name)) for sample in samples])
             there = ~np.isnan(values)
@@ -124,10 +124,18 @@ def _gpu_metrics_as_json(export: Export) -> Iterator[pa.Table]:
             yield _metrics(kept["time"], pc.fill_null(kept["type"], 0).to_numpy(), metric, values[there])
 
 
+def _object(text: str) -> dict[str, object]:
+    try:
+        value = parsed(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def _number(value: object) -> float:
     try:
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nsight_tools.errors import InputError
+from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def from_inspector(path: Path, payloads: Iterable[str] = ()) -> pa.Table:
     """
     try:
         # TensorRT writes a raw 0x1E between fused ONNX layers: not strict JSON.
-        engine = json.loads(path.read_text(encoding="utf-8", errors="replace"), strict=False)
-    except (OSError, ValueError, RecursionError) as error:
+        engine = parsed(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ValueError) as error:
         problem, hint = f"is no engine inspector JSON: {error}", "write it with trtexec --exportLayerInfo"
         raise InputError(path, problem, hint=hint) from error
     layers = engine.get("Layers") if isinstance(engine, dict) else engine
@@ -58,8 +59,8 @@ def _executed(payloads: Iterable[str]) -> dict[str, dict[str, Any]]:
     layers: dict[str, dict[str, Any]] = {}
     for payload in payloads:
         try:
-            layer = json.loads(payload, strict=False)
-        except (ValueError, RecursionError):
+            layer = parsed(payload)
+        except ValueError:
             continue
         if isinstance(layer, dict) and isinstance(layer.get("Name"), str) and "LayerType" in layer:
             layers.setdefault(layer["Name"], layer)

@@ -13,13 +13,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from nsight_tools import memory
 from nsight_tools.errors import InputError
+from nsight_tools.importer import connections
 from nsight_tools.importer.pages import Leaves, PageFile, UnusualError
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class Export(Protocol):
     @property
     def tables(self) -> Mapping[str, frozenset[str]]:
         """The export's tables, each with its columns."""
+
+    def rows(self, table: str) -> int:
+        """How many rows `table` has at most."""
 
     def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
         """The whole of `table` in pieces of at most CHUNK_ROWS rows, in the order in which they stand there.
@@ -99,28 +103,37 @@ class _Stored:
     place: Mapping[str, int]
 
 
+LEAST_ROW_BYTES = 8
+"""What a row takes of a file at least: its place, its length, its number, its header, and its values."""
+
+
 class SqliteExport:
     """An SQLite export, opened read-only and read in ranges of rowid: from its pages, or else through ADBC."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         check_sqlite_file(path)
-        self._uri = f"file:{quote(str(path.resolve()))}?mode=ro"
 
     @cached_property
     def tables(self) -> Mapping[str, frozenset[str]]:
-        query = "SELECT name FROM pragma_table_info(?)"
-        with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
-            connection.text_factory = lambda name: name.decode(errors="replace")
-            names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            return {name: frozenset(row[0] for row in connection.execute(query, (name,))) for name in names}
+        with self._errors():
+            return connections.tables(self.path)
 
-    def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
-        with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
+    def rows(self, table: str) -> int:
+        first, last = self._ends(table)
+        return min(last - first + 1, self.path.stat().st_size // LEAST_ROW_BYTES)
+
+    def _ends(self, table: str) -> tuple[int, int]:
+        """The first and the last row number; the first is one more where there are no rows."""
+        with self._errors(), closing(connections.opened(self.path)) as connection:
             # One sub-query each: SQLite looks up a single minimum or maximum, and scans the table for both at once.
             ends = f'SELECT (SELECT min(rowid) FROM "{table}"), (SELECT max(rowid) FROM "{table}")'
             first, last = connection.execute(ends).fetchone()
-        if first is None:
+        return (1, 0) if first is None else (first, last)
+
+    def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
+        first, last = self._ends(table)
+        if last < first:
             return []
         if last - first > SPARSE * self.path.stat().st_size:
             raise InputError(self.path, f"is damaged in table {table}: it numbers rows to {last}", hint=EXPORT_AGAIN)
@@ -139,8 +152,7 @@ class SqliteExport:
     @cached_property
     def _stored(self) -> Mapping[str, _Stored]:
         """The tables that can be read from their pages."""
-        with self._errors(), closing(sqlite3.connect(self._uri, uri=True)) as connection:
-            connection.text_factory = lambda name: name.decode(errors="replace")
+        with self._errors(), closing(connections.opened(self.path)) as connection:
             roots = connection.execute("SELECT name, rootpage FROM sqlite_master WHERE type = 'table'").fetchall()
             query = "SELECT name, cid, pk, hidden FROM pragma_table_xinfo(?)"
             columns = {name: connection.execute(query, (name,)).fetchall() for name, _ in roots}
@@ -194,17 +206,20 @@ class SqliteExport:
         return pa.table(typed, names=list(columns))
 
     def _chunk(self, table: str, columns: Mapping[str, Raw], first: int, last: int) -> Chunk:
-        query = self._query(table, columns, f"rowid BETWEEN {first} AND {last}")
+        query = self._query(table, columns, f"rowid BETWEEN {first} AND {last}", last - first + 1)
         return lambda: self._execute(table, query, columns)
 
     def rows_with(self, table: str, columns: Mapping[str, Raw], name: str, value: int) -> pa.Table:
-        return self._execute(table, self._query(table, columns, f'"{name}" = {value}'), columns)
+        query = self._query(table, columns, f'"{name}" = {value}', self.rows(table))
+        return self._execute(table, query, columns)
 
-    def _query(self, table: str, columns: Mapping[str, Raw], where: str) -> str:
+    def _query(self, table: str, columns: Mapping[str, Raw], where: str, numbers: int) -> str:
         # ADBC takes a column's type from its first row: a row of our own types goes first, and is sliced off.
         sample = ", ".join({INT: "0", FLOAT: "0.0", STRING: "x''"}[raw.type] for raw in columns.values())
         wanted = ", ".join(self._expression(table, raw) for raw in columns.values())
-        return f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE {where}'
+        # A damaged tree can lead to a page twice: no more rows come of it than there are numbers, or room in the file.
+        most = min(numbers, self.path.stat().st_size // LEAST_ROW_BYTES)
+        return f'SELECT {sample} UNION ALL SELECT {wanted} FROM "{table}" WHERE {where} LIMIT {most + 1}'
 
     def _expression(self, table: str, raw: Raw) -> str:
         there = [f'"{name}"' for name in raw.names if name in self.tables[table]]
@@ -213,9 +228,7 @@ class SqliteExport:
         return f"CAST({value} AS BLOB)" if raw.type == STRING else value
 
     def _execute(self, table: str, query: str, columns: Mapping[str, Raw]) -> pa.Table:
-        from adbc_driver_sqlite import dbapi
-
-        with self._errors(table), dbapi.connect(self._uri) as connection, connection.cursor() as cursor:
+        with self._errors(table), connections.opened_for_arrow(self.path) as connection, connection.cursor() as cursor:
             statement: AdbcStatement = cursor.adbc_statement
             statement.set_options(**{"adbc.sqlite.query.batch_rows": str(CHUNK_ROWS + 1)})
             cursor.execute(query)
@@ -238,6 +251,8 @@ class SqliteExport:
             if re.search("not a database|malformed|disk I/O", text):
                 raise InputError(self.path, f"is damaged or truncated{where}", hint=EXPORT_AGAIN) from error
             raise InputError(self.path, f"cannot be read{where}: {text.splitlines()[0]}", hint=EXPORT_AGAIN) from error
+        except UnicodeDecodeError as error:  # sqlite3 cannot say what SQLite says of a name that is not UTF-8
+            raise InputError(self.path, f"is damaged or truncated{where}", hint=EXPORT_AGAIN) from error
 
 
 class ParquetExport:
@@ -251,7 +266,19 @@ class ParquetExport:
 
     @cached_property
     def tables(self) -> Mapping[str, frozenset[str]]:
-        return {name: frozenset(self._open(name).schema_arrow.names) for name in self._files}
+        found = {}
+        for name, file in self._files.items():
+            try:
+                columns = self._open(name).schema_arrow.names
+            except UnicodeDecodeError as error:
+                raise InputError(file, "has a column whose name is no text", hint="export the report again") from error
+            found[name] = frozenset(columns)
+            if len(found[name]) < len(columns):
+                raise InputError(file, "has a column twice", hint="export the report again")
+        return found
+
+    def rows(self, table: str) -> int:
+        return int(self._open(table).metadata.num_rows)
 
     def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
         # nsys writes row groups of 2,048 rows: several make a chunk.
@@ -261,6 +288,7 @@ class ParquetExport:
         rows = 0
         for group in range(metadata.num_row_groups):
             here = metadata.row_group(group).num_rows
+            self._bounded(table, here * len(columns) * _VALUE_BYTES)
             if groups and rows + here > CHUNK_ROWS:
                 chunks.append(self._chunk(table, columns, groups, metadata))
                 groups, rows = [], 0
@@ -280,16 +308,25 @@ class ParquetExport:
 
     def _chunk(self, table: str, columns: Mapping[str, Raw], groups: list[int], metadata: pq.FileMetaData) -> Chunk:
         names = sorted({name for raw in columns.values() for name in raw.names if name in self.tables[table]})
+        texts = [name for raw in columns.values() if raw.type == STRING for name in raw.names if name in names]
 
         def load() -> pa.Table:
             try:
-                file = pq.ParquetFile(self._files[table], metadata=metadata)
+                # A text that repeats stands in a file once: how much the texts are is known before they are made.
+                file = pq.ParquetFile(self._files[table], metadata=metadata, read_dictionary=texts)
                 rows = file.read_row_groups(groups, columns=names, use_threads=False)
+                self._bounded(table, sum(_text_bytes(rows.column(name)) for name in texts))
                 return pa.table([_coalesced(rows, raw) for raw in columns.values()], names=list(columns))
-            except (pa.ArrowException, OSError) as error:
+            except MemoryError:
+                raise
+            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
                 raise InputError(self._files[table], f"is damaged: {error}", hint="export the report again") from error
 
         return load
+
+    def _bounded(self, table: str, size: int) -> None:
+        if (problem := memory.too_much(size)) is not None:
+            raise InputError(self._files[table], f"one piece of it {problem}", hint=memory.ALLOW_MORE)
 
     def _open(self, table: str) -> pq.ParquetFile:
         try:
@@ -315,6 +352,17 @@ def check_sqlite_file(path: Path) -> None:
         raise InputError(
             path, "is no SQLite database", hint="give a .nsys-rep, an .sqlite export or a parquetdir folder"
         )
+
+
+_VALUE_BYTES = 8
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """Bytes of the texts of a column, also where each stands in its dictionary only once."""
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks)
+    return sum(pc.sum(each.cast(pa.int64())).as_py() or 0 for each in lengths)
 
 
 def _coalesced(rows: pa.Table, raw: Raw) -> pa.ChunkedArray:

@@ -19,6 +19,7 @@ import pytest
 from capture.processes_of import wait_for
 from capture.recorded_nvml import RECORDING, NVMLError, RecordedNvml, Recorder
 
+from nsight_tools import run_files
 from nsight_tools.capture import machine, nvml, telemetry
 from nsight_tools.run_files import TELEMETRY_SCHEMA
 
@@ -418,7 +419,7 @@ class TestCrashes:
         process.wait()
         killed = time.time_ns()
         assert [file.name for file in tmp_path.iterdir() if file.name != "ready"] == ["telemetry.arrows"]
-        rows = telemetry.recover(path)
+        rows = run_files.recover_telemetry(path)
         table = pq.read_table(path)
         assert rows == len(table) > 20
         assert table.cast(TELEMETRY_SCHEMA).schema == TELEMETRY_SCHEMA
@@ -430,7 +431,7 @@ class TestCrashes:
     ) -> None:
         installed()
         monkeypatch.setattr(telemetry, "WRITTEN_EVERY_NS", 0)  # a batch for each sample
-        monkeypatch.setattr(telemetry, "recover", lambda _path: 0)
+        monkeypatch.setattr(run_files, "recover_telemetry", lambda _path: 0)
         path = tmp_path / "telemetry.parquet"
         with telemetry.sampling(path, hz=100):
             time.sleep(0.15)
@@ -439,11 +440,11 @@ class TestCrashes:
         found = []
         for length in range(0, len(whole), 997):
             path.with_suffix(".arrows").write_bytes(whole[:length])
-            found.append(telemetry.recover(path))
+            found.append(run_files.recover_telemetry(path))
         assert found == sorted(found)
         assert found[0] == 0
         assert found[-1] >= 8
-        assert telemetry.recover(path) == 0, "there is no stream any more"
+        assert run_files.recover_telemetry(path) == 0, "there is no stream any more"
 
     def test_an_exception_in_the_block_keeps_it(self, installed: Callable[..., RecordedNvml], tmp_path: Path) -> None:
         installed()

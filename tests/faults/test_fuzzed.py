@@ -1,150 +1,157 @@
-"""Damaged inputs: whatever is wrong with them, the importer answers with an error of ours, or with a dataset."""
+"""Damaged inputs: whatever is wrong with them, they answer with an error of ours, or with a trace that can be read."""
 
 from __future__ import annotations
 
-import contextlib
+import importlib
 import json
 import os
+import pkgutil
 import random
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nsight_analyses
+import pyarrow.parquet as pq
 import pytest
+from exports import write_parquetdir
+from faults import damage
 
+import nsight_tools
 from nsight_tools import import_report, open_trace
+from nsight_tools.analysis import collect
 from nsight_tools.errors import NsightToolsError
+from nsight_tools.importer import layers
+from nsight_tools.importer.captured import RunDirectory
+from nsight_tools.importer.manifest import MANIFEST
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
-SAMPLE = SAMPLES / "classifier_whole_graph.sqlite"
-FUZZED = int(os.environ.get("NSIGHT_TOOLS_FUZZED", "60"))
+SAMPLE = Path(__file__).resolve().parents[2] / "sample_traces" / "classifier_cuda_graph.capture"
+FUZZED = int(os.environ.get("NSIGHT_TOOLS_FUZZED", "80"))
 SEED = int(os.environ.get("NSIGHT_TOOLS_SEED", "1"))
+DAMAGES = (*damage.OF_A_RUN, *damage.OF_A_DATASET, *damage.OF_A_PARQUETDIR)
 BATCHES = 4
-
-ODD_VALUES = (
-    None,
-    -1,
-    0,
-    1,
-    2**31,
-    2**63 - 1,
-    -(2**63),
-    1.5,
-    float("inf"),
-    "",
-    "text",
-    b"\xff\xfe\x00",
-    "\x00",
-    "x" * 5000,
-)
+WHOLE_EACH = 20
+ANALYSES = collect(
+    importlib.import_module(f"nsight_analyses.{each.name}") for each in pkgutil.iter_modules(nsight_analyses.__path__)
+).values()
+GPUS = TABLES["gpus"].empty()
+ROWS, LAYERS = 60, 12
 
 
-def bytes_damaged(path: Path, chosen: random.Random) -> None:
-    """Some bytes of the file are others, or are missing at its end."""
-    content = bytearray(path.read_bytes())
-    for _ in range(chosen.randint(1, 40)):
-        content[chosen.randrange(len(content))] = chosen.randrange(256)
-    if chosen.random() < 0.2:
-        del content[chosen.randrange(len(content)) :]
-    path.write_bytes(content)
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory as a capture left it, but with few rows, so that many can be tried."""
+    run = tmp_path_factory.mktemp("run") / "model.capture"
+    run.mkdir()
+    shutil.copy(SAMPLE / "report.sqlite", run)
+    with closing(sqlite3.connect(run / "report.sqlite", isolation_level=None)) as database:
+        for table in damage.tables_of(database):
+            if table != "StringIds" and not table.startswith("ENUM_"):
+                last = f'SELECT rowid FROM "{table}" LIMIT 1 OFFSET {ROWS}'
+                database.execute(f'DELETE FROM "{table}" WHERE rowid >= ({last})')
+        database.execute("VACUUM")
+    shutil.copy(SAMPLE / "run.json", run)
+    for name in ("telemetry.parquet", "benchmark.parquet"):
+        pq.write_table(pq.read_table(SAMPLE / name).slice(0, ROWS), run / name)
+    engine = json.loads((SAMPLE / "layers.json").read_text(encoding="utf-8"), strict=False)
+    engine["Layers"] = engine["Layers"][:LAYERS]
+    (run / "layers.json").write_text(json.dumps(engine), encoding="utf-8")
+    return run
 
 
-def tables_of(database: sqlite3.Connection) -> list[str]:
-    return [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+@pytest.fixture(scope="module")
+def dataset(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return import_report(run_directory, tmp_path_factory.mktemp("dataset"))
 
 
-def values_damaged(path: Path, chosen: random.Random) -> None:
-    """A valid database with values that nobody writes, of any type in any column."""
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
-        for _ in range(chosen.randint(1, 6)):
-            table = chosen.choice(tables_of(database))
-            columns = [row[1] for row in database.execute(f'PRAGMA table_info("{table}")')]
-            column, value = chosen.choice(columns), chosen.choice(ODD_VALUES)
-            where = "" if chosen.random() < 0.3 else f"WHERE rowid % {chosen.randint(2, 50)} = 0"
-            with contextlib.suppress(sqlite3.IntegrityError):
-                database.execute(f'UPDATE "{table}" SET "{column}" = ? {where}', (value,))
+@pytest.fixture(scope="module")
+def parquetdir(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_parquetdir(tmp_path_factory.mktemp("export") / "report_pqtdir", run_directory / "report.sqlite")
 
 
-def schema_damaged(path: Path, chosen: random.Random) -> None:
-    """A valid database in which tables or columns are missing, empty or named otherwise."""
-    with contextlib.closing(sqlite3.connect(path)) as database, contextlib.suppress(sqlite3.DatabaseError), database:
-        for _ in range(chosen.randint(1, 3)):
-            table = chosen.choice(tables_of(database))
-            columns = [row[1] for row in database.execute(f'PRAGMA table_info("{table}")')]
-            change = chosen.choice(
-                (
-                    f'DROP TABLE "{table}"',
-                    f'DELETE FROM "{table}"',
-                    f'ALTER TABLE "{table}" RENAME TO "x{chosen.randrange(10**6)}"',
-                    f'ALTER TABLE "{table}" RENAME COLUMN "{chosen.choice(columns)}" TO "x{chosen.randrange(10**6)}"',
-                    f'INSERT INTO "{table}" SELECT * FROM "{table}" LIMIT 100',
-                )
-            )
-            with contextlib.suppress(sqlite3.IntegrityError, sqlite3.OperationalError):
-                database.execute(change)
+def opened(path: Path) -> None:
+    """Import and open it, and read all of it."""
+    trace = open_trace(path)
+    for table in TABLES:
+        assert trace.table(table).num_rows == trace.rows(table)
+    trace.summary()
+    if path.suffix == ".capture":
+        nsight_tools.analyze(trace, ANALYSES)
 
 
-def layers_damaged(path: Path, chosen: random.Random) -> None:
-    """The inspector's JSON with other values, other nesting, or other bytes."""
-    layers = path.with_name(f"{path.stem}.layers.json")
-    text = (SAMPLES / "classifier_whole_graph.layers.json").read_text(encoding="utf-8")
-    if chosen.random() < 0.5:
-        at = chosen.randrange(len(text))
-        layers.write_bytes(
-            text[:at].encode() + bytes([chosen.randrange(256)]) + text[at + chosen.randint(0, 9) :].encode()
-        )
-        return
-    content = json.loads(text, strict=False)
-    odd = chosen.choice(
-        (None, 3, "text", [], {}, [[]], [None], {"Layers": 3}, {"Layers": [3]}, {"Layers": [{"Name": 3}]})
-    )
-    if chosen.random() < 0.3:
-        content = odd
-    else:
-        layer = chosen.choice(content["Layers"])
-        if isinstance(layer, dict):
-            layer[chosen.choice(list(layer))] = odd
-    layers.write_text(json.dumps(content), encoding="utf-8")
+def layers_read(run: Path) -> None:
+    layers.from_inspector(run / "layers.json")
 
 
-def outcome(path: Path) -> str | None:
-    """What the error says; None where the import succeeded and its tables can be read."""
-    try:
-        trace = open_trace(import_report(path))
-        for table in TABLES:
-            assert trace.table(table).num_rows == trace.rows(table)
-    except NsightToolsError as error:
-        return str(error)
-    return None
+def run_read(run: Path) -> None:
+    """All that stands beside the report, and what becomes of it in a manifest."""
+    found = RunDirectory.of(run)
+
+    if found is not None:
+        json.dumps(found.about(), ensure_ascii=False).encode()
+        found.telemetry(GPUS, {"offset_ns": 0})
+        found.benchmark()
+
+
+def dataset_read(dataset: Path) -> None:
+    trace = open_trace(dataset)
+    for table in TABLES:
+        trace.missing(table)
+        assert trace.table(table).num_rows == trace.rows(table)
+
+
+ALONE: dict[Callable[[Path, random.Random], None], Callable[[Path], None]] = {
+    damage.layers_json: layers_read,
+    damage.run_json: run_read,
+    damage.telemetry: run_read,
+    damage.benchmark: run_read,
+    damage.manifest: dataset_read,
+    damage.part: dataset_read,
+}
+"""What reads a damaged file first. Only this is done for most inputs, and the whole import for one in WHOLE_EACH."""
 
 
 # ADBC's own, of cursors that read a damaged page.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:Failed to close:ResourceWarning")
 @pytest.mark.parametrize("batch", range(BATCHES))
-@pytest.mark.parametrize("damage", [bytes_damaged, values_damaged, schema_damaged, layers_damaged])
+@pytest.mark.parametrize("damaged", DAMAGES, ids=lambda each: each.__name__)
 def test_only_errors_of_ours(
-    tmp_path: Path, damage: Callable[[Path, random.Random], None], batch: int, record_property: Callable[..., None]
+    tmp_path: Path,
+    damaged: Callable[[Path, random.Random], None],
+    batch: int,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    imported = refused = 0
-    for number in range(max(1, FUZZED // (4 * BATCHES))):
-        seed = f"{SEED} {damage.__name__} {batch} {number}"
+    kind = (
+        "dataset"
+        if damaged in damage.OF_A_DATASET
+        else "parquetdir"
+        if damaged is damage.parquetdir
+        else "run_directory"
+    )
+    whole: Path = request.getfixturevalue(kind)
+    inputs = (FUZZED if damaged in ALONE else FUZZED // WHOLE_EACH) // BATCHES
+    refused = 0
+    for number in range(max(1, inputs)):
+        seed = f"{SEED} {damaged.__name__} {batch} {number}"
         folder = tmp_path / str(number)
-        folder.mkdir()
-        path = folder / "run.sqlite"
-        shutil.copy(SAMPLE, path)
-        damage(path, random.Random(seed))  # noqa: S311 (damage, not secrets)
-        if (said := outcome(path)) is None:
-            imported += 1
-        else:
-            assert said, seed
-            refused += 1
-            assert {each.suffix for each in folder.iterdir()} <= {".sqlite", ".json"}, seed
+        shutil.copytree(whole, folder / whole.name)
+        damaged(folder / whole.name, random.Random(seed))  # noqa: S311 (damage, not secrets)
+        read = opened if number % WHOLE_EACH == 0 else ALONE.get(damaged, opened)
+        try:
+            read(folder / whole.name)
+        except NsightToolsError as error:
+            refused += bool(str(error))
+            assert kind == "dataset" or not list(folder.rglob(MANIFEST)), seed
+        except Exception as error:
+            raise AssertionError(seed) from error
+        assert not list(folder.rglob("*.partial")), seed
         shutil.rmtree(folder)
-    record_property("imported", imported)
+    record_property("inputs", inputs)
     record_property("refused", refused)
-    assert imported + refused > 0

@@ -360,7 +360,9 @@ class TestBroken:
     def test_a_capture_that_was_cut_off(self, run_directory: Callable[..., Path]) -> None:
         folder = run_directory(run=None)
         (folder / "report.nsys-rep").write_bytes(b"")
-        with pytest.raises(InputError, match=r"has no run\.json: its capture did not come to its end; give .*nsys-rep"):
+        with pytest.raises(
+            InputError, match=r"has no run\.json: its capture did not come to its end; it left 3 .*; give .*nsys-rep"
+        ):
             import_report(folder)
 
     def test_telemetry_that_has_wild_values(self, run_directory: Callable[..., Path]) -> None:

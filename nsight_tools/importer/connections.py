@@ -1,0 +1,94 @@
+"""Opening an SQLite file that somebody else made: read-only, and nothing that its schema says is run.
+
+Only ordinary tables are read. A schema can also hold views, virtual tables and generated columns, which compute what
+they give: billions of rows, or values of a gigabyte, from a file of a few pages.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from nsight_tools.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from adbc_driver_manager.dbapi import Connection
+
+FENCES = ("PRAGMA trusted_schema = OFF", "PRAGMA query_only = ON", "PRAGMA cell_size_check = ON")
+"""No function of a schema's own that has effects, nothing written, and damaged pages are found when they are read."""
+
+_LIMITS = {
+    "SQLITE_LIMIT_LENGTH": 1 << 28,  # bytes of one value, and of one row
+    "SQLITE_LIMIT_SQL_LENGTH": 1 << 20,
+    "SQLITE_LIMIT_ATTACHED": 0,
+    "SQLITE_LIMIT_TRIGGER_DEPTH": 1,
+    "SQLITE_LIMIT_WORKER_THREADS": 0,
+}
+
+
+def uri(path: Path) -> str:
+    """The URI that opens `path` read-only, with no file made beside it.
+
+    A finished file is told to be immutable: otherwise one in WAL mode has its reader make two more beside it. Where
+    there is a journal, the file is not finished without it.
+    """
+    whole = path.resolve()
+    finished = not any(whole.with_name(f"{whole.name}{end}").exists() for end in ("-wal", "-journal"))
+    return f"file:{quote(str(whole))}?mode=ro{'&immutable=1' if finished else ''}"
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """A connection whose statements can only read, with SQLite's own limits as low as an export allows."""
+    connection = sqlite3.connect(uri(path), uri=True)
+    try:
+        connection.text_factory = lambda name: name.decode(errors="replace")
+        if sys.version_info >= (3, 11):
+            for name, most in _LIMITS.items():
+                connection.setlimit(getattr(sqlite3, name), most)
+        if sys.version_info >= (3, 12):
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
+        for fence in FENCES:
+            connection.execute(fence)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def opened_for_arrow(path: Path) -> Connection:
+    """The same through ADBC, which has no limits to set: extensions are off in it, as it comes."""
+    from adbc_driver_sqlite import dbapi
+
+    connection = dbapi.connect(uri(path))
+    try:
+        with connection.cursor() as cursor:
+            for fence in FENCES:
+                cursor.execute(fence)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def tables(path: Path) -> Mapping[str, frozenset[str]]:
+    """The ordinary tables of a file, each with its stored columns.
+
+    Raises InputError where a table hides its rowid behind a column of that name.
+    """
+    stored = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"  # a virtual table has no page
+    columns = "SELECT name FROM pragma_table_info(?)"  # without those that are generated
+    with closing(opened(path)) as connection:
+        names = [name for (name,) in connection.execute(stored)]
+        found = {name: frozenset(column for (column,) in connection.execute(columns, (name,))) for name in names}
+    for name, its in found.items():
+        if any(column.lower() == "rowid" for column in its):
+            raise InputError(path, f"has a column rowid in table {name}, which Nsight Systems does not write")
+    return found
