@@ -17,14 +17,14 @@ Example:
   nsight-tools report report.nsys-rep -o report.html
 """,
 )
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "-o",
     "--output",
     "path",
     metavar="FILE",
     required=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="The page; it appears whole or not at all. - is standard output.",
 )
 @click.option("--select", "chosen", metavar="CODES", multiple=True, help="Only these: PCI001,STR or several --select.")
@@ -33,6 +33,9 @@ Example:
 )
 @importing.options
 @click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to export reports with.")
+@click.option(
+    "--jobs", metavar="N", type=click.IntRange(1), help="Reports analyzed at a time; default: one for each CPU."
+)
 @click.pass_context
 def command(ctx: click.Context, /, **options: object) -> None:
     """Write what `analyze` says of each INPUT as one page, with a figure for each finding.
