@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,14 @@ _SUFFIXES = (*REPORTS, *EXPORTS, run_files.SUFFIX, DATASET_SUFFIX, "_pqtdir", ".
 _RANK = re.compile(r"(?:^|[^a-z])(?:rank|procid|proc)[-_.=]?(\d+)(?![a-z0-9])", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"(?:^|[-_.])(\d+)$")
 _HOST = re.compile(r"(?:^|[-_.])host(?:name)?[-_.=]([a-z0-9][a-z0-9-]*)", re.IGNORECASE)
-_UNFIT = re.compile(r"[^A-Za-z0-9._+-]+")
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
 class Member:
     """One report of a fleet: where it is, as the user gave it, and what it is called.
 
-    `label` is unique in the fleet, and made of letters, digits and `._+-`, so that it can name a folder. `rank` and
+    `label` is unique in the fleet, and made of letters, digits and `._-`, so that it can name a folder. `rank` and
     `host` are None where neither the user nor the name says them.
     """
 
@@ -197,7 +197,7 @@ def _labelled(found: Sequence[Member]) -> list[Member]:
     folders = [each.source.rstrip("/").split("/")[:-1] for each in found]
     parents = [folder[-1] if folder else "" for folder in folders]
     # The same names in several folders: a folder for each host.
-    if all(each.host is None for each in found) and any(count > 1 for count in Counter(stems).values()):
+    if all(each.host is None for each in found) and _clash(stems):
         found = [replace(each, host=parent or None) for each, parent in zip(found, parents, strict=True)]
     names = [f"rank{each.rank}" if each.rank is not None else stem for each, stem in zip(found, stems, strict=True)]
     if _clash(names):
@@ -205,11 +205,10 @@ def _labelled(found: Sequence[Member]) -> list[Member]:
     if _clash(names):
         names = [f"{'.'.join(folder[-2:])}.{stem}".strip(".") for folder, stem in zip(folders, stems, strict=True)]
     labels = [_UNFIT.sub("_", name).strip(".") or "report" for name in names]
-    seen: Counter[str] = Counter()
-    unique = []
+    unique: list[str] = []
     for label in labels:
-        seen[label] += 1
-        unique.append(f"{label}+{seen[label]}" if seen[label] > 1 else label)
+        numbered = (f"{label}-{number}" for number in count(2))
+        unique.append(label if label not in unique else next(each for each in numbered if each not in unique))
     return [replace(each, label=label) for each, label in zip(found, unique, strict=True)]
 
 

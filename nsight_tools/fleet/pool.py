@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ def run(given: Sequence[Task], jobs: int, *, work: Work = tasks.run) -> Iterator
     report that was not done is tried once more in a process of its own, and the one that kills that too is a failure.
     """
     undone: list[Task] = []
-    with _pool(min(jobs, len(given))) as pool:
+    with _pool(min(jobs, len(given))) as pool, _stopped_early(pool):
         futures: dict[Future[Result], Task] = {pool.submit(_worked, work, task): task for task in given}
         for future, task in _as_completed(futures):
             try:
@@ -46,7 +46,7 @@ def run(given: Sequence[Task], jobs: int, *, work: Work = tasks.run) -> Iterator
             except BrokenProcessPool:
                 undone.append(task)
     if undone:
-        with ThreadPoolExecutor(min(jobs, len(undone))) as threads:
+        with ThreadPoolExecutor(min(jobs, len(undone))) as threads, _stopped_early(threads):
             again = {threads.submit(_alone, work, task): task for task in undone}
             for retried, _ in _as_completed(again):
                 yield retried.result()
@@ -69,22 +69,23 @@ def _alone(work: Work, task: Task) -> Result:
         return Failed(task.member, f"error: {error}", status=error.exit_code)
 
 
+def _pool(size: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(size, mp_context=_SPAWN, initializer=_start)
+
+
 @contextmanager
-def _pool(size: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that are gone at the end; where it comes early, they clean up behind themselves."""
+def _stopped_early(executor: Executor) -> Iterator[None]:
+    """Where the block is left by an interruption, what runs is interrupted too, and what waits is not begun."""
     before = {child.pid for child in multiprocessing.active_children()}
-    pool = ProcessPoolExecutor(size, mp_context=_SPAWN, initializer=_start)
     try:
-        yield pool
+        yield
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
-            if child.pid not in before and child.pid is not None:
+            if child.pid is not None and child.pid not in before:
                 with suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGINT)
         raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start() -> None:

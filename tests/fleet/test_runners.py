@@ -68,9 +68,7 @@ def test_whoever_stops_leaves_no_process_behind(ranks: Callable[..., Path]) -> N
     marks = [works.marker(str(folder / f"rank{rank}.sqlite")) for rank in range(2)]
     for mark in marks:
         mark.touch()
-    running = pool.run(tasks_of(folder), 2, work=works.awaiting_death)
     code = "import sys; from fleet.test_runners import interrupted; interrupted(sys.argv[1])"
-    del running
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)], env=environment(), stderr=subprocess.PIPE)
     pids = [said(mark) for mark in marks]
     process.send_signal(signal.SIGINT)
@@ -104,7 +102,7 @@ def said(mark: Path) -> int:
 def test_a_cluster_of_processes_whose_worker_dies(ranks: Callable[..., Path]) -> None:
     folder = ranks(4, broken=3)
     works.marker(str(folder / "rank1.sqlite")).touch()
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options) as local:
         found = outcomes(cluster.run(tasks_of(folder), local.scheduler_address, work=works.killed))
     assert "is no SQLite database" in found.pop("rank3")
