@@ -24,6 +24,8 @@ def run(given: Sequence[Task], address: str, *, work: Callable[[Task], Result] =
     installed or no scheduler answers.
     """
     distributed = _distributed()
+    if "://" not in address:
+        raise NsightToolsError(f"'{address}' names no Dask scheduler", hint="write tcp://HOST:8786")
     try:
         client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:

@@ -66,7 +66,7 @@ def _stragglers(fleet: Fleet) -> list[str]:
 
 def _apart(fleet: Fleet) -> list[str]:
     rest = fleet.groups[1:]
-    head = ["", "**Not comparable** with the largest group", ""] if rest else []
+    head = ["", f"**Not comparable** {escape(words.apart(fleet))}", ""] if rest else []
     return head + [f"- {escape(words.together(each.labels))}: {escape(words.difference(each), 1200)}" for each in rest]
 
 

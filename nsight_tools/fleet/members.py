@@ -27,6 +27,7 @@ _SUFFIXES = (*REPORTS, *EXPORTS, run_files.SUFFIX, DATASET_SUFFIX, "_pqtdir", ".
 _RANK = re.compile(r"(?:^|[^a-z])(?:rank|procid|proc)[-_.=]?(\d+)(?![a-z0-9])", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"(?:^|[-_.])(\d+)$")
 _HOST = re.compile(r"(?:^|[-_.])host(?:name)?[-_.=]([a-z0-9][a-z0-9-]*)", re.IGNORECASE)
+_HOST_FOLDER = re.compile(r"(?:node|host|worker|nid|dgx|ip-)[-\w.]*\d", re.IGNORECASE)
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -168,6 +169,9 @@ def _named(member: Member, pattern: re.Pattern[str] | None) -> Member:
         rank = int(match[1])
     if host is None and (match := _HOST.search(stem)):
         host = match[1]
+    if host is None:
+        folders = reversed(member.source.rstrip("/").split("/")[:-1])
+        host = next((folder for folder in folders if _HOST_FOLDER.fullmatch(folder)), None)
     return replace(member, rank=rank, host=host)
 
 
@@ -182,10 +186,10 @@ def _stem(source: str) -> str:
 
 
 def _labelled(found: Sequence[Member]) -> list[Member]:
-    """Each with a label of its own: its rank, else its name; with its host or folders before it where that is not one.
+    """Each with a label of its own: its rank, else its name; with its host, folder or suffix where that is not one.
 
     Where no name says what its number is, the numbers at the names' ends are ranks if the names are the same but for
-    them, and all differ: `report_0`, `report_1`. Folders whose names alone tell the reports apart are their hosts.
+    them, and all differ: `report_0`, `report_1`. Where names come again in several folders, the folders are hosts.
     """
     stems = [_stem(each.source) for each in found]
     ends = [_LAST_NUMBER.search(stem) for stem in stems]
@@ -194,16 +198,19 @@ def _labelled(found: Sequence[Member]) -> list[Member]:
     unnumbered = len(found) > 1 and all(each.rank is None for each in found)
     if unnumbered and len(heads) == 1 and len(set(numbers)) == len(found):
         found = [replace(each, rank=number) for each, number in zip(found, numbers, strict=True)]
-    folders = [each.source.rstrip("/").split("/")[:-1] for each in found]
-    parents = [folder[-1] if folder else "" for folder in folders]
-    # The same names in several folders: a folder for each host.
-    if all(each.host is None for each in found) and _clash(stems):
-        found = [replace(each, host=parent or None) for each, parent in zip(found, parents, strict=True)]
-    names = [f"rank{each.rank}" if each.rank is not None else stem for each, stem in zip(found, stems, strict=True)]
-    if _clash(names):
-        names = [f"{each.host}.{name}" if each.host else name for each, name in zip(found, names, strict=True)]
-    if _clash(names):
-        names = [f"{'.'.join(folder[-2:])}.{stem}".strip(".") for folder, stem in zip(folders, stems, strict=True)]
+    paths = [each.source.rstrip("/").split("/") for each in found]
+    above = [path[-2] if len(path) > 1 else "" for path in paths]
+    if all(each.host is None for each in found) and _clash(stems) and not _clash([*zip(above, stems, strict=True)]):
+        found = [replace(each, host=folder or None) for each, folder in zip(found, above, strict=True)]
+    short = [f"rank{each.rank}" if each.rank is not None else stem for each, stem in zip(found, stems, strict=True)]
+    choices = [
+        short,
+        [f"{each.host}.{name}" if each.host else name for each, name in zip(found, short, strict=True)],
+        [".".join(path[-1:]) for path in paths],
+        [".".join(path[-2:]) for path in paths],
+        [".".join(path[-3:]) for path in paths],
+    ]
+    names = next((each for each in choices if not _clash(each)), choices[-1])
     labels = [_UNFIT.sub("_", name).strip(".") or "report" for name in names]
     unique: list[str] = []
     for label in labels:
@@ -212,5 +219,5 @@ def _labelled(found: Sequence[Member]) -> list[Member]:
     return [replace(each, label=label) for each, label in zip(found, unique, strict=True)]
 
 
-def _clash(names: Sequence[str]) -> bool:
+def _clash(names: Sequence[object]) -> bool:
     return len(set(names)) < len(names)

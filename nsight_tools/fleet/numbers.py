@@ -94,7 +94,7 @@ def _setup(run: Run) -> dict[str, str]:
         "inferences": " and ".join(run.sources),
         "launches": "CUDA graph" if run.graphs else "one for each kernel",
         "tracing of CUDA graphs": str(traced or "not recorded") if run.graphs else "none",
-        "kernels": f"{count:,} of an inference, set {names}",
+        "kernels": f"{count:,} of an inference (set {names})",
         "grids of the kernels": f"set {grids}",
         "host threads": f"{run.threads:,}",
         "streams": f"{run.summary['streams']:,}",

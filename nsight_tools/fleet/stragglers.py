@@ -44,6 +44,10 @@ UNSETTLED = 0.15
 """Of a run's steps on the wrong side of the best change: with more, it is on and off."""
 
 
+IMPLIED_BY = {"grids of the kernels": "kernels", "tracing of CUDA graphs": "launches"}
+"""What is another anyhow where that is."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Reports that can be laid side by side, by label; and how the first one differs from the largest group's."""
@@ -108,6 +112,8 @@ def groups(numbers: Mapping[str, Numbers]) -> list[Group]:
 
 def _differences(one: Numbers, other: Numbers) -> list[tuple[str, str, str]]:
     found = [(name, said, other.setup[name]) for name, said in one.setup.items() if said != other.setup[name]]
+    names = {name for name, _, _ in found}
+    found = [each for each in found if IMPLIED_BY.get(each[0]) not in names]
     sides = zip(("bytes copied to the GPU", "bytes copied to the host"), one.copied, other.copied, strict=True)
     return found + [(name, f"{a:,.0f}", f"{b:,.0f}") for name, a, b in sides if abs(a - b) > WORK_SHARE * max(a, b)]
 

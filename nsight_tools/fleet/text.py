@@ -105,7 +105,7 @@ def _stragglers(page: Page, fleet: Fleet) -> None:
 def _apart(page: Page, fleet: Fleet) -> None:
     if len(fleet.groups) < 2:
         return
-    page.heading("Not comparable", f"with the {len(fleet.groups[0].labels)} reports that the others are laid beside")
+    page.heading("Not comparable", words.apart(fleet))
     page.rows(
         [page.text(words.together(group.labels), "yellow", limit=120), page.text(words.difference(group), limit=1200)]
         for group in fleet.groups[1:]

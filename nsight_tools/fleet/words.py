@@ -115,6 +115,12 @@ def clear() -> str:
     return f"none: no report differs by {units.share(SHARE)} of an inference and by more than the reports vary"
 
 
+def apart(fleet: Fleet) -> str:
+    """What the reports that are laid aside are not comparable with."""
+    largest = fleet.groups[0].labels
+    return f"with {largest[0]}: no two do the same" if len(largest) == 1 else f"with the {len(largest)} that are alike"
+
+
 def difference(group: Group) -> str:
     """Why a group is not comparable with the largest one."""
     return "; ".join(f"{name}: {here}, there {there}" for name, here, there in group.differs)
@@ -128,7 +134,7 @@ def found_in(each: Common, reports: int) -> str:
 
 def worth(each: Common) -> str:
     """What it could give back of an inference; empty where nothing bounds it."""
-    if each.recoverable_ns_per_inference is None:
+    if not each.recoverable_ns_per_inference:
         return ""
     part = f" ({units.share(each.share)})" if each.share is not None and each.share <= 1 else ""
     return f"{units.duration(each.recoverable_ns_per_inference)}{part}"
