@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from nsight_tools.errors import OutputError
 from nsight_tools.files import put_in_place
 from nsight_tools.fleet import remote
+from nsight_tools.fleet.members import RESULT
 from nsight_tools.fleet.numbers import QUANTITIES
 from nsight_tools.fleet.tasks import Done, Result
 from nsight_tools.tables import TABLES
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.trace import Trace
 
-REPORTS = "reports.parquet"
+REPORTS = RESULT
 FINDINGS = "findings.parquet"
 _MARK = ".fleet"
 """Stands in a folder that is being filled: a worker that does not see it writes to another machine's disk."""

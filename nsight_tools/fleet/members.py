@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LISTS = (".txt", ".list")
 EXPORTS = (".sqlite",)
 DATASET_SUFFIX = ".trace"
+RESULT = "reports.parquet"
+"""Stands in the dataset of a fleet, which is none of its reports."""
 DEPTH = 3
 """Folders below the one that is given in which reports are looked for: run/host/rank."""
 
@@ -135,6 +137,8 @@ def _inputs_below(folder: Path, depth: int) -> Iterator[Path]:
         if each.name.startswith("."):
             continue
         if each.is_dir():
+            if (each / RESULT).is_file():
+                continue
             if _is_input(each):
                 yield each
             elif depth:

@@ -96,18 +96,18 @@ def _start() -> None:
     def watch() -> None:
         if parent is not None:
             parent.join()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGTERM)  # which ends an export of nsys, too
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 def _worked(work: Work, task: Task) -> Result:
-    """The task, in a worker. An interruption ends both, once the task has removed what it has half written."""
+    """The task, in a worker. Whatever interrupts it ends both, once the task has removed what it has half written."""
     signal.signal(signal.SIGINT, _interrupt)
     try:
         return work(task)
-    except KeyboardInterrupt:
-        os._exit(128 + signal.SIGINT)
+    except (KeyboardInterrupt, SystemExit):  # the second where SIGTERM came while nsys exported
+        os._exit(128 + signal.SIGTERM)  # the pool would take it for a result, and go on
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

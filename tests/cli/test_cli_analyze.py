@@ -61,6 +61,10 @@ def test_every_input_gets_its_section_where_asked(run: Run, form: str) -> None:
         assert run("analyze", name, "--format", form).stdout in each
 
 
+def test_one_input_has_no_fleet(run: Run) -> None:
+    assert list(json.loads(run("analyze", "warm.sqlite", "--format", "json").stdout)) == ["schema", "tool", "traces"]
+
+
 def test_fail_on_holds_for_any_of_several(run: Run) -> None:
     assert run("analyze", "fine.sqlite", "warm.sqlite", "--jobs", 1, "--fail-on", "warning").exit_code == 1
     assert run("analyze", "fine.sqlite", "warm.sqlite", "--jobs", 1, "--fail-on", "error").exit_code == 0

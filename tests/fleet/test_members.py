@@ -81,6 +81,9 @@ def test_a_folder_gives_what_is_in_it(tmp_path: Path) -> None:
         ".hidden.sqlite",
     ):
         (tmp_path / name).touch()
+    (tmp_path / "fleet").mkdir()
+    for name in ("reports.parquet", "findings.parquet"):  # what a fleet's dataset has
+        (tmp_path / "fleet" / name).touch()
     names = ["d.trace", "n1/rank0.nsys-rep", "n1/rank1.sqlite", "n2/x/rank2.qdrep", "one.capture"]
     assert found(tmp_path, tmp_path) == names
     assert found(tmp_path / "n1", tmp_path) == names[1:3]
