@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+INTERNAL = "internal error"
+
 
 class NsightToolsError(Exception):
     """Base of every error that nsight-tools raises on purpose.
@@ -21,6 +23,16 @@ class NsightToolsError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+def explained(error: Exception) -> tuple[str, int]:
+    """What `error` means for the user, on one line, and the exit status; whatever is not ours is an internal error."""
+    if isinstance(error, NsightToolsError):
+        return f"error: {error}", error.exit_code
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"error: {where}{error.strerror}", NsightToolsError.exit_code
+    return f"{INTERNAL}: {type(error).__name__}: {error}", NsightToolsError.exit_code
 
 
 class InputError(NsightToolsError):

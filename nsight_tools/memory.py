@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsight_tools import units
+from nsight_tools.errors import NsightToolsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,17 @@ def too_much(size: int) -> str | None:
     return (
         f"takes about {units.size(size)} of memory, and {units.size(limit())} may be used" if size > limit() else None
     )
+
+
+def exceeded() -> NsightToolsError:
+    """The error that a MemoryError is for the user."""
+    what = f"it takes more memory than the {units.size(limit())} that may be used"
+    return NsightToolsError(what, hint=f"{ALLOW_MORE}, or trace for a shorter time")
+
+
+def asked() -> int | None:
+    """The limit that was asked for; None where the default stands."""
+    return _limit
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ def command(
     before: Path,
     afters: tuple[Path, ...],
     form: str,
-    path: Path | None,
+    path: str | None,
     limit: float | None,
     inference_range: str | None,
     nsys: Path | None,

@@ -7,8 +7,8 @@ import traceback
 
 import click
 
-from nsight_tools import memory, units
-from nsight_tools.errors import NsightToolsError
+from nsight_tools import memory
+from nsight_tools.errors import INTERNAL, NsightToolsError, explained
 from nsight_tools.report import safe
 
 INTERRUPTED = 130
@@ -20,20 +20,18 @@ _LIMIT = 1000
 
 def report(error: Exception, *, debug: bool) -> int:
     """Say what `error` means for the user; returns the exit status."""
-    if debug:
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-    if isinstance(error, NsightToolsError):
-        return _say(f"error: {error}", error.exit_code)
-    if isinstance(error, MemoryError):
-        what = f"it takes more memory than the {units.size(memory.limit())} that may be used"
-        return _say(f"error: {what}; {memory.ALLOW_MORE}, or trace for a shorter time", NsightToolsError.exit_code)
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return _say(f"error: {where}{error.strerror}", NsightToolsError.exit_code)
-    next_step = (
-        "please report it with the traceback above" if debug else "run again as nsight-tools --debug … and report it"
-    )
-    return _say(f"internal error: {type(error).__name__}: {error}; {next_step}", NsightToolsError.exit_code)
+    said, status = explained(memory.exceeded() if isinstance(error, MemoryError) else error)
+    return say(said, "".join(traceback.format_exception(error)), status, debug=debug)
+
+
+def say(said: str, trace: str, status: int, *, debug: bool) -> int:
+    """Say what failed, here or in another process, with its traceback where that is asked for; returns the status."""
+    if debug and trace:
+        click.echo(trace, err=True, nl=False)
+    if said.startswith(INTERNAL):
+        again = "please report it with the traceback above"
+        said += f"; {again if debug else 'run again as nsight-tools --debug … and report it'}"
+    return _say(said, status)
 
 
 def usage(error: click.ClickException) -> int:

@@ -46,7 +46,7 @@ def max_memory_option(command: Command) -> Command:
         metavar="SIZE",
         callback=_fenced,
         expose_value=False,
-        help="Give up, with an error, what would take more memory, as 500M or 8G; default: 3/4 of the machine's.",
+        help="Give up, with an error, what takes more, as 8G (all processes together); default: 3/4 of the machine's.",
     )(command)
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,8 +49,8 @@ def file_option(command: _Command) -> _Command:
         "--output",
         "path",
         metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Write to this file instead of standard output; it appears whole or not at all.",
+        type=click.Path(),
+        help="Write to this file (or URL) instead of standard output; it appears whole or not at all.",
     )(command)
 
 
@@ -81,8 +82,10 @@ def show(text: str) -> None:
 
 
 @contextmanager
-def opened(path: Path | None) -> Iterator[Callable[[str], None]]:
+def opened(path: Path | str | None) -> Iterator[Callable[[str], None]]:
     """Give what writes the result: to standard output where `path` is None or `-`, else whole or not at all to `path`.
+
+    A URL is written when the block ends.
 
     Opened before the work starts, so that a folder that cannot be written costs no analysis.
 
@@ -92,8 +95,22 @@ def opened(path: Path | None) -> Iterator[Callable[[str], None]]:
     if path is None or str(path) == "-":
         yield show
         return
-    with _whole(path, "w") as write:
+    if "://" in str(path):
+        yield from _put(str(path))
+        return
+    with _whole(Path(path), "w") as write:
         yield write
+
+
+def _put(url: str) -> Iterator[Callable[[str], None]]:
+    from nsight_tools.fleet import remote
+
+    pieces: list[str] = []
+    yield pieces.append
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.write("".join(pieces))
+        file.flush()
+        remote.put(Path(file.name), url)
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from nsight_tools.cli import analyze, importing
@@ -17,14 +15,14 @@ Example:
   nsight-tools report report.nsys-rep -o report.html
 """,
 )
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "-o",
     "--output",
     "path",
     metavar="FILE",
     required=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="The page; it appears whole or not at all. - is standard output.",
 )
 @click.option("--select", "chosen", metavar="CODES", multiple=True, help="Only these: PCI001,STR or several --select.")
@@ -32,6 +30,9 @@ Example:
     "--ignore", "ignored", metavar="CODES", multiple=True, help="Not these; a prefix as PCI means the family."
 )
 @importing.options
+@click.option(
+    "--jobs", metavar="N", type=click.IntRange(1), help="Reports analyzed at a time; default: one for each CPU."
+)
 @click.pass_context
 def command(ctx: click.Context, /, **options: object) -> None:
     """Write what `analyze` says of each INPUT as one page, with a figure for each finding.

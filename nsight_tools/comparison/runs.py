@@ -164,6 +164,12 @@ class Run:
         return owner[kernels], rows[kernels]
 
     @property
+    def kernel_rows(self) -> tuple[Ints, Ints]:
+        """Of the kernels of compared inferences: the inference's position, and the row in `kernels`."""
+        owner, rows = self._kernels
+        return owner, ints(self._launches["row"])[rows]
+
+    @property
     def _duration(self) -> Ints:
         return ints(self._launches["end_ns"]) - ints(self._launches["start_ns"])
 

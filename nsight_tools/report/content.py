@@ -136,11 +136,18 @@ class TraceReport:
             return finding.recoverable_ns_per_inference * max(1, int(self.summary.get("inferences") or 0))
         return -1
 
+    @property
+    def median_wall_ns(self) -> int | None:
+        """Wall of the median inference, without the profiler where that is known; None without inferences."""
+        times = self.summary.get("inference_time") or {}
+        real = (times.get("untraced") or {}).get("wall_ns")
+        wall: int | None = real["point"] if real else times.get("wall_median_ns")
+        return wall
+
     def _per_inference(self, part_ns: int) -> str:
         """`1.20 ms of 4.00 ms per inference (30 %)`: of the median one, without the profiler where that is known."""
         times = self.summary.get("inference_time") or {}
-        traced, real = times.get("wall_median_ns"), (times.get("untraced") or {}).get("wall_ns")
-        wall = real["point"] if real else traced
+        traced, wall = times.get("wall_median_ns"), self.median_wall_ns
         of = _of(part_ns, wall)
         without = " without the profiler" if of and units.duration(wall) != units.duration(traced) else ""
         return f"{units.duration(part_ns)}{of} per inference{without}{_share(part_ns, wall)}"

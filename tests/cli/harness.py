@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from click.testing import Result
@@ -10,11 +11,12 @@ from report import fakes
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun, InputError
 from nsight_tools.findings import Finding, Severity
+from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
+    import pyarrow as pa
     from click.testing import Result
 
     Run = Callable[..., Result]
@@ -32,8 +34,13 @@ class FakeTrace:
     def missing(self, _table: str) -> str | None:
         return None
 
+    def table(self, name: str, columns: Iterable[str] | None = None) -> pa.Table:
+        empty = TABLES[name].schema.empty_table()
+        return empty.select(list(columns)) if columns else empty
 
-def fake_open(path: Path, **_options: object) -> FakeTrace:
+
+def fake_open(path: Path | str, **_options: object) -> FakeTrace:
+    path = Path(path)
     if path.stem == "broken":
         raise InputError(path, "is no SQLite database", hint="export the report again")
     if path.stem == "crash":

@@ -34,17 +34,40 @@ def test_fail_on_is_a_ladder(run: Run, stem: str, statuses: tuple[int, ...]) -> 
 
 
 def test_one_input_that_fails_leaves_the_others(run: Run) -> None:
-    result = run("analyze", "broken.sqlite", "warm.sqlite", "--format", "json", "--fail-on", "info")
+    result = run("analyze", "broken.sqlite", "warm.sqlite", "--jobs", 1, "--format", "json", "--fail-on", "info")
     assert result.exit_code == 2
     assert result.stderr == "nsight-tools: error: broken.sqlite: is no SQLite database; export the report again\n"
     said = json.loads(result.stdout)
     Draft202012Validator(machine.schema()).validate(said)
     assert [trace["source"] for trace in said["traces"]] == ["warm.sqlite"]
+    assert [(each["label"], each["trace"], each["failed"]) for each in said["fleet"]["reports"]] == [
+        ("broken", None, "error: broken.sqlite: is no SQLite database; export the report again"),
+        ("warm", 0, None),
+    ]
 
 
-def test_every_input_gets_its_section(run: Run) -> None:
-    result = run("analyze", "warm.sqlite", "fine.sqlite", "--format", "markdown")
-    assert result.stdout.count("## nsight-tools: ") == 2
+def test_several_inputs_are_laid_beside_each_other(run: Run) -> None:
+    result = run("analyze", "warm.sqlite", "fine.sqlite", "--jobs", 1, "--format", "markdown")
+    assert [line for line in result.stdout.splitlines() if line.startswith("#")] == ["## nsight-tools: many reports"]
+    assert "| PCI001 | warning | 1 of 2 | 1.20 ms" in result.stdout
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_every_input_gets_its_section_where_asked(run: Run, form: str) -> None:
+    together = run("analyze", "warm.sqlite", "fine.sqlite", "--jobs", 1, "--format", form).stdout
+    each = run("analyze", "warm.sqlite", "fine.sqlite", "--jobs", 1, "--format", form, "--each").stdout
+    assert each.startswith(together)
+    for name in ("warm.sqlite", "fine.sqlite"):
+        assert run("analyze", name, "--format", form).stdout in each
+
+
+def test_one_input_has_no_fleet(run: Run) -> None:
+    assert list(json.loads(run("analyze", "warm.sqlite", "--format", "json").stdout)) == ["schema", "tool", "traces"]
+
+
+def test_fail_on_holds_for_any_of_several(run: Run) -> None:
+    assert run("analyze", "fine.sqlite", "warm.sqlite", "--jobs", 1, "--fail-on", "warning").exit_code == 1
+    assert run("analyze", "fine.sqlite", "warm.sqlite", "--jobs", 1, "--fail-on", "error").exit_code == 0
 
 
 def test_nothing_is_written_where_every_input_fails(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,195 @@
+"""Many results into one: per report and over reports, what stands out, what they share, what failed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import mode
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nsight_tools.analysis import Status
+from nsight_tools.findings import Finding, Severity
+from nsight_tools.fleet.numbers import QUANTITIES
+from nsight_tools.fleet.stragglers import Group, Straggler, groups, stragglers
+from nsight_tools.fleet.tasks import Done, Failed
+from nsight_tools.report.content import SEVERITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nsight_tools.fleet.numbers import Numbers
+    from nsight_tools.fleet.tasks import Result
+    from nsight_tools.report.content import TraceReport
+
+CLOCKS = "THR001"
+"""The analysis that says whether a GPU's clock dropped while it worked, and why."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One quantity over the reports of a group, of their typical inferences, in nanoseconds."""
+
+    quantity: str
+    median: float
+    lowest: tuple[str, float]
+    highest: tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Common:
+    """One analysis' findings over the fleet: who has it, who could not be judged, and the largest of them."""
+
+    code: str
+    severity: Severity
+    labels: tuple[str, ...]
+    unjudged: tuple[str, ...]
+    largest: Finding
+    largest_in: str
+    recoverable_ns_per_inference: float | None
+    """Median over the reports that have it and bound it."""
+    share: float | None
+    """The same, of their median inferences."""
+
+
+@dataclass(frozen=True)
+class Throttled:
+    """A GPU whose clock dropped while it worked, by a report; `gpus` are those of the report that worked."""
+
+    host: str | None
+    label: str
+    gpus: tuple[str, ...]
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What came of every report, in the order that they were given in."""
+
+    results: Sequence[Result]
+
+    @cached_property
+    def done(self) -> list[Done]:
+        return [result for result in self.results if isinstance(result, Done)]
+
+    @cached_property
+    def failed(self) -> list[Failed]:
+        return [result for result in self.results if isinstance(result, Failed)]
+
+    @property
+    def reports(self) -> list[TraceReport]:
+        return [each.report for each in self.done]
+
+    @cached_property
+    def numbers(self) -> Mapping[str, Numbers]:
+        return {each.member.label: each.numbers for each in self.done if each.numbers is not None}
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Reports that can be compared with each other, the largest group first."""
+        return groups(self.numbers)
+
+    @cached_property
+    def stragglers(self) -> list[Straggler]:
+        return [each for group in self.groups for each in stragglers(group, self.numbers)]
+
+    def others_ns(self, label: str) -> float | None:
+        """The median wall of the reports that one can be compared with; None where there are no others."""
+        group = next((each for each in self.groups if label in each.labels), None)
+        if group is None or len(group.labels) < 2:
+            return None
+        return float(np.median([self.numbers[each].wall for each in group.labels]))
+
+    def spreads(self, group: Group) -> list[Spread]:
+        """The wall and each bucket that takes time, over a group's reports."""
+        values = np.array([self.numbers[label].typical for label in group.labels])
+        return [
+            Spread(name, float(np.median(column)), *((group.labels[at], float(column[at])) for at in ends))
+            for name, column in zip(QUANTITIES, values.T, strict=True)
+            if column.any()
+            for ends in ((int(np.argmin(column)), int(np.argmax(column))),)
+        ]
+
+    @cached_property
+    def common(self) -> list[Common]:
+        """Findings by analysis: errors first, then what most reports have, then what is worth most."""
+        by_code: dict[str, list[tuple[str, TraceReport, Finding]]] = defaultdict(list)
+        unjudged: dict[str, list[str]] = defaultdict(list)
+        for each in self.done:
+            for finding in each.report.findings:
+                by_code[finding.code].append((each.member.label, each.report, finding))
+            for outcome in each.report.with_status(Status.COULD_NOT_RUN):
+                unjudged[outcome.code].append(each.member.label)
+        found = [_common(code, rows, tuple(unjudged[code])) for code, rows in by_code.items()]
+        return sorted(
+            found, key=lambda c: (c.severity is not Severity.ERROR, -len(c.labels), -(c.share or 0.0), c.code)
+        )
+
+    @cached_property
+    def throttled(self) -> list[Throttled]:
+        """By host, those whose host is known first."""
+        found = [
+            Throttled(each.member.host, each.member.label, _gpus(each.report.summary), finding)
+            for each in self.done
+            for finding in each.report.all_findings
+            if finding.code == CLOCKS
+        ]
+        return sorted(found, key=lambda each: (each.host is None, each.host or ""))
+
+    @cached_property
+    def unjudged_everywhere(self) -> list[tuple[str, str]]:
+        """Analyses that could judge no report: code, and the reason that most give."""
+        reasons: dict[str, list[str]] = defaultdict(list)
+        for report in self.reports:
+            for outcome in report.with_status(Status.COULD_NOT_RUN):
+                reasons[outcome.code].append(outcome.reason)
+        return [(c, mode(said)) for c, said in sorted(reasons.items()) if len(said) == len(self.reports)]
+
+    @cached_property
+    def clocks_unjudged(self) -> list[str]:
+        """The reports of which it is not known whether their GPU was throttled."""
+        return [
+            each.member.label
+            for each in self.done
+            if any(o.code == CLOCKS and o.status is Status.COULD_NOT_RUN for o in each.report.outcomes)
+        ]
+
+    def alone_in(self, label: str) -> list[Finding]:
+        """Findings that only this report has, of at least three."""
+        if len(self.done) < 3:
+            return []
+        codes = {each.code for each in self.common if each.labels == (label,)}
+        mine = next(each.report for each in self.done if each.member.label == label)
+        return [finding for finding in mine.findings if finding.code in codes]
+
+
+def _common(code: str, rows: Sequence[tuple[str, TraceReport, Finding]], unjudged: tuple[str, ...]) -> Common:
+    worst = min((finding.severity for _, _, finding in rows), key=SEVERITIES.index)
+    largest_in, _, largest = max(rows, key=lambda row: (row[1].worth_ns(row[2]), -SEVERITIES.index(row[2].severity)))
+    # A report can have several findings of one analysis, which may count the same time: the largest stands for them.
+    worth: dict[str, tuple[int, float]] = {}
+    for label, report, finding in rows:
+        lost, wall = finding.recoverable_ns_per_inference, report.median_wall_ns
+        if lost is not None and wall:
+            worth[label] = max(worth.get(label, (0, 0.0)), (lost, lost / wall))
+    return Common(
+        code,
+        worst,
+        tuple(dict.fromkeys(label for label, _, _ in rows)),
+        unjudged,
+        largest,
+        largest_in,
+        float(np.median([lost for lost, _ in worth.values()])) if worth else None,
+        float(np.median([share for _, share in worth.values()])) if worth else None,
+    )
+
+
+def _gpus(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the GPUs that worked, with their place on the bus, which is the same for every process of a host."""
+    found = []
+    for gpu in summary.get("gpus") or ():
+        place = f" at {gpu['bus_id']}" if gpu.get("bus_id") else ""
+        found.append(f"{gpu.get('name') or 'unnamed GPU'}{place}")
+    return tuple(found)

@@ -1,0 +1,103 @@
+"""The work on one report: a pure function from a task to a small value, or to why there is none. It never raises."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import nsight_tools
+from nsight_tools import memory
+from nsight_tools.errors import NsightToolsError, explained
+from nsight_tools.fleet import remote
+from nsight_tools.report.content import TraceReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from nsight_tools.fleet.members import Member
+    from nsight_tools.fleet.numbers import Numbers
+
+
+@dataclass(frozen=True)
+class Task:
+    """One report to analyze. All of it travels to another process, or to another machine.
+
+    `codes` are those of the analyses, which are looked up where the task runs; `options` those of an import;
+    `laid_beside` whether numbers are wanted, to lay it beside others. `dataset` is the folder or URL of the fleet's
+    dataset, which the report's tables are put into; `page` the report's place in an HTML page, where its section is to
+    be made. `memory_bytes` is what it may use, in a process of its own; None where it runs in one that has its limit.
+    """
+
+    member: Member
+    codes: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    laid_beside: bool = True
+    dataset: str | None = None
+    page: int | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a report. `numbers` is None where it has no inferences; `section` is that of an HTML page."""
+
+    member: Member
+    report: TraceReport
+    numbers: Numbers | None
+    section: str = ""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why nothing came of a report, as `errors.explained` says it."""
+
+    member: Member
+    because: str
+    traceback: str = ""
+    status: int = NsightToolsError.exit_code
+
+
+Result = Done | Failed
+
+
+def run(task: Task, *, progress: Callable[[str, float | None], None] | None = None) -> Result:
+    """Import a report, analyze it, and put its tables into the fleet's dataset."""
+    try:
+        if task.memory_bytes is None:
+            return _done(task, progress)
+        with memory.limited(task.memory_bytes), memory.fenced():
+            return _done(task, progress)
+    except Exception as error:  # noqa: BLE001 (the others are analyzed all the same)
+        said, status = explained(memory.exceeded() if isinstance(error, MemoryError) else error)
+        return Failed(task.member, said, "".join(traceback.format_exception(error)), status)
+
+
+def _done(task: Task, progress: Callable[[str, float | None], None] | None) -> Done:
+    from nsight_tools.fleet import dataset
+    from nsight_tools.fleet.numbers import numbers_of
+
+    source = task.member.source
+    path: str | Path = remote.fetched(source) if remote.is_url(source) else source
+    registry = nsight_tools.registry()
+    if missing := [code for code in task.codes if code not in registry]:
+        raise NsightToolsError(
+            f"this machine lacks the analyses {', '.join(missing)}", hint="install the same packages"
+        )
+    trace = nsight_tools.open_trace(path, progress=progress, **task.options)
+    outcomes = []
+    for at, code in enumerate(task.codes):
+        if progress:
+            progress(f"{code} {registry[code].name}", at / len(task.codes))
+        outcomes += nsight_tools.analyze(trace, [registry[code]])
+    report = TraceReport(source, trace.summary(), outcomes)
+    numbers = numbers_of(trace) if task.laid_beside else None
+    if task.dataset is not None:
+        dataset.add(task.dataset, task.member.label, trace)
+    section = ""
+    if task.page is not None:
+        from nsight_tools.report import html  # pulls in matplotlib
+
+        section = html.section(report, trace, task.page)
+    return Done(task.member, report, numbers, section)
