@@ -171,6 +171,7 @@ class Trace:
             yield from self.table(name, [column]).to_batches()
             return
         try:
+            self._check_size(name, [column])
             yield from pq.ParquetFile(self._file(name)).iter_batches(BATCH_ROWS, columns=[column])
         except MemoryError:
             raise

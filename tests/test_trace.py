@@ -143,6 +143,16 @@ class TestDamagedDatasets:
         with pytest.raises((DatasetError, QueryError), match=r"kernels\.parquet"):
             open_trace(small.path).sql("SELECT count(*) FROM kernels")
 
+    @pytest.mark.parametrize("lie", [-1, 1, 1000])
+    def test_whose_manifest_says_another_number_of_rows(self, small: Trace, lie: int) -> None:
+        manifest = json.loads((small.path / "manifest.json").read_text(encoding="utf-8"))
+        manifest["tables"]["kernels"]["rows"] += lie
+        (small.path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        trace = open_trace(small.path)
+        for read in (lambda: trace.table("kernels"), lambda: trace.numbers("kernels", "start_ns")):
+            with pytest.raises(DatasetError, match="2 rows, where the manifest says"):
+                read()
+
     def test_of_an_older_version_that_lacks_a_table(self, small: Trace) -> None:
         tables = {name: state for name, state in small.manifest["tables"].items() if name != "gpu_metrics"}
         self.write(small, small.manifest | {"tables": tables})
