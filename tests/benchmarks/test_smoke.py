@@ -137,16 +137,16 @@ def test_bench_of_the_analyses(tmp_path: Path) -> None:
     assert results[0]["FUS001"] == "findings"
 
 
-def test_same_dataset(tmp_path: Path) -> None:
+def test_same_import(tmp_path: Path) -> None:
     """Two imports are compared value by value; one row more is told."""
     for name, times in (("once", "1"), ("twice", "2")):
         (tmp_path / name).mkdir()
         script("repeat.py", SAMPLE, tmp_path / name / "x.sqlite", "--times", times)
-    assert script("same_dataset.py", HERE.parents[1], tmp_path / "once" / "x.sqlite") == "x.sqlite: the same\n"
+    assert script("same_import.py", HERE.parents[1], tmp_path / "once" / "x.sqlite") == "x.sqlite: the same\n"
     once, twice = (open_trace(tmp_path / name / "x.sqlite").path for name in ("once", "twice"))
     sys.path.insert(0, str(HERE))
     try:
-        from same_dataset import differences
+        from same_import import differences
     finally:
         sys.path.remove(str(HERE))
     assert differences(once, once) == []

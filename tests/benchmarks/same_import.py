@@ -1,6 +1,6 @@
 """Whether an import writes what it wrote before a change: every table value by value, and the manifest.
 
-    python tests/benchmarks/same_dataset.py CHECKOUT EXPORT [EXPORT ...]
+    python tests/benchmarks/same_import.py CHECKOUT EXPORT [EXPORT ...]
 
 CHECKOUT is a folder with the code before the change (`git worktree add`, or an unpacked `git archive`). Each export is
 copied, imported by that code and by the code beside this script, and the two datasets are compared. Which rows make a
