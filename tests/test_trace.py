@@ -256,7 +256,7 @@ FORBIDDEN = (
     "CALL enable_logging(storage = 'file', storage_path = '{target}')",
     "EXPLAIN ANALYZE COPY (SELECT 1) TO '{target}'",
     "PREPARE copying AS COPY (SELECT 1) TO '{target}'; EXECUTE copying",
-    "CREATE MACRO read() AS TABLE SELECT * FROM read_csv('{secret}')",
+    "CREATE MACRO read() AS TABLE SELECT * FROM read_csv('{secret}'); SELECT * FROM read()",
     "SELECT * FROM query('SELECT * FROM read_csv(''{secret}'')')",
     "SELECT * FROM query_table('{secret}')",
     "SELECT * FROM read_text('{secret}')",

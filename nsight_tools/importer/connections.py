@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from nsight_tools.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from adbc_driver_manager.dbapi import Connection
+    from adbc_driver_manager.dbapi import Connection, Cursor
 
 FENCES = ("PRAGMA trusted_schema = OFF", "PRAGMA query_only = ON", "PRAGMA cell_size_check = ON")
 """No function of a schema's own that has effects, nothing written, and damaged pages are found when they are read."""
@@ -76,6 +76,21 @@ def opened_for_arrow(path: Path) -> Connection:
         connection.close()
         raise
     return connection
+
+
+@contextmanager
+def cursor_for_arrow(path: Path) -> Iterator[Cursor]:
+    """A cursor on such a connection; both are closed at the end."""
+    with opened_for_arrow(path) as connection:
+        cursor = connection.cursor()
+        try:
+            yield cursor
+        finally:
+            try:
+                cursor.close()
+            except Exception:
+                cursor._closed = True  # noqa: SLF001 (before 1.13 each further closing fails, when it is collected too)
+                raise
 
 
 def tables(path: Path) -> Mapping[str, frozenset[str]]:

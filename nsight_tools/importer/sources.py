@@ -228,7 +228,7 @@ class SqliteExport:
         return f"CAST({value} AS BLOB)" if raw.type == STRING else value
 
     def _execute(self, table: str, query: str, columns: Mapping[str, Raw]) -> pa.Table:
-        with self._errors(table), connections.opened_for_arrow(self.path) as connection, connection.cursor() as cursor:
+        with self._errors(table), connections.cursor_for_arrow(self.path) as cursor:
             statement: AdbcStatement = cursor.adbc_statement
             statement.set_options(**{"adbc.sqlite.query.batch_rows": str(CHUNK_ROWS + 1)})
             cursor.execute(query)
