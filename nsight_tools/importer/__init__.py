@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nsight_tools.errors import DatasetError, InputError, NsightToolsError, OutputError
 from nsight_tools.files import partial_folder, put_in_place, remove_left
 from nsight_tools.importer import allocator as _allocator  # noqa: F401 (before anything that loads Arrow)
+from nsight_tools.importer import connections
 from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.importer.dataset import Progress, Wanted, write_dataset
 from nsight_tools.importer.derived import RangeNotFoundError
@@ -111,6 +112,9 @@ def _import(
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="export-", dir=to))
             export = find(nsys).export(source, Path(scratch) / source.stem, progress=progress)
         try:
+            if connections.journals(source):
+                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="whole-", dir=to))
+                export = connections.finished(source, Path(scratch) / source.name)
             write_dataset(
                 open_export(export), to, source=about, wanted=wanted, progress=progress, layer_pass=layer_pass
             )
@@ -119,11 +123,12 @@ def _import(
             hint = f"its most frequent ones are {', '.join(frequent)}" if frequent else "it has none at all"
             raise InputError(source, f"has no NVTX range named '{name}'", hint=hint) from error
         except InputError as error:
-            if export != source and error.path.is_relative_to(export):
-                raise InputError(
-                    source, f"its export {error.problem}", hint="capture or copy the report again"
-                ) from error
-            raise
+            if export == source or not error.path.is_relative_to(export):
+                raise
+            if source.suffix not in REPORTS:
+                raise InputError(source, error.problem, hint=error.hint) from error
+            hint = "capture or copy the report again"
+            raise InputError(source, f"its export {error.problem}", hint=hint) from error
         except OSError as error:
             raise OutputError(
                 to.parent, f"cannot be written: {error.strerror or error}", hint="make room, or use -o"
@@ -254,7 +259,7 @@ def _files(source: Path, wanted: Wanted) -> list[Path]:
 
 def _data_files(source: Path) -> list[Path]:
     """The files of a report, an export or a dataset."""
-    return sorted(source.glob("*.parquet")) if source.is_dir() else [source]
+    return sorted(source.glob("*.parquet")) if source.is_dir() else [source, *connections.journals(source)]
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ they give: billions of rows, or values of a gigabyte, from a file of a few pages
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import sys
 from contextlib import closing, contextmanager
@@ -32,15 +34,43 @@ _LIMITS = {
 }
 
 
-def uri(path: Path) -> str:
-    """The URI that opens `path` read-only, with no file made beside it.
-
-    A finished file is told to be immutable: otherwise one in WAL mode has its reader make two more beside it. Where
-    there is a journal, the file is not finished without it.
-    """
+def journals(path: Path) -> list[Path]:
+    """What a writer keeps beside a file that is not finished without it."""
     whole = path.resolve()
-    finished = not any(whole.with_name(f"{whole.name}{end}").exists() for end in ("-wal", "-journal"))
-    return f"file:{quote(str(whole))}?mode=ro{'&immutable=1' if finished else ''}"
+    beside = (whole.with_name(f"{whole.name}{end}") for end in ("-wal", "-journal"))
+    return [file for file in beside if file.is_file()]
+
+
+def finished(path: Path, to: Path) -> Path:
+    """A copy at `to` of `path` with what its journal adds.
+
+    Such a file is read by one connection alone. The library below ADBC is not the one below `sqlite3`: in one process
+    each takes the other's locks on a WAL away, and its index from under it.
+
+    Raises InputError where it cannot be read, OSError where there is no room for the copy.
+    """
+    try:
+        with closing(sqlite3.connect(_uri(path), uri=True)) as connection, closing(sqlite3.connect(to)) as copy:
+            connection.backup(copy)
+    except sqlite3.Error as error:
+        if "full" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), to) from error
+        beside = " and ".join(file.name for file in journals(path)) or "its journal"
+        raise InputError(
+            path,
+            f"cannot be read with {beside} beside it: {error}",
+            hint="close the program that writes it, or export the report again",
+        ) from error
+    return to
+
+
+def _uri(path: Path) -> str:
+    return f"file:{quote(str(path.resolve()))}?mode=ro"
+
+
+def uri(path: Path) -> str:
+    """The URI that opens a finished `path` read-only; one in WAL mode has its reader make no file beside it."""
+    return f"{_uri(path)}&immutable=1"
 
 
 def opened(path: Path) -> sqlite3.Connection:

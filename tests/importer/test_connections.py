@@ -132,6 +132,36 @@ def test_an_open_journal_is_read_with_its_file(export: Path) -> None:
         database.execute("DELETE FROM CUPTI_ACTIVITY_KIND_RUNTIME")
         database.commit()
         assert open_trace(import_report(export)).rows("api_calls") == 0
+        database.execute("DELETE FROM NVTX_EVENTS")
+        database.commit()
+        assert open_trace(import_report(export)).rows("nvtx_ranges") == 0, "only the journal had changed"
+
+
+def test_a_file_with_a_journal_is_damaged_under_its_own_name(export: Path, tmp_path: Path) -> None:
+    content = bytearray(export.read_bytes())
+    content[len(content) // 4 :] = bytes(len(content) - len(content) // 4)
+    export.write_bytes(content)
+    export.with_name(f"{export.name}-wal").touch()
+    with pytest.raises(InputError, match="damaged or truncated") as raised:
+        import_report(export, tmp_path / "out")
+    assert raised.value.path == export
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_transaction_that_was_never_ended(export: Path, tmp_path: Path) -> None:
+    """Its writer was killed: the file is half changed, and only a writer can take that back."""
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    with contextlib.closing(sqlite3.connect(export, isolation_level=None)) as database:
+        database.execute("PRAGMA cache_size = 1")
+        database.execute("BEGIN")
+        database.execute("UPDATE CUPTI_ACTIVITY_KIND_RUNTIME SET nameId = nameId + 1")
+        for file in tmp_path.glob("run.sqlite*"):
+            shutil.copy(file, killed)
+        database.execute("ROLLBACK")
+    with pytest.raises(InputError, match=r"run\.sqlite-journal beside it"):
+        import_report(killed / "run.sqlite")
+    assert {file.name for file in killed.iterdir()} == {"run.sqlite", "run.sqlite-journal"}
 
 
 def test_a_page_that_is_many_pages_gives_no_more_rows_than_numbers(tmp_path: Path) -> None:
