@@ -24,6 +24,15 @@ class NsightToolsError(Exception):
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), self.args, self.__dict__)  # between processes, whatever its arguments were
+
+
+def _again(kind: type[NsightToolsError], args: tuple[object, ...], state: dict[str, object]) -> NsightToolsError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 def explained(error: Exception) -> tuple[str, int]:
     """What `error` means for the user, on one line, and the exit status; whatever is not ours is an internal error."""

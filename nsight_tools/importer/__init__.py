@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,11 +76,10 @@ def import_report(
         described = describe(source, wanted)
         if not force and _is_current(target, described, source, wanted):
             return target
-        with _partial(target) as partial, ThreadPoolExecutor(1) as pool:
-            digest = pool.submit(content_hash, source, wanted)
+        with _partial(target) as partial:
             about = lambda: {  # noqa: E731
                 **described,
-                "sha256": digest.result(),
+                "sha256": content_hash(source, wanted),
                 "captured_by": _captured_by(source),
                 "layer_pass_problem": problem,
             }

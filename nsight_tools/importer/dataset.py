@@ -20,6 +20,7 @@ from nsight_tools import memory
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import InputError
 from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers
+from nsight_tools.importer.beside import beside
 from nsight_tools.importer.decode import Decoder
 from nsight_tools.importer.manifest import MANIFEST
 from nsight_tools.importer.writer import SortedWriter, write_table
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
     from nsight_tools.importer.sources import Chunk, Export
 
 Progress = Callable[[str, float | None], None]
-READERS = 2
-"""Threads that read and decode chunks; a third writes. More gain nothing where writing is the limit."""
 AHEAD = 4
-"""Chunks that are being read, or wait to be written."""
+"""Chunks that are being read, or wait to be written. One thread reads: two would need Python's lock by turns."""
 
 
+BESIDE_ROWS = 100_000
+"""Ranges, and rows of other tables, from which on two processes read them."""
 EVENT_BYTES = 200
+"""Of memory that deriving takes for each kernel, copy, API call and NVTX range."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def write_dataset(
     pa.default_memory_pool().release_unused()  # what reading held, before what deriving needs comes on top
     named = NamedRange.parse(wanted.inference_range) if wanted.inference_range else OURS
     references = [*(by_order.of_dataset(layer_pass) if layer_pass else ()), *by_order.of_layers(listed)]
-    derived_rows, ordered = derived.write_derived(to, named, references)
+    with ThreadPoolExecutor(1) as beside_it:
+        described = beside_it.submit(source)  # which reads the export once more, where a core has time for it
+        derived_rows, ordered = derived.write_derived(to, named, references)
     if layer_pass and ordered and by_order.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
         listed = layers.from_dataset(layer_pass)  # of this engine: its kernels came in the same order
     rows |= derived_rows | {"layers": write_table(to / "layers.parquet", TABLES["layers"], listed)}
@@ -102,7 +106,7 @@ def write_dataset(
     manifest = {
         "dataset_version": DATASET_VERSION,
         "tool_version": version("nsight-tools"),
-        "source": source(),
+        "source": described.result(),
         **about,
         "clock": aligned,
         "run": wanted.run.about() if wanted.run else None,
@@ -117,24 +121,37 @@ def write_dataset(
 
 
 def _check_memory(export: Export) -> None:
-    tables = {source.table for sources in dialects.STREAMED.values() for source in sources} & export.tables.keys()
-    events = sum(export.rows(table) for table in tables)
+    events = _events(export, dialects.STREAMED)
     if (problem := memory.too_much(events * EVENT_BYTES)) is not None:
         raise InputError(export.path, f"has up to {events:,} events: it {problem}", hint=memory.ALLOW_MORE)
 
 
+def _events(export: Export, names: Iterable[str]) -> int:
+    """Rows of the export that these tables are made of, at most."""
+    tables = {source.table for name in names for source in dialects.STREAMED[name]}
+    return sum(export.rows(table) for table in tables & export.tables.keys())
+
+
 def _stream(export: Export, decoder: Decoder, to: Path, progress: Progress) -> tuple[dict[str, int], dict[str, int]]:
     """Write the tables that come chunk by chunk; their rows, and when each payload of layer ranges was first seen."""
+    others = [name for name in dialects.STREAMED if name not in ("nvtx_ranges", "synchronizations")]
+    events = [_events(export, names) for names in (["nvtx_ranges"], others)]
     rows: dict[str, int] = {}
-    payloads: dict[str, int] = {}
-    # What a call synchronized is told by its name: these come when the calls are written.
-    first = [name for name in dialects.STREAMED if name != "synchronizations"]
-    with ThreadPoolExecutor(READERS) as pool:
-        if "NVTX_EVENTS" in export.tables:
+
+    def ranges() -> tuple[dict[str, int], dict[str, int]]:
+        with ThreadPoolExecutor(1) as pool:
             pool.submit(lambda: decoder.domain_names)  # before the first range asks for it
-        _stream_tables(first, export, decoder, to, progress, pool, rows, payloads)
-        decoder.sync_kinds = derived.sync_kinds(to, facts.schema_version(export))
-        _stream_tables(["synchronizations"], export, decoder, to, progress, pool, rows, payloads)
+            return _stream_tables(["nvtx_ranges"], export, decoder, to, progress, pool)
+
+    # Ranges are about half of all there is, and no other table needs them.
+    with beside(ranges, worthwhile=min(events) >= BESIDE_ROWS) as ranges_written:
+        with ThreadPoolExecutor(1) as pool:
+            rows |= _stream_tables(others, export, decoder, to, progress, pool)[0]
+            # What a call synchronized is told by its name: these come when the calls are written.
+            decoder.sync_kinds = derived.sync_kinds(to, facts.schema_version(export))
+            rows |= _stream_tables(["synchronizations"], export, decoder, to, progress, pool)[0]
+        there, payloads = ranges_written()
+    rows |= there
     with SortedWriter(to / "gpu_metrics.parquet", TABLES["gpu_metrics"]) as writer:
         for part in facts.gpu_metrics(export):
             writer.add(part)
@@ -149,10 +166,13 @@ def _stream_tables(
     to: Path,
     progress: Progress,
     pool: ThreadPoolExecutor,
-    rows: dict[str, int],
-    payloads: dict[str, int],
-) -> None:
-    """Write these tables one after the other, while the next chunks are read, be they of the next table."""
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Write these tables one after the other, while the next chunks are read, be they of the next table.
+
+    Returns their rows, and when each payload of layer ranges was first seen.
+    """
+    rows = dict.fromkeys(names, 0)
+    payloads: dict[str, int] = {}
 
     def decode(source: Source, name: str, chunk: Chunk) -> pa.Table:
         return decoder.decode(source, TABLES[name], chunk())
@@ -166,7 +186,7 @@ def _stream_tables(
                     yield name, partial(decode, source_table, name, chunk)
 
     for name, parts in groupby(_in_turn(pool, pieces()), key=itemgetter(0)):
-        progress(f"reading {name}", len(rows) / len(TABLES))
+        progress(f"reading {name}", list(dialects.STREAMED).index(name) / len(TABLES))
         finish = derived.Nesting if name == "nvtx_ranges" else lambda: _as_it_is
         with SortedWriter(to / f"{name}.parquet", TABLES[name], finish) as writer:
             for _, part in parts:
@@ -174,7 +194,7 @@ def _stream_tables(
                     _collect(payloads, part)
                 writer.add(part)
         rows[name] = writer.rows
-    rows |= {name: 0 for name in names if name not in rows}
+    return rows, payloads
 
 
 Piece = tuple[str, Callable[[], pa.Table]]

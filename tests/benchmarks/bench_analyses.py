@@ -77,7 +77,7 @@ def measure(source: Path, kernels: int, folder: Path) -> dict[str, Measured]:
         path.mkdir(parents=True)
     repeat(source, export, times_for(source, kernels))
     stages = ("import", "rules", "summary", "analyze", "report", "fresh")
-    measured = {stage: run(command(stage, export, dataset, result)) for stage in stages}
+    measured = {stage: run(command(stage, export, dataset, result), watch=True) for stage in stages}
     print(f"\n{kernels_of(export):,} kernels, {export.stat().st_size / 2**20:,.0f} MiB of SQLite")
     print(f"{'stage':<8} {'wall s':>8} {'CPU s':>8} {'peak MB':>9}")
     for stage, m in measured.items():

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +30,7 @@ from repeat import kernels_of, repeat, times_for
 from stages import DERIVED_AT, NOT_INSTALLED, STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -42,7 +44,10 @@ STARTS = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """A process from start to end: seconds on the clock, and MB (10^6 bytes) that it held at most; or why not."""
+    """A process from start to end: seconds on the clock, and MB (10^6 bytes) that it held at most; or why not.
+
+    Where it had others beside it, what they held together: what they shared counts once (PSS, looked at now and then).
+    """
 
     wall_s: float = 0.0
     peak_mb: float = 0.0
@@ -52,8 +57,42 @@ class Measured:
     cpu_s: float = 0.0
 
 
-def run(command: Sequence[str | Path]) -> Measured:
-    """Run `command`, with the code beside this script."""
+def held_mb(pid: int) -> tuple[float, int]:
+    """MB that a process and those below it hold now, and how many they are."""
+    total, number = 0.0, 0
+    with suppress(OSError):
+        number = 1
+        found = re.search(r"Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"))
+        total = int(found[1]) * 1024 / 1e6 if found else 0.0
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
+            its, more = held_mb(int(child))
+            total, number = total + its, number + more
+    return total, number
+
+
+@contextmanager
+def watched(pid: int, every_s: float = 0.02) -> Iterator[list[float]]:
+    """What a process held together with others beside it, while there were any; looking costs it some time."""
+    sums: list[float] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(every_s):
+            total, number = held_mb(pid)
+            if number > 1:
+                sums.append(total)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield sums
+    finally:
+        over.set()
+        thread.join()
+
+
+def run(command: Sequence[str | Path], *, watch: bool = False) -> Measured:
+    """Run `command`, with the code beside this script; `watch` what its processes hold together."""
     start, began = time.perf_counter(), time.time()
     process = subprocess.Popen(
         list(map(str, command)),
@@ -63,7 +102,7 @@ def run(command: Sequence[str | Path]) -> Measured:
         text=True,
         errors="replace",
     )
-    with process:
+    with process, watched(process.pid) if watch else nullcontext([]) as together:
         assert process.stdout
         said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -76,7 +115,7 @@ def run(command: Sequence[str | Path]) -> Measured:
     derived = [float(line.removeprefix(DERIVED_AT)) for line in said.splitlines() if line.startswith(DERIVED_AT)]
     tables_s = derived[0] - began if derived else None
     cpu_s = usage.ru_utime + usage.ru_stime
-    return Measured(wall, usage.ru_maxrss * 1024 / 1e6, tables_s=tables_s, cpu_s=cpu_s)
+    return Measured(wall, max([usage.ru_maxrss * 1024 / 1e6, *together]), tables_s=tables_s, cpu_s=cpu_s)
 
 
 def least(results: Sequence[Measured]) -> Measured:
@@ -87,21 +126,24 @@ def least(results: Sequence[Measured]) -> Measured:
     return replace(best, peak_mb=most, tables_s=min(tables) if tables else None)
 
 
-def stage(name: str, source: Path, folder: Path, python: str) -> Measured:
+def stage(name: str, source: Path, folder: Path, python: str, *, watch: bool) -> Measured:
     """One stage over `source`, which writes into a new `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return run([python, HERE / "stages.py", name, source, folder])
+    return run([python, HERE / "stages.py", name, source, folder], watch=watch)
 
 
 def measure(source: Path, folder: Path, rounds: int, peers: str) -> dict[str, Measured]:
-    """Every stage over `source`; the rounds take turns, so that a machine that is busy for a while meets them all."""
+    """Every stage over `source`; the rounds take turns, so that a machine that is busy for a while meets them all.
+
+    Memory is watched in the first one.
+    """
     found: dict[str, list[Measured]] = {name: [] for name in STAGES}
     for number in range(rounds):
         for name, results in found.items():
             if not number or not results[0].missing:
                 python = peers if name in OF_PEERS else sys.executable
-                results.append(stage(name, source, folder / name, python))
+                results.append(stage(name, source, folder / name, python, watch=not number))
     return {name: least(results) for name, results in found.items()}
 
 

@@ -1,0 +1,111 @@
+"""Work in a copy of this process, for what two threads would do by turns: both need Python's lock."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nsight_tools import memory
+from nsight_tools.errors import NsightToolsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Result = TypeVar("Result")
+_PR_SET_PDEATHSIG = 1
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[], Result], *, worthwhile: bool) -> Iterator[Callable[[], Result]]:
+    """Do `work` in another process while the block runs; what is given waits for its result, or raises its error.
+
+    `work` sees all that this process has when it begins. Here only the files that it writes are seen, and its result,
+    which must be picklable. The process is gone when the block is left, and when this one is killed.
+
+    Where that is not `worthwhile`, or not safe, `work` is done here when its result is asked for.
+    """
+    if not worthwhile or not _may_fork():
+        yield work
+        return
+    read, write = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    with warnings.catch_warnings():
+        # Python counts the threads of NumPy and Arrow, too: both see to their locks when a process is copied.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if not pid:
+        _answer(work, write, parent)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe, _gone_at_the_end(pid):
+        yield lambda: _result(pipe.read())
+
+
+def _may_fork() -> bool:
+    """Whether no other thread could hold a lock that the copy would wait for, and there is a core and memory for it.
+
+    A notebook has threads of its own, a cluster's worker others that import, and a pool's process is one of many.
+    """
+    if memory.asked() is not None or len(os.sched_getaffinity(0)) < 2 or multiprocessing.parent_process() is not None:
+        return False
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
+    return all(type(thread).__module__.startswith("rich.") for thread in others)  # which only draws our progress
+
+
+def _answer(work: Callable[[], Any], write: int, parent: int) -> None:
+    """What the copy does; it does not return, and leaves everything that it has of its parent as it is."""
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getppid() == parent:  # it was not killed before it could have taken us along
+            with os.fdopen(write, "wb") as pipe:
+                pipe.write(_done(work))
+    finally:
+        os._exit(0)
+
+
+def _done(work: Callable[[], Any]) -> bytes:
+    try:
+        return pickle.dumps((work(), None, ""))
+    except Exception as error:  # noqa: BLE001 (the parent raises it)
+        where = traceback.format_exc()
+        try:
+            return pickle.dumps((None, error, where))
+        except Exception:  # noqa: BLE001 (it cannot be pickled)
+            return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}"), where))
+
+
+def _result(answer: bytes) -> Any:
+    if not answer:
+        what = "the process that imports NVTX ranges was killed"
+        raise NsightToolsError(
+            what, hint="if memory ran out, give a limit with --max-memory: one process then does all"
+        )
+    result, error, where = pickle.loads(answer)  # noqa: S301 (our own copy wrote it)
+    if error is not None:
+        raise error from RuntimeError(f"in the other process:\n{where}")
+    return result
+
+
+@contextlib.contextmanager
+def _gone_at_the_end(pid: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
