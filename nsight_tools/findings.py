@@ -46,7 +46,8 @@ class Finding:
     `message` is one line: what was seen. `cause` says why it happens, `recommendation` which call, flag or
     setting to change. `recoverable_ns` is an upper bound over the whole trace, `recoverable_ns_per_inference`
     the same for one inference (None where there are no inferences, or nothing to bound), and `bound` says how it
-    was bounded. `evidence` holds the measurements, the most telling first. `explains` names the codes whose findings
+    was bounded. Where both are an estimate and no bound, `recoverable_between_ns` has its low and high end for one
+    inference. `evidence` holds the measurements, the most telling first. `explains` names the codes whose findings
     in the same trace follow from this one: one cause that is seen twice is reported once.
     """
 
@@ -61,3 +62,4 @@ class Finding:
     bound: str = ""
     evidence: tuple[Evidence, ...] = field(default_factory=tuple)
     explains: tuple[str, ...] = ()
+    recoverable_between_ns: tuple[int, int] | None = None

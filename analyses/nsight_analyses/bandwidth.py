@@ -189,8 +189,8 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     pageable = copies[copies.pageable & (copies.size >= BANDWIDTH_BYTES)]
     if len(pageable) and not any(len(large_pinned(copies, kind)) for kind, _ in DIRECTIONS):
         raise CouldNotRun(
-            f"all {len(pageable)} copies from 1 MB on use pageable memory, whose rate ({rate(pageable.rate())}) is the "
-            "driver's own copying and says nothing of the link; capture with pinned buffers"
+            f"all {len(pageable)} copies from 1 MB on use pageable memory, whose rate ({rate(pageable.rate())}, both "
+            "directions) is the driver's own copying and says nothing of the link; capture with pinned buffers"
         )
 
 

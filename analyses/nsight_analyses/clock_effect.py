@@ -9,7 +9,7 @@ import numpy as np
 
 from nsight_analyses.clocks import CLOCKS
 from nsight_analyses.measure import NOISE_SHARE, weigh, worst
-from nsight_analyses.telemetry import Samples, why_low
+from nsight_analyses.telemetry import HEAT, POWER, Reasons, Samples, why_low
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.timeline.intervals import Intervals, shared
@@ -115,7 +115,7 @@ class Clock:
                 f"{share(self.cost / measured.window_ns)} of the {measured.time}",
                 f"the same kernels take longer when the clock is lower (duration goes with clock to the power of "
                 f"{self.slope:.2f}; -1 is proportional); {why_low(measured, self.device)}",
-                "raise the power limit or cool better, where that is what lowers the clock",
+                _remedy(measured, self.device),
                 self.cost,
                 measured.per_inference(self.cost),
                 "kernel time times the shortfall of the clock from the GPU's highest, as far as durations follow it",
@@ -137,6 +137,16 @@ class Clock:
                 "what these kernels take beyond their usual time",
                 tuple(worst("slowed kernel", self.examples.start, self.examples.end)),
             )
+
+
+def _remedy(measured: Measured, device: int) -> str:
+    """What raises the clock, by the reasons that NVML names for it."""
+    bits = Reasons.of(Samples.of(measured, device)).counts()
+    power, heat = any(bit in POWER for bit in bits), any(bit in HEAT for bit in bits)
+    if not (power or heat):
+        return "find what lowers the clock (nvidia-smi -q -d PERFORMANCE during the run)"
+    draw = "take other load off the card, which draws from the same power, or raise its power limit if it can be raised"
+    return " and ".join([draw] * power + ["improve cooling"] * heat)
 
 
 def clock_effect(measured: Measured, device: int, metrics: Metrics) -> Clock | None:

@@ -145,6 +145,7 @@ def _sliced(measured: Measured, device: int, gaps: Intervals, metrics: Metrics, 
     whole = measured.window_ns
     each = measured.per_inference(cost)
     spread = f" ({duration(each)} of {duration(whole / measured.inferences)} per inference)" if each else ""
+    among = f" in {measured.inferences} inferences" if measured.inferences else ""
     busy = measured.busy(device).intersection(measured.window).total
     processes = Samples.of(measured, device).highest("processes") or 0
     seen = (
@@ -159,7 +160,7 @@ def _sliced(measured: Measured, device: int, gaps: Intervals, metrics: Metrics, 
         "THR002",
         weigh(cost / whole, 0.05, measured),
         Confidence.HIGH if len(active) else Confidence.MEDIUM if processes > 1 else Confidence.LOW,
-        f"submitted work waits {len(gaps)} times for {duration(usual)} (median) while "
+        f"submitted work waits {len(gaps)} times{among}, for {duration(usual)} each (median), while "
         f"this process runs nothing on the GPU: {share(cost / whole)} of the {measured.time}{spread}",
         seen + (f"; {clock.aside}" if clock else ""),
         "find the other process (nvidia-smi, on this host and in other containers) and give this one the GPU, or a "
@@ -167,12 +168,17 @@ def _sliced(measured: Measured, device: int, gaps: Intervals, metrics: Metrics, 
         + ("" if len(active) else "; capture with --gpu-metrics-devices=all to see who uses the GPU"),
         cost,
         each,
-        "time in which submitted work waits in gaps of more than 0.5 ms, as if alone it ran at once",
+        "time in which submitted work waits in gaps of more than 0.5 ms: what the GPU to itself gives back. A MIG "
+        "partition has fewer SMs, and under MPS the kernels of both share them",
         (
             Evidence("gaps with submitted work of more than 0.5 ms", len(gaps), "count"),
             Evidence("submitted work waits in them", cost, "ns"),
             Evidence("GPU runs this process' work", busy / whole, "ratio"),
-            *([Evidence("GR Active in the gaps, median", float(np.median(active)), "%")] if len(active) else []),
+            *(
+                [Evidence("GPU active in the gaps (GR Active), median", float(np.median(active)), "%")]
+                if len(active)
+                else []
+            ),
             *(clock.evidence if clock else ()),
             *worst("longest gap", gaps.start, gaps.end),
         ),

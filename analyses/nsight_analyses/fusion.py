@@ -65,6 +65,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     by_layer = np.bincount(layer.codes[reformats], weights=time[reformats], minlength=len(layer.dictionary))
     names = [layer.dictionary[code] for code in np.argsort(-by_layer, kind="stable").tolist() if by_layer[code] > 0]
     changes = sum(_change(engine.get(name)).startswith("datatype") for name in names)
+    mostly_datatypes = 2 * changes > len(names)
     copy_nodes = layer.where(lambda name: name.startswith(COPY_NODE))
     known = rows.size / max(int(measured.work.kind.among("kernel").sum()), 1)
     yield Finding(
@@ -75,8 +76,11 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
         f"between layers, and take {share(lost / max(total, 1))} of the kernel time",
         f"{len(names)} reformat layers stand between layers that do not agree on datatype or layout"
         + (f"; {changes} of them change the datatype" if changes else ""),
-        "let neighbouring layers share a precision, and the network's inputs and outputs keep the format that the "
-        "first and last layer want (--inputIOFormats, --outputIOFormats)",
+        "let neighbouring layers share a precision: take back what pins single ones (set_precision, --layerPrecisions, "
+        "--precisionConstraints), or allow the lower one for those between; neighbours may get slower: measure"
+        if mostly_datatypes
+        else "let the network's inputs and outputs keep the format that the first and last layer want "
+        "(--inputIOFormats, --outputIOFormats), and neighbouring layers share a precision",
         lost,
         measured.per_inference(lost),
         "kernel time of the reformat layers",
@@ -100,7 +104,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
             ),
         ),
         # Neighbours that differ in datatype are not fused: then it is one cause that both see.
-        explains=("FUS003",) if 2 * changes > len(names) else (),
+        explains=("FUS003",) if mostly_datatypes else (),
     )
 
 

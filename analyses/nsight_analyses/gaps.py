@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.launch import graph_evidence, tracing_evidence
-from nsight_analyses.measure import EXAMPLES, weigh, worst
+from nsight_analyses.measure import EXAMPLES, NOISE_SHARE, weigh, worst
 from nsight_tools.analysis import analysis
 from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
 from nsight_tools.errors import CouldNotRun
@@ -65,7 +65,9 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     no wait for the host: a warning where the waits for the host are most of it and take 10 % even if tracing costs
     most; otherwise an info. Silent where most of what is left stands between the nodes of CUDA graphs: launching them
     is as quick as it gets. The bound is what a CUDA graph recovers (all but 0.1 µs of each launch-starved and
-    dependency gap that is left; median over the inferences) and what is left of the host's gaps.
+    dependency gap that is left; median over the inferences) and what is left of the host's gaps,
+    but no more than an untraced run leaves the GPU idle. Where that had several inferences in flight and left its GPU
+    no time to idle, they fill each other's gaps: then this cannot be judged.
 
     Where the whole inference is enqueue-bound, LCH001 is the finding that this one follows from.
 
@@ -101,8 +103,17 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
         return
     waiting = left["launch"][2] + left["host"][2]
     starved = main in {"launch", "host"} and left["launch"][1] + left["host"][1] >= GAP_SHARE * measured.window_ns
-    gain = calibrated.graph_gain
-    recoverable = round(gain.point) * measured.inferences + left["host"][1]
+    gain, n, room, known = calibrated.graph_gain, measured.inferences, calibrated.room, calibrated.untraced
+    if known is not None and known.several and room is not None and room < NOISE_SHARE * known.elapsed:
+        raise CouldNotRun(
+            f"without the profiler {duration(known.elapsed)} pass for an inference, no more than its work takes the "
+            "GPU: others fill the gaps that stand here; capture one stream to see what is left of them"
+        )
+    most = total if room is None else min(total, round(room * n))
+    recoverable, low, high = (
+        min(round(one * n) + left["host"][place], most)
+        for one, place in ((round(gain.point), 1), (gain.low, 2), (gain.high, 0))
+    )
     rows = _longest(gaps.length, kind == _KINDS.index(main))
     yield Finding(
         "FUS001",
@@ -114,17 +125,23 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
         _REMEDIES[main],
         recoverable,
         measured.per_inference(recoverable),
-        f"without the profiler: all but {IN_GRAPH_NS / 1000} µs of each gap that a CUDA graph takes (between "
-        f"{duration(gain.low)} and {duration(gain.high)} an inference) and what the host's own take",
+        f"what a CUDA graph recovers without the profiler, the gaps but {IN_GRAPH_NS / 1000} µs each, and the gaps in "
+        "which the host does something else",
         (
             Evidence("idle between kernels", total, "ns"),
             Evidence("of it launch-starved", traced["launch"], "ns", detail=_between(left["launch"])),
             Evidence("of it the host does something else", traced["host"], "ns", detail=_between(left["host"])),
-            Evidence("of it between kernels already launched", traced["dependency"] + traced["graph"], "ns"),
-            *graph_evidence(measured, calibrated),
+            Evidence(
+                "of it between kernels already launched",
+                traced["dependency"] + traced["graph"],
+                "ns",
+                detail=_between([one + other for one, other in zip(left["dependency"], left["graph"], strict=True)]),
+            ),
+            *graph_evidence(calibrated),
             *tracing_evidence(calibrated),
             *worst("longest gap", gaps.start[rows], gaps.end[rows]),
         ),
+        recoverable_between_ns=(round(low / n), round(high / n)) if n else None,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from nsight_analyses.measure import weigh
 from nsight_tools.analysis import analysis
-from nsight_tools.calibration import Calibrated
+from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.measured import Measured
@@ -83,30 +83,30 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
         Confidence.MEDIUM if sure else Confidence.LOW,
         "the GPU waits for the host's launches, "
         + ("even without the profiler" if enqueue.ratios[2] > ENQUEUE_RATIO else "if tracing cost what it usually does")
-        + f": an inference takes {duration(enqueue.real[1])} to launch, and {duration(enqueue.compute[1])} from its "
-        + "first kernel to its last"
+        + f": launching an inference takes {duration(enqueue.real[1])}, "
+        + f"{share(enqueue.ratios[1])} of the {duration(enqueue.compute[1])} from its first kernel to its last"
         + ("" if enough else f"; only {measured.inferences} inferences were captured"),
         "kernels finish before the host has launched the next one",
         "capture the inference into a CUDA graph (trtexec --useCudaGraph), or enlarge the batch"
         + ("" if sure else "; measure the run without the profiler first"),
         recoverable,
         measured.per_inference(recoverable),
-        f"what a CUDA graph recovers without the profiler: between {duration(gain.low)} and {duration(gain.high)} an "
-        "inference, likely this",
+        f"what a CUDA graph recovers without the profiler: the gaps between kernels but {IN_GRAPH_NS / 1000} µs each",
         (
             Evidence(
-                "enqueue by GPU compute",
+                "enqueue as a share of first to last kernel",
                 enqueue.ratios[1],
                 "ratio",
                 detail=f"without the profiler; between {share(enqueue.ratios[2])} and {share(enqueue.ratios[0])}",
             ),
-            Evidence("enqueue by GPU compute, traced", enqueue.traced / max(enqueue.traced_compute, 1), "ratio"),
+            Evidence("the same as traced", enqueue.traced / max(enqueue.traced_compute, 1), "ratio"),
             Evidence("enqueue, median, traced", round(enqueue.traced), "ns"),
             Evidence("enqueue, median, without the profiler", round(enqueue.real[1]), "ns"),
-            *graph_evidence(measured, calibrated),
+            *graph_evidence(calibrated),
             *tracing_evidence(calibrated),
         ),
         explains=("FUS001",),
+        recoverable_between_ns=(round(gain.low), round(gain.high)),
     )
 
 
@@ -171,20 +171,18 @@ def enqueue_times(measured: Measured, calibrated: Calibrated) -> Enqueue | None:
     )
 
 
-def graph_evidence(measured: Measured, calibrated: Calibrated) -> Iterator[Evidence]:
+def graph_evidence(calibrated: Calibrated) -> Iterator[Evidence]:
     """What a CUDA graph recovers of an inference, where it recovers anything."""
     gain = calibrated.graph_gain
     if not gain.high:
         return
-    table = measured.trace.table("inferences", ["wall_ns", "kernels"])
-    wall = np.median(table["wall_ns"].to_numpy()[table["kernels"].to_numpy() > 0])
+    known = "an estimate of the run" if calibrated.idle_untraced is None else "from CUDA events of a run"
     yield Evidence(
         "a CUDA graph recovers, per inference",
         round(gain.point),
         "ns",
-        detail=f"between {duration(gain.low)} and {duration(gain.high)} of {duration(float(wall))} (traced); "
-        + ("an estimate of the run" if calibrated.idle_untraced is None else "from events of a run")
-        + " without the profiler. It is GPU time: waking from a blocking wait takes some 20 to 50 µs of it back",
+        detail=f"between {duration(gain.low)} and {duration(gain.high)} of GPU time; {known} without the profiler. "
+        "Where the host sleeps until the GPU is done, waking takes 20 to 50 µs of the gain back",
     )
 
 

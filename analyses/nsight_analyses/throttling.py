@@ -82,8 +82,8 @@ def _why_not(trace: Trace, few: int) -> str:
     metrics = trace.missing("gpu_metrics")
     if few or (sampled(trace) and metrics):
         return (
-            f"{few} of NVML's samples lie in the GPU's busy time: throttling that none of fewer than {FEWEST_BUSY} "
-            "shows can be 5 % of it and more; capture longer"
+            f"only {few} of NVML's samples lie in the GPU's busy time, and it takes {FEWEST_BUSY} to rule out "
+            "throttling for 5 % of it; capture longer"
         )
     if metrics:
         return metrics
@@ -133,7 +133,7 @@ def limits_of(measured: Measured) -> dict[int, Limits]:
 
 @analysis("THR004")
 def power_or_temperature_near_the_limit(trace: Trace) -> Iterator[Finding]:
-    """Power or temperature is near the limit at which the GPU slows down.
+    """Power or temperature stays near the limit at which the GPU slows down.
 
     Measures: power and temperature in NVML's busy samples (`telemetry.power_mw`, `temperature_c`; busy as in THR001),
     else the samples of Power and Temperature that Nsight Systems took (`nvml_metrics`) from the first GPU work of the

@@ -226,17 +226,34 @@ class Calibrated(TracingCosts):
 
         It takes all of the gaps but 0.1 µs each; nothing of those that are inside of a graph already, or in which the
         thread was not launching. How long the gaps are without the profiler is measured where an untraced run timed
-        compute by events, and estimated elsewhere.
+        compute by events, and estimated elsewhere; it is no more than `room`.
         """
+        gain, room = self._gain_of_gaps(), self.room
+        return gain if room is None else Span(*(min(each, room) for each in (gain.low, gain.point, gain.high)))
+
+    def _gain_of_gaps(self) -> Span:
         gaps = self.gaps
         if not len(gaps.start):
             return Span(0, 0, 0)
         ours, everywhere = ~(gaps.graph | gaps.paused), np.ones(len(gaps.host), np.bool_)
         if (idle := self.idle_untraced) is not None:
             real = max(idle - self._median(partial(_replayed, self.left[1], ours), everywhere), 0.0)
-            return Span(real * (1 - REPLAY_SPREAD), real, real * (1 + REPLAY_SPREAD))
+            return Span(real * (1 - REPLAY_SPREAD), real, min(real * (1 + REPLAY_SPREAD), idle))
         high, point, low = (self._median(partial(_gain, left, ours), everywhere) for left in self.left)
         return Span(low * (1 - DEPENDENCY_SPREAD), point, high * (1 + DEPENDENCY_SPREAD))
+
+    @cached_property
+    def room(self) -> float | None:
+        """How long the GPU can be idle for each inference without the profiler; None where no untraced run tells.
+
+        The time that passes there for one, less what its work takes in the trace, nanoseconds. None is left where the
+        work of several streams ran side by side, as it did not in the trace.
+        """
+        measured = self._measured
+        if self.untraced is None or not measured.inferences:
+            return None
+        works = measured.work.busy().intersection(measured.window).total / measured.inferences
+        return max(self.untraced.elapsed - works, 0.0)
 
     @cached_property
     def idle_untraced(self) -> float | None:

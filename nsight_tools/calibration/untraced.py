@@ -9,6 +9,7 @@ import numpy as np
 
 from nsight_tools.columns import Ints, ints, words
 from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.units import duration
 
 if TYPE_CHECKING:
     from nsight_tools.trace import Trace
@@ -49,6 +50,8 @@ class Untraced:
     """The same for its enqueue."""
     several: bool
     """Several inferences were in flight on a thread, so that the runner's wall is not an inference's alone."""
+    elapsed: float
+    """The time that passes for each inference, over all threads and streams: what throughput is the inverse of."""
     at_a_time: float
     """How many threads were at what `added` was added to at the same time, 1 or more: they waited beside each other."""
 
@@ -64,7 +67,8 @@ class Untraced:
 
     @property
     def source(self) -> str:
-        return f"measured by an untraced run of {self.inferences:,} inferences"
+        each = f" with several under way, one every {duration(self.elapsed)}" if self.several else ""
+        return f"measured by an untraced run of {self.inferences:,} inferences{each}"
 
 
 def median_span(values: Ints) -> Span:
@@ -98,9 +102,9 @@ def untraced_run(trace: Trace) -> Untraced | None:
             return None
         added = added_enqueue
     start, lasts = ints(table["start_ns"])[real], (enqueue if several else wall)[real]
-    return Untraced(
-        len(real), of_wall, of_enqueue, of_compute, added, added_enqueue, several, _at_a_time(start, start + lasts)
-    )
+    elapsed = float((start + wall[real]).max() - start.min()) / len(real)
+    at_a_time = _at_a_time(start, start + lasts)
+    return Untraced(len(real), of_wall, of_enqueue, of_compute, added, added_enqueue, several, elapsed, at_a_time)
 
 
 def _at_a_time(start: Ints, end: Ints) -> float:

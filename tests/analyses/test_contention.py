@@ -44,7 +44,7 @@ def test_another_process_has_the_gpu() -> None:
     assert (finding.severity, finding.confidence) == (Severity.WARNING, Confidence.HIGH)
     assert finding.recoverable_ns == 599 * US + 2 * 600 * US  # the first waits from the end of its call on
     assert evidence_of(finding, "gaps with submitted work of more than 0.5 ms").value == 3
-    assert evidence_of(finding, "GR Active in the gaps, median").value == 100
+    assert evidence_of(finding, "GPU active in the gaps (GR Active), median").value == 100
     assert "take turns (time-slicing)" in finding.cause
 
 

@@ -36,7 +36,7 @@ def test_lch001_enqueue_bound() -> None:
     # With 0.15 of a launch, and with 4.5 µs; and 20 % either way.
     gain = evidence_of(finding, "a CUDA graph recovers, per inference")
     assert gain.detail.startswith("between 8.96 µs and 24.2 µs of ")
-    assert evidence_of(finding, "enqueue by GPU compute").value == pytest.approx(27.5 / (33 - 9))
+    assert evidence_of(finding, "enqueue as a share of first to last kernel").value == pytest.approx(27.5 / (33 - 9))
     assert "even without the profiler" in finding.message
     assert finding.explains == ("FUS001",)
 

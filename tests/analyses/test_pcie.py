@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from drawing import table
 from drawn_trace import Case, drawn, evidence_of, only
 from nsight_analyses.pcie import blocking_copies, exposed_transfers, pageable_async_copies
 
@@ -54,10 +55,11 @@ OUTSIDE = """
             4 + 3,
             {
                 "asynchronous copies from or to pageable memory": 2,
-                "host time blocked in their calls": 5 + 4,
+                "host time in their calls, h2d": 5,
+                "host time in their calls, d2h": 4,
                 "h2d rate of copies from 1 MB on": 1e6 / 4e-6,
                 "d2h rate of copies from 1 MB on": 1e6 / 3e-6,
-                "longest": 4,
+                "longest on the GPU": 4,
             },
             Confidence.HIGH,
             "2 of 2 asynchronous copies",
@@ -116,9 +118,26 @@ def test_pci001_holds_the_rate_against_pinned_copies_of_the_same_trace() -> None
     )
 
 
+def test_pci001_tells_what_pinning_alone_saves_from_what_overlap_does() -> None:
+    """1 MB in 100 µs; 16 lanes of 4.0 take 37.3 µs for it at 85 % of their 31.5 GB/s."""
+    long = f"""
+        nvtx 1:   [i.{"." * 200}]
+        thread 1: {"C" * 102}L{"." * 100}
+        stream 7: .{">" * 100}..####
+    """
+    link = {"time_ns": 10_000, "device": 0, "pcie_generation": 4, "pcie_width": 16}
+    finding = only(
+        pageable_async_copies, drawn(long, memory="pageable", tables={"telemetry": table("telemetry", [link])})
+    )
+    assert finding.recoverable_ns == 100_000
+    assert "pinning alone shortens them by about 62.7 µs an inference, at 85 % of the link's peak" in finding.bound
+    unknown = only(pageable_async_copies, drawn(long, memory="pageable", missing={"gpus": "lost"}))
+    assert "pinning alone" not in unknown.bound
+
+
 def test_pci001_says_where_the_worst_copies_are() -> None:
     finding = only(pageable_async_copies, drawn(IN_TURN, memory="pageable"))
-    longest = evidence_of(finding, "longest")
+    longest = evidence_of(finding, "longest on the GPU")
     assert (longest.start_ns, longest.end_ns, longest.detail) == (1000, 5000, "h2d of 1.00 MB")
     assert finding.recoverable_ns_per_inference == 7000
 

@@ -103,7 +103,7 @@ def test_thr001_from_1_percent_of_the_busy_samples_on_and_three_of_them(held: in
 def test_thr001_few_samples_clear_nothing(count: int) -> None:
     outcome = clock_drops_while_busy.run(beside(masks(*[0] * count)))
     assert outcome.status == Status.COULD_NOT_RUN
-    assert outcome.reason.startswith(f"{count} of NVML's samples lie in the GPU's busy time: throttling that none")
+    assert outcome.reason.startswith(f"only {count} of NVML's samples lie in the GPU's busy time, and it takes 60")
 
 
 def test_thr001_sixty_do() -> None:
