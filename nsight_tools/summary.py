@@ -13,7 +13,7 @@ from nsight_tools.tables import TABLES
 from nsight_tools.timeline.intervals import covered
 
 if TYPE_CHECKING:
-    from nsight_tools.columns import Bools
+    from nsight_tools.columns import Bools, Ints
     from nsight_tools.measured import Work
     from nsight_tools.trace import Trace
 
@@ -55,6 +55,7 @@ def summarize(trace: Trace) -> dict[str, Any]:
         "time": time,
         "inference_time": _inference_time(trace),
         "layers_by_order": manifest.get("layers_by_order"),
+        "run": manifest.get("run"),
         "missing": {name: reason for name in TABLES if (reason := trace.missing(name)) is not None},
     }
 
@@ -108,7 +109,10 @@ def _inference_source(trace: Trace) -> str | None:
 
 
 def _inference_time(trace: Trace) -> dict[str, Any] | None:
-    """Median and 99th percentile of every bucket, each by itself: they need not sum to those of the wall time."""
+    """Median and 99th percentile of every bucket, each by itself: they need not sum to those of the wall time.
+
+    The percentile is one that an inference had, not a value between two.
+    """
     inferences = trace.frame("inferences")
     if inferences.empty:
         return None
@@ -117,14 +121,18 @@ def _inference_time(trace: Trace) -> dict[str, Any] | None:
     pieces = sum(inferences[name].to_numpy() for name in ("kernels", "copies", "graphs"))
     return {
         "median": {bucket: round(float(np.median(values))) for bucket, values in columns.items()},
-        "p99": {bucket: round(float(np.percentile(values, 99))) for bucket, values in columns.items()},
+        "p99": {bucket: _p99(values) for bucket, values in columns.items()},
         "wall_median_ns": round(float(np.median(wall))),
-        "wall_p99_ns": round(float(np.percentile(wall, 99))),
+        "wall_p99_ns": _p99(wall),
         "untraced": _untraced(trace),
         "gpu_busy_share": float(np.median(inferences["gpu_busy_ns"].to_numpy() / np.maximum(wall, 1))),
         "hidden_copy_ns": round(float(np.median(inferences["hidden_copy_ns"].to_numpy()))),
         "queue_delay_ns": round(float(np.median(inferences["queue_ns"].to_numpy() / np.maximum(pieces, 1)))),
     }
+
+
+def _p99(values: Ints) -> int:
+    return int(np.percentile(values, 99, method="inverted_cdf"))
 
 
 def _untraced(trace: Trace) -> dict[str, Any] | None:

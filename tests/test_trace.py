@@ -421,9 +421,8 @@ class TestSummary:
         assert said["wall_median_ns"] == round((wall[24] + wall[25]) / 2)
         exposed = sorted(inferences["exposed_h2d_ns"].to_pylist())
         assert said["median"]["exposed_h2d"] == round((exposed[24] + exposed[25]) / 2)
-        # The 99th percentile of 50 lies 49 * 0.99 = 48.51 steps up.
-        assert said["p99"]["exposed_h2d"] == round(exposed[48] + 0.51 * (exposed[49] - exposed[48]))
-        assert wall[48] <= said["wall_p99_ns"] <= wall[49]
+        # The least that 99 of 100 do not exceed: of 50, only the last.
+        assert (said["p99"]["exposed_h2d"], said["wall_p99_ns"]) == (exposed[49], wall[49])
 
     def test_time_of_several_gpus_is_summed(self) -> None:
         said = drawn("""

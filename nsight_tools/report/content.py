@@ -24,9 +24,9 @@ BUCKETS = {
     "exposed_d2h": "exposed copies to the host",
     "exposed_other_copy": "exposed other copies and sets",
     "other_work": "behind other work on the GPU",
-    "launch": "host: launch and copy calls",
-    "sync": "host: waiting for the GPU",
-    "host": "host: between its calls",
+    "launch": "no GPU work: launch or copy calls",
+    "sync": "no GPU work: host waiting for it",
+    "host": "no GPU work: host between calls",
     "unattributed": "unattributed",
 }
 """The buckets of an inference in their order of precedence, in words."""
@@ -36,7 +36,7 @@ KINDS = {
     "h2d": "copies to the GPU",
     "d2h": "copies to the host",
     "sets": "memory sets",
-    "idle": "GPU idle",
+    "idle": "no traced work",
 }
 """The kinds of GPU time that need words of their own."""
 
@@ -47,7 +47,7 @@ EVIDENCE_NOTE = "Measurements are of the whole trace, unless they say otherwise.
 
 _AS_IN = {
     "this trace": "other inferences",
-    "layer pass": "the layer pass",
+    "layer pass": "the layer pass (another run, with layer ranges)",
     "layer list": "the engine's list of layers",
 }
 _SOURCES = {
@@ -162,15 +162,11 @@ class TraceReport:
         """What it could give back: `at most 1.20 ms of 4.00 ms per inference (30 %)`; empty where nothing bounds it."""
         if self.worth_ns(finding) == 0:
             return "nothing by itself"
-        parts = []
         if finding.recoverable_ns_per_inference is not None:
-            parts.append(self._per_inference(finding.recoverable_ns_per_inference))
+            return _claimed(finding, self._per_inference(finding.recoverable_ns_per_inference))
         if finding.recoverable_ns is not None:
-            if parts:
-                parts.append(f"{units.duration(finding.recoverable_ns)} in all")
-            else:
-                parts.append(_in_all(finding.recoverable_ns, self.window_ns))
-        return f"at most {', '.join(parts)}" if parts else ""
+            return _claimed(finding, _in_all(finding.recoverable_ns, self.window_ns))
+        return ""
 
     @property
     def verdict(self) -> str:
@@ -180,7 +176,9 @@ class TraceReport:
         if not (findings := self.findings):
             return self._verdict_without_findings(unjudged) + (behind if unjudged < len(self.outcomes) else "")
         worth = f": {self._largest(findings)}" if self.worth_ns(findings[0]) > 0 else ", none with time to recover"
-        return f"{_plural(len(findings), 'finding')} ({_severities(findings)}){worth}{behind}"
+        follow = len(self.all_findings) - len(findings)
+        hence = f", and {follow} that follow{'s' if follow == 1 else ''} from them" if follow else ""
+        return f"{_plural(len(findings), 'finding')} ({_severities(findings)}){hence}{worth}{behind}"
 
     def _verdict_without_findings(self, unjudged: int) -> str:
         if not self.outcomes:
@@ -197,7 +195,7 @@ class TraceReport:
         else:
             worth = _in_all(first.recoverable_ns or 0, self.window_ns)
         which = f"by the largest, {first.code}" if len(findings) > 1 else f"({first.code})"
-        return f"at most {worth} recoverable {which}"
+        return f"{_claim(first)} {worth} recoverable {which}"
 
     @property
     def spoilers(self) -> list[Finding]:
@@ -241,13 +239,13 @@ class TraceReport:
     def buckets(self) -> list[Bucket]:
         """Each bucket that took time."""
         times = self.summary.get("inference_time") or {}
-        wall, known = times.get("wall_median_ns") or 0, bool(times.get("untraced"))
+        wall, known = times.get("wall_median_ns") or 0, self.tracing_lengthens
         rows = []
         for bucket, label in BUCKETS.items():
             median, p99 = times.get("median", {}).get(bucket) or 0, times.get("p99", {}).get(bucket) or 0
             if median or p99:
                 share = median / wall if wall else 0.0
-                untraced = self._untraced(bucket) or (units.duration(median) if known else "")
+                untraced = (self._untraced(bucket) or units.duration(median)) if known else ""
                 rows.append(Bucket(label, median, p99, share, untraced))
         return rows
 
@@ -261,15 +259,27 @@ class TraceReport:
         return point if low == point == high else f"{point} ({low} to {high})"
 
     @property
+    def tracing_lengthens(self) -> bool:
+        """Whether the median inference is shorter without the profiler, by what is printed of it."""
+        times = self.summary.get("inference_time") or {}
+        real = (times.get("untraced") or {}).get("wall_ns") or {}
+        traced = units.duration(times.get("wall_median_ns"))
+        return any(units.duration(each) != traced for each in real.values())
+
+    @property
     def untraced_wall(self) -> str:
-        """The median inference without the profiler, with its interval."""
-        return self._untraced("wall_ns")
+        """The median inference without the profiler, with its interval; empty where tracing does not lengthen it."""
+        return self._untraced("wall_ns") if self.tracing_lengthens else ""
 
     @property
     def observer_note(self) -> str:
-        """Where the column without the profiler comes from; empty where the host's share is nothing."""
+        """Where the column without the profiler comes from, or why there is none; empty without the host's share."""
         source = ((self.summary.get("inference_time") or {}).get("untraced") or {}).get("source")
-        return f"Tracing lengthens the host's share. Without it: {source}." if source and self.host_time_shown else ""
+        if not source or not self.host_time_shown:
+            return ""
+        if self.tracing_lengthens:
+            return f"Tracing lengthens the parts without GPU work. Without it: {source}."
+        return f"Without the profiler nothing is shorter: {source}."
 
     @property
     def beside(self) -> str:
@@ -280,7 +290,7 @@ class TraceReport:
         parts = [f"a GPU works for {units.share(times['gpu_busy_share'])} of it"]
         if times.get("hidden_copy_ns"):
             parts.append(f"{units.duration(times['hidden_copy_ns'])} of copies run beside its kernels")
-        parts.append(f"its work starts {units.duration(times['queue_delay_ns'])} after the call that launched it")
+        parts.append(f"the host's calls are {units.duration(times['queue_delay_ns'])} ahead of its work")
         return f"Beside, in the median inference: {', '.join(parts)}."
 
     @property
@@ -299,7 +309,18 @@ def _by_order(ordered: Mapping[str, Any]) -> str:
         )
     known = units.share(sum(sources.values()) / kernels)
     where = " and ".join(_AS_IN.get(one, one) for one in sources)
-    return f"layers of {known} of {_plural(kernels, 'kernel')} by order, as in {where}"
+    return f"layers of {known} of {_plural(kernels, 'kernel')} told by their order, as in {where}"
+
+
+def _claim(finding: Finding) -> str:
+    return "at most" if finding.recoverable_between_ns is None else "about"
+
+
+def _claimed(finding: Finding, worth: str) -> str:
+    """`at most 1.20 ms of …`, or `about 1.20 ms of …, between 0.90 ms and 1.50 ms`."""
+    between = finding.recoverable_between_ns
+    ends = f", between {units.duration(between[0])} and {units.duration(between[1])}" if between else ""
+    return f"{_claim(finding)} {worth}{ends}"
 
 
 def _in_all(part_ns: int, window_ns: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from nsight_tools.report.figures.accounting import ROLES
 from nsight_tools.report.text import EVIDENCE_SHOWN, window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from nsight_tools.findings import Finding
     from nsight_tools.report.content import TraceReport
@@ -33,43 +34,57 @@ class _Picture:
 
     draw: Callable[..., figures.Drawing]
     caption: str
+    shows: str = ""
+    """In a few words, for who is sent to one further up."""
+    of_finding: bool = True
+    """Whether it looks where a finding does."""
 
 
 _ACCOUNTING = _Picture(
     figures.inference_accounting,
-    "Two real inferences, the median one and the 99th percentile by time. Every nanosecond from an inference's first "
-    "event to its last is in exactly one part. A copy is exposed while no kernel of its inference runs beside it. Host "
-    "parts are time in which the GPU runs nothing of the inference. "
-    "Tracing lengthens them: the bar without the profiler is the median one, its host parts corrected.",
+    "Real inferences: the median one and the 99th percentile by time; without the profiler, where there is such a bar, "
+    "the median one with its parts without GPU work corrected. Every nanosecond from an inference's first event to its "
+    "last is in exactly one part. A copy is exposed while no kernel of its inference runs beside it. The parts without "
+    "GPU work say what the host did while the GPU ran nothing of the inference (maybe somebody else's work), not that "
+    "it was the cause: a gap of about 1 µs between kernels is the GPU's own, though both were launched long before.",
 )
 _STRIP = _Picture(
     figures.inferences_over_time, "Every inference in the same parts: a trend, a warm-up or outliers show here."
 )
 _TRANSFERS = _Picture(
     figures.transfers,
-    "Above, each copy's rate against what the link carries; filled marks are page-locked (pinned) memory, hollow ones "
-    "pageable. Below, a part of the timeline: copies with no kernel above them are exposed.",
+    "Above, each copy's rate against the link's theoretical peak, of which pinned copies reach about 85 %; hollow "
+    "marks are pageable memory, filled ones page-locked (pinned). Below, a part of the timeline: copies with no kernel "
+    "above them are exposed.",
+    "copies over time and against kernels",
 )
 _STREAMS = _Picture(
     figures.streams,
-    "Each lane is a stream. Work that is launched and waits while another stream runs is marked in its lane.",
+    "Each lane is a stream. Where launched work waits while another stream runs, its lane is marked.",
+    "the streams' lanes",
 )
 _CLOCKS = _Picture(
     figures.clocks,
     "What was sampled of the GPU, and the time of the inferences under it: what moves together may belong together.",
+    "clocks, power and latency over time",
 )
 _LAYERS = _Picture(
     figures.inference_layers,
     "The GPU's work by type of layer, or by kernel where no layers are known; on the right each lane's time and count. "
-    "The lowest lane is the time between the first and the last work in which nothing runs.",
+    "The lowest lane is the time between the first and the last work in which nothing of it runs, as traced: the "
+    "profiler's own cost is in it.",
+    "an inference by type of layer",
+    of_finding=False,
 )
 _LAUNCHES = _Picture(
     figures.launches,
     "The host's CUDA calls over the GPU's work. Where the queue of launched work is empty, the GPU waits for the host.",
+    "launches over the GPU's work",
 )
 _GRIDS = _Picture(
     figures.grids,
     "All kernel time by the size of the grid; orange bars: fewer blocks than half of the GPU's SMs.",
+    "kernel time by size of the grid",
 )
 _FIGURES = {
     "PCI": _TRANSFERS,
@@ -130,6 +145,7 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
                 ("layers", "Layers", *tops.layers(trace)),
                 ("kernels", "Kernels", *tops.kernels(trace)),
             ],
+            per_inference=report.summary.get("inferences") or 0,
             unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),
             capture=_capture(report),
@@ -163,7 +179,11 @@ class _Pictures:
 
     def draw(self, picture: _Picture, *finding: Finding) -> Figure:
         self._count += 1
-        return drawn(lambda: picture.draw(self._trace, *finding), f"{self._prefix}f{self._count}", picture.caption)
+        return drawn(
+            lambda: picture.draw(self._trace, *(finding if picture.of_finding else ())),
+            f"{self._prefix}f{self._count}",
+            picture.caption,
+        )
 
     def of(self, finding: Finding, position: int) -> Figure | None:
         """The figure of the finding at this position of the page."""
@@ -174,8 +194,8 @@ class _Pictures:
         places = {(e.start_ns, e.end_ns) for e in finding.evidence} if picture is _LAUNCHES else ""
         key = f"{picture.draw.__name__} {places}"
         if key in self._drawn:
-            shown = "above" if self._drawn[key] == position else f"of finding {self._drawn[key]}"
-            return Figure(None, f"The figure {shown} shows this too.")
+            shown = "above" if self._drawn[key] == position else f"under finding {self._drawn[key]}"
+            return Figure(None, f"See the figure {shown}: {picture.shows}.")
         self._drawn[key] = position
         return self.draw(picture, finding)
 
@@ -194,6 +214,7 @@ def _capture(report: TraceReport) -> list[tuple[str, str]]:
         ("Report", s.get("source")),
         ("Nsight Systems", s.get("nsys_version")),
         ("Export schema", s.get("schema_version")),
+        *_run(s.get("run") or {}),
         ("Driver", s.get("driver")),
         ("CUDA", s.get("cuda")),
         ("CPU", s.get("cpu")),
@@ -202,6 +223,33 @@ def _capture(report: TraceReport) -> list[tuple[str, str]]:
         ("Traced", units.duration(s.get("duration_ns"))),
     ]
     return [(label, str(value)) for label, value in known if value]
+
+
+def _run(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a capture says of the engine and of how it was run: what a trace does not know."""
+    model, options, versions = (_mapping(run.get(name)) for name in ("model", "options", "versions"))
+    if model:
+        yield "Engine", f"{model.get('name')}, SHA-256 {str(model.get('sha256'))[:16]}…"
+    names = {"tensorrt": "TensorRT", "cuda_runtime": "CUDA runtime", "python": "Python", "pycuda": "PyCUDA"}
+    yield "Versions", ", ".join(f"{name} {versions[key]}" for key, name in names.items() if versions.get(key))
+    ran = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in options.items() if name in _RAN)
+    yield "Run with", ", ".join(ran)
+
+
+_RAN = (
+    *("shapes", "batch", "precision", "builder_optimization_level", "streams", "threads", "cuda_graph", "spin_wait"),
+    *("data_transfers", "overlap_transfers", "default_stream", "pageable", "sleep_ms", "iterations", "warm_up_ms"),
+)
+
+
+def _plain(value: object) -> str:
+    if value is None or value == {}:
+        return "as built"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _gpu(gpu: dict[str, Any]) -> str:
@@ -218,7 +266,10 @@ def _gpu(gpu: dict[str, Any]) -> str:
 def _missing(report: TraceReport) -> list[tuple[str, str]]:
     """Reasons for which tables have no data, each with the tables."""
     by_reason: dict[str, list[str]] = {}
-    for table, reason in (report.summary.get("missing") or {}).items():
+    missing = dict(report.summary.get("missing") or {})
+    if "telemetry" not in missing:
+        missing.pop("nvml_metrics", None)  # the same, by the capture itself
+    for table, reason in missing.items():
         by_reason.setdefault(reason, []).append(table)
     return [(", ".join(tables), reason) for reason, tables in by_reason.items()]
 

@@ -109,7 +109,7 @@ def _inference(page: Page, report: TraceReport) -> None:
         "p99",
         "share",
         *([""] if roomy else []),
-        "without the profiler" if times.get("untraced") else "",
+        "without the profiler" if report.tracing_lengthens else "",
     )
     head = [page.text(column, "dim") for column in ("", *columns)]
     walls = (units.duration(times.get(key)) for key in ("wall_median_ns", "wall_p99_ns"))
@@ -238,7 +238,7 @@ def _unjudged(page: Page, report: TraceReport) -> None:
 
 def _clear(page: Page, report: TraceReport) -> None:
     if clear := report.with_status(Status.CLEAR):
-        page.heading("Clear", "looked at, and nothing found")
+        page.heading("Clear", "looked for: not here, or too little to change anything")
         page.rows([[page.text(", ".join(o.code for o in clear), "green", limit=2000)]])
 
 

@@ -205,6 +205,25 @@ def test_a_finding_chooses_the_inference() -> None:
     assert "Inference 1" in figures.launches(trace, finding).axes[0].get_title(loc="left")
 
 
+def test_a_warm_up_is_no_example() -> None:
+    """The worst place lies in the first inference, which warms up: the next worst is shown, else a median inference."""
+    trace = drawn(PICTURE)
+    shown = Shown.of(trace)
+    marks = pa.array(["warm_up"] + [None] * (len(shown.wall) - 1))
+    shown.inferences = shown.inferences.set_column(shown.inferences.schema.get_field_index("mark"), "mark", marks)
+    long, short = Evidence("longest", 1, "ns", 0, 6_000), Evidence("longest", 1, "ns", 20_000, 20_100)
+    assert shown.around(fakes.finding(evidence=(long, short)))[2] == "Inference 1, where the worst case lies"
+    assert "worst" not in shown.around(fakes.finding(evidence=(long,)))[2]
+
+
+def test_the_bars_are_what_the_table_says() -> None:
+    """The 99th percentile is the same inference's in both."""
+    trace = drawn(PICTURE)
+    p99 = Shown.of(trace).nearest(0.99)
+    assert p99 is not None
+    assert Shown.of(trace).wall[p99] == trace.summary()["inference_time"]["wall_p99_ns"]
+
+
 def test_work_that_waits_for_another_stream_is_marked() -> None:
     """Work of stream 8 is launched at 2 and starts at 5: it waits for stream 7 from 2 to 5."""
     figure = figures.streams(
@@ -215,7 +234,7 @@ def test_work_that_waits_for_another_stream_is_marked() -> None:
         """)
     )
     axes = figure.axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["stream 7", "stream 8", "GPU idle"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["stream 7", "stream 8", "no traced work"]
     marked = [p for p in axes.patches if mpl.colors.to_hex(p.get_facecolor()) == figures.COLOURS["alarm"][0]]
     (spans,) = [p.get_path().vertices[:, 0] for p in marked]
     assert (spans.min(), spans.max()) == (2_000, 5_000)

@@ -123,6 +123,30 @@ def test_ids_do_not_clash() -> None:
     assert ids
 
 
+def test_how_it_was_run_is_told() -> None:
+    """What a capture noted, and a trace cannot know; what is odd in it does no harm."""
+    run = {
+        "model": {"name": "det.engine", "sha256": "0123456789abcdef" * 4},
+        "versions": {"tensorrt": "8.6.0", "python": "3.10.13"},
+        "options": {"shapes": {}, "streams": 2, "pageable": True, "seed": 0},
+    }
+    text = " ".join(Page(page_of(fakes.report(run=run))).text.split())
+    assert "det.engine, SHA-256 0123456789abcdef…" in text
+    assert "TensorRT 8.6.0, Python 3.10.13" in text
+    assert "shapes as built, streams 2, pageable yes" in text
+    assert "seed" not in text
+    page_of(fakes.report(run={"model": 3, "versions": None, "options": [1]}))
+
+
+def test_the_untraced_column_is_there_where_it_says_something() -> None:
+    same = {"untraced": {"source": "measured", "wall_ns": dict.fromkeys(("low", "point", "high"), 4_000_000)}}
+    times = fakes.report().summary["inference_time"]
+    assert "without the profiler" in page_of(fakes.report())
+    alike = Page(page_of(fakes.report(inference_time={**times, **same}))).text
+    assert "Without the profiler nothing is shorter: measured." in alike
+    assert "per inference without the profiler" not in alike
+
+
 def test_nothing_to_show() -> None:
     empty = Trace.from_tables({}, missing={"kernels": "no CUDA activity was traced"})
     report = TraceReport("empty", empty.summary(), [])

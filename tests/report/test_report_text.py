@@ -61,14 +61,14 @@ def test_an_inference_is_shown_bucket_by_bucket() -> None:
     page = text.render([fakes.report()])
     assert re.search(r"exposed copies to the GPU +1\.19 ms +1\.40 ms +30 %  ██ +1\.19 ms", page)
     assert re.search(r"from first to last event +4\.00 ms +4\.91 ms +3\.85 ms \(3\.80 ms to 3\.90 ms\)", page)
-    assert "Tracing lengthens the host's share. Without it: estimated from the trace." in page
+    assert "Tracing lengthens the parts without GPU work. Without it: estimated from the trace." in page
     assert "Time of an inference" not in text.render([fakes.report(inference_time=None)])
 
 
 def test_the_three_ends_are_told_apart() -> None:
     page = text.render([fakes.report()])
     assert "Could not be judged\n  THR001  The GPU clock drops while it is busy: GPU metrics were not collected" in page
-    assert "Clear   looked at, and nothing found\n  PCI003, STR001\n" in page
+    assert "Clear   looked for: not here, or too little to change anything\n  PCI003, STR001\n" in page
 
 
 def test_what_is_left_out_is_counted_and_all_shows_it() -> None:
@@ -139,7 +139,7 @@ def test_what_could_not_look_never_says_healthy(statuses: list[Status], verdict:
 @pytest.mark.parametrize(
     ("changes", "summary", "worth"),
     [
-        ({}, {}, "at most 1.20 ms of 3.85 ms per inference without the profiler (31 %), 120 ms in all"),
+        ({}, {}, "at most 1.20 ms of 3.85 ms per inference without the profiler (31 %)"),
         (
             {"recoverable_ns_per_inference": None},
             {},
@@ -147,8 +147,13 @@ def test_what_could_not_look_never_says_healthy(statuses: list[Status], verdict:
         ),
         ({"recoverable_ns": None}, {}, "at most 1.20 ms of 3.85 ms per inference without the profiler (31 %)"),
         ({"recoverable_ns": None}, TRACED_ONLY, "at most 1.20 ms of 4.00 ms per inference (30 %)"),
-        ({}, {"inference_time": None}, "at most 1.20 ms per inference, 120 ms in all"),
-        ({"recoverable_ns_per_inference": 5_000_000}, {}, "at most 5.00 ms per inference, 120 ms in all"),
+        ({}, {"inference_time": None}, "at most 1.20 ms per inference"),
+        ({"recoverable_ns_per_inference": 5_000_000}, {}, "at most 5.00 ms per inference"),
+        (
+            {"recoverable_between_ns": (900_000, 1_500_000)},
+            {},
+            "about 1.20 ms of 3.85 ms per inference without the profiler (31 %), between 900 µs and 1.50 ms",
+        ),
         ({"recoverable_ns": None, "recoverable_ns_per_inference": None}, {}, ""),
     ],
 )
@@ -246,8 +251,8 @@ def test_errors_stand_for_themselves_and_circles_lose_nothing() -> None:
 def test_what_stands_beside_the_accounting_is_told() -> None:
     page = " ".join(text.render([fakes.report()]).split())
     assert "Beside, in the median inference: a GPU works for 81 % of it, 12.4 µs of copies run beside its " in page
-    assert "kernels, its work starts 184 µs after the call that launched it." in page
-    assert "layers of 99.0 % of 13,700 kernels by order, as in the layer pass" in page
+    assert "kernels, the host's calls are 184 µs ahead of its work." in page
+    assert "layers of 99.0 % of 13,700 kernels told by their order, as in the layer pass (another run" in page
 
 
 def test_layers_that_no_order_tells_are_unknown() -> None:

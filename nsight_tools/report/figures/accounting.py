@@ -72,7 +72,7 @@ def inference_accounting(trace: Trace) -> Drawing:
             bars += _untraced(trace, row, parts)
     figure, (axes,) = plots([0.42 * len(bars) + 0.05], title=False)
     longest = max(sum(bar.parts.values()) for bar in bars)
-    time_axis(axes, 0, int(longest * 1.1), "since the first event of the inference, on the host or the GPU")
+    time_axis(axes, 0, int(longest * 1.1), "of the inference, added up by kind: not in the order of time")
     for at, bar in enumerate(bars):
         draw_bar(axes, at, bar, longest)
     axes.set_yticks(range(len(bars)), [bar.label for bar in bars], color=colour("text"))
@@ -120,12 +120,12 @@ SHORT = {
     "exposed_d2h": "copy to host",
     "exposed_other_copy": "other copy",
     "other_work": "behind other GPU work",
-    "launch": "host: launching",
-    "sync": "host: waiting",
-    "host": "host: between calls",
+    "launch": "no work: launch calls",
+    "sync": "no work: host waiting",
+    "host": "no work: between calls",
     "unattributed": "unattributed",
 }
-"""The buckets in the fewest words; GPU idle in those of the host."""
+"""The buckets in the fewest words; without work for the GPU in those of the host."""
 
 
 @styled

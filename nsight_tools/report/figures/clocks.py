@@ -68,7 +68,10 @@ def clocks(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: AR
     if len(shown.wall):
         _latency(next(rows), shown, lo, hi)
     time_axis(axes[-1], lo, hi, since(lo))
-    figure.note = "Samples that share a column are drawn from the lowest to the highest; of inferences the slowest."
+    figure.note = (
+        "Where several samples fall on one point of the time axis, a bar from the lowest to the highest stands for "
+        "them, and the slowest of the inferences."
+    )
     if not series:
         figure.note = "Neither clock nor power was sampled."
     return figure

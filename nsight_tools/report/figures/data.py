@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
@@ -63,12 +64,12 @@ class Shown:
         return did
 
     def nearest(self, quantile: float, among: Bools | None = None) -> int | None:
-        """The inference whose wall time is this quantile's, of all or among these; None where there is none."""
+        """The inference whose wall time is this quantile, of all or among these; None where there is none."""
         rows = np.arange(len(self.wall)) if among is None else np.flatnonzero(among)
         if not rows.size:
             return None
         order = rows[np.argsort(self.wall[rows], kind="stable")]
-        return int(order[min(round(quantile * (order.size - 1)), order.size - 1)])
+        return int(order[max(math.ceil(quantile * order.size - 1e-9) - 1, 0)])  # as in `Trace.summary`
 
     @property
     def typical(self) -> int | None:
@@ -84,13 +85,17 @@ class Shown:
         return int(start.min()), int(end.max())
 
     def worst_window(self, finding: Finding | None) -> tuple[int, int] | None:
-        """The longest stretch of time that a finding points to."""
+        """The longest stretch of time that a finding points to; one that is no warm-up, where there is any."""
         places = [
             (each.end_ns - each.start_ns, each.start_ns, each.end_ns)
             for each in (finding.evidence if finding else ())
             if each.start_ns is not None and each.end_ns is not None and each.end_ns > each.start_ns
         ]
-        return max(places)[1:] if places else None
+        usual = [place for place in places if not self._warms_up(self.inference_of(*place[1:]))]
+        return max(usual or places)[1:] if places else None
+
+    def _warms_up(self, row: int | None) -> bool:
+        return row is not None and self.inferences["mark"][row].as_py() == "warm_up"
 
     def around(self, finding: Finding | None) -> tuple[int, int, str]:
         """A window worth looking at, and what it is: the inference with the worst case of a finding, else a median one.
@@ -98,12 +103,13 @@ class Shown:
         Without inferences, the surroundings of the worst place, else everything.
         """
         window = self.worst_window(finding)
+        if window is not None and self._warms_up(self.inference_of(*window)) and self.typical is not None:
+            window = None  # what only a warm-up shows is no picture of the finding
         row = self.typical if window is None else self.inference_of(*window)
         if row is not None:
             lo, hi = int(self.windows[0][row]), int(self.windows[1][row])
-            what = "a median one" if row == self.typical else ""
-            what = ", ".join(part for part in (what, "where the worst case lies" if window else "") if part)
-            return lo, hi, f"Inference {row}, {what}"
+            said = ["a median one"] if row == self.typical else []
+            return lo, hi, f"Inference {row}, {', '.join([*said, *(['where the worst case lies'] if window else [])])}"
         lo, hi = self.span
         if window is None:
             return lo, hi, "The whole trace"

@@ -39,16 +39,16 @@ REFORMATS = ("Reformat", "NoOp")
 
 
 @styled
-def inference_layers(trace: Trace, finding: Finding | None = None) -> Drawing:
+def inference_layers(trace: Trace) -> Drawing:
     """One inference on the GPU: a lane for each type of layer, for copies, and for the gaps in which it is idle.
 
     Where no layers are known, a lane for each kernel. Beside each lane stands its time in this inference.
-    The inference is that of the worst place that `finding` points to, else a median one.
+    The inference is a median one: layers cost what they cost in every inference.
 
     Raises NothingToShow where no kernels were recorded.
     """
     shown = Shown.of(trace)
-    lo, hi, what = shown.around(finding)
+    lo, hi, what = shown.around(None)
     work = shown.work
     row = shown.inference_of(lo, hi)
     rows = np.flatnonzero((work.inference == row) if row is not None else (work.end > lo) & (work.start < hi))
@@ -66,7 +66,7 @@ def inference_layers(trace: Trace, finding: Finding | None = None) -> Drawing:
     if copies.any():
         lanes.append(_lane("copies and sets", here, copies, "copy"))
     gaps = Intervals.union(here.start, here.end).complement(lo, hi)
-    lanes.append(Lane("GPU idle", total=_said(gaps.total, len(gaps))).add("alarm", gaps.start, gaps.end))
+    lanes.append(Lane("no traced work", total=_said(gaps.total, len(gaps))).add("alarm", gaps.start, gaps.end))
     figure, (axes,) = plots([0.27 * len(lanes) + 0.1])
     axes.set_position(_narrower(axes.get_position().bounds))
     pooled = draw(axes, lanes, lo, hi, letters=32)

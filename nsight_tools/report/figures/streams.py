@@ -91,7 +91,7 @@ def _of_streams(here: Work, lo: int, hi: int) -> tuple[list[Lane], str]:
 
 def _idle(here: Work, lo: int, hi: int) -> Lane:
     idle = Intervals.union(here.start, here.end).complement(lo, hi)
-    return Lane("GPU idle", height=0.3).add("unknown", idle.start, idle.end)
+    return Lane("no traced work", height=0.3).add("unknown", idle.start, idle.end)
 
 
 def _entries(here: Work) -> list[tuple[str, str]]:
