@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from benchmarks.repeat import repeat, times_for
 from capture.processes_of import VARIABLE, none_left
 
 from nsight_tools import open_trace
 from nsight_tools.errors import NsysError
 from nsight_tools.importer import read_manifest
+from nsight_tools.importer.dataset import BESIDE_ROWS
 from nsight_tools.nsys import find
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SAMPLE = Path(__file__).resolve().parents[2] / "sample_traces" / "classifier_cuda_graph.sqlite"
+SAMPLE = Path(__file__).resolve().parents[2] / "sample_traces" / "classifier_sync.sqlite"
 KILLS = int(os.environ.get("NSIGHT_TOOLS_KILLS", "6"))
 CAPTURES_KILLED = int(os.environ.get("NSIGHT_TOOLS_CAPTURES_KILLED", "3"))
 SEED = int(os.environ.get("NSIGHT_TOOLS_SEED", "1"))
@@ -41,11 +43,15 @@ for number in range(20):
 """
 
 
-@pytest.fixture
-def report(tmp_path: Path) -> Path:
+@pytest.fixture(params=["by one process", "by two"])
+def report(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """An export; or one that is so long that two processes import it."""
     path = tmp_path / "reports" / "run [größer].sqlite"
     path.parent.mkdir()
-    shutil.copy(SAMPLE, path)
+    if request.param == "by two":
+        repeat(SAMPLE, path, times_for(SAMPLE, BESIDE_ROWS))
+    else:
+        shutil.copy(SAMPLE, path)
     return path
 
 
@@ -107,6 +113,7 @@ def test_an_import(report: Path, environment: dict[str, str], record_property: C
             assert started(environment, "import", report).wait() == 0
         there_before = dataset.exists()
         in_time += killed(environment, chosen.uniform(0, longest), *force)
+        assert none_left(environment[VARIABLE]) == []
         assert dataset.exists() or not there_before
         if dataset.exists():
             assert whole(dataset) == expected
@@ -137,6 +144,7 @@ def test_an_analysis(report: Path, environment: dict[str, str], record_property:
             page.write_text(json.dumps(said), encoding="utf-8")
         there_before = page.exists()
         in_time += killed(environment, chosen.uniform(0, longest), *command)
+        assert none_left(environment[VARIABLE]) == []
         if dataset.exists():
             assert whole(dataset) == expected
         assert page.exists() or not there_before
