@@ -1,4 +1,4 @@
-"""Work in a copy of this process, for what two threads would do by turns: both need Python's lock."""
+"""Work beside other work: in a copy of this process where that is safe, for two threads need Python's lock by turns."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsight_tools import memory
@@ -21,20 +22,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Result = TypeVar("Result")
+BESIDE_ROWS = 100_000
+"""Rows of both works from which on two processes are worth their start."""
+HARMLESS = "nsight-tools, no locks"
+"""What the name of a thread begins with that holds no lock which a copy could need; rich's only draw our progress."""
 _PR_SET_PDEATHSIG = 1
 
 
 @contextlib.contextmanager
 def beside(work: Callable[[], Result], *, worthwhile: bool) -> Iterator[Callable[[], Result]]:
-    """Do `work` in another process while the block runs; what is given waits for its result, or raises its error.
+    """Do `work` while the block runs; what is given waits for its result, or raises its error.
 
-    `work` sees all that this process has when it begins. Here only the files that it writes are seen, and its result,
-    which must be picklable. The process is gone when the block is left, and when this one is killed.
-
-    Where that is not `worthwhile`, or not safe, `work` is done here when its result is asked for.
+    That is in another process, where this one may be copied, else in a thread; where it is not `worthwhile`, it is done
+    when its result is asked for. `work` sees all that this process has when it begins, and changes none of it; only the
+    files that it writes are seen, and its result, which must be picklable. The process is gone when the block is left,
+    and when this one is killed.
     """
-    if not worthwhile or not _may_fork():
+    if not worthwhile:
         yield work
+        return
+    if not _may_fork():
+        with ThreadPoolExecutor(1) as pool:
+            yield pool.submit(work).result
         return
     read, write = os.pipe()
     sys.stdout.flush()
@@ -61,7 +70,7 @@ def _may_fork() -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False
     others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
-    return all(type(thread).__module__.startswith("rich.") for thread in others)  # which only draws our progress
+    return all(thread.name.startswith(HARMLESS) or type(thread).__module__.startswith("rich.") for thread in others)
 
 
 def _answer(work: Callable[[], Any], write: int, parent: int) -> None:
@@ -90,7 +99,7 @@ def _done(work: Callable[[], Any]) -> bytes:
 
 def _result(answer: bytes) -> Any:
     if not answer:
-        what = "the process that imports NVTX ranges was killed"
+        what = "the import's second process was killed"
         raise NsightToolsError(
             what, hint="if memory ran out, give a limit with --max-memory: one process then does all"
         )

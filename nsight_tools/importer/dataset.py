@@ -20,7 +20,7 @@ from nsight_tools import memory
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import InputError
 from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers
-from nsight_tools.importer.beside import beside
+from nsight_tools.importer.beside import BESIDE_ROWS, HARMLESS, beside
 from nsight_tools.importer.decode import Decoder
 from nsight_tools.importer.manifest import MANIFEST
 from nsight_tools.importer.writer import SortedWriter, write_table
@@ -40,8 +40,6 @@ AHEAD = 4
 """Chunks that are being read, or wait to be written. One thread reads: two would need Python's lock by turns."""
 
 
-BESIDE_ROWS = 100_000
-"""Ranges, and rows of other tables, from which on two processes read them."""
 EVENT_BYTES = 200
 """Of memory that deriving takes for each kernel, copy, API call and NVTX range."""
 
@@ -96,8 +94,8 @@ def write_dataset(
     pa.default_memory_pool().release_unused()  # what reading held, before what deriving needs comes on top
     named = NamedRange.parse(wanted.inference_range) if wanted.inference_range else OURS
     references = [*(by_order.of_dataset(layer_pass) if layer_pass else ()), *by_order.of_layers(listed)]
-    with ThreadPoolExecutor(1) as beside_it:
-        described = beside_it.submit(source)  # which reads the export once more, where a core has time for it
+    with ThreadPoolExecutor(1, HARMLESS) as pool:
+        described = pool.submit(source)  # which reads the export once more, where a core has time for it
         derived_rows, ordered = derived.write_derived(to, named, references)
     if layer_pass and ordered and by_order.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
         listed = layers.from_dataset(layer_pass)  # of this engine: its kernels came in the same order

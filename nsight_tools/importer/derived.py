@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from nsight_tools.columns import Ints, ints, words
 from nsight_tools.importer import dialects
+from nsight_tools.importer.beside import BESIDE_ROWS, beside
 from nsight_tools.importer.launches import GpuWork, write_launches
 from nsight_tools.importer.stored import column, stored_words, thread_columns
 from nsight_tools.importer.writer import SortedWriter
@@ -139,23 +141,24 @@ def write_derived(
 
     Memory: about 200 bytes for each kernel, copy, API call and NVTX range.
     """
-    with ThreadPoolExecutor(1) as beside:
-        reading = beside.submit(_ranges, dataset)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_ranges, dataset)
         names = stored_words(dataset, "api_calls", "name")
         kind = np.append(classify_call(names.dictionary), CallKind.OTHER).astype(np.int8)[names.codes]
         calls = Calls(*thread_columns(dataset, "api_calls"), kind)
         gpu = GpuWork(dataset, calls)
         work = Work(gpu.start, gpu.end, gpu.kind, gpu.device, gpu.stream_key, gpu.call)
         ranges = reading.result()
-        del reading, names
-        pa.default_memory_pool().release_unused()
-        if named is not OURS and not named.rows(ranges).size:
-            raise RangeNotFoundError(named.name, [name for name in ranges.name.counts() if name][:5])
-        inferences = find_inferences(ranges, calls, work, named)
-        owner = assign_work(inferences, calls, work).astype(np.int32)
-        accounting = beside.submit(_write_inferences, dataset, inferences, calls, work, owner)
+    del reading, names
+    pa.default_memory_pool().release_unused()
+    if named is not OURS and not named.rows(ranges).size:
+        raise RangeNotFoundError(named.name, [name for name in ranges.name.counts() if name][:5])
+    inferences = find_inferences(ranges, calls, work, named)
+    owner = assign_work(inferences, calls, work).astype(np.int32)
+    account_for = partial(_write_inferences, dataset, inferences, calls, work, owner)
+    with beside(account_for, worthwhile=len(owner) >= BESIDE_ROWS) as accounted:
         launched, ordered = write_launches(dataset, gpu, calls, ranges, owner, references)
-        return {"launches": launched, "inferences": accounting.result()}, ordered
+        return {"launches": launched, "inferences": accounted()}, ordered
 
 
 def _ranges(dataset: Path) -> Ranges:

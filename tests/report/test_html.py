@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from drawing import table
 from drawn_trace import drawn
 from report import fakes
 from shared_corpus import REPOSITORY
@@ -136,6 +137,18 @@ def test_how_it_was_run_is_told() -> None:
     assert "shapes as built, streams 2, pageable yes" in text
     assert "seed" not in text
     page_of(fakes.report(run={"model": 3, "versions": None, "options": [1]}))
+
+
+def test_untraced_runs_are_told() -> None:
+    """Two hundred inferences of 1 ms, one after the other, the last of them of 3 ms."""
+    rows = [
+        {"run": "benchmark", "inference": n, "start_ns": n * 1_000_000, "wall_ns": 3_000_000 if n == 199 else 1_000_000}
+        for n in range(200)
+    ]
+    measured = trace(tables={"benchmark": table("benchmark", rows)})
+    text = " ".join(Page(page_of(fakes.report(), measured)).text.split())
+    assert "Without the profiler200 inferences, 1.00 ms (median; p99 1.00 ms), 990 a second" in text
+    assert "transfers overlapped" not in text
 
 
 def test_the_untraced_column_is_there_where_it_says_something() -> None:
