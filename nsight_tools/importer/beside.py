@@ -34,8 +34,8 @@ def beside(work: Callable[[], Result], *, worthwhile: bool) -> Iterator[Callable
     """Do `work` while the block runs; what is given waits for its result, or raises its error.
 
     That is in another process, where this one may be copied, else in a thread; where it is not `worthwhile`, it is done
-    when its result is asked for. `work` sees all that this process has when it begins, and changes none of it; only the
-    files that it writes are seen, and its result, which must be picklable. The process is gone when the block is left,
+    when its result is asked for. `work` sees all that this process has when it begins, changes none of it, and calls
+    nothing of the caller's; only the files that it writes are seen, and its result, which must be picklable. The process is gone when the block is left,
     and when this one is killed.
     """
     if not worthwhile:

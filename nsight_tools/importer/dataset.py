@@ -139,9 +139,9 @@ def _stream(export: Export, decoder: Decoder, to: Path, progress: Progress) -> t
     def ranges() -> tuple[dict[str, int], dict[str, int]]:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(lambda: decoder.domain_names)  # before the first range asks for it
-            return _stream_tables(["nvtx_ranges"], export, decoder, to, progress, pool)
+            return _stream_tables(["nvtx_ranges"], export, decoder, to, _silent, pool)
 
-    # Ranges are about half of all there is, and no other table needs them.
+    # Ranges are about half of all there is, and no other table needs them. Whoever shows progress may have threads.
     with beside(ranges, worthwhile=min(events) >= BESIDE_ROWS) as ranges_written:
         with ThreadPoolExecutor(1) as pool:
             rows |= _stream_tables(others, export, decoder, to, progress, pool)[0]
@@ -197,6 +197,10 @@ def _stream_tables(
 
 Piece = tuple[str, Callable[[], pa.Table]]
 """A table, and what reads and decodes some of its rows when called."""
+
+
+def _silent(_what: str, _share: float | None) -> None:
+    return
 
 
 def _as_it_is(rows: pa.Table) -> pa.Table:
