@@ -27,6 +27,7 @@ ALLOW_MORE = "allow more with --max-memory"
 _CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _limit: int | None = None
+_fenced = False
 
 
 def parsed(text: str) -> int:
@@ -90,13 +91,21 @@ def fenced() -> Iterator[None]:
     The kernel counts what could be written (RLIMIT_DATA), used or not, so that the fence stands RESERVED and the stacks
     of threads further out than the limit, from what the process has already.
     """
+    global _fenced  # noqa: PLW0603 (of the process, as the fence is)
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = _taken() + limit() + RESERVED + 4 * STACK * (os.cpu_count() or 1)
     _set_fence(min(each for each in (wanted, soft, hard) if each != resource.RLIM_INFINITY), hard)
+    before, _fenced = _fenced, True
     try:
         yield
     finally:
+        _fenced = before
         _set_fence(soft, hard)
+
+
+def is_fenced() -> bool:
+    """Whether the process is the command line's own: in somebody else's nothing of this is done."""
+    return _fenced
 
 
 def _taken() -> int:

@@ -104,7 +104,9 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     waiting = left["launch"][2] + left["host"][2]
     starved = main in {"launch", "host"} and left["launch"][1] + left["host"][1] >= GAP_SHARE * measured.window_ns
     gain, n, room, known = calibrated.graph_gain, measured.inferences, calibrated.room, calibrated.untraced
-    if known is not None and known.several and room is not None and room < NOISE_SHARE * known.elapsed:
+    if known is not None and room is not None and room < NOISE_SHARE * known.elapsed:
+        if not known.several:
+            return
         raise CouldNotRun(
             f"without the profiler {duration(known.elapsed)} pass for an inference, no more than its work takes the "
             "GPU: others fill the gaps that stand here; capture one stream to see what is left of them"

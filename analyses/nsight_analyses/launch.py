@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh
+from nsight_analyses.measure import NOISE_SHARE, weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
 from nsight_tools.errors import CouldNotRun
@@ -72,6 +72,8 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
     if enqueue is None or enqueue.ratios[1] <= ENQUEUE_RATIO:
         return
     if calibrated.starved < STARVED_SHARE * enqueue.compute[1]:
+        return
+    if gain.point * measured.inferences < NOISE_SHARE * measured.window_ns:
         return
     enough = measured.inferences >= ENOUGH_INFERENCES
     sure = enqueue.ratios[2] > ENQUEUE_RATIO and enough

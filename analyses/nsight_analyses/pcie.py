@@ -73,7 +73,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
         exposed,
         measured.per_inference(exposed),
         "time of these copies in which their GPU runs no kernel: all of it where, once pinned, they run beside kernels "
-        "of another inference" + _pinned_alone(measured, pageable),
+        "of another inference" + _pinned_alone(measured, pageable, exposed),
         (
             Evidence("asynchronous copies from or to pageable memory", len(pageable), "count"),
             *_rates(measured, pageable),
@@ -89,8 +89,8 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     )
 
 
-def _pinned_alone(measured: Measured, pageable: Copies) -> str:
-    """What these copies would take less of the GPU's time at the rate that pinned ones reach; empty where unknown."""
+def _pinned_alone(measured: Measured, pageable: Copies, exposed: int) -> str:
+    """What these copies would take less at the rate that pinned ones reach, at most; empty where it is not known."""
     saved = 0.0
     for device in np.unique(pageable.device).tolist():
         link = recorded_link(measured, device)
@@ -100,6 +100,7 @@ def _pinned_alone(measured: Measured, pageable: Copies) -> str:
             return ""
         its = pageable[(pageable.device == device) & (pageable.size >= BANDWIDTH_BYTES)]
         saved += float(np.maximum(its.end - its.start - its.size / gives * 1e9, 0).sum())
+    saved = min(saved, exposed)
     each = measured.per_inference(round(saved))
     said = f"{duration(saved)} in all" if each is None else f"{duration(each)} an inference"
     return f"; pinning alone shortens them by about {said}, at {share(PINNED_SHARE)} of the link's peak"

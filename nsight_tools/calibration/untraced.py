@@ -51,7 +51,7 @@ class Untraced:
     several: bool
     """Several inferences were in flight on a thread, so that the runner's wall is not an inference's alone."""
     elapsed: float
-    """The time that passes for each inference, over all threads and streams: what throughput is the inverse of."""
+    """The time that passes for each inference, over all threads and streams, with what lies between them."""
     at_a_time: float
     """How many threads were at what `added` was added to at the same time, 1 or more: they waited beside each other."""
 

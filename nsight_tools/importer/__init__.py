@@ -18,7 +18,7 @@ from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.importer.dataset import Progress, Wanted, write_dataset
 from nsight_tools.importer.derived import RangeNotFoundError
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
-from nsight_tools.importer.sources import open_export
+from nsight_tools.importer.sources import check_sqlite_file, open_export
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,7 +110,8 @@ def _import(
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="export-", dir=to))
             export = find(nsys).export(source, Path(scratch) / source.stem, progress=progress)
         try:
-            if connections.journals(source):
+            if source.suffix not in REPORTS and source.is_file() and connections.journals(source):
+                check_sqlite_file(source)
                 scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="whole-", dir=to))
                 export = connections.finished(source, Path(scratch) / source.name)
             write_dataset(
@@ -135,18 +136,26 @@ def _import(
 
 def describe(source: Path, wanted: Wanted) -> dict[str, Any]:
     """What the manifest says of a source beside its content hash: cheap to compare."""
-    files = _files(source, wanted)
+    files = [state for file in _files(source, wanted) if (state := _state(file)) is not None]
     return {
         "name": source.name,
         "kind": "parquetdir" if source.is_dir() else "report" if source.suffix in REPORTS else "sqlite",
         "layers": wanted.layers.name if wanted.layers else None,
         "layer_pass": wanted.layer_pass.name if wanted.layer_pass else None,
         "run": [file.name for file in wanted.run.files] if wanted.run else None,
-        "size_bytes": sum(file.stat().st_size for file in files),
-        "modified_ns": max((file.stat().st_mtime_ns for file in files), default=0),
+        "size_bytes": sum(state.st_size for state in files),
+        "modified_ns": max((state.st_mtime_ns for state in files), default=0),
         "keep_environment": wanted.keep_environment,
         "inference_range": wanted.inference_range,
     }
+
+
+def _state(file: Path) -> os.stat_result | None:
+    """None for a file that is gone since it was seen, as a journal may be: then the source has changed."""
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _captured_by(source: Path) -> str | None:
@@ -257,7 +266,9 @@ def _files(source: Path, wanted: Wanted) -> list[Path]:
 
 def _data_files(source: Path) -> list[Path]:
     """The files of a report, an export or a dataset."""
-    return sorted(source.glob("*.parquet")) if source.is_dir() else [source, *connections.journals(source)]
+    if source.is_dir():
+        return sorted(source.glob("*.parquet"))
+    return [source] if source.suffix in REPORTS else [source, *connections.journals(source)]
 
 
 @contextlib.contextmanager

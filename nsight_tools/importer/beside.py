@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 import traceback
 import warnings
@@ -35,8 +34,8 @@ def beside(work: Callable[[], Result], *, worthwhile: bool) -> Iterator[Callable
 
     That is in another process, where this one may be copied, else in a thread; where it is not `worthwhile`, it is done
     when its result is asked for. `work` sees all that this process has when it begins, changes none of it, and calls
-    nothing of the caller's; only the files that it writes are seen, and its result, which must be picklable. The process is gone when the block is left,
-    and when this one is killed.
+    nothing of the caller's; only the files that it writes are seen, and its result, which must be picklable. The
+    process is gone when the block is left, and when this one is killed.
     """
     if not worthwhile:
         yield work
@@ -46,26 +45,38 @@ def beside(work: Callable[[], Result], *, worthwhile: bool) -> Iterator[Callable
             yield pool.submit(work).result
         return
     read, write = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    parent = os.getpid()
-    with warnings.catch_warnings():
-        # Python counts the threads of NumPy and Arrow, too: both see to their locks when a process is copied.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if not pid:
+    parent, pid = os.getpid(), _forked()
+    if pid == 0:
         _answer(work, write, parent)
     os.close(write)
-    with os.fdopen(read, "rb") as pipe, _gone_at_the_end(pid):
-        yield lambda: _result(pipe.read())
+    with os.fdopen(read, "rb") as pipe:
+        if pid is None:  # no more processes, or no memory for one
+            yield work
+            return
+        with _gone_at_the_end(pid):
+            yield lambda: _result(pipe.read())
+
+
+def _forked() -> int | None:
+    with warnings.catch_warnings(), contextlib.suppress(OSError):
+        # Python counts the threads of NumPy and Arrow, too: both see to their locks when a process is copied.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+    return None
 
 
 def _may_fork() -> bool:
     """Whether no other thread could hold a lock that the copy would wait for, and there is a core and memory for it.
 
-    A notebook has threads of its own, a cluster's worker others that import, and a pool's process is one of many.
+    That is known of the command line's own process. A notebook has threads of its own, a program may have libraries'
+    that Python does not see, a cluster's worker others that import, and a pool's process is one of many.
     """
-    if memory.asked() is not None or len(os.sched_getaffinity(0)) < 2 or multiprocessing.parent_process() is not None:
+    if (
+        not memory.is_fenced()
+        or memory.asked() is not None
+        or len(os.sched_getaffinity(0)) < 2
+        or multiprocessing.parent_process() is not None
+    ):
         return False
     if threading.current_thread() is not threading.main_thread():
         return False
@@ -89,21 +100,24 @@ def _answer(work: Callable[[], Any], write: int, parent: int) -> None:
 def _done(work: Callable[[], Any]) -> bytes:
     try:
         return pickle.dumps((work(), None, ""))
-    except Exception as error:  # noqa: BLE001 (the parent raises it)
+    except BaseException as error:  # noqa: BLE001 (the parent raises it)
         where = traceback.format_exc()
         try:
-            return pickle.dumps((None, error, where))
+            answer = pickle.dumps((None, error, where))
+            pickle.loads(answer)  # noqa: S301 (what cannot be read again is no answer)
         except Exception:  # noqa: BLE001 (it cannot be pickled)
-            return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}"), where))
+            answer = pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}"), where))
+        return answer
 
 
 def _result(answer: bytes) -> Any:
-    if not answer:
+    try:
+        result, error, where = pickle.loads(answer)  # noqa: S301 (our own copy wrote it)
+    except (EOFError, pickle.UnpicklingError) as cut:
         what = "the import's second process was killed"
         raise NsightToolsError(
             what, hint="if memory ran out, give a limit with --max-memory: one process then does all"
-        )
-    result, error, where = pickle.loads(answer)  # noqa: S301 (our own copy wrote it)
+        ) from cut
     if error is not None:
         raise error from RuntimeError(f"in the other process:\n{where}")
     return result
@@ -114,7 +128,7 @@ def _gone_at_the_end(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):  # somebody else has seen to it
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)

@@ -10,14 +10,14 @@ import errno
 import os
 import sqlite3
 import sys
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from nsight_tools.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from adbc_driver_manager.dbapi import Connection, Cursor
@@ -37,8 +37,12 @@ _LIMITS = {
 def journals(path: Path) -> list[Path]:
     """What a writer keeps beside a file that is not finished without it."""
     whole = path.resolve()
-    beside = (whole.with_name(f"{whole.name}{end}") for end in ("-wal", "-journal"))
-    return [file for file in beside if file.is_file()]
+    found = []
+    for end in ("-wal", "-journal"):
+        with suppress(OSError):  # it may go at any moment
+            file = whole.with_name(f"{whole.name}{end}")
+            found += [file] if file.stat().st_size else []
+    return found
 
 
 def finished(path: Path, to: Path) -> Path:
@@ -49,19 +53,41 @@ def finished(path: Path, to: Path) -> Path:
 
     Raises InputError where it cannot be read, OSError where there is no room for the copy.
     """
+    to.touch()  # OSError, where it cannot be made
     try:
         with closing(sqlite3.connect(_uri(path), uri=True)) as connection, closing(sqlite3.connect(to)) as copy:
-            connection.backup(copy)
+            connection.execute("SELECT count(*) FROM sqlite_master")  # a backup would wait for a lock for ever
+            connection.backup(copy, pages=COPIED_PAGES, progress=_moves_on())
     except sqlite3.Error as error:
-        if "full" in str(error):
+        if "full" in str(error) or getattr(error, "sqlite_errorname", "") in _OF_THE_COPY:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), to) from error
         beside = " and ".join(file.name for file in journals(path)) or "its journal"
         raise InputError(
             path,
             f"cannot be read with {beside} beside it: {error}",
-            hint="close the program that writes it, or export the report again",
+            hint="close what writes it; or open a copy of both with sqlite3 once, where you may write, and give that",
         ) from error
     return to
+
+
+COPIED_PAGES = 4096
+"""Pages that are copied at a time; in between somebody may interrupt, and a lock is found."""
+_MOST_WAITS = 20
+"""Times, a quarter of a second each, in which nothing could be copied: somebody has locked the file."""
+_OF_THE_COPY = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRUNCATE")
+
+
+def _moves_on() -> Callable[[int, int, int], None]:
+    left, waits = None, 0
+
+    def look(_status: int, remaining: int, _total: int) -> None:
+        nonlocal left, waits
+        waits = waits + 1 if remaining == left else 0
+        left = remaining
+        if waits > _MOST_WAITS:
+            raise sqlite3.OperationalError("database is locked")
+
+    return look
 
 
 def _uri(path: Path) -> str:

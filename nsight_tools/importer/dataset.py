@@ -141,6 +141,7 @@ def _stream(export: Export, decoder: Decoder, to: Path, progress: Progress) -> t
             pool.submit(lambda: decoder.domain_names)  # before the first range asks for it
             return _stream_tables(["nvtx_ranges"], export, decoder, to, _silent, pool)
 
+    progress("reading nvtx_ranges", 0.0)
     # Ranges are about half of all there is, and no other table needs them. Whoever shows progress may have threads.
     with beside(ranges, worthwhile=min(events) >= BESIDE_ROWS) as ranges_written:
         with ThreadPoolExecutor(1) as pool:

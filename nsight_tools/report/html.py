@@ -147,7 +147,6 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
                 ("layers", "Layers", *tops.layers(trace)),
                 ("kernels", "Kernels", *tops.kernels(trace)),
             ],
-            per_inference=report.summary.get("inferences") or 0,
             unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),
             capture=[*_capture(report), *_untraced_runs(trace)],
@@ -230,8 +229,9 @@ def _capture(report: TraceReport) -> list[tuple[str, str]]:
 def _run(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What a capture says of the engine and of how it was run: what a trace does not know."""
     model, options, versions = (_mapping(run.get(name)) for name in ("model", "options", "versions"))
-    if model:
-        yield "Engine", f"{model.get('name')}, SHA-256 {str(model.get('sha256'))[:16]}…"
+    if model.get("name"):
+        hashed = f", SHA-256 {str(model['sha256'])[:16]}…" if model.get("sha256") else ""
+        yield "Engine", f"{model['name']}{hashed}"
     names = {"tensorrt": "TensorRT", "cuda_runtime": "CUDA runtime", "python": "Python", "pycuda": "PyCUDA"}
     yield "Versions", ", ".join(f"{name} {versions[key]}" for key, name in names.items() if versions.get(key))
     ran = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in options.items() if name in _RAN)

@@ -116,13 +116,14 @@ def nsys_ai(source: Path, folder: Path) -> None:
 
 def imported(source: Path, folder: Path) -> None:
     """What is measured: `nsight-tools import`. Prints when, in Unix time, the derived tables begin."""
-    from nsight_tools import import_report
+    from nsight_tools import import_report, memory
 
     def noted(stage: str, _share: float | None) -> None:
         if stage.startswith("attributing"):
             print(f"{DERIVED_AT}{time.time()}", flush=True)
 
-    import_report(source, folder, progress=noted)
+    with memory.fenced():  # as the command does
+        import_report(source, folder, progress=noted)
 
 
 STAGES: dict[str, Callable[[Path, Path], None]] = {

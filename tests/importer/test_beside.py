@@ -20,8 +20,11 @@ SAMPLE = Path(__file__).resolve().parents[2] / "sample_traces" / "classifier_cud
 TWO_CORES = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing runs beside")
 PRELUDE = """
 import os, signal, sys, threading, time
+from nsight_tools import memory
 from nsight_tools.errors import InputError, NsightToolsError
 from nsight_tools.importer.beside import beside
+fence = memory.fenced()
+fence.__enter__()
 """
 
 
@@ -98,6 +101,38 @@ except NsightToolsError as error:
 
 
 @TWO_CORES
+def test_what_ends_it_is_told() -> None:
+    said = ran("""
+class TwoArguments(Exception):
+    def __init__(self, one, *, two):
+        super().__init__(one)
+for ending in (lambda: sys.exit(3), lambda: (_ for _ in ()).throw(TwoArguments("this", two=2))):
+    try:
+        with beside(ending, worthwhile=True) as result:
+            result()
+    except BaseException as error:
+        print(type(error).__name__, error)
+""")
+    assert said.splitlines() == ["SystemExit 3", "RuntimeError TwoArguments: this"]
+
+
+@TWO_CORES
+def test_no_output_to_flush_and_no_process_to_have() -> None:
+    said = ran("""
+out, sys.stdout = sys.stdout, None
+with beside(os.getpid, worthwhile=True) as result:
+    other = result()
+sys.stdout = out
+def refused():
+    raise BlockingIOError(11, "no more processes")
+os.fork = refused
+with beside(os.getpid, worthwhile=True) as result:
+    print(other != os.getpid(), result() == os.getpid())
+""")
+    assert said == "True True\n"
+
+
+@TWO_CORES
 def test_it_is_gone_when_the_block_is_left() -> None:
     said = ran("""
 read, write = os.pipe()
@@ -137,8 +172,19 @@ with beside(work, worthwhile=True) as result:
     raise AssertionError("it is still there")
 
 
+def test_a_library_copies_nobodys_process() -> None:
+    assert (
+        ran("""
+fence.__exit__(None, None, None)
+with beside(os.getpid, worthwhile=True) as result:
+    print(result() == os.getpid())
+""")
+        == "True\n"
+    )
+
+
 def done_here(*, worthwhile: bool = True) -> bool:
-    with beside(os.getpid, worthwhile=worthwhile) as result:
+    with memory.fenced(), beside(os.getpid, worthwhile=worthwhile) as result:
         return result() == os.getpid()
 
 

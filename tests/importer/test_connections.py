@@ -139,13 +139,49 @@ def test_an_open_journal_is_read_with_its_file(export: Path) -> None:
 
 def test_a_file_with_a_journal_is_damaged_under_its_own_name(export: Path, tmp_path: Path) -> None:
     content = bytearray(export.read_bytes())
-    content[len(content) // 4 :] = bytes(len(content) - len(content) // 4)
+    content[3 * len(content) // 4 :] = bytes(len(content) - 3 * len(content) // 4)
     export.write_bytes(content)
-    export.with_name(f"{export.name}-wal").touch()
+    export.with_name(f"{export.name}-wal").write_bytes(b"no frame of a log")
     with pytest.raises(InputError, match="damaged or truncated") as raised:
         import_report(export, tmp_path / "out")
     assert raised.value.path == export
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("content", [b"no database", b"version https://git-lfs.github.com/spec/v1"])
+def test_what_is_no_database_is_told_before_its_journal(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.sqlite"
+    path.write_bytes(content)
+    path.with_name("run.sqlite-wal").write_bytes(b"no frame of a log")
+    with pytest.raises(InputError, match=r"is no SQLite database|is a Git LFS pointer"):
+        import_report(path)
+
+
+def test_a_file_that_somebody_has_locked_is_not_waited_for_for_ever(export: Path, tmp_path: Path) -> None:
+    changed(export, "PRAGMA journal_mode = DELETE")
+    with contextlib.closing(sqlite3.connect(export, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        database.execute("UPDATE CUPTI_ACTIVITY_KIND_RUNTIME SET nameId = nameId + 1")
+        assert connections.journals(export)
+        with pytest.raises(InputError, match="database is locked; close what writes it"):
+            import_report(export, tmp_path / "out")
+        database.execute("ROLLBACK")
+    assert not list((tmp_path / "out").iterdir())
+    import_report(export)
+
+
+def test_no_room_for_the_copy(export: Path, tmp_path: Path) -> None:
+    export.with_name(f"{export.name}-wal").write_bytes(b"no frame of a log")
+    with pytest.raises(OSError, match="Not a directory"):
+        connections.finished(export, export / "copy.sqlite")
+    assert connections.finished(export, tmp_path / "copy.sqlite").stat().st_size == export.stat().st_size
+
+
+def test_a_journal_that_goes_while_it_is_looked_at(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = export.with_name(f"{export.name}-journal")
+    monkeypatch.setattr(connections, "journals", lambda path: [gone] if path == export else [])
+    with pytest.raises(InputError, match=r"changed while it was read|cannot be read"):
+        import_report(export)
 
 
 def test_a_transaction_that_was_never_ended(export: Path, tmp_path: Path) -> None:
