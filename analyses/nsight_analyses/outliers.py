@@ -12,6 +12,7 @@ from nsight_analyses.contention import waiting_gaps
 from nsight_analyses.measure import NOISE_SHARE, nothing_repeats, weigh, worst
 from nsight_analyses.memory import allocates
 from nsight_tools.analysis import analysis
+from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from nsight_tools.timeline.attribution import Words
     from nsight_tools.trace import Trace
 
+SLOWER = 1.2
+"""Times the median: how `inferences.mark` tells an outlier."""
 FEWEST = 5
 """Fewer inferences of a thread have nothing to stand out from."""
 EXPLAINS = 0.5
@@ -72,7 +75,9 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
     profiler's doing, are scatter below 2.5 % of the inference time. One finding for each reason. The bound is the time
     beyond the median; none for the profiler's doing and for work queued behind other work. A warning from 5 % of the
     inference time on, if it happens to others than the first inferences and is neither of those two, nor jitter of the
-    host, which tracing adds to.
+    host, which tracing adds to. Where a capture measured the same untraced, one inference at a time, what no event
+    explains is held against that: it is a warning only if the share of inferences there that are 20 % above its median
+    is at least half of the share here.
 
     Why it matters: the slowest inferences are what a service promises (p99). The first ones are slow for reasons of
     their own and belong in no measurement.
@@ -168,10 +173,13 @@ def _finding(
     part = cost / measured.window_ns
     start, end, wall = (ints(table[name])[rows] for name in ("start_ns", "end_ns", "wall_ns"))
     took, usual = float(np.median(wall)), float(np.median(wall - excess))
+    untraced = None if first or remedy else _slow_untraced(measured.trace)
+    comes_back = untraced is not None and 2 * untraced >= len(rows) / len(table)
+    harmless = first or kind.harmless or (untraced is not None and not comes_back)
     return Finding(
         "LCH004",
-        Severity.INFO if first or kind.harmless else weigh(part, 0.05),
-        Confidence.MEDIUM if remedy else Confidence.LOW,
+        Severity.INFO if harmless else weigh(part, 0.05),
+        Confidence.MEDIUM if remedy or comes_back else Confidence.LOW,
         f"{len(rows)} of {len(table)} inferences{' (warm-up)' if first else ''} took {duration(took)} (median) rather "
         f"than {duration(usual)}" + (f": {share(part)} of the {measured.time}" if real else ""),
         text,
@@ -179,7 +187,11 @@ def _finding(
         or (
             "leave warm-up out of what you measure and serve"
             if first
+            else "look at the windows below; they come back in a run without the profiler"
+            if comes_back
             else "look at the windows below; if they come back in a run without the profiler, they are real"
+            if untraced is None
+            else "nothing yet: without the profiler they are far fewer"
         ),
         cost if real else None,
         measured.per_inference(cost) if real else None,
@@ -187,9 +199,20 @@ def _finding(
         (
             Evidence("slow inferences", len(rows), "count"),
             Evidence("time beyond the median", cost, "ns"),
+            *([Evidence("as much slower without the profiler", untraced, "ratio")] if untraced is not None else []),
             *worst("slow inference", start, end, lambda at: f"inference {int(rows[at])}"),
         ),
     )
+
+
+def _slow_untraced(trace: Trace) -> float | None:
+    """Share of an untraced run's inferences that are far slower than its median; None where it does not tell."""
+    known = Calibrated.of(trace).untraced
+    if known is None or not known.alone:
+        return None
+    table = trace.table("benchmark", ["run", "wall_ns"])
+    wall = ints(table["wall_ns"])[words(table["run"]).among("benchmark")]
+    return float((wall > SLOWER * np.median(wall)).mean())
 
 
 def _reasons(measured: Measured, trace: Trace) -> list[_Reason]:

@@ -11,6 +11,8 @@ from nsight_analyses.outliers import slow_inferences
 
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
+from nsight_tools.tables import TABLES
+from nsight_tools.trace import Trace
 
 OWNER = {"pid": 1000, "tid": 1}
 
@@ -56,6 +58,33 @@ def test_reasons(slow: tuple[str, str], options: dict[str, Any], severity: Sever
     assert in_pictures(evidence_of(finding, "slow inference")) == 30
     assert evidence_of(finding, "slow inference").detail == "inference 3"
     assert finding.message.startswith("1 of 7 inferences took 30.0 µs (median) rather than 10.0 µs")
+
+
+@pytest.mark.parametrize(
+    ("slow", "severity", "confidence", "says"),
+    [
+        (0, Severity.INFO, Confidence.LOW, "nothing yet: without the profiler they are far fewer"),
+        (1, Severity.INFO, Confidence.LOW, "nothing yet"),  # 1 of 20 is less than half of 1 of 7
+        (2, Severity.WARNING, Confidence.MEDIUM, "they come back in a run without the profiler"),
+    ],
+)
+def test_what_no_event_explains_is_held_against_an_untraced_run(
+    slow: int, severity: Severity, confidence: Confidence, says: str
+) -> None:
+    """The runner measured 20 inferences of 9 µs without the profiler, some of 12 µs, and as many of 10 µs with it."""
+    drawing = drawn(runs(("SSSSSSSSSSSSSSSSSSSS" + "L.........", BUSY[1])))
+    walls = {"benchmark": [12] * slow + [9] * (20 - slow), "timing": [10] * 20}
+    rows = [
+        {"run": run, "inference": at, "start_ns": at * 20_000, "wall_ns": wall * 1000, "thread": 0, "stream": 0}
+        for run, measured in walls.items()
+        for at, wall in enumerate(measured)
+    ]
+    tables = {name: drawing.table(name) for name in TABLES if drawing.rows(name)}
+    trace = Trace.from_tables({**tables, "benchmark": table("benchmark", rows)})
+    finding = only(slow_inferences, trace)
+    assert (finding.severity, finding.confidence) == (severity, confidence)
+    assert says in finding.recommendation
+    assert evidence_of(finding, "as much slower without the profiler").value == slow / 20
 
 
 def overhead(start: int, end: int) -> dict[str, Any]:
