@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import resource
@@ -41,8 +42,9 @@ def parsed(text: str) -> int:
     return size
 
 
+@functools.cache  # asked for at every chunk that is read
 def of_machine() -> int:
-    """Bytes of memory that this process could use at most: the machine's, or its container's."""
+    """Bytes of memory that this process could use at most: the machine's, or its container's, as it was at first."""
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for name in _CGROUP_FILES:
         with contextlib.suppress(OSError, ValueError):  # "max": no limit

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import importlib
 import os
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +110,8 @@ def _import(
             from nsight_tools.nsys import find
 
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="export-", dir=to))
-            export = find(nsys).export(source, Path(scratch) / source.stem, progress=progress)
+            with _pandas_loading():
+                export = find(nsys).export(source, Path(scratch) / source.stem, progress=progress)
         try:
             if source.suffix not in REPORTS and source.is_file() and connections.journals(source):
                 check_sqlite_file(source)
@@ -132,6 +135,17 @@ def _import(
             raise OutputError(
                 to.parent, f"cannot be written: {error.strerror or error}", hint="make room, or use -o"
             ) from error
+
+
+@contextlib.contextmanager
+def _pandas_loading() -> Iterator[None]:
+    """Load what Arrow's conversions load at their first, while another program has the other core."""
+    loading = threading.Thread(target=importlib.import_module, args=("pandas",))
+    loading.start()
+    try:
+        yield
+    finally:
+        loading.join()
 
 
 def describe(source: Path, wanted: Wanted) -> dict[str, Any]:
