@@ -10,7 +10,7 @@ from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import pairs_in
 from nsight_tools.measured import Measured
 from nsight_tools.tables import TABLES
-from nsight_tools.timeline.intervals import covered
+from nsight_tools.timeline.intervals import Intervals, covered
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
@@ -111,7 +111,8 @@ def _inference_source(trace: Trace) -> str | None:
 def _inference_time(trace: Trace) -> dict[str, Any] | None:
     """Median and 99th percentile of every bucket, each by itself: they need not sum to those of the wall time.
 
-    The percentile is one that an inference had, not a value between two.
+    The percentile is one that an inference had, not a value between two. While any inference is under way,
+    `at_a_time` are on average, and one ends each `every_ns`.
     """
     inferences = trace.frame("inferences")
     if inferences.empty:
@@ -119,11 +120,14 @@ def _inference_time(trace: Trace) -> dict[str, Any] | None:
     columns = {bucket: inferences[f"{bucket}_ns"].to_numpy() for bucket in BUCKETS}
     wall = inferences["wall_ns"].to_numpy()
     pieces = sum(inferences[name].to_numpy() for name in ("kernels", "copies", "graphs"))
+    under_way = Intervals.union(inferences["start_ns"].to_numpy(), inferences["end_ns"].to_numpy()).total
     return {
         "median": {bucket: round(float(np.median(values))) for bucket, values in columns.items()},
         "p99": {bucket: _p99(values) for bucket, values in columns.items()},
         "wall_median_ns": round(float(np.median(wall))),
         "wall_p99_ns": _p99(wall),
+        "at_a_time": float(wall.sum() / max(under_way, 1)),
+        "every_ns": round(under_way / len(wall)),
         "untraced": _untraced(trace),
         "gpu_busy_share": float(np.median(inferences["gpu_busy_ns"].to_numpy() / np.maximum(wall, 1))),
         "hidden_copy_ns": round(float(np.median(inferences["hidden_copy_ns"].to_numpy()))),

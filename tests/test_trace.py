@@ -424,6 +424,13 @@ class TestSummary:
         # The least that 99 of 100 do not exceed: of 50, only the last.
         assert (said["p99"]["exposed_h2d"], said["wall_p99_ns"]) == (exposed[49], wall[49])
 
+    def test_how_many_inferences_are_under_way(self) -> None:
+        said = drawn("""
+            nvtx 1: [i......]..............
+            nvtx 2: ....[i......]..[i.....]
+        """).summary()["inference_time"]
+        assert (said["at_a_time"], said["every_ns"]) == (pytest.approx((9 + 9 + 8) / (13 + 8)), 7_000)
+
     def test_time_of_several_gpus_is_summed(self) -> None:
         said = drawn("""
             stream 7:          ####....>>..

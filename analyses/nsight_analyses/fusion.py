@@ -83,7 +83,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
         "(--inputIOFormats, --outputIOFormats), and neighbouring layers share a precision",
         lost,
         measured.per_inference(lost),
-        "kernel time of the reformat layers",
+        "kernel time of the reformat layers; where the host is the limit (LCH001), their launches come on top",
         evidence=(
             Evidence("kernel time in reformat layers", lost, "ns"),
             Evidence("share of the kernel time", lost / max(total, 1), "ratio"),

@@ -36,6 +36,7 @@ _CAUSES = {
     "dependency": "the next kernel was launched long before: the GPU takes about 1 µs from one dependent kernel of a "
     "stream to the next",
 }
+_NAMES = {"host": "host", "launch": "launch-starved", "dependency": "dependency"}
 _REMEDIES = {
     "host": "look at the windows below in Nsight Systems: what does the thread do there? Move it out of the inference, "
     "or to another thread",
@@ -113,7 +114,7 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
         )
     most = total if room is None else min(total, round(room * n))
     recoverable, low, high = (
-        min(round(one * n) + left["host"][place], most)
+        min(round(one * n) + left["host"][place], most, sum(one[place] for one in left.values()))
         for one, place in ((round(gain.point), 1), (gain.low, 2), (gain.high, 0))
     )
     rows = _longest(gaps.length, kind == _KINDS.index(main))
@@ -137,11 +138,12 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
                 "of it between kernels already launched",
                 traced["dependency"] + traced["graph"],
                 "ns",
-                detail=_between([one + other for one, other in zip(left["dependency"], left["graph"], strict=True)]),
+                detail=_between([one + other for one, other in zip(left["dependency"], left["graph"], strict=True)])
+                + ", what is left of the others with it",
             ),
             *graph_evidence(calibrated),
             *tracing_evidence(calibrated),
-            *worst("longest gap", gaps.start[rows], gaps.end[rows]),
+            *worst(f"longest {_NAMES[main]} gap", gaps.start[rows], gaps.end[rows]),
         ),
         recoverable_between_ns=(round(low / n), round(high / n)) if n else None,
     )

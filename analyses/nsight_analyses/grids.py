@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.measure import EFFORT_SHARE, longest, weigh, worst
+from nsight_analyses.stream_causes import HOST_BOUND
 from nsight_tools.analysis import analysis
+from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.measured import Measured
 from nsight_tools.timeline.intervals import pieces, shared
-from nsight_tools.units import share
+from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,15 +31,17 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
 
     Measures: kernels of the steady state with grid_x * grid_y * grid_z < `gpus.sm_count` / 2, in the time in which no
     other kernel runs on that GPU. Half, because up to there twice the batch takes no longer: each further block still
-    finds an SM that has none. The bound is their time times the SMs' share that has no block: what a batch large enough
-    to fill the GPU saves for each input. A finding where that is a fifth of the inference time: nearly every engine has
-    such kernels, and neither another batch nor a second context is worth its complexity for less.
+    finds an SM that has none. Their time times the SMs' share that has no block is the most that a batch which fills
+    the GPU saves of each input; no inference as it is gets shorter, so that no time to recover is claimed. A finding
+    where that is a fifth of the inference time: nearly every engine has such kernels, and neither another batch nor a
+    second context is worth its complexity for less.
 
     Why it matters: an SM without a block does nothing. Small batches on a large GPU pay for the whole of it and use
     a part.
 
-    Remedy: a larger batch (the engine's optimization profile: `trtexec --optShapes`), or several contexts on streams of
-    their own so that small kernels run side by side; on a GPU that is too large, MIG. NVIDIA's TensorRT Best Practices,
+    Remedy: a larger batch (the engine's optimization profile: `trtexec --optShapes`), or, where the host has time to
+    launch for them, several contexts on streams of their own so that small kernels run side by side; on a GPU that is
+    too large, MIG. NVIDIA's TensorRT Best Practices,
     "Batching" and "Cross-Inference Multi-Streaming".
 
     Blind spots: a batch cannot be larger than what arrives, and it costs latency: advice for throughput, a warning only
@@ -59,19 +63,26 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
         few = _Few.of(work, rows, grid, sms[device])
         if few.saved < EFFORT_SHARE * measured.window_ns:
             continue
+        each = measured.per_inference(few.saved)
+        saved = duration(few.saved) if each is None else f"{duration(each)} of each input"
+        contexts = ", or run several contexts on streams of their own" if _host_has_time(trace) else ""
         yield Finding(
             "LCH005",
             weigh(few.saved / measured.window_ns, 0.5, measured),
             Confidence.MEDIUM,
             f"{share(few.time / few.total)} of the kernels' time runs with fewer blocks than half of the GPU's "
-            f"{sms[device]} SMs: {len(few.blocks):,} of {len(rows):,} kernels",
+            f"{sms[device]} SMs: {len(few.blocks):,} of {len(rows):,} kernels; a batch that fills it would save "
+            f"{saved} at most",
             "the batch is small for this GPU: these kernels have too few blocks to use it",
-            "for throughput: enlarge the batch (trtexec --optShapes), or run several contexts on streams of their own; "
-            "where latency at this batch is what counts, there is nothing to change",
-            few.saved,
-            measured.per_inference(few.saved),
-            "time of these kernels times the share of the SMs that have no block, as if a larger batch filled them",
-            (
+            f"for throughput, at the cost of latency: enlarge the batch (trtexec --optShapes){contexts}; one inference "
+            "at this batch gets no shorter by it",
+            evidence=(
+                Evidence(
+                    "saved by a batch that fills the GPU",
+                    few.saved,
+                    "ns",
+                    detail="at most: these kernels' time times the share of the SMs that have no block",
+                ),
                 Evidence("share of kernel time", few.time / few.total, "ratio"),
                 Evidence("kernels with few blocks", len(few.blocks), "count"),
                 Evidence("median blocks of those", float(np.median(few.blocks)), "count", detail=f"{sms[device]} SMs"),
@@ -80,6 +91,11 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
         )
     if not judged:
         raise CouldNotRun(trace.missing("kernels") or "no kernel of a GPU whose number of SMs is known")
+
+
+def _host_has_time(trace: Trace) -> bool:
+    """Whether a second context would find the host free to launch for it."""
+    return Calibrated.of(trace).host_share < HOST_BOUND
 
 
 def _steady(measured: Measured, rows: IntArray) -> IntArray:

@@ -79,7 +79,7 @@ def work_on_the_default_stream(trace: Trace) -> Iterator[Finding]:
     added = (
         f"synchronizations of the host {where}: {len(start)}"
         if len(start)
-        else f"the host never synchronizes {where}, so that it costs nothing by itself"
+        else f"the host never synchronizes {where}, so that it slows no enqueue"
     )
     yield Finding(
         "STR002",
@@ -190,7 +190,7 @@ def failed_on_streams(measured: Measured) -> Failed | None:
 
 @analysis("STR004", needs={"memory_ops", "api_calls"})
 def streams_without_work(trace: Trace) -> Iterator[Finding]:
-    """Streams carry the copies of inferences, and none of their kernels ever runs.
+    """Inferences copy, and compute nothing: their enqueue failed.
 
     Measures: `inferences` that copied in both directions and have no kernel and no graph, though others have, on
     streams on which no kernel runs and all inferences that copy are such. Inferences whose kernels run on another

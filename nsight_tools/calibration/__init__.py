@@ -240,7 +240,8 @@ class Calibrated(TracingCosts):
             real = max(idle - self._median(partial(_replayed, self.left[1], ours), everywhere), 0.0)
             return Span(real * (1 - REPLAY_SPREAD), real, min(real * (1 + REPLAY_SPREAD), idle))
         high, point, low = (self._median(partial(_gain, left, ours), everywhere) for left in self.left)
-        return Span(low * (1 - DEPENDENCY_SPREAD), point, high * (1 + DEPENDENCY_SPREAD))
+        most = self._median(lambda piece: self.left[0][piece], everywhere)
+        return Span(low * (1 - DEPENDENCY_SPREAD), point, min(high * (1 + DEPENDENCY_SPREAD), most))
 
     @cached_property
     def room(self) -> float | None:

@@ -27,7 +27,6 @@ CONCERNS: Mapping[str, tuple[str, ...]] = {
     "FUS001": HOST,
     "FUS": COMPUTE,
     "LCH004": MEAN,
-    "LCH005": COMPUTE,
     "LCH": HOST,
     "MEM": HOST,
     "STR003": HOST,

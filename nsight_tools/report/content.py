@@ -31,6 +31,9 @@ BUCKETS = {
 }
 """The buckets of an inference in their order of precedence, in words."""
 
+OVERLAPPING = 1.02
+"""Inferences at a time, on average, from which on they are said to overlap."""
+
 KINDS = {
     "graphs": "whole graphs",
     "h2d": "copies to the GPU",
@@ -55,6 +58,11 @@ _SOURCES = {
     "enqueue_range": "by TensorRT's enqueue ranges",
     "graph_launch": "one per CUDA graph launch",
 }
+
+
+def tail(count: int) -> str:
+    """What the 99th percentile of so many inferences is called: of fewer than 100 it is the slowest one."""
+    return "slowest" if count < 100 else "p99"
 
 
 def _explains(cause: Finding, finding: Finding) -> bool:
@@ -195,7 +203,7 @@ class TraceReport:
         else:
             worth = _in_all(first.recoverable_ns or 0, self.window_ns)
         which = f"by the largest, {first.code}" if len(findings) > 1 else f"({first.code})"
-        return f"{_claim(first)} {worth} recoverable {which}"
+        return f"{claim(first)} {worth} recoverable {which}"
 
     @property
     def spoilers(self) -> list[Finding]:
@@ -235,6 +243,11 @@ class TraceReport:
         if ordered := s.get("layers_by_order"):
             facts.append(_by_order(ordered))
         return facts
+
+    @property
+    def tail(self) -> str:
+        """What the 99th percentile of the inferences' times is called."""
+        return tail(int(self.summary.get("inferences") or 0))
 
     def buckets(self) -> list[Bucket]:
         """Each bucket that took time."""
@@ -278,7 +291,10 @@ class TraceReport:
         if not source or not self.host_time_shown:
             return ""
         if self.tracing_lengthens:
-            return f"Tracing lengthens the parts without GPU work. Without it: {source}."
+            return (
+                f"Tracing lengthens the parts without GPU work. Without it: {source}; in brackets, between which times "
+                "that may lie."
+            )
         return f"Without the profiler nothing is shorter: {source}."
 
     @property
@@ -291,7 +307,16 @@ class TraceReport:
         if times.get("hidden_copy_ns"):
             parts.append(f"{units.duration(times['hidden_copy_ns'])} of copies run beside its kernels")
         parts.append(f"the host's calls are {units.duration(times['queue_delay_ns'])} ahead of its work")
-        return f"Beside, in the median inference: {', '.join(parts)}."
+        return f"Beside, in the median inference: {', '.join(parts)}.{self._overlap}"
+
+    @property
+    def _overlap(self) -> str:
+        """How many inferences are under way at a time, and how often one ends then, where they overlap."""
+        times = self.summary["inference_time"]
+        if (times.get("at_a_time") or 1.0) < OVERLAPPING:
+            return ""
+        often = units.duration(times["every_ns"])
+        return f" Inferences overlap: {times['at_a_time']:.2f} at a time, so that one ends every {often} on average."
 
     @property
     def host_time_shown(self) -> bool:
@@ -312,7 +337,8 @@ def _by_order(ordered: Mapping[str, Any]) -> str:
     return f"layers of {known} of {_plural(kernels, 'kernel')} told by their order, as in {where}"
 
 
-def _claim(finding: Finding) -> str:
+def claim(finding: Finding) -> str:
+    """How what is recoverable is meant: as a bound or as an estimate."""
     return "at most" if finding.recoverable_between_ns is None else "about"
 
 
@@ -320,7 +346,7 @@ def _claimed(finding: Finding, worth: str) -> str:
     """`at most 1.20 ms of …`, or `about 1.20 ms of …, between 0.90 ms and 1.50 ms`."""
     between = finding.recoverable_between_ns
     ends = f", between {units.duration(between[0])} and {units.duration(between[1])}" if between else ""
-    return f"{_claim(finding)} {worth}{ends}"
+    return f"{claim(finding)} {worth}{ends}"
 
 
 def _in_all(part_ns: int, window_ns: int | None) -> str:

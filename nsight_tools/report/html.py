@@ -44,8 +44,8 @@ class _Picture:
 
 _ACCOUNTING = _Picture(
     figures.inference_accounting,
-    "Real inferences: the median one and the 99th percentile by time; without the profiler, where there is such a bar, "
-    "the median one with its parts without GPU work corrected. Every nanosecond from an inference's first event to its "
+    "Real inferences: one near the median and the 99th percentile by time; without the profiler, where there is such a "
+    "bar, the first with its parts without GPU work corrected. Every nanosecond from an inference's first event to its "
     "last is in exactly one part. A copy is exposed while no kernel of its inference runs beside it. The parts without "
     "GPU work say what the host did while the GPU ran nothing of the inference (maybe somebody else's work), not that "
     "it was the cause: a gap of about 1 µs between kernels is the GPU's own, though both were launched long before.",
@@ -300,8 +300,10 @@ def _worth(finding: Finding) -> str:
     if finding.recoverable_ns == 0:
         return "nothing by itself"
     if finding.recoverable_ns_per_inference is not None:
-        return f"{units.duration(finding.recoverable_ns_per_inference)} an inference"
-    return "none claimed" if finding.recoverable_ns is None else f"{units.duration(finding.recoverable_ns)} in all"
+        return f"{content.claim(finding)} {units.duration(finding.recoverable_ns_per_inference)} an inference"
+    if finding.recoverable_ns is None:
+        return "none claimed"
+    return f"{content.claim(finding)} {units.duration(finding.recoverable_ns)} in all"
 
 
 class _Inert(str):

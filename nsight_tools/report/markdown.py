@@ -91,7 +91,7 @@ def _accounting(report: TraceReport) -> list[str]:
         "",
         "<details><summary>Time of an inference</summary>",
         "",
-        "| | median | p99 | share | without the profiler |",
+        f"| | median | {report.tail} | share | without the profiler |",
         "|---|---:|---:|---:|---:|",
     ]
     lines += [

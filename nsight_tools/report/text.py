@@ -102,11 +102,11 @@ def _inference(page: Page, report: TraceReport) -> None:
     if not (buckets := report.buckets()):
         return
     times = report.summary["inference_time"]
-    page.heading("Time of an inference", "medians and p99 each by itself; share of the median")
+    page.heading("Time of an inference", f"medians and {report.tail} each by itself; share of the median")
     roomy = page.width >= ROOMY
     columns = (
         "median",
-        "p99",
+        report.tail,
         "share",
         *([""] if roomy else []),
         "without the profiler" if report.tracing_lengthens else "",

@@ -85,7 +85,7 @@ VERDICTS = {
         {"FUS001": INFO, "FUS002": INFO, "LCH005": INFO, "STR001": INFO, "STR002": INFO},
         {
             "STR001": ("the host is the limit, not the streams",),
-            "STR002": ("20000 of 20000 kernels", "costs nothing by itself"),
+            "STR002": ("20000 of 20000 kernels", "slows no enqueue"),
             "FUS002": ("1800 of 20000 kernels",),
         },
     ),

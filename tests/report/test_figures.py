@@ -21,6 +21,7 @@ from nsight_tools.findings import Evidence
 from nsight_tools.report.figures.accounting import BARS
 from nsight_tools.report.figures.data import Shown, envelope, occupancy
 from nsight_tools.report.figures.lanes import BOXES, Lane, draw
+from nsight_tools.report.figures.layers import halvings
 from nsight_tools.report.figures.style import plots, styled
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline.observer import Accounted
@@ -84,7 +85,7 @@ def test_bars_sum_to_the_inference() -> None:
     """The median of 40, 10, 30, 20 and 50 is inference 2; the bars end where it ends."""
     figure = figures.inference_accounting(inferences([40_000, 10_000, 30_000, 20_000, 50_000]))
     axes = figure.axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["median, no. 2", "p99, no. 4"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["near the median, no. 2", "slowest, no. 4"]
     ends = [max(p.get_x() + p.get_width() for p in axes.patches if round(p.get_y() + 0.33) == row) for row in (0, 1)]
     assert ends == [30_000, 50_000]
 
@@ -96,11 +97,11 @@ def test_the_bar_without_the_profiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Calibrated, "accounting", tuple(spans))
     axes = figures.inference_accounting(trace).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "median, no. 0",
+        "near the median, no. 0",
         "without the profiler",
-        "p99, no. 0",
+        "slowest, no. 0",
     ]
-    assert "28.0 µs (25.0 µs to 32.0 µs)" in [text.get_text() for text in axes.texts]
+    assert "28.0 µs" in [text.get_text() for text in axes.texts]
 
 
 def test_the_slowest_is_never_left_out() -> None:
@@ -219,9 +220,31 @@ def test_a_warm_up_is_no_example() -> None:
 def test_the_bars_are_what_the_table_says() -> None:
     """The 99th percentile is the same inference's in both."""
     trace = drawn(PICTURE)
-    p99 = Shown.of(trace).nearest(0.99)
+    p99 = Shown.of(trace).p99
     assert p99 is not None
     assert Shown.of(trace).wall[p99] == trace.summary()["inference_time"]["wall_p99_ns"]
+
+
+def test_the_inference_near_the_median_has_the_usual_parts() -> None:
+    """Of 20 inferences, number 9 is the median one, but owes its time to launches as no other does."""
+    trace = inferences([1_000_000 + 1_000 * at for at in range(20)])
+    shown = Shown.of(trace)
+    for bucket, time in (("launch", 900_000), ("compute", 109_000)):
+        shown.buckets[bucket] = shown.buckets[bucket].copy()
+        shown.buckets[bucket][9] = time
+    assert shown.median == 10
+    assert Shown.of(inferences([3, 1])).median == 1
+    assert Shown.of(inferences([7])).median == 0
+
+
+@pytest.mark.parametrize(("sms", "most"), [(132, 5_000), (128, 128), (132, 40), (1, 1), (3, 10)])
+def test_grids_are_told_apart_at_the_number_of_sms_and_its_half(sms: int, most: int) -> None:
+    edges = halvings(sms, most)
+    assert edges[0] == 1
+    assert (np.diff(edges) > 0).all()
+    assert edges[-1] > min(most, sms - 1)
+    assert sms in edges
+    assert sms == 1 or sms / 2 in edges
 
 
 def test_work_that_waits_for_another_stream_is_marked() -> None:

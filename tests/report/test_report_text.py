@@ -61,7 +61,7 @@ def test_an_inference_is_shown_bucket_by_bucket() -> None:
     page = text.render([fakes.report()])
     assert re.search(r"exposed copies to the GPU +1\.19 ms +1\.40 ms +30 %  ██ +1\.19 ms", page)
     assert re.search(r"from first to last event +4\.00 ms +4\.91 ms +3\.85 ms \(3\.80 ms to 3\.90 ms\)", page)
-    assert "Tracing lengthens the parts without GPU work. Without it: estimated from the trace." in page
+    assert "Tracing lengthens the parts without GPU work. Without it: estimated from the trace; in brackets" in page
     assert "Time of an inference" not in text.render([fakes.report(inference_time=None)])
 
 
@@ -253,6 +253,22 @@ def test_what_stands_beside_the_accounting_is_told() -> None:
     assert "Beside, in the median inference: a GPU works for 81 % of it, 12.4 µs of copies run beside its " in page
     assert "kernels, the host's calls are 184 µs ahead of its work." in page
     assert "layers of 99.0 % of 13,700 kernels told by their order, as in the layer pass (another run" in page
+
+
+def test_inferences_that_overlap_are_told() -> None:
+    page = " ".join(text.render([fakes.report(inference_time=overlapping(1.5))]).split())
+    assert "Inferences overlap: 1.50 at a time, so that one ends every 2.67 ms on average." in page
+    assert "overlap:" not in text.render([fakes.report(inference_time=overlapping(1.0))])
+
+
+def overlapping(at_a_time: float) -> dict[str, object]:
+    return {**fakes.SUMMARY["inference_time"], "at_a_time": at_a_time, "every_ns": round(4_000_000 / at_a_time)}
+
+
+@pytest.mark.parametrize(("count", "name"), [(99, "slowest"), (100, "p99")])
+def test_the_99th_percentile_of_few_is_the_slowest(count: int, name: str) -> None:
+    page = text.render([fakes.report(inferences=count)])
+    assert re.search(rf"median +{name} +share", page)
 
 
 def test_layers_that_no_order_tells_are_unknown() -> None:

@@ -10,9 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from nsight_tools import units
 from nsight_tools.calibration import Calibrated
-from nsight_tools.columns import ints
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report.content import BUCKETS
+from nsight_tools.report.content import BUCKETS, tail
 from nsight_tools.report.figures.data import Shown
 from nsight_tools.report.figures.style import (
     Drawing,
@@ -53,22 +52,21 @@ BARS = 400
 
 @styled
 def inference_accounting(trace: Trace) -> Drawing:
-    """The median and the 99th-percentile inference as stacked bars, from the buckets of `inferences`.
+    """An inference near the median and the 99th-percentile one as stacked bars, from the buckets of `inferences`.
 
     They are two real inferences, so that the parts sum to the whole exactly; medians of the buckets would not.
-    Where tracing lengthened the median one, a bar between them is the same without the profiler, its whole with an
-    interval (`calibration`).
+    Where tracing lengthened the first, a bar between them is the same without the profiler (`calibration`).
 
     Raises NothingToShow without inferences.
     """
     shown, buckets = Shown.of(trace), _buckets(trace)
     bars: list[Bar] = []
-    for label, quantile in (("median", 0.5), ("p99", 0.99)):
-        row = shown.nearest(quantile)
+    last = tail(len(shown.wall))
+    for label, row in (("near the median", shown.median), (last, shown.p99)):
         assert row is not None, "there are inferences"
         parts = {bucket: float(times[row]) for bucket, times in buckets.items()}
         bars.append(Bar(f"{label}, no. {row}", parts, units.duration(shown.wall[row])))
-        if label == "median":
+        if label != last:
             bars += _untraced(trace, row, parts)
     figure, (axes,) = plots([0.42 * len(bars) + 0.05], title=False)
     longest = max(sum(bar.parts.values()) for bar in bars)
@@ -93,13 +91,11 @@ class Bar:
 
 def _untraced(trace: Trace, row: int, parts: Mapping[str, float]) -> list[Bar]:
     """The same inference without the profiler; nothing where that makes no difference."""
-    cheap, likely, costly = Calibrated.of(trace).accounting
+    likely = Calibrated.of(trace).accounting[1]
     if likely.wall[row] > 0.99 * sum(parts.values()):
         return []
     host = {bucket: float(getattr(likely, bucket)[row]) for bucket in ("launch", "sync", "host")}
-    low, point, high = (units.duration(each.wall[row]) for each in (costly, likely, cheap))
-    said = point if low == high else f"{point} ({low} to {high})"
-    return [Bar("without the profiler", {**parts, **host}, said)]
+    return [Bar("without the profiler", {**parts, **host}, units.duration(likely.wall[row]))]
 
 
 def draw_bar(axes: Axes, at: int, bar: Bar, longest: float) -> None:
@@ -195,10 +191,8 @@ def _cut(axes: Axes, wall: Ints, middle: Any, top: float) -> None:
 
 
 def _buckets(trace: Trace) -> dict[str, Ints]:
-    names = [f"{bucket}_ns" for bucket in BUCKETS]
-    table = trace.table("inferences", names)
-    if not table.num_rows:
+    if not len((shown := Shown.of(trace)).wall):
         raise NothingToShow(
             "no inferences were found in this trace: neither NVTX ranges, nor TensorRT's enqueues, nor CUDA graphs"
         )
-    return {bucket: ints(table[f"{bucket}_ns"]) for bucket in BUCKETS}
+    return shown.buckets

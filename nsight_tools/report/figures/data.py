@@ -13,6 +13,7 @@ import numpy.typing as npt
 from nsight_tools.columns import Bools, Ints, ints
 from nsight_tools.errors import NothingToShow
 from nsight_tools.measured import Measured
+from nsight_tools.summary import BUCKETS
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 COLUMNS = 700
 """Columns that a plot is cut into where more is to be drawn than it has room for."""
+NEAR = 0.05
+"""How far from the median, in ranks by time, inferences are near it."""
 
 
 def roles(work: Work) -> list[tuple[str, Bools]]:
@@ -39,7 +42,7 @@ class Shown:
     def __init__(self, trace: Trace) -> None:
         self.work = Measured.of(trace).work
         names = ["start_ns", "end_ns", "wall_ns", "kernels", "graphs", "pid", "tid", "mark"]
-        self.inferences = trace.table("inferences", names)
+        self.inferences = trace.table("inferences", [*names, *(f"{bucket}_ns" for bucket in BUCKETS)])
 
     @classmethod
     def of(cls, trace: Trace) -> Shown:
@@ -63,18 +66,39 @@ class Shown:
         did: Bools = (ints(self.inferences["kernels"]) + ints(self.inferences["graphs"])) > 0
         return did
 
-    def nearest(self, quantile: float, among: Bools | None = None) -> int | None:
-        """The inference whose wall time is this quantile, of all or among these; None where there is none."""
-        rows = np.arange(len(self.wall)) if among is None else np.flatnonzero(among)
-        if not rows.size:
-            return None
-        order = rows[np.argsort(self.wall[rows], kind="stable")]
-        return int(order[max(math.ceil(quantile * order.size - 1e-9) - 1, 0)])  # as in `Trace.summary`
+    @cached_property
+    def buckets(self) -> dict[str, Ints]:
+        """Nanoseconds of every inference by bucket."""
+        return {bucket: ints(self.inferences[f"{bucket}_ns"]) for bucket in BUCKETS}
 
     @property
+    def p99(self) -> int | None:
+        """The inference of the 99th percentile by time, as in `Trace.summary`; None without inferences."""
+        count = len(self.wall)
+        return int(np.argsort(self.wall, kind="stable")[math.ceil(0.99 * count - 1e-9) - 1]) if count else None
+
+    @cached_property
+    def median(self) -> int | None:
+        """Of the inferences whose time is near the median, that whose parts differ least from their medians.
+
+        The median inference by itself may owe its time to parts that others have not. None without inferences.
+        """
+        return self._near_median(np.arange(len(self.wall)))
+
+    @cached_property
     def typical(self) -> int | None:
-        """The median inference, of those that the GPU worked for where there are any."""
-        return self.nearest(0.5, self.worked if self.worked.any() else None)
+        """As `median`, of those that the GPU worked for where there are any."""
+        return self._near_median(np.flatnonzero(self.worked)) if self.worked.any() else self.median
+
+    def _near_median(self, rows: Ints) -> int | None:
+        if not (count := len(rows)):
+            return None
+        order = rows[np.argsort(self.wall[rows], kind="stable")]
+        first = math.ceil((0.5 - NEAR) * count - 1e-9) - 1
+        last = max(math.ceil((0.5 + NEAR) * count - 1e-9) - 1, first)
+        near = order[max(first, 0) : last + 1]
+        off = sum(np.abs(times[near] - np.median(times[rows])) for times in self.buckets.values())
+        return int(near[np.argmin(off)])
 
     @property
     def span(self) -> tuple[int, int]:
@@ -98,7 +122,9 @@ class Shown:
         return row is not None and self.inferences["mark"][row].as_py() == "warm_up"
 
     def around(self, finding: Finding | None) -> tuple[int, int, str]:
-        """A window worth looking at, and what it is: the inference with the worst case of a finding, else a median one.
+        """A window worth looking at, and what it is: the inference with the worst case of a finding.
+
+        Where no finding has one, or only in a warm-up, an inference near the median.
 
         Without inferences, the surroundings of the worst place, else everything.
         """
@@ -108,7 +134,7 @@ class Shown:
         row = self.typical if window is None else self.inference_of(*window)
         if row is not None:
             lo, hi = int(self.windows[0][row]), int(self.windows[1][row])
-            said = ["a median one"] if row == self.typical else []
+            said = ["near the median"] if row == self.typical else []
             return lo, hi, f"Inference {row}, {', '.join([*said, *(['where the worst case lies'] if window else [])])}"
         lo, hi = self.span
         if window is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
     from nsight_tools.findings import Finding
     from nsight_tools.measured import Work
+    from nsight_tools.report.figures.data import Floats
     from nsight_tools.trace import Trace
 
 LANES = 9
@@ -43,7 +45,7 @@ def inference_layers(trace: Trace) -> Drawing:
     """One inference on the GPU: a lane for each type of layer, for copies, and for the gaps in which it is idle.
 
     Where no layers are known, a lane for each kernel. Beside each lane stands its time in this inference.
-    The inference is a median one: layers cost what they cost in every inference.
+    The inference is one near the median: layers cost what they cost in every inference.
 
     Raises NothingToShow where no kernels were recorded.
     """
@@ -146,31 +148,39 @@ def grids(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: ARG
         raise NothingToShow("no kernels were recorded" if sms else "the number of SMs of this GPU is not in the report")
     blocks = np.prod([np.maximum(ints(table[f"grid_{axis}"]), 1) for axis in "xyz"], axis=0)
     duration = ints(table["end_ns"]) - ints(table["start_ns"])
-    most = int(np.floor(np.log2(max(blocks.max(), 2)))) + 1
-    edges = 2.0 ** np.arange(0, most + 1)
+    count = sms.get(int(ints(table["device"])[0])) or next(iter(sms.values()))
+    edges = halvings(count, int(blocks.max()))
     time = np.histogram(blocks, edges, weights=duration)[0]
     figure, (axes,) = plots([1.5], legend=False)
-    count = sms.get(int(ints(table["device"])[0])) or next(iter(sms.values()))
     axes.bar(
         np.arange(len(time)),
         time,
         0.86,
-        color=[colour("h2d") if edge < count / 2 else colour("compute") for edge in edges[:-1]],
+        color=[colour("h2d") if end <= count / 2 else colour("compute") for end in edges[1:]],
         linewidth=0,
     )
     duration_axis(axes, 1.15 * float(time.max()), "kernel time, all")
-    axes.axvline(np.log2(count) - 0.5, color=colour("text"), linestyle=(0, (5, 3)), linewidth=1.0)
+    full = float(np.searchsorted(edges, count)) - 0.5
+    axes.axvline(full, color=colour("text"), linestyle=(0, (5, 3)), linewidth=1.0)
     axes.annotate(
         f"{count} SMs: fewer blocks leave some idle",
-        (np.log2(count) - 0.5, 1.0),
+        (full, 1.0),
         xycoords=axes.get_xaxis_transform(),
         xytext=(-4, 2),
         textcoords="offset points",
         ha="right",
         va="bottom",
     )
-    labels = [f"{int(edge):,}" if edge < 4096 else f"{int(edge) // 1024:,} Ki" for edge in edges[:-1]]
-    axes.set_xticks(np.arange(len(time)), labels)
+    least = [math.ceil(edge) for edge in edges[:-1]]
+    axes.set_xticks(np.arange(len(time)), [f"{one:,}" if one < 10_000 else f"{one / 1000:,.0f} k" for one in least])
     axes.set_xlim(-0.6, len(time) - 0.4)
     axes.set_xlabel("blocks in the grid, at least (each bar up to the next label)")
     return figure
+
+
+def halvings(sms: int, most: int) -> Floats:
+    """The number of SMs, its halves down to one block, and its doubles up to `most` blocks."""
+    down = math.ceil(math.log2(sms))
+    up = max(math.floor(math.log2(most / sms)), -1) + 1
+    edges: Floats = np.maximum(sms * 2.0 ** np.arange(-down, up + 1), 1.0)
+    return edges

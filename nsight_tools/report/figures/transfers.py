@@ -35,7 +35,7 @@ def transfers(trace: Trace, finding: Finding | None = None) -> Drawing:
     """The rate of each copy between host and GPU over time, and below it one inference with its copies and kernels.
 
     Filled marks are pinned memory, hollow ones pageable; the dashed line is the most that the link carries.
-    The inference is that of the worst place that `finding` points to, else a median one.
+    The inference is that of the worst place that `finding` points to, else one near the median.
 
     Raises NothingToShow where nothing is copied between host and GPU.
     """
