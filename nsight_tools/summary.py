@@ -111,12 +111,16 @@ def _inference_source(trace: Trace) -> str | None:
 def _inference_time(trace: Trace) -> dict[str, Any] | None:
     """Median and 99th percentile of every bucket, each by itself: they need not sum to those of the wall time.
 
+    Of the inferences that the GPU worked for; where it worked for none, of all. `without_work` are left out.
     The percentile is one that an inference had, not a value between two. While any inference is under way,
     `at_a_time` are on average, and one ends each `every_ns`.
     """
-    inferences = trace.frame("inferences")
-    if inferences.empty:
+    everything = trace.frame("inferences")
+    if everything.empty:
         return None
+    worked = (everything["kernels"] + everything["graphs"]).to_numpy() > 0
+    chosen = worked if worked.any() else ~worked
+    inferences = everything[chosen]
     columns = {bucket: inferences[f"{bucket}_ns"].to_numpy() for bucket in BUCKETS}
     wall = inferences["wall_ns"].to_numpy()
     pieces = sum(inferences[name].to_numpy() for name in ("kernels", "copies", "graphs"))
@@ -128,7 +132,8 @@ def _inference_time(trace: Trace) -> dict[str, Any] | None:
         "wall_p99_ns": _p99(wall),
         "at_a_time": float(wall.sum() / max(under_way, 1)),
         "every_ns": round(under_way / len(wall)),
-        "untraced": _untraced(trace),
+        "without_work": int((~chosen).sum()),
+        "untraced": _untraced(trace, chosen),
         "gpu_busy_share": float(np.median(inferences["gpu_busy_ns"].to_numpy() / np.maximum(wall, 1))),
         "hidden_copy_ns": round(float(np.median(inferences["hidden_copy_ns"].to_numpy()))),
         "queue_delay_ns": round(float(np.median(inferences["queue_ns"].to_numpy() / np.maximum(pieces, 1)))),
@@ -139,7 +144,7 @@ def _p99(values: Ints) -> int:
     return int(np.percentile(values, 99, method="inverted_cdf"))
 
 
-def _untraced(trace: Trace) -> dict[str, Any] | None:
+def _untraced(trace: Trace, chosen: Bools) -> dict[str, Any] | None:
     """Medians of the host's buckets and of the wall without the profiler, each low, point and high, and their source.
 
     Compute and copies are as traced: a kernel takes no longer under the profiler. None where no API call was traced.
@@ -150,7 +155,7 @@ def _untraced(trace: Trace) -> dict[str, Any] | None:
     cheap, likely, costly = calibrated.accounting
 
     def span(name: str) -> dict[str, int]:
-        of = (getattr(each, name) for each in (costly, likely, cheap))
+        of = (getattr(each, name)[chosen] for each in (costly, likely, cheap))
         return dict(zip(("low", "point", "high"), (round(float(np.median(values))) for values in of), strict=True))
 
     known = calibrated.untraced

@@ -227,7 +227,8 @@ def streams_without_work(trace: Trace) -> Iterator[Finding]:
         Confidence.HIGH,
         f"{len(streams)} of {failed.carrying} streams carry copies and no kernel: {count} of {everything} inferences "
         "launched nothing, and rates and latencies over all of them are wrong",
-        "their enqueue failed: the trace records no CUDA error for that, and their copies still run",
+        "their enqueue failed, or was never called: the trace records no CUDA error for that, and their copies still "
+        "run",
         "check the return value of enqueueV3 (execute_async_v3) and TensorRT's log; several contexts on an engine with "
         "dynamic shapes need an optimization profile each",
         evidence=(

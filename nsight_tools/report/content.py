@@ -92,7 +92,7 @@ class TraceReport:
 
     @property
     def all_findings(self) -> list[Finding]:
-        """Every finding: the largest recoverable time first, then the most severe, then by code."""
+        """Every finding: what spoils all others, then the largest recoverable time, the most severe, and by code."""
         found = [finding for outcome in self.outcomes for finding in outcome.findings]
         return sorted(found, key=self._rank)
 
@@ -117,15 +117,20 @@ class TraceReport:
 
     @property
     def findings(self) -> list[Finding]:
-        """The findings that follow from no other: the largest recoverable time first."""
+        """The findings that follow from no other, in the same order."""
         return [root for root, _ in self.grouped]
 
     def following(self, finding: Finding) -> list[Finding]:
         """What follows from `finding`, and is reported under it."""
         return next((following for root, following in self.grouped if root is finding), [])
 
-    def _rank(self, finding: Finding) -> tuple[int, int, str]:
-        return -self.worth_ns(finding), SEVERITIES.index(finding.severity), finding.code
+    def _rank(self, finding: Finding) -> tuple[bool, int, int, str]:
+        severity = SEVERITIES.index(finding.severity)
+        return not self._spoils(finding), -self.worth_ns(finding), severity, finding.code
+
+    def _spoils(self, finding: Finding) -> bool:
+        """Whether it is an error without a recoverable time: until it is mended, other times mean little."""
+        return finding.severity is Severity.ERROR and self.worth_ns(finding) <= 0
 
     def with_status(self, status: Status) -> list[Outcome]:
         return sorted((o for o in self.outcomes if o.status is status), key=lambda o: o.code)
@@ -183,7 +188,11 @@ class TraceReport:
         behind = f"; {unjudged} of {len(self.outcomes)} analyses could not be judged" if unjudged else ""
         if not (findings := self.findings):
             return self._verdict_without_findings(unjudged) + (behind if unjudged < len(self.outcomes) else "")
-        worth = f": {self._largest(findings)}" if self.worth_ns(findings[0]) > 0 else ", none with time to recover"
+        rest = findings[len(self.spoilers) :]
+        worth = f": {self._largest(rest)}" if rest and self.worth_ns(rest[0]) > 0 else ", none with time to recover"
+        if spoilers := self.spoilers:
+            codes = " and ".join(dict.fromkeys(finding.code for finding in spoilers))
+            worth = f"; mend {codes} first, until then all other times mean little{worth if rest else ''}"
         follow = len(self.all_findings) - len(findings)
         hence = f", and {follow} that follow{'s' if follow == 1 else ''} from them" if follow else ""
         return f"{_plural(len(findings), 'finding')} ({_severities(findings)}){hence}{worth}{behind}"
@@ -207,8 +216,8 @@ class TraceReport:
 
     @property
     def spoilers(self) -> list[Finding]:
-        """Errors without a recoverable time: they come last by worth, and are to be read first."""
-        return [f for f in self.findings if f.severity is Severity.ERROR and self.worth_ns(f) <= 0]
+        """The findings that spoil the numbers of all others: they come first."""
+        return [finding for finding in self.findings if self._spoils(finding)]
 
     @property
     def facts(self) -> list[str]:
@@ -307,7 +316,13 @@ class TraceReport:
         if times.get("hidden_copy_ns"):
             parts.append(f"{units.duration(times['hidden_copy_ns'])} of copies run beside its kernels")
         parts.append(f"the host's calls are {units.duration(times['queue_delay_ns'])} ahead of its work")
-        return f"Beside, in the median inference: {', '.join(parts)}.{self._overlap}"
+        return f"{self._unworked}Beside, in the median inference: {', '.join(parts)}.{self._overlap}"
+
+    @property
+    def _unworked(self) -> str:
+        """How many inferences are left out, for they launched nothing."""
+        left_out = self.summary["inference_time"].get("without_work") or 0
+        return f"{_plural(left_out, 'inference')} that launched nothing left out. " if left_out else ""
 
     @property
     def _overlap(self) -> str:

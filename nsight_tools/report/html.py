@@ -126,7 +126,7 @@ def page(sections: Sequence[str], what: str = "report") -> str:
 def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
     """What the page says of one trace; `number` tells it from the page's other traces."""
     pictures = _Pictures(trace, f"t{number}")
-    lead = next(iter([*report.spoilers, *report.findings]), None)
+    lead = next(iter(report.findings), None)
     without = not report.summary.get("inferences")
     return (
         environment()
@@ -154,7 +154,6 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
             diagnostics=_diagnostics(trace),
             content=content,
             lead=lead,
-            lead_position=next((at for at, each in enumerate(report.findings, 1) if each is lead), 0),
             roles={label: ROLES[bucket] for bucket, label in content.BUCKETS.items()},
         )
     )

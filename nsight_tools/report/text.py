@@ -62,8 +62,7 @@ def _section(page: Page, report: TraceReport) -> None:
 def _head(page: Page, report: TraceReport) -> None:
     page.line(page.text(f"{report.name}: ", "bold"), page.text(report.verdict, f"bold {_mood(report)}".strip()))
     for finding in report.spoilers:
-        number = next(at for at, each in enumerate(report.findings, 1) if each is finding)
-        page.line(page.text(f"Read first: {finding.code} (finding {number}) ", "bold red"), page.text(finding.message))
+        page.line(page.text(f"Read first: {finding.code} ", "bold red"), page.text(finding.message))
     page.rows([[page.text(fact, "dim")] for fact in report.facts])
 
 
@@ -238,7 +237,7 @@ def _unjudged(page: Page, report: TraceReport) -> None:
 
 def _clear(page: Page, report: TraceReport) -> None:
     if clear := report.with_status(Status.CLEAR):
-        page.heading("Clear", "looked for: not here, or too little to change anything")
+        page.heading("Clear", "looked for: not here, too little to change anything, or told by another finding")
         page.rows([[page.text(", ".join(o.code for o in clear), "green", limit=2000)]])
 
 

@@ -213,7 +213,9 @@ def test_a_warm_up_is_no_example() -> None:
     marks = pa.array(["warm_up"] + [None] * (len(shown.wall) - 1))
     shown.inferences = shown.inferences.set_column(shown.inferences.schema.get_field_index("mark"), "mark", marks)
     long, short = Evidence("longest", 1, "ns", 0, 6_000), Evidence("longest", 1, "ns", 20_000, 20_100)
-    assert shown.around(fakes.finding(evidence=(long, short)))[2] == "Inference 1, where the worst case lies"
+    assert shown.around(fakes.finding(evidence=(long, short)))[2] == (
+        "Inference 1, where the worst case lies but for the warm-up"
+    )
     assert "worst" not in shown.around(fakes.finding(evidence=(long,)))[2]
 
 
@@ -232,9 +234,9 @@ def test_the_inference_near_the_median_has_the_usual_parts() -> None:
     for bucket, time in (("launch", 900_000), ("compute", 109_000)):
         shown.buckets[bucket] = shown.buckets[bucket].copy()
         shown.buckets[bucket][9] = time
-    assert shown.median == 10
-    assert Shown.of(inferences([3, 1])).median == 1
-    assert Shown.of(inferences([7])).median == 0
+    assert shown.typical == 10
+    assert Shown.of(inferences([3, 1])).typical == 1
+    assert Shown.of(inferences([7])).typical == 0
 
 
 @pytest.mark.parametrize(("sms", "most"), [(132, 5_000), (128, 128), (132, 40), (1, 1), (3, 10)])

@@ -41,9 +41,9 @@ def rendered(page: str) -> Seen:
 def test_a_comment_has_title_verdict_table_and_details() -> None:
     page = markdown.render([fakes.report()])
     assert page.startswith(
-        "## nsight-tools: traces/detector\\_b4.nsys-rep\n\n**3 findings (1 error, 1 warning, 1 info): at"
+        "## nsight-tools: traces/detector\\_b4.nsys-rep\n\n**3 findings (1 error, 1 warning, 1 info); mend CAP001 first"
     )
-    assert "| 1 | PCI001 | warning | 200 of 200 asynchronous copies" in page
+    assert "| 2 | PCI001 | warning | 200 of 200 asynchronous copies" in page
     assert page.count("<details>") == page.count("</details>") == 4
     assert "**Read first: CAP001:** the engine was built" in page
     assert "- THR001: The GPU clock drops while it is busy: GPU metrics were not collected" in page

@@ -71,33 +71,28 @@ class Shown:
         """Nanoseconds of every inference by bucket."""
         return {bucket: ints(self.inferences[f"{bucket}_ns"]) for bucket in BUCKETS}
 
+    @cached_property
+    def by_wall(self) -> Ints:
+        """The inferences that the GPU worked for, all where there are none, from the fastest to the slowest."""
+        rows = np.flatnonzero(self.worked) if self.worked.any() else np.arange(len(self.wall))
+        order: Ints = rows[np.argsort(self.wall[rows], kind="stable")]
+        return order
+
     @property
     def p99(self) -> int | None:
         """The inference of the 99th percentile by time, as in `Trace.summary`; None without inferences."""
-        count = len(self.wall)
-        return int(np.argsort(self.wall, kind="stable")[math.ceil(0.99 * count - 1e-9) - 1]) if count else None
+        return int(self.by_wall[_rank(0.99, len(self.by_wall))]) if len(self.by_wall) else None
 
     @cached_property
-    def median(self) -> int | None:
+    def typical(self) -> int | None:
         """Of the inferences whose time is near the median, that whose parts differ least from their medians.
 
         The median inference by itself may owe its time to parts that others have not. None without inferences.
         """
-        return self._near_median(np.arange(len(self.wall)))
-
-    @cached_property
-    def typical(self) -> int | None:
-        """As `median`, of those that the GPU worked for where there are any."""
-        return self._near_median(np.flatnonzero(self.worked)) if self.worked.any() else self.median
-
-    def _near_median(self, rows: Ints) -> int | None:
-        if not (count := len(rows)):
+        if not (count := len(self.by_wall)):
             return None
-        order = rows[np.argsort(self.wall[rows], kind="stable")]
-        first = math.ceil((0.5 - NEAR) * count - 1e-9) - 1
-        last = max(math.ceil((0.5 + NEAR) * count - 1e-9) - 1, first)
-        near = order[max(first, 0) : last + 1]
-        off = sum(np.abs(times[near] - np.median(times[rows])) for times in self.buckets.values())
+        near = self.by_wall[_rank(0.5 - NEAR, count) : _rank(0.5 + NEAR, count) + 1]
+        off = sum(np.abs(times[near] - np.median(times[self.by_wall])) for times in self.buckets.values())
         return int(near[np.argmin(off)])
 
     @property
@@ -110,13 +105,9 @@ class Shown:
 
     def worst_window(self, finding: Finding | None) -> tuple[int, int] | None:
         """The longest stretch of time that a finding points to; one that is no warm-up, where there is any."""
-        places = [
-            (each.end_ns - each.start_ns, each.start_ns, each.end_ns)
-            for each in (finding.evidence if finding else ())
-            if each.start_ns is not None and each.end_ns is not None and each.end_ns > each.start_ns
-        ]
-        usual = [place for place in places if not self._warms_up(self.inference_of(*place[1:]))]
-        return max(usual or places)[1:] if places else None
+        found = places(finding)
+        usual = [place for place in found if not self._warms_up(self.inference_of(*place[1:]))]
+        return max(usual or found)[1:] if found else None
 
     def _warms_up(self, row: int | None) -> bool:
         return row is not None and self.inferences["mark"][row].as_py() == "warm_up"
@@ -135,7 +126,10 @@ class Shown:
         if row is not None:
             lo, hi = int(self.windows[0][row]), int(self.windows[1][row])
             said = ["near the median"] if row == self.typical else []
-            return lo, hi, f"Inference {row}, {', '.join([*said, *(['where the worst case lies'] if window else [])])}"
+            if window is not None:
+                worse = window != max(places(finding))[1:]
+                said += [f"where the worst case lies{' but for the warm-up' * worse}"]
+            return lo, hi, f"Inference {row}, {', '.join(said)}"
         lo, hi = self.span
         if window is None:
             return lo, hi, "The whole trace"
@@ -150,6 +144,19 @@ class Shown:
         shared = np.minimum(end, hi) - np.maximum(start, lo)
         row = int(np.argmax(shared))
         return row if shared[row] > 0 else None
+
+
+def places(finding: Finding | None) -> list[tuple[int, int, int]]:
+    """Length, start and end of every stretch of time that a finding points to."""
+    return [
+        (each.end_ns - each.start_ns, each.start_ns, each.end_ns)
+        for each in (finding.evidence if finding else ())
+        if each.start_ns is not None and each.end_ns is not None and each.end_ns > each.start_ns
+    ]
+
+
+def _rank(quantile: float, count: int) -> int:
+    return max(math.ceil(quantile * count - 1e-9) - 1, 0)
 
 
 def occupancy(start: Ints, end: Ints, lo: int, hi: int, columns: int = COLUMNS) -> tuple[Floats, Floats]:
