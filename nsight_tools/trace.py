@@ -199,7 +199,9 @@ class Trace:
         inferences, inference_source, streams and processes with GPU work, time (kind, count, busy_ns, share of the
         window, over all GPUs), inference_time (median and p99 by bucket, wall_median_ns, wall_p99_ns, untraced: what
         they would be without the profiler; and medians of what stands beside the buckets: gpu_busy_share,
-        hidden_copy_ns, and queue_delay_ns from a call's end to its work's start; None without inferences),
+        hidden_copy_ns, and queue_delay_ns from a call's end to its work's start; of the inferences that the GPU worked
+        for, without_work are left out; at_a_time are under way on average, and one ends each every_ns; None without
+        inferences),
         layers_by_order (as in the manifest), missing (reason by table).
         """
         from nsight_tools.summary import summarize

@@ -321,14 +321,14 @@ class TraceReport:
     @property
     def _unworked(self) -> str:
         """How many inferences are left out, for they launched nothing."""
-        left_out = self.summary["inference_time"].get("without_work") or 0
+        left_out = self.summary["inference_time"]["without_work"]
         return f"{_plural(left_out, 'inference')} that launched nothing left out. " if left_out else ""
 
     @property
     def _overlap(self) -> str:
         """How many inferences are under way at a time, and how often one ends then, where they overlap."""
         times = self.summary["inference_time"]
-        if (times.get("at_a_time") or 1.0) < OVERLAPPING:
+        if times["at_a_time"] < OVERLAPPING:
             return ""
         often = units.duration(times["every_ns"])
         return f" Inferences overlap: {times['at_a_time']:.2f} at a time, so that one ends every {often} on average."

@@ -73,6 +73,7 @@ def _inference(times: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "buckets": {name: bucket(name) for name in BUCKETS},
         "untraced_source": untraced.get("source"),
         **{name: times.get(name) for name in ("gpu_busy_share", "hidden_copy_ns", "queue_delay_ns")},
+        **{name: times[name] for name in ("at_a_time", "every_ns", "without_work")},
     }
 
 

@@ -79,6 +79,7 @@ def test_the_accounting_is_given_as_traced_and_without_the_profiler() -> None:
     assert (inference["gpu_busy_share"], inference["hidden_copy_ns"], inference["queue_delay_ns"]) == (
         *(0.8075, 12_400, 184_000),
     )
+    assert (inference["at_a_time"], inference["every_ns"], inference["without_work"]) == (1.0, 4_000_000, 0)
     assert trace["layers_by_order"]["attributed"] == {"layer pass": 13_563}
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BOXES = 800
 """Boxes that one lane shows one by one; with more, most would be narrower than a pixel."""
 
+VISIBLE = 0.001
+"""The share of the time shown from which on a box can be seen."""
+
 
 @dataclass
 class Lane:

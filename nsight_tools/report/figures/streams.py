@@ -10,7 +10,7 @@ from nsight_tools import units
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report.figures.data import Shown, roles
-from nsight_tools.report.figures.lanes import Lane, draw
+from nsight_tools.report.figures.lanes import VISIBLE, Lane, draw
 from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis
 from nsight_tools.timeline.attribution import CallKind, classify_call, joint_key
 from nsight_tools.timeline.intervals import Intervals
@@ -49,7 +49,12 @@ def streams(trace: Trace, finding: Finding | None = None) -> Drawing:
     pooled = draw(axes, lanes, lo, hi)
     axes.set_title(what)
     time_axis(axes, lo, hi, since(lo))
-    waits = any(role == "alarm" for lane in lanes for role, *_ in lane.spans)
+    waits = any(
+        (np.minimum(end, hi) - np.maximum(start, lo)).max() > VISIBLE * (hi - lo)
+        for lane in lanes
+        for role, start, end, _ in lane.spans
+        if role == "alarm"
+    )
     legend(figure, [*_entries(here), *([("alarm", "launched, and waiting for another stream")] if waits else [])])
     figure.note = " ".join(part for part in (more, POOLED if pooled else "") if part)
     return figure
