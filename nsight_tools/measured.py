@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
 _T = TypeVar("_T")
+SEVERAL = 1.5
+"""Inferences under way at a time, on average, from which on what each adds counts, and not how long it takes."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,14 @@ class Measured:
         """Inferences that the GPU worked for."""
         table = self.trace.table("inferences", ["kernels", "graphs"])
         return int(((ints(table["kernels"]) + ints(table["graphs"])) > 0).sum())
+
+    @cached_property
+    def at_a_time(self) -> float:
+        """Inferences that the GPU worked for under way at a time, on average while any is; 1 without any."""
+        table = self.trace.table("inferences", ["start_ns", "end_ns", "kernels", "graphs"])
+        worked = (ints(table["kernels"]) + ints(table["graphs"])) > 0
+        time = int((ints(table["end_ns"])[worked] - ints(table["start_ns"])[worked]).sum())
+        return time / self.window_ns if worked.any() else 1.0
 
     @cached_property
     def window(self) -> Intervals:

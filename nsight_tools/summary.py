@@ -10,7 +10,7 @@ from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import pairs_in
 from nsight_tools.measured import Measured
 from nsight_tools.tables import TABLES
-from nsight_tools.timeline.intervals import Intervals, covered
+from nsight_tools.timeline.intervals import covered
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
@@ -124,14 +124,14 @@ def _inference_time(trace: Trace) -> dict[str, Any] | None:
     columns = {bucket: inferences[f"{bucket}_ns"].to_numpy() for bucket in BUCKETS}
     wall = inferences["wall_ns"].to_numpy()
     pieces = sum(inferences[name].to_numpy() for name in ("kernels", "copies", "graphs"))
-    under_way = Intervals.union(inferences["start_ns"].to_numpy(), inferences["end_ns"].to_numpy()).total
+    at_a_time = Measured.of(trace).at_a_time
     return {
         "median": {bucket: round(float(np.median(values))) for bucket, values in columns.items()},
         "p99": {bucket: _p99(values) for bucket, values in columns.items()},
         "wall_median_ns": round(float(np.median(wall))),
         "wall_p99_ns": _p99(wall),
-        "at_a_time": float(wall.sum() / max(under_way, 1)),
-        "every_ns": round(under_way / len(wall)),
+        "at_a_time": at_a_time,
+        "every_ns": round(float(wall.mean()) / at_a_time),
         "without_work": int((~chosen).sum()),
         "untraced": _untraced(trace, chosen),
         "gpu_busy_share": float(np.median(inferences["gpu_busy_ns"].to_numpy() / np.maximum(wall, 1))),

@@ -12,7 +12,7 @@ from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.hardware import PINNED_SHARE
-from nsight_tools.measured import Copies, Measured
+from nsight_tools.measured import SEVERAL, Copies, Measured
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, rate, share, size
 
@@ -62,7 +62,8 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     at 85 % of its peak, which is what pinned ones reach, and the driver's own copying while the GPU runs nothing (in
     the call, before a copy to the GPU starts, less the 10 µs that a pinned one takes, and after one to the host ends).
     The least is the former, of a link a generation older where it is assumed; the most is all of their exposed time,
-    where they then also run beside kernels of another inference. Elsewhere that most is the bound.
+    where they then also run beside kernels of another inference. Elsewhere that most is the bound, and where several
+    inferences are under way already.
 
     Blind spots: copies that the report does not join to a call are not judged. Memory registered with
     `cudaHostRegister` counts as pinned.
@@ -129,9 +130,10 @@ def _copied_by_driver(measured: Measured, pageable: Copies) -> int:
 def _shortened_by_pinning(measured: Measured, pageable: Copies, exposed: int) -> tuple[int, int] | None:
     """What these copies would take less at the rate of pinned ones, at least and likely; None where it is not known.
 
+    Nor where several inferences are under way: then pinned copies would run beside the others' kernels at once.
     The likely rate is that of the recorded link, else of the newest that the GPU can have: then it may be half as much.
     """
-    if not measured.inferences:
+    if not measured.inferences or measured.at_a_time >= SEVERAL:
         return None
     least = likely = 0.0
     for device in np.unique(pageable.device).tolist():

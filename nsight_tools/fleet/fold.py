@@ -171,7 +171,7 @@ def _common(code: str, rows: Sequence[tuple[str, TraceReport, Finding]], unjudge
     # A report can have several findings of one analysis, which may count the same time: the largest stands for them.
     worth: dict[str, tuple[int, float]] = {}
     for label, report, finding in rows:
-        lost, wall = finding.recoverable_ns_per_inference, report.median_wall_ns
+        lost, wall = finding.recoverable_ns_per_inference, report.one_takes_ns
         if lost is not None and wall:
             worth[label] = max(worth.get(label, (0, 0.0)), (lost, lost / wall))
     return Common(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nsight_tools import units
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Finding, Severity
+from nsight_tools.measured import SEVERAL
 from nsight_tools.report import safe
 
 if TYPE_CHECKING:
@@ -150,20 +151,33 @@ class TraceReport:
         return -1
 
     @property
-    def median_wall_ns(self) -> int | None:
-        """Wall of the median inference, without the profiler where that is known; None without inferences."""
+    def one_takes_ns(self) -> int | None:
+        """What is recovered of an inference is a part of: its wall, or of several under way the time that each adds.
+
+        The median's wall, without the profiler where that is known; None without inferences.
+        """
         times = self.summary.get("inference_time") or {}
+        if self._several:
+            return int(times["every_ns"])
         real = (times.get("untraced") or {}).get("wall_ns")
         wall: int | None = real["point"] if real else times.get("wall_median_ns")
         return wall
 
+    @property
+    def _several(self) -> bool:
+        return ((self.summary.get("inference_time") or {}).get("at_a_time") or 1.0) >= SEVERAL
+
     def _per_inference(self, part_ns: int) -> str:
-        """`1.20 ms of 4.00 ms per inference (30 %)`: of the median one, without the profiler where that is known."""
+        """`1.20 ms of 4.00 ms per inference (30 %)`: of what one takes."""
         times = self.summary.get("inference_time") or {}
-        traced, wall = times.get("wall_median_ns"), self.median_wall_ns
-        of = _of(part_ns, wall)
-        without = " without the profiler" if of and units.duration(wall) != units.duration(traced) else ""
-        return f"{units.duration(part_ns)}{of} per inference{without}{_share(part_ns, wall)}"
+        whole = self.one_takes_ns
+        of = _of(part_ns, whole)
+        how = ""
+        if of and self._several:
+            how = " of several under way"
+        elif of and units.duration(whole) != units.duration(times.get("wall_median_ns")):
+            how = " without the profiler"
+        return f"{units.duration(part_ns)}{of} per inference{how}{_share(part_ns, whole)}"
 
     @property
     def window_ns(self) -> int | None:

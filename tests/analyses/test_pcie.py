@@ -137,6 +137,20 @@ def test_pci001_estimates_what_pinning_alone_saves_and_overlap_at_most() -> None
     assert (unknown.recoverable_ns, unknown.recoverable_between_ns) == (100_000, None)
 
 
+def test_pci001_is_bounded_by_overlap_where_several_inferences_are_under_way() -> None:
+    """Pinned, each copy would run beside the other's kernel at once: what pinning alone saves is no estimate."""
+    picture = f"""
+        nvtx 1:   [i.{"." * 208}]
+        nvtx 2:   [i.{"." * 208}]
+        thread 1: {"C" * 100}L{"." * 110}
+        thread 2: {"." * 100}{"c" * 100}l{"." * 8}
+        stream 7: {">" * 100}..##{"." * 106}
+        stream 8: {"." * 104}{">" * 96}...##
+    """
+    finding = only(pageable_async_copies, drawn(picture, memory="pageable", gpu={"compute_major": 9}))
+    assert (finding.recoverable_ns, finding.recoverable_between_ns) == (196_000, None)
+
+
 def test_pci001_counts_the_drivers_own_copying_while_the_gpu_runs_nothing() -> None:
     """Of 30 µs before the first copy 10 are a pinned one's too; of 7 after the second one the GPU works for 2.
 

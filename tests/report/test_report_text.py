@@ -260,6 +260,9 @@ def test_what_stands_beside_the_accounting_is_told() -> None:
 def test_inferences_that_overlap_are_told() -> None:
     page = " ".join(text.render([fakes.report(inference_time=overlapping(1.5))]).split())
     assert "Inferences overlap: 1.50 at a time, so that one ends every 2.67 ms on average." in page
+    few, several = (text.render([fakes.report(inference_time=overlapping(each))]) for each in (1.45, 2.0))
+    assert "of 3.85 ms per inference without the profiler (31 %)" in " ".join(few.split())
+    assert "of 2.00 ms per inference of several under way (60 %)" in " ".join(several.split())
     assert "overlap:" not in text.render([fakes.report(inference_time=overlapping(1.0))])
 
 
