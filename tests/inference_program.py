@@ -11,6 +11,7 @@ import nsight_tools
 
 INFERENCES = {"parent": 7, "child": 4}
 PHASES = ("h2d", "enqueue", "synchronize")
+EVENTS = sum(INFERENCES.values()) * (1 + len(PHASES))
 STEP_S = 0.0005
 
 

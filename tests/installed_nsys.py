@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,16 @@ from nsight_tools.errors import NsysError
 from nsight_tools.nsys import ENVIRONMENT_VARIABLE, Nsys, find
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 OTHERS = "NSIGHT_TOOLS_NSYS_OTHERS"
-ATTEMPTS = 3
+ATTEMPTS = 5
 """One start in about a hundred fails where several nsys run at once: `Connection to Agent lost`, or other words; or its
-report has none of the program's NVTX ranges, and nothing is said. What is so each time is no accident."""
+report lacks NVTX ranges of one of the program's processes, or all, and nothing is said. What is so each time is no
+accident."""
+MARK, PUSH_POP, START_END = 34, 59, 60
+"""What `NVTX_EVENTS.eventType` calls them."""
 
 
 def main() -> Nsys:
@@ -48,23 +51,35 @@ def installed() -> list[Nsys]:
     return [nsys for _, nsys in sorted({nsys.version: nsys for nsys in found}.items())]
 
 
-def profile(nsys: Nsys, report: Path, program: Path, traces: str = "nvtx,osrt") -> Path:
-    """Run `program`, which has NVTX ranges, under `nsys` with nothing but NVTX and OS calls traced, into `report`."""
+def profile(
+    nsys: Nsys,
+    report: Path,
+    program: Sequence[object],
+    events: int,
+    *,
+    traces: str = "nvtx,osrt",
+    environment: Mapping[str, str] | None = None,
+) -> Path:
+    """Run a program, given by its command line, which makes so many NVTX ranges and marks, under `nsys`, into `report`.
+
+    Nothing but NVTX and OS calls are traced. The report of the last attempt is as it is: tests then say what it lacks.
+    """
     options = ["-s", "none", "--cpuctxsw=none", "--resolve-symbols=false", "-o", str(report.with_suffix(""))]
-    command = [str(nsys.path), "profile", "-t", traces, *options, sys.executable, str(program)]
+    command = [str(nsys.path), "profile", "-t", traces, *options, *map(str, program)]
     for left in reversed(range(ATTEMPTS)):
-        done = subprocess.run(command, capture_output=True, check=False)
-        if done.returncode == 0 and (not left or _has_ranges(nsys, report)):
+        done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+        if done.returncode == 0 and (not left or _events(nsys, report) == events):
             return report
         report.unlink(missing_ok=True)
     raise AssertionError(done.stderr.decode(errors="replace")[-2000:])
 
 
-def _has_ranges(nsys: Nsys, report: Path) -> bool:
+def _events(nsys: Nsys, report: Path) -> int:
     export = report.with_name(f"{report.name}.seen.sqlite")
+    counted = f"SELECT count(*) FROM NVTX_EVENTS WHERE eventType IN ({MARK}, {PUSH_POP}, {START_END})"
     try:
         with closing(sqlite3.connect(nsys.export(report, export, kind="sqlite"))) as database:
             there = database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'NVTX_EVENTS'").fetchone()[0]
-            return bool(there and database.execute("SELECT count(*) FROM NVTX_EVENTS").fetchone()[0])
+            return int(database.execute(counted).fetchone()[0]) if there else 0
     finally:
         export.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ THREADS = len(WORKERS) + 1
 PUSH_POP_RANGES = THREADS * INFERENCES_PER_THREAD * (1 + 1 + len(LAYERS)) + 3  # + setup, NOT_UTF8, NEVER_ENDS[0]
 START_END_RANGES = THREADS + 3  # one batch a thread, two that cross each other, NEVER_ENDS[1]
 MARKS = THREADS + 1
+EVENTS = PUSH_POP_RANGES + START_END_RANGES + MARKS
 
 
 def infer(number: int) -> None:

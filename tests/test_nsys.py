@@ -507,7 +507,7 @@ def real() -> Nsys:
 @pytest.fixture(scope="module")
 def real_report(real: Nsys, tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = tmp_path_factory.mktemp("real") / "report.nsys-rep"
-    return installed_nsys.profile(real, report, Path(nvtx_program.__file__))
+    return installed_nsys.profile(real, report, [sys.executable, nvtx_program.__file__], nvtx_program.EVENTS)
 
 
 @pytest.fixture(scope="module")
@@ -518,7 +518,7 @@ def big_report(real: Nsys, tmp_path_factory: pytest.TempPathFactory) -> Path:
     program.write_text(
         "import nvtx\nfor i in range(400_000):\n    nvtx.push_range(f'{i % 100}')\n    nvtx.pop_range()\n"
     )
-    return installed_nsys.profile(real, folder / "report.nsys-rep", program, "nvtx")
+    return installed_nsys.profile(real, folder / "report.nsys-rep", [sys.executable, program], 400_000, traces="nvtx")
 
 
 def nvtx_counts(export: Path) -> dict[int, int]:

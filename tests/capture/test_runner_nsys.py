@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-
+import installed_nsys
 import pytest
 from runner_cases import Ran, command, engine, journal_of
 
-from nsight_tools.errors import NsysError
-from nsight_tools.nsys import ENVIRONMENT_VARIABLE, find
 from nsight_tools.trace import Trace, open_trace
 
 INFERENCES = 12
+EVENTS = INFERENCES * 5 + 2
+"""The ranges of each inference, and the clock's two marks."""
 AROUND_RANGES_NS = 50_000_000  # a busy machine may take the thread away between a range's end and the clock
 
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, Trace]:
-    try:
-        nsys = find()
-    except NsysError as error:
-        if ENVIRONMENT_VARIABLE in os.environ:
-            raise  # asked for and broken is no reason to skip
-        pytest.skip(error.message)
+    nsys = installed_nsys.main()
     folder = tmp_path_factory.mktemp("runner")
     arguments, environment, output = command(
         folder, real_nvtx=True, engine=engine(folder), streams=2, threads=2, iterations=INFERENCES
     )
     report = folder / "report.nsys-rep"
-    options = ["-t", "nvtx", "-s", "none", "--cpuctxsw=none", "-o", str(report.with_suffix(""))]
-    done = subprocess.run(
-        [str(nsys.path), "profile", *options, *arguments],
-        env=environment,
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr.decode(errors="replace")[-2000:]
+    installed_nsys.profile(nsys, report, arguments, EVENTS, traces="nvtx", environment=environment)
     return Ran(0, "", output, journal_of(folder)), open_trace(report)
 
 
@@ -51,7 +36,7 @@ def test_ranges_nest_and_carry_their_number(traced: tuple[Ran, Trace]) -> None:
     for number in inferences:
         within = [row["name"] for row in rows if row["parent"] == number]
         assert within == ["h2d", "enqueue", "d2h", "synchronize"]
-    assert len(rows) == INFERENCES * 5 + 2
+    assert len(rows) == EVENTS
 
 
 @pytest.mark.nsys

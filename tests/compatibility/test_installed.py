@@ -7,6 +7,7 @@ the dataset that the newest version's SQLite export gives, but for what the olde
 from __future__ import annotations
 
 import shutil
+import sys
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -35,12 +36,16 @@ Case = TypeVar("Case")
 
 INSTALLED = installed()
 PROGRAMS = {"events": nvtx_program, "inferences": inference_program}
-NVTX_EVENTS = nvtx_program.PUSH_POP_RANGES + nvtx_program.START_END_RANGES + nvtx_program.MARKS
-INFERENCES = sum(inference_program.INFERENCES.values())
 ROWS = {
     # program: what a trace of it must hold
-    "events": {"nvtx_ranges": NVTX_EVENTS, "inferences": nvtx_program.THREADS * nvtx_program.INFERENCES_PER_THREAD},
-    "inferences": {"nvtx_ranges": INFERENCES * (1 + len(inference_program.PHASES)), "inferences": INFERENCES},
+    "events": {
+        "nvtx_ranges": nvtx_program.EVENTS,
+        "inferences": nvtx_program.THREADS * nvtx_program.INFERENCES_PER_THREAD,
+    },
+    "inferences": {
+        "nvtx_ranges": inference_program.EVENTS,
+        "inferences": sum(inference_program.INFERENCES.values()),
+    },
 }
 SAMPLES = sorted((REPOSITORY / "sample_traces").glob("*.capture/report.nsys-rep"))
 SAMPLES_BY = (2025, 3)
@@ -91,9 +96,9 @@ def report(session_folder: Path) -> Callable[[Nsys, str], Path]:
     """Gives the report that a version writes of a program, profiled once a session."""
 
     def get(writer: Nsys, program: str) -> Path:
-        source = Path(str(PROGRAMS[program].__file__))
+        run, events = [sys.executable, PROGRAMS[program].__file__], ROWS[program]["nvtx_ranges"]
         target = session_folder / "profiled" / str(writer.version) / f"{program}{writer.report_suffix}"
-        return once(target, lambda made: profile(writer, made, source))
+        return once(target, lambda made: profile(writer, made, run, events))
 
     return get
 
@@ -120,7 +125,8 @@ def test_every_export_gives_one_dataset(
     assert trace.manifest["nsys"]["version"] == str(reader.version)
     newest = exported(writer, program, INSTALLED[-1], "sqlite")
     lacks = lacking(reader, kind) - lacking(INSTALLED[-1], "sqlite")
-    assert differing(trace, newest).keys() == lacks
+    different = differing(trace, newest)
+    assert different.keys() == lacks, different
     if "diagnostics" in lacks:
         assert trace.missing("diagnostics") == "export with Nsight Systems 2024.2 or newer"
     if "capture" in lacks:
@@ -149,7 +155,9 @@ def test_processes_of_the_program(nsys: Nsys, exported: Callable[..., Trace]) ->
     counts = trace.sql("select count(*) as count from inferences group by pid, tid order by count").to_pylist()
     assert [row["count"] for row in counts] == sorted(inference_program.INFERENCES.values())
     phases = trace.sql("select name, count(*) as count from nvtx_ranges where depth = 1 group by all").to_pylist()
-    assert {row["name"]: row["count"] for row in phases} == dict.fromkeys(inference_program.PHASES, INFERENCES)
+    assert {row["name"]: row["count"] for row in phases} == dict.fromkeys(
+        inference_program.PHASES, ROWS["inferences"]["inferences"]
+    )
 
 
 def refuses(reader: Nsys, source: Path, folder: Path, version: object) -> None:
@@ -226,6 +234,7 @@ def test_a_report_takes_every_event(nsys: Nsys, report: Callable[[Nsys, str], Pa
     again, before = (
         open_trace(nsys.export(each, tmp_path / f"{each.stem}.sqlite", kind="sqlite")) for each in (annotated, copy)
     )
-    assert differing(again, before).keys() <= {"threads", "diagnostics"}
+    different = differing(again, before)
+    assert different.keys() <= {"threads", "diagnostics"}, different
     with pytest.raises(InputError, match="several targets"):
         nsys.import_nvtxt(annotated, text, tmp_path / "twice.nsys-rep")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+import installed_nsys
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,10 +18,9 @@ from exports import MARK, call, domain, kernel, nvtx, write_parquetdir, write_sq
 
 from nsight_tools import run_files
 from nsight_tools.cli import program
-from nsight_tools.errors import InputError, NsysError
+from nsight_tools.errors import InputError
 from nsight_tools.importer import import_report, read_manifest
 from nsight_tools.importer.captured import RunDirectory
-from nsight_tools.nsys import find
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import open_trace
 
@@ -408,17 +407,13 @@ MARKS = """
 @pytest.mark.parametrize("by", ["marks", "session_start"])
 def test_alignment_holds_within_its_error(tmp_path: Path, by: str) -> None:
     """Marks of a real report, each made between two readings of the system's clock, are where those say."""
-    try:
-        nsys = find()
-    except NsysError as error:
-        pytest.skip(error.message)
+    nsys = installed_nsys.main()
     folder = tmp_path / "run.capture"
     folder.mkdir()
     source = MARKS if by == "marks" else MARKS.replace('domain="nsight_tools"', 'domain="other"')
     (folder / "marks.py").write_text(textwrap.dedent(source))
-    command = [nsys.path, "profile", "-t", "nvtx", "-s", "none", "--cpuctxsw=none", "--resolve-symbols=false"]
-    command += ["-o", folder / "report", sys.executable, folder / "marks.py", folder / "taken.json"]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=120)
+    program = [sys.executable, folder / "marks.py", folder / "taken.json"]
+    installed_nsys.profile(nsys, folder / "report.nsys-rep", program, 80, traces="nvtx")
     (folder / "run.json").write_text(json.dumps(RUN))
     taken = np.array(json.loads((folder / "taken.json").read_text()))
     pq.write_table(telemetry(*((int(utc), 0, None) for utc in taken[:, 1])), folder / "telemetry.parquet")
