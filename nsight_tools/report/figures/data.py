@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 COLUMNS = 700
 """Columns that a plot is cut into where more is to be drawn than it has room for."""
 NEAR = 0.05
-"""How far from the median, in ranks by time, inferences are near it."""
+"""How far from the median, in time and in ranks by it, inferences are near it."""
 
 
 def roles(work: Work) -> list[tuple[str, Bools]]:
@@ -92,6 +92,8 @@ class Shown:
         if not (count := len(self.by_wall)):
             return None
         near = self.by_wall[_rank(0.5 - NEAR, count) : _rank(0.5 + NEAR, count) + 1]
+        middle = self.wall[self.by_wall[_rank(0.5, count)]]
+        near = near[np.abs(self.wall[near] - middle) <= NEAR * middle]
         off = sum(np.abs(times[near] - np.median(times[self.by_wall])) for times in self.buckets.values())
         return int(near[np.argmin(off)])
 
