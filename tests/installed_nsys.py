@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 OTHERS = "NSIGHT_TOOLS_NSYS_OTHERS"
 ATTEMPTS = 5
-"""One start in about a hundred fails where several nsys run at once: `Connection to Agent lost`, or other words; or its
-report lacks NVTX ranges of one of the program's processes, or all, and nothing is said. What is so each time is no
-accident."""
+"""One start in about a hundred fails where several nsys run at once: `Connection to Agent lost`, or other words. Or it
+makes no report, or one that lacks NVTX ranges of one of the program's processes, or all, and nothing is said. What is
+so each time is no accident."""
 MARK, PUSH_POP, START_END = 34, 59, 60
 """What `NVTX_EVENTS.eventType` calls them."""
 
@@ -68,7 +68,7 @@ def profile(
     command = [str(nsys.path), "profile", "-t", traces, *options, *map(str, program)]
     for left in reversed(range(ATTEMPTS)):
         done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
-        if done.returncode == 0 and (not left or _events(nsys, report) == events):
+        if done.returncode == 0 and report.exists() and (not left or _events(nsys, report) == events):
             return report
         report.unlink(missing_ok=True)
     raise AssertionError(done.stderr.decode(errors="replace")[-2000:])
