@@ -55,12 +55,12 @@ def profile(
     nsys: Nsys,
     report: Path,
     program: Sequence[object],
-    events: int,
+    expected: int,
     *,
     traces: str = "nvtx,osrt",
     environment: Mapping[str, str] | None = None,
 ) -> Path:
-    """Run a program, given by its command line, which makes so many NVTX ranges and marks, under `nsys`, into `report`.
+    """Run a program, given by its command line, which makes `expected` NVTX ranges and marks, under nsys to `report`.
 
     Nothing but NVTX and OS calls are traced. The report of the last attempt is as it is: tests then say what it lacks.
     """
@@ -68,13 +68,14 @@ def profile(
     command = [str(nsys.path), "profile", "-t", traces, *options, *map(str, program)]
     for left in reversed(range(ATTEMPTS)):
         done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
-        if done.returncode == 0 and report.exists() and (not left or _events(nsys, report) == events):
+        if done.returncode == 0 and report.exists() and (not left or events(nsys, report) == expected):
             return report
         report.unlink(missing_ok=True)
     raise AssertionError(done.stderr.decode(errors="replace")[-2000:])
 
 
-def _events(nsys: Nsys, report: Path) -> int:
+def events(nsys: Nsys, report: Path) -> int:
+    """How many NVTX ranges and marks it holds."""
     export = report.with_name(f"{report.name}.seen.sqlite")
     counted = f"SELECT count(*) FROM NVTX_EVENTS WHERE eventType IN ({MARK}, {PUSH_POP}, {START_END})"
     try:

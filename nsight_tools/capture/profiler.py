@@ -21,12 +21,17 @@ from nsight_tools.errors import NsysError
 from nsight_tools.files import partial_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nsight_tools.nsys import Nsys
 
 PASSED = ("LD_LIBRARY_PATH", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES")
 """Variables that nsys itself may need to find the driver's libraries and the GPUs; its report embeds them."""
+
+STARTS = 3
+"""How often nsys is started where it loses its own helper before it starts the command, as it does at times on a busy
+machine, one time in a hundred."""
+_HELPER_LOST = re.compile(r"Connection to Agent lost")
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -131,16 +136,17 @@ def profile(
             "pid": str(pid_file),
         }
         order_file = folder / "order.json"
-        descriptor = os.open(order_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            json.dump(order, file, ensure_ascii=False)
-        ended = supervised.run(
-            [*started, sys.executable, "-I", "-S", _LAUNCH, order_file],
-            interrupts=interrupts,
-            environment=given,
-            interrupt=lambda above: _interrupt(_number(pid_file), above),
-        )
-        ran = pid_file.exists()
+        for _ in range(STARTS):
+            _write_order(order_file, order)
+            ended = supervised.run(
+                [*started, sys.executable, "-I", "-S", _LAUNCH, order_file],
+                interrupts=interrupts,
+                environment=given,
+                interrupt=lambda above: _interrupt(_number(pid_file), above),
+            )
+            ran = pid_file.exists()
+            if ran or not any(map(_HELPER_LOST.search, ended.said)):
+                break
     raw = stem.with_suffix(".qdstrm")
     if not report.exists() and raw.exists():  # nsys' importer fails at times, and works when it is asked again
         importer = next(iter(sorted(nsys.path.resolve().parent.parent.glob("host-linux-*/QdstrmImporter"))), None)
@@ -149,6 +155,14 @@ def profile(
     if report.exists():
         raw.unlink(missing_ok=True)
     return Profiled(tuple(started), ended, ran)
+
+
+def _write_order(to: Path, order: Mapping[str, object]) -> None:
+    """Anew: `launch.py` may have taken away the one before."""
+    to.unlink(missing_ok=True)
+    descriptor = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+        json.dump(order, file, ensure_ascii=False)
 
 
 _GRACE_S = 3.0

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from nsight_tools.capture.profiler import Profiled, Wanted, failure, options
-from nsight_tools.capture.supervised import Ended
+from nsight_tools.capture.profiler import STARTS, Profiled, Wanted, failure, options, profile
+from nsight_tools.capture.supervised import Ended, Interrupts
 from nsight_tools.errors import NsysError
 from nsight_tools.nsys import Nsys, Version
+
+FAKE = """#!{python}
+import os, sys
+with open("{starts}", "a+") as file:
+    file.write("x")
+    file.seek(0)
+    if len(file.read()) <= {lost}:
+        sys.exit("Connection to Agent lost. This is most likely a bug.")
+os.execv(sys.argv[-5], sys.argv[-5:])
+"""
+"""An nsys that loses its helper the first `lost` times, and then becomes what it is given to start."""
 
 ALWAYS = ["--trace=cuda,nvtx", "--sample=none", "--cpuctxsw=none", "--resolve-symbols=false", "--force-overwrite=true"]
 
@@ -79,6 +92,41 @@ def test_why_there_is_no_report(
     with pytest.raises(NsysError, match=message):
         raise error
     assert error.hint
+
+
+@pytest.mark.parametrize("lost", [0, 1, STARTS - 1, STARTS])
+def test_nsys_that_loses_its_helper_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """Only until the command was started, which it is once or never."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    program, done = tmp_path / "nsys", tmp_path / "done"
+    program.write_text(FAKE.format(python=sys.executable, starts=tmp_path / "starts", lost=lost))
+    program.chmod(0o755)
+    profiled = profile(
+        Nsys(program, Version((2023, 4))),
+        Wanted(),
+        [sys.executable, "-c", f"print('ran', file=open({str(done)!r}, 'a'))"],
+        tmp_path / "report.nsys-rep",
+        interrupts=Interrupts(print),
+        streams=False,
+    )
+    assert profiled.ran is (lost < STARTS)
+    assert (tmp_path / "starts").read_text() == "x" * min(lost + 1, STARTS)
+    assert (done.read_text() if done.exists() else "") == ("ran\n" if profiled.ran else "")
+    assert list(tmp_path.glob("nsight-tools-profile*")) == []
+
+
+def test_nsys_that_fails_for_another_reason_is_not_started_again(tmp_path: Path) -> None:
+    program = tmp_path / "nsys"
+    program.write_text(FAKE.format(python=sys.executable, starts=tmp_path / "starts", lost=9).replace("Agent", "Moon"))
+    program.chmod(0o755)
+    report = tmp_path / "report.nsys-rep"
+    profiled = profile(
+        Nsys(program, Version((2023, 4))), Wanted(), ["true"], report, interrupts=Interrupts(print), streams=False
+    )
+    assert not profiled.ran
+    assert (tmp_path / "starts").read_text() == "x"
 
 
 def test_a_recording_without_a_report(tmp_path: Path) -> None:

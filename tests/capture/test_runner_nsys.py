@@ -11,7 +11,7 @@ from nsight_tools.trace import Trace, open_trace
 INFERENCES = 12
 EVENTS = INFERENCES * 5 + 2
 """The ranges of each inference, and the clock's two marks."""
-AROUND_RANGES_NS = 50_000_000  # a busy machine may take the thread away between a range's end and the clock
+AROUND_NS = 50_000_000  # a busy machine may take the thread away between a range's end, or a mark, and the clock
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_clock_marks_carry_the_time(traced: tuple[Ran, Trace]) -> None:
     clock = [entry["utc_ns"] for entry in ran.result["run"]["clock"]]
     assert [row["payload"] for row in marks] == clock
     apart = (marks[1]["start_ns"] - marks[0]["start_ns"]) - (clock[1] - clock[0])
-    assert abs(apart) < 1_000_000
+    assert abs(apart) < AROUND_NS
 
 
 @pytest.mark.nsys
@@ -59,4 +59,4 @@ def test_the_runner_measures_what_the_trace_shows(traced: tuple[Ran, Trace]) -> 
     walls = dict(zip(samples["inference"].tolist(), samples["wall_ns"].tolist(), strict=True))
     for row in rows:
         more = walls[row["payload"]] - (row["end_ns"] - row["start_ns"])
-        assert -100_000 < more < AROUND_RANGES_NS
+        assert -100_000 < more < AROUND_NS
