@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from nsight_tools.columns import Bools, Ints, code_type, ints, pairs_in, where_both, words
 from nsight_tools.timeline.attribution import CallKind, Words, classify_call
-from nsight_tools.timeline.intervals import IntArray, Intervals, only_distinct, pieces
+from nsight_tools.timeline.intervals import IntArray, Intervals, at_a_time, only_distinct, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -201,18 +201,27 @@ class Measured:
         )
 
     @cached_property
+    def worked(self) -> Bools:
+        """Whether the GPU worked for an inference: it launched a kernel or a graph; shape (inferences,)."""
+        table = self.trace.table("inferences", ["kernels", "graphs"])
+        worked: Bools = (ints(table["kernels"]) + ints(table["graphs"])) > 0
+        return worked
+
+    @property
+    def counted(self) -> Bools:
+        """Inferences whose times count: those that the GPU worked for; all of them where it worked for none."""
+        return self.worked if self.worked.any() else ~self.worked
+
+    @cached_property
     def inferences(self) -> int:
         """Inferences that the GPU worked for."""
-        table = self.trace.table("inferences", ["kernels", "graphs"])
-        return int(((ints(table["kernels"]) + ints(table["graphs"])) > 0).sum())
+        return int(self.worked.sum())
 
     @cached_property
     def at_a_time(self) -> float:
         """Inferences that the GPU worked for under way at a time, on average while any is; 1 without any."""
-        table = self.trace.table("inferences", ["start_ns", "end_ns", "kernels", "graphs"])
-        worked = (ints(table["kernels"]) + ints(table["graphs"])) > 0
-        time = int((ints(table["end_ns"])[worked] - ints(table["start_ns"])[worked]).sum())
-        return time / self.window_ns if worked.any() else 1.0
+        table = self.trace.table("inferences", ["start_ns", "end_ns"])
+        return at_a_time(ints(table["start_ns"])[self.worked], ints(table["end_ns"])[self.worked])
 
     @cached_property
     def window(self) -> Intervals:
@@ -221,10 +230,9 @@ class Measured:
         Without inferences, all from the first GPU work to the last. What lies outside (an engine build, a warm-up, a
         pause between runs) is nobody's latency.
         """
-        table = self.trace.table("inferences", ["start_ns", "end_ns", "kernels", "graphs"])
-        worked = (ints(table["kernels"]) + ints(table["graphs"])) > 0
-        if worked.any():
-            return Intervals.union(ints(table["start_ns"])[worked], ints(table["end_ns"])[worked])
+        if self.inferences:
+            table = self.trace.table("inferences", ["start_ns", "end_ns"])
+            return Intervals.union(ints(table["start_ns"])[self.worked], ints(table["end_ns"])[self.worked])
         if not len(self.work.start):
             return Intervals.union([], [])
         return Intervals.union([self.work.start.min()], [self.work.end.max()])

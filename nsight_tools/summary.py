@@ -118,20 +118,19 @@ def _inference_time(trace: Trace) -> dict[str, Any] | None:
     everything = trace.frame("inferences")
     if everything.empty:
         return None
-    worked = (everything["kernels"] + everything["graphs"]).to_numpy() > 0
-    chosen = worked if worked.any() else ~worked
+    measured = Measured.of(trace)
+    chosen = measured.counted
     inferences = everything[chosen]
     columns = {bucket: inferences[f"{bucket}_ns"].to_numpy() for bucket in BUCKETS}
     wall = inferences["wall_ns"].to_numpy()
     pieces = sum(inferences[name].to_numpy() for name in ("kernels", "copies", "graphs"))
-    at_a_time = Measured.of(trace).at_a_time
     return {
         "median": {bucket: round(float(np.median(values))) for bucket, values in columns.items()},
         "p99": {bucket: _p99(values) for bucket, values in columns.items()},
         "wall_median_ns": round(float(np.median(wall))),
         "wall_p99_ns": _p99(wall),
-        "at_a_time": at_a_time,
-        "every_ns": round(float(wall.mean()) / at_a_time),
+        "at_a_time": measured.at_a_time,
+        "every_ns": round(float(wall.mean()) / measured.at_a_time),
         "without_work": int((~chosen).sum()),
         "untraced": _untraced(trace, chosen),
         "gpu_busy_share": float(np.median(inferences["gpu_busy_ns"].to_numpy() / np.maximum(wall, 1))),

@@ -65,14 +65,12 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
     measured = Measured.of(trace)
     if not measured.work.computes.any() and (reason := trace.missing("kernels")) is not None:
         raise CouldNotRun(reason)
-    table = trace.table("inferences", ["kernels", "graphs", "compute_ns"])
-    worked = (ints(table["kernels"]) + ints(table["graphs"])) > 0
-    copies = transfers(measured)
+    worked, copies = measured.worked, transfers(measured)
     if not worked.any():
         if len(copies) and measured.work.computes.any():
             raise no_inference(trace)
         return
-    computing = float(np.median(ints(table["compute_ns"])[worked]))
+    computing = float(np.median(ints(trace.table("inferences", ["compute_ns"])["compute_ns"])[worked]))
     for kind, direction in DIRECTIONS:
         chosen = copies[copies.kind.among(kind) & (copies.inference >= 0)]
         if not len(chosen) or (time := _when_pinned(measured, chosen, kind)) is None:

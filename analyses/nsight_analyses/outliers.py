@@ -92,7 +92,7 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
     """
     measured = Measured.of(trace)
     table = trace.table("inferences")
-    worked = ints(table["kernels"]) + ints(table["graphs"]) > 0
+    worked = measured.worked
     if not worked.any():
         if not measured.work.computes.any() and (missing := trace.missing("kernels")) is not None:
             raise CouldNotRun(missing)

@@ -64,9 +64,8 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     Where inferences share the GPU with each other, their kernels stretch each other, and it cannot run.
     """
     measured = Measured.of(trace)
-    columns = ["compute_ns", "kernels", "graphs", "start_ns", "end_ns", "mark"]
-    table = trace.table("inferences", columns)
-    worked = np.flatnonzero(ints(table["kernels"]) + ints(table["graphs"]) > 0)
+    table = trace.table("inferences", ["compute_ns", "start_ns", "end_ns", "mark"])
+    worked = np.flatnonzero(measured.worked)
     if not len(worked):
         if not measured.work.computes.any() and (missing := trace.missing("kernels")) is not None:
             raise CouldNotRun(missing)

@@ -167,8 +167,7 @@ def failed_on_streams(measured: Measured) -> Failed | None:
     copy on it have failed and it runs no kernel. Inferences whose kernels run on a stream apart from their copies
     (trtexec's design) have not failed, nor has a thread that only uploads or only downloads.
     """
-    table = measured.trace.table("inferences", ["kernels", "graphs"])
-    worked = (ints(table["kernels"]) + ints(table["graphs"])) > 0
+    worked = measured.worked
     if not worked.any() or worked.all():
         return None
     work = measured.work

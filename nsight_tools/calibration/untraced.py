@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Ints, ints, words
-from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.timeline.intervals import at_a_time
 from nsight_tools.units import duration
 
 if TYPE_CHECKING:
@@ -103,13 +103,8 @@ def untraced_run(trace: Trace) -> Untraced | None:
         added = added_enqueue
     start, lasts = ints(table["start_ns"])[real], (enqueue if several else wall)[real]
     elapsed = float((start + wall[real]).max() - start.min()) / len(real)
-    at_a_time = _at_a_time(start, start + lasts)
-    return Untraced(len(real), of_wall, of_enqueue, of_compute, added, added_enqueue, several, elapsed, at_a_time)
-
-
-def _at_a_time(start: Ints, end: Ints) -> float:
-    """How many of the intervals are under way at a time, while any is: 1 or more."""
-    return max(float((end - start).sum() / max(Intervals.union(start, end).total, 1)), 1.0)
+    under_way = at_a_time(start, start + lasts)
+    return Untraced(len(real), of_wall, of_enqueue, of_compute, added, added_enqueue, several, elapsed, under_way)
 
 
 def _added(traced: Span, real: Span) -> Span:

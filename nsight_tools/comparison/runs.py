@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.comparison.quantities import Cells
+from nsight_tools.measured import Measured
 from nsight_tools.summary import BUCKETS
 from nsight_tools.timeline.attribution import Words, joint_key
-from nsight_tools.timeline.intervals import Intervals, distinct
+from nsight_tools.timeline.intervals import Intervals, at_a_time, distinct
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,11 +68,9 @@ class Run:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         table = trace.table("inferences")
-        worked = (ints(table["kernels"]) + ints(table["graphs"])) > 0
-        if not worked.any():  # nothing but host ranges: there is no GPU work to leave them out for
-            worked[:] = True
-        keep = worked & ~words(table["mark"]).among("warm_up")
-        self.idle, self.warm_up = int((~worked).sum()), int((worked & ~keep).sum())
+        counted = Measured.of(trace).counted
+        keep = counted & ~words(table["mark"]).among("warm_up")
+        self.idle, self.warm_up = int((~counted).sum()), int((counted & ~keep).sum())
         self._rows = np.flatnonzero(keep)
         self._table = table.take(pa.array(self._rows))
         self._all = table.num_rows
@@ -131,8 +130,8 @@ class Run:
         chosen = words(table["run"]).among(BENCHMARK)
         start, wall = (ints(table[name])[chosen] for name in ("start_ns", "wall_ns"))
         return max(
-            _at_a_time(start, start + wall),
-            _at_a_time(ints(self._table["start_ns"]), ints(self._table["end_ns"])),
+            at_a_time(start, start + wall),
+            at_a_time(ints(self._table["start_ns"]), ints(self._table["end_ns"])),
         )
 
     @property
@@ -264,8 +263,3 @@ def keyed(names: Sequence[Mapping[str, int]], merge: dict[str, str], most: int) 
     rows = order[:most] + ([f"{len(order) - most:,} others"] if len(order) > most else [])
     place = {key: min(at, most) for at, key in enumerate(order)}
     return rows, {word: place[merge.get(word, word)] for totals in names for word in totals}
-
-
-def _at_a_time(start: Ints, end: Ints) -> float:
-    whole = Intervals.union(start, end).total
-    return float((end - start).sum() / whole) if whole else 0.0

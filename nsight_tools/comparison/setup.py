@@ -165,7 +165,7 @@ def _measurement(runs: Pair) -> Iterator[SetupDifference]:
         why = "other ranges were named as inferences"
         yield _differ("--inference-range", (each or "default" for each in chosen), Effect.BLOCKS, why)
     flights = sorted((before.in_flight, after.in_flight))
-    if before.threads != after.threads or flights[1] > IN_FLIGHT * max(flights[0], 1):
+    if before.threads != after.threads or flights[1] > IN_FLIGHT * flights[0]:
         said = (f"{run.in_flight:.2g}, from {_threads(run.threads)}" for run in runs)
         why = "an inference that others overlap waits for them: compare the time from one to the next, not the latency"
         yield _differ("inferences in flight", said, Effect.BLOCKS, why)

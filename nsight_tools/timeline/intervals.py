@@ -229,6 +229,13 @@ def covered(start: ArrayLike, end: ArrayLike) -> int:
     return total
 
 
+def at_a_time(start: ArrayLike, end: ArrayLike) -> float:
+    """How many of the raw intervals are under way at a time, on average while any is; 1 where none has a length."""
+    start, end = _raw(start, end)
+    whole = covered(start, end)
+    return float(np.maximum(end - start, 0).sum() / whole) if whole else 1.0
+
+
 def shared(start: ArrayLike, end: ArrayLike) -> Intervals:
     """The time in which two or more of the raw intervals are open at once.
 

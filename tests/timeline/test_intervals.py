@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsight_tools.timeline.intervals import Intervals, shared
+from nsight_tools.timeline.intervals import Intervals, at_a_time, shared
 
 times = st.integers(-20, 40)
 raw = st.lists(st.tuples(times, times), max_size=12)
@@ -121,6 +121,12 @@ def test_sets_agree_with_sets_of_nanoseconds(
 def test_shared_time_agrees_with_counting(pairs: list[tuple[int, int]]) -> None:
     both = shared(*columns(pairs))
     assert instants(both) == {t for t in points if sum(lo <= t < hi for lo, hi in pairs) >= 2}
+
+
+@given(raw)
+def test_how_many_are_under_way_agrees_with_counting(pairs: list[tuple[int, int]]) -> None:
+    under_way = [sum(lo <= t < hi for lo, hi in pairs) for t in plain(pairs)]
+    assert at_a_time(*columns(pairs)) == pytest.approx(np.mean(under_way or [1]))
 
 
 def test_any_of_several_sets() -> None:

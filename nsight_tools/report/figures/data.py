@@ -40,8 +40,9 @@ class Shown:
     _of: ClassVar[WeakKeyDictionary[Trace, Shown]] = WeakKeyDictionary()
 
     def __init__(self, trace: Trace) -> None:
-        self.work = Measured.of(trace).work
-        names = ["start_ns", "end_ns", "wall_ns", "kernels", "graphs", "pid", "tid", "mark"]
+        measured = Measured.of(trace)
+        self.work, self._counted = measured.work, measured.counted
+        names = ["start_ns", "end_ns", "wall_ns", "pid", "tid", "mark"]
         self.inferences = trace.table("inferences", [*names, *(f"{bucket}_ns" for bucket in BUCKETS)])
 
     @classmethod
@@ -61,12 +62,6 @@ class Shown:
         return ints(self.inferences["start_ns"]), ints(self.inferences["end_ns"])
 
     @cached_property
-    def worked(self) -> Bools:
-        """Inferences that the GPU worked for."""
-        did: Bools = (ints(self.inferences["kernels"]) + ints(self.inferences["graphs"])) > 0
-        return did
-
-    @cached_property
     def buckets(self) -> dict[str, Ints]:
         """Nanoseconds of every inference by bucket."""
         return {bucket: ints(self.inferences[f"{bucket}_ns"]) for bucket in BUCKETS}
@@ -74,7 +69,7 @@ class Shown:
     @cached_property
     def by_wall(self) -> Ints:
         """The inferences that the GPU worked for, all where there are none, from the fastest to the slowest."""
-        rows = np.flatnonzero(self.worked) if self.worked.any() else np.arange(len(self.wall))
+        rows = np.flatnonzero(self._counted)
         order: Ints = rows[np.argsort(self.wall[rows], kind="stable")]
         return order
 
