@@ -31,7 +31,7 @@ PASSED = ("LD_LIBRARY_PATH", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES")
 STARTS = 3
 """How often nsys is started where it loses its own helper before it starts the command, as it does at times on a busy
 machine, one time in a hundred."""
-_HELPER_LOST = re.compile(r"Connection to Agent lost")
+_HELPER_LOST = "Connection to Agent lost"
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -145,7 +145,7 @@ def profile(
                 interrupt=lambda above: _interrupt(_number(pid_file), above),
             )
             ran = pid_file.exists()
-            if ran or not any(map(_HELPER_LOST.search, ended.said)):
+            if ran or not any(_HELPER_LOST in line for line in ended.said):
                 break
     raw = stem.with_suffix(".qdstrm")
     if not report.exists() and raw.exists():  # nsys' importer fails at times, and works when it is asked again
