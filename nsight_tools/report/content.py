@@ -270,7 +270,8 @@ class TraceReport:
     @property
     def tail(self) -> str:
         """What the 99th percentile of the inferences' times is called."""
-        return tail(int(self.summary.get("inferences") or 0))
+        left_out = (self.summary.get("inference_time") or {}).get("without_work", 0)
+        return tail(int(self.summary.get("inferences") or 0) - left_out)
 
     def buckets(self) -> list[Bucket]:
         """Each bucket that took time."""

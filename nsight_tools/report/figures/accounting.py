@@ -61,7 +61,7 @@ def inference_accounting(trace: Trace) -> Drawing:
     """
     shown, buckets = Shown.of(trace), _buckets(trace)
     bars: list[Bar] = []
-    last = tail(len(shown.wall))
+    last = tail(len(shown.by_wall))
     for label, row in (("near the median", shown.typical), (last, shown.p99)):
         assert row is not None, "there are inferences"
         parts = {bucket: float(times[row]) for bucket, times in buckets.items()}
