@@ -15,14 +15,14 @@ from nsight_tools.nsys import Nsys, Version
 
 FAKE = """#!{python}
 import os, sys
-with open("{starts}", "a+") as file:
+with open("{started}", "a+") as file:
     file.write("x")
     file.seek(0)
-    if len(file.read()) <= {lost}:
-        sys.exit("Connection to Agent lost. This is most likely a bug.")
+    if len(file.read()) <= {failures}:
+        sys.exit("{says}")
 os.execv(sys.argv[-5], sys.argv[-5:])
 """
-"""An nsys that loses its helper the first `lost` times, and then becomes what it is given to start."""
+"""An nsys that fails the first so many times, and then becomes what it is given to start."""
 
 ALWAYS = ["--trace=cuda,nvtx", "--sample=none", "--cpuctxsw=none", "--resolve-symbols=false", "--force-overwrite=true"]
 
@@ -94,14 +94,20 @@ def test_why_there_is_no_report(
     assert error.hint
 
 
-@pytest.mark.parametrize("lost", [0, 1, STARTS - 1, STARTS])
+LOST = "Connection to Agent lost. This is most likely a bug."
+
+
+@pytest.mark.parametrize(
+    ("failures", "says", "starts"),
+    [(0, LOST, 1), (1, LOST, 2), (STARTS - 1, LOST, STARTS), (STARTS, LOST, STARTS), (1, "Connection refused.", 1)],
+)
 def test_nsys_that_loses_its_helper_is_started_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, says: str, starts: int
 ) -> None:
-    """Only until the command was started, which it is once or never."""
+    """For no other reason, and only until the command was started, which it is once or never."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    program, done = tmp_path / "nsys", tmp_path / "done"
-    program.write_text(FAKE.format(python=sys.executable, starts=tmp_path / "starts", lost=lost))
+    program, started, done = (tmp_path / name for name in ("nsys", "started", "done"))
+    program.write_text(FAKE.format(python=sys.executable, started=started, failures=failures, says=says))
     program.chmod(0o755)
     profiled = profile(
         Nsys(program, Version((2023, 4))),
@@ -111,22 +117,10 @@ def test_nsys_that_loses_its_helper_is_started_again(
         interrupts=Interrupts(print),
         streams=False,
     )
-    assert profiled.ran is (lost < STARTS)
-    assert (tmp_path / "starts").read_text() == "x" * min(lost + 1, STARTS)
+    assert started.read_text() == "x" * starts
+    assert profiled.ran is (failures < starts)
     assert (done.read_text() if done.exists() else "") == ("ran\n" if profiled.ran else "")
     assert list(tmp_path.glob("nsight-tools-profile*")) == []
-
-
-def test_nsys_that_fails_for_another_reason_is_not_started_again(tmp_path: Path) -> None:
-    program = tmp_path / "nsys"
-    program.write_text(FAKE.format(python=sys.executable, starts=tmp_path / "starts", lost=9).replace("Agent", "Moon"))
-    program.chmod(0o755)
-    report = tmp_path / "report.nsys-rep"
-    profiled = profile(
-        Nsys(program, Version((2023, 4))), Wanted(), ["true"], report, interrupts=Interrupts(print), streams=False
-    )
-    assert not profiled.ran
-    assert (tmp_path / "starts").read_text() == "x"
 
 
 def test_a_recording_without_a_report(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import installed_nsys
 import pytest
 from benchmarks.repeat import repeat, times_for
 from capture.processes_of import VARIABLE, none_left
@@ -186,8 +187,11 @@ def test_a_capture(tmp_path: Path, environment: dict[str, str], record_property:
             assert (target / "report.nsys-rep").stat().st_size > 0
             kept += 1
         left += only_partials(names(target.parent) - {target.name}) + only_partials(names(temporary) - of_nsys)
-    assert started(environment, *command).wait() == 0
-    assert open_trace(target).rows("nvtx_ranges") > 0
+    for _ in range(installed_nsys.ATTEMPTS):
+        assert started(environment, *command).wait() == 0
+        if ranges := open_trace(target).rows("nvtx_ranges"):
+            break
+    assert ranges > 0
     assert names(target.parent) == {target.name}
     assert names(temporary) - of_nsys <= {f"nsight-tools-{os.getuid()}"}  # where imports have their locks
     for name, count in (("kills", CAPTURES_KILLED), ("in time", in_time), ("whole after", kept), ("partials", left)):
