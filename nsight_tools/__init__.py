@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nsight_tools.ranges import inference, phase
     from nsight_tools.report import figures
     from nsight_tools.report.compared import headline
+    from nsight_tools.summary import Summary, summarize
     from nsight_tools.trace import Trace, open_trace
 
 __version__ = "0.1.0"
@@ -40,6 +41,8 @@ _HOME = {
     "inference": "ranges",
     "phase": "ranges",
     "headline": "report.compared",
+    "Summary": "summary",
+    "summarize": "summary",
     "Trace": "trace",
     "open_trace": "trace",
 }
@@ -55,6 +58,7 @@ __all__ = [
     "Outcome",
     "Severity",
     "Status",
+    "Summary",
     "Trace",
     "__version__",
     "analyze",
@@ -67,6 +71,7 @@ __all__ = [
     "phase",
     "registry",
     "select",
+    "summarize",
 ]
 
 

@@ -1,165 +1,252 @@
-"""What a trace holds at a glance: machine, versions, counts, and which kind of work kept the GPUs busy."""
+"""What a trace holds at a glance: all that text, page, JSON and fleet show of it beside its findings."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.calibration import Calibrated
+from nsight_tools.calibration import Calibrated, Span
 from nsight_tools.columns import pairs_in
-from nsight_tools.measured import Measured
-from nsight_tools.tables import TABLES
+from nsight_tools.run import Run
+from nsight_tools.tables import BUCKETS, TABLES
 from nsight_tools.timeline.intervals import covered
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
-    from nsight_tools.measured import Work
+    from nsight_tools.run.requests import Population
     from nsight_tools.trace import Trace
 
-BUCKETS = (
-    "compute",
-    "exposed_h2d",
-    "exposed_d2h",
-    "exposed_other_copy",
-    "other_work",
-    "launch",
-    "sync",
-    "host",
-    "unattributed",
-)
-"""The buckets of `inferences` in their order of precedence, without the suffix _ns."""
+
+@dataclass(frozen=True)
+class TimeOfKind:
+    """How long one kind of GPU work kept a GPU busy: `share` of the window, over all GPUs; `count` None for idle."""
+
+    kind: str
+    count: int | None
+    busy_ns: int
+    share: float
 
 
-def summarize(trace: Trace) -> dict[str, Any]:
-    """The summary that reports print; keys as in `Trace.summary`."""
-    manifest = trace.manifest
-    measured = Measured.of(trace)
-    work = measured.work
-    window, time = _time(trace)
-    return {
-        "source": manifest["source"]["name"],
-        "captured_by": manifest["source"].get("captured_by"),
-        "nsys_version": manifest["source"].get("captured_by") or manifest.get("nsys", {}).get("version"),
-        "schema_version": manifest.get("nsys", {}).get("schema_version"),
-        **{fact: manifest.get("system", {}).get(fact) for fact in ("driver", "cuda", "cpu", "os")},
-        "gpus": [gpu for gpu in trace.table("gpus").to_pylist() if gpu["device"] in measured.devices]
-        or trace.table("gpus").to_pylist(),
-        "duration_ns": manifest.get("session", {}).get("duration_ns"),
-        "window_ns": window,
-        "counts": {name: trace.rows(name) for name in TABLES},
-        "inferences": trace.rows("inferences"),
-        "inference_source": _inference_source(trace),
-        "streams": sum(_streams(work, one) for one in measured.devices),
-        "processes": len({pid for pid, _ in measured.threads}),
-        "time": time,
-        "inference_time": _inference_time(trace),
-        "layers_by_order": manifest.get("layers_by_order"),
-        "run": manifest.get("run"),
-        "missing": {name: reason for name in TABLES if (reason := trace.missing(name)) is not None},
-    }
+@dataclass(frozen=True)
+class Untraced:
+    """Medians of the host's buckets and of the wall without the profiler, and how they are known."""
+
+    source: str
+    launch: Span
+    sync: Span
+    host: Span
+    wall_ns: Span
 
 
-def _streams(work: Work, device: int) -> int:
+@dataclass(frozen=True)
+class Times:
+    """Times of the judged inferences, nanoseconds: medians and 99th percentiles by bucket, each by itself.
+
+    They need not sum to those of the wall. The percentile is one that an inference had, not a value between two. While
+    any inference is under way on a GPU, `at_a_time` are on average, and one ends each `every_ns`. Medians beside the
+    buckets: the share in which a GPU works, copies that kernels hide, and the delay from a call's end to its work's
+    start. `of` is how many inferences these are of; of the others, `without_work` launched nothing, `warm_up` lead
+    what they belong to, and all that follow are of other populations.
+    """
+
+    of: int
+    median: dict[str, int]
+    p99: dict[str, int]
+    wall_median_ns: int
+    wall_p99_ns: int
+    at_a_time: float
+    every_ns: int
+    without_work: int
+    warm_up: int
+    warm_up_ns: int
+    """What the warm-up took beyond the median."""
+    gpu_busy_share: float
+    hidden_copy_ns: int
+    queue_delay_ns: int
+    untraced: Untraced | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether several are under way at a time, so that their wall is no latency of one alone."""
+        return self.at_a_time >= SEVERAL
+
+
+SEVERAL = 1.5
+"""As `run.flow` says; here for summaries that come from elsewhere."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A trace at a glance; None and empty where it does not say."""
+
+    source: str
+    captured_by: str | None = None
+    """Version of Nsight Systems, known of a report."""
+    nsys_version: str | None = None
+    """The same, else the exporter's."""
+    schema_version: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    cpu: str | None = None
+    os: str | None = None
+    gpus: tuple[dict[str, Any], ...] = ()
+    """Rows of the table: those with work, where any has."""
+    duration_ns: int | None = None
+    """Of the session."""
+    window_ns: int | None = None
+    """From the first GPU work to the last."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Rows by table."""
+    inferences: int = 0
+    inference_source: str | None = None
+    inference_name: str = ""
+    """The NVTX range that they are, without its numbers; empty where they are none."""
+    other_name: str = ""
+    """The best other candidate, as a name for --inference-range."""
+    alike: float = 1.0
+    """How regular iterations are that were found by themselves."""
+    enqueues: int = 0
+    """Enqueues of an inference, median."""
+    engines: int = 0
+    """Engines that enqueues ran."""
+    populations: tuple[Population, ...] = ()
+    streams: int = 0
+    processes: int = 0
+    """Streams and processes with GPU work."""
+    time: tuple[TimeOfKind, ...] = ()
+    times: Times | None = None
+    """None without inferences."""
+    layers_by_order: dict[str, Any] | None = None
+    run: dict[str, Any] | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+    """Reasons by table."""
+
+
+def summarize(trace: Trace) -> Summary:
+    """The summary of a trace; the same object for all who ask, for as long as it is held."""
+    return trace.once(_summarized)
+
+
+def _summarized(trace: Trace) -> Summary:
+    manifest, run = trace.manifest, Run.of(trace)
+    window, time = _time(run)
+    gpus = trace.table("gpus").to_pylist()
+    system, about, nsys = (manifest.get(name) or {} for name in ("system", "requests", "nsys"))
+    requests = run.requests
+    return Summary(
+        source=manifest["source"]["name"],
+        captured_by=manifest["source"].get("captured_by"),
+        nsys_version=manifest["source"].get("captured_by") or nsys.get("version"),
+        schema_version=nsys.get("schema_version"),
+        **{fact: system.get(fact) for fact in ("driver", "cuda", "cpu", "os")},
+        gpus=tuple([gpu for gpu in gpus if gpu["device"] in run.gpus.devices] or gpus),
+        duration_ns=(manifest.get("session") or {}).get("duration_ns"),
+        window_ns=window,
+        counts={name: trace.rows(name) for name in TABLES},
+        inferences=len(requests),
+        inference_source=" and ".join(sorted(requests.source.counts())) or None,
+        inference_name=about.get("name") or "",
+        other_name=about.get("other") or "",
+        alike=about.get("alike") or 1.0,
+        enqueues=round(float(np.median(requests.enqueues[requests.judged]))) if requests.judged.any() else 0,
+        engines=len(trace.table("enqueues", ["engine"])["engine"].unique()),
+        populations=requests.populations,
+        streams=sum(_streams(run, one) for one in run.gpus.devices),
+        processes=len({pid for pid, _ in run.threads}),
+        time=time,
+        times=_times(run),
+        layers_by_order=manifest.get("layers_by_order"),
+        run=manifest.get("run"),
+        missing={name: reason for name in TABLES if (reason := trace.missing(name)) is not None},
+    )
+
+
+def _streams(run: Run, device: int) -> int:
     """How many streams of how many processes a GPU's work is on."""
-    mine = work.device == device
-    columns = (work.pid, work.stream) if mine.all() else (work.pid[mine], work.stream[mine])
+    mine = run.work.device == device
+    columns = (run.work.pid, run.work.stream) if mine.all() else (run.work.pid[mine], run.work.stream[mine])
     return len(pairs_in(*columns))
 
 
-def _time(trace: Trace) -> tuple[int, list[dict[str, Any]]]:
+def _time(run: Run) -> tuple[int, tuple[TimeOfKind, ...]]:
     """The window from the first GPU work to the last, and for each kind of work how long it kept a GPU busy in it."""
-    measured = Measured.of(trace)
-    work, devices = measured.work, measured.devices
+    work, devices = run.work, run.gpus.devices
     if not len(work):
-        return 0, []
-    copies = ~work.kind.among("kernel", "graph", "memset")
+        return 0, ()
+    known = ("kernel", "graph", "communication", "h2d", "d2h", "memset")
     groups = {
         "kernels": work.kind.among("kernel"),
+        "communication": work.communicates,
         "graphs": work.kind.among("graph"),
         "h2d": work.kind.among("h2d"),
         "d2h": work.kind.among("d2h"),
-        "other copies": copies & ~work.kind.among("h2d", "d2h"),
+        "other copies": ~work.kind.among(*known),
         "sets": work.kind.among("memset"),
     }
     window = int(work.end.max() - work.start.min())
+    whole = max(window * len(devices), 1)
 
     def busy(chosen: Bools) -> int:
         here = [np.flatnonzero(chosen & (work.device == one)) for one in devices]
         return sum(covered(work.start[rows], work.end[rows]) for rows in here)
 
     rows = [
-        {
-            "kind": name,
-            "count": int(chosen.sum()),
-            "busy_ns": (ns := busy(chosen)),
-            "share": ns / max(window * len(devices), 1),
-        }
+        TimeOfKind(name, int(chosen.sum()), ns := busy(chosen), ns / whole)
         for name, chosen in groups.items()
         if chosen.any()
     ]
-    idle = window * len(devices) - sum(measured.busy(one).total for one in devices)
-    rows.append({"kind": "idle", "count": None, "busy_ns": idle, "share": idle / max(window * len(devices), 1)})
-    return window, rows
+    idle = window * len(devices) - sum(run.gpus.busy(one).total for one in devices)
+    return window, (*rows, TimeOfKind("idle", None, idle, idle / whole))
 
 
-def _inference_source(trace: Trace) -> str | None:
-    sources = trace.table("inferences", ["source"])["source"].unique().to_pylist()
-    return sources[0] if len(sources) == 1 else " and ".join(sorted(sources)) or None
-
-
-def _inference_time(trace: Trace) -> dict[str, Any] | None:
-    """Median and 99th percentile of every bucket, each by itself: they need not sum to those of the wall time.
-
-    Of the inferences that the GPU worked for; where it worked for none, of all. `without_work` are left out.
-    The percentile is one that an inference had, not a value between two. While any inference is under way,
-    `at_a_time` are on average, and one ends each `every_ns`.
-    """
-    everything = trace.frame("inferences")
-    if everything.empty:
+def _times(run: Run) -> Times | None:
+    requests = run.requests
+    chosen = requests.judged
+    if not chosen.any():
         return None
-    measured = Measured.of(trace)
-    chosen = measured.counted
+    everything = run.trace.frame("inferences")
     inferences = everything[chosen]
     columns = {bucket: inferences[f"{bucket}_ns"].to_numpy() for bucket in BUCKETS}
     wall = inferences["wall_ns"].to_numpy()
     pieces = sum(inferences[name].to_numpy() for name in ("kernels", "copies", "graphs"))
-    return {
-        "median": {bucket: round(float(np.median(values))) for bucket, values in columns.items()},
-        "p99": {bucket: _p99(values) for bucket, values in columns.items()},
-        "wall_median_ns": round(float(np.median(wall))),
-        "wall_p99_ns": _p99(wall),
-        "at_a_time": measured.at_a_time,
-        "every_ns": round(float(wall.mean()) / measured.at_a_time),
-        "without_work": int((~chosen).sum()),
-        "untraced": _untraced(trace, chosen),
-        "gpu_busy_share": float(np.median(inferences["gpu_busy_ns"].to_numpy() / np.maximum(wall, 1))),
-        "hidden_copy_ns": round(float(np.median(inferences["hidden_copy_ns"].to_numpy()))),
-        "queue_delay_ns": round(float(np.median(inferences["queue_ns"].to_numpy() / np.maximum(pieces, 1)))),
-    }
+    median = round(float(np.median(wall)))
+    return Times(
+        of=int(chosen.sum()),
+        median={bucket: round(float(np.median(values))) for bucket, values in columns.items()},
+        p99={bucket: _p99(values) for bucket, values in columns.items()},
+        wall_median_ns=median,
+        wall_p99_ns=_p99(wall),
+        at_a_time=run.flow.at_a_time,
+        every_ns=run.flow.period_ns,
+        without_work=int((~requests.counted).sum()),
+        warm_up=int(requests.warm_up.sum()),
+        warm_up_ns=int(np.maximum(requests.wall[requests.warm_up] - median, 0).sum()),
+        untraced=_untraced(run.trace, chosen),
+        gpu_busy_share=float(np.median(inferences["gpu_busy_ns"].to_numpy() / np.maximum(wall, 1))),
+        hidden_copy_ns=round(float(np.median(inferences["hidden_copy_ns"].to_numpy()))),
+        queue_delay_ns=round(float(np.median(inferences["queue_ns"].to_numpy() / np.maximum(pieces, 1)))),
+    )
 
 
 def _p99(values: Ints) -> int:
     return int(np.percentile(values, 99, method="inverted_cdf"))
 
 
-def _untraced(trace: Trace, chosen: Bools) -> dict[str, Any] | None:
-    """Medians of the host's buckets and of the wall without the profiler, each low, point and high, and their source.
+def _untraced(trace: Trace, chosen: Bools) -> Untraced | None:
+    """The run without the profiler; None where no API call was traced.
 
-    Compute and copies are as traced: a kernel takes no longer under the profiler. None where no API call was traced.
+    Compute and copies are as traced: a kernel takes no longer under the profiler.
     """
     if not trace.rows("api_calls"):
         return None
     calibrated = Calibrated.of(trace)
     cheap, likely, costly = calibrated.accounting
 
-    def span(name: str) -> dict[str, int]:
-        of = (getattr(each, name)[chosen] for each in (costly, likely, cheap))
-        return dict(zip(("low", "point", "high"), (round(float(np.median(values))) for values in of), strict=True))
+    def span(name: str) -> Span:
+        return Span(*(round(float(np.median(getattr(one, name)[chosen]))) for one in (costly, likely, cheap)))
 
     known = calibrated.untraced
-    return {
-        "source": known.source if known else "estimated from the trace",
-        **{bucket: span(bucket) for bucket in ("launch", "sync", "host")},
-        "wall_ns": span("wall"),
-    }
+    source = known.source if known else "estimated from the trace"
+    return Untraced(source, span("launch"), span("sync"), span("host"), span("wall"))

@@ -12,7 +12,9 @@ from functools import cached_property
 
 import pyarrow as pa
 
-DATASET_VERSION = 4
+from nsight_tools import cuda_names
+
+DATASET_VERSION = 5
 
 I16, I32, I64, F64, BOOL, TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -107,6 +109,7 @@ TABLES: dict[str, Table] = {
                 Column("max_registers_per_sm", I32, "32-bit registers of one SM", True),
                 Column("max_shared_memory_per_sm_bytes", I64, "shared memory of one SM", True),
                 Column("async_engines", I32, "copy engines", True),
+                Column("integrated", BOOL, "it shares its memory with the CPU, as on Tegra", True),
             ),
             _ascending("device"),
         ),
@@ -152,6 +155,7 @@ TABLES: dict[str, Table] = {
                 Column("dynamic_shared_memory_bytes", I32, "dynamic shared memory per block"),
                 Column("local_memory_bytes", I32, "local memory per thread"),
                 _GRAPH_NODE,
+                Column("communicates", BOOL, "it moves data between GPUs: NCCL's and others' collectives, by its name"),
             ),
             _GPU_ORDER,
         ),
@@ -193,6 +197,7 @@ TABLES: dict[str, Table] = {
                 Column("name", WORD, "name without version suffix: cudaLaunchKernel, cuMemcpyHtoDAsync"),
                 Column("kind", WORD, "runtime or driver"),
                 Column("return_value", I32, "0 is success", True),
+                Column("does", WORD, f"what it does for its thread, by its name: {' '.join(cuda_names.WORDS)}"),
             ),
             (("start_ns", "ascending"), ("end_ns", "descending"), *_ascending("pid", "tid", "correlation_id")),
         ),
@@ -273,6 +278,7 @@ TABLES: dict[str, Table] = {
                 Column("device", I32, "GPU"),
                 Column("metric", WORD, "name with its unit, as GPC Clock Frequency [MHz]"),
                 Column("value", F64, "in the unit that the name says"),
+                Column("means", WORD, "what it is, whatever its name: sm_clock, active (GR or GPC); else null", True),
             ),
             _ascending("time_ns", "device", "metric"),
         ),
@@ -463,7 +469,10 @@ TABLES: dict[str, Table] = {
                 _START,
                 _END,
                 Column("wall_ns", I64, "end_ns - start_ns"),
-                Column("compute_ns", I64, "a kernel of this inference runs"),
+                Column("compute_ns", I64, "a kernel of this inference runs that does not only communicate"),
+                Column(
+                    "exposed_communication_ns", I64, "a kernel of it communicates with other GPUs and none computes"
+                ),
                 Column("exposed_h2d_ns", I64, "a host-to-device copy of it runs and no kernel of it does"),
                 Column("exposed_d2h_ns", I64, "the same for device-to-host copies"),
                 Column("exposed_other_copy_ns", I64, "the same for other copies and sets"),
@@ -472,6 +481,7 @@ TABLES: dict[str, Table] = {
                 Column("sync_ns", I64, "… and its host thread waits in a synchronization"),
                 Column("host_ns", I64, "… and its host thread runs anything else"),
                 Column("unattributed_ns", I64, "nothing above applies: no API trace, or profiler overhead"),
+                Column("hidden_communication_ns", I64, "kernels of it communicate while others compute (beside)"),
                 Column("hidden_copy_ns", I64, "its copies run while its kernels do (beside the buckets)"),
                 Column("gpu_busy_ns", I64, "any of its work runs on a GPU: compute and exposed copies (beside)"),
                 Column("queue_ns", I64, "sum of the delays from its calls' end to their work's start (beside)"),
@@ -482,13 +492,56 @@ TABLES: dict[str, Table] = {
                 Column("kernels", I32, "kernels that it launched"),
                 Column("copies", I32, "copies and sets that it launched"),
                 Column("graphs", I32, "whole graphs that it launched"),
-                Column("source", WORD, "inference_range, enqueue_range or graph_launch"),
-                Column("mark", WORD, "warm_up or outlier, where it is much slower than its thread's others", True),
+                Column("enqueues", I32, "enqueues, or launches of CUDA graphs, in it"),
+                Column(
+                    "source",
+                    WORD,
+                    "inference_range (named, or by our runner), program_range (the program's own), enqueue_pattern "
+                    "(several enqueues in a fixed order), enqueue_range, graph_launch, iteration (what repeats)",
+                ),
+                Column("population", I32, "number of those that do the same work, in order of first appearance"),
+                Column(
+                    "mark",
+                    WORD,
+                    "where it is much slower than its thread's others of its population: warm_up, shape_change (the "
+                    "first behind another population of its engine), outlier",
+                    True,
+                ),
+                Column("nvtx_range", I64, "row in `nvtx_ranges`, where it is one", True),
                 Column("range_start_ns", I64, "start of that range or launch call on the host", True),
                 Column("range_end_ns", I64, "its end", True),
             ),
             _ascending("inference"),
         ),
+        Table(
+            "enqueues",
+            "enqueues of engines, by TensorRT's ranges, and launches of CUDA graphs where those stand for them",
+            (
+                Column("enqueue", I32, "number, in order of start"),
+                _START,
+                _END,
+                _PID,
+                Column("tid", I32, "host thread", True),
+                Column("inference", I32, "inference that it belongs to; null where none", True),
+                Column("engine", I32, "number of what it ran, told by its layers, else by its kernels"),
+                Column("kind", WORD, "enqueue_range or graph_launch"),
+            ),
+            _ascending("enqueue"),
+        ),
     )
 }
 """Every table of a dataset, by name."""
+
+BUCKETS = (
+    "compute",
+    "exposed_communication",
+    "exposed_h2d",
+    "exposed_d2h",
+    "exposed_other_copy",
+    "other_work",
+    "launch",
+    "sync",
+    "host",
+    "unattributed",
+)
+"""The buckets of `inferences` in their order of precedence, without the suffix _ns."""

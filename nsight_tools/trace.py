@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import duckdb
     import numpy.typing as npt
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nsight_tools.importer.dataset import Progress
 
 
+Made = TypeVar("Made")
 BATCH_ROWS = 1 << 17
 """Rows of a column that are read at a time."""
 
@@ -41,12 +42,13 @@ def open_trace(
     layers: Path | str | None = None,
     layer_pass: Path | str | None = None,
     inference_range: str | None = None,
+    group_by: str | None = None,
 ) -> Trace:
     """Open a report, an export, or a dataset.
 
     `path` is a `.nsys-rep` or `.qdrep`, an SQLite export, a parquetdir folder, or a dataset (`….trace/`). All but the
     last are imported first, unless their dataset stands beside them already (`import_report` says where it is put, and
-    what `layers`, `layer_pass` and `inference_range` are).
+    what `layers`, `layer_pass`, `inference_range` and `group_by` are).
 
     Raises what `import_report` raises, and DatasetError where a dataset is damaged or of another version.
     """
@@ -58,10 +60,11 @@ def open_trace(
             layers=layers,
             layer_pass=layer_pass,
             inference_range=inference_range,
+            group_by=group_by,
             nsys=nsys,
             progress=progress,
         )
-    elif any(option is not None for option in (layers, layer_pass, inference_range)):
+    elif any(option is not None for option in (layers, layer_pass, inference_range, group_by)):
         raise DatasetError(f"{path}: is imported already", hint="give the report that it was made from")
         pa.default_memory_pool().release_unused()  # what the import held is not what the analyses need
     return Trace(path, read_manifest(path))
@@ -79,6 +82,7 @@ class Trace:
         self.manifest = manifest
         """What was imported: source, versions, machine, and each table's rows, status and reason."""
         self._given: Mapping[str, pa.Table] = {}
+        self._made: dict[Callable[[Trace], Any], Any] = {}
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, pa.Table], *, missing: Mapping[str, str] | None = None) -> Trace:
@@ -97,6 +101,13 @@ class Trace:
 
     def __repr__(self) -> str:
         return f"<Trace {self.manifest['source']['name']}>"
+
+    def once(self, make: Callable[[Trace], Made]) -> Made:
+        """What `make` makes of this trace: once, for all who ask for the same, and for as long as the trace is held."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: Made = self._made[make]
+        return made
 
     def missing(self, table: str) -> str | None:
         """Why the report has no data for `table`; None where it has, or where it looked and there was nothing."""
@@ -189,24 +200,6 @@ class Trace:
             if field.nullable and field.type in nullable:
                 frame[field.name] = table[field.name].to_pandas(types_mapper=nullable.get)
         return frame
-
-    def summary(self) -> dict[str, Any]:
-        """What the trace holds, as reports print it.
-
-        Keys: source, captured_by (version of Nsight Systems, known of a report), nsys_version (the same, else the
-        exporter's), schema_version, driver, cuda, cpu, os, gpus (rows of the table, those with work
-        where any has), duration_ns (of the session), window_ns (first to last GPU work), counts (rows by table),
-        inferences, inference_source, streams and processes with GPU work, time (kind, count, busy_ns, share of the
-        window, over all GPUs), inference_time (median and p99 by bucket, wall_median_ns, wall_p99_ns, untraced: what
-        they would be without the profiler; and medians of what stands beside the buckets: gpu_busy_share,
-        hidden_copy_ns, and queue_delay_ns from a call's end to its work's start; of the inferences that the GPU worked
-        for, without_work are left out; at_a_time are under way on average, and one ends each every_ns; None without
-        inferences),
-        layers_by_order (as in the manifest), missing (reason by table).
-        """
-        from nsight_tools.summary import summarize
-
-        return summarize(self)
 
     def sql(self, query: str) -> pa.Table:
         """The result of a DuckDB query; every table of the dataset is a view.

@@ -58,6 +58,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from nsight_tools.cuda_names import communicates, does
 from nsight_tools.tables import TABLES
 
 US = 1000
@@ -117,7 +118,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
         sign = -1 if direction == "descending" else None
         values = [(row.get(column) is None, _signed(row.get(column), sign)) for row in rows]
         rows = [rows[at] for at in sorted(range(len(rows)), key=values.__getitem__)]
-    blank = {c.name: None if c.nullable else ("" if _is_text(c.type) else 0) for c in shape.columns}
+    blank = {c.name: None if c.nullable else _nothing(c.type) for c in shape.columns}
     return pa.Table.from_pylist([blank | row for row in rows], schema=shape.schema)
 
 
@@ -141,6 +142,10 @@ _DEFAULTS: dict[str, Any] = {
 
 def _signed(value: Any, sign: int | None) -> Any:
     return value if sign is None or value is None else sign * value
+
+
+def _nothing(kind: pa.DataType) -> str | bool | int:
+    return "" if _is_text(kind) else False if pa.types.is_boolean(kind) else 0
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -230,7 +235,7 @@ def _gpu_tables(gpu: list[Item], options: dict[str, Any]) -> dict[str, list[dict
     for item in gpu:
         if item.what in {"kernel", "node"}:
             name = _each(options["kernel_names"], len(kernels))
-            row = item.where | {"name": name, "short_name": name, "grid_x": _each(options["grid"], len(kernels))}
+            row = item.where | {"name": name, "short_name": name, "communicates": communicates(name), "grid_x": _each(options["grid"], len(kernels))}
             row |= dict.fromkeys(("grid_y", "grid_z", "block_y", "block_z"), 1) | {"block_x": 128, "registers": 32}
             if item.what == "node":
                 row["graph_node_id"] = nodes[item.correlation]
@@ -273,7 +278,7 @@ def _api_calls(calls: list[Item], gpu: list[Item], options: dict[str, Any]) -> l
         count[call.what] += 1
         row = {"start_ns": call.start, "end_ns": call.end, "pid": call.pid, "tid": call.number, "name": name}
         kind = "runtime" if name.startswith("cuda") else "driver"
-        rows.append(row | {"correlation_id": call.correlation, "kind": kind, "return_value": 0})
+        rows.append(row | {"correlation_id": call.correlation, "kind": kind, "return_value": 0, "does": does(name)})
     return rows
 
 

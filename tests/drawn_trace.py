@@ -45,11 +45,13 @@ def drawn(
     with tempfile.TemporaryDirectory() as folder:
         for name, rows in found.items():
             write_table(Path(folder) / f"{name}.parquet", TABLES[name], rows)
-        write_derived(Path(folder))
-        for name in ("launches", "inferences"):
+        made = write_derived(Path(folder))
+        for name in ("launches", "inferences", "enqueues"):
             if (file := Path(folder) / f"{name}.parquet").exists():
                 found[name] = pq.read_table(file)
-    return Trace.from_tables(found, missing=missing)
+    trace = Trace.from_tables(found, missing=missing)
+    trace.manifest["requests"] = made.requests
+    return trace
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.timeline.attribution import CallKind, joint_key
+from nsight_tools.cuda_names import CallKind
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:

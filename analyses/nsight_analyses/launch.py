@@ -13,7 +13,8 @@ from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.measured import Measured
-from nsight_tools.timeline.attribution import CallKind, joint_key
+from nsight_tools.cuda_names import CallKind
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import duration, share
 

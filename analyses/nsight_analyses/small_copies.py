@@ -13,7 +13,7 @@ from nsight_analyses.pcie import BANDWIDTH_BYTES
 from nsight_tools.analysis import analysis
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.measured import Measured
-from nsight_tools.timeline.attribution import CallKind
+from nsight_tools.cuda_names import CallKind
 from nsight_tools.units import duration, share, size
 
 if TYPE_CHECKING:

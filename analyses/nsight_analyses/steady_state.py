@@ -13,7 +13,7 @@ from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.measured import HostCalls, Measured
-from nsight_tools.timeline.attribution import CallKind
+from nsight_tools.cuda_names import CallKind
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
 

@@ -14,7 +14,8 @@ from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.measured import Measured
-from nsight_tools.timeline.attribution import CallKind, joint_key
+from nsight_tools.cuda_names import CallKind
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import duration, share
 

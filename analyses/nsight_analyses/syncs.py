@@ -14,7 +14,8 @@ from nsight_tools.columns import Ints, ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding
 from nsight_tools.measured import Measured
-from nsight_tools.timeline.attribution import CallKind, Words, joint_key
+from nsight_tools.cuda_names import CallKind
+from nsight_tools.timeline.attribution import Words, joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import duration, share
 

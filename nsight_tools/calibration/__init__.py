@@ -7,17 +7,17 @@ Where the dataset holds an untraced run of the same (`benchmark`, of a capture),
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, ClassVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nsight_tools.calibration.costs import TracingCosts
 from nsight_tools.calibration.untraced import Span
 from nsight_tools.columns import Ints, ints
-from nsight_tools.idle import Gaps, by_device, gaps_of
-from nsight_tools.measured import Measured
-from nsight_tools.timeline.attribution import CallKind, joint_key
+from nsight_tools.cuda_names import CallKind
+from nsight_tools.run import Run
+from nsight_tools.run.gaps import Gaps, by_device, gaps_of
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import pieces, reaches, windows
 from nsight_tools.timeline.observer import Accounted, FloatArray, calibrate, savings
 
@@ -47,19 +47,17 @@ DEPENDENCY_SPREAD = 0.2
 class Calibrated(TracingCosts):
     """A trace's host side without the profiler; read when first asked for, once for all analyses."""
 
-    _of: ClassVar[WeakKeyDictionary[Trace, Calibrated]] = WeakKeyDictionary()
-
     @classmethod
     def of(cls, trace: Trace) -> Calibrated:
         """Of `trace`, the same object for every analysis."""
-        return cls._of.setdefault(trace, cls(Measured.of(trace)))
+        return trace.once(_calibrated)
 
     @cached_property
     def gaps(self) -> Gaps:
         """The gaps of all GPUs; see `Gaps`."""
-        work = self._measured.work
-        parts = [gaps_of(work, rows) for rows in by_device(work)]
-        graphs = self._measured.host_calls.kind == CallKind.GRAPH_LAUNCH
+        work = self._run.work
+        parts = [gaps_of(work, self._run.judged_work, rows) for rows in by_device(work)]
+        graphs = self._run.calls.kind == CallKind.GRAPH_LAUNCH
         names = ("start", "end", "host", "call", "inference")
         if not parts:
             none = np.zeros(0, np.int64)
@@ -104,7 +102,7 @@ class Calibrated(TracingCosts):
         Gaps between work that was launched before stay as they are, those that waited for the host shrink by what
         their launch comes earlier, down to such a dependency gap.
         """
-        gaps, calls = self.gaps, self._measured.host_calls
+        gaps, calls = self.gaps, self._run.calls
         left = tuple(gaps.length.astype(np.float64) for _ in range(3))
         thread, begin = self.owners
         for part in windows(gaps.lane):
@@ -141,7 +139,7 @@ class Calibrated(TracingCosts):
     @cached_property
     def _first_costs(self) -> tuple[FloatArray, ...]:
         """Tracing until the first kernel of each inference was launched; 0 where that waited for the GPU."""
-        work = self._measured.work
+        work = self._run.work
         thread, begin = self.owners
         first: Ints = np.full(len(begin), -1)
         busy_until = first.copy()
@@ -176,7 +174,7 @@ class Calibrated(TracingCosts):
         those two do not hold all of it.
         """
         names = ["wall_ns", "launch_ns", "host_ns", "sync_ns"]
-        table = self._measured.trace.table("inferences", names)
+        table = self._run.trace.table("inferences", names)
         buckets = {name: ints(table[name]) for name in names}
         count = table.num_rows
         if self.untraced is not None:
@@ -190,17 +188,18 @@ class Calibrated(TracingCosts):
     @cached_property
     def stretch(self) -> float:
         """How many times as long tracing made the median inference, at least; 1 where no untraced run says so."""
-        wall = ints(self._measured.trace.table("inferences", ["wall_ns"])["wall_ns"])
-        if self.untraced is None or not wall.size:
+        judged = self._run.requests.judged
+        if self.untraced is None or not judged.any():
             return 1.0
-        return max(float(np.median(wall)) / max(float(np.median(self.accounting[0].wall)), 1.0), 1.0)
+        wall = float(np.median(self._run.requests.wall[judged]))
+        return max(wall / max(float(np.median(self.accounting[0].wall[judged])), 1.0), 1.0)
 
     @cached_property
     def host_occupied(self) -> int:
-        """As `Measured.host_occupied`, less what tracing is likely to have added to that thread's calls and ranges."""
-        window = self._measured.window
+        """As `Run.host_occupied`, less what tracing is likely to have added to that thread's calls and ranges."""
+        window = self._run.window
         most = 0
-        for thread, occupied in self._measured.occupied_by_thread.items():
+        for thread, occupied in self._run.occupied.items():
             _, cost, _ = self.cost(np.full(len(window.start), joint_key(*thread)), window.start, window.end)
             most = max(most, occupied - round(float(cost.sum())))
         return most
@@ -210,9 +209,9 @@ class Calibrated(TracingCosts):
 
         Nothing on the GPU can win more. The steady state shrinks with the host's time, down to what the GPU works.
         """
-        measured, occupied = self._measured, self.host_occupied
-        faster = measured.window_ns - (measured.host_occupied - occupied)
-        works = measured.work.busy().intersection(measured.window).total
+        run, occupied = self._run, self.host_occupied
+        faster = run.window_ns - (run.host_occupied - occupied)
+        works = run.work.busy().intersection(run.window).total
         return max(faster, works, occupied) - occupied
 
     @property
@@ -250,10 +249,10 @@ class Calibrated(TracingCosts):
         The time that passes there for one, less what its work takes in the trace, nanoseconds. None is left where the
         work of several streams ran side by side, as it did not in the trace.
         """
-        measured = self._measured
-        if self.untraced is None or not measured.inferences:
+        run = self._run
+        if self.untraced is None or not run.count:
             return None
-        works = measured.work.busy().intersection(measured.window).total / measured.inferences
+        works = run.work.busy().intersection(run.window).total / run.count
         return max(self.untraced.elapsed - works, 0.0)
 
     @cached_property
@@ -265,8 +264,9 @@ class Calibrated(TracingCosts):
         """
         if self.untraced is None or self.untraced.compute is None or not self.untraced.alone:
             return None
-        table = self._measured.trace.table("inferences", ["compute_ns", "kernels"])
-        busy = ints(table["compute_ns"])[ints(table["kernels"]) > 0]
+        table = self._run.trace.table("inferences", ["compute_ns", "exposed_communication_ns"])
+        both = ints(table["compute_ns"]) + ints(table["exposed_communication_ns"])
+        busy = both[self._run.requests.judged & (self._run.requests.kernels > 0)]
         return max(self.untraced.compute.point - float(np.median(busy)), 0.0) if busy.size else None
 
     @cached_property
@@ -288,8 +288,12 @@ class Calibrated(TracingCosts):
         there = np.zeros(len(self.owners[0]), np.bool_)
         there[self.gaps.inference[chosen]] = True
         sums = self._by_inference(value)[there]
-        without = max(self._measured.inferences - len(sums), 0)
+        without = max(self._run.count - len(sums), 0)
         return float(np.median(np.append(sums, np.zeros(without))))
+
+
+def _calibrated(trace: Trace) -> Calibrated:
+    return Calibrated(Run.of(trace))
 
 
 def _replayed(left: FloatArray, ours: Bools, piece: slice) -> FloatArray:

@@ -9,7 +9,9 @@ import numpy as np
 
 from nsight_tools.calibration.untraced import Untraced, untraced_run
 from nsight_tools.columns import Bools, Ints, ints, where_both, words
-from nsight_tools.timeline.attribution import CallKind, joint_key
+from nsight_tools.cuda_names import CallKind
+from nsight_tools.run.work import ids
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import pieces
 from nsight_tools.timeline.observer import (
     SAMPLE,
@@ -24,28 +26,28 @@ from nsight_tools.timeline.observer import (
 )
 
 if TYPE_CHECKING:
-    from nsight_tools.measured import Measured
+    from nsight_tools.run import Run
     from nsight_tools.timeline.intervals import IntArray
 
 
 class TracingCosts:
     """What tracing added to a trace's host threads."""
 
-    def __init__(self, measured: Measured) -> None:
-        self._measured = measured
+    def __init__(self, run: Run) -> None:
+        self._run = run
 
     @cached_property
     def untraced(self) -> Untraced | None:
         """What an untraced run of the same measured; None where the dataset has none."""
-        return untraced_run(self._measured.trace)
+        return untraced_run(self._run.trace)
 
     @cached_property
     def _range_cost(self) -> Cost:
         names = ("start_ns", "end_ns", "parent", "domain", "kind")
-        some = self._measured.trace.table("nvtx_ranges", names, rows=SAMPLE)
+        some = self._run.trace.table("nvtx_ranges", names, rows=SAMPLE)
         chosen = words(some["domain"]).among("TensorRT") & words(some["kind"]).among("push_pop")
         start, end, parent = (ints(some[name])[chosen] for name in names[:3])
-        return range_cost(start, end, parent, self._measured.host_calls.start)
+        return range_cost(start, end, parent, self._run.calls.start)
 
     @cached_property
     def tracing(self) -> Tracing:
@@ -64,7 +66,7 @@ class TracingCosts:
     @cached_property
     def _of_enqueue(self) -> float:
         """What is likely to have been added, by the trace alone, between an inference's first launch and its last."""
-        work = self._measured.work
+        work = self._run.work
         rows = np.flatnonzero((work.inference >= 0) & work.computes & (work.api_call >= 0))
         if not rows.size:
             return 0.0
@@ -77,7 +79,7 @@ class TracingCosts:
 
     @cached_property
     def _estimated(self) -> Tracing:
-        calls = self._measured.host_calls
+        calls = self._run.calls
         launches = np.flatnonzero(calls.kind == CallKind.GRAPH_LAUNCH)
         return Tracing(
             call_cost(calls.start, calls.end, calls.kind),
@@ -88,7 +90,7 @@ class TracingCosts:
     @cached_property
     def _nodes(self) -> IntArray:
         """How many traced kernels each call launched as nodes of a graph."""
-        calls, work = self._measured.host_calls, self._measured.work
+        calls, work = self._run.calls, self._run.work
         nodes = np.zeros(len(calls.start), np.int32)
         launches = calls.kind == CallKind.GRAPH_LAUNCH
         if launches.any():
@@ -102,11 +104,11 @@ class TracingCosts:
     @cached_property
     def _threads(self) -> tuple[Thread, ...]:
         """The threads that launch work."""
-        calls, trace = self._measured.host_calls, self._measured.trace
-        pid, tid = (self._measured.ids("nvtx_ranges", name) for name in ("pid", "tid"))
+        calls, trace = self._run.calls, self._run.trace
+        pid, tid = (ids(self._run.trace, "nvtx_ranges", name) for name in ("pid", "tid"))
         pushed = words(trace.table("nvtx_ranges", ["kind"])["kind"]).among("push_pop")
         start, found = trace.numbers("nvtx_ranges", "start_ns"), []
-        for one in self._measured.threads:
+        for one in self._run.threads:
             rows = where_both(calls.pid, one[0], calls.tid, one[1])
             columns = (calls.start[rows], calls.end[rows], calls.kind[rows], self._nodes[rows])
             mine = pushed & (pid == one[0]) & (tid == one[1])
@@ -134,15 +136,15 @@ class TracingCosts:
     @cached_property
     def owners(self) -> tuple[Ints, Ints]:
         """Thread and start of each inference."""
-        table = self._measured.trace.table("inferences", ["pid", "tid", "range_start_ns"])
+        table = self._run.trace.table("inferences", ["pid", "tid", "range_start_ns"])
         return joint_key(ints(table["pid"]), ints(table["tid"])), ints(table["range_start_ns"])
 
     def _paused(self, call: IntArray, least_ns: int) -> Bools:
         """Whether each call's thread had launched and copied nothing for so long before it, shape (n,)."""
-        calls = self._measured.host_calls
+        calls = self._run.calls
         works = WORKS[calls.kind]
         paused = np.zeros(len(call), np.bool_)
-        for pid, tid in self._measured.threads:
+        for pid, tid in self._run.threads:
             rows = np.flatnonzero(works & (calls.pid == pid) & (calls.tid == tid))
             if not rows.size:  # its work was launched by calls of no known kind
                 continue

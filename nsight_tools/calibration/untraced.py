@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Ints, ints, words
+from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import at_a_time
 from nsight_tools.units import duration
 
@@ -95,7 +96,8 @@ def untraced_run(trace: Trace) -> Untraced | None:
     of_traced = median_span(wall[traced])
     added = _added(of_traced, of_wall)
     added_enqueue = _added(median_span(enqueue[traced]), of_enqueue) if of_enqueue and both else None
-    windows = ints(trace.table("inferences", ["wall_ns"])["wall_ns"])
+    requests = Run.of(trace).requests
+    windows = requests.wall[requests.judged]
     several = not windows.size or abs(of_traced.point / max(float(np.median(windows)), 1.0) - 1) > SAME_WALL
     if several:
         if added_enqueue is None:

@@ -98,6 +98,7 @@ def command(
     layers: Path | None,
     layer_pass: Path | None,
     inference_range: str | None,
+    group_by: str | None,
     nsys: Path | None,
     color: str,
     *,
@@ -120,7 +121,13 @@ def command(
     from nsight_tools.fleet.fold import Fleet
 
     codes = tuple(nsight_tools.select(nsight_tools.registry(), _codes(chosen), _codes(ignored)))
-    given = {"layers": layers, "layer_pass": layer_pass, "inference_range": inference_range, "nsys": nsys}
+    given = {
+        "layers": layers,
+        "layer_pass": layer_pass,
+        "inference_range": inference_range,
+        "group_by": group_by,
+        "nsys": nsys,
+    }
     options = {name: None if value is None else str(value) for name, value in given.items()}
     members, status = _members(inputs, label_pattern, debug=debug)
     with output.opened(path) as write, fleet_dataset.opened(dataset) as unfinished:

@@ -36,6 +36,7 @@ def command(
     layers: Path | None,
     layer_pass: Path | None,
     inference_range: str | None,
+    group_by: str | None,
     nsys: Path | None,
 ) -> None:
     """Copy REPORT (.nsys-rep or .qdrep) with rows for its findings and slowest inferences.
@@ -48,6 +49,7 @@ def command(
     from nsight_tools.errors import InputError
     from nsight_tools.report import nvtxt
     from nsight_tools.report.content import TraceReport
+    from nsight_tools.summary import summarize
 
     if source.is_file() and not nsight_systems.is_report(source):
         raise InputError(source, "is no report", hint="annotate takes the .nsys-rep that Nsight Systems wrote")
@@ -55,9 +57,15 @@ def command(
     found.nvtxt_importer(source, path)  # before minutes of work
     with progress.shown(source.name) as callback:
         trace = nsight_tools.open_trace(
-            source, nsys=nsys, layers=layers, layer_pass=layer_pass, inference_range=inference_range, progress=callback
+            source,
+            nsys=nsys,
+            layers=layers,
+            layer_pass=layer_pass,
+            inference_range=inference_range,
+            group_by=group_by,
+            progress=callback,
         )
-        report = TraceReport(source.name, trace.summary(), nsight_tools.analyze(trace))
+        report = TraceReport(source.name, summarize(trace), nsight_tools.analyze(trace))
         text, events = nvtxt.render(report, trace)
         if not events:
             raise InputError(

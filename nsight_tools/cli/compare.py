@@ -62,7 +62,7 @@ Example:
     callback=_percent,
     help="Exit with 1 where inferences became slower by more, beyond noise; with 2 where that cannot be judged.",
 )
-@importing.inference_range_option
+@importing.requests_options
 @importing.max_memory_option
 @importing.nsys_option
 @output.all_option
@@ -76,6 +76,7 @@ def command(
     path: str | None,
     limit: float | None,
     inference_range: str | None,
+    group_by: str | None,
     nsys: Path | None,
     color: str,
     *,
@@ -88,7 +89,7 @@ def command(
     comparable (another GPU, another batch, another load on the GPU) comes first, and no verdict is given then:
     --fail-on-regression exits with 2, as it does where there are no inferences, or too few.
     """
-    opened = partial(nsight_tools.open_trace, nsys=nsys, inference_range=inference_range)
+    opened = partial(nsight_tools.open_trace, nsys=nsys, inference_range=inference_range, group_by=group_by)
     found: list[Comparison] = []
     status = 0
     with output.opened(path) as write:

@@ -44,6 +44,7 @@ def command(
     layers: Path | None,
     layer_pass: Path | None,
     inference_range: str | None,
+    group_by: str | None,
     nsys: Path | None,
 ) -> None:
     """Write what INPUT holds and what the analyses find in it as one timeline for another viewer.
@@ -57,12 +58,19 @@ def command(
     """
     from nsight_tools.report import perfetto  # pulls in pyarrow; --help goes without
     from nsight_tools.report.content import TraceReport
+    from nsight_tools.summary import summarize
 
     with output.opened_binary(path) as write, progress.shown(source.name) as callback:
         trace = nsight_tools.open_trace(
-            source, nsys=nsys, layers=layers, layer_pass=layer_pass, inference_range=inference_range, progress=callback
+            source,
+            nsys=nsys,
+            layers=layers,
+            layer_pass=layer_pass,
+            inference_range=inference_range,
+            group_by=group_by,
+            progress=callback,
         )
-        report = TraceReport(source.name, trace.summary(), nsight_tools.analyze(trace))
+        report = TraceReport(source.name, summarize(trace), nsight_tools.analyze(trace))
         if callback:
             callback("writing the timeline", None)
         perfetto.write(report, trace, write)

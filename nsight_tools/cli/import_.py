@@ -43,6 +43,7 @@ def command(
     layers: Path | None,
     layer_pass: Path | None,
     inference_range: str | None,
+    group_by: str | None,
     nsys: Path | None,
     *,
     force: bool,
@@ -69,6 +70,7 @@ def command(
                     layers=layers,
                     layer_pass=layer_pass,
                     inference_range=inference_range,
+                    group_by=group_by,
                     nsys=nsys,
                     progress=callback,
                 )

@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., object]")
 
 
-def inference_range_option(command: Command) -> Command:
-    """Add `--inference-range` to a command."""
-    return click.option(
+def requests_options(command: Command) -> Command:
+    """Add `--inference-range` and `--group-by` to a command."""
+    named = click.option(
         "--inference-range",
         metavar="NAME[@DOMAIN]",
-        help="NVTX ranges that are inferences, * for anything; default: nsight-tools' own, else TensorRT's enqueues.",
-    )(command)
+        help="NVTX ranges that are inferences, * for anything; default: what the trace itself shows.",
+    )
+    grouped = click.option(
+        "--group-by",
+        metavar="TEXT",
+        help="The number beside this text in the ranges' names tells kinds of inferences apart: 'ctx reqs'.",
+    )
+    return named(grouped(command))
 
 
 def nsys_option(command: Command) -> Command:
@@ -51,7 +57,7 @@ def max_memory_option(command: Command) -> Command:
 
 
 def options(command: Command) -> Command:
-    """Add `--layers`, `--layer-pass`, `--inference-range`, `--max-memory` and `--nsys` to a command."""
+    """Add `--layers`, `--layer-pass`, `--inference-range`, `--group-by`, `--max-memory` and `--nsys` to a command."""
     layers = click.option(
         "--layers",
         metavar="FILE",
@@ -64,4 +70,4 @@ def options(command: Command) -> Command:
         type=click.Path(path_type=Path),
         help="A run of the same engine with layer ranges: by its kernels' order those of CUDA graphs get layers.",
     )
-    return layers(layer_pass(inference_range_option(max_memory_option(nsys_option(command)))))
+    return layers(layer_pass(requests_options(max_memory_option(nsys_option(command)))))

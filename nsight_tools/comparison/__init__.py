@@ -28,10 +28,10 @@ from nsight_tools.comparison.result import (
     Verdict,
     regressed,
 )
-from nsight_tools.comparison.runs import Run, keyed
+from nsight_tools.comparison.runs import ComparedRun, keyed
 from nsight_tools.comparison.setup import IN_FLIGHT, differences
 from nsight_tools.comparison.tracing import tracing_cost
-from nsight_tools.summary import BUCKETS
+from nsight_tools.tables import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def compare(
     """
     called = names or tuple(str(trace.manifest["source"]["name"]) for trace in (before, after))
     judged_by = outcomes or (analyze(before), analyze(after))
-    runs = Run(before), Run(after)
+    runs = ComparedRun(before), ComparedRun(after)
     under = conditions(*runs)
     setup = differences(runs, under, judged_by) if min(map(len, runs)) else _setup_unmarked(runs, under, judged_by)
     sides = [_side(name, run) for name, run in zip(called, runs, strict=True)]
@@ -81,12 +81,14 @@ def compare(
     return _with_inferences(whole, runs, judged_by)
 
 
-def _side(name: str, run: Run) -> Side:
+def _side(name: str, run: ComparedRun) -> Side:
     cost = tracing_cost(run) if len(run) else None
-    return Side(name, run.summary, len(run), run.warm_up + run.idle, cost, run.wall)
+    return Side(name, run.summary, len(run), run.left_out, cost, run.wall)
 
 
-def _setup_unmarked(runs: tuple[Run, Run], under: Sequence[Difference], by: Outcomes) -> tuple[SetupDifference, ...]:
+def _setup_unmarked(
+    runs: tuple[ComparedRun, ComparedRun], under: Sequence[Difference], by: Outcomes
+) -> tuple[SetupDifference, ...]:
     found = differences(runs, under, by) if all(map(len, runs)) else ()
     if any(map(len, runs)):
         one, other = (f"{len(run):,} inferences" if len(run) else "none known" for run in runs)
@@ -95,15 +97,12 @@ def _setup_unmarked(runs: tuple[Run, Run], under: Sequence[Difference], by: Outc
     return found
 
 
-def _without_inferences(whole: Comparison, runs: tuple[Run, Run]) -> Comparison:
+def _without_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Comparison:
     traces = [run.trace for run in runs]
     sides = {"BEFORE": whole.before, "AFTER": whole.after}
     few = [f"{label} has {side.inferences:,}" for label, side in sides.items() if side.inferences < ENOUGH]
     told = [f"whether an inference became faster: that takes {ENOUGH} inferences a side, and {' and '.join(few)}"]
-    looks = {unmarked.marked(trace) for trace in traces} - {None}
-    if len(looks) == 1:
-        told.append(f"what the ranges named {looks.pop()!r} are: if inferences, name them with --inference-range")
-    elif not any(map(len, runs)):
+    if not any(map(len, runs)):
         told.append("what a step or an inference is: mark it with an NVTX range and name that with --inference-range")
     told.append("whether the two windows hold the same part of the program: shares depend on where they were cut")
     judged_all = replace(
@@ -132,7 +131,7 @@ class _Columns:
         for kept, one in zip(self._values, matrices, strict=True):
             kept.append(one)
 
-    def differences(self, runs: tuple[Run, Run]) -> dict[str, list[Difference]]:
+    def differences(self, runs: tuple[ComparedRun, ComparedRun]) -> dict[str, list[Difference]]:
         """By group, in the order that they were added in; the wall's other measures are the group `walls`."""
         walls = [("walls", name, "ns") for name in ("median", "mean", "99th percentile")]
         groups = [group for group, _, _ in (*walls, *self.names)]
@@ -151,7 +150,7 @@ class _Columns:
         return found
 
 
-def _with_inferences(whole: Comparison, runs: tuple[Run, Run], outcomes: Outcomes) -> Comparison:
+def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], outcomes: Outcomes) -> Comparison:
     columns = _Columns()
     columns.add("wall", "wall", "ns", [run.wall for run in runs])
     columns.add_all("buckets", BUCKETS, "ns", [run.buckets for run in runs])
@@ -196,7 +195,7 @@ def _with_inferences(whole: Comparison, runs: tuple[Run, Run], outcomes: Outcome
     return replace(bounded, notes=notes(bounded))
 
 
-def _headline(runs: tuple[Run, Run], traced: Difference) -> tuple[Difference, str]:
+def _headline(runs: tuple[ComparedRun, ComparedRun], traced: Difference) -> tuple[Difference, str]:
     """The wall of the untraced benchmark where both have one, else of the trace."""
     series = [run.benchmark for run in runs]
     if min(one.size for one in series) < ENOUGH:
@@ -207,7 +206,7 @@ def _headline(runs: tuple[Run, Run], traced: Difference) -> tuple[Difference, st
     return found, "benchmark"
 
 
-def _add_work(columns: _Columns, runs: tuple[Run, Run]) -> None:
+def _add_work(columns: _Columns, runs: tuple[ComparedRun, ComparedRun]) -> None:
     columns.add("work", "kernels", "count", [run.column("kernels") for run in runs])
     columns.add("work", "launch and copy calls", "count", [run.launch_calls for run in runs])
     columns.add("work", "copies and sets", "count", [run.column("copies") for run in runs])
@@ -249,7 +248,7 @@ def _shared(bucket: Difference, wall: Difference) -> Difference:
     return replace(bucket, share=bucket.difference / wall.difference)
 
 
-def _untold(runs: tuple[Run, Run], found: dict[str, Any]) -> tuple[str, ...]:
+def _untold(runs: tuple[ComparedRun, ComparedRun], found: dict[str, Any]) -> tuple[str, ...]:
     told = []
     if "layers" not in found:
         without = [("BEFORE", "AFTER")[at] for at, run in enumerate(runs) if not run.layers.totals()]

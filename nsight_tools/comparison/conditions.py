@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
     from nsight_tools.comparison.resampling import Floats
     from nsight_tools.comparison.result import Difference
-    from nsight_tools.comparison.runs import Run
+    from nsight_tools.comparison.runs import ComparedRun
 
 SM_CLOCK = "SM clock, while its kernels run"
-_CLOCKS = ("GPC Clock Frequency", "SM Clock Frequency", "SM Frequency")
 _TELEMETRY = (
     ("sm_clock_mhz", SM_CLOCK, "MHz", 1.0),
     ("memory_clock_mhz", "memory clock", "MHz", 1.0),
@@ -28,7 +27,7 @@ _TELEMETRY = (
 _NVML = {"Power": ("power", "W"), "Temperature": ("temperature", "°C")}
 
 
-def conditions(before: Run, after: Run) -> tuple[Difference, ...]:
+def conditions(before: ComparedRun, after: ComparedRun) -> tuple[Difference, ...]:
     """What both runs know of clocks, power and temperature; what only one knows has no difference."""
     measured = [_samples(run) for run in (before, after)]
     empty = np.zeros(0)
@@ -39,7 +38,7 @@ def conditions(before: Run, after: Run) -> tuple[Difference, ...]:
     )
 
 
-def _samples(run: Run) -> dict[tuple[str, str], Floats]:
+def _samples(run: ComparedRun) -> dict[tuple[str, str], Floats]:
     """Series of measurements by name and unit; of what several sources know, the first one's."""
     found: dict[tuple[str, str], Floats] = {}
     for name, unit, series in (*_telemetry(run), *_metrics(run)):
@@ -48,7 +47,7 @@ def _samples(run: Run) -> dict[tuple[str, str], Floats]:
     return found
 
 
-def _telemetry(run: Run) -> Iterator[tuple[str, str, Floats]]:
+def _telemetry(run: ComparedRun) -> Iterator[tuple[str, str, Floats]]:
     if not run.trace.rows("telemetry"):
         return
     table = run.trace.table("telemetry")
@@ -58,9 +57,9 @@ def _telemetry(run: Run) -> Iterator[tuple[str, str, Floats]]:
         yield name, unit, (values[values >= 0] * factor).astype(np.float64)
 
 
-def _metrics(run: Run) -> Iterator[tuple[str, str, Floats]]:
+def _metrics(run: ComparedRun) -> Iterator[tuple[str, str, Floats]]:
     table = run.trace.table("gpu_metrics")
-    clock = words(table["metric"]).where(lambda name: name.startswith(_CLOCKS)) & _on(run, ints(table["device"]))
+    clock = words(table["means"]).among("sm_clock") & _on(run, ints(table["device"]))
     clock &= run.busy().contains(ints(table["time_ns"]))
     yield SM_CLOCK, "MHz", table["value"].to_numpy()[clock]
     table = run.trace.table("nvml_metrics")
@@ -69,7 +68,7 @@ def _metrics(run: Run) -> Iterator[tuple[str, str, Floats]]:
         yield name, unit, table["value"].to_numpy()[metric.among(word) & here]
 
 
-def _on(run: Run, device: Ints) -> Bools:
+def _on(run: ComparedRun, device: Ints) -> Bools:
     """Samples of the GPUs that the run used; of unknown ones too."""
     used = np.unique(ints(run.trace.table("launches", ["device"])["device"]))
     return np.isin(device, np.append(used, -1))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from nsight_tools.comparison.resampling import Floats
+    from nsight_tools.summary import Summary
 
 
 class Change(str, Enum):
@@ -122,7 +121,7 @@ class Side:
     """One of the two traces."""
 
     name: str
-    summary: Mapping[str, Any]
+    summary: Summary
     inferences: int
     """Compared: without warm-up, and without those that the GPU did nothing for."""
     left_out: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.comparison.quantities import Cells
-from nsight_tools.measured import Measured
-from nsight_tools.summary import BUCKETS
+from nsight_tools.run import Run
+from nsight_tools.summary import summarize
+from nsight_tools.tables import BUCKETS
 from nsight_tools.timeline.attribution import Words, joint_key
 from nsight_tools.timeline.intervals import Intervals, at_a_time, distinct
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nsight_tools.comparison.resampling import Floats
+    from nsight_tools.summary import Summary
     from nsight_tools.trace import Trace
 
 BENCHMARK = "benchmark"
@@ -62,16 +64,15 @@ class Pieces:
         return column
 
 
-class Run:
-    """One trace's inferences, as arrays of shape (n,) in order of start: no warm-up, none without GPU work."""
+class ComparedRun:
+    """One trace's judged inferences (`run.Requests`), as arrays of shape (n,) in order of start."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         table = trace.table("inferences")
-        counted = Measured.of(trace).counted
-        keep = counted & ~words(table["mark"]).among("warm_up")
-        self.idle, self.warm_up = int((~counted).sum()), int((counted & ~keep).sum())
-        self._rows = np.flatnonzero(keep)
+        self.run = Run.of(trace)
+        self._rows = np.flatnonzero(self.run.requests.judged)
+        self.left_out = table.num_rows - len(self._rows)
         self._table = table.take(pa.array(self._rows))
         self._all = table.num_rows
 
@@ -79,8 +80,8 @@ class Run:
         return len(self._rows)
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
-        return self.trace.summary()
+    def summary(self) -> Summary:
+        return summarize(self.trace)
 
     def column(self, name: str) -> Floats:
         values: Floats = ints(self._table[name]).astype(np.float64)
@@ -243,9 +244,7 @@ class Run:
 
     def busy(self) -> Intervals:
         """Time in which this trace's kernels or whole graphs run."""
-        table = self.trace.table("launches", ["start_ns", "end_ns", "work"])
-        computes = words(table["work"]).among("kernel", "graph")
-        return Intervals.union(ints(table["start_ns"])[computes], ints(table["end_ns"])[computes])
+        return Intervals.any_of(self.run.gpus.computing(device) for device in self.run.gpus.devices)
 
 
 def keyed(names: Sequence[Mapping[str, int]], merge: dict[str, str], most: int) -> tuple[list[str], dict[str, int]]:

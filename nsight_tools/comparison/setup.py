@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from nsight_tools.analysis import Outcome
     from nsight_tools.comparison.result import Difference
-    from nsight_tools.comparison.runs import Run
+    from nsight_tools.comparison.runs import ComparedRun
     from nsight_tools.findings import Finding
 
-    Pair = tuple[Run, Run]
+    Pair = tuple[ComparedRun, ComparedRun]
 
 CLOCK_SHARE = 0.02
 """A clock that differs by more than this changes kernel times by about as much: 2 % is what trtexec calls unstable."""
@@ -63,7 +63,7 @@ def differences(
 
 
 def _machine(runs: Pair) -> Iterator[SetupDifference]:
-    before, after = ([_gpu(gpu) for gpu in run.summary["gpus"]] for run in runs)
+    before, after = ([_gpu(gpu) for gpu in run.summary.gpus] for run in runs)
     if before and after and before != after:
         yield _differ("GPU", (_list(before), _list(after)), Effect.BLOCKS, "another GPU runs at another speed")
     system: tuple[dict[str, Any], ...] = tuple(dict(run.trace.manifest.get("system") or {}) for run in runs)
@@ -184,7 +184,7 @@ def _measurement(runs: Pair) -> Iterator[SetupDifference]:
             spoilt = option == "graph_trace" and not all(run.benchmark.size for run in runs)
             effect = Effect.BLOCKS if spoilt else Effect.CONFOUNDS
             yield _differ(label, (str(one), str(other)), effect, why if spoilt else why.partition(":")[0])
-    versions = [run.summary["nsys_version"] for run in runs]
+    versions = [run.summary.nsys_version or "" for run in runs]
     if all(versions) and versions[0] != versions[1]:
         why = "another version of Nsight Systems costs another amount of time"
         yield _differ("Nsight Systems", versions, Effect.CONFOUNDS, why)
@@ -219,7 +219,7 @@ def _copied(before: float, after: float, same_work: bool | None) -> tuple[str, E
     return "an inference carries another batch or shape", Effect.BLOCKS
 
 
-def _inputs(run: Run) -> dict[str, tuple[int, ...]]:
+def _inputs(run: ComparedRun) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors that some layer reads and none writes."""
     layers = run.trace.table("layers", ["inputs", "outputs"]).to_pylist()
     written = {tensor["name"] for layer in layers for tensor in layer["outputs"] or ()}
@@ -264,7 +264,7 @@ def _engine(runs: Pair) -> Iterator[SetupDifference]:
         yield _differ("precision of the layers' outputs", types, Effect.CHANGE, "other precisions take other kernels")
 
 
-def _precisions(run: Run) -> str:
+def _precisions(run: ComparedRun) -> str:
     count: dict[str, int] = {}
     for layer in run.trace.table("layers", ["outputs"]).to_pylist():
         for tensor in layer["outputs"] or ():

@@ -13,6 +13,7 @@ import numpy as np
 from nsight_tools.columns import ints, words
 from nsight_tools.comparison.judge import of_series, unjudged
 from nsight_tools.comparison.resampling import ENOUGH, thinned
+from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Ints
@@ -40,12 +41,12 @@ def kernels(before: Trace, after: Trace) -> tuple[Difference, ...]:
 
 def work(before: Trace, after: Trace) -> tuple[Difference, ...]:
     """How busy the GPUs were, and how fast the work went by; how much that varies is not known."""
-    summaries = [trace.summary() for trace in (before, after)]
-    windows = [float(summary["window_ns"]) for summary in summaries]
+    summaries = [summarize(trace) for trace in (before, after)]
+    windows = [float(summary.window_ns or 0) for summary in summaries]
     rows = [unjudged("time between first and last GPU work", "ns", windows[0], windows[1])]
-    kinds = dict.fromkeys(row["kind"] for summary in summaries for row in summary["time"])
+    kinds = dict.fromkeys(row.kind for summary in summaries for row in summary.time)
     for kind in kinds:
-        shares = [next((row["share"] for row in s["time"] if row["kind"] == kind), 0.0) for s in summaries]
+        shares = [next((row.share for row in s.time if row.kind == kind), 0.0) for s in summaries]
         rows.append(unjudged(f"share of the time: {kind}", "ratio", shares[0], shares[1]))
     pace = _pace(before, after, windows)
     if pace is not None:
@@ -80,25 +81,3 @@ def _calls(trace: Trace) -> dict[tuple[str, str], Ints]:
     for (code, x, y, z), part in zip(groups.T.tolist(), parts, strict=True):
         found[name.dictionary[code], f"{x}x{y}x{z}"] = part
     return found
-
-
-def marked(trace: Trace) -> str | None:
-    """The NVTX ranges that look like inferences, as a name to give to --inference-range; None where none does.
-
-    Ranges of one name that come often enough, and cover most of the time between the first and the last of them.
-    """
-    table = trace.table("nvtx_ranges", ["start_ns", "end_ns", "name", "depth"])
-    name = words(table["name"])
-    start, end, depth = (ints(table[column]) for column in ("start_ns", "end_ns", "depth"))
-    chosen = (depth >= 0) & (end > start)
-    best: tuple[float, str] | None = None
-    counts = name[chosen].counts()
-    for word, number in list(counts.items())[:50]:
-        if number < ENOUGH:
-            break
-        mine = chosen & name.among(word)
-        span = end[mine].max() - start[mine].min()
-        covered = (end[mine] - start[mine]).sum() / max(span, 1)
-        if 0.5 <= covered <= 1.01 and (best is None or covered > best[0]):
-            best = covered, word
-    return best[1] if best else None

@@ -186,7 +186,7 @@ def _reports(results: Sequence[Result]) -> list[dict[str, Any]]:
         if not isinstance(result, Done):
             rows.append(row | {"failed": _text(result.because)})
             continue
-        row["gpus"] = ", ".join(_text(gpu.get("name") or "unnamed GPU") for gpu in result.report.summary["gpus"])
+        row["gpus"] = ", ".join(_text(gpu.get("name") or "unnamed GPU") for gpu in result.report.summary.gpus)
         if numbers := result.numbers:
             row |= {"session_utc_ns": numbers.began_utc_ns, "inferences": numbers.inferences}
             row |= {f"{name}_ns": value for name, value in zip(QUANTITIES, numbers.typical, strict=True)}

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import mode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nsight_tools.fleet.numbers import Numbers
     from nsight_tools.fleet.tasks import Result
     from nsight_tools.report.content import TraceReport
+    from nsight_tools.summary import Summary
 
 CLOCKS = "THR001"
 """The analysis that says whether a GPU's clock dropped while it worked, and why."""
@@ -186,10 +187,10 @@ def _common(code: str, rows: Sequence[tuple[str, TraceReport, Finding]], unjudge
     )
 
 
-def _gpus(summary: Mapping[str, Any]) -> tuple[str, ...]:
+def _gpus(summary: Summary) -> tuple[str, ...]:
     """Names of the GPUs that worked, with their place on the bus, which is the same for every process of a host."""
     found = []
-    for gpu in summary.get("gpus") or ():
+    for gpu in summary.gpus:
         place = f" at {gpu['bus_id']}" if gpu.get("bus_id") else ""
         found.append(f"{gpu.get('name') or 'unnamed GPU'}{place}")
     return tuple(found)

@@ -11,8 +11,8 @@ import numpy as np
 
 from nsight_tools.columns import ints, words
 from nsight_tools.comparison.resampling import WALLS, Floats, statistics
-from nsight_tools.comparison.runs import Run
-from nsight_tools.summary import BUCKETS
+from nsight_tools.comparison.runs import ComparedRun
+from nsight_tools.tables import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ class Numbers:
 
 def numbers_of(trace: Trace) -> Numbers | None:
     """Those of a trace; None where it has no inferences."""
-    run = Run(trace)
+    run = ComparedRun(trace)
     if not len(run):
         return None
     values = np.concatenate([run.wall[:, None], run.buckets], axis=1)
@@ -84,9 +84,9 @@ def _typical(values: Floats) -> tuple[float, ...]:
     return tuple(float(each) for each in found)
 
 
-def _setup(run: Run) -> dict[str, str]:
+def _setup(run: ComparedRun) -> dict[str, str]:
     """What has to be equal, the most telling first."""
-    gpus = [f"{gpu.get('name') or 'unnamed GPU'}" for gpu in run.summary["gpus"]]
+    gpus = [f"{gpu.get('name') or 'unnamed GPU'}" for gpu in run.summary.gpus]
     names, grids, count = _kernels(run)
     traced = (run.trace.manifest.get("capture") or {}).get("graph_trace")
     return {
@@ -97,11 +97,11 @@ def _setup(run: Run) -> dict[str, str]:
         "kernels": f"{count:,} of an inference (set {names})",
         "grids of the kernels": f"set {grids}",
         "host threads": f"{run.threads:,}",
-        "streams": f"{run.summary['streams']:,}",
+        "streams": f"{run.summary.streams:,}",
     }
 
 
-def _kernels(run: Run) -> tuple[str, str, int]:
+def _kernels(run: ComparedRun) -> tuple[str, str, int]:
     """Of the most frequent kind of inference: what names its kernels, what names their grids too, and their count."""
     table = run.trace.table("kernels", ["short_name", "grid_x", "grid_y", "grid_z"])
     name, owner, row = words(table["short_name"]), *run.kernel_rows

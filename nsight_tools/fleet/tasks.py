@@ -11,6 +11,7 @@ from nsight_tools import memory
 from nsight_tools.errors import NsightToolsError, explained
 from nsight_tools.fleet import remote
 from nsight_tools.report.content import TraceReport
+from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,7 +92,7 @@ def _done(task: Task, progress: Callable[[str, float | None], None] | None) -> D
         if progress:
             progress(f"{code} {registry[code].name}", at / len(task.codes))
         outcomes += nsight_tools.analyze(trace, [registry[code]])
-    report = TraceReport(source, trace.summary(), outcomes)
+    report = TraceReport(source, summarize(trace), outcomes)
     numbers = numbers_of(trace) if task.laid_beside else None
     if task.dataset is not None:
         dataset.add(task.dataset, task.member.label, trace)

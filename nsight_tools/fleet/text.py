@@ -56,15 +56,15 @@ def _reports(page: Page, fleet: Fleet) -> None:
 
 
 def _report(page: Page, fleet: Fleet, each: Done, style: str) -> list[Text]:
-    times, numbers = each.report.summary.get("inference_time") or {}, each.numbers
+    times, numbers = each.report.summary.times, each.numbers
     cells = (
         each.member.label,
         each.member.host or "",
         f"{numbers.inferences:,}" if numbers else "none",
         units.duration(numbers.wall) if numbers else "",
         words.against(fleet, each.member.label),
-        units.duration(times["wall_p99_ns"]) if times else "",
-        units.share(times["gpu_busy_share"]) if times else "",
+        units.duration(times.wall_p99_ns) if times else "",
+        units.share(times.gpu_busy_share) if times else "",
         words.findings_of(each),
     )
     return [page.text(cell, style if at < 5 else "", limit=60) for at, cell in enumerate(cells)]

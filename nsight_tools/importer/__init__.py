@@ -38,6 +38,7 @@ def import_report(
     layers: Path | str | None = None,
     layer_pass: Path | str | None = None,
     inference_range: str | None = None,
+    group_by: str | None = None,
     nsys: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -51,7 +52,8 @@ def import_report(
     same, unless `force`. Environment variables, command lines and process output are left out unless
     `keep_environment`. `layers` is the engine inspector's JSON, by default `<stem>.layers.json` beside the source, or a
     run directory's `layers.json`. `inference_range` names the NVTX ranges that are inferences, as NAME or NAME@DOMAIN,
-    `*` for anything in the name; by default nsight-tools' own ranges, else TensorRT's, else graph launches.
+    `*` for anything in the name; by default nsight-tools' own ranges, else what the trace itself shows
+    (`timeline.requests`). `group_by` is a text in those names: the number beside it tells kinds of inferences apart.
     `layer_pass` is another run of the same engine, with layer ranges (a report, an export or a dataset; by default the
     layer pass of a run directory): where no layer range stands around the kernels of an inference, as in a CUDA graph,
     their layers are told by their order, as they were there.
@@ -66,7 +68,12 @@ def import_report(
     source = run.report if run else source
     target = _target(source, run, Path(output) if output is not None else None)
     wanted = Wanted(
-        _layers_json(source, run, layers), keep_environment, inference_range, run, _layer_pass(source, run, layer_pass)
+        _layers_json(source, run, layers),
+        keep_environment,
+        inference_range,
+        run,
+        _layer_pass(source, run, layer_pass),
+        group_by,
     )
     report_progress = progress or (lambda _stage, _share: None)
     if not force and _is_current(target, describe(source, wanted), source, wanted):
@@ -161,6 +168,7 @@ def describe(source: Path, wanted: Wanted) -> dict[str, Any]:
         "modified_ns": max((state.st_mtime_ns for state in files), default=0),
         "keep_environment": wanted.keep_environment,
         "inference_range": wanted.inference_range,
+        "group_by": wanted.group_by,
     }
 
 

@@ -25,7 +25,7 @@ from nsight_tools.importer.decode import Decoder
 from nsight_tools.importer.manifest import MANIFEST
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import DATASET_VERSION, TABLES
-from nsight_tools.timeline.inferences import OURS, NamedRange
+from nsight_tools.timeline.requests import OURS, NamedRange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,7 @@ class Wanted:
     inference_range: str | None
     run: RunDirectory | None = None
     layer_pass: Path | None = None
+    group_by: str | None = None
 
 
 def write_dataset(
@@ -88,6 +89,8 @@ def write_dataset(
     why: dict[str, str | None] = {}
     for name, (table, reason) in _captured(wanted.run, small["gpus"], aligned).items():
         small[name], why[name] = table, reason
+    working = derived.working_gpus(to)
+    small |= {name: facts.resolved(small[name], working) for name in ("nvml_metrics", "telemetry")}
     for name, table in small.items():
         rows[name] = write_table(to / f"{name}.parquet", TABLES[name], table)
     progress("attributing GPU work to inferences", len(rows) / len(TABLES))
@@ -96,10 +99,11 @@ def write_dataset(
     references = [*(by_order.of_dataset(layer_pass) if layer_pass else ()), *by_order.of_layers(listed)]
     with ThreadPoolExecutor(1, HARMLESS) as pool:
         described = pool.submit(source)  # which reads the export once more, where a core has time for it
-        derived_rows, ordered = derived.write_derived(to, named, references)
+        made = derived.write_derived(to, named, references, wanted.group_by)
+    ordered = made.layers
     if layer_pass and ordered and by_order.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
         listed = layers.from_dataset(layer_pass)  # of this engine: its kernels came in the same order
-    rows |= derived_rows | {"layers": write_table(to / "layers.parquet", TABLES["layers"], listed)}
+    rows |= made.rows | {"layers": write_table(to / "layers.parquet", TABLES["layers"], listed)}
     lost = derived.launches_without_kernels(to) if not rows["kernels"] + rows["graph_launches"] else 0
     manifest = {
         "dataset_version": DATASET_VERSION,
@@ -108,6 +112,7 @@ def write_dataset(
         **about,
         "clock": aligned,
         "run": wanted.run.about() if wanted.run else None,
+        "requests": made.requests,
         "layers_by_order": ordered,
         "tables": {
             name: _state(rows[name], why.get(name) or _not_collected(name, rows, lost, export, about["capture"]))
@@ -255,7 +260,7 @@ def _not_collected(
     advice = dialects.NOT_COLLECTED[name]
     if name in dialects.CUDA_TABLES or name == "launches":
         return _cuda_not_collected(name, rows, lost, export, advice)
-    if name in ("layers", "inferences", "environment", "telemetry", "benchmark"):
+    if name in ("layers", "inferences", "enqueues", "environment", "telemetry", "benchmark"):
         return advice
     if name == "diagnostics" and facts.schema_version(export) >= dialects.DIAGNOSTICS_SINCE:
         return None

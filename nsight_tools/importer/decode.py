@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from nsight_tools.errors import InputError
 from nsight_tools.importer import dialects
-from nsight_tools.importer.dialects import From, How, Source
+from nsight_tools.importer.dialects import From, How, Source, Told
 from nsight_tools.importer.sources import EXPORT_AGAIN, INT, STRING, Export, Raw, read
 from nsight_tools.tables import WORD, Table
 
@@ -46,7 +46,7 @@ class Decoder:
         there = self._export.tables[source.table]
         wanted: dict[str, Raw] = {}
         for name, column in source.columns.items():
-            if isinstance(column, str):
+            if not isinstance(column, From):
                 continue
             if column.required and not any(each in there for each in column.names):
                 raise InputError(
@@ -76,10 +76,10 @@ class Decoder:
                 value = decoded[field.name]
             elif how is None:
                 value = pa.nulls(raw.num_rows, field.type)
-            elif isinstance(how, str):
-                value = pa.DictionaryArray.from_arrays(pa.array(np.zeros(raw.num_rows, np.int32)), pa.array([how]))
-            else:
+            elif isinstance(how, From):
                 value = self._column(how, raw, field.name)
+            else:
+                value = _made(how, columns, raw.num_rows)
             if value.null_count and not field.nullable:
                 value = _filled(value, field.type)
             try:
@@ -218,6 +218,25 @@ class Decoder:
             order = np.argsort(ids, kind="stable")
             ids, text = ids[order], text.take(pa.array(order))
         return ids, text
+
+
+def _made(how: Told | str, columns: Mapping[str, pa.ChunkedArray | pa.Array], rows: int) -> pa.Array:
+    """A column that the export does not have: a constant, or what the words of another one tell."""
+    if isinstance(how, Told):
+        return _told(columns[how.column], how.by)
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([how]))
+
+
+def _told(column: pa.Array | pa.ChunkedArray, by: Callable[[str], str | bool]) -> pa.Array:
+    """What each word of a column of words tells; asked once for each word."""
+    words = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not len(words):
+        return pa.nulls(0)
+    told = pa.array([by(word) for word in words.dictionary.to_pylist()])
+    if pa.types.is_boolean(told.type):
+        return told.take(words.indices)
+    told = told.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(told.indices.take(words.indices), told.dictionary)
 
 
 def _without_homes(text: pa.Array) -> pa.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nsight_tools.columns import Ints, ints, words
+from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.importer import dialects
 from nsight_tools.importer.beside import BESIDE_ROWS, beside
 from nsight_tools.importer.launches import GpuWork, write_launches
@@ -20,17 +22,17 @@ from nsight_tools.importer.writer import SortedWriter
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline.accounting import account
 from nsight_tools.timeline.attribution import (
-    CallKind,
     Calls,
     Ranges,
     ThreadSpans,
     Work,
-    classify_call,
     joint_key,
     match_calls,
     parents,
 )
-from nsight_tools.timeline.inferences import OURS, NamedRange, assign_work, find_inferences
+from nsight_tools.timeline.ownership import assign_work, woken
+from nsight_tools.timeline.populations import enqueues_of, marks, populations
+from nsight_tools.timeline.requests import OURS, NamedRange, find_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
 
     from nsight_tools.importer.by_order import Reference
     from nsight_tools.importer.stored import Rows
-    from nsight_tools.timeline.inferences import Inferences
+    from nsight_tools.timeline.attribution import Words
+    from nsight_tools.timeline.populations import WorkTokens
+    from nsight_tools.timeline.requests import Found
 
 _FOREVER = np.iinfo(np.int64).max
 
@@ -124,41 +128,63 @@ def _sync_word(name: str, vocabulary: list[str]) -> int:
     return next((vocabulary.index(word) for ending, word in dialects.SYNC_BY_CALL if name.endswith(ending)), -1)
 
 
+def working_gpus(dataset: Path) -> list[int]:
+    """The GPUs of a dataset that ran anything, in order."""
+    tables = ("kernels", "memory_ops", "graph_launches")
+    return sorted({int(one) for table in tables for one in np.unique(column(dataset, table, "device"))})
+
+
 def launches_without_kernels(dataset: Path) -> int:
     """Launch calls in a dataset that has no kernel and no graph launch."""
-    names = stored_words(dataset, "api_calls", "name")
-    kind = np.append(classify_call(names.dictionary), CallKind.OTHER)[names.codes]
-    return int(np.isin(kind, (CallKind.LAUNCH, CallKind.GRAPH_LAUNCH)).sum())
+    return int(stored_words(dataset, "api_calls", "does").among("launch", "graph_launch").sum())
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Rows of the derived tables; what the manifest says of layers told by order, and of how requests were found."""
+
+    rows: dict[str, int]
+    layers: dict[str, Any] | None
+    requests: dict[str, Any]
 
 
 def write_derived(
-    dataset: Path, named: NamedRange = OURS, references: Sequence[Reference] = ()
-) -> tuple[dict[str, int], dict[str, Any] | None]:
-    """Write `launches` and `inferences` from the tables that stand in `dataset`; returns their row counts.
+    dataset: Path,
+    named: NamedRange = OURS,
+    references: Sequence[Reference] = (),
+    group_by: str | None = None,
+) -> Derived:
+    """Write `launches`, `inferences` and `enqueues` from the tables that stand in `dataset`.
 
-    And what the manifest says of layers that were told by the order of kernels, as in `references` (`by_order`).
-    `named` says which NVTX ranges are inferences. Raises RangeNotFoundError where they were named and there are none.
+    Layers are told by the order of kernels, too, as in `references` (`by_order`). `named` says which NVTX ranges are
+    inferences, `group_by` which number in their names tells them apart. Raises RangeNotFoundError where they were named
+    and there are none.
 
     Memory: about 200 bytes for each kernel, copy, API call and NVTX range.
     """
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(_ranges, dataset)
-        names = stored_words(dataset, "api_calls", "name")
-        kind = np.append(classify_call(names.dictionary), CallKind.OTHER).astype(np.int8)[names.codes]
+        said = stored_words(dataset, "api_calls", "does")
+        kind = np.append(call_kinds(said.dictionary), CallKind.OTHER).astype(np.int8)[said.codes]
         calls = Calls(*thread_columns(dataset, "api_calls"), kind)
         gpu = GpuWork(dataset, calls)
         work = Work(gpu.start, gpu.end, gpu.kind, gpu.device, gpu.stream_key, gpu.call)
+        tokens = gpu.tokens(dataset)
         ranges = reading.result()
-    del reading, names
+    del reading, said
     pa.default_memory_pool().release_unused()
     if named is not OURS and not named.rows(ranges).size:
         raise RangeNotFoundError(named.name, [name for name in ranges.name.counts() if name][:5])
-    inferences = find_inferences(ranges, calls, work, named)
-    owner = assign_work(inferences, calls, work).astype(np.int32)
-    account_for = partial(_write_inferences, dataset, inferences, calls, work, owner)
+    found = find_requests(ranges, calls, work, tokens.exact, named)
+    owner = assign_work(found.requests, calls, work).astype(np.int32)
+    names = ranges.name
+    account_for = partial(_write_requests, dataset, found, calls, work, owner, tokens, names, group_by)
     with beside(account_for, worthwhile=len(owner) >= BESIDE_ROWS) as accounted:
+        del tokens
         launched, ordered = write_launches(dataset, gpu, calls, ranges, owner, references)
-        return {"launches": launched, "inferences": accounted()}, ordered
+        rows = {"launches": launched, "inferences": accounted(), "enqueues": len(found.enqueues)}
+    about = {"name": found.name, "other": found.other, "alike": found.alike, "group_by": group_by}
+    return Derived(rows, ordered, about)
 
 
 def _ranges(dataset: Path) -> Ranges:
@@ -166,11 +192,52 @@ def _ranges(dataset: Path) -> Ranges:
     return Ranges(*thread_columns(dataset, "nvtx_ranges"), domain, name, kind)
 
 
-def _write_inferences(dataset: Path, inferences: Inferences, calls: Calls, work: Work, owner: Rows) -> int:
+def _write_requests(
+    dataset: Path,
+    found: Found,
+    calls: Calls,
+    work: Work,
+    owner: Rows,
+    tokens: WorkTokens,
+    names: Words,
+    group_by: str | None,
+) -> int:
+    """Write `inferences` and `enqueues`; returns the rows of the former."""
     overhead = ThreadSpans(*thread_columns(dataset, "profiler_overhead"))
-    columns: dict[str, Any] = account(inferences, calls, work, owner, overhead)
-    table = TABLES["inferences"]
-    with SortedWriter(dataset / "inferences.parquet", table) as writer:
+    requests, enqueues, of = found.requests, found.enqueues, enqueues_of(found)
+    columns: dict[str, Any] = account(requests, calls, work, owner, overhead, woken(requests, calls, work, owner))
+    number = populations(found, owner, tokens, names, group_by)
+    engine = _first_engine(found, of)
+    columns |= {"population": number, "mark": marks(requests.thread, number, engine, columns["wall_ns"])}
+    columns["enqueues"] = np.bincount(of[of >= 0], minlength=len(requests))
+    _write(
+        dataset,
+        "enqueues",
+        {
+            "enqueue": np.arange(len(enqueues)),
+            "start_ns": enqueues.start,
+            "end_ns": enqueues.end,
+            "pid": enqueues.pid,
+            "tid": enqueues.tid,
+            "inference": of,
+            "engine": found.engine,
+            "kind": enqueues.source,
+        },
+    )
+    return _write(dataset, "inferences", columns)
+
+
+def _first_engine(found: Found, of: Ints) -> Ints:
+    """The engine of each request's first enqueue, shape (requests,); -1 where it has none."""
+    engine = np.full(len(found.requests), -1)
+    rows = np.flatnonzero(of >= 0)[::-1]
+    engine[of[rows]] = found.engine[rows]  # the earliest is written last
+    return engine
+
+
+def _write(dataset: Path, name: str, columns: dict[str, Any]) -> int:
+    table = TABLES[name]
+    with SortedWriter(dataset / f"{name}.parquet", table) as writer:
         writer.add(pa.table([_arrow(columns[field.name], field) for field in table.schema], schema=table.schema))
     return writer.rows
 
@@ -193,8 +260,8 @@ def _with(rows: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
 
 
 def _arrow(values: npt.NDArray[Any], field: pa.Field) -> pa.Array:
-    """One column of `inferences`: -1 is null where the schema allows it."""
+    """One column of a derived table: -1 is null where the schema allows it."""
     if values.dtype.kind == "U":
         return pa.array([word or None for word in values.tolist()], pa.string()).dictionary_encode()
-    missing = values < 0 if field.nullable and field.name in ("tid", "device") else None
+    missing = values < 0 if field.nullable and not field.name.endswith("_ns") else None
     return pa.array(values, mask=missing).cast(field.type)

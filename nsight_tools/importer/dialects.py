@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from nsight_tools import cuda_names
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class How(Enum):
@@ -46,11 +48,19 @@ class From:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What the words of another column of ours tell."""
+
+    column: str
+    by: Callable[[str], str | bool]
+
+
+@dataclass(frozen=True)
 class Source:
     """An export table, and where our columns stand in it; a plain string is a constant."""
 
     table: str
-    columns: Mapping[str, From | str]
+    columns: Mapping[str, From | Told | str]
     only: str = ""
     """Keep only the rows in which this column of ours is not null."""
 
@@ -140,17 +150,24 @@ SYNC_BY_TYPE: tuple[tuple[tuple[int, int], Mapping[int, str]], ...] = (
 HERTZ_LABELLED_MEGAHERTZ = 100_000
 """A clock labelled MHz above this is in Hz, as 2025.3 writes it: no GPU clocks at 100 GHz, and none under 0.1 MHz."""
 
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "sm_clock": ("GPC Clock Frequency", "SM Clock Frequency", "SM Frequency"),
+    "active": ("GR Active", "GPC Active"),
+}
+"""What Nsight Systems has called the clock of the SMs, and the share of time in which the GPU's engine works, for
+whomever: what its names begin with, by metric set."""
+
 NVML_UNITS = {"Power": "W", "Temperature": "C"}
 
 _START = _required(How.INTEGER, "start")
 _END = _required(How.INTEGER, "end")
-_THREAD: dict[str, From | str] = {
+_THREAD: dict[str, From | Told | str] = {
     "start_ns": _START,
     "end_ns": _END,
     "pid": _optional(How.PID, "globalTid"),
     "tid": _optional(How.TID, "globalTid"),
 }
-_GPU: dict[str, From | str] = {
+_GPU: dict[str, From | Told | str] = {
     "start_ns": _START,
     "end_ns": _END,
     "device": _required(How.GPU, "deviceId"),
@@ -159,8 +176,8 @@ _GPU: dict[str, From | str] = {
     "pid": _optional(How.PID, "globalPid"),
     "correlation_id": _optional(How.INTEGER, "correlationId"),
 }
-_NODE: dict[str, From | str] = {"graph_node_id": _optional(How.INTEGER, "graphNodeId")}
-_DIMENSIONS: dict[str, From | str] = {
+_NODE: dict[str, From | Told | str] = {"graph_node_id": _optional(How.INTEGER, "graphNodeId")}
+_DIMENSIONS: dict[str, From | Told | str] = {
     f"{what}_{axis}": _required(How.INTEGER, f"{what}{axis.upper()}") for what in ("grid", "block") for axis in "xyz"
 }
 
@@ -181,6 +198,7 @@ STREAMED: Mapping[str, tuple[Source, ...]] = {
                 "static_shared_memory_bytes": _required(How.INTEGER, "staticSharedMemory"),
                 "dynamic_shared_memory_bytes": _required(How.INTEGER, "dynamicSharedMemory"),
                 "local_memory_bytes": _required(How.INTEGER, "localMemoryPerThread"),
+                "communicates": Told("name", cuda_names.communicates),
             },
         ),
     ),
@@ -218,6 +236,7 @@ STREAMED: Mapping[str, tuple[Source, ...]] = {
                 "name": _required(How.API_NAME, "nameId"),
                 "kind": _required(How.API_KIND, "nameId"),
                 "return_value": _optional(How.INTEGER, "returnValue"),
+                "does": Told("name", cuda_names.does),
             },
         ),
     ),
@@ -318,6 +337,7 @@ GPU_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "max_registers_per_sm": ("maxRegistersPerSm", "maxRegistersPerMultiprocessor"),
     "max_shared_memory_per_sm_bytes": ("maxShmemPerSm", "maxSharedMemoryPerMultiprocessor"),
     "async_engines": ("asyncEngines", "numMemcpyEngines"),
+    "discrete": ("isDiscrete",),
     "name": ("name",),
 }
 
@@ -343,7 +363,8 @@ NOT_COLLECTED: Mapping[str, str] = {
     "telemetry": "capture with nsight-tools capture",
     "benchmark": "capture an engine with nsight-tools capture",
     "launches": "no GPU work was recorded",
-    "inferences": "no inference is marked: name their NVTX ranges with --inference-range",
+    "inferences": "no inference is marked, and nothing repeats: name their NVTX ranges with --inference-range",
+    "enqueues": "no engine's enqueue and no CUDA graph's launch was traced",
 }
 """What to do about a table that a report has no data for."""
 

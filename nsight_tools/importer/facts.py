@@ -16,7 +16,7 @@ from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from nsight_tools.importer.decode import Decoder, Ints
 
@@ -29,6 +29,8 @@ def gpus(export: Export) -> pa.Table:
     more = {row["device"]: row for row in read(export, "TARGET_INFO_CUDA_GPU", columns).to_pylist()}
     for row in rows:
         row.update({k: v for k, v in more.get(row["device"], {}).items() if row.get(k) is None})
+        discrete = row.pop("discrete")
+        row["integrated"] = None if discrete is None else not discrete
         clock = row.pop("max_sm_clock_hz")
         row["max_sm_clock_mhz"] = None if clock is None else clock / 1e6
     known = {row["device"]: row for row in rows if row["device"] is not None}
@@ -144,7 +146,22 @@ def _metrics(time: pa.ChunkedArray, kind: Ints, metric: pa.DictionaryArray, valu
     value = np.where(is_clock & (value > dialects.HERTZ_LABELLED_MEGAHERTZ), value / 1e6, value)
     # The lowest byte of a metric set's type is the GPU that it was sampled on.
     device = pa.array((kind & 0xFF).astype(np.int32))
-    return pa.table([time, device, metric, pa.array(value)], schema=TABLES["gpu_metrics"].schema)
+    meant = [
+        next((word for word, names in dialects.METRICS.items() if name.startswith(names)), None)
+        for name in metric.dictionary.to_pylist()
+    ]
+    means = pa.array(meant, STRING).dictionary_encode()
+    means = pa.DictionaryArray.from_arrays(means.indices.take(metric.indices), means.dictionary)
+    return pa.table([time, device, metric, pa.array(value), means], schema=TABLES["gpu_metrics"].schema)
+
+
+def resolved(table: pa.Table, working: Sequence[int]) -> pa.Table:
+    """Samples that do not say their GPU, as that of the one that worked, where one was sampled and one worked."""
+    sampled = table["bus_id"].unique() if "bus_id" in table.column_names else table["device"].unique()
+    if len(working) != 1 or len(sampled) != 1 or table["device"].null_count < table.num_rows:
+        return table
+    at = table.schema.get_field_index("device")
+    return table.set_column(at, table.schema.field(at), pa.array([working[0]] * table.num_rows, pa.int32()))
 
 
 def nvml_metrics(export: Export, decoder: Decoder) -> pa.Table:

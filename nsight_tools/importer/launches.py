@@ -25,6 +25,8 @@ from nsight_tools.timeline.attribution import (
     parents,
 )
 from nsight_tools.timeline.intervals import Timeline
+from nsight_tools.timeline.populations import WorkTokens, hashed
+from nsight_tools.timeline.requests import ENQUEUE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     from nsight_tools.importer.stored import Rows
 
 _FOREVER = np.iinfo(np.int64).max
-ENQUEUE_PREFIX = "ExecutionContext::"
-"""TensorRT's ranges around a whole enqueue; its other ranges are layers."""
 
 
 class GpuWork:
@@ -51,8 +51,10 @@ class GpuWork:
         copies = stored_words(dataset, "memory_ops", "kind")
         copy_kind = np.append(classify_memory_op(copies.dictionary), WorkKind.OTHER_COPY)[copies.codes]
         counts = [row_count(dataset, table) for table in self._tables]
-        kernels, _, graphs = counts
-        of_kernels, of_graphs = np.full(kernels, WorkKind.KERNEL, np.int8), np.full(graphs, WorkKind.GRAPH, np.int8)
+        graphs = counts[-1]
+        talks = column(dataset, "kernels", "communicates")
+        of_kernels = np.where(talks, np.int8(WorkKind.COMMUNICATION), np.int8(WorkKind.KERNEL))
+        of_graphs = np.full(graphs, WorkKind.GRAPH, np.int8)
         kind = np.concatenate([of_kernels, copy_kind.astype(np.int8), of_graphs])
         # Their alphabetical order is part of the order of the table.
         word = np.array([_WORK_WORD.index(_WORK_NAME[WorkKind(k)]) for k in WorkKind], np.int8)[kind]
@@ -89,6 +91,20 @@ class GpuWork:
         thread = np.append(joint_key(pid, column(dataset, "graph_nodes", "tid")), -1)
         return np.append(start, NEVER)[at], thread[at]
 
+    def tokens(self, dataset: Path) -> WorkTokens:
+        """What each piece does, as numbers: equal ones do the same."""
+        name = stored_words(dataset, "kernels", "name").codes
+        grid = [column(dataset, "kernels", f"grid_{axis}") for axis in "xyz"]
+        kind, size = stored_words(dataset, "memory_ops", "kind").codes, column(dataset, "memory_ops", "size_bytes")
+        graph = column(dataset, "graph_launches", "graph_id")
+        return WorkTokens(
+            self.kind,
+            self.row,
+            (hashed(name, *grid), hashed(name)),
+            (hashed(kind, size), hashed(kind)),
+            (hashed(graph), hashed(np.zeros_like(graph))),
+        )
+
     def _joined(self, dataset: Path, name: str, order: Rows | None) -> Ints:
         return joined([column(dataset, table, name) for table in self._tables], order)
 
@@ -96,6 +112,7 @@ class GpuWork:
 _WORK_NAME = {
     WorkKind.KERNEL: "kernel",
     WorkKind.GRAPH: "graph",
+    WorkKind.COMMUNICATION: "kernel",
     WorkKind.H2D: "copy",
     WorkKind.D2H: "copy",
     WorkKind.OTHER_COPY: "copy",

@@ -60,7 +60,7 @@ def _side(side: Side) -> dict[str, Any]:
     tracing = None if side.tracing is None else asdict(side.tracing)
     return {
         "name": side.name,
-        "source": side.summary.get("source"),
+        "source": side.summary.source,
         "inferences": side.inferences,
         "left_out": side.left_out,
         "tracing": tracing,

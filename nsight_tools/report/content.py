@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from nsight_tools import units
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Finding, Severity
-from nsight_tools.measured import SEVERAL
 from nsight_tools.report import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from nsight_tools.summary import Summary, Times
+
 SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 
 BUCKETS = {
     "compute": "compute",
+    "exposed_communication": "exposed communication between GPUs",
     "exposed_h2d": "exposed copies to the GPU",
     "exposed_d2h": "exposed copies to the host",
     "exposed_other_copy": "exposed other copies and sets",
@@ -56,8 +58,11 @@ _AS_IN = {
 }
 _SOURCES = {
     "inference_range": "by their NVTX ranges",
+    "program_range": "by the program's NVTX ranges",
+    "enqueue_pattern": "enqueues that come in a fixed order",
     "enqueue_range": "by TensorRT's enqueue ranges",
     "graph_launch": "one per CUDA graph launch",
+    "iteration": "iterations found in what is launched",
 }
 
 
@@ -85,10 +90,10 @@ class Bucket:
 
 @dataclass(frozen=True)
 class TraceReport:
-    """One analyzed input: its name as the user gave it, `Trace.summary()`, and the outcomes."""
+    """One analyzed input: its name as the user gave it, what it holds at a glance, and the outcomes."""
 
     name: str
-    summary: Mapping[str, Any]
+    summary: Summary
     outcomes: Sequence[Outcome]
 
     @property
@@ -147,7 +152,7 @@ class TraceReport:
         if finding.recoverable_ns is not None:
             return finding.recoverable_ns
         if finding.recoverable_ns_per_inference is not None:
-            return finding.recoverable_ns_per_inference * max(1, int(self.summary.get("inferences") or 0))
+            return finding.recoverable_ns_per_inference * max(1, self._judged)
         return -1
 
     @property
@@ -156,34 +161,38 @@ class TraceReport:
 
         The median's wall, without the profiler where that is known; None without inferences.
         """
-        times = self.summary.get("inference_time") or {}
-        if self._several:
-            return int(times["every_ns"])
-        real = (times.get("untraced") or {}).get("wall_ns")
-        wall: int | None = real["point"] if real else times.get("wall_median_ns")
-        return wall
+        times = self.summary.times
+        if times is None:
+            return None
+        if times.several:
+            return times.every_ns
+        return round(times.untraced.wall_ns.point) if times.untraced else times.wall_median_ns
 
     @property
     def _several(self) -> bool:
-        return ((self.summary.get("inference_time") or {}).get("at_a_time") or 1.0) >= SEVERAL
+        return self.summary.times is not None and self.summary.times.several
+
+    @property
+    def _judged(self) -> int:
+        """How many inferences the numbers are about."""
+        return self.summary.times.of if self.summary.times else 0
 
     def _per_inference(self, part_ns: int) -> str:
         """`1.20 ms of 4.00 ms per inference (30 %)`: of what one takes."""
-        times = self.summary.get("inference_time") or {}
+        times = self.summary.times
         whole = self.one_takes_ns
         of = _of(part_ns, whole)
         how = ""
         if of and self._several:
             how = " of several under way"
-        elif of and units.duration(whole) != units.duration(times.get("wall_median_ns")):
+        elif of and times and units.duration(whole) != units.duration(times.wall_median_ns):
             how = " without the profiler"
         return f"{units.duration(part_ns)}{of} per inference{how}{_share(part_ns, whole)}"
 
     @property
     def window_ns(self) -> int | None:
         """From the first GPU work to the last; the whole trace where that is not known."""
-        window: int | None = self.summary.get("window_ns") or self.summary.get("duration_ns")
-        return window
+        return self.summary.window_ns or self.summary.duration_ns
 
     def worth(self, finding: Finding) -> str:
         """What it could give back: `at most 1.20 ms of 4.00 ms per inference (30 %)`; empty where nothing bounds it."""
@@ -240,46 +249,46 @@ class TraceReport:
 
     def _machine(self) -> list[str]:
         s = self.summary
-        facts = [_gpus(s.get("gpus") or ())]
+        facts = [_gpus(s.gpus)]
         facts += [
-            f"{label} {safe.elided(str(s[key]), 40)}"
-            for key, label in (("driver", "driver"), ("cuda", "CUDA"))
-            if s.get(key)
+            f"{label} {safe.elided(str(version), 40)}"
+            for version, label in ((s.driver, "driver"), (s.cuda, "CUDA"))
+            if version
         ]
         # An export names the version that exported it, a report the one that captured it.
-        done = "captured" if s.get("captured_by") else "exported"
-        return [*facts, f"{done} by nsys {safe.elided(str(s.get('nsys_version') or 'of unknown version'), 40)}"]
+        done = "captured" if s.captured_by else "exported"
+        return [*facts, f"{done} by nsys {safe.elided(str(s.nsys_version or 'of unknown version'), 40)}"]
 
     def _recorded(self) -> list[str]:
-        s, counts = self.summary, self.summary.get("counts") or {}
-        inferences = _plural(s.get("inferences") or 0, "inference")
-        if sources := str(s.get("inference_source") or ""):
+        s, counts = self.summary, self.summary.counts
+        inferences = _plural(s.inferences, "inference")
+        if sources := str(s.inference_source or ""):
             inferences += f" ({' or '.join(_SOURCES.get(each, each) for each in sources.split(' and '))})"
-        duration = s.get("duration_ns")
-        facts = ["duration not recorded" if duration is None else f"{units.duration(duration)} traced"]
+        facts = ["duration not recorded" if s.duration_ns is None else f"{units.duration(s.duration_ns)} traced"]
         facts += [_plural(counts.get("kernels") or 0, "kernel")]
         if counts.get("graph_launches"):
             facts.append(_plural(counts["graph_launches"], "whole-graph launch", "whole-graph launches"))
-        facts += [inferences, _plural(s.get("streams") or 0, "stream")]
-        if (s.get("processes") or 0) > 1:
-            facts.append(_plural(s["processes"], "process", "processes"))
-        if ordered := s.get("layers_by_order"):
-            facts.append(_by_order(ordered))
+        facts += [inferences, _plural(s.streams, "stream")]
+        if s.processes > 1:
+            facts.append(_plural(s.processes, "process", "processes"))
+        if s.layers_by_order:
+            facts.append(_by_order(s.layers_by_order))
         return facts
 
     @property
     def tail(self) -> str:
         """What the 99th percentile of the inferences' times is called."""
-        left_out = (self.summary.get("inference_time") or {}).get("without_work", 0)
-        return tail(int(self.summary.get("inferences") or 0) - left_out)
+        return tail(self._judged)
 
     def buckets(self) -> list[Bucket]:
         """Each bucket that took time."""
-        times = self.summary.get("inference_time") or {}
-        wall, known = times.get("wall_median_ns") or 0, self.tracing_lengthens
+        times = self.summary.times
+        if times is None:
+            return []
+        wall, known = times.wall_median_ns, self.tracing_lengthens
         rows = []
         for bucket, label in BUCKETS.items():
-            median, p99 = times.get("median", {}).get(bucket) or 0, times.get("p99", {}).get(bucket) or 0
+            median, p99 = times.median.get(bucket, 0), times.p99.get(bucket, 0)
             if median or p99:
                 share = median / wall if wall else 0.0
                 untraced = (self._untraced(bucket) or units.duration(median)) if known else ""
@@ -288,20 +297,21 @@ class TraceReport:
 
     def _untraced(self, name: str) -> str:
         """A median without the profiler, with its interval; empty where nothing is known of it."""
-        times = self.summary.get("inference_time") or {}
-        span = (times.get("untraced") or {}).get(name)
-        if not span:
+        times = self.summary.times
+        span = getattr(times.untraced, name, None) if times and times.untraced else None
+        if span is None:
             return ""
-        low, point, high = (units.duration(span[key]) for key in ("low", "point", "high"))
+        low, point, high = (units.duration(each) for each in (span.low, span.point, span.high))
         return point if low == point == high else f"{point} ({low} to {high})"
 
     @property
     def tracing_lengthens(self) -> bool:
         """Whether the median inference is shorter without the profiler, by what is printed of it."""
-        times = self.summary.get("inference_time") or {}
-        real = (times.get("untraced") or {}).get("wall_ns") or {}
-        traced = units.duration(times.get("wall_median_ns"))
-        return any(units.duration(each) != traced for each in real.values())
+        times = self.summary.times
+        if times is None or times.untraced is None:
+            return False
+        real, traced = times.untraced.wall_ns, units.duration(times.wall_median_ns)
+        return any(units.duration(each) != traced for each in (real.low, real.point, real.high))
 
     @property
     def untraced_wall(self) -> str:
@@ -311,7 +321,8 @@ class TraceReport:
     @property
     def observer_note(self) -> str:
         """Where the column without the profiler comes from, or why there is none; empty without the host's share."""
-        source = ((self.summary.get("inference_time") or {}).get("untraced") or {}).get("source")
+        times = self.summary.times
+        source = times.untraced.source if times and times.untraced else ""
         if not source or not self.host_time_shown:
             return ""
         if self.tracing_lengthens:
@@ -324,34 +335,39 @@ class TraceReport:
     @property
     def beside(self) -> str:
         """What is measured beside the buckets; empty without inferences that the GPU was seen to work for."""
-        times = self.summary.get("inference_time") or {}
-        if not times.get("gpu_busy_share"):
+        times = self.summary.times
+        if times is None or not times.gpu_busy_share:
             return ""
-        parts = [f"a GPU works for {units.share(times['gpu_busy_share'])} of it"]
-        if times.get("hidden_copy_ns"):
-            parts.append(f"{units.duration(times['hidden_copy_ns'])} of copies run beside its kernels")
-        parts.append(f"the host's calls are {units.duration(times['queue_delay_ns'])} ahead of its work")
-        return f"{self._unworked}Beside, in the median inference: {', '.join(parts)}.{self._overlap}"
-
-    @property
-    def _unworked(self) -> str:
-        """How many inferences are left out, for they launched nothing."""
-        left_out = self.summary["inference_time"]["without_work"]
-        return f"{_plural(left_out, 'inference')} that launched nothing left out. " if left_out else ""
-
-    @property
-    def _overlap(self) -> str:
-        """How many inferences are under way at a time, and how often one ends then, where they overlap."""
-        times = self.summary["inference_time"]
-        if times["at_a_time"] < OVERLAPPING:
-            return ""
-        often = units.duration(times["every_ns"])
-        return f" Inferences overlap: {times['at_a_time']:.2f} at a time, so that one ends every {often} on average."
+        parts = [f"a GPU works for {units.share(times.gpu_busy_share)} of it"]
+        if times.hidden_copy_ns:
+            parts.append(f"{units.duration(times.hidden_copy_ns)} of copies run beside its kernels")
+        parts.append(f"the host's calls are {units.duration(times.queue_delay_ns)} ahead of its work")
+        return f"{_left_out(times)}Beside, in the median inference: {', '.join(parts)}.{_overlap(times)}"
 
     @property
     def host_time_shown(self) -> bool:
-        times = (self.summary.get("inference_time") or {}).get("median", {})
-        return any(times.get(bucket) for bucket in HOST_BUCKETS)
+        return self.summary.times is not None and any(self.summary.times.median.get(each) for each in HOST_BUCKETS)
+
+
+def _left_out(times: Times) -> str:
+    """How many inferences are left out, for they launched nothing, or warm up."""
+    left_out = (
+        f"{_plural(times.without_work, 'inference')} that launched nothing left out. " if times.without_work else ""
+    )
+    if times.warm_up:
+        left_out += (
+            f"{_plural(times.warm_up, 'inference')} of the warm-up left out, which took "
+            f"{units.duration(times.warm_up_ns)} longer. "
+        )
+    return left_out
+
+
+def _overlap(times: Times) -> str:
+    """How many inferences are under way at a time, and how often one ends then, where they overlap."""
+    if times.at_a_time < OVERLAPPING:
+        return ""
+    often = units.duration(times.every_ns)
+    return f" Inferences overlap: {times.at_a_time:.2f} at a time, so that one ends every {often} on average."
 
 
 def _by_order(ordered: Mapping[str, Any]) -> str:

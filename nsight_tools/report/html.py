@@ -127,7 +127,7 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
     """What the page says of one trace; `number` tells it from the page's other traces."""
     pictures = _Pictures(trace, f"t{number}")
     lead = next(iter(report.findings), None)
-    without = not report.summary.get("inferences")
+    without = not report.summary.inferences
     return (
         environment()
         .get_template("section.html.j2")
@@ -211,16 +211,16 @@ def _capture(report: TraceReport) -> list[tuple[str, str]]:
     s = report.summary
     known = [
         ("Input", report.name),
-        ("Report", s.get("source")),
-        ("Nsight Systems", s.get("nsys_version")),
-        ("Export schema", s.get("schema_version")),
-        *_run(s.get("run") or {}),
-        ("Driver", s.get("driver")),
-        ("CUDA", s.get("cuda")),
-        ("CPU", s.get("cpu")),
-        ("Operating system", s.get("os")),
-        *((f"GPU {gpu.get('device')}", _gpu(gpu)) for gpu in s.get("gpus") or ()),
-        ("Traced", units.duration(s.get("duration_ns"))),
+        ("Report", s.source),
+        ("Nsight Systems", s.nsys_version),
+        ("Export schema", s.schema_version),
+        *_run(s.run or {}),
+        ("Driver", s.driver),
+        ("CUDA", s.cuda),
+        ("CPU", s.cpu),
+        ("Operating system", s.os),
+        *((f"GPU {gpu.get('device')}", _gpu(gpu)) for gpu in s.gpus),
+        ("Traced", units.duration(s.duration_ns)),
     ]
     return [(label, str(value)) for label, value in known if value]
 
@@ -280,7 +280,7 @@ def _gpu(gpu: dict[str, Any]) -> str:
 def _missing(report: TraceReport) -> list[tuple[str, str]]:
     """Reasons for which tables have no data, each with the tables."""
     by_reason: dict[str, list[str]] = {}
-    missing = dict(report.summary.get("missing") or {})
+    missing = dict(report.summary.missing)
     if "telemetry" not in missing:
         missing.pop("nvml_metrics", None)  # the same, by the capture itself
     for table, reason in missing.items():

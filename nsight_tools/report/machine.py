@@ -13,11 +13,12 @@ from nsight_tools.report.content import BUCKETS
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from nsight_tools.analysis import Outcome
     from nsight_tools.findings import Finding
     from nsight_tools.report.content import TraceReport
+    from nsight_tools.summary import Summary, Times
 
 SCHEMA_VERSION = 1
 
@@ -45,35 +46,56 @@ def _trace(report: TraceReport) -> dict[str, Any]:
     summary = report.summary
     columns = TABLES["gpus"].names
     return {
-        "source": summary.get("source") or report.name,
-        "nsys_version": summary.get("nsys_version"),
-        "schema_version": summary.get("schema_version"),
-        "gpus": [{column: gpu.get(column) for column in columns} for gpu in summary.get("gpus") or ()],
-        "duration_ns": summary.get("duration_ns"),
-        "counts": dict(summary.get("counts") or {}),
-        "inference": _inference(summary.get("inference_time")),
-        "layers_by_order": summary.get("layers_by_order"),
+        "source": summary.source or report.name,
+        "nsys_version": summary.nsys_version,
+        "schema_version": summary.schema_version,
+        "gpus": [{column: gpu.get(column) for column in columns} for gpu in summary.gpus],
+        "duration_ns": summary.duration_ns,
+        "counts": dict(summary.counts),
+        "requests": _requests(summary),
+        "inference": _inference(summary.times),
+        "layers_by_order": summary.layers_by_order,
         "outcomes": [_outcome(outcome) for outcome in sorted(report.outcomes, key=lambda o: o.code)],
     }
 
 
-def _inference(times: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if not times:
+def _requests(summary: Summary) -> dict[str, Any]:
+    """What an inference was taken to be, and which kinds of them there are."""
+    return {
+        "count": summary.inferences,
+        "source": summary.inference_source,
+        "name": summary.inference_name or None,
+        "other": summary.other_name or None,
+        "alike": summary.alike,
+        "enqueues": summary.enqueues,
+        "engines": summary.engines,
+        "populations": [asdict(each) for each in summary.populations],
+    }
+
+
+def _inference(times: Times | None) -> dict[str, Any] | None:
+    if times is None:
         return None
-    untraced = times.get("untraced") or {}
+    untraced = times.untraced
 
     def bucket(name: str) -> dict[str, Any]:
-        both = {f"{key}_ns": times.get(key, {}).get(name) or 0 for key in ("median", "p99")}
-        as_traced = dict.fromkeys(("low", "point", "high"), both["median_ns"]) if untraced else None
-        return both | {"untraced_ns": untraced.get(name) or as_traced}
+        median = times.median.get(name, 0)
+        as_traced = dict.fromkeys(("low", "point", "high"), median) if untraced else None
+        span = getattr(untraced, name, None)
+        return {
+            "median_ns": median,
+            "p99_ns": times.p99.get(name, 0),
+            "untraced_ns": asdict(span) if span is not None else as_traced,
+        }
 
-    wall = {"median_ns": times.get("wall_median_ns"), "p99_ns": times.get("wall_p99_ns")}
+    wall = {"median_ns": times.wall_median_ns, "p99_ns": times.wall_p99_ns}
     return {
-        "wall": wall | {"untraced_ns": untraced.get("wall_ns")},
+        "of": times.of,
+        "wall": wall | {"untraced_ns": asdict(untraced.wall_ns) if untraced else None},
         "buckets": {name: bucket(name) for name in BUCKETS},
-        "untraced_source": untraced.get("source"),
-        **{name: times.get(name) for name in ("gpu_busy_share", "hidden_copy_ns", "queue_delay_ns")},
-        **{name: times[name] for name in ("at_a_time", "every_ns", "without_work")},
+        "untraced_source": untraced.source if untraced else None,
+        **{name: getattr(times, name) for name in ("gpu_busy_share", "hidden_copy_ns", "queue_delay_ns")},
+        **{name: getattr(times, name) for name in ("at_a_time", "every_ns", "without_work", "warm_up", "warm_up_ns")},
     }
 
 

@@ -84,9 +84,9 @@ def _details(report: TraceReport, finding: Finding, number: int) -> list[str]:
 
 
 def _accounting(report: TraceReport) -> list[str]:
-    if not (buckets := report.buckets()):
+    times = report.summary.times
+    if times is None or not (buckets := report.buckets()):
         return []
-    times = report.summary["inference_time"]
     lines = [
         "",
         "<details><summary>Time of an inference</summary>",
@@ -98,7 +98,7 @@ def _accounting(report: TraceReport) -> list[str]:
         f"| {b.label} | {units.duration(b.median)} | {units.duration(b.p99)} | {units.share(b.share)} | {b.untraced} |"
         for b in buckets
     ]
-    walls = " | ".join(units.duration(times.get(key)) for key in ("wall_median_ns", "wall_p99_ns"))
+    walls = " | ".join(units.duration(each) for each in (times.wall_median_ns, times.wall_p99_ns))
     lines.append(f"| **from first to last event** | {walls} | | {report.untraced_wall} |")
     for note in filter(None, (report.beside, report.observer_note)):
         lines += ["", note]

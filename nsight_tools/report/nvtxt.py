@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools import units
-from nsight_tools.columns import ints, words
+from nsight_tools.columns import ints
 from nsight_tools.findings import Severity
 from nsight_tools.report import safe, windows
 from nsight_tools.report.content import BUCKETS
+from nsight_tools.run import Run
 from nsight_tools.timeline.attribution import WorkKind, classify_memory_op
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.timeline.lanes import lanes, sequence
@@ -33,12 +34,14 @@ SLOWEST = 10
 COLOUR = {Severity.ERROR: "Red", Severity.WARNING: "Orange", Severity.INFO: "SkyBlue"}
 _OWN = {
     "compute": ("LimeGreen", (WorkKind.KERNEL, WorkKind.GRAPH)),
+    "exposed_communication": ("MediumPurple", (WorkKind.COMMUNICATION,)),
     "exposed_h2d": ("Orange", (WorkKind.H2D,)),
     "exposed_d2h": ("Gold", (WorkKind.D2H,)),
     "exposed_other_copy": ("Khaki", (WorkKind.OTHER_COPY, WorkKind.SET)),
 }
 """Buckets in which an inference's own work runs, in their order of precedence: colour, and the work."""
 
+_WORDS = {WorkKind.KERNEL: "kernel", WorkKind.GRAPH: "graph", WorkKind.COMMUNICATION: "communication"}
 _IDLE = [bucket for bucket in BUCKETS if bucket not in _OWN]
 _IDLE_COLOUR, _INFERENCE_COLOUR = "Silver", "SlateBlue"
 
@@ -77,7 +80,7 @@ class Row:
 def render(report: TraceReport, trace: Trace) -> tuple[str, int]:
     """The events as nvtxt, and how many those are. Nothing lies outside of the session, where ImportNvtxt drops it."""
     found = trace.sql(windows.SESSION).to_pylist()[0]
-    session = max(0, found["lo"] or 0), report.summary.get("duration_ns") or found["hi"] or 1
+    session = max(0, found["lo"] or 0), report.summary.duration_ns or found["hi"] or 1
     groups = {"findings, the largest recoverable time first": _findings(report, session)}
     if slowest := _slowest(trace):
         groups["slowest inferences, and where their time went"] = slowest
@@ -106,14 +109,14 @@ def _findings(report: TraceReport, session: tuple[int, int]) -> list[Row]:
 
 
 def _slowest(trace: Trace) -> list[Row]:
-    """The slowest inferences, warm-up left out while there are others: what ran for each, and where nothing did."""
-    columns = ["inference", "start_ns", "end_ns", "wall_ns", "mark", *(f"{bucket}_ns" for bucket in BUCKETS)]
+    """The slowest of the judged inferences, else of all: what ran for each, and where nothing did."""
+    columns = ["inference", "start_ns", "end_ns", "wall_ns", *(f"{bucket}_ns" for bucket in BUCKETS)]
     table = trace.table("inferences", columns)
     if not table.num_rows:
         return []
-    wall, warm_up = ints(table["wall_ns"]), words(table["mark"]).among("warm_up")
-    chosen = np.lexsort((-wall, warm_up))[: min(SLOWEST, max(1, int((~warm_up).sum())))]
-    median = float(np.median(wall))
+    wall, judged = ints(table["wall_ns"]), Run.of(trace).requests.judged
+    chosen = np.lexsort((-wall, ~judged))[: min(SLOWEST, max(1, int(judged.sum())))]
+    median = float(np.median(wall[judged])) if judged.any() else 0.0
     work = _Work(trace)
     rows = []
     for row in table.take(chosen).to_pylist():
@@ -136,15 +139,11 @@ class _Work:
     """The GPU work of inferences, by the bucket that it counts in."""
 
     def __init__(self, trace: Trace) -> None:
-        table = trace.table("launches", ["start_ns", "end_ns", "work", "row", "inference"])
-        self._start, self._end = ints(table["start_ns"]), ints(table["end_ns"])
-        self._inference = ints(table["inference"])
-        work = words(table["work"])
-        self._kind = np.where(work.among("graph"), WorkKind.GRAPH, WorkKind.KERNEL)
-        moved = np.flatnonzero(work.among("copy", "set"))
-        kinds = words(trace.table("memory_ops", ["kind"])["kind"])
-        if moved.size:
-            self._kind[moved] = classify_memory_op(kinds.dictionary)[kinds.codes[ints(table["row"])[moved]]]
+        work = Run.of(trace).work
+        self._start, self._end, self._inference = work.start, work.end, work.inference
+        self._kind = classify_memory_op(work.kind.dictionary)[work.kind.codes]
+        for kind, word in _WORDS.items():
+            self._kind[work.kind.among(word)] = kind
 
     def buckets(self, inference: int, window: Range, idle: str) -> Iterator[Range]:
         """What a window consists of: each bucket of its own work, less those before it, and the rest; if it has any."""

@@ -76,20 +76,20 @@ def _mood(report: TraceReport) -> str:
 
 
 def _time(page: Page, report: TraceReport) -> None:
-    kinds = [row for row in report.summary.get("time") or () if row.get("busy_ns") or row.get("count")]
+    kinds = [row for row in report.summary.time if row.busy_ns or row.count]
     if not kinds:
         return
-    gpus = len(report.summary.get("gpus") or ())
+    gpus = len(report.summary.gpus)
     where = f"share of {units.duration(report.window_ns)} {content.WINDOW}{' on every GPU' if gpus > 1 else ''}"
     page.heading("Time by kind", f"{where}; kinds can overlap")
     page.rows(
         (
             [
-                page.text(content.KINDS.get(row.get("kind", ""), row.get("kind", ""))),
-                page.text("" if row.get("count") is None else f"{row['count']:,}"),
-                page.text(units.duration(row.get("busy_ns"))),
-                page.text(units.share(row.get("share"))),
-                page.bar(row.get("share") or 0.0, style="bright_black" if row.get("kind") == "idle" else "cyan"),
+                page.text(content.KINDS.get(row.kind, row.kind)),
+                page.text("" if row.count is None else f"{row.count:,}"),
+                page.text(units.duration(row.busy_ns)),
+                page.text(units.share(row.share)),
+                page.bar(row.share, style="bright_black" if row.kind == "idle" else "cyan"),
             ]
             for row in kinds
         ),
@@ -98,9 +98,9 @@ def _time(page: Page, report: TraceReport) -> None:
 
 
 def _inference(page: Page, report: TraceReport) -> None:
-    if not (buckets := report.buckets()):
+    times = report.summary.times
+    if times is None or not (buckets := report.buckets()):
         return
-    times = report.summary["inference_time"]
     page.heading("Time of an inference", f"medians and {report.tail} each by itself; share of the median")
     roomy = page.width >= ROOMY
     columns = (
@@ -111,7 +111,7 @@ def _inference(page: Page, report: TraceReport) -> None:
         "without the profiler" if report.tracing_lengthens else "",
     )
     head = [page.text(column, "dim") for column in ("", *columns)]
-    walls = (units.duration(times.get(key)) for key in ("wall_median_ns", "wall_p99_ns"))
+    walls = (units.duration(each) for each in (times.wall_median_ns, times.wall_p99_ns))
     whole = [page.text(each, "bold") for each in ("from first to last event", *walls, "", *([""] if roomy else []))]
     untraced = page.text(report.untraced_wall if roomy else _point(report.untraced_wall), "bold")
     page.rows([head, *(_bucket(page, each, roomy=roomy) for each in buckets), [*whole, untraced]], right=(1, 2, 3))
@@ -250,6 +250,6 @@ def _left_out(report: TraceReport) -> str:
         f"bound and evidence of the info findings ({len(short)})" if short else "",
         f"{cut} more measurements" if cut else "",
         f"what {grouped} analyses look for" if grouped else "",
-        "time by kind of GPU work" if report.buckets() and report.summary.get("time") else "",
+        "time by kind of GPU work" if report.buckets() and report.summary.time else "",
     ]
     return ", ".join(part for part in parts if part)

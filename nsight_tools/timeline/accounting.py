@@ -1,19 +1,20 @@
-"""Accounting that closes: where each nanosecond of each inference's window went.
+"""Accounting that closes: where each nanosecond of each request's window went.
 
-Inferences are taken in batches, and within a batch there is no loop over them. What an inference owns is laid out
+Inferences are taken in batches, and within a batch there is no loop over them. What a request owns is laid out
 in its own lane of one long line (its window, shifted to where the previous lane ends), where plain unions of
-intervals serve all inferences at once however their windows overlap. What remains free in the lanes is looked up in
+intervals serve all requests at once however their windows overlap. What remains free in the lanes is looked up in
 the shared timelines (the calls of a thread, the work of a GPU) by `Intervals.coverage`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.timeline.attribution import CallKind, Calls, ThreadSpans, Work, WorkKind
+from nsight_tools.cuda_names import CallKind
+from nsight_tools.timeline.attribution import Calls, ThreadSpans, Work, WorkKind
 from nsight_tools.timeline.intervals import BoolArray, Int64Array, IntArray, Intervals, Timeline, distinct
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nsight_tools.timeline.inferences import Inferences
+    from nsight_tools.timeline.requests import Requests
 
 BATCH = 1 << 15
 """Pieces of GPU work that are accounted for at a time: bounds the memory, and keeps the columns in the cache."""
@@ -61,6 +62,7 @@ class _Own:
 
 _BUCKETS = (
     ("compute_ns", (WorkKind.KERNEL, WorkKind.GRAPH)),
+    ("exposed_communication_ns", (WorkKind.COMMUNICATION,)),
     ("exposed_h2d_ns", (WorkKind.H2D,)),
     ("exposed_d2h_ns", (WorkKind.D2H,)),
     ("exposed_other_copy_ns", (WorkKind.OTHER_COPY, WorkKind.SET)),
@@ -68,15 +70,22 @@ _BUCKETS = (
 
 
 def account(
-    inferences: Inferences, calls: Calls, work: Work, owner: IntArray, overhead: ThreadSpans | None = None
+    requests: Requests,
+    calls: Calls,
+    work: Work,
+    owner: IntArray,
+    overhead: ThreadSpans | None = None,
+    known: Int64Array | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Columns of the table `inferences`, each of shape (n,): every nanosecond of a window in exactly one bucket.
 
-    `work` is all that ran on the GPUs and `owner` the inference of each piece (`assign_work`), -1 where none. A window
-    runs from the inference's first event to its last: its range, its work, and the calls that launched that. The
-    buckets, each of them less those before it:
+    `work` is all that ran on the GPUs and `owner` the request of each piece (`assign_work`), -1 where none. A window
+    runs from the request's first event to its last: its range, its work, the calls that launched that, and the wait in
+    which the host learnt that it was done (`known`, of shape (n,): `ownership.woken`). The buckets, each of them less
+    those before it:
 
-    * compute, exposed copies: the union of its own kernels (and whole graphs), h2d, d2h, and other copies and sets
+    * compute, exposed communication, exposed copies: the union of its own kernels (and whole graphs), of those that
+      communicate, h2d, d2h, and other copies and sets
     * other_work: some of its work is between the end of its call and its start while that GPU runs anything traced
     * launch, sync: its host thread is inside a launch or copy call, inside a synchronization
     * host: the rest, where its process has traced API calls and its thread is known, less profiler overhead there
@@ -88,41 +97,21 @@ def account(
     if np.any(np.diff(owner[rows]) < 0):
         rows = rows[np.argsort(owner[rows], kind="stable")]
     shared = _Shared(calls, work, overhead)
+    windows = replace(requests, end=requests.end if known is None else np.maximum(requests.end, known))
     parts = [
-        _account(inferences[first:last], _own_work(calls, work, rows[piece], owner[rows[piece]] - first), shared)
-        for first, last, piece in _batches(owner[rows], inferences.start.size)
+        _account(windows[first:last], _own_work(calls, work, rows[piece], owner[rows[piece]] - first), shared)
+        for first, last, piece in _batches(owner[rows], requests.start.size)
     ]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return columns | {
-        "inference": np.arange(inferences.start.size),
-        "pid": inferences.pid,
-        "tid": inferences.tid,
-        "source": inferences.source,
-        "mark": marks(inferences.thread, columns["wall_ns"]),
-        "range_start_ns": inferences.start,
-        "range_end_ns": inferences.end,
+        "inference": np.arange(requests.start.size),
+        "pid": requests.pid,
+        "tid": requests.tid,
+        "source": requests.source,
+        "range_start_ns": requests.start,
+        "range_end_ns": requests.end,
+        "nvtx_range": requests.name,
     }
-
-
-def marks(thread: Int64Array, wall: Int64Array) -> NDArray[np.str_]:
-    """What stands out among the inferences of a thread, in order of start: warm_up, outlier, or "" for neither.
-
-    Slow is what takes 1.2 times the thread's median and exceeds it by 5 scaled median absolute deviations (which no
-    ordinary scatter does). The slow ones that a thread begins with are its warm-up: a first enqueue after a change of
-    shapes, a graph's instantiation, modules that are loaded. Fewer than 5 inferences have nothing to stand out from.
-    """
-    mark = np.full(wall.size, "", "U7")
-    for one in np.unique(thread):
-        rows = np.flatnonzero(thread == one)
-        if rows.size < 5:
-            continue
-        median = np.median(wall[rows])
-        scatter = 1.4826 * np.median(np.abs(wall[rows] - median))  # the standard deviation, where it is normal
-        slow = wall[rows] > max(1.2 * median, median + 5 * scatter)
-        first = np.logical_and.accumulate(slow)
-        mark[rows[first]] = "warm_up"
-        mark[rows[slow & ~first]] = "outlier"
-    return mark
 
 
 def _batches(lane: IntArray, count: int) -> Iterator[tuple[int, int, slice]]:
@@ -138,9 +127,9 @@ def _batches(lane: IntArray, count: int) -> Iterator[tuple[int, int, slice]]:
         first, row = last, until
 
 
-def _account(inferences: Inferences, own: _Own, shared: _Shared) -> dict[str, NDArray[Any]]:
+def _account(requests: Requests, own: _Own, shared: _Shared) -> dict[str, NDArray[Any]]:
     """Window and buckets of some inferences, and what the table says beside them; `own` is their work."""
-    lanes = _windows(inferences, own)
+    lanes = _windows(requests, own)
     wall = lanes.end - lanes.start
     columns: dict[str, NDArray[Any]] = {"start_ns": lanes.start, "end_ns": lanes.end, "wall_ns": wall}
     taken = Intervals.union([], [])
@@ -152,9 +141,9 @@ def _account(inferences: Inferences, own: _Own, shared: _Shared) -> dict[str, ND
         covered = lanes.coverage(taken)
         columns[name] = covered - so_far
         so_far = covered
-    columns |= _idle_buckets(inferences, shared, _idle_pieces(lanes, own, taken, shared))
+    columns |= _idle_buckets(requests, shared, _idle_pieces(lanes, own, taken, shared))
     columns["unattributed_ns"] = wall - so_far - sum(columns[name] for name in _IDLE_BUCKETS)
-    return columns | _beside(lanes, own, columns["compute_ns"], so_far)
+    return columns | _beside(lanes, own, columns, so_far)
 
 
 def _own_work(calls: Calls, work: Work, rows: IntArray, lane: IntArray) -> _Own:
@@ -168,8 +157,8 @@ def _own_work(calls: Calls, work: Work, rows: IntArray, lane: IntArray) -> _Own:
     return _Own(lane, *shared, call_start, call_end)
 
 
-def _windows(inferences: Inferences, own: _Own) -> _Lanes:
-    start, end = inferences.start.copy(), inferences.end.copy()
+def _windows(requests: Requests, own: _Own) -> _Lanes:
+    start, end = requests.start.copy(), requests.end.copy()
     lanes, first = np.unique(own.lane, return_index=True)
     if lanes.size:
         earliest = np.minimum.reduceat(np.minimum(own.start, own.call_start), first)
@@ -261,10 +250,10 @@ class _Shared:
         return (*lines, Intervals.union(start, end).clip(lo, hi))
 
 
-def _idle_buckets(inferences: Inferences, shared: _Shared, pieces: _Pieces) -> dict[str, NDArray[Any]]:
+def _idle_buckets(requests: Requests, shared: _Shared, pieces: _Pieces) -> dict[str, NDArray[Any]]:
     """Time of the pieces by bucket, shape (n,) for n inferences: one look-up for each thread and set of GPUs."""
-    buckets: dict[str, NDArray[Any]] = {name: np.zeros(inferences.start.size, np.int64) for name in _IDLE_BUCKETS}
-    _, thread = np.unique(inferences.thread, return_inverse=True)
+    buckets: dict[str, NDArray[Any]] = {name: np.zeros(requests.start.size, np.int64) for name in _IDLE_BUCKETS}
+    _, thread = np.unique(requests.thread, return_inverse=True)
     group = thread[pieces.lane]
     for waits in pieces.waits:
         _, group = np.unique(group * 2 + waits, return_inverse=True)
@@ -276,7 +265,7 @@ def _idle_buckets(inferences: Inferences, shared: _Shared, pieces: _Pieces) -> d
         gpu = Intervals.any_of([shared.busy(int(device), *window) for device in devices])
         other = gpu.coverage(start, end)
         _add(buckets["other_work_ns"], lane, other)
-        lines = shared.host(int(inferences.pid[lane[0]]), int(inferences.tid[lane[0]]), *window)
+        lines = shared.host(int(requests.pid[lane[0]]), int(requests.tid[lane[0]]), *window)
         if not lines:
             continue
         launch, held, known = (line.subtract(gpu).coverage(start, end) for line in lines)
@@ -293,11 +282,14 @@ def _add(bucket: Int64Array, lane: IntArray, time: Int64Array) -> None:
         bucket[lane[first]] += np.add.reduceat(time, first)
 
 
-def _beside(lanes: _Lanes, own: _Own, compute: Int64Array, covered: Int64Array) -> dict[str, NDArray[Any]]:
-    """What the table says beside the buckets: hidden copies, queueing, and counts."""
+def _beside(lanes: _Lanes, own: _Own, buckets: dict[str, NDArray[Any]], covered: Int64Array) -> dict[str, NDArray[Any]]:
+    """What the table says beside the buckets: hidden copies and communication, queueing, and counts."""
     count = lanes.start.size
-    copy = own.kind >= WorkKind.H2D
-    copies = lanes.coverage(lanes.union(own.lane[copy], own.start[copy], own.end[copy]))
+    copy, talk = own.kind >= WorkKind.H2D, own.kind == WorkKind.COMMUNICATION
+    copies, talks = (
+        lanes.coverage(lanes.union(own.lane[mine], own.start[mine], own.end[mine])) for mine in (copy, talk)
+    )
+    busy = buckets["compute_ns"] + buckets["exposed_communication_ns"]
     queue = np.zeros(count, np.int64)
     _add(queue, own.lane, np.maximum(own.start - own.call_end, 0))
     device = np.full(count, -1, np.int64)
@@ -306,12 +298,13 @@ def _beside(lanes: _Lanes, own: _Own, compute: Int64Array, covered: Int64Array) 
     streams, stream = np.unique(own.stream, return_inverse=True)
     pairs = distinct(own.lane * max(streams.size, 1) + stream)
     return {
-        "hidden_copy_ns": compute + copies - covered,  # |A and B| = |A| + |B| - |A or B|
+        "hidden_copy_ns": busy + copies - covered,  # |A and B| = |A| + |B| - |A or B|
+        "hidden_communication_ns": talks - buckets["exposed_communication_ns"],
         "gpu_busy_ns": covered,
         "queue_ns": queue,
         "device": device,
         "streams": np.bincount(pairs // max(streams.size, 1), minlength=count),
-        "kernels": np.bincount(own.lane[own.kind == WorkKind.KERNEL], minlength=count),
+        "kernels": np.bincount(own.lane[(own.kind == WorkKind.KERNEL) | talk], minlength=count),
         "copies": np.bincount(own.lane[copy], minlength=count),
         "graphs": np.bincount(own.lane[own.kind == WorkKind.GRAPH], minlength=count),
     }

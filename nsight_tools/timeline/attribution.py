@@ -8,7 +8,6 @@ pid and tid.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -119,51 +118,23 @@ class ThreadSpans:
     tid: Int64Array
 
 
-class CallKind(IntEnum):
-    """What a host thread does inside an API call."""
-
-    OTHER = 0
-    LAUNCH = 1
-    GRAPH_LAUNCH = 2
-    COPY = 3
-    SYNC = 4
-
-
 class WorkKind(IntEnum):
     """What a GPU does; those from H2D on are copies and sets."""
 
     KERNEL = 0
     GRAPH = 1
-    H2D = 2
-    D2H = 3
-    OTHER_COPY = 4
-    SET = 5
+    COMMUNICATION = 2
+    H2D = 3
+    D2H = 4
+    OTHER_COPY = 5
+    SET = 6
 
 
-_SUFFIX = r"(_pt[ds][sz])?$"  # the variants for per-thread default streams
-_CALLS = (
-    (
-        re.compile(r"cu(da)?(Launch((Cooperative)?Kernel(Ex|ExC|MultiDevice)?)?|LaunchGrid(Async)?)" + _SUFFIX),
-        CallKind.LAUNCH,
-    ),
-    (re.compile(r"cu(da)?GraphLaunch" + _SUFFIX), CallKind.GRAPH_LAUNCH),
-    (re.compile(r"cu(da)?(Stream|Ctx|Device|Event|Thread)Synchronize" + _SUFFIX), CallKind.SYNC),
-    (re.compile(r"(?!cu(da)?Graph)cu\w*(Memcpy|Memset)"), CallKind.COPY),  # cudaGraphAddMemcpyNode copies nothing
-)
 _MEMORY_OPS = {
     **dict.fromkeys(("h2d", "h2a", "managed_h2d"), WorkKind.H2D),
     **dict.fromkeys(("d2h", "a2h", "managed_d2h"), WorkKind.D2H),
     "memset": WorkKind.SET,
 }
-
-
-def classify_call(names: Sequence[str]) -> NDArray[np.int8]:
-    """`CallKind` of each API name (without version suffix), shape (n,); for a dictionary's words, not for each row.
-
-    `cudaStreamWaitEvent` is OTHER: the stream waits and not the host.
-    """
-    codes = [next((kind for shape, kind in _CALLS if shape.match(name)), CallKind.OTHER) for name in names]
-    return np.array(codes, np.int8)
 
 
 def classify_memory_op(kinds: Sequence[str]) -> NDArray[np.int8]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.timeline.attribution import CallKind
+from nsight_tools.cuda_names import CallKind
 from nsight_tools.timeline.intervals import pieces
 
 if TYPE_CHECKING:

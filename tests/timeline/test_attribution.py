@@ -5,10 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsight_tools.timeline.attribution import (
-    CallKind,
     Words,
     WorkKind,
-    classify_call,
     classify_memory_op,
     graph_node_creation,
     innermost,
@@ -149,45 +147,3 @@ def test_a_long_chain_of_clones() -> None:
     n = 50
     ids = np.arange(n)
     assert graph_node_creation(np.zeros(n), ids, ids, ids - 1, np.zeros(n), ids).tolist() == [0] * n
-
-
-def test_kinds_of_calls() -> None:
-    kinds = {
-        CallKind.LAUNCH: (
-            "cudaLaunchKernel cuLaunchKernel cuLaunchKernelEx cudaLaunchKernelExC cudaLaunchCooperativeKernel "
-            "cuLaunchCooperativeKernel cudaLaunchKernel_ptsz cudaLaunch"
-        ),
-        CallKind.GRAPH_LAUNCH: "cudaGraphLaunch cuGraphLaunch cuGraphLaunch_ptsz",
-        CallKind.COPY: "cudaMemcpy cudaMemcpyAsync cuMemcpyHtoDAsync cuMemcpy2DAsync cuMemsetD32Async cudaMemset",
-        CallKind.SYNC: (
-            "cudaStreamSynchronize cuStreamSynchronize cuCtxSynchronize cudaDeviceSynchronize cuEventSynchronize "
-            "cudaThreadSynchronize"
-        ),
-        CallKind.OTHER: (
-            "cudaStreamWaitEvent cuStreamWaitEvent cudaEventRecord cudaMalloc cudaGraphAddMemcpyNode cuLaunchHostFunc "
-            "cuGraphExecMemsetNodeSetParams cudaGraphInstantiate cudaEventQuery cudaGraphAddKernelNode"
-        ),
-    }
-    for kind, names in kinds.items():
-        assert classify_call(names.split()).tolist() == [kind] * len(names.split())
-
-
-def test_kinds_of_memory_operations() -> None:
-    assert classify_memory_op(["h2d", "d2h", "d2d", "memset", "unknown"]).tolist() == [
-        WorkKind.H2D,
-        WorkKind.D2H,
-        WorkKind.OTHER_COPY,
-        WorkKind.SET,
-        WorkKind.OTHER_COPY,
-    ]
-
-
-def test_words() -> None:
-    words = Words(np.array([1, 0, -1, 1]), ["a", "b"])
-    assert words.where(lambda word: word == "b").tolist() == [True, False, False, True]
-    assert Words(np.array([-1]), []).where(bool).tolist() == [False]
-
-
-def test_joint_keys_tell_pairs_apart() -> None:
-    pairs = np.array([(1, 2), (2, 1), (0, -1), (0, 2**31 - 1), (1, 0), (-1, 0)], np.int32)
-    assert np.unique(joint_key(pairs[:, 0], pairs[:, 1])).size == len(pairs)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsight_tools.timeline.attribution import CallKind
+from nsight_tools.cuda_names import CallKind
 from nsight_tools.timeline.observer import (
     CALL_NS,
     GRAPH_NODE_NS,

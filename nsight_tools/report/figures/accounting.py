@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ROLES = {
     "compute": "compute",
+    "exposed_communication": "communication",
     "exposed_h2d": "h2d",
     "exposed_d2h": "d2h",
     "exposed_other_copy": "copy",
@@ -112,6 +113,7 @@ def draw_bar(axes: Axes, at: int, bar: Bar, longest: float) -> None:
 
 SHORT = {
     "compute": "compute",
+    "exposed_communication": "communication",
     "exposed_h2d": "copy to GPU",
     "exposed_d2h": "copy to host",
     "exposed_other_copy": "other copy",

@@ -14,6 +14,8 @@ from nsight_tools.hardware import REASONS, SETTINGS
 from nsight_tools.report.figures.data import COLUMNS, Floats, Shown, envelope, occupancy
 from nsight_tools.report.figures.lanes import Lane, draw
 from nsight_tools.report.figures.style import Drawing, colour, duration_axis, plots, since, styled, time_axis
+from nsight_tools.run import Run
+from nsight_tools.run.samples import Metrics
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def clocks(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: AR
     device = int(shown.work.device[0]) if len(shown.work) else 0
     series = _sampled(trace, device)
     reasons = _reasons(trace, device)
-    active = _metric(trace, device, "GR Active")
+    active = _metric(trace, device, "active")
     if not series and not len(shown.wall):
         raise NothingToShow("neither clocks nor power were sampled, and there are no inferences")
     heights = [0.8] * len(series)
@@ -81,15 +83,12 @@ def _sampled(trace: Trace, device: int) -> list[Series]:
     """Clock, power and temperature, from the best source that has each."""
     found = [s for s in (_telemetry(trace, device, *columns) for columns in _TELEMETRY) if s]
     have = {each.label for each in found}
-    highest = next((g["max_sm_clock_mhz"] for g in trace.table("gpus").to_pylist() if g["device"] == device), None)
-    if _TELEMETRY[0][0] not in have:
-        for metric in ("GPC Clock Frequency", "SM Clock"):
-            if clock := _metric(trace, device, metric):
-                found.insert(0, Series("SM clock (MHz)", *clock, highest, "highest clock of this GPU"))
-                break
+    highest = Run.of(trace).gpus.of(device).max_sm_clock_mhz
+    if _TELEMETRY[0][0] not in have and (clock := _metric(trace, device, "sm_clock")):
+        found.insert(0, Series("SM clock (MHz)", *clock, highest, "highest clock of this GPU"))
     plugin = trace.table("nvml_metrics", ["time_ns", "device", "metric", "value"])
     for metric, label in (("Power", "Power (W)"), ("Temperature", "Temperature (°C)")):
-        mine = words(plugin["metric"]).among(metric) & np.isin(ints(plugin["device"]), (device, -1))
+        mine = words(plugin["metric"]).among(metric) & (ints(plugin["device"]) == device)
         if label not in have and mine.any():
             found.append(Series(label, ints(plugin["time_ns"])[mine], plugin["value"].to_numpy()[mine]))
     return found
@@ -104,7 +103,7 @@ _TELEMETRY = (
 
 def _telemetry(trace: Trace, device: int, label: str, column: str, unit: float, limit: str, said: str) -> Series | None:
     table = trace.table("telemetry", ["time_ns", "device", column, limit])
-    mine = np.isin(ints(table["device"]), (device, -1)) & (ints(table[column]) >= 0)
+    mine = (ints(table["device"]) == device) & (ints(table[column]) >= 0)
     if not mine.any():
         return None
     most = ints(table[limit])[mine].max() / unit
@@ -117,7 +116,7 @@ def _reasons(trace: Trace, device: int) -> list[Lane]:
     """A lane for each reason that was in force, from sample to sample."""
     table = trace.table("telemetry", ["time_ns", "device", "clock_event_reasons"])
     mask = ints(table["clock_event_reasons"])
-    mine = np.isin(ints(table["device"]), (device, -1)) & (mask >= 0)
+    mine = (ints(table["device"]) == device) & (mask >= 0)
     time, mask = ints(table["time_ns"])[mine], mask[mine]
     if len(time) < 2:
         return []
@@ -132,10 +131,10 @@ def _reasons(trace: Trace, device: int) -> list[Lane]:
 
 
 def _metric(trace: Trace, device: int, metric: str) -> tuple[Ints, Floats] | None:
-    """The samples of a GPU metric whose name begins so."""
-    table = trace.table("gpu_metrics", ["time_ns", "device", "metric", "value"])
-    mine = words(table["metric"]).where(lambda name: name.startswith(metric)) & (ints(table["device"]) == device)
-    return (ints(table["time_ns"])[mine], table["value"].to_numpy()[mine]) if mine.any() else None
+    """The samples of a GPU metric that means this."""
+    metrics = Metrics.of(trace)
+    time, value = metrics.clock(device) if metric == "sm_clock" else metrics.active(device)
+    return (time, value) if time.size else None
 
 
 def _band(axes: Axes, series: Series, lo: int, hi: int) -> None:

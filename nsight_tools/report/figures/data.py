@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from nsight_tools.columns import Bools, Ints, ints
 from nsight_tools.errors import NothingToShow
-from nsight_tools.measured import Measured
-from nsight_tools.summary import BUCKETS
+from nsight_tools.run import Run
+from nsight_tools.tables import BUCKETS
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
     from nsight_tools.findings import Finding
-    from nsight_tools.measured import Work
+    from nsight_tools.run.work import Work
     from nsight_tools.trace import Trace
 
 Floats = npt.NDArray[np.float64]
@@ -31,26 +30,24 @@ NEAR = 0.05
 def roles(work: Work) -> list[tuple[str, Bools]]:
     """What to draw GPU work in: (role, which of it)."""
     compute, up, down = work.computes, work.kind.among("h2d"), work.kind.among("d2h")
-    return [("compute", compute), ("h2d", up), ("d2h", down), ("copy", ~(compute | up | down))]
+    talks = work.communicates
+    others = ~(compute | talks | up | down)
+    return [("compute", compute), ("communication", talks), ("h2d", up), ("d2h", down), ("copy", others)]
 
 
 class Shown:
     """One trace's columns as the figures need them."""
 
-    _of: ClassVar[WeakKeyDictionary[Trace, Shown]] = WeakKeyDictionary()
-
     def __init__(self, trace: Trace) -> None:
-        measured = Measured.of(trace)
-        self.work, self._counted = measured.work, measured.counted
+        run = Run.of(trace)
+        self.work, self._judged, self._warms_up = run.work, run.requests.judged, run.requests.warm_up
         names = ["start_ns", "end_ns", "wall_ns", "pid", "tid", "mark"]
         self.inferences = trace.table("inferences", [*names, *(f"{bucket}_ns" for bucket in BUCKETS)])
 
     @classmethod
     def of(cls, trace: Trace) -> Shown:
         """The columns of `trace`, for as long as somebody holds it."""
-        if trace not in cls._of:
-            cls._of[trace] = cls(trace)
-        return cls._of[trace]
+        return trace.once(cls)
 
     @cached_property
     def wall(self) -> Ints:
@@ -68,8 +65,8 @@ class Shown:
 
     @cached_property
     def by_wall(self) -> Ints:
-        """The inferences that the GPU worked for, all where there are none, from the fastest to the slowest."""
-        rows = np.flatnonzero(self._counted)
+        """The judged inferences, from the fastest to the slowest."""
+        rows = np.flatnonzero(self._judged)
         order: Ints = rows[np.argsort(self.wall[rows], kind="stable")]
         return order
 
@@ -103,11 +100,11 @@ class Shown:
     def worst_window(self, finding: Finding | None) -> tuple[int, int] | None:
         """The longest stretch of time that a finding points to; one that is no warm-up, where there is any."""
         found = places(finding)
-        usual = [place for place in found if not self._warms_up(self.inference_of(*place[1:]))]
+        usual = [place for place in found if not self._is_warm_up(self.inference_of(*place[1:]))]
         return max(usual or found)[1:] if found else None
 
-    def _warms_up(self, row: int | None) -> bool:
-        return row is not None and self.inferences["mark"][row].as_py() == "warm_up"
+    def _is_warm_up(self, row: int | None) -> bool:
+        return row is not None and bool(self._warms_up[row])
 
     def around(self, finding: Finding | None) -> tuple[int, int, str]:
         """A window worth looking at, and what it is: the inference with the worst case of a finding.
@@ -117,7 +114,7 @@ class Shown:
         Without inferences, the surroundings of the worst place, else everything.
         """
         window = self.worst_window(finding)
-        if window is not None and self._warms_up(self.inference_of(*window)) and self.typical is not None:
+        if window is not None and self._is_warm_up(self.inference_of(*window)) and self.typical is not None:
             window = None  # what only a warm-up shows is no picture of the finding
         row = self.typical if window is None else self.inference_of(*window)
         if row is not None:

@@ -29,8 +29,8 @@ from nsight_tools.timeline.intervals import Intervals
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
     from nsight_tools.findings import Finding
-    from nsight_tools.measured import Work
     from nsight_tools.report.figures.data import Floats
+    from nsight_tools.run.work import Work
     from nsight_tools.trace import Trace
 
 LANES = 9

@@ -8,18 +8,19 @@ import numpy as np
 
 from nsight_tools import units
 from nsight_tools.columns import ints, words
+from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report.figures.data import Shown, roles
 from nsight_tools.report.figures.lanes import VISIBLE, Lane, draw
 from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis
-from nsight_tools.timeline.attribution import CallKind, classify_call, joint_key
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from nsight_tools.findings import Finding
-    from nsight_tools.measured import Work
+    from nsight_tools.run.work import Work
     from nsight_tools.trace import Trace
 
 LANES = 12
@@ -100,7 +101,13 @@ def _idle(here: Work, lo: int, hi: int) -> Lane:
 
 
 def _entries(here: Work) -> list[tuple[str, str]]:
-    said = {"compute": "kernels", "h2d": "copy to GPU", "d2h": "copy to host", "copy": "other copies, sets"}
+    said = {
+        "compute": "kernels",
+        "communication": "communication",
+        "h2d": "copy to GPU",
+        "d2h": "copy to host",
+        "copy": "other copies, sets",
+    }
     return [(role, said[role]) for role, chosen in roles(here) if chosen.any()]
 
 
@@ -146,12 +153,12 @@ def launches(trace: Trace, finding: Finding | None = None) -> Drawing:
 
 def _of_threads(trace: Trace, work: Work, lo: int, hi: int) -> list[Lane]:
     """A lane of API calls for each thread that launched this work, the busiest four."""
-    table = trace.table("api_calls", ["start_ns", "end_ns", "tid", "name"])
+    table = trace.table("api_calls", ["start_ns", "end_ns", "tid", "does"])
     start, end = ints(table["start_ns"]), ints(table["end_ns"])
     inside = np.flatnonzero((end > lo) & (start < hi))
     start, end, tid = start[inside], end[inside], ints(table["tid"])[inside]
-    name = words(table["name"])
-    kind = np.append(classify_call(name.dictionary), CallKind.OTHER)[name.codes[inside]]
+    does = words(table["does"])
+    kind = np.append(call_kinds(does.dictionary), CallKind.OTHER)[does.codes[inside]]
     ours = np.isin(tid, np.unique(work.tid)) if len(work) else np.ones(len(tid), np.bool_)
     lanes = []
     threads, count = np.unique(tid[ours], return_counts=True)

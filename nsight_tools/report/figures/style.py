@@ -30,6 +30,7 @@ COLOURS = {
     "grid": ("#d8dee4", "#343b44"),
     "paper": ("#fffffe", "#0d1117"),
     "compute": ("#0072b2", "#3b9ede"),
+    "communication": ("#8c564b", "#c49c94"),
     "h2d": ("#e69f00", "#f0ad1f"),
     "d2h": ("#d55e00", "#ff8244"),
     "copy": ("#cc79a7", "#e08dbb"),

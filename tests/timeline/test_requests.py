@@ -11,28 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsight_tools.tables import TABLES
-from nsight_tools.timeline.accounting import account, marks
+from nsight_tools.timeline.accounting import account
+from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.timeline.attribution import (
     NEVER,
-    CallKind,
     Calls,
     Ranges,
     ThreadSpans,
     Words,
     Work,
     WorkKind,
-    classify_call,
     classify_memory_op,
     joint_key,
     match_calls,
 )
-from nsight_tools.timeline.inferences import Inferences, assign_work, find_inferences
+from nsight_tools.timeline.ownership import assign_work, woken
+from nsight_tools.timeline.populations import WorkTokens, hashed, marks
+from nsight_tools.timeline.requests import Found, Requests, find_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BUCKETS = (
     "compute_ns",
+    "exposed_communication_ns",
     "exposed_h2d_ns",
     "exposed_d2h_ns",
     "exposed_other_copy_ns",
@@ -58,22 +60,34 @@ class Drawn:
         tables = {name: shape.empty() for name, shape in TABLES.items()} | draw(self.text, names=LONG, **self.options)
         calls, ranges = tables["api_calls"], tables["nvtx_ranges"]
         words = {name: words_of(ranges[name]) for name in ("domain", "name", "kind")}
-        names = words_of(calls["name"])
-        kind = np.append(classify_call(names.dictionary), CallKind.OTHER)[names.codes]
+        said = words_of(calls["does"])
+        kind = np.append(call_kinds(said.dictionary), np.int8(0))[said.codes]
         self.calls = Calls(*(ints(calls[name]) for name in ("start_ns", "end_ns", "pid", "tid")), kind)
         self.ranges = Ranges(*(ints(ranges[c], NEVER) for c in ("start_ns", "end_ns", "pid", "tid")), **words)
         parts = [tables[name] for name in ("kernels", "memory_ops", "graph_launches")]
         copies = classify_memory_op(tables["memory_ops"]["kind"].to_pylist())
-        kinds = (np.full(len(parts[0]), WorkKind.KERNEL), copies, np.full(len(parts[2]), WorkKind.GRAPH))
+        talks = np.array(tables["kernels"]["communicates"].to_pylist(), np.bool_)
+        kinds = (np.where(talks, WorkKind.COMMUNICATION, WorkKind.KERNEL), copies, np.full(len(parts[2]), WorkKind.GRAPH))
         start, end, pid, device, context, stream, correlation = (
             np.concatenate([ints(part[name], -1) for part in parts])
             for name in ("start_ns", "end_ns", "pid", "device", "context", "stream", "correlation_id")
         )
         call = match_calls(pid, correlation, self.calls.pid, ints(calls["correlation_id"], -1))
         self.work = Work(start, end, np.concatenate(kinds), device, joint_key(context, stream), call)
+        name = words_of(tables["kernels"]["name"]).codes if len(parts[0]) else np.zeros(0, np.int64)
+        self.tokens = WorkTokens(
+            self.work.kind,
+            np.concatenate([np.arange(len(part)) for part in parts]),
+            (hashed(name, ints(tables["kernels"]["grid_x"])), hashed(name)),
+            (hashed(copies, ints(tables["memory_ops"]["size_bytes"])), hashed(copies)),
+            (hashed(np.zeros(len(parts[2]), np.int64)),) * 2,
+        )
 
-    def inferences(self) -> Inferences:
-        return find_inferences(self.ranges, self.calls, self.work)
+    def found(self) -> Found:
+        return find_requests(self.ranges, self.calls, self.work, self.tokens.exact)
+
+    def inferences(self) -> Requests:
+        return self.found().requests
 
     def account(self) -> dict[str, np.ndarray]:
         found = self.inferences()
@@ -81,7 +95,7 @@ class Drawn:
         one = np.ones(len(spans), np.int64)
         overhead = ThreadSpans(spans[:, 0], spans[:, 1], 1000 * one, one)
         owner = assign_work(found, self.calls, self.work)
-        return account(found, self.calls, self.work, owner, overhead)
+        return account(found, self.calls, self.work, owner, overhead, woken(found, self.calls, self.work, owner))
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary for each inference, times in microseconds, what is 0 left out."""
@@ -291,7 +305,8 @@ def test_nothing_at_all() -> None:
 
 
 def test_the_columns_are_those_of_the_table() -> None:
-    assert set(Drawn("nvtx 1: [inference.]").account()) == set(TABLES["inferences"].names)
+    beside = {"population", "mark", "enqueues"}  # what needs more than one request
+    assert set(Drawn("nvtx 1: [inference.]").account()) == set(TABLES["inferences"].names) - beside
 
 
 # The definitions once more, nanosecond by nanosecond.
@@ -302,6 +317,7 @@ HELD = {CallKind.LAUNCH, CallKind.GRAPH_LAUNCH, CallKind.COPY}
 EXPOSED = {
     WorkKind.KERNEL: "compute_ns",
     WorkKind.GRAPH: "compute_ns",
+    WorkKind.COMMUNICATION: "exposed_communication_ns",
     WorkKind.H2D: "exposed_h2d_ns",
     WorkKind.D2H: "exposed_d2h_ns",
     WorkKind.OTHER_COPY: "exposed_other_copy_ns",
@@ -321,27 +337,69 @@ def columns_of(rows: list[tuple[int, ...]], width: int) -> list[np.ndarray]:
 
 
 def plain_owner(ranges: list[tuple], sources: list[str], calls: list[tuple], work: list[tuple]) -> list[int]:
-    owner = []
-    for *_, kind, _device, _stream, call in work:
-        if call < 0:
-            owner.append(-1)
+    """The request of each piece of work, one after the other."""
+    owner, loose = [-1] * len(work), []
+    for row, one in enumerate(work):
+        if one[-1] < 0:
             continue
-        time, thread = calls[call][0], calls[call][2:4]
-        same = [at for at, one in enumerate(ranges) if one[2:] == thread]
+        time, thread = calls[one[-1]][0], calls[one[-1]][2:4]
+        same = [at for at, it in enumerate(ranges) if it[2:] == thread]
         inside = [at for at in same if ranges[at][0] <= time < ranges[at][1]]
-        takers = [at for at in same if sources[at] != "inference_range"]
-        found = inside[-1] if inside else -1
-        waits = [one[0] for one in calls if one[2:4] == thread and one[4] == CallKind.SYNC]
-        if not inside and kind in {WorkKind.H2D, WorkKind.SET}:
-            found = next((at for at in takers if ranges[at][0] > time), -1)
-            if found >= 0 and any(time <= wait < ranges[found][0] for wait in waits):
-                found = -1
-        elif not inside and kind in {WorkKind.D2H, WorkKind.OTHER_COPY}:
-            found = ([-1] + [at for at in takers if ranges[at][0] <= time])[-1]
-            if found >= 0 and sum(ranges[found][1] <= wait < time for wait in waits) > 1:
-                found = -1
-        owner.append(found)
+        if inside:
+            owner[row] = inside[-1]
+        elif not same:
+            owner[row] = helped(ranges, thread[0], time)
+        elif calls[one[-1]][4] != CallKind.GRAPH_LAUNCH:
+            loose.append((time, row, thread))
+    for thread in {each[2] for each in loose}:
+        takers = [at for at, one in enumerate(ranges) if one[2:] == thread and sources[at] != "inference_range"]
+        waits = sorted(one[0] for one in calls if one[2:4] == thread and one[4] == CallKind.SYNC)
+        mine = sorted(each[:2] for each in loose if each[2] == thread)
+        for row, whose in between([ranges[at] for at in takers], mine, waits, work):
+            owner[row] = takers[whose] if 0 <= whose < len(takers) else -1
     return owner
+
+
+def helped(ranges: list[tuple], process: int, time: int) -> int:
+    """The only request of a process that is open then; none where requests of it overlap."""
+    mine = sorted((one[0], at) for at, one in enumerate(ranges) if one[2] == process)
+    reach = None
+    for start, at in mine:
+        if reach is not None and start < reach:
+            return -1
+        reach = max(reach or ranges[at][1], ranges[at][1])
+    open_then = [at for start, at in mine if start <= time < ranges[at][1]]
+    return open_then[-1] if open_then else -1
+
+
+def between(
+    takers: list[tuple], mine: list[tuple[int, int]], waits: list[int], work: list[tuple]
+) -> list[tuple[int, int]]:
+    """The place among the thread's requests of each loose piece, given in order of its launch."""
+    found, ahead, leads = [], (WorkKind.H2D, WorkKind.SET), {}
+    places = [(time, row, sum(one[0] <= time for one in takers) - 1) for time, row in mine]
+    for gap in range(-1, len(takers)):
+        here = [(time, row) for time, row, place in places if place == gap]
+        end = takers[max(gap, 0)][1] if takers else 0
+        until = takers[min(gap + 1, len(takers) - 1)][0] if takers else 0
+        since = [sum(end <= wait < time for wait in waits) for time, _ in here]
+        followed = [sum(time <= wait < until for wait in waits) for time, _ in here]
+        kinds = [work[row][2] for _, row in here]
+        copied = [WorkKind.D2H in kinds[:at] for at in range(len(here))]
+        uploads = [k in ahead and (c or s > 0) for k, c, s in zip(kinds, copied, since, strict=True)]
+        begun = False
+        for at, (time, row) in enumerate(here):
+            other = kinds[at] not in {*ahead, WorkKind.D2H}
+            begun = begun or uploads[at] or (other and copied[at] and not any(uploads))
+            third = kinds[at] == WorkKind.D2H and since[at] >= 2 and followed[at] > 0
+            later = gap < 0 or kinds[at] in ahead or begun or third
+            if later and gap >= 0:
+                leads[gap] = max(leads.get(gap, 0), until - time)
+            doubtful = gap < 0 and (followed[at] > 0 or kinds[at] == WorkKind.D2H)
+            found.append((row, gap + 1 if later else gap, until - time if doubtful else None))
+    usual = [lead for lead in leads.values() if lead > 0]
+    lead = 1.5 * float(np.median(usual)) if usual else 0.0
+    return [(row, -1 if before is not None and before > lead else place) for row, place, before in found]
 
 
 def plain_bucket(
@@ -349,7 +407,7 @@ def plain_bucket(
 ) -> str:
     """The bucket of one nanosecond of one inference."""
     running = {EXPOSED[w[2]] for w in own if w[0] <= time < w[1]}
-    for name in BUCKETS[:4]:
+    for name in BUCKETS[:5]:
         if name in running:
             return name
     for mine in own:
@@ -378,7 +436,8 @@ def test_the_accounting_agrees_with_its_definition(data: st.DataObject) -> None:
     work = data.draw(spans(st.sampled_from(WorkKind), st.integers(0, 2), st.integers(7, 8), call, most=12))
     overhead = data.draw(spans(pid, st.integers(0, 1), most=3))
 
-    found = Inferences(*columns_of(ranges, 4), np.array(sources, "U15"))
+    none = np.full(len(ranges), -1)
+    found = Requests(*columns_of(ranges, 4), none, np.array(sources, "U16"))
     traced, ran = Calls(*columns_of(calls, 5)), Work(*columns_of(work, 6))
     owner = assign_work(found, traced, ran)
     assert owner.tolist() == plain_owner(ranges, sources, calls, work)
@@ -398,7 +457,9 @@ def test_the_accounting_agrees_with_its_definition(data: st.DataObject) -> None:
         kernels = [w for w in own if w[2] < WorkKind.H2D]
         hidden = [t for t in range(lo, hi) if all(any(w[0] <= t < w[1] for w in some) for some in (copies, kernels))]
         assert columns["hidden_copy_ns"][at] == len(hidden)
-        own_work = sum(got[name] for name in BUCKETS[:4])
+        talks = {t for w in own if w[2] == WorkKind.COMMUNICATION for t in range(w[0], w[1])}
+        assert columns["hidden_communication_ns"][at] == len(talks) - got["exposed_communication_ns"]
+        own_work = sum(got[name] for name in BUCKETS[:5])
         assert columns["gpu_busy_ns"][at] == own_work
         assert columns["queue_ns"][at] == sum(max(0, w[0] - calls[w[5]][1]) for w in own if w[5] >= 0)
         assert columns["streams"][at] == len({w[4] for w in own})
@@ -419,9 +480,20 @@ def test_the_accounting_agrees_with_its_definition(data: st.DataObject) -> None:
     ],
 )
 def test_marks(wall: list[int], expected: list[str]) -> None:
-    assert marks(np.zeros(len(wall), np.int64), np.array(wall)).tolist() == expected
+    none = np.zeros(len(wall), np.int64)
+    assert marks(none, none, none, np.array(wall)).tolist() == expected
 
 
 def test_marks_of_each_thread_by_itself() -> None:
     wall = np.array([10, 100] * 6)
-    assert marks(np.array([1, 2] * 6), wall).tolist() == [""] * 12
+    none = np.zeros(12, np.int64)
+    assert marks(np.array([1, 2] * 6), none, none, wall).tolist() == [""] * 12
+
+
+def test_marks_of_each_population_by_itself() -> None:
+    """Two engines take turns, then one of them meets another shape twice: its first there is a change of shape."""
+    population = np.array([0, 1] * 6 + [2] * 6 + [0] * 6)
+    engine = np.array([0, 1] * 6 + [0] * 12)
+    wall = np.array([10, 100] * 6 + [900, *[20] * 5] + [900, *[10] * 5])
+    found = marks(np.zeros(24, np.int64), population, engine, wall)
+    assert {at: mark for at, mark in enumerate(found.tolist()) if mark} == {12: "shape_change", 18: "shape_change"}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nsight_tools.columns import Bools, Ints
-    from nsight_tools.measured import Work
+    from nsight_tools.run.work import Work
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def by_device(work: Work) -> list[Ints | slice]:
     return [slice(None)] if len(devices) == 1 else [np.flatnonzero(work.device == device) for device in devices]
 
 
-def gaps_of(work: Work, rows: Ints | slice) -> dict[str, npt.NDArray[Any]]:
-    """Gaps of one GPU, of which `rows` are all its work, in order of time."""
-    start, end, inference = work.start[rows], work.end[rows], work.inference[rows]
+def gaps_of(work: Work, judged: Bools, rows: Ints | slice) -> dict[str, npt.NDArray[Any]]:
+    """Gaps of one GPU between the kernels of `judged` inferences, in order of time; `rows` are all its work."""
+    start, end, inference = work.start[rows], work.end[rows], np.where(judged[rows], work.inference[rows], -1)
     call, call_end, computes = work.api_call[rows], work.call_end[rows], work.computes[rows]
     spans = _spans(inference, start, end, computes)
     types = {"start": np.int64, "end": np.int64, "host": np.bool_, "call": np.int32, "inference": np.int32}
@@ -74,7 +74,7 @@ def gaps_of(work: Work, rows: Ints | slice) -> dict[str, npt.NDArray[Any]]:
 
 def _spans(inference: IntArray, start: Ints, end: Ints, computes: Bools) -> Intervals:
     """Time from the first start to the last end of any inference's kernels."""
-    first = np.full(int(inference.max()) + 1, np.iinfo(np.int64).max)
+    first = np.full(int(inference.max(initial=-1)) + 1, np.iinfo(np.int64).max)
     last = np.full(len(first), np.iinfo(np.int64).min)
     for piece in pieces(len(inference)):
         mine = np.flatnonzero((inference[piece] >= 0) & computes[piece])

@@ -1,0 +1,173 @@
+"""Holes: times in which work is submitted to a GPU, has not started, and nothing that was traced runs there.
+
+A hole has an owner only where something says whose it is. Dependent kernels follow one another within some
+microseconds: shorter holes are no holes but gaps, and the launch's own latency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_tools.columns import Bools, Ints, ints, words
+from nsight_tools.run.samples import Metrics
+from nsight_tools.timeline.attribution import joint_key
+from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.timeline.requests import ENQUEUE_PREFIX
+
+if TYPE_CHECKING:
+    from nsight_tools.run import Run
+
+HOLE_NS = 50_000
+"""Submitted work starts within 5 to 20 us, as traces of three GPU generations show; what takes longer waits for
+something. Twice as much would hide waits for a small accelerator, half as much call launch latency a wait."""
+FOREIGN = 50.0
+"""Percent: a GPU that is active for more than half of a hole works for somebody else; an idle one shows a few."""
+
+
+class Owner(IntEnum):
+    """Whose a hole is, by what says so."""
+
+    UNKNOWN = 0
+    OTHER_PROCESS = 1
+    """GPU metrics: the GPU is active meanwhile."""
+    ACCELERATOR = 2
+    """A layer that launches nothing on the GPU stands between the launches on both sides: the DLA runs it."""
+    MIGRATION = 3
+    """Pages of managed memory move meanwhile."""
+    CALLBACK = 4
+    """The stream waits for the host: a callback, a value in memory."""
+    EVENT = 5
+    """The stream was told to wait for an event."""
+    BATCHES = 6
+    """Windows' driver model sends launches in batches."""
+
+
+@dataclass(frozen=True)
+class Holes:
+    """Holes of one GPU within the window, shape (n,), in order of time, none of which overlap."""
+
+    start: Ints
+    end: Ints
+    owner: Ints
+
+    @property
+    def length(self) -> Ints:
+        return self.end - self.start
+
+    def of(self, *owners: Owner) -> Intervals:
+        """Those of these owners."""
+        mine = np.isin(self.owner, owners)
+        return Intervals(self.start[mine], self.end[mine])
+
+
+def holes(run: Run, device: int, least_ns: int = HOLE_NS) -> Holes:
+    """The holes of a GPU that are longer than this, and whose they are."""
+    found = waits(run, device, run.gpus.busy(device), least_ns)
+    owner = np.full(len(found), Owner.UNKNOWN)
+    for kind, mine in _owners(run, device, found):
+        owner[mine & (owner == Owner.UNKNOWN)] = kind
+    return Holes(found.start, found.end, owner)
+
+
+def waits(run: Run, device: int, running: Intervals, least_ns: int) -> Intervals:
+    """Times of the window in which work is submitted to a GPU and not even `running` runs, longer than this."""
+    work = run.work
+    # While nothing runs nothing starts either: a long idle stretch that work waits in has one that waits for all of it.
+    rows = np.flatnonzero((work.device == device) & (work.call_end >= 0) & (work.start - work.call_end > least_ns))
+    overhead = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
+    found = Intervals.union(work.call_end[rows], work.start[rows]).subtract(running)
+    found = found.subtract(Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])))
+    found = found.intersection(run.window)
+    long = found.end - found.start > least_ns
+    return Intervals(found.start[long], found.end[long])
+
+
+def _owners(run: Run, device: int, found: Intervals) -> list[tuple[Owner, Bools]]:
+    calls, work = run.calls, run.work
+    moved = Intervals.union(
+        *(column[work.kind.where(lambda kind: kind.startswith("managed"))] for column in (work.start, work.end))
+    )
+    held = calls.does.among("callback")
+    windows = "windows" in str((run.trace.manifest.get("system") or {}).get("os") or "").lower()
+    every = np.ones(len(found), np.bool_)
+    return [
+        (Owner.OTHER_PROCESS, active_in(Metrics.of(run.trace), device, found)),
+        (Owner.ACCELERATOR, _behind_a_layer(run, device, found)),
+        (Owner.MIGRATION, 2 * moved.coverage(found.start, found.end) > found.end - found.start),
+        (Owner.CALLBACK, every & bool(held.any())),
+        (Owner.EVENT, _behind_an_event(run, device, found)),
+        (Owner.BATCHES, every & windows),
+    ]
+
+
+def active_in(metrics: Metrics, device: int, found: Intervals) -> Bools:
+    """Stretches in which a GPU is active on average, whoever works there; those without a sample are not counted."""
+    time, value = metrics.active(device)
+    total = np.append(0, np.cumsum(value))
+    first, last = np.searchsorted(time, found.start), np.searchsorted(time, found.end)
+    active: Bools = total[last] - total[first] > FOREIGN * np.maximum(last - first, 1)
+    return active
+
+
+def _next_work(run: Run, device: int, found: Intervals) -> Ints:
+    """The row of the work that ends each hole."""
+    rows = np.flatnonzero(run.work.device == device)
+    at = np.searchsorted(run.work.start[rows], found.end)
+    next_: Ints = rows[np.minimum(at, rows.size - 1)] if rows.size else np.zeros(len(found), np.int64)
+    return next_
+
+
+def _behind_a_layer(run: Run, device: int, found: Intervals) -> Bools:
+    """Whether a layer's range that launched no kernel stands between the launches around each hole."""
+    none = np.zeros(len(found), np.bool_)
+    if not len(found):
+        return none
+    table = run.trace.table("nvtx_ranges", ["start_ns", "end_ns", "pid", "tid", "domain", "name"])
+    layer = words(table["domain"]).among("TensorRT") & (ints(table["end_ns"]) > ints(table["start_ns"]))
+    layer &= words(table["name"]).where(lambda name: not name.startswith(ENQUEUE_PREFIX))
+    rows = np.flatnonzero(layer)
+    if not rows.size:
+        return none
+    start, end, thread = (
+        ints(table["start_ns"])[rows],
+        ints(table["end_ns"])[rows],
+        joint_key(ints(table["pid"])[rows], ints(table["tid"])[rows]),
+    )
+    work = run.work
+    launched = np.sort(work.call_start[work.call_start >= 0])
+    empty = np.searchsorted(launched, start) == np.searchsorted(launched, end)
+    following = _next_work(run, device, found)
+    mine = np.flatnonzero((work.device == device) & (work.call_start >= 0))
+    calls = np.sort(work.call_start[mine])
+    called = work.call_start[following]
+    before = calls[np.maximum(np.searchsorted(calls, called) - 1, 0)]
+    key = joint_key(work.pid[following], work.tid[following])
+    for one in np.unique(key):
+        its = np.flatnonzero(empty & (thread == one))
+        here = key == one
+        none[here] = np.searchsorted(start[its], called[here]) > np.searchsorted(start[its], before[here])
+    return none
+
+
+def _behind_an_event(run: Run, device: int, found: Intervals) -> Bools:
+    """Whether the thread made a stream wait for an event between its last launch and that of what ends each hole."""
+    behind = np.zeros(len(found), np.bool_)
+    calls, work = run.calls, run.work
+    waits_ = calls.does.among("stream_wait")
+    if not waits_.any() or not len(found):
+        return behind
+    following = _next_work(run, device, found)
+    for tid in np.unique(work.tid[following]).tolist():
+        here = work.tid[following] == tid
+        issued = calls.start[waits_ & (calls.tid == tid)]
+        launches = np.sort(work.call_start[(work.tid == tid) & (work.call_start >= 0)])
+        called = work.call_start[following[here]]
+        previous = np.where(
+            np.searchsorted(launches, called) > 0, launches[np.searchsorted(launches, called) - 1], called - 1
+        )
+        behind[here] = np.searchsorted(issued, called) > np.searchsorted(issued, previous)
+    return behind
