@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nsight_tools.analysis import Analysis, Outcome, Status, analyze, registry, select
     from nsight_tools.comparison import Comparison, compare
-    from nsight_tools.errors import CouldNotRun, NsightToolsError
-    from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+    from nsight_tools.errors import CouldNotRun, NotApplicable, NsightToolsError
+    from nsight_tools.findings import Change, Confidence, Evidence, Finding, Severity
     from nsight_tools.importer import import_report
     from nsight_tools.ranges import inference, phase
     from nsight_tools.report import figures
@@ -32,7 +32,9 @@ _HOME = {
     "Comparison": "comparison",
     "compare": "comparison",
     "CouldNotRun": "errors",
+    "NotApplicable": "errors",
     "NsightToolsError": "errors",
+    "Change": "findings",
     "Confidence": "findings",
     "Evidence": "findings",
     "Finding": "findings",
@@ -49,11 +51,13 @@ _HOME = {
 
 __all__ = [
     "Analysis",
+    "Change",
     "Comparison",
     "Confidence",
     "CouldNotRun",
     "Evidence",
     "Finding",
+    "NotApplicable",
     "NsightToolsError",
     "Outcome",
     "Severity",

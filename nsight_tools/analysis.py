@@ -1,8 +1,8 @@
 """The contract of an analysis: a function of a trace that yields findings, its registry, and its run.
 
-An analysis is one function, decorated with its code and the tables that it needs::
+An analysis is one function, decorated with its code, the tables that it needs, and what it says of itself::
 
-    @analysis("PCI001", needs={"memory_ops", "api_calls"})
+    @analysis("PCI001", needs={"memory_ops", "api_calls"}, topic="pageable copies", bucket=COPIES)
     def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
         \"\"\"Asynchronous copies use pageable host memory.
 
@@ -12,23 +12,26 @@ An analysis is one function, decorated with its code and the tables that it need
         Blind spots: …
         \"\"\"
 
-Modules of analyses are found through the entry-point group `nsight_tools.analyses`; the built-in ones come in
-through the same door as anybody's.
+Nothing outside of its file knows an analysis by its code: reports, comparisons and other analyses go by what it
+declares. Modules of analyses are found through the entry-point group `nsight_tools.analyses`, of a package all that
+are in it; the built-in ones come in through the same door as anybody's.
 """
 
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
-from nsight_tools.errors import AnalysisError, CouldNotRun
+from nsight_tools.errors import AnalysisError, CouldNotRun, NotApplicable
+from nsight_tools.findings import SEVERITIES, Change, follows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import ModuleType
 
     from nsight_tools.findings import Finding
@@ -38,22 +41,36 @@ ENTRY_POINT_GROUP = "nsight_tools.analyses"
 SECTIONS = ("Measures", "Why it matters", "Remedy", "Blind spots")
 _CODE = re.compile(r"[A-Z]{3}[0-9]{3}")
 
+COPIES = ("exposed_h2d", "exposed_d2h", "exposed_other_copy", "launch", "sync")
+"""A copy that holds the host up shows in its calls where nothing runs on the GPU."""
+HOST = ("launch", "sync", "host", "unattributed")
+COMPUTE = ("compute",)
+ALL = ("wall",)
+MEAN = ("mean",)
+"""What single slow inferences cost shows in the mean of the wall, not in the typical inference."""
+
 
 class Status(str, Enum):
-    """The three ends of an analysis, never confused with one another."""
+    """The four ends of an analysis, never confused with one another."""
 
     FINDINGS = "findings"
     CLEAR = "clear"
     COULD_NOT_RUN = "could_not_run"
+    NOT_APPLICABLE = "not_applicable"
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """One registered analysis: its code, what it needs, and its documentation."""
+    """One registered analysis: its code, what it needs, what it says of itself, and its documentation."""
 
     code: str
     function: Callable[[Trace], Iterable[Finding]]
     needs: frozenset[str]
+    family: str = ""
+    topic: str = ""
+    bucket: tuple[str, ...] = ALL
+    picture: str = ""
+    change: tuple[Change, ...] = ()
 
     @property
     def name(self) -> str:
@@ -74,42 +91,77 @@ class Analysis:
         """Run on `trace`; whatever ends it becomes the outcome, but for errors in the analysis itself."""
         for table in sorted(self.needs):
             if (reason := trace.missing(table)) is not None:
-                return Outcome(self.code, self.summary, Status.COULD_NOT_RUN, reason)
+                return self._ended(Status.COULD_NOT_RUN, reason)
         try:
             findings = tuple(self.function(trace))
         except CouldNotRun as error:
-            return Outcome(self.code, self.summary, Status.COULD_NOT_RUN, str(error))
-        return Outcome(self.code, self.summary, Status.FINDINGS if findings else Status.CLEAR, "", findings)
+            return self._ended(Status.COULD_NOT_RUN, str(error))
+        except NotApplicable as error:
+            return self._ended(Status.NOT_APPLICABLE, str(error))
+        changes = tuple(each if each.change else replace(each, change=self.change) for each in findings)
+        return self._ended(Status.FINDINGS if findings else Status.CLEAR, findings=changes)
+
+    def _ended(self, status: Status, reason: str = "", findings: tuple[Finding, ...] = ()) -> Outcome:
+        return Outcome(self.code, self.summary, status, reason, findings, self.topic, self.bucket, self.picture)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one analysis ended. `reason` is set where it could not run, `findings` where it found something."""
+    """How one analysis ended. `reason` is set where it could not run or has nothing to look for.
+
+    `findings` are set where it found something; `topic`, `bucket` and `picture` are what the analysis declares.
+    """
 
     code: str
     summary: str
     status: Status
     reason: str = ""
     findings: tuple[Finding, ...] = ()
+    topic: str = ""
+    bucket: tuple[str, ...] = ALL
+    picture: str = ""
 
 
-def analysis(code: str, *, needs: Iterable[str] = ()) -> Callable[[Callable[[Trace], Iterator[Finding]]], Analysis]:
+def analysis(
+    code: str,
+    *,
+    needs: Iterable[str] = (),
+    family: str = "",
+    topic: str = "",
+    bucket: tuple[str, ...] = (),
+    picture: str = "",
+    change: Change | tuple[Change, ...] | None = None,
+) -> Callable[[Callable[[Trace], Iterator[Finding]]], Analysis]:
     """Declare a function to be the analysis `code`, which needs the tables `needs` to have been collected.
+
+    `family` is what it stands with in the catalogue: the name of its module's folder, unless given. `topic` is what it
+    is about, by which findings of other analyses say that its own follow from them (`Finding.explains`). `bucket` are
+    the parts of an inference's accounting that what it recovers is taken from: the whole wall, unless given. `picture`
+    names the figure of the report that shows what it finds. `change` is what to do about it, as options of our own
+    `capture`.
 
     Raises AnalysisError where the code is not three capitals and three digits, or where the docstring lacks one
     of the sections Measures, Why it matters, Remedy, Blind spots.
     """
     if not _CODE.fullmatch(code):
         raise AnalysisError(f"'{code}' is no analysis code", hint="use three capitals and three digits, as in PCI001")
+    changes = (change,) if isinstance(change, Change) else change or ()
 
     def register(function: Callable[[Trace], Iterator[Finding]]) -> Analysis:
-        declared = Analysis(code, function, frozenset(needs))
+        folder = family or _folder(function.__module__)
+        declared = Analysis(code, function, frozenset(needs), folder, topic, bucket or ALL, picture, changes)
         missing = [section for section in SECTIONS if f"\n{section}:" not in declared.doc]
         if missing:
             raise AnalysisError(f"the docstring of {code} has no section {', '.join(missing)}")
         return declared
 
     return register
+
+
+def _folder(module: str) -> str:
+    """The folder that a module of a package stands in; empty where that is the package itself."""
+    parts = module.split(".")
+    return parts[-2] if len(parts) > 2 else ""
 
 
 def collect(modules: Iterable[ModuleType]) -> dict[str, Analysis]:
@@ -129,10 +181,10 @@ def registry() -> dict[str, Analysis]:
 
     Raises AnalysisError where none is installed, a module does not load, or two analyses share a code.
     """
-    modules = []
+    modules: list[ModuleType] = []
     for entry_point in metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
-            modules.append(entry_point.load())
+            modules += _within(entry_point.load())
         except Exception as error:
             raise AnalysisError(
                 f"the analyses '{entry_point.value}' do not load: {error}", hint="repair or uninstall their package"
@@ -143,6 +195,18 @@ def registry() -> dict[str, Analysis]:
             "no analyses are installed", hint="reinstall nsight-tools: pip install --force-reinstall nsight-tools"
         )
     return found
+
+
+def _within(module: ModuleType) -> Iterator[ModuleType]:
+    """The module, and where it is a package all modules in it."""
+    yield module
+    for _, name, _ in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{module.__name__}.", _fail):
+        if not name.endswith(".__main__"):
+            yield import_module(name)
+
+
+def _fail(_name: str) -> None:
+    raise  # noqa: PLE0704 (what walk_packages is about to pass over)
 
 
 def select(
@@ -164,5 +228,41 @@ def select(
 
 
 def analyze(trace: Trace, analyses: Iterable[Analysis] | None = None) -> list[Outcome]:
-    """Run `analyses` (every installed one, where None) on `trace`: one outcome for each, in the order given."""
-    return [each.run(trace) for each in (registry().values() if analyses is None else analyses)]
+    """Run `analyses` (every installed one, where None) on `trace`: one outcome for each, in the order given.
+
+    What findings explain is said by the codes of those that ran, and a finding that others follow from is as severe
+    as the most severe of them.
+    """
+    ran = [each.run(trace) for each in (registry().values() if analyses is None else analyses)]
+    return _weighed(_resolved(ran))
+
+
+def _resolved(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, with codes for the topics that their findings explain; a topic that none is about is left out."""
+    about: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        about.setdefault(outcome.topic, []).append(outcome.code)
+
+    def codes(finding: Finding) -> Finding:
+        named = [[each] if _CODE.fullmatch(each) else about.get(each, []) for each in finding.explains]
+        return replace(finding, explains=tuple(code for each in named for code in each))
+
+    return [replace(each, findings=tuple(map(codes, each.findings))) for each in outcomes]
+
+
+def _weighed(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, their findings as severe as the most severe one that follows from them, through however many."""
+    findings = [finding for outcome in outcomes for finding in outcome.findings]
+    worst = [finding.severity for finding in findings]
+    links = [(at, to) for at, one in enumerate(findings) for to, other in enumerate(findings) if follows(other, one)]
+    changed = True
+    while changed:
+        changed = False
+        for at, to in links:
+            if SEVERITIES.index(worst[to]) < SEVERITIES.index(worst[at]):
+                worst[at], changed = worst[to], True
+    severity = iter(worst)
+    return [
+        replace(each, findings=tuple(replace(finding, severity=next(severity)) for finding in each.findings))
+        for each in outcomes
+    ]

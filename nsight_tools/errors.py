@@ -81,5 +81,9 @@ class CouldNotRun(NsightToolsError):  # noqa: N818 (an outcome of an analysis, n
     """Raised by an analysis that finds it cannot judge this trace; becomes the outcome's reason."""
 
 
+class NotApplicable(NsightToolsError):  # noqa: N818 (an outcome of an analysis, not a failure)
+    """Raised by an analysis that has nothing to look for in this trace; becomes the outcome's reason."""
+
+
 class NothingToShow(NsightToolsError):  # noqa: N818 (a figure's answer, not a failure)
     """Raised by a figure where the trace has nothing that it would show; the message says why."""

@@ -1,9 +1,14 @@
-"""What an analysis says: findings with their evidence. Data without behaviour."""
+"""What an analysis says: findings with their evidence, and what to change. Data without behaviour."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+
+NOISE_SHARE = 0.025
+"""Of the inference time. What could be recovered and is less, no second measurement would show: from this variation
+between runs on, trtexec (TensorRT 10.13.2 and later) calls its own GPU times unstable. Rules do not speak of it, and
+nothing below it is a warning."""
 
 
 class Severity(str, Enum):
@@ -12,6 +17,10 @@ class Severity(str, Enum):
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
+
+
+SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+"""The most severe first."""
 
 
 class Confidence(str, Enum):
@@ -40,6 +49,17 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What to change, as data: an option of our own `capture`, as its command line names it, and the value to give it.
+
+    `changes.py` says it in the words of trtexec and of the API.
+    """
+
+    option: str
+    value: bool | int | str = True
+
+
+@dataclass(frozen=True)
 class Finding:
     """One verdict.
 
@@ -47,8 +67,9 @@ class Finding:
     setting to change. `recoverable_ns` is an upper bound over the whole trace, `recoverable_ns_per_inference`
     the same for one inference (None where there are no inferences, or nothing to bound), and `bound` says how it
     was bounded. Where both are an estimate and no bound, `recoverable_between_ns` has its low and high end for one
-    inference. `evidence` holds the measurements, the most telling first. `explains` names the codes whose findings
-    in the same trace follow from this one: one cause that is seen twice is reported once.
+    inference. `evidence` holds the measurements, the most telling first. `explains` names what follows from this one
+    in the same trace, by topics of analyses (or by code): one cause that is seen twice is reported once. `change` is
+    the recommendation as data; where it is empty, that of its analysis.
     """
 
     code: str
@@ -63,3 +84,10 @@ class Finding:
     evidence: tuple[Evidence, ...] = field(default_factory=tuple)
     explains: tuple[str, ...] = ()
     recoverable_between_ns: tuple[int, int] | None = None
+    change: tuple[Change, ...] = ()
+
+
+def follows(finding: Finding, cause: Finding) -> bool:
+    """Whether one follows from the other, and not each from each: errors follow from nothing."""
+    explained = finding.code in cause.explains and cause.code not in finding.explains
+    return explained and finding.severity is not Severity.ERROR

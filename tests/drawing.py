@@ -235,7 +235,12 @@ def _gpu_tables(gpu: list[Item], options: dict[str, Any]) -> dict[str, list[dict
     for item in gpu:
         if item.what in {"kernel", "node"}:
             name = _each(options["kernel_names"], len(kernels))
-            row = item.where | {"name": name, "short_name": name, "communicates": communicates(name), "grid_x": _each(options["grid"], len(kernels))}
+            row = item.where | {
+                "name": name,
+                "short_name": name,
+                "communicates": communicates(name),
+                "grid_x": _each(options["grid"], len(kernels)),
+            }
             row |= dict.fromkeys(("grid_y", "grid_z", "block_y", "block_z"), 1) | {"block_x": 128, "registers": 32}
             if item.what == "node":
                 row["graph_node_id"] = nodes[item.correlation]

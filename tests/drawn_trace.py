@@ -58,6 +58,7 @@ def drawn(
 class Case:
     """A drawing and the one finding that an analysis has on it, times in microseconds; clear where `severity` is None.
 
+    Where the drawing has nothing that the analysis looks at, `applies` is false.
     `evidence` gives values by metric, in the finding's own units but for those in ns, which are in microseconds too.
     """
 
@@ -69,6 +70,7 @@ class Case:
     confidence: Confidence | None = None
     says: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    applies: bool = True
 
     def __str__(self) -> str:
         return self.about
@@ -76,6 +78,9 @@ class Case:
     def check(self, analysis: Analysis) -> None:
         """Run the analysis on the drawing, and compare."""
         outcome = analysis.run(drawn(self.text, **self.options))
+        if not self.applies:
+            assert outcome.status == Status.NOT_APPLICABLE
+            return
         if self.severity is None:
             assert (outcome.status, outcome.reason) == (Status.CLEAR, "")
             return

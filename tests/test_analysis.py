@@ -1,17 +1,18 @@
-"""The contract of an analysis: its declaration, its three ends, its registry and its selection."""
+"""The contract of an analysis: its declaration, its four ends, its registry and its selection."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
-from importlib import metadata
+import re
+from importlib import import_module, metadata
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nsight_analyses
 import pytest
 
+import nsight_tools
 from nsight_tools.analysis import (
     ENTRY_POINT_GROUP,
     SECTIONS,
@@ -23,8 +24,10 @@ from nsight_tools.analysis import (
     registry,
     select,
 )
-from nsight_tools.errors import AnalysisError, CouldNotRun
-from nsight_tools.findings import Confidence, Finding, Severity
+from nsight_tools.cli.capture import command as capture
+from nsight_tools.errors import AnalysisError, CouldNotRun, NotApplicable
+from nsight_tools.findings import Change, Confidence, Finding, Severity
+from nsight_tools.report.html import _PICTURES
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import Trace
 
@@ -48,18 +51,22 @@ FULL = """Kernels are there.
     """
 
 
-def finding(code: str) -> Finding:
-    return Finding(code, Severity.INFO, Confidence.LOW, "seen", "because", "do that")
+def finding(code: str, *explains: str, severity: Severity = Severity.INFO, change: tuple[Change, ...] = ()) -> Finding:
+    return Finding(code, severity, Confidence.LOW, "seen", "because", "do that", explains=explains, change=change)
 
 
 def declare(
-    code: str, *, needs: tuple[str, ...] = (), run: Callable[[Trace], Iterator[Finding]] | None = None
+    code: str, *, needs: tuple[str, ...] = (), run: Callable[[Trace], Iterator[Finding]] | None = None, **more: Any
 ) -> Analysis:
     def some_test_analysis(trace: Trace) -> Iterator[Finding]:
         yield from run(trace) if run else ()
 
     some_test_analysis.__doc__ = FULL
-    return analysis(code, needs=needs)(some_test_analysis)
+    return analysis(code, needs=needs, **more)(some_test_analysis)
+
+
+def finds(*found: Finding, **more: Any) -> Analysis:
+    return declare(found[0].code, run=lambda _: iter(found), **more)
 
 
 class TestDeclaration:
@@ -69,6 +76,22 @@ class TestDeclaration:
         assert declared.name == "some test analysis"
         assert declared.summary == "Kernels are there"
         assert declared.doc.splitlines()[2] == "Measures: rows of `kernels`."
+
+    def test_what_it_does_not_say_stays_open(self) -> None:
+        declared = declare("TST001")
+        assert (declared.topic, declared.bucket, declared.picture, declared.change) == ("", ("wall",), "", ())
+
+    @pytest.mark.parametrize(
+        ("module", "family"),
+        [("rules", ""), ("my_package.rules", ""), ("my_package.memory.tst001_some", "memory")],
+    )
+    def test_its_family_is_its_folder(self, module: str, family: str) -> None:
+        def some(_trace: Trace) -> Iterator[Finding]:
+            yield from ()
+
+        some.__doc__, some.__module__ = FULL, module
+        assert analysis("TST001")(some).family == family
+        assert analysis("TST001", family="own")(some).family == "own"
 
     @pytest.mark.parametrize("code", ["", "PCI", "PCI1", "pci001", "PCI0001", "XPCI001", "PCI001 ", "PC1001"])
     def test_a_code_is_three_capitals_and_three_digits(self, code: str) -> None:
@@ -117,6 +140,19 @@ class TestOutcomes:
         outcome = declare("TST001", run=gives_up).run(Trace.from_tables({}))
         assert (outcome.status, outcome.reason, outcome.findings) == (Status.COULD_NOT_RUN, "too few samples", ())
 
+    def test_not_applicable_where_there_is_nothing_to_look_for(self) -> None:
+        def nothing(_trace: Trace) -> Iterator[Finding]:
+            raise NotApplicable("no copies")
+            yield
+
+        outcome = declare("TST001", run=nothing).run(Trace.from_tables({}))
+        assert (outcome.status, outcome.reason, outcome.findings) == (Status.NOT_APPLICABLE, "no copies", ())
+
+    def test_a_finding_without_a_change_has_its_analysis_one(self) -> None:
+        graph, batch = Change("use_cuda_graph"), Change("batch", 8)
+        outcome = finds(finding("TST001"), finding("TST001", change=(batch,)), change=graph).run(Trace.from_tables({}))
+        assert [each.change for each in outcome.findings] == [(graph,), (batch,)]
+
     def test_an_error_in_the_analysis_is_no_outcome(self) -> None:
         def broken(_trace: Trace) -> Iterator[Finding]:
             raise ZeroDivisionError
@@ -133,6 +169,28 @@ class TestOutcomes:
         two = [declare("TST002"), declare("TST001", run=lambda _: iter([finding("TST001")]))]
         outcomes = analyze(Trace.from_tables({}), two)
         assert [(o.code, o.status) for o in outcomes] == [("TST002", Status.CLEAR), ("TST001", Status.FINDINGS)]
+
+    def test_what_findings_explain_is_said_by_codes_of_those_that_ran(self) -> None:
+        cause = finds(finding("TST001", "gaps", "nothing that ran", "ABC001"))
+        outcomes = analyze(Trace.from_tables({}), [cause, declare("TST002", topic="gaps"), declare("TST003", topic="")])
+        assert outcomes[0].findings[0].explains == ("TST002", "ABC001")
+
+    def test_a_cause_is_as_severe_as_what_follows_from_it(self) -> None:
+        chain = [
+            finds(finding("TST001", "b")),
+            finds(finding("TST002", "c"), topic="b"),
+            finds(finding("TST003", severity=Severity.WARNING), topic="c"),
+            finds(finding("TST004", "b")),
+            finds(finding("TST005")),
+        ]
+        outcomes = analyze(Trace.from_tables({}), chain)
+        assert [each.findings[0].severity.value for each in outcomes] == ["warning"] * 4 + ["info"]
+
+    def test_errors_follow_from_nothing_nor_does_what_explains_each_other(self) -> None:
+        pair = [finds(finding("TST001", "b"), topic="a"), finds(finding("TST002", severity=Severity.ERROR), topic="b")]
+        assert analyze(Trace.from_tables({}), pair)[0].findings[0].severity is Severity.INFO
+        pair[1] = finds(finding("TST002", "a", severity=Severity.WARNING), topic="b")
+        assert analyze(Trace.from_tables({}), pair)[0].findings[0].severity is Severity.INFO
 
     def test_analyze_runs_all_that_are_installed(self) -> None:
         reasons = dict.fromkeys(TABLES, "nothing was collected")
@@ -176,27 +234,93 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return replace
 
 
+FOLDER = Path(nsight_analyses.__file__).parent
+RULES = [path for path in FOLDER.rglob("*.py") if re.match(r"[a-z]{3}00\d_", path.name)]
+OURS = [each for each in registry().values() if each.function.__module__.startswith("nsight_analyses.")]
+RULE = f'''
+from nsight_tools.analysis import analysis
+
+@analysis("TST001")
+def some(trace):
+    """{FULL}"""
+    yield from ()
+'''
+
+
+def package(folder: Path, name: str) -> Path:
+    """A package with an empty one in it."""
+    inner = folder / name / "inner"
+    inner.mkdir(parents=True)
+    for each in (inner.parent, inner):
+        (each / "__init__.py").touch()
+    return inner
+
+
 class TestRegistry:
     def test_finds_all_that_are_installed(self) -> None:
         assert list(registry()) == CODES
         assert all(code == each.code for code, each in registry().items())
 
-    def test_every_module_of_the_package_is_an_entry_point(self) -> None:
-        inside = {f"nsight_analyses.{each.name}" for each in pkgutil.iter_modules(nsight_analyses.__path__)}
-        with_analyses = {name for name in inside if collect([importlib.import_module(name)])}
-        assert {point.value for point in metadata.entry_points(group=ENTRY_POINT_GROUP)} >= with_analyses
-        helpers = {name.rpartition(".")[2] for name in inside - with_analyses}
-        assert helpers == {
-            "clock_effect",
-            "clocks",
-            "host_order",
-            "layer_times",
-            "link",
-            "measure",
-            "stream_causes",
-            "stream_waits",
-            "telemetry",
-        }
+    def test_one_entry_point_is_all_of_ours(self) -> None:
+        values = [point.value for point in metadata.entry_points(group=ENTRY_POINT_GROUP)]
+        assert [value for value in values if value.startswith("nsight_analyses")] == ["nsight_analyses"]
+
+    def test_a_rule_is_a_file_named_by_its_code_and_subject_in_its_familys_folder(self) -> None:
+        for each in OURS:
+            *_, family, name = each.function.__module__.split(".")
+            assert (family, name) == (each.family, f"{each.code.lower()}_{each.function.__name__}")
+        assert {path.stem for path in RULES} == {each.function.__module__.rpartition(".")[2] for each in OURS}
+
+    def test_nothing_outside_of_a_rules_file_knows_its_code(self) -> None:
+        code = re.compile(rf"(?<!nsight-tools explain )\b({'|'.join(CODES)})\b")
+        for path in [*FOLDER.rglob("*.py"), *Path(nsight_tools.__file__).parent.rglob("*.py")]:
+            if path.parts[-2:] in {("nsight_tools", "analysis.py"), ("cli", "analyze.py"), ("cli", "report.py")}:
+                continue  # examples of what a code looks like
+            own = {path.name[:6].upper()} if path in RULES else set()
+            assert set(code.findall(path.read_text("utf-8"))) <= own, path
+
+    def test_no_rule_imports_another(self) -> None:
+        for path in FOLDER.rglob("*.py"):
+            assert not re.search(r"import.*\b[a-z]{3}00\d_|from .*\.[a-z]{3}00\d_", path.read_text("utf-8")), path
+
+    @pytest.mark.parametrize("code", CODES)
+    def test_what_a_rule_declares_is_known(self, code: str) -> None:
+        declared = registry()[code]
+        assert {f"{each}_ns" for each in declared.bucket} <= {*TABLES["inferences"].names, "mean_ns"}
+        assert declared.picture in {"", *_PICTURES}
+        options = {name for option in capture.params for name in (*option.opts, *option.secondary_opts)}
+        assert {f"--{each.option.replace('_', '-')}" for each in declared.change} <= options
+        assert declared.topic
+        assert sum(declared.topic == other.topic for other in OURS) == 1
+
+    def test_what_findings_explain_are_topics(self) -> None:
+        topics = {each.topic for each in OURS}
+        said = [re.findall(r"explains=\((.*)\)", path.read_text("utf-8")) for path in FOLDER.rglob("*.py")]
+        named = {topic for each in said for line in each for topic in re.findall(r'"([^"]+)"', line)}
+        assert named
+        assert named <= topics
+
+    def test_a_package_is_walked(
+        self, installed: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inner = package(tmp_path, "their_rules_walked")
+        (inner / "tst001_some.py").write_text(RULE, "utf-8")
+        (inner / "__main__.py").write_text("raise SystemExit('never run')", "utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+        installed(FakeEntryPoint("their_rules_walked", import_module("their_rules_walked")))
+        assert [(each.code, each.family) for each in registry().values()] == [("TST001", "inner")]
+
+    @pytest.mark.parametrize("file", ["tst001_some.py", "__init__.py"])
+    @pytest.mark.parametrize("error", ["import torch_of_nowhere", "1 / 0"])
+    def test_a_module_of_a_package_that_does_not_load_is_an_error(
+        self, file: str, error: str, installed: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = f"their_rules_{abs(hash((file, error)))}"
+        (package(tmp_path, name) / file).write_text(error, "utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+        installed(FakeEntryPoint(name, import_module(name)))
+        with pytest.raises(AnalysisError, match=f"'{name}' do not load: (No module named|division by zero)"):
+            registry()
 
     @pytest.mark.parametrize("code", CODES)
     def test_needs_are_tables_and_findings_carry_the_code(self, code: str) -> None:

@@ -13,6 +13,8 @@ import pytest
 from rich.text import Text
 
 import nsight_tools
+from nsight_tools import changes
+from nsight_tools.analysis import SECTIONS
 from nsight_tools.cli import COMMANDS
 from nsight_tools.report import catalogue
 from nsight_tools.tables import TABLES
@@ -66,8 +68,16 @@ def test_links_lead_somewhere(document: str) -> None:
 
 def test_catalogue_says_what_the_docstrings_say() -> None:
     built_in = [each for each in nsight_tools.registry().values() if "nsight_analyses" in each.function.__module__]
-    written = (REPOSITORY / "analyses" / "README.md").read_text(encoding="utf-8")
-    assert written == catalogue.render(built_in), "run: nsight-tools explain --markdown > analyses/README.md"
+    written = catalogue.render(built_in)
+    families = re.findall(r"^## (\w+)\n\n(.*)$", written, re.MULTILINE)
+    assert [name for name, about in families if about] == sorted({each.family for each in built_in})
+    rules = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", written, re.DOTALL | re.MULTILINE))
+    assert sorted(rules) == sorted(each.code for each in built_in)
+    for each in built_in:
+        said = rules[each.code]
+        assert each.summary in said
+        assert [part for part in SECTIONS if f"**{part}:**" in said] == list(SECTIONS)
+        assert all(str(changes.said(change)) in said for change in each.change)
 
 
 def test_picture_shows_what_is_printed() -> None:

@@ -1,1 +1,1 @@
-"""Analyses of TensorRT traces: one function a code, one module a family."""
+"""Analyses of TensorRT traces: a family a folder, a rule a file named by its code and subject."""

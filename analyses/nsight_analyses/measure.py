@@ -1,4 +1,4 @@
-"""What the analyses share: how much a loss weighs, what is noise, and the worst cases as evidence."""
+"""What the analyses share: how much a loss weighs, why there is nothing to judge, and the worst cases as evidence."""
 
 from __future__ import annotations
 
@@ -7,39 +7,64 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.calibration import Calibrated
-from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import Evidence, Severity
+from nsight_tools.errors import CouldNotRun, NotApplicable
+from nsight_tools.findings import NOISE_SHARE, Evidence, Severity
+from nsight_tools.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nsight_tools.columns import Ints
-    from nsight_tools.measured import Measured
+    from nsight_tools.columns import Bools, Ints
     from nsight_tools.trace import Trace
 
 EXAMPLES = 3
 """Worst cases that a finding shows."""
-NOISE_SHARE = 0.025
-"""Of the inference time. What could be recovered and is less, no second measurement would show: from this variation
-between runs on, trtexec (TensorRT 10.13.2 and later) calls its own GPU times unstable. Rules do not speak of it."""
 EFFORT_SHARE = 0.2
 """A fifth of the inference time: what makes a pipeline with two streams, or another batch, worth its complexity."""
+HOST_BOUND = 0.8
+"""trtexec warns where the enqueue takes longer than this share of the GPU's time: the host is the limit then."""
 
 
-def weigh(share: float, warning: float, measured: Measured | None = None) -> Severity:
-    """A loss of at least `warning`, as a share of the steady state, is worth changing a deployment for.
+def weigh(share: float, warning: float, run: Run | None = None) -> Severity:
+    """A loss of at least `warning`, as a share of the steady state, is worth changing a deployment for; noise never is.
 
     A loss that tracing does not lengthen, as the GPU's, weighs more in the run without the profiler, which is shorter:
-    with `measured` it is judged there.
+    with `run` it is judged there.
     """
-    if measured is not None:
-        share *= Calibrated.of(measured.trace).stretch
-    return Severity.WARNING if share >= warning else Severity.INFO
+    if run is not None:
+        share *= Calibrated.of(run.trace).stretch
+    return Severity.WARNING if share >= max(warning, NOISE_SHARE) else Severity.INFO
 
 
 def nothing_repeats(trace: Trace, otherwise: str) -> CouldNotRun:
     """Why there are no inferences to look into: none is marked, or `otherwise`."""
     return CouldNotRun(trace.missing("inferences") or otherwise)
+
+
+def with_kernels(trace: Trace) -> Run:
+    """The run of a trace; raises CouldNotRun where its kernels are missing and no whole graph stands for them."""
+    run = Run.of(trace)
+    if not run.work.computes.any() and (reason := trace.missing("kernels")) is not None:
+        raise CouldNotRun(reason)
+    return run
+
+
+def no_inference(trace: Trace) -> CouldNotRun:
+    """Why kernels ran and none of them is an inference's."""
+    if trace.rows("inferences"):
+        return CouldNotRun("no kernel can be joined to the API call that launched it, and so to no inference")
+    return nothing_repeats(trace, "no inference is marked: name their NVTX ranges with --inference-range")
+
+
+def host_copies(run: Run) -> Bools:
+    """Which of the copies are between host and GPU.
+
+    Raises NotApplicable where none is, unless graphs that were traced whole may hide some.
+    """
+    found = run.copies.kind.among("h2d", "d2h")
+    if not (found.any() or run.trace.rows("graph_launches")):
+        raise NotApplicable("nothing is copied between host and GPU")
+    return found
 
 
 def longest(length: Ints) -> Ints:

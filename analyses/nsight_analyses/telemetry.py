@@ -14,7 +14,7 @@ from nsight_tools.hardware import REASONS, SETTINGS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from nsight_tools.measured import Measured
+    from nsight_tools.run import Run
     from nsight_tools.timeline.intervals import Intervals
     from nsight_tools.trace import Trace
 
@@ -44,11 +44,11 @@ class Samples:
     """Nanoseconds from one sample to the next, median."""
 
     @classmethod
-    def of(cls, measured: Measured, device: int) -> Samples:
+    def of(cls, run: Run, device: int) -> Samples:
         """The samples of a GPU; none where the trace has no telemetry of it."""
-        table = measured.trace.table("telemetry")
+        table = run.trace.table("telemetry")
         numbers = ints(table["device"])
-        working = measured.devices
+        working = run.gpus.devices
         if (numbers < 0).all() and len(working) == 1 and len(table["bus_id"].unique()) == 1:
             # One GPU was sampled and one worked: the report only does not know it by its bus.
             numbers = np.full(len(numbers), working[0])
@@ -57,7 +57,7 @@ class Samples:
         if len(time) < 2:
             return cls(table, time, np.zeros(len(time), np.bool_), 0)
         period = max(int(np.median(np.diff(time))), 2)
-        work = measured.busy(device).intersection(measured.window)
+        work = run.gpus.busy(device).intersection(run.window)
         ran = work.coverage(time - period // 2, time - period // 2 + period)
         used = ints(table["gpu_utilization_percent"]) >= 100 * BUSY_SHARE
         reasons = ints(table["clock_event_reasons"])
@@ -137,9 +137,9 @@ def name_of(bit: int) -> str:
     return REASONS.get(bit) or SETTINGS.get(bit) or f"reason {bit:#x}"
 
 
-def why_low(measured: Measured, device: int) -> str:
+def why_low(run: Run, device: int) -> str:
     """Why a GPU's clock was low while it was busy, by NVML's samples; what is missing, where they do not say."""
-    reasons = Reasons.of(Samples.of(measured, device))
+    reasons = Reasons.of(Samples.of(run, device))
     if reasons.counts():
         few = "" if reasons.held.sum() >= FEWEST_HELD else ", too few to be sure"
         return f"NVML names {reasons.named()}{few}"

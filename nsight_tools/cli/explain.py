@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import nsight_tools
+from nsight_tools import changes
 from nsight_tools.cli import output
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ def _explain(page: Page, analysis: Analysis) -> None:
             page.line(page.text(title, "bold"))
             paragraph = rest  # noqa: PLW2901 (its title is printed)
         page.rows([[page.text(line, limit=2000)] for line in _lines(paragraph)])
+    if analysis.change:
+        page.blank()
+        page.line(page.text("Change", "bold"))
+        page.rows([page.text(str(changes.said(each)), limit=2000)] for each in analysis.change)
     page.blank()
     needs = ", ".join(sorted(analysis.needs)) or "nothing in particular"
     page.line(page.text("Needs the tables: ", "dim"), page.text(needs, "dim"))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.analysis import analyze
+from nsight_tools.analysis import ALL, MEAN, analyze
 from nsight_tools.comparison import unmarked
 from nsight_tools.comparison.conditions import conditions
 from nsight_tools.comparison.families import family
 from nsight_tools.comparison.judge import judged, of_series
 from nsight_tools.comparison.notes import PERIOD, notes, untraced
-from nsight_tools.comparison.predictions import ALL, CONCERNS, MEAN, predictions, without_tracing
+from nsight_tools.comparison.predictions import predictions, without_tracing
 from nsight_tools.comparison.quantities import Quantities
 from nsight_tools.comparison.resampling import ENOUGH, MOST, WALLS, Floats, cliffs_delta, estimate
 from nsight_tools.comparison.result import (
@@ -154,7 +154,7 @@ def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], o
     columns = _Columns()
     columns.add("wall", "wall", "ns", [run.wall for run in runs])
     columns.add_all("buckets", BUCKETS, "ns", [run.buckets for run in runs])
-    for buckets in dict.fromkeys(CONCERNS.values()):
+    for buckets in dict.fromkeys(outcome.bucket for outcome in outcomes[0]):
         if buckets not in {ALL, MEAN}:
             sums = [sum((run.column(f"{bucket}_ns") for bucket in buckets), np.zeros(len(run))) for run in runs]
             columns.add("concerns", " ".join(buckets), "ns", sums)
@@ -165,7 +165,8 @@ def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], o
     }
     found = columns.differences(runs)
     traced = replace(found["wall"][0], effect=cliffs_delta(runs[0].wall, runs[1].wall))
-    came = {tuple(each.name.split()): each for each in found["concerns"]} | {ALL: traced, MEAN: found["walls"][1]}
+    concerns = {tuple(each.name.split()): each for each in found.get("concerns", ())}
+    came = concerns | {ALL: traced, MEAN: found["walls"][1]}
     wall, source = _headline(runs, traced)
     if source == "benchmark" and max(run.in_flight for run in runs) < IN_FLIGHT:
         came = without_tracing(came, wall, {each.name: each for each in found["buckets"]})

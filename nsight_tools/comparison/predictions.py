@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nsight_tools.analysis import Status
+from nsight_tools.analysis import ALL, HOST, Status
 from nsight_tools.comparison.judge import rest_of
 from nsight_tools.comparison.result import Prediction
 
@@ -15,31 +15,8 @@ if TYPE_CHECKING:
     from nsight_tools.analysis import Outcome
     from nsight_tools.comparison.result import Difference
 
-COPIES = ("exposed_h2d", "exposed_d2h", "exposed_other_copy", "launch", "sync")
-"""A copy that holds the host up shows in its calls where nothing runs on the GPU."""
-HOST = ("launch", "sync", "host", "unattributed")
-COMPUTE = ("compute",)
-ALL = ("wall",)
-MEAN = ("mean",)
-"""What single slow inferences cost shows in the mean of the wall, not in the typical inference."""
-CONCERNS: Mapping[str, tuple[str, ...]] = {
-    "PCI": COPIES,
-    "FUS001": HOST,
-    "FUS": COMPUTE,
-    "LCH004": MEAN,
-    "LCH": HOST,
-    "MEM": HOST,
-    "STR003": HOST,
-}
-"""Buckets that a code's recoverable time lies in, by the longest prefix; the whole wall for all others."""
 SMALLER = 0.8
 """What is left of a finding below this share is a smaller one; bounds of equal runs differ by a few percent."""
-
-
-def concerns(code: str) -> tuple[str, ...]:
-    """The buckets that the recoverable time of an analysis lies in."""
-    fitting = [prefix for prefix in CONCERNS if code.startswith(prefix)]
-    return CONCERNS[max(fitting, key=len)] if fitting else ALL
 
 
 def predictions(
@@ -86,11 +63,12 @@ def _prediction(outcome: Outcome, after: Sequence[Outcome], came: Mapping[tuple[
     remaining: int | None = None
     if now is None or now.status is Status.COULD_NOT_RUN:
         status = "unjudged"
-    elif now.status is Status.CLEAR:
+    elif now.status in {Status.CLEAR, Status.NOT_APPLICABLE}:
         status, remaining = "gone", 0
     else:
         left = _promise(now)
         remaining = left or None
         status = "smaller" if 0 < left < SMALLER * promised else "still_there"
-    buckets = concerns(outcome.code)
-    return Prediction(outcome.code, largest.message, status, promised, remaining, buckets, came.get(buckets))
+    return Prediction(
+        outcome.code, largest.message, status, promised, remaining, outcome.bucket, came.get(outcome.bucket)
+    )

@@ -36,8 +36,10 @@ WORK_SHARE = 0.01
 """Blocks of the same kernels that differ by more come from another batch or shape."""
 KNOWN_WORK = 0.5
 """Share of the kernel time, of kernels that both runs have, from which their grids speak for all of the work."""
-CONDITIONS = ("THR",)
-"""Families of analyses that judge what an inference ran under, and not what it does."""
+CAPTURE = "capture"
+"""The topic of the analysis that says whether a capture is fit to conclude from."""
+CONDITIONS = frozenset({"clock", "contention", "variation", "limits"})
+"""Topics of analyses that judge what an inference ran under, and not what it does."""
 CONDITIONS_SHARE = 0.05
 """Of an inference: what conditions cost one side more than the other, from which on they are the difference."""
 FLAGS_11 = (
@@ -105,14 +107,15 @@ def _judged_conditions(runs: Pair, outcomes: tuple[Sequence[Outcome], Sequence[O
         sides = [side.get(code) for side in by_code]
         said = [_said(each) for each in sides]
         ranks = [_rank(_worst(each)) for each in sides]
+        topic = next(each.topic for each in sides if each is not None)
         costs = [_cost(each) / float(np.median(run.wall)) for each, run in zip(sides, runs, strict=True)]
-        if code.startswith("CAP") and any(_spoilt(each) for each in sides):
+        if topic == CAPTURE and any(_spoilt(each) for each in sides):
             why = "a capture that is not fit to conclude from is not fit to compare"
             yield _differ(f"capture ({code})", said, Effect.BLOCKS, why)
-        elif code.startswith(CONDITIONS) and abs(costs[0] - costs[1]) >= CONDITIONS_SHARE:
+        elif topic in CONDITIONS and abs(costs[0] - costs[1]) >= CONDITIONS_SHARE:
             why = f"it costs {units.share(costs[0])} of an inference before and {units.share(costs[1])} after"
             yield _differ(f"GPU conditions ({code})", said, Effect.BLOCKS, why)
-        elif code.startswith(CONDITIONS) and (ranks[0] != ranks[1] or ranks[0] > 1):
+        elif topic in CONDITIONS and (ranks[0] != ranks[1] or ranks[0] > 1):
             why = "the GPU may not have had the same to give to both"
             yield _differ(f"GPU conditions ({code})", said, Effect.CONFOUNDS, why)
 
@@ -139,7 +142,8 @@ def _rank(finding: Finding | None) -> int:
 def _said(outcome: Outcome | None) -> str:
     if finding := _worst(outcome):
         return finding.message
-    return "nothing found" if outcome is not None and outcome.status is Status.CLEAR else "could not be judged"
+    silent = {Status.CLEAR, Status.NOT_APPLICABLE}
+    return "nothing found" if outcome is not None and outcome.status in silent else "could not be judged"
 
 
 def _clock(conditions: Sequence[Difference]) -> Iterator[SetupDifference]:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.analysis import Status
-from nsight_tools.findings import Finding, Severity
+from nsight_tools.findings import SEVERITIES, Finding, Severity
 from nsight_tools.fleet.numbers import QUANTITIES
 from nsight_tools.fleet.stragglers import Group, Straggler, groups, stragglers
 from nsight_tools.fleet.tasks import Done, Failed
-from nsight_tools.report.content import SEVERITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from nsight_tools.report.content import TraceReport
     from nsight_tools.summary import Summary
 
-CLOCKS = "THR001"
-"""The analysis that says whether a GPU's clock dropped while it worked, and why."""
+CLOCKS = "clock"
+"""The topic of the analysis that says whether a GPU's clock dropped while it worked, and why."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,9 @@ class Fleet:
         found = [
             Throttled(each.member.host, each.member.label, _gpus(each.report.summary), finding)
             for each in self.done
-            for finding in each.report.all_findings
-            if finding.code == CLOCKS
+            for outcome in each.report.outcomes
+            if outcome.topic == CLOCKS
+            for finding in each.report.ranked(outcome.findings)
         ]
         return sorted(found, key=lambda each: (each.host is None, each.host or ""))
 
@@ -154,7 +154,7 @@ class Fleet:
         return [
             each.member.label
             for each in self.done
-            if any(o.code == CLOCKS and o.status is Status.COULD_NOT_RUN for o in each.report.outcomes)
+            if any(o.topic == CLOCKS and o.status is Status.COULD_NOT_RUN for o in each.report.outcomes)
         ]
 
     def alone_in(self, label: str) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""A fleet for machines: what `analyze --format json` has beside its traces, as `report/schema-1.json` describes it."""
+"""A fleet for machines: what `analyze --format json` has beside its traces, as `report/schema-2.json` describes it."""
 
 from __future__ import annotations
 

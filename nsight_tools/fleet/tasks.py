@@ -14,9 +14,10 @@ from nsight_tools.report.content import TraceReport
 from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from nsight_tools.analysis import Analysis
     from nsight_tools.fleet.members import Member
     from nsight_tools.fleet.numbers import Numbers
 
@@ -87,12 +88,14 @@ def _done(task: Task, progress: Callable[[str, float | None], None] | None) -> D
             f"this machine lacks the analyses {', '.join(missing)}", hint="install the same packages"
         )
     trace = nsight_tools.open_trace(path, progress=progress, **task.options)
-    outcomes = []
-    for at, code in enumerate(task.codes):
-        if progress:
-            progress(f"{code} {registry[code].name}", at / len(task.codes))
-        outcomes += nsight_tools.analyze(trace, [registry[code]])
-    report = TraceReport(source, summarize(trace), outcomes)
+
+    def told() -> Iterator[Analysis]:
+        for at, code in enumerate(task.codes):
+            if progress:
+                progress(f"{code} {registry[code].name}", at / len(task.codes))
+            yield registry[code]
+
+    report = TraceReport(source, summarize(trace), nsight_tools.analyze(trace, told()))
     numbers = numbers_of(trace) if task.laid_beside else None
     if task.dataset is not None:
         dataset.add(task.dataset, task.member.label, trace)

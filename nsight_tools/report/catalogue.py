@@ -1,4 +1,4 @@
-"""The catalogue of analyses as Markdown: what their docstrings say, by family."""
+"""The catalogue of analyses as Markdown: what their docstrings and declarations say, by family."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from nsight_tools import changes
 from nsight_tools.analysis import SECTIONS
 
 if TYPE_CHECKING:
@@ -17,29 +18,36 @@ if TYPE_CHECKING:
 _HEAD = """\
 # Analyses
 
-Made from the docstrings by `nsight-tools explain --markdown`: change it there. Names in code type are tables and
-columns of the dataset; the *steady state* is the time inside of any inference's window; a bound is what could be
-recovered at most.
+Names in code type are tables and columns of the dataset; the *steady state* is the time inside of any inference's
+window; a bound is what could be recovered at most.
 """
 _SECTION = re.compile(rf"^({'|'.join(SECTIONS)}):", re.MULTILINE)
 
 
 def render(analyses: Iterable[Analysis]) -> str:
-    """A table of all analyses, then each family with what its analyses measure, in order of their codes."""
+    """A table of all analyses by code, then each family with what its analyses measure."""
     ordered = sorted(analyses, key=lambda each: each.code)
     lines = [_HEAD, "|code|what it finds|", "|---|---|"]
     lines += [f"|[{each.code}](#{each.code.lower()})|{each.summary}|" for each in ordered]
-    for family, members in groupby(ordered, lambda each: each.code[:3]):
+    for family, members in groupby(sorted(ordered, key=_family), _family):
         chosen = list(members)
         lines += ["", f"## {family}", "", _about(chosen[0])]
         for each in chosen:
             lines += ["", f"### {each.code}", "", f"**{each.summary}.** {_needs(each)}", "", _body(each)]
+            lines += [f"\n**Change:** {changes.said(change)}" for change in each.change]
     return "\n".join(lines) + "\n"
 
 
+def _family(analysis: Analysis) -> str:
+    return analysis.family or analysis.code[:3]
+
+
 def _about(analysis: Analysis) -> str:
-    """The first line of the docstring of the module that the analysis stands in."""
-    return (sys.modules[analysis.function.__module__].__doc__ or "").partition("\n")[0]
+    """The first line of the docstring of the family's folder; of the module, where that stands in none."""
+    module = sys.modules[analysis.function.__module__]
+    package = module.__name__.rpartition(".")[0]
+    home = sys.modules[package] if package.endswith(f".{analysis.family}") else module
+    return (home.__doc__ or "").partition("\n")[0]
 
 
 def _needs(analysis: Analysis) -> str:

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from nsight_tools import units
 from nsight_tools.analysis import Outcome, Status
-from nsight_tools.findings import Finding, Severity
+from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
 from nsight_tools.report import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from nsight_tools.summary import Summary, Times
-
-SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 
 BUCKETS = {
     "compute": "compute",
@@ -71,11 +69,6 @@ def tail(count: int) -> str:
     return "slowest" if count < 100 else "p99"
 
 
-def _explains(cause: Finding, finding: Finding) -> bool:
-    """Whether one follows from the other, and not each from each."""
-    return finding.code in cause.explains and cause.code not in finding.explains
-
-
 @dataclass(frozen=True)
 class Bucket:
     """One part of an inference: medians and p99 in nanoseconds, as traced, and the median without the profiler."""
@@ -99,8 +92,11 @@ class TraceReport:
     @property
     def all_findings(self) -> list[Finding]:
         """Every finding: what spoils all others, then the largest recoverable time, the most severe, and by code."""
-        found = [finding for outcome in self.outcomes for finding in outcome.findings]
-        return sorted(found, key=self._rank)
+        return self.ranked(finding for outcome in self.outcomes for finding in outcome.findings)
+
+    def ranked(self, findings: Iterable[Finding]) -> list[Finding]:
+        """These findings in the same order."""
+        return sorted(findings, key=self._rank)
 
     @cached_property
     def grouped(self) -> list[tuple[Finding, list[Finding]]]:
@@ -108,15 +104,11 @@ class TraceReport:
         waiting = self.all_findings
         groups = []
         while waiting:
-            roots = [f for f in waiting if f.severity is Severity.ERROR or not any(_explains(g, f) for g in waiting)]
+            roots = [f for f in waiting if not any(follows(f, g) for g in waiting)]
             root = (roots or waiting)[0]  # findings that explain each other in a circle: the largest of them
             group = [root]
             for finding in group:  # grows while it is walked through: what follows from what follows
-                group += [
-                    f
-                    for f in waiting
-                    if _explains(finding, f) and f.severity is not Severity.ERROR and not any(f is g for g in group)
-                ]
+                group += [f for f in waiting if follows(f, finding) and not any(f is g for g in group)]
             waiting = [f for f in waiting if not any(f is g for g in group)]
             groups.append((root, group[1:]))
         return sorted(groups, key=lambda group: self._rank(group[0]))
@@ -225,7 +217,8 @@ class TraceReport:
             return "no analyses were run"
         if unjudged == len(self.outcomes):
             return f"no verdict: {'the analysis' if unjudged == 1 else f'all {unjudged} analyses'} could not be judged"
-        clear = len(self.outcomes) - unjudged
+        if not (clear := len(self.with_status(Status.CLEAR))):
+            return "nothing to look for in this trace"
         return f"nothing found by {'the analysis' if clear == 1 else f'the {clear} analyses'} that could judge"
 
     def _largest(self, findings: Sequence[Finding]) -> str:

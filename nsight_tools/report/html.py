@@ -88,16 +88,15 @@ _GRIDS = _Picture(
     "All kernel time by the size of the grid; orange bars: fewer blocks than half of the GPU's SMs.",
     "kernel time by size of the grid",
 )
-_FIGURES = {
-    "PCI": _TRANSFERS,
-    "STR": _STREAMS,
-    "THR": _CLOCKS,
-    "FUS": _LAYERS,
-    "LCH": _LAUNCHES,
-    "MEM": _LAUNCHES,
-    "LCH005": _GRIDS,
+_PICTURES = {
+    "transfers": _TRANSFERS,
+    "streams": _STREAMS,
+    "clocks": _CLOCKS,
+    "layers": _LAYERS,
+    "launches": _LAUNCHES,
+    "grids": _GRIDS,
 }
-"""The figure of a finding: by its code, else by its family."""
+"""The figures of findings, by the name that an analysis asks for one by."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def page(sections: Sequence[str], what: str = "report") -> str:
 
 def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
     """What the page says of one trace; `number` tells it from the page's other traces."""
-    pictures = _Pictures(trace, f"t{number}")
+    pictures = _Pictures(trace, f"t{number}", {each.code: _PICTURES.get(each.picture) for each in report.outcomes})
     lead = next(iter(report.findings), None)
     without = not report.summary.inferences
     return (
@@ -172,8 +171,8 @@ def drawn(draw: Callable[[], figures.Drawing], prefix: str, caption: str) -> Fig
 class _Pictures:
     """The figures of one section, drawn as they are asked for; one that is there already is referred to."""
 
-    def __init__(self, trace: Trace, prefix: str) -> None:
-        self._trace, self._prefix = trace, prefix
+    def __init__(self, trace: Trace, prefix: str, by_code: Mapping[str, _Picture | None]) -> None:
+        self._trace, self._prefix, self._by_code = trace, prefix, by_code
         self._drawn: dict[str, int] = {}
         self._count = 0
 
@@ -187,7 +186,7 @@ class _Pictures:
 
     def of(self, finding: Finding, position: int) -> Figure | None:
         """The figure of the finding at this position of the page."""
-        picture = _FIGURES.get(finding.code) or _FIGURES.get(finding.code[:3])
+        picture = self._by_code.get(finding.code)
         if picture is None:
             return None
         # Launches are looked at in the inference that a finding is about; the others show all of its family.

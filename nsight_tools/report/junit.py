@@ -1,8 +1,9 @@
 """JUnit XML: what Jenkins, GitLab, Azure Pipelines and CircleCI show as test results, GitHub through an action.
 
 Not SARIF: a result of SARIF stands at a line of a file, and a trace has neither. An analysis is a test case: it fails
-where a finding reaches `--fail-on`, is skipped where it could not be judged, and passes otherwise, its findings in the
-output. A comparison is three: whether the two can be compared, the wall, and each promise of BEFORE's findings.
+where a finding reaches `--fail-on`, is skipped where it could not be judged or had nothing to look for, and passes
+otherwise, its findings in the output. A comparison is three: whether the two can be compared, the wall, and each
+promise of BEFORE's findings.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def render_comparisons(comparisons: Sequence[Comparison], percent: float | None)
 
 def _analysis(report: TraceReport, outcome: Outcome, failing: Collection[Severity]) -> Case:
     name = f"{outcome.code} {outcome.summary}"
-    if outcome.status is Status.COULD_NOT_RUN:
+    if outcome.status in {Status.COULD_NOT_RUN, Status.NOT_APPLICABLE}:
         return Case(name, "skipped", outcome.reason)
     text = "\n\n".join(_finding(report, finding) for finding in outcome.findings)
     worst = next((finding for finding in outcome.findings if finding.severity in failing), None)

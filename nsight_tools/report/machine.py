@@ -1,4 +1,4 @@
-"""The report for machines: JSON, one stable schema (`schema-1.json` beside this module)."""
+"""The report for machines: JSON, one stable schema (`schema-2.json` beside this module)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import nsight_tools
+from nsight_tools import changes
 from nsight_tools.report.content import BUCKETS
 from nsight_tools.tables import TABLES
 
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsight_tools.analysis import Outcome
-    from nsight_tools.findings import Finding
+    from nsight_tools.findings import Change, Finding
     from nsight_tools.report.content import TraceReport
     from nsight_tools.summary import Summary, Times
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def render(reports: Sequence[TraceReport]) -> str:
@@ -109,8 +110,13 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    data = asdict(finding)
+    data = asdict(finding) | {"change": [_change(each) for each in finding.change]}
     return data | {"severity": finding.severity.value, "confidence": finding.confidence.value}
+
+
+def _change(change: Change) -> dict[str, Any]:
+    said = changes.said(change)
+    return asdict(change) | {"trtexec": said.trtexec or None, "api": said.api or None}
 
 
 def plain(value: Any) -> Any:

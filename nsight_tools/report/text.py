@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.analysis import Status
-from nsight_tools.findings import Evidence, Finding, Severity
+from nsight_tools.findings import SEVERITIES, Evidence, Finding, Severity
 from nsight_tools.report import content
 from nsight_tools.report.terminal import LABEL, ROOMY, Look, Page
 
@@ -51,6 +51,8 @@ def _section(page: Page, report: TraceReport) -> None:
     _findings(page, report)
     _unjudged(page, report)
     _clear(page, report)
+    if page.look.everything:
+        _not_applicable(page, report)
     if any(_is_shown_whole(page, finding) and finding.evidence for finding in report.findings):
         page.blank()
         page.line(page.text(content.EVIDENCE_NOTE, "dim"))
@@ -69,9 +71,7 @@ def _head(page: Page, report: TraceReport) -> None:
 def _mood(report: TraceReport) -> str:
     severities = {finding.severity for finding in report.findings}
     if severities:
-        return next(
-            {"error": "red", "warning": "yellow", "info": "cyan"}[s] for s in content.SEVERITIES if s in severities
-        )
+        return next({"error": "red", "warning": "yellow", "info": "cyan"}[s] for s in SEVERITIES if s in severities)
     return "green" if report.with_status(Status.CLEAR) else "yellow"
 
 
@@ -239,6 +239,12 @@ def _clear(page: Page, report: TraceReport) -> None:
     if clear := report.with_status(Status.CLEAR):
         page.heading("Clear", "looked for: not here, too little to change anything, or told by another finding")
         page.rows([[page.text(", ".join(o.code for o in clear), "green", limit=2000)]])
+
+
+def _not_applicable(page: Page, report: TraceReport) -> None:
+    if nothing := report.with_status(Status.NOT_APPLICABLE):
+        page.heading("Not applicable", "nothing of the kind in this trace")
+        page.rows([[page.text(", ".join(o.code for o in nothing), "dim", limit=2000)]])
 
 
 def _left_out(report: TraceReport) -> str:

@@ -26,8 +26,9 @@ def assign_work(requests: Requests, calls: Calls, work: Work) -> Int64Array:
     until the next one's data comes: a copy to the GPU (or a set) after the host has waited or copied a result back;
     where there is none, other work behind that copy of a result. From there on it belongs to the later one, which may
     read results of this work on the host before it enqueues. A copy to the host that comes after two waits is not the
-    earlier one's either, if the host waits for it. What a CUDA graph launches there is somebody else's. Before a thread's first request there is no
-    such rhythm: of what comes before it, only what no wait follows is its, or what comes as late as that of the others.
+    earlier one's either, if the host waits for it. What a CUDA graph launches there is somebody else's. Before a
+    thread's first request there is no such rhythm: of what comes before it, only what no wait follows is its, or what
+    comes as late as that of the others.
     """
     owner = np.full(work.start.size, -1, np.int64)
     key = requests.thread

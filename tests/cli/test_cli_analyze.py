@@ -147,7 +147,7 @@ def test_a_file_appears_whole(run: Run, tmp_path: Path) -> None:
     target.chmod(0o640)
     result = run("analyze", "warm.sqlite", "--format", "json", "-o", target)
     assert (result.exit_code, result.stdout) == (0, "")
-    assert json.loads(target.read_text())["schema"] == 1
+    assert json.loads(target.read_text())["schema"] == 2
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
     assert list(tmp_path.iterdir()) == [target]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from drawn_trace import drawn
 
-from nsight_tools.analysis import Outcome, Status
+from nsight_tools.analysis import Outcome, Status, registry
 from nsight_tools.findings import Confidence, Finding, Severity
 
 if TYPE_CHECKING:
@@ -36,10 +37,17 @@ def jitter(count: int, center: int, spread: int = 1, seed: int = 0) -> list[int]
 def outcome(code: str, promised: int | None = None, *, severity: Severity = Severity.WARNING) -> Outcome:
     """An analysis that found something worth `promised` ns an inference; clear where that is None."""
     if promised is None:
-        return Outcome(code, "an analysis", Status.CLEAR)
+        return _declared(code, Status.CLEAR)
     finding = Finding(code, severity, Confidence.HIGH, f"{code} says so", "cause", "change it", None, promised, "bound")
-    return Outcome(code, "an analysis", Status.FINDINGS, "", (finding,))
+    return replace(_declared(code, Status.FINDINGS), findings=(finding,))
 
 
 def unjudged(code: str) -> Outcome:
-    return Outcome(code, "an analysis", Status.COULD_NOT_RUN, "not collected")
+    return replace(_declared(code, Status.COULD_NOT_RUN), reason="not collected")
+
+
+def _declared(code: str, status: Status) -> Outcome:
+    """An outcome that is about what the analysis of this code declares, where there is one."""
+    if (known := registry().get(code)) is None:
+        return Outcome(code, "an analysis", status)
+    return Outcome(code, "an analysis", status, topic=known.topic, bucket=known.bucket)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from nsight_analyses.gaps import gaps_between_kernels
-from nsight_analyses.launch import enqueue_bound_inferences, enqueue_times
-from nsight_analyses.syncs import host_synchronizations
+from nsight_analyses.host.fus001_gaps_between_kernels import gaps_between_kernels
+from nsight_analyses.host.lch001_enqueue_bound_inferences import enqueue_bound_inferences, enqueue_times
+from nsight_analyses.streams.str003_host_synchronizations import host_synchronizations
 from shared_corpus import CORPUS, decompress, needs_corpus
 
 from nsight_tools import open_trace

@@ -6,17 +6,14 @@ found, by code and with its worst severity. What is not listed has to be clear, 
 
 from __future__ import annotations
 
-import pkgutil
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-import nsight_analyses
 import pytest
 from shared_corpus import corpus_files
 
-from nsight_tools.analysis import analyze, collect
+from nsight_tools.analysis import analyze, registry
 from nsight_tools.findings import Severity
 from nsight_tools.trace import open_trace
 
@@ -199,9 +196,7 @@ VERDICTS = {
     # A single memset of 4.6 kB.
     "public/weatherbench2_2025.5.1.sqlite.zst": Verdict({"CAP001": WARNING}, {"CAP001": ("no kernel ran",)}),
 }
-ANALYSES = collect(
-    import_module(f"nsight_analyses.{module.name}") for module in pkgutil.iter_modules(nsight_analyses.__path__)
-)
+ANALYSES = registry()
 FILES = corpus_files("h200", "public")
 each_trace = pytest.mark.parametrize("name", FILES, ids=lambda name: name.split(".sqlite")[0])
 

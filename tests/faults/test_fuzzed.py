@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import pkgutil
 import random
 import shutil
 import sqlite3
@@ -13,7 +11,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nsight_analyses
 import pyarrow.parquet as pq
 import pytest
 from exports import write_parquetdir
@@ -21,7 +18,7 @@ from faults import damage
 
 import nsight_tools
 from nsight_tools import import_report, open_trace
-from nsight_tools.analysis import collect
+from nsight_tools.analysis import registry
 from nsight_tools.errors import NsightToolsError
 from nsight_tools.importer import layers
 from nsight_tools.importer.captured import RunDirectory
@@ -37,9 +34,7 @@ SEED = int(os.environ.get("NSIGHT_TOOLS_SEED", "1"))
 DAMAGES = (*damage.OF_A_RUN, *damage.OF_A_DATASET, *damage.OF_A_PARQUETDIR)
 BATCHES = 4
 WHOLE_EACH = 20
-ANALYSES = collect(
-    importlib.import_module(f"nsight_analyses.{each.name}") for each in pkgutil.iter_modules(nsight_analyses.__path__)
-).values()
+ANALYSES = registry().values()
 GPUS = TABLES["gpus"].empty()
 ROWS, LAYERS = 60, 12
 

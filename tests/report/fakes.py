@@ -129,8 +129,8 @@ def outcomes() -> list[Outcome]:
     )
     return [
         Outcome("CAP001", "The capture is not fit to conclude from", Status.FINDINGS, "", (build,)),
-        Outcome("FUS002", "Reformat layers take time", Status.FINDINGS, "", (reformat,)),
-        Outcome("PCI001", "Asynchronous copies use pageable host memory", Status.FINDINGS, "", (finding(),)),
+        Outcome("FUS002", "Reformat layers take time", Status.FINDINGS, "", (reformat,), picture="layers"),
+        Outcome("PCI001", "Pageable asynchronous copies", Status.FINDINGS, "", (finding(),), picture="transfers"),
         Outcome("PCI003", "Blocking copies", Status.CLEAR),
         Outcome("STR001", "Streams do not overlap", Status.CLEAR),
         Outcome(

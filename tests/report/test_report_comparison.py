@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from report import fakes
 from report.test_report_markdown import TAGS, rendered
 
+from nsight_tools.analysis import Outcome, Status
 from nsight_tools.comparison import (
     Change,
     Comparison,
@@ -25,6 +26,7 @@ from nsight_tools.comparison import (
 )
 from nsight_tools.findings import Severity
 from nsight_tools.report import compared, compared_html, compared_machine, compared_markdown, compared_text, junit
+from nsight_tools.report.content import TraceReport
 from nsight_tools.report.terminal import Look
 
 if TYPE_CHECKING:
@@ -225,10 +227,16 @@ def states(page: str) -> dict[str, str]:
 def test_junit_of_findings_follows_fail_on() -> None:
     report = fakes.report()
     strict = states(junit.render([report], {Severity.ERROR, Severity.WARNING}))
-    assert strict["PCI001 Asynchronous copies use pageable host memory"] == "failure"
+    assert strict["PCI001 Pageable asynchronous copies"] == "failure"
     assert strict["THR001 The GPU clock drops while it is busy"] == "skipped"
     assert strict["STR001 Streams do not overlap"] == ""
     assert set(states(junit.render([report], set())).values()) == {"", "skipped"}
+
+
+def test_junit_skips_what_has_nothing_to_look_for() -> None:
+    nothing = Outcome("PCI006", "Small copies", Status.NOT_APPLICABLE, "nothing is copied")
+    said = states(junit.render([TraceReport("x", {}, [nothing])], {Severity.ERROR}))
+    assert said == {"PCI006 Small copies": "skipped"}
 
 
 def test_junit_of_a_comparison_follows_the_gate() -> None:

@@ -11,8 +11,9 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from report import fakes
 
+from nsight_tools import changes
 from nsight_tools.analysis import Outcome, Status
-from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import Change, Confidence, Evidence, Finding, Severity
 from nsight_tools.report import machine
 from nsight_tools.report.content import TraceReport
 from nsight_tools.tables import TABLES
@@ -39,7 +40,7 @@ def test_the_document_is_the_agreed_one() -> None:
     said = valid(fakes.report())
     (trace,) = said["traces"]
     assert list(said) == ["schema", "tool", "traces"]
-    assert said["schema"] == 1
+    assert said["schema"] == 2
     assert said["tool"]["name"] == "nsight-tools"
     assert list(trace) == [
         *("source", "nsys_version", "schema_version", "gpus", "duration_ns", "counts", "inference", "layers_by_order"),
@@ -128,6 +129,20 @@ def test_numbers_that_json_lacks_become_null_and_numpy_is_unboxed() -> None:
     assert found["evidence"][2]["start_ns"] == 5
 
 
+def test_a_change_is_said_in_everybodys_words() -> None:
+    ours = (Change("use_cuda_graph"), Change("pageable", value=False), Change("streams", 2))
+    finding = fakes.finding(change=(*ours, Change("of_somebody_else")))
+    said = valid(TraceReport("x", {}, [Outcome("PCI001", "", Status.FINDINGS, "", (finding,))]))
+    graph, pinned, streams, theirs = said["traces"][0]["outcomes"][0]["findings"][0]["change"]
+    assert (graph["option"], graph["value"], graph["trtexec"]) == ("use_cuda_graph", True, "--useCudaGraph")
+    assert graph["api"].startswith("cudaStreamBeginCapture around enqueueV3")
+    assert (pinned["value"], pinned["trtexec"]) == (False, None)
+    assert (streams["value"], streams["trtexec"]) == (2, "--infStreams=2")
+    assert theirs == {"option": "of_somebody_else", "value": True, "trtexec": None, "api": None}
+    options = [changes.said(each).option for each in ours]
+    assert options == ["--use-cuda-graph", "without --pageable", "--streams 2"]
+
+
 def test_hostile_names_survive_exactly_and_inert() -> None:
     text = machine.render([fakes.hostile(), fakes.hostile(fakes.LONG), fakes.hostile("\udc80")])
     assert text.isascii()
@@ -143,6 +158,7 @@ def test_hostile_names_survive_exactly_and_inert() -> None:
     [
         {"code": "PCI001", "status": "findings", "reason": None, "findings": []},
         {"code": "PCI001", "status": "could_not_run", "reason": None, "findings": []},
+        {"code": "PCI001", "status": "not_applicable", "reason": None, "findings": []},
         {"code": "PCI001", "status": "clear", "reason": "why", "findings": []},
         {"code": "pci1", "status": "clear", "reason": None, "findings": []},
         {"code": "PCI001", "status": "clear", "reason": None, "findings": [], "more": 1},

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Evidence, Finding, Severity
-from nsight_tools.report import safe, text
+from nsight_tools.report import markdown, safe, text
 from nsight_tools.report.content import TraceReport
 from nsight_tools.report.terminal import Look
 
@@ -95,6 +95,16 @@ def test_one_reason_of_many_analyses_is_said_once() -> None:
     assert "  AAA001  looks: no GPU was traced\n  AAA002  looks: no GPU was traced\n  BBB001" in whole
 
 
+def test_what_has_nothing_to_look_for_is_named_where_everything_is() -> None:
+    nothing = [Outcome(f"AAA00{n}", "looks", Status.NOT_APPLICABLE, "no copies") for n in range(2)]
+    report = TraceReport("x", {}, [*nothing, Outcome("BBB001", "sees", Status.CLEAR)])
+    shown, whole = (text.render([report], Look(everything=everything)) for everything in (False, True))
+    assert "AAA00" not in shown
+    assert "AAA00" not in markdown.render([report])
+    assert "no copies" not in whole
+    assert "Not applicable   nothing of the kind in this trace\n  AAA000, AAA001\n" in whole
+
+
 def test_what_two_findings_tell_to_change_is_said_once() -> None:
     up, down = (fakes.finding(message=message) for message in ("to the GPU", "to the host"))
     page = text.render([TraceReport("x", {}, [Outcome("PCI002", "", Status.FINDINGS, "", (up, down))])])
@@ -131,6 +141,15 @@ def test_what_costs_nothing_by_itself_is_not_at_most_nothing() -> None:
         ([Status.COULD_NOT_RUN] * 2, "no verdict: all 2 analyses could not be judged"),
         ([Status.COULD_NOT_RUN], "no verdict: the analysis could not be judged"),
         ([], "no analyses were run"),
+        (
+            [Status.CLEAR, Status.NOT_APPLICABLE, Status.NOT_APPLICABLE],
+            "nothing found by the analysis that could judge",
+        ),
+        ([Status.NOT_APPLICABLE], "nothing to look for in this trace"),
+        (
+            [Status.NOT_APPLICABLE, Status.COULD_NOT_RUN],
+            "nothing to look for in this trace; 1 of 2 analyses could not be judged",
+        ),
     ],
 )
 def test_what_could_not_look_never_says_healthy(statuses: list[Status], verdict: str) -> None:

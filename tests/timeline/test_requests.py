@@ -67,7 +67,11 @@ class Drawn:
         parts = [tables[name] for name in ("kernels", "memory_ops", "graph_launches")]
         copies = classify_memory_op(tables["memory_ops"]["kind"].to_pylist())
         talks = np.array(tables["kernels"]["communicates"].to_pylist(), np.bool_)
-        kinds = (np.where(talks, WorkKind.COMMUNICATION, WorkKind.KERNEL), copies, np.full(len(parts[2]), WorkKind.GRAPH))
+        kinds = (
+            np.where(talks, WorkKind.COMMUNICATION, WorkKind.KERNEL),
+            copies,
+            np.full(len(parts[2]), WorkKind.GRAPH),
+        )
         start, end, pid, device, context, stream, correlation = (
             np.concatenate([ints(part[name], -1) for part in parts])
             for name in ("start_ns", "end_ns", "pid", "device", "context", "stream", "correlation_id")

@@ -1,0 +1,1 @@
+"""Is this capture fit to conclude from?"""

@@ -1,0 +1,140 @@
+"""Grids: do kernels have enough blocks for the GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.measure import EFFORT_SHARE, HOST_BOUND, longest, weigh, worst
+from nsight_tools.analysis import analysis
+from nsight_tools.calibration import Calibrated
+from nsight_tools.errors import CouldNotRun
+from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.run import Run
+from nsight_tools.timeline.intervals import pieces, shared
+from nsight_tools.units import duration, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.run.work import Work
+    from nsight_tools.timeline.intervals import IntArray
+    from nsight_tools.trace import Trace
+
+
+@analysis("LCH005", needs={"kernels", "gpus"}, topic="grids", picture="grids")
+def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
+    """Kernels have fewer blocks than half of the GPU's SMs.
+
+    Measures: kernels of the steady state with grid_x * grid_y * grid_z < `gpus.sm_count` / 2, in the time in which no
+    other kernel runs on that GPU. Half, because up to there twice the batch takes no longer: each further block still
+    finds an SM that has none. Their time times the SMs' share that has no block is the most that a batch which fills
+    the GPU saves of each input; no inference as it is gets shorter, so that no time to recover is claimed. A finding
+    where that is a fifth of the inference time: nearly every engine has such kernels, and neither another batch nor a
+    second context is worth its complexity for less.
+
+    Why it matters: an SM without a block does nothing. Small batches on a large GPU pay for the whole of it and use
+    a part.
+
+    Remedy: a larger batch (the engine's optimization profile: `trtexec --optShapes`), or, where the host has time to
+    launch for them, several contexts on streams of their own so that small kernels run side by side; on a GPU that is
+    too large, MIG. NVIDIA's TensorRT Best Practices,
+    "Batching" and "Cross-Inference Multi-Streaming".
+
+    Blind spots: a batch cannot be larger than what arrives, and it costs latency: advice for throughput, a warning only
+    where half of the inference time could be saved. Blocks that do fill an SM say nothing of how well. Graphs that
+    were traced whole show no grids.
+    """
+    run = Run.of(trace)
+    work = run.work
+    kernels = np.flatnonzero(work.kind.among("kernel")).astype(np.int32)
+    sms = {gpu["device"]: gpu["sm_count"] for gpu in trace.table("gpus").to_pylist() if gpu["sm_count"]}
+    grid = [trace.numbers("kernels", f"grid_{axis}", np.int32) for axis in "xyz"]
+    judged = False
+    for device in run.gpus.devices:
+        rows = kernels[work.device[kernels] == device]
+        rows = _steady(run, rows)
+        if device not in sms or not rows.size:
+            continue
+        judged = True
+        few = _Few.of(work, rows, grid, sms[device])
+        if few.saved < EFFORT_SHARE * run.window_ns:
+            continue
+        each = run.per_inference(few.saved)
+        saved = duration(few.saved) if each is None else f"{duration(each)} of each input"
+        contexts = ", or run several contexts on streams of their own" if _host_has_time(trace) else ""
+        yield Finding(
+            "LCH005",
+            weigh(few.saved / run.window_ns, 0.5, run),
+            Confidence.MEDIUM,
+            f"{share(few.time / few.total)} of the kernels' time runs with fewer blocks than half of the GPU's "
+            f"{sms[device]} SMs: {len(few.blocks):,} of {len(rows):,} kernels; a batch that fills it would save "
+            f"{saved} at most",
+            "the batch is small for this GPU: these kernels have too few blocks to use it",
+            f"for throughput, at the cost of latency: enlarge the batch (trtexec --optShapes){contexts}; one inference "
+            "at this batch gets no shorter by it",
+            evidence=(
+                Evidence(
+                    "saved by a batch that fills the GPU",
+                    few.saved,
+                    "ns",
+                    detail="at most: these kernels' time times the share of the SMs that have no block",
+                ),
+                Evidence("share of kernel time", few.time / few.total, "ratio"),
+                Evidence("kernels with few blocks", len(few.blocks), "count"),
+                Evidence("median blocks of those", float(np.median(few.blocks)), "count", detail=f"{sms[device]} SMs"),
+                *worst("longest", work.start[few.longest], work.end[few.longest]),
+            ),
+        )
+    if not judged:
+        raise CouldNotRun(trace.missing("kernels") or "no kernel of a GPU whose number of SMs is known")
+
+
+def _host_has_time(trace: Trace) -> bool:
+    """Whether a second context would find the host free to launch for it."""
+    return Calibrated.of(trace).host_share < HOST_BOUND
+
+
+def _steady(run: Run, rows: IntArray) -> IntArray:
+    """Those of the rows that lie in the steady state."""
+    work, inside = run.work, np.empty(rows.size, np.bool_)
+    for piece in pieces(rows.size):
+        inside[piece] = run.steady(work.start[rows[piece]], work.end[rows[piece]])
+    return rows[inside]
+
+
+@dataclass(frozen=True)
+class _Few:
+    """Kernels with fewer blocks than half of the SMs: time that they have the GPU for themselves, and what is saved.
+
+    `blocks` has the shape (kernels,), `longest` are the rows of a few of them; `total` is the time in which any runs.
+    """
+
+    time: int
+    saved: int
+    total: int
+    blocks: IntArray
+    longest: IntArray
+
+    @classmethod
+    def of(cls, work: Work, rows: IntArray, grid: list[IntArray], sms: int) -> _Few:
+        both = shared(work.start[rows], work.end[rows])
+        time = total = weighted = 0
+        blocks, examples = [], []
+        for piece in pieces(rows.size):
+            row = rows[piece]
+            start, end = work.start[row], work.end[row]
+            alone = end - start - both.coverage(start, end)
+            total += int(alone.sum())
+            x, y, z = (axis[work.row[row]].astype(np.int64) for axis in grid)
+            count = x * y * z
+            small = np.flatnonzero(count < sms / 2)
+            blocks.append(count[small].astype(np.int32))
+            examples.append(row[small][longest((end - start)[small])])
+            time += int(alone[small].sum())
+            weighted += int((alone[small] * count[small]).sum())
+        few = np.concatenate(examples)
+        few.sort()  # of those that are as long, the first
+        return cls(time, round(time - weighted / sms), total + both.total, np.concatenate(blocks), few)

@@ -1,0 +1,197 @@
+"""What makes the GPU slower for this process: its clock, or somebody else's work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.gpu.clock_effect import STRETCHED, Clock, clock_effect
+from nsight_analyses.measure import weigh, worst
+from nsight_analyses.metrics import Metrics
+from nsight_analyses.other_processes import gaps_with_work, taken_by_others
+from nsight_analyses.telemetry import HEAT, POWER, Reasons, Samples, why_low
+from nsight_tools.analysis import analysis
+from nsight_tools.errors import CouldNotRun
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Severity
+from nsight_tools.run import Run
+from nsight_tools.units import duration, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.timeline.intervals import Intervals
+    from nsight_tools.trace import Trace
+
+FEWEST_GAPS = 3
+"""One or two long waits have other reasons: a driver that wakes up, a page that is moved."""
+VARIES = 0.025
+"""What the clock alone adds to the variation of kernels that is a finding of its own, from there on."""
+STRETCH_SHARE = 0.05
+"""Inputs make kernels vary by a few percent of their summed time."""
+
+
+@analysis("THR002", needs={"api_calls"}, topic="contention", picture="clocks")
+def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
+    """The GPU is slow for this process: what its clock costs, and what somebody else's work costs.
+
+    Measures: three things, apart from each other.
+
+    * Another process (time-slicing): gaps of more than 0.5 ms in which work is submitted (`launches.call_end_ns` has
+      passed), has not started (`start_ns`), and nothing that was traced runs on that GPU, while the metric GR Active
+      (`gpu_metrics`, which counts everybody's work) is above 50 % on average. At least 3 gaps and 2.5 % of the time.
+      The bound is their length: without the other process the work would run.
+    * The clock: kernels with the same name, grid and place within their inference are compared with each other.
+      log(duration) over log(clock at that time; `gpu_metrics`, else NVML's in `telemetry`) has the slope -1 where
+      duration times clock is constant. The clock is charged only where the slope is -0.5 or steeper and the two
+      correlate (-0.3), with duration times (1 - clock / `gpus.max_sm_clock_mhz`) times that slope, from 2.5 % of the
+      time on. It needs a clock that varies by 1 %, and 45 samples of it: of fewer, such a correlation can be chance,
+      however many kernels run between two of them.
+    * Kernels that take 1.5 times their usual duration times clock while no other kernel of the report runs: interrupted
+      by another process, or sharing the SMs with it (MPS), if that is 5 % of the kernels' time.
+
+    Why it matters: the remedies are opposite. A slow clock asks for power or cooling; no clock helps a process that
+    waits for its turn.
+
+    Remedy: for another process: give this one the GPU (`CUDA_VISIBLE_DEVICES`, exclusive compute mode with `nvidia-smi
+    -c EXCLUSIVE_PROCESS`), a partition of it (MIG), or share through MPS, which runs both at once rather than in turns.
+    For the clock: more power or cooling, as its reasons say. NVIDIA's TensorRT Best Practices, "GPU Power Consumption
+    and Power Throttling".
+
+    Blind spots: the other process is not in the report: what it is, `nvidia-smi` tells. Without GPU metrics the gaps
+    say that the GPU did not take up work, not why: the confidence is low (medium where NVML counts more processes than
+    one on the GPU), and where the program makes streams wait for the host (callbacks, waits on memory values) it is not
+    judged. A clock that is low all the time has nothing to be compared with here (a drop against the GPU's highest is
+    seen all the same), and neither have fewer than 100 kernels. Kernels whose work depends on the data vary without any
+    cause outside. Work of this process whose records were lost looks like somebody else's.
+    """
+    run = Run.of(trace)
+    if not run.work.computes.any():
+        raise CouldNotRun(trace.missing("kernels") or "no kernel ran that could have been slowed")
+    if not (run.work.call_end >= 0).any():
+        raise CouldNotRun("no kernel has a launch call in this report, so that waiting cannot be told from idleness")
+    metrics = Metrics.of(trace)
+    found = []
+    for device in run.gpus.devices:
+        clock = clock_effect(run, device, metrics)
+        sampled = metrics.sampled(device)
+        gaps = gaps_with_work(run, device, sampled)
+        taken = taken_by_others(gaps, metrics, device) if sampled else gaps
+        if len(taken) >= FEWEST_GAPS and taken.total >= NOISE_SHARE * run.window_ns:
+            if not sampled:
+                _refuse_callbacks(run)
+            found.append(_sliced(run, device, taken, metrics, clock))
+        if clock:
+            found += _of_clock(run, clock)
+    if not found and not any(metrics.sampled(device) for device in run.gpus.devices):
+        raise CouldNotRun(
+            "no work waited long for an idle GPU, but without GPU metrics the clock's effect cannot be told: "
+            f"{trace.missing('gpu_metrics') or 'no sample is of a GPU that worked'}"
+        )
+    yield from found
+
+
+_HOST_WAITS = ("LaunchHostFunc", "StreamAddCallback", "StreamWaitValue", "StreamBatchMemOp", "WaitExternalSemaphores")
+
+
+def _refuse_callbacks(run: Run) -> None:
+    name = run.calls.name
+    found = [one for one in name.counts() if any(part in one for part in _HOST_WAITS)]
+    if found:
+        raise CouldNotRun(
+            f"work waits for an idle GPU, but {found[0]} makes streams wait for the host, and without GPU metrics that "
+            "looks like another process; capture with --gpu-metrics-devices=all"
+        )
+
+
+def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clock | None) -> Finding:
+    cost, usual = gaps.total, float(np.median(gaps.end - gaps.start))
+    time, value = metrics.active(device)
+    active = value[gaps.contains(time)]
+    whole = run.window_ns
+    each = run.per_inference(cost)
+    spread = f" ({duration(each)} of {duration(whole / run.count)} per inference)" if each else ""
+    among = f" in {run.count} inferences" if run.count else ""
+    busy = run.gpus.busy(device).intersection(run.window).total
+    processes = Samples.of(run, device).highest("processes") or 0
+    seen = (
+        f"the GPU is active all the while ({share(float(np.median(active)) / 100)} by its own count, median) though "
+        f"this process runs nothing: another process has the GPU, and the two take turns (time-slicing)"
+        if len(active)
+        else "nothing of this process runs in that time, and the report has no GPU metrics to say who does: another "
+        "process with which the GPU is shared in turns (time-slicing) is the usual reason"
+        + (f", and NVML counts {processes} processes on this GPU" if processes > 1 else "")
+    )
+    return Finding(
+        "THR002",
+        weigh(cost / whole, 0.05, run),
+        Confidence.HIGH if len(active) else Confidence.MEDIUM if processes > 1 else Confidence.LOW,
+        f"submitted work waits {len(gaps)} times{among}, for {duration(usual)} each (median), while "
+        f"this process runs nothing on the GPU: {share(cost / whole)} of the {run.time}{spread}",
+        seen + (f"; {clock.aside}" if clock else ""),
+        "find the other process (nvidia-smi, on this host and in other containers) and give this one the GPU, or a "
+        "MIG partition of it; through MPS both run at once rather than in turns"
+        + ("" if len(active) else "; capture with --gpu-metrics-devices=all to see who uses the GPU"),
+        cost,
+        each,
+        "time in which submitted work waits in gaps of more than 0.5 ms: what the GPU to itself gives back. A MIG "
+        "partition has fewer SMs, and under MPS the kernels of both share them",
+        (
+            Evidence("gaps with submitted work of more than 0.5 ms", len(gaps), "count"),
+            Evidence("submitted work waits in them", cost, "ns"),
+            Evidence("GPU runs this process' work", busy / whole, "ratio"),
+            *(
+                [Evidence("GPU active in the gaps (GR Active), median", float(np.median(active)), "%")]
+                if len(active)
+                else []
+            ),
+            *(clock.evidence if clock else ()),
+            *worst("longest gap", gaps.start, gaps.end),
+        ),
+        explains=("variation",),
+    )
+
+
+def _of_clock(run: Run, clock: Clock) -> Iterator[Finding]:
+    """What the clock costs, and kernels that are slowed by something else than it."""
+    if clock.slope is not None and clock.cost >= NOISE_SHARE * run.window_ns:
+        yield Finding(
+            "THR002",
+            weigh(clock.cost / run.window_ns, 0.05, run),
+            Confidence.MEDIUM,
+            f"kernels slow down with the clock: it costs {share(clock.cost / clock.kernel_time)} of their time, "
+            f"{share(clock.cost / run.window_ns)} of the {run.time}",
+            f"the same kernels take longer when the clock is lower (duration goes with clock to the power of "
+            f"{clock.slope:.2f}; -1 is proportional); {why_low(run, clock.device)}",
+            _higher_clock(run, clock.device),
+            clock.cost,
+            run.per_inference(clock.cost),
+            "kernel time times the shortfall of the clock from the GPU's highest, as far as durations follow it",
+            (*clock.evidence, Evidence("median clock during kernels", clock.median, "MHz")),
+            explains=("clock", "variation") if -clock.slope * clock.variation >= VARIES else ("clock",),
+        )
+    if clock.stretched_time >= STRETCH_SHARE * clock.kernel_time:
+        yield Finding(
+            "THR002",
+            Severity.INFO,
+            Confidence.LOW,
+            f"{clock.stretched} kernels take more than {STRETCHED} times their usual time at the same clock: "
+            f"{share(clock.stretched_time / clock.kernel_time)} of the kernels' time",
+            "not the clock, and no other kernel of this report: another process that interrupts them or shares the "
+            "SMs with them (MPS), or work that depends on the data",
+            "see whether other processes use this GPU (nvidia-smi); if none does, look at the inputs of these",
+            clock.stretched_time,
+            run.per_inference(clock.stretched_time),
+            "what these kernels take beyond their usual time",
+            tuple(worst("slowed kernel", clock.examples.start, clock.examples.end)),
+        )
+
+
+def _higher_clock(run: Run, device: int) -> str:
+    """What raises the clock, by the reasons that NVML names for it."""
+    bits = Reasons.of(Samples.of(run, device)).counts()
+    power, heat = any(bit in POWER for bit in bits), any(bit in HEAT for bit in bits)
+    if not (power or heat):
+        return "find what lowers the clock (nvidia-smi -q -d PERFORMANCE during the run)"
+    draw = "take other load off the card, which draws from the same power, or raise its power limit if it can be raised"
+    return " and ".join([draw] * power + ["improve cooling"] * heat)

@@ -1,0 +1,226 @@
+"""Can two runs be compared: how much the GPU's own time for one inference varies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.measure import nothing_repeats, weigh
+from nsight_analyses.metrics import CLOCKS
+from nsight_analyses.other_processes import waiting_gaps
+from nsight_analyses.telemetry import Samples
+from nsight_tools.analysis import analysis
+from nsight_tools.columns import Bools, Ints, ints, pairs_in, where_both, words
+from nsight_tools.errors import CouldNotRun
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.run import Run
+from nsight_tools.timeline.intervals import Intervals, reaches
+from nsight_tools.units import share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from nsight_tools.run.work import Work
+    from nsight_tools.trace import Trace
+
+    Floats = npt.NDArray[np.float64]
+
+UNSTABLE = NOISE_SHARE
+"""trtexec (TensorRT 10.13.2 and later) warns of unstable GPU compute time from this coefficient of variation on."""
+UNSTABLE_BEFORE = 0.01
+"""The same from TensorRT 8.4 to 10.13.0."""
+HOPELESS = 0.05
+"""Twice that: of two inferences that differ by 10 %, which is what most tuning brings, either may look the faster."""
+SINGLE = 0.05
+"""Outliers are single ones up to this share of the inferences; more belong to the variation."""
+FEWEST = 10
+"""The coefficient of so few inferences is itself uncertain by a quarter: 1 / sqrt(2 n)."""
+
+
+@analysis("THR003", topic="variation", picture="clocks")
+def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
+    """The GPU's time for one inference varies too much to compare runs.
+
+    Measures: the coefficient of variation (standard deviation / mean) of `inferences.compute_ns`, with the time in
+    which another process has the GPU (where GPU metrics prove it), over inferences that do the same work
+    in the same mode (equally many kernels, of the same names and grids, equally many copies, and equally many streams
+    at work meanwhile, for copies of others slow kernels down; the most frequent one is judged, from 10 on). Warm-up
+    (`mark`) and outliers are left out, up to 5 % of the inferences: those whose compute time exceeds the median by 5
+    scaled median absolute deviations and by 20 %. From 2.5 % on it is said, as trtexec does since
+    TensorRT 10.13.2 (from 8.4 to 10.13.0 it warned from 1 % on); from 5 % on it is a warning. Where the clock was
+    sampled, its own variation within kernels stands beside it.
+
+    Why it matters: a gain that is smaller than the variation cannot be seen, and one that was seen may be none. What
+    varies is usually the clock.
+
+    Remedy: lock the clocks while measuring (`nvidia-smi -lgc`), keep other processes off the GPU, and compare medians
+    over more inferences (`trtexec --iterations`, `--duration`). NVIDIA's TensorRT Best Practices, "GPU Clock Locking
+    and Floating Clock".
+
+    Blind spots: kernels whose work depends on the input vary without any instability. trtexec measures from the first
+    kernel to the last, gaps and all; here only the time in which kernels run counts, because tracing stretches gaps.
+    Where inferences share the GPU with each other, their kernels stretch each other, and it cannot run.
+    """
+    run = Run.of(trace)
+    table = trace.table("inferences", ["compute_ns", "start_ns", "end_ns", "mark"])
+    worked = np.flatnonzero(run.requests.worked)
+    if not len(worked):
+        if not run.work.computes.any() and (missing := trace.missing("kernels")) is not None:
+            raise CouldNotRun(missing)
+        raise nothing_repeats(trace, "no inference that the GPU worked for: nothing repeats that could be compared")
+    same = _most_frequent(run, len(table), worked)
+    if len(same) < FEWEST:
+        raise CouldNotRun(f"only {len(same)} inferences do the same work; at least {FEWEST} tell how much they vary")
+    alone = same[~_shared(run, len(table))[same]]
+    if len(alone) < max(FEWEST, len(same) / 2):
+        raise CouldNotRun("inferences run beside each other on the GPU, and stretch each other's kernels by design")
+    gaps = waiting_gaps(run).coverage(ints(table["start_ns"]), ints(table["end_ns"]))
+    compute = ints(table["compute_ns"]) + gaps
+    off = words(table["mark"]).among("warm_up")[alone] | _far_off(compute[alone])
+    if off.mean() > SINGLE:  # so many are no exceptions
+        off[:] = False
+    plain = alone[~off]
+    if len(plain) < FEWEST:
+        raise CouldNotRun(f"only {len(plain)} inferences are neither warm-up nor outliers; {FEWEST} are needed")
+    varies = _variation(compute[plain])
+    if varies < UNSTABLE:
+        return
+    clock = _clock(run, trace)
+    slowest, fastest = (int(plain[at]) for at in (np.argmax(compute[plain]), np.argmin(compute[plain])))
+    start, end = ints(table["start_ns"]), ints(table["end_ns"])
+    yield Finding(
+        "THR003",
+        weigh(varies, HOPELESS),
+        Confidence.HIGH,
+        f"the GPU's time for one inference varies by {share(varies)} (coefficient of variation over {len(plain)} "
+        f"inferences): trtexec calls more than {share(UNSTABLE)} unstable since TensorRT 10.13.2 "
+        f"({share(UNSTABLE_BEFORE)} before)",
+        _others(int(gaps[plain].sum()), int(compute[plain].sum())) or _cause(clock),
+        "lock the clocks while measuring (nvidia-smi -lgc), keep other processes off the GPU, and compare medians of "
+        "longer runs",
+        evidence=(
+            Evidence("coefficient of variation of compute time", varies, "ratio"),
+            Evidence("median compute time", round(float(np.median(compute[plain]))), "ns"),
+            *(
+                Evidence(f"{which} inference", int(compute[row]), "ns", int(start[row]), int(end[row]))
+                for which, row in (("fastest", fastest), ("slowest", slowest))
+            ),
+            Evidence("left out as warm-up or outliers", len(alone) - len(plain), "count"),
+            *(
+                [
+                    Evidence(
+                        "coefficient of variation of the clock",
+                        _variation(clock),
+                        "ratio",
+                        detail=f"{len(clock)} samples while kernels run",
+                    )
+                ]
+                if len(clock)
+                else []
+            ),
+        ),
+    )
+
+
+def _others(gaps: int, whole: int) -> str:
+    return f"another process has the GPU for {share(gaps / whole)} of that time" if gaps else ""
+
+
+def _cause(clock: Floats) -> str:
+    if not len(clock):
+        return "not recorded: the report has no samples of the clock; floating clocks are the usual reason"
+    said = f"the clock varies by {share(_variation(clock))} while kernels run"
+    where = f", between {clock.min():.0f} and {clock.max():.0f} MHz"
+    if _variation(clock) >= UNSTABLE_BEFORE:
+        return f"{said}{where}; the same kernels at several clocks say how far they follow it"
+    return f"{said}, and is not the reason: another process on the GPU, or work that depends on the input"
+
+
+def _variation(value: Ints | Floats) -> float:
+    return float(np.std(value) / np.mean(value)) if len(value) and np.mean(value) else 0.0
+
+
+def _far_off(value: Ints) -> Bools:
+    """As the importer marks outliers by their wall time: 5 scaled deviations, and 20 %."""
+    middle = np.median(value)
+    off: Bools = value > np.maximum(1.2 * middle, middle + 5 * 1.4826 * np.median(np.abs(value - middle)))
+    return off
+
+
+def _most_frequent(run: Run, count: int, worked: Ints) -> Ints:
+    """Inferences of the most frequent mode: kernels by name and grid, whatever their order, copies, streams at work."""
+    name = words(run.trace.table("kernels", ["name"])["name"]).codes
+    grid = [run.trace.numbers("kernels", f"grid_{axis}", np.int32) for axis in "xyz"]
+    mode = np.zeros((4, count), np.int64)
+    for work in run.work.pieces():
+        mine = work[np.flatnonzero(work.computes & (work.inference >= 0))]
+        kernel = np.flatnonzero(mine.kind.among("kernel"))
+        row = mine.row[kernel]
+        prints = name[row].astype(np.uint64)
+        for axis in grid:
+            prints = prints * np.uint64(1_000_003) + axis[row].astype(np.uint64)
+        # Mixed, so that sums over an inference's kernels differ where the kernels do; whole graphs only count.
+        prints = (prints ^ (prints >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(24)
+        each = np.ones(len(mine), np.int64)
+        each[kernel] += prints.astype(np.int64)
+        np.add.at(mode[0], mine.inference, each)
+        for at, kind in ((1, "h2d"), (2, "d2h")):
+            moves = work.inference[work.kind.among(kind)]
+            mode[at] += np.bincount(moves[moves >= 0], minlength=count)
+    mode[3] = _streams_at_work(run.work, count)
+    _, kind_of, size = np.unique(mode[:, worked], axis=1, return_inverse=True, return_counts=True)
+    found: Ints = worked[kind_of.reshape(-1) == np.argmax(size)]
+    return found
+
+
+def _streams_at_work(work: Work, count: int) -> Ints:
+    """Streams that carry any work between an inference's first kernel and its last, its own ones too."""
+    start, end = np.full(count, np.iinfo(np.int64).max), np.full(count, np.iinfo(np.int64).min)
+    for piece in work.pieces():
+        mine = np.flatnonzero(piece.computes & (piece.inference >= 0))
+        np.minimum.at(start, piece.inference[mine], piece.start[mine])
+        np.maximum.at(end, piece.inference[mine], piece.end[mine])
+    start = np.minimum(start, end)
+    streams = np.zeros(count, np.int64)
+    for pid, stream in pairs_in(work.pid, work.stream):
+        rows = where_both(work.pid, pid, work.stream, stream)
+        line = work.busy() if isinstance(rows, slice) else Intervals.union(work.start[rows], work.end[rows])
+        streams += line.coverage(start, end) > 0
+    return streams
+
+
+def _shared(run: Run, count: int) -> Bools:
+    """Inferences whose kernels run while another inference's do."""
+    beside = np.zeros(count, np.bool_)
+    work = run.work
+    for device in run.gpus.devices:
+        rows = np.flatnonzero(work.computes & (work.device == device)).astype(np.int32)
+        if rows.size < 2:
+            continue
+        # The work that ends last of all before it: what starts before that has ended runs beside it.
+        longest = -1
+        for piece, before in reaches(work.end, rows):
+            mine = work.inference[rows[piece]]
+            furthest = np.where(work.end[rows[piece]] >= before, np.arange(mine.size), -1)
+            owner = np.append(longest, mine)[np.append(-1, np.maximum.accumulate(furthest)) + 1]
+            meets = (work.start[rows[piece]] < before) & (owner[:-1] != mine)
+            longest = owner[-1]
+            for whose in (mine[meets], owner[:-1][meets]):
+                beside[whose[whose >= 0]] = True
+    return beside
+
+
+def _clock(run: Run, trace: Trace) -> Floats:
+    """Clock samples while kernels run, of the GPU that works most: its metrics', else NVML's; none of too few."""
+    device = int(np.argmax(np.bincount(np.maximum(run.work.device, 0))))
+    table = trace.table("gpu_metrics")
+    here = words(table["metric"]).where(lambda name: name.startswith(CLOCKS)) & (ints(table["device"]) == device)
+    time = ints(table["time_ns"])[here]
+    inside = run.gpus.computing(device).intersection(run.window).contains(time)
+    found: Floats = table["value"].to_numpy()[here][inside]
+    if not here.any():
+        found = Samples.of(run, device).known("sm_clock_mhz")[1].astype(np.float64)
+    return found if len(found) >= FEWEST else found[:0]

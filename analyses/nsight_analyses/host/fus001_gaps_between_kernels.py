@@ -1,0 +1,188 @@
+"""Gaps between the kernels of an inference: what they wait for, and what is left of them without the profiler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.host.tracing import graph_evidence, tracing_evidence
+from nsight_analyses.measure import EXAMPLES, weigh, worst
+from nsight_tools.analysis import HOST, analysis
+from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
+from nsight_tools.errors import CouldNotRun
+from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Severity
+from nsight_tools.run import Run
+from nsight_tools.timeline.intervals import pieces
+from nsight_tools.units import duration, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.columns import Bools, Ints
+    from nsight_tools.timeline.intervals import IntArray
+    from nsight_tools.timeline.observer import FloatArray
+    from nsight_tools.trace import Trace
+
+GAP_SHARE = 0.05
+GAP_WARNING = 0.1
+
+_KINDS = ("launch", "host", "dependency", "graph")
+
+_CAUSES = {
+    "host": "its thread does something else than launch: shape inference, a synchronization, preemption, or the "
+    "program's own code between two launches",
+    "launch": "kernels finish before the host has launched the next one",
+    "dependency": "the next kernel was launched long before: the GPU takes about 1 µs from one dependent kernel of a "
+    "stream to the next",
+}
+_NAMES = {"host": "host", "launch": "launch-starved", "dependency": "dependency"}
+_REMEDIES = {
+    "host": "look at the windows below in Nsight Systems: what does the thread do there? Move it out of the inference, "
+    "or to another thread",
+    "launch": "capture the inference into a CUDA graph (trtexec --useCudaGraph), or enlarge the batch",
+    "dependency": "a CUDA graph (trtexec --useCudaGraph) shortens the gap between dependent kernels to about 0.1 µs; "
+    "fewer, larger kernels (fusion, a larger batch) do more",
+}
+
+
+@analysis(
+    "FUS001",
+    needs={"kernels", "api_calls", "inferences"},
+    topic="gaps",
+    bucket=HOST,
+    picture="layers",
+    change=Change("use_cuda_graph"),
+)
+def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
+    """The GPU idles between the kernels of an inference.
+
+    Measures: for each inference, the time between the first `start_ns` and the last `end_ns` of its kernels in which
+    nothing that was traced runs on the GPU; from 5 % of the inferences' time on. By the `launches` row that ends it,
+    each gap is one of
+
+    * dependency: its call had returned (`call_end_ns`) before the gap began. The work was there; about 1 µs between
+      dependent kernels of a stream, 0.1 µs inside of a CUDA graph
+    * launch-starved: its call had not returned, and its thread had launched or copied something in the 15 µs before
+      (the most that a launch takes the host, by NVIDIA)
+    * host: the same, but its thread had done something else for longer
+
+    Tracing slows the host. What that cost is estimated for each API call and each NVTX range (`timeline/observer.py`:
+    from the trace where it shows it, with an interval), taken off, and all work moved up as far as its launch, then
+    earlier, and a dependency gap allow. What is left of the gaps is judged, where a dependency gap's length of each is
+    no wait for the host: a warning where the waits for the host are most of it and take 10 % even if tracing costs
+    most; otherwise an info. Silent where most of what is left stands between the nodes of CUDA graphs: launching them
+    is as quick as it gets. The bound is what a CUDA graph recovers (all but 0.1 µs of each launch-starved and
+    dependency gap that is left; median over the inferences) and what is left of the host's gaps,
+    but no more than an untraced run leaves the GPU idle. Where that had several inferences in flight and left its GPU
+    no time to idle, they fill each other's gaps: then this cannot be judged.
+
+    Where the whole inference is enqueue-bound, that is the finding that this one follows from.
+
+    Why it matters: small kernels finish before the next one is launched; the GPU is idle though there is work.
+
+    Remedy: a CUDA graph (trtexec `--useCudaGraph`, the default from TensorRT 11 on; `cudaStreamBeginCapture` around
+    `enqueueV3`, after one enqueue to warm up) launches the whole inference at once; or a larger batch; or fewer, larger
+    kernels (fusion). NVIDIA's TensorRT Best Practices, "CUDA Graphs" and "Enqueue-Bound Workloads and CUDA Graphs".
+
+    Blind spots: what another process runs in a gap is not in the report. What tracing cost is an estimate: an untraced
+    run is the truth. Where kernels of several streams overlap, time is only counted while all of them idle.
+    """
+    run, calibrated = Run.of(trace), Calibrated.of(trace)
+    work = run.work
+    if not np.any((work.inference >= 0) & work.computes & (work.call_end >= 0)):
+        raise CouldNotRun("no kernel of an inference can be joined to the API call that launched it")
+    gaps = calibrated.gaps
+    total = int(gaps.length.sum())
+    if total / run.window_ns < GAP_SHARE:
+        return
+    kind = np.where(gaps.host, gaps.paused, np.where(gaps.graph, np.int8(3), np.int8(2)))
+    traced = _by_kind(kind, gaps.length)
+    left: dict[str, list[int]] = {name: [] for name in _KINDS}
+    for rest in calibrated.left:
+        wait = calibrated.wait(rest)
+        waits = _by_kind(kind, wait)
+        np.subtract(rest, wait, out=wait)
+        graph = int(wait[gaps.graph].sum())
+        for name, one in {**waits, "graph": graph, "dependency": int(wait.sum()) - graph}.items():
+            left[name].append(one)
+    main = max(left, key=lambda kind: left[kind][1])
+    if main == "graph":
+        return
+    waiting = left["launch"][2] + left["host"][2]
+    starved = main in {"launch", "host"} and left["launch"][1] + left["host"][1] >= GAP_SHARE * run.window_ns
+    gain, n, room, known = calibrated.graph_gain, run.count, calibrated.room, calibrated.untraced
+    if known is not None and room is not None and room < NOISE_SHARE * known.elapsed:
+        if not known.several:
+            return
+        raise CouldNotRun(
+            f"without the profiler {duration(known.elapsed)} pass for an inference, no more than its work takes the "
+            "GPU: others fill the gaps that stand here; capture one stream to see what is left of them"
+        )
+    most = total if room is None else min(total, round(room * n))
+    recoverable, low, high = (
+        min(round(one * n) + left["host"][place], most, sum(one[place] for one in left.values()))
+        for one, place in ((round(gain.point), 1), (gain.low, 2), (gain.high, 0))
+    )
+    rows = _longest(gaps.length, kind == _KINDS.index(main))
+    yield Finding(
+        "FUS001",
+        weigh(waiting / run.window_ns, GAP_WARNING, run) if starved else Severity.INFO,
+        Confidence.MEDIUM if starved == (waiting >= GAP_SHARE * run.window_ns) else Confidence.LOW,
+        f"the GPU is idle between the kernels of an inference for {share(total / run.window_ns)} of the inference "
+        + _said(total, left),
+        _CAUSES[main],
+        _REMEDIES[main],
+        recoverable,
+        run.per_inference(recoverable),
+        f"what a CUDA graph recovers without the profiler, the gaps but {IN_GRAPH_NS / 1000} µs each, and the gaps in "
+        "which the host does something else",
+        (
+            Evidence("idle between kernels", total, "ns"),
+            Evidence("of it launch-starved", traced["launch"], "ns", detail=_between(left["launch"])),
+            Evidence("of it the host does something else", traced["host"], "ns", detail=_between(left["host"])),
+            Evidence(
+                "of it between kernels already launched",
+                traced["dependency"] + traced["graph"],
+                "ns",
+                detail=_between([one + other for one, other in zip(left["dependency"], left["graph"], strict=True)])
+                + ", what is left of the others with it",
+            ),
+            *graph_evidence(calibrated),
+            *tracing_evidence(calibrated),
+            *worst(f"longest {_NAMES[main]} gap", gaps.start[rows], gaps.end[rows]),
+        ),
+        recoverable_between_ns=(round(low / n), round(high / n)) if n else None,
+    )
+
+
+def _by_kind(kind: IntArray, time: Ints | FloatArray) -> dict[str, int]:
+    sums = np.zeros(len(_KINDS))
+    for piece in pieces(len(kind)):
+        np.add.at(sums, kind[piece], time[piece])
+    return dict(zip(_KINDS, sums.astype(np.int64).tolist(), strict=True))
+
+
+def _longest(length: Ints, chosen: Bools) -> Ints:
+    """Rows of the longest, a few more than are shown."""
+    rows = np.flatnonzero(chosen)
+    if rows.size <= EXAMPLES:
+        return rows
+    bar = np.partition(length[rows], rows.size - EXAMPLES)[rows.size - EXAMPLES]
+    longest: Ints = rows[length[rows] >= bar]
+    return longest
+
+
+def _said(total: int, left: dict[str, list[int]]) -> str:
+    likely = sum(one[1] for one in left.values())
+    waits = left["launch"][1] + left["host"][1] > likely / 2
+    where = "waits for the host" if waits else "stands between kernels that were already launched"
+    if likely < 0.9 * total:
+        cost = f"{duration(total - likely)} of {duration(total)} are the profiler's own cost"
+        return f"time; {cost}, most of the rest {where}"
+    return f"time; most of it {where}"
+
+
+def _between(left: list[int]) -> str:
+    least, most = duration(left[2]), duration(left[0])
+    return f"{duration(left[1])} without the profiler" + (f", between {least} and {most}" if least != most else "")

@@ -1,0 +1,110 @@
+"""Memory: what is allocated and freed while inferences run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.host.allocations import POOLED, allocates
+from nsight_analyses.host.loops import outermost, steady_loops, within
+from nsight_analyses.measure import nothing_repeats, weigh, worst
+from nsight_tools.analysis import HOST, analysis
+from nsight_tools.columns import ints, words
+from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.run import Run
+from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.units import duration, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.run.calls import HostCalls
+    from nsight_tools.trace import Trace
+
+EACH_SHARE = 0.1
+"""Allocations in every tenth inference are a habit, and not the growth of a pool."""
+COST_SHARE = 0.01
+"""Rarer ones matter from this share of the threads' time on."""
+
+
+@analysis("MEM001", needs={"api_calls"}, topic="allocations", bucket=HOST, picture="launches")
+def allocations_in_steady_state(trace: Trace) -> Iterator[Finding]:
+    """Memory is allocated or freed while inferences run.
+
+    Measures: `api_calls` that allocate, free, pin or unpin memory (cudaMalloc…, cudaFree…, cudaHostAlloc, cuMemAlloc…,
+    cuMemCreate…, cudaMallocAsync) on a thread that makes inferences, from its second inference to the end of its last,
+    pauses between runs left out; a call inside of another counts once. A finding where they are one for every tenth
+    inference or 1 % of the threads' time; a warning from 5 % of it on. The bound is their host time: they can wait for
+    the GPU inside. Where `memory_usage` was collected, the bytes stand beside.
+
+    Why it matters: cudaFree waits for all work of the GPU, and cudaMalloc may; pinning memory takes milliseconds. Each
+    stops the thread from launching, and ends the overlap of streams.
+
+    Remedy: allocate input and output buffers once, for the largest shape, and use them again; allocate the engine's
+    scratch memory yourself (createExecutionContextWithoutDeviceMemory, setDeviceMemory) or let TensorRT's own allocator
+    use a pool (IGpuAsyncAllocator with cudaMallocAsync). NVIDIA's TensorRT documentation, "How TensorRT Works",
+    on memory; CUDA's stream-ordered memory allocator.
+
+    Blind spots: allocations on other threads are not counted. Stream-ordered ones are cheap as long as the pool holds
+    memory: only their own time is charged. What an allocator keeps inside of the process makes no call at all.
+    """
+    run = Run.of(trace)
+    loops = steady_loops(run)
+    if not loops:
+        raise nothing_repeats(trace, "no thread makes two inferences: there is no steady state to look into")
+    calls = run.calls
+    found = within(loops, outermost(calls[calls.name.where(allocates)]))
+    if not len(found.start):
+        return
+    inferences = max(trace.rows("inferences") - len(loops), 1)
+    cost = Intervals.union(found.start, found.end).total
+    part = min(cost / max(sum(line.total for line in loops.values()), 1), 1)
+    if len(found.start) < EACH_SHARE * inferences and part < COST_SHARE:
+        return
+    yield _finding(run, found, loops, cost, part, inferences)
+
+
+def _finding(
+    run: Run,
+    found: HostCalls,
+    loops: dict[tuple[int, int], Intervals],
+    cost: int,
+    part: float,
+    inferences: int,
+) -> Finding:
+    pooled = found.name.where(lambda name: POOLED.fullmatch(name) is not None)
+    counts = found.name.counts()
+    named = ", ".join(f"{name} ({number} times)" for name, number in list(counts.items())[:4])
+    return Finding(
+        "MEM001",
+        Severity.INFO if pooled.all() else weigh(part, 0.05),
+        Confidence.HIGH,
+        f"{len(found.start)} allocations or frees in {inferences} inferences after the first: {duration(cost)} on the "
+        f"host, {share(part)} of the threads' time",
+        f"{named}: from a pool, in the stream's order, which waits for nothing while the pool holds memory"
+        if pooled.all()
+        else f"{named}: they stop the thread, and those that free wait for the GPU's work",
+        "allocate buffers once, for the largest shape, and use them again; where the sizes must vary, use "
+        "cudaMallocAsync with a pool that keeps its memory (cudaMemPoolAttrReleaseThreshold)",
+        cost,
+        run.per_inference(cost),
+        "host time of these calls, waiting inside included",
+        (
+            Evidence("allocations and frees", len(found.start), "count", detail=named),
+            Evidence("host time", cost, "ns"),
+            *_bytes(run.trace, loops),
+            *worst("longest call", found.start, found.end, found.name.at),
+        ),
+    )
+
+
+def _bytes(trace: Trace, loops: dict[tuple[int, int], Intervals]) -> Iterator[Evidence]:
+    table = trace.table("memory_usage", ["time_ns", "pid", "kind", "size_bytes"])
+    time, pid = ints(table["time_ns"]), ints(table["pid"])
+    inside = np.zeros(len(table), np.bool_)
+    for (process, _), line in loops.items():
+        inside |= (pid == process) & line.contains(time)
+    size = ints(table["size_bytes"])[inside & words(table["kind"]).among("allocate")]
+    if len(size):
+        yield Evidence("allocated on the GPU", int(size.sum()), "bytes", detail=f"in {len(size)} pieces")

@@ -1,0 +1,127 @@
+"""Layers that only change a tensor's format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.layers.layer_times import COPY_NODE, REFORMATS
+from nsight_analyses.layers.tensorrt import no_layers
+from nsight_analyses.measure import weigh
+from nsight_tools.analysis import COMPUTE, analysis
+from nsight_tools.columns import words
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.run import Run
+from nsight_tools.units import share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.trace import Trace
+
+REFORMAT_SHARE = 0.03
+"""NVIDIA's bar for shape and cast layers that are worth a look."""
+REFORMAT_WARNING = 0.15
+"""Of the inference time: a reformat that goes comes back in part as a slower neighbour, so the bound is generous."""
+
+
+@analysis("FUS002", needs={"kernels", "nvtx_ranges"}, topic="reformats", bucket=COMPUTE, picture="layers")
+def reformat_layers(trace: Trace) -> Iterator[Finding]:
+    """Layers that only change a tensor's datatype or layout take time.
+
+    Measures: kernels whose layer (`launches.layer`) is named "Reformatting CopyNode …" or is of type Reformat or NoOp
+    in `layers`, as a share of the time of all kernels that have a layer. From 3 % on, which is NVIDIA's bar for shape
+    and cast layers, and 2.5 % of the inferences' time; a warning where they take 15 % of it. The bound is their kernel
+    time.
+
+    Why it matters: TensorRT inserts a reformat where two layers do not agree on datatype or layout: it moves every
+    element through memory and computes nothing. Mixed precision that alternates layer by layer is the usual reason.
+
+    Remedy: let neighbouring layers share a precision (in weakly typed networks do not pin single layers to FP32; allow
+    FP16 or INT8 for the layers between); for the network's own inputs and outputs accept TensorRT's format
+    (`allowed_formats`, trtexec `--inputIOFormats`, `--outputIOFormats`) and have the producer write it. NVIDIA's
+    TensorRT Best Practices, "Optimizing Layer Performance"; TREx shows the same in its engine graph.
+
+    Blind spots: TensorRT chose reformat plus fast layer because it timed the sum as faster: removing a reformat can
+    make its neighbour slower. Reformats inside of Myelin regions are not seen.
+    """
+    run = Run.of(trace)
+    layer = words(trace.table("launches", ["layer"])["layer"])
+    chosen = run.work.kind.among("kernel") & (layer.codes >= 0)
+    if not chosen.any():
+        raise no_layers(
+            trace,
+            "no kernel lies inside of a TensorRT layer's range; capture an eager run (no CUDA graph, or its capture "
+            "inside the collection) with TensorRT's NVTX ranges on, or give one as --layer-pass",
+        )
+    rows = np.flatnonzero(chosen)
+    layer, device = layer[rows], run.work.device[rows]
+    time = run.work.end[rows] - run.work.start[rows]
+    engine = {row["name"]: row for row in trace.table("layers", ["name", "type", "inputs", "outputs"]).to_pylist()}
+    reformats = layer.where(lambda name: _is_reformat(name, engine))
+    total, lost = int(time.sum()), int(time[reformats].sum())
+    if lost < REFORMAT_SHARE * total or run.gpus.share(lost, device) < NOISE_SHARE:
+        return
+    by_layer = np.bincount(layer.codes[reformats], weights=time[reformats], minlength=len(layer.dictionary))
+    names = [layer.dictionary[code] for code in np.argsort(-by_layer, kind="stable").tolist() if by_layer[code] > 0]
+    changes = sum(_change(engine.get(name)).startswith("datatype") for name in names)
+    mostly_datatypes = 2 * changes > len(names)
+    copy_nodes = layer.where(lambda name: name.startswith(COPY_NODE))
+    known = rows.size / max(int(run.work.kind.among("kernel").sum()), 1)
+    yield Finding(
+        "FUS002",
+        weigh(lost / run.window_ns, REFORMAT_WARNING, run),
+        Confidence.HIGH if known > 0.95 else Confidence.MEDIUM,
+        f"{int(reformats.sum())} of {len(layer)} kernels ({share(float(reformats.mean()))}) only convert tensors "
+        f"between layers, and take {share(lost / max(total, 1))} of the kernel time",
+        f"{len(names)} reformat layers stand between layers that do not agree on datatype or layout"
+        + (f"; {changes} of them change the datatype" if changes else ""),
+        "let neighbouring layers share a precision: take back what pins single ones (set_precision, --layerPrecisions, "
+        "--precisionConstraints), or allow the lower one for those between; neighbours may get slower: measure"
+        if mostly_datatypes
+        else "let the network's inputs and outputs keep the format that the first and last layer want "
+        "(--inputIOFormats, --outputIOFormats), and neighbouring layers share a precision",
+        lost,
+        run.per_inference(lost),
+        "kernel time of the reformat layers; where the host is the limit, their launches come on top",
+        evidence=(
+            Evidence("kernel time in reformat layers", lost, "ns"),
+            Evidence("share of the kernel time", lost / max(total, 1), "ratio"),
+            Evidence(
+                f"of it in {COPY_NODE} layers",
+                int(time[copy_nodes].sum()),
+                "ns",
+                detail=f"{int(copy_nodes.sum())} kernels",
+            ),
+            *(
+                Evidence(
+                    "layer",
+                    int(by_layer[layer.dictionary.index(name)]),
+                    "ns",
+                    detail=f"{name} ({_change(engine.get(name))})",
+                )
+                for name in names[:5]
+            ),
+        ),
+        # Neighbours that differ in datatype are not fused: then it is one cause that both see.
+        explains=("unfused layers",) if mostly_datatypes else (),
+    )
+
+
+def _is_reformat(name: str, types: dict[str, dict[str, object]]) -> bool:
+    kind = str((types.get(name) or {}).get("type") or "")
+    return name.startswith(COPY_NODE) or kind in REFORMATS
+
+
+def _change(layer: dict[str, object] | None) -> str:
+    """What a reformat changes, by the inspector: datatype, layout, or unknown."""
+    ends = [(layer or {}).get("inputs"), (layer or {}).get("outputs")]
+    if not all(isinstance(end, list) and end for end in ends):
+        return "what it changes is not recorded"
+    source, target = (end[0] for end in ends)  # type: ignore[index]
+    if not (source["dtype"] and target["dtype"]):
+        return "what it changes is not recorded"
+    if source["dtype"] != target["dtype"]:
+        return f"datatype {source['dtype']} to {target['dtype']}"
+    return f"layout only, {source['dtype']}" if source["format"] != target["format"] else "neither datatype nor layout"

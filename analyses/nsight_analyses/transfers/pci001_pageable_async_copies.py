@@ -1,0 +1,180 @@
+"""Asynchronous copies from or to pageable host memory: what they cost, and what pinning gains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.measure import weigh, worst
+from nsight_analyses.transfers.copies import BANDWIDTH_BYTES, rates, reported_as_pageable, staged, transfers
+from nsight_analyses.transfers.link import newest_link, recorded_link
+from nsight_tools.analysis import COPIES, analysis
+from nsight_tools.errors import CouldNotRun
+from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding
+from nsight_tools.hardware import PINNED_SHARE
+from nsight_tools.run import Run
+from nsight_tools.run.flow import SEVERAL
+from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.units import duration, share, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.run.work import Copies
+    from nsight_tools.trace import Trace
+
+PINNED_START_NS = 10_000
+"""From the call of a pinned copy to its start: 6 to 14 µs in traces of an H200."""
+
+_OVERLAPPED = (
+    "time of these copies in which their GPU runs no kernel, and of the driver's own copying in which it runs nothing: "
+    "all of it where, once pinned, they run beside kernels of another inference"
+)
+_ALONE = (
+    f"what pinning alone saves: copies at {share(PINNED_SHARE)} of the link's peak, and none by the driver; at least "
+    "the former, of a link a generation older unless NVML recorded it; at most all of their time in which their GPU "
+    "runs no kernel, where they then run beside kernels of another inference"
+)
+
+
+@analysis(
+    "PCI001",
+    needs={"memory_ops", "api_calls"},
+    topic="pageable copies",
+    bucket=COPIES,
+    picture="transfers",
+    change=Change("pageable", value=False),
+)
+def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
+    """Asynchronous copies use pageable host memory.
+
+    Measures: rows of `memory_ops` with kind h2d and src_memory pageable, or kind d2h and dst_memory pageable, whose
+    API call (runtime or driver) has Async in its name or launches a CUDA graph, inside of inferences. Host-to-device
+    copies up to 64 KB are left out: the driver stages those without waiting. The loss is the time of these copies in
+    which their GPU runs no kernel. From 2.5 % of the steady state on; from 10 % on it is a warning.
+
+    Why it matters: a copy engine reads only page-locked memory. From pageable memory the driver copies through a
+    buffer of its own: the call blocks the host until that is done (a device-to-host copy until the data has arrived),
+    the rate falls to less than half, and nothing overlaps.
+
+    Remedy: allocate the host buffers page-locked, once: `cudaHostAlloc`, `cudaMallocHost`, PyCUDA's
+    `pagelocked_empty`, or `tensor.pin_memory()`; have preprocessing write straight into them. NVIDIA's TensorRT Best
+    Practices, "H2D/D2H Data Transfers and PCIe Bandwidth".
+
+    What it gains is estimated where the link is known, by NVML or by the GPU's generation: what large copies take less
+    at 85 % of its peak, which is what pinned ones reach, and the driver's own copying while the GPU runs nothing (in
+    the call, before a copy to the GPU starts, less the 10 µs that a pinned one takes, and after one to the host ends).
+    The least is the former, of a link a generation older where it is assumed; the most is all of their exposed time,
+    where they then also run beside kernels of another inference. Elsewhere that most is the bound, and where several
+    inferences are under way already.
+
+    Blind spots: copies that the report does not join to a call are not judged. Memory registered with
+    `cudaHostRegister` counts as pinned.
+    """
+    run = Run.of(trace)
+    copies = transfers(run)
+    asynchronous = copies[copies.asynchronous]
+    pageable = asynchronous[asynchronous.pageable & ~staged(asynchronous)]
+    if not len(pageable):
+        if len(copies) and not (copies.call.codes >= 0).any():
+            raise CouldNotRun("no copy can be joined to the API call that started it")
+        return
+    exposed = run.gpus.exposed(pageable)
+    loss = run.gpus.share(exposed, pageable.device)
+    if loss < NOISE_SHARE:
+        return
+    driver = _copied_by_driver(run, pageable)
+    most, alone = exposed + driver, _shortened_by_pinning(run, pageable, exposed)
+    recoverable = most if alone is None else alone[1] + driver
+    yield Finding(
+        "PCI001",
+        weigh(loss, 0.1, run),
+        Confidence.HIGH,
+        f"{len(pageable)} of {len(asynchronous)} asynchronous copies use pageable host memory and block the host: "
+        f"{share(loss)} of the {run.time} is spent in them with no kernel running",
+        "the host buffers are ordinary (pageable) memory, which the copy engines cannot reach: the driver copies "
+        "through a page-locked buffer of its own and holds the calling thread meanwhile",
+        "allocate the input and output buffers page-locked, once and before the loop (cudaHostAlloc, PyCUDA "
+        "pagelocked_empty, torch pin_memory)",
+        recoverable,
+        run.per_inference(recoverable),
+        _OVERLAPPED if alone is None else _ALONE,
+        (
+            Evidence("asynchronous copies from or to pageable memory", len(pageable), "count"),
+            *rates(run, pageable),
+            *_blocked(pageable),
+            *worst(
+                "longest on the GPU",
+                pageable.start,
+                pageable.end,
+                lambda row: f"{pageable.kind.at(row)} of {size(int(pageable.size[row]))}",
+            ),
+        ),
+        explains=("exposed transfers",) if _hold_others(run, copies, pageable) else (),
+        recoverable_between_ns=None if alone is None else (round(alone[0] / run.count), round(most / run.count)),
+    )
+
+
+def _copied_by_driver(run: Run, pageable: Copies) -> int:
+    """Time in which the driver copies in the calls of these copies while their GPU runs nothing; nanoseconds."""
+    up = pageable.kind.among("h2d")
+    start = np.where(up, pageable.call_start + PINNED_START_NS, pageable.end)
+    end = np.where(up, pageable.start, pageable.call_end)
+    chosen = (pageable.call_start >= 0) & (start < end)
+    return sum(
+        Intervals.union(start[here], end[here]).intersection(run.window).subtract(run.gpus.busy(device)).total
+        for device in np.unique(pageable.device[chosen]).tolist()
+        for here in (chosen & (pageable.device == device),)
+    )
+
+
+def _shortened_by_pinning(run: Run, pageable: Copies, exposed: int) -> tuple[int, int] | None:
+    """What these copies would take less at the rate of pinned ones, at least and likely; None where it is not known.
+
+    Nor where several inferences are under way: then pinned copies would run beside the others' kernels at once.
+    The likely rate is that of the recorded link, else of the newest that the GPU can have: then it may be half as much.
+    """
+    if not run.count or run.flow.at_a_time >= SEVERAL:
+        return None
+    least = likely = 0.0
+    for device in np.unique(pageable.device).tolist():
+        link = recorded_link(run, device)
+        peak = None if link else newest_link(run, device)
+        gives = link.gives if link else PINNED_SHARE * peak if peak else None
+        if gives is None:
+            return None
+        its = pageable[(pageable.device == device) & (pageable.size >= BANDWIDTH_BYTES)]
+        likely += _shortened(its, gives)
+        least += _shortened(its, gives if link else gives / 2)
+    return (min(round(least), exposed), min(round(likely), exposed)) if likely else None
+
+
+def _shortened(copies: Copies, gives: float) -> float:
+    """Nanoseconds that copies take less at this rate, bytes per second."""
+    return float(np.maximum(copies.end - copies.start - copies.size / gives * 1e9, 0).sum())
+
+
+def _blocked(pageable: Copies) -> Iterator[Evidence]:
+    """How long the calls of these copies held the host; those to the host wait for what they copy, too."""
+    for kind, besides in (("h2d", ""), ("d2h", ", with the wait for what is copied")):
+        its = pageable[pageable.kind.among(kind)]
+        if len(its):
+            each = its.call_end - its.call_start
+            yield Evidence(
+                f"host time in their calls, {kind}",
+                int(each.sum()),
+                "ns",
+                detail=f"median {duration(float(np.median(each)))} a call{besides}",
+            )
+
+
+def _hold_others(run: Run, copies: Copies, pageable: Copies) -> bool:
+    """Whether most of the other copies' exposed time lies in inferences that copy from or to pageable memory.
+
+    There the thread that these hold up launches nothing for the others to run beside. Elsewhere they have a cause of
+    their own.
+    """
+    others = copies[~reported_as_pageable(copies)]
+    beside = np.isin(others.inference, pageable.inference[pageable.inference >= 0])
+    return 2 * run.gpus.exposed(others[beside]) > run.gpus.exposed(others)

@@ -1,0 +1,111 @@
+"""The link between host and GPU: is it the limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.measure import EFFORT_SHARE, no_inference, weigh, with_kernels, worst
+from nsight_analyses.transfers.copies import (
+    DIRECTIONS,
+    hideable,
+    large_pinned,
+    reported_as_pageable,
+    size_of,
+    transfers,
+)
+from nsight_tools.analysis import COPIES, analysis
+from nsight_tools.calibration import Calibrated
+from nsight_tools.columns import Ints, ints
+from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.units import duration, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.run import Run
+    from nsight_tools.run.work import Copies
+    from nsight_tools.trace import Trace
+
+
+@analysis("PCI004", needs={"memory_ops"}, topic="transfer bound", bucket=COPIES, picture="transfers")
+def transfer_bound(trace: Trace) -> Iterator[Finding]:
+    """The link is the limit: an inference copies for longer than it computes.
+
+    Measures: trtexec's own test, for each direction (kind h2d, d2h): the median over the inferences of the summed
+    durations of their copies is at least the median of `inferences.compute_ns`. Asynchronous copies from or to pageable
+    memory count with the time that they would take at the rate of the trace's pinned copies of the same direction;
+    where it has none of 1 MB and more, nothing is said here. Silent where the busiest launching thread is occupied,
+    outside of these copies' calls and without the profiler, for longer than they take: then the host is the limit. It
+    is a warning where the difference of the two medians is 20 % of the steady state and more. The bound is what would
+    stay exposed with perfect overlap: the exposed time of all other copies, less what kernels could hide of it.
+
+    Why it matters: then no overlap, no second stream and no faster GPU makes more inferences in a second than the link
+    lets through; only fewer bytes do.
+
+    Remedy: move less: send uint8 instead of float and convert in the engine, reduce on the GPU (the argmax instead of
+    the logits), keep intermediate results on the device; or more lanes, a newer link. trtexec `--noDataTransfers` (the
+    default from TensorRT 11 on) shows what would be gained. NVIDIA's TensorRT Best Practices, "H2D/D2H Data Transfers
+    and PCIe Bandwidth", and trtexec's warning "throughput may be bound by host-to-device transfers".
+
+    Blind spots: what tracing adds to the host's time is estimated. Where others use the link, copies take longer than
+    they need to.
+    """
+    run = with_kernels(trace)
+    worked, copies = run.requests.worked, transfers(run)
+    if not worked.any():
+        if len(copies) and run.work.computes.any():
+            raise no_inference(trace)
+        return
+    computing = float(np.median(ints(trace.table("inferences", ["compute_ns"])["compute_ns"])[worked]))
+    for kind, direction in DIRECTIONS:
+        chosen = copies[copies.kind.among(kind) & (copies.inference >= 0)]
+        if not len(chosen) or (time := _when_pinned(run, chosen, kind)) is None:
+            continue
+        copying = float(np.median(np.bincount(chosen.inference, time, len(worked))[worked]))
+        if copying < computing or _host_occupied(run, chosen) > int(time.sum()):
+            continue
+        others = chosen[~reported_as_pageable(chosen)]
+        exposed, _, hidden = hideable(run, others)
+        rest = exposed - hidden
+        excess = min(round((copying - computing) * worked.sum()), run.gpus.exposed(chosen))
+        yield Finding(
+            "PCI004",
+            weigh(run.gpus.share(excess, chosen.device), EFFORT_SHARE, run),
+            Confidence.MEDIUM,
+            f"transfer-bound: an inference copies {direction} for {duration(copying)} and computes for "
+            f"{duration(computing)} (medians); a faster GPU or engine would not raise the throughput",
+            f"{size(float(np.median(np.bincount(chosen.inference, chosen.size, len(worked))[worked])))} an inference, "
+            f"{direction}, take the link longer than the kernels take the GPU",
+            "move fewer bytes: smaller types (uint8 input, converted in the engine), outputs reduced on the GPU or "
+            "kept there; beside kernels the copies still take their time",
+            rest or None,
+            run.per_inference(rest) if rest else None,
+            "exposed time of these copies that no overlap can hide: beside what pinning and overlap recover, by fewer "
+            "bytes alone"
+            if rest
+            else "",
+            (
+                Evidence(f"{kind} time of an inference, median", copying, "ns"),
+                Evidence("compute time of an inference, median", computing, "ns"),
+                *worst("longest", chosen.start, chosen.end, size_of(chosen)),
+            ),
+        )
+
+
+def _when_pinned(run: Run, copies: Copies, kind: str) -> Ints | None:
+    """Duration of each copy, were it pinned; None where the trace cannot tell."""
+    pageable = reported_as_pageable(copies)
+    if not pageable.any():
+        return copies.duration
+    pinned = large_pinned(run.copies, kind).rate()
+    if pinned is None:
+        return None
+    return np.where(pageable, np.minimum(copies.duration, copies.size / pinned * 1e9), copies.duration).astype(np.int64)
+
+
+def _host_occupied(run: Run, copies: Copies) -> int:
+    calls = Intervals.union(copies.call_start, copies.call_end).intersection(run.window).total
+    return max(Calibrated.of(run.trace).host_occupied - calls, 0)

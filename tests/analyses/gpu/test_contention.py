@@ -1,0 +1,206 @@
+"""THR002: another process on the GPU, the clock, and kernels that are stretched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from drawing import table
+from drawn_trace import drawn, evidence_of, only
+from nsight_analyses.gpu.thr002_slowed_by_clock_or_by_others import slowed_by_clock_or_by_others
+
+from nsight_tools.analysis import Status
+from nsight_tools.findings import Confidence, Severity
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from nsight_tools.trace import Trace
+
+US = 1000
+NO_METRICS = {"gpu_metrics": "capture with --gpu-metrics-devices=all"}
+
+
+def waits(gap: int, times: int = 3, busy: int = 100) -> str:
+    """Kernels launched at once, each after a gap of so many µs in which the launched ones wait."""
+    return f"""
+        nvtx 1:   [i{"." * (times * (gap + busy))}]
+        thread 1: {"Ll" * times}
+        stream 7: {"".join("." * gap + "#%"[at % 2] * busy for at in range(times))}
+    """
+
+
+def active(percent: float, until: int = 3000) -> pa.Table:
+    rows = [
+        {"time_ns": at * 100 * US, "device": 0, "metric": "GR Active [Throughput %]", "value": percent}
+        for at in range(until // 100)
+    ]
+    return table("gpu_metrics", rows)
+
+
+def test_another_process_has_the_gpu() -> None:
+    finding = only(slowed_by_clock_or_by_others, drawn(waits(600), tables={"gpu_metrics": active(100)}))
+    assert (finding.severity, finding.confidence) == (Severity.WARNING, Confidence.HIGH)
+    assert finding.recoverable_ns == 599 * US + 2 * 600 * US  # the first waits from the end of its call on
+    assert evidence_of(finding, "gaps with submitted work of more than 0.5 ms").value == 3
+    assert evidence_of(finding, "GPU active in the gaps (GR Active), median").value == 100
+    assert "take turns (time-slicing)" in finding.cause
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"),
+    [
+        (waits(500), 100.0),
+        (waits(600, times=2), 100.0),
+        (waits(600), 50.0),
+        (waits(600), 3.0),
+    ],
+    ids=["gaps of 0.5 ms", "two gaps", "the GPU is active for half of the time", "the GPU is idle"],
+)
+def test_clear(text: str, percent: float) -> None:
+    trace = drawn(text, tables={"gpu_metrics": active(percent)})
+    assert slowed_by_clock_or_by_others.run(trace).status == Status.CLEAR
+
+
+def test_just_above_half_active() -> None:
+    trace = drawn(waits(600), tables={"gpu_metrics": active(50.1)})
+    assert only(slowed_by_clock_or_by_others, trace).confidence == Confidence.HIGH
+
+
+def test_idle_gaps_without_submitted_work_are_the_hosts() -> None:
+    gap = "." * 600
+    text = f"""
+        nvtx 1:   [i{"." * 1800}]
+        thread 1: L{gap}L{gap}L{gap}L
+        stream 7: .#{gap}#{gap}#{gap}#
+    """
+    assert slowed_by_clock_or_by_others.run(drawn(text, tables={"gpu_metrics": active(100)})).status == Status.CLEAR
+
+
+def test_waiting_for_a_stream_of_ones_own_is_a_dependency() -> None:
+    text = f"""
+        nvtx 1:   [i{"." * 4000}]
+        thread 1: LlLlLl
+        stream 7: ..{"#" * 3000}
+        stream 8: ..{"." * 3000}{"#" * 700}%%%
+    """
+    with_all = drawn(text.replace("LlLlLl", "LlL"), tables={"gpu_metrics": active(100)})
+    assert slowed_by_clock_or_by_others.run(with_all).status == Status.CLEAR
+
+
+TWO_GPUS = f"""
+    nvtx 1:            [i{"." * 2100}]
+    thread 1:          LlLl
+    stream 7:          {("." * 600 + "#" * 100) * 3}
+    stream 8 device 1: ..{"#" * 2098}
+"""
+
+
+def test_what_another_gpu_does_is_no_reason_where_metrics_tell_who_works() -> None:
+    calls = [1, 0, 2, 3]
+    trace = drawn(TWO_GPUS, tables={"gpu_metrics": active(100)}, kernel_calls=calls)
+    assert only(slowed_by_clock_or_by_others, trace).confidence == Confidence.HIGH
+
+
+def test_without_metrics_another_gpu_may_be_what_it_waits_for() -> None:
+    outcome = slowed_by_clock_or_by_others.run(drawn(TWO_GPUS, missing=NO_METRICS, kernel_calls=[1, 0, 2, 3]))
+    assert outcome.status == Status.COULD_NOT_RUN
+
+
+def test_without_metrics_the_confidence_is_low() -> None:
+    finding = only(slowed_by_clock_or_by_others, drawn(waits(600), missing=NO_METRICS))
+    assert finding.confidence == Confidence.LOW
+    assert "no GPU metrics" in finding.cause
+
+
+def test_without_metrics_callbacks_could_be_the_reason() -> None:
+    text = waits(600).replace("LlLlLl", "LlLlLlA")
+    outcome = slowed_by_clock_or_by_others.run(drawn(text, missing=NO_METRICS, other_api="cudaLaunchHostFunc"))
+    assert outcome.status == Status.COULD_NOT_RUN
+    assert "cudaLaunchHostFunc" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason"),
+    [
+        (drawn(waits(20), missing=NO_METRICS), "no work waited long for an idle GPU, but"),
+        (drawn("thread 1: A"), "no kernel ran"),
+        (drawn("thread 1: L.\nstream 7: .#", kernel_calls=[None]), "no kernel has a launch call"),
+    ],
+    ids=["no metrics", "no kernel", "no call"],
+)
+def test_what_it_cannot_judge(trace: Trace, reason: str) -> None:
+    outcome = slowed_by_clock_or_by_others.run(trace)
+    assert outcome.status == Status.COULD_NOT_RUN
+    assert outcome.reason.startswith(reason)
+
+
+def clocked(clock: Any, length: Any) -> Trace:
+    """120 inferences of one kernel each, 100 µs apart, with their clock in MHz and their length in ns."""
+    at = np.arange(120) * 100 * US
+    kernels = [
+        {"start_ns": int(t) + 5 * US, "end_ns": int(t) + 5 * US + round(float(d)), "name": "k", "short_name": "k"}
+        | {"grid_x": 1, "grid_y": 1, "grid_z": 1, "correlation_id": n, "pid": 1000, "stream": 7, "context": 1}
+        for n, (t, d) in enumerate(zip(at, length, strict=True))
+    ]
+    where = {"pid": 1000, "tid": 1}
+    calls = [
+        {"start_ns": int(t) + 1000, "end_ns": int(t) + 2000, "name": "cudaLaunchKernel", "correlation_id": n} | where
+        for n, t in enumerate(at)
+    ]
+    ranges = [
+        {"start_ns": int(t), "end_ns": int(t) + 3000, "name": "inference", "domain": "nsight_tools"}
+        | {"kind": "push_pop", "depth": 0}
+        | where
+        for t in at
+    ]
+    samples = [
+        {"time_ns": int(t) + edge, "metric": "GPC Clock Frequency [MHz]", "value": float(c)}
+        for t, c in zip(at, clock, strict=True)
+        for edge in (0, 99 * US)
+    ] + [{"time_ns": int(t), "metric": "GR Active [Throughput %]", "value": 50.0} for t in at]
+    tables = {
+        "kernels": table("kernels", kernels),
+        "api_calls": table("api_calls", calls),
+        "nvtx_ranges": table("nvtx_ranges", ranges),
+        "gpu_metrics": table("gpu_metrics", samples),
+        "gpus": table("gpus", [{"device": 0, "max_sm_clock_mhz": 2000.0}]),
+    }
+    return drawn("thread 1: A", tables=tables)
+
+
+CLOCKS = np.where(np.arange(120) % 2, 2000.0, 1600.0)
+
+
+def test_durations_that_follow_the_clock() -> None:
+    finding = only(slowed_by_clock_or_by_others, clocked(CLOCKS, 40_000 * 2000 / CLOCKS))
+    assert (finding.severity, finding.confidence) == (Severity.WARNING, Confidence.MEDIUM)
+    # Half of the kernels take 50 rather than 40 µs: 10 of 90 µs.
+    assert finding.recoverable_ns == 60 * 10_000
+    assert evidence_of(finding, "slope of log duration over log clock").value == pytest.approx(-1)
+    assert "costs 11 % of their time" in finding.message
+
+
+@pytest.mark.parametrize(("power", "found"), [(0.5, True), (0.45, False), (0.0, False)])
+def test_how_far_they_follow_it(power: float, found: bool) -> None:
+    outcome = slowed_by_clock_or_by_others.run(clocked(CLOCKS, 40_000 * (2000 / CLOCKS) ** (power + 1e-4)))
+    assert bool(outcome.findings) == found
+
+
+def test_a_steady_clock_has_nothing_to_be_compared_with() -> None:
+    steady = np.full(120, 1600.0)
+    assert slowed_by_clock_or_by_others.run(clocked(steady, 40_000 * 2000 / steady)).status == Status.CLEAR
+
+
+def test_stretched_at_the_same_clock() -> None:
+    length = np.where(np.arange(120) % 10, 30_000.0, 60_000.0)
+    finding = only(slowed_by_clock_or_by_others, clocked(np.full(120, 2000.0), length))
+    assert (finding.severity, finding.confidence) == (Severity.INFO, Confidence.LOW)
+    assert finding.recoverable_ns == 12 * 30_000
+    assert "not the clock" in finding.cause
+
+
+def test_half_as_long_again_is_not_stretched() -> None:
+    length = np.where(np.arange(120) % 10, 30_000.0, 45_000.0)
+    assert slowed_by_clock_or_by_others.run(clocked(np.full(120, 2000.0), length)).status == Status.CLEAR

@@ -1,0 +1,129 @@
+"""THR003: how much the GPU's time for one inference varies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from drawing import table
+from drawn_trace import drawn, evidence_of, in_pictures, only
+from nsight_analyses.gpu.thr003_unstable_gpu_time import unstable_gpu_time
+
+from nsight_tools.analysis import Status
+from nsight_tools.findings import Confidence, Severity
+
+if TYPE_CHECKING:
+    from nsight_tools.trace import Trace
+
+VARIES = "coefficient of variation of compute time"
+
+
+def inferences(
+    lengths: list[int], *, beside: bool = False, grid: list[int] | int = 132, clocks: list[float] | None = None
+) -> Trace:
+    """Inferences of one kernel each, of so many µs; two streams and threads take turns where they run beside others."""
+    longest = max(lengths)
+    rows = {"nvtx 1": "", "thread 1": "", "stream 7": ""}
+    for length in lengths:
+        rows["nvtx 1"] += "[i" + "." * (longest - 1) + "]"
+        rows["thread 1"] += "L" + "." * (longest + 1)
+        rows["stream 7"] += "." + "#" * length + "." * (longest - length + 1)
+    if beside:
+        rows |= {"nvtx 2": rows["nvtx 1"], "thread 2": rows["thread 1"], "stream 8": rows["stream 7"]}
+    samples = [
+        {"time_ns": 1500 + (longest + 2) * 1000 * at, "metric": "GPC Clock Frequency [MHz]", "value": clock}
+        for at, clock in enumerate(clocks or [])
+    ]
+    width = max(map(len, rows))
+    picture = "\n".join(f"{label + ':':<{width + 2}}{row}" for label, row in rows.items())
+    return drawn(picture, tables={"gpu_metrics": table("gpu_metrics", samples)}, grid=grid)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "severity"),
+    [
+        ([40] * 20, None),
+        ([39, 41] * 10, Severity.INFO),  # exactly 2.5 %
+        ([40, 42] * 10, None),  # 2.4 %
+        ([38, 42] * 10, Severity.WARNING),  # exactly 5 %
+        ([40, 44] * 10, Severity.INFO),  # 4.8 %
+        ([40] * 20 + [80], None),  # 1 of 21 is a single outlier
+        ([40] * 18 + [80, 80], Severity.WARNING),  # 2 of 20 are not
+    ],
+)
+def test_how_much(lengths: list[int], severity: Severity | None) -> None:
+    trace = inferences(lengths)
+    if severity is None:
+        assert unstable_gpu_time.run(trace).status == Status.CLEAR
+        return
+    finding = only(unstable_gpu_time, trace)
+    assert (finding.severity, finding.confidence) == (severity, Confidence.HIGH)
+    assert finding.recoverable_ns is None
+    assert evidence_of(finding, VARIES).value == pytest.approx(np.std(lengths) / np.mean(lengths))
+
+
+def test_evidence() -> None:
+    finding = only(unstable_gpu_time, inferences([40, 44] * 10))
+    assert {name: in_pictures(evidence_of(finding, name)) for name in ("fastest inference", "slowest inference")} == {
+        "fastest inference": 40,
+        "slowest inference": 44,
+    }
+    assert evidence_of(finding, "slowest inference").start_ns == 46_000
+    assert finding.cause.startswith("not recorded")
+    assert "2.5 % unstable since TensorRT 10.13.2 (1.0 % before)" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("clocks", "says"),
+    [
+        ([2000.0, 1900.0] * 10, "the clock varies by 2.6 % while kernels run, between 1900 and 2000 MHz"),
+        ([2000.0] * 20, "and is not the reason"),
+    ],
+)
+def test_what_the_clock_says(clocks: list[float], says: str) -> None:
+    assert says in only(unstable_gpu_time, inferences([40, 44] * 10, clocks=clocks)).cause
+
+
+def test_other_work_is_not_compared() -> None:
+    trace = inferences([40] * 12 + [20] * 10, grid=[132] * 12 + [66] * 10)
+    assert unstable_gpu_time.run(trace).status == Status.CLEAR
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason"),
+    [
+        (inferences([40, 44] * 4 + [40]), "only 9 inferences do the same work"),
+        (inferences([40, 44] * 10, beside=True), "inferences run beside each other"),
+        (drawn("stream 7: ###"), "no inference that the GPU worked for"),
+    ],
+    ids=["9 inferences", "side by side", "none"],
+)
+def test_what_it_cannot_judge(trace: Trace, reason: str) -> None:
+    outcome = unstable_gpu_time.run(trace)
+    assert outcome.status == Status.COULD_NOT_RUN
+    assert outcome.reason.startswith(reason)
+
+
+def test_inferences_beside_copies_are_not_compared_with_those_alone() -> None:
+    """Two modes of one program: 12 inferences of 40 µs alone, then 10 of 50 µs while another stream copies."""
+    alone = 12 * ("." + "#" * 40 + "." * 19)
+    beside = 10 * ("." + "#" * 50 + "." * 9)
+    trace = drawn(f"""
+        nvtx 1:   {("[i" + "." * 57 + "]") * 22}
+        thread 1: {("L" + "." * 59) * 22}
+        stream 7: {alone}{beside}
+        stream 8: {"." * len(alone)}{">" * len(beside)}
+    """)
+    assert unstable_gpu_time.run(trace).status == Status.CLEAR
+
+
+def test_inferences_that_copy_are_not_compared_with_those_that_do_not() -> None:
+    mode = [(".." + "#" * 40 + "." * 18, "L" + "." * 59), (".>" + "#" * 50 + "." * 8, "LC" + "." * 58)]
+    lanes = [mode[0]] * 12 + [mode[1]] * 10
+    trace = drawn(f"""
+        nvtx 1:   {("[i" + "." * 57 + "]") * 22}
+        thread 1: {"".join(thread for _, thread in lanes)}
+        stream 7: {"".join(stream for stream, _ in lanes)}
+    """)
+    assert unstable_gpu_time.run(trace).status == Status.CLEAR

@@ -1,0 +1,108 @@
+"""LCH001: enqueue-bound. Tracing takes 0.15, likely 0.3 of the shortest launches, 4.5 µs at most, and 0.5 a range."""
+
+from __future__ import annotations
+
+import pytest
+from drawn_trace import drawn, evidence_of, only
+from nsight_analyses.host.lch001_enqueue_bound_inferences import enqueue_bound_inferences
+
+from nsight_tools.analysis import Status
+from nsight_tools.findings import Confidence, Severity
+
+
+def repeated(thread: str, stream: str, times: int = 10) -> str:
+    """So many inferences, 10 µs apart."""
+    long = max(len(thread), len(stream))
+    gap = "." * 10
+    inference = "[i" + "." * (long - 3) + "]"
+    pictures = (
+        ("nvtx 1:  ", inference),
+        ("thread 1:", thread.ljust(long, ".")),
+        ("stream 7:", stream.ljust(long, ".")),
+    )
+    return "\n".join(f"{label} {gap.join([picture] * times)}" for label, picture in pictures)
+
+
+def test_lch001_enqueue_bound() -> None:
+    thread = "LLLLLLLLLLllllllllllLLLLLLLLLLllllllllll.."
+    stream = ".........##........##.........##........##"
+    finding = only(enqueue_bound_inferences, drawn(repeated(thread, stream)))
+    assert (finding.severity, finding.confidence) == (Severity.WARNING, Confidence.MEDIUM)
+    assert evidence_of(finding, "enqueue, median, traced").value == 40_000
+    assert evidence_of(finding, "enqueue, median, without the profiler").value == 40_000 - 4 * 3_000 - 500
+    # Three gaps of 8, 9 and 8 µs, each less 3 µs of tracing and less 0.1 that a graph has.
+    assert finding.recoverable_ns_per_inference == 25_000 - 9_000 - 300
+    assert finding.recoverable_ns == 10 * 15_700
+    # With 0.15 of a launch, and with 4.5 µs; and 20 % either way, but no more than is idle at 0.15.
+    gain = evidence_of(finding, "a CUDA graph recovers, per inference")
+    assert gain.detail.startswith("between 8.96 µs and 20.5 µs of ")
+    assert evidence_of(finding, "enqueue as a share of first to last kernel").value == pytest.approx(27.5 / (33 - 9))
+    assert "even without the profiler" in finding.message
+    assert finding.explains == ("gaps",)
+
+
+def test_lch001_is_an_info_over_fewer_than_ten_inferences() -> None:
+    thread = "LLLLLLLLLLllllllllllLLLLLLLLLLllllllllll.."
+    stream = ".........##........##.........##........##"
+    finding = only(enqueue_bound_inferences, drawn(repeated(thread, stream, 9)))
+    assert (finding.severity, finding.confidence) == (Severity.INFO, Confidence.LOW)
+    assert "only 9 inferences" in finding.message
+
+
+def test_lch001_is_an_info_where_tracing_may_be_the_reason() -> None:
+    # Launches of 5 µs: 20 µs of enqueue, likely 13.5, 5 at the least; the compute is 17 traced, 8 at least.
+    thread, stream = "LLLLLlllllLLLLLlllll.", "....##...##...##...##"
+    finding = only(enqueue_bound_inferences, drawn(repeated(thread, stream)))
+    assert (finding.severity, finding.confidence) == (Severity.INFO, Confidence.LOW)
+    assert "if tracing cost what it usually does" in finding.message
+    assert finding.recommendation.endswith("measure the run without the profiler first")
+
+
+@pytest.mark.parametrize(
+    ("thread", "stream"),
+    [
+        ("LLLlllLLLlll.", "..##.##.##.##"),
+        ("LLLLllllLLLL.......", "..######..####..###"),
+        (
+            "LLLLLLLLLLLLLLLLLLLLllllllllllllllllllllLLLLLLLLLLLLLLLLLLLL.",
+            "##################################################",
+        ),
+        ("GGGGGGGGGGGGGGGGGGGG..", "..nn.nn.nn.nn.nn.nn"),
+    ],
+    ids=["only traced", "the GPU takes longer", "launches block behind the GPU's work", "a CUDA graph"],
+)
+def test_lch001_clear(thread: str, stream: str) -> None:
+    options = {"kernel_calls": [0] * 10} if stream.count("#") == len(stream) else {}
+    outcome = enqueue_bound_inferences.run(drawn(repeated(thread, stream), **options))
+    assert (outcome.status, outcome.reason) == (Status.CLEAR, "")
+
+
+@pytest.mark.parametrize(("window", "severity"), [(89, Severity.WARNING), (90, Severity.INFO)])
+def test_lch001_is_a_warning_where_a_graph_recovers_10_percent_at_least(window: int, severity: Severity) -> None:
+    """8.96 µs an inference, if tracing costs most."""
+    thread = "LLLLLLLLLLllllllllllLLLLLLLLLLllllllllll".ljust(window, ".")
+    stream = ".........##........##.........##........##"
+    assert only(enqueue_bound_inferences, drawn(repeated(thread, stream))).severity == severity
+
+
+@pytest.mark.parametrize(("last", "status"), [(96, Status.FINDINGS), (97, Status.CLEAR)])
+def test_lch001_next_to_the_ratio(last: int, status: Status) -> None:
+    """195.5 µs of enqueue without tracing, against 244 µs of compute (0.801) and 245 (0.798)."""
+    assert _status("L" * 140 + "l" * 140, "." + "#" * 90 + "." * 100 + "#" * last) == status
+
+
+def test_lch001_at_the_ratio() -> None:
+    """Enqueue 28 µs, likely 19.1 without tracing; compute less 4.2 µs of the gap: 23.8 or 24.8, and the bar is 23.9."""
+    thread = "LLLLLLLLLLLLLLllllllllllllll"
+    assert _status(thread, ".#########..........#########") == Status.FINDINGS
+    assert _status(thread, ".#########..........##########") == Status.CLEAR
+
+
+def _status(thread: str, stream: str) -> Status:
+    return enqueue_bound_inferences.run(drawn(repeated(thread, stream))).status
+
+
+def test_lch001_needs_inferences_with_work() -> None:
+    outcome = enqueue_bound_inferences.run(drawn("nvtx 1:   [i..]\nthread 1: A...\nstream 7: ....\n"))
+    assert outcome.status == Status.COULD_NOT_RUN
+    assert outcome.reason.startswith("no inference with GPU work was found")

@@ -1,0 +1,162 @@
+"""STR003: waits of the host in the middle of an inference, and what the GPU idles for them."""
+
+from __future__ import annotations
+
+import pytest
+from drawn_trace import Case, drawn, evidence_of, only
+from nsight_analyses.streams.str001_streams_that_do_not_overlap import streams_that_do_not_overlap
+from nsight_analyses.streams.str002_work_on_the_default_stream import work_on_the_default_stream
+from nsight_analyses.streams.str003_host_synchronizations import host_synchronizations
+
+from nsight_tools.analysis import Status
+from nsight_tools.findings import Confidence, Severity
+
+WARNING, INFO = Severity.WARNING, Severity.INFO
+
+MIDDLE = """
+    nvtx 1:   [i..............................]
+    thread 1: L.SSSSSSSSSS.....L......SSSSSSSS.
+    stream 7: .##########.........##########...
+"""
+"""Idle [11, 20), of which tracing takes 1 µs of the launch and 0.3 of the wait's 10 (no more than it lasts)."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(
+            "a wait before the second launch: 9 µs idle, less 1 of a dependency gap and 1 of the launch's tracing",
+            MIDDLE,
+            WARNING,
+            7,
+            {
+                "the GPU idles after waits": 7,
+                "waits in the middle of an inference": 1,
+                "device-wide waits among them": 0,
+                "the host waits": 10,
+                "longest from a wait to the next work": 18,
+            },
+            Confidence.MEDIUM,
+            "1 cudaStreamSynchronize",
+        ),
+        Case(
+            "the same, device-wide",
+            MIDDLE,
+            WARNING,
+            7,
+            {"device-wide waits among them": 1},
+            says="never the whole device (cudaDeviceSynchronize)",
+            options={"sync_api": ["cudaDeviceSynchronize", "cudaStreamSynchronize"]},
+        ),
+        Case(
+            "the GPU has other work all the time",
+            """
+            nvtx 1:   [i..............................]
+            thread 1: Ll.SSSSSSSS.....L.......SSSSSSSS.
+            stream 7: .##########.........##########...
+            stream 8: ..###################............
+            """,
+            options={"kernel_calls": [0, 1, 2]},
+        ),
+        Case(
+            "only the wait for the result",
+            """
+            nvtx 1:   [i..............................]
+            thread 1: L..l......SSSSSSSSSSSSSSSSSSSSSS.
+            stream 7: .##########.........##########...
+            """,
+        ),
+        Case(
+            "a wait before the first launch is for what came before",
+            """
+            nvtx 1:   [i..............................]
+            thread 1: SSSSSSSS.....L..........SSSSSSSS.
+            stream 7: ....................##########...
+            """,
+        ),
+        Case(
+            "a wait between two inferences",
+            """
+            nvtx 1:   [i.].......................[i.]
+            thread 1: L....SSSSSSSS...............L...
+            stream 7: .##########..................###
+            """,
+        ),
+        Case(
+            "2.5 % of the inference: 1 µs of 40",
+            f"""
+            nvtx 1:   [i{"." * 37}]
+            thread 1: L.SS...L{"." * 32}
+            stream 7: .###...{"#" * 33}
+            """,
+            INFO,
+            1,
+        ),
+        Case(
+            "less",
+            f"""
+            nvtx 1:   [i{"." * 38}]
+            thread 1: L.SS...L{"." * 33}
+            stream 7: .###...{"#" * 34}
+            """,
+        ),
+        Case("10 % of the inference: 7 µs of 70", MIDDLE.replace("[i.", "[i." + "." * 37), WARNING, 7),
+        Case("less", MIDDLE.replace("[i.", "[i." + "." * 38), INFO, 7),
+    ],
+    ids=str,
+)
+def test_str003(case: Case) -> None:
+    case.check(host_synchronizations)
+
+
+def test_str003_names_the_window_and_explains_the_gaps() -> None:
+    finding = only(host_synchronizations, drawn(MIDDLE))
+    worst = evidence_of(finding, "longest from a wait to the next work")
+    assert (worst.start_ns, worst.end_ns) == (2_000, 20_000)
+    assert worst.detail == "cudaStreamSynchronize, of which 7.00 µs cost"
+    assert finding.explains == ("gaps",)
+
+
+def test_str003_needs_inferences_with_work() -> None:
+    outcome = host_synchronizations.run(drawn("nvtx 1:   [i..]\nthread 1: SSSS\nstream 7: ....\n"))
+    assert outcome.status == Status.COULD_NOT_RUN
+
+
+def test_waits_that_keep_two_streams_apart_are_one_cause() -> None:
+    """STR001 sees them from the streams' side, STR003 from the inference's."""
+    lane = "L.SSSSSSSSSS.L.SSSSSSSSSS."
+    text = f"""
+        nvtx 1:   [i{"." * 100}]
+        thread 1: {lane * 4}
+        stream 7: {(".##########" + "." * 15) * 4}
+        stream 8: {("." * 14 + "##########" + "..") * 4}
+    """
+    apart = only(streams_that_do_not_overlap, drawn(text))
+    assert apart.cause.startswith("the host synchronizes between one stream's launches")
+    assert host_synchronizations.run(drawn(text)).findings
+    assert apart.explains == ("synchronizations",)
+
+
+@pytest.mark.parametrize(("inside", "explains"), [(True, ("synchronizations",)), (False, ())])
+def test_what_enqueue_adds_on_the_default_stream_is_one_cause(inside: bool, explains: tuple[str, ...]) -> None:
+    enqueue = "[e............................]" if inside else "..............[e.............]"
+    text = f"""
+        nvtx 1:          [i..............................]
+        nvtx 1 TensorRT: .{enqueue}
+        thread 1:        .L.SSSSSSSSS.....L......SSSSSSS.
+        stream 7:        ..#########.........##########..
+    """
+    trace = drawn(text, stream_kinds={7: "legacy_default"})
+    assert host_synchronizations.run(trace).findings
+    assert only(work_on_the_default_stream, trace).explains == explains
+
+
+def test_gaps_while_earlier_work_still_runs_are_not_the_waits() -> None:
+    """The wait begins at 8; of its time the GPU idles [11, 13), [16, 18) between kernels launched before, [21, 32)."""
+    text = """
+        nvtx 1:   [i.........................................]
+        thread 1: LlLl....SSSSSSSSSSSSS.......L......SSSSSSSS.
+        stream 7: ......#####..###..###...........########....
+    """
+    finding = only(host_synchronizations, drawn(text, kernel_calls=[0, 1, 2, 4]))
+    assert evidence_of(finding, "the GPU idles after waits").value == 11_000 - 1_000 - 1_000
