@@ -12,7 +12,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-DATASET_VERSION = 4
+DATASET_VERSION = 5
 
 I16, I32, I64, F64, BOOL, TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
