@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nsight_tools.errors import InputError
+from nsight_tools.importer import trtexec
 from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES
 
@@ -23,24 +23,14 @@ _DTYPE_NAMES = {"HALF": "FP16", "FLOAT": "FP32"}
 
 
 def from_inspector(path: Path, payloads: Iterable[str] = ()) -> pa.Table:
-    """The `layers` table from the engine inspector's JSON (`IEngineInspector.get_engine_information`).
+    """The `layers` table from the engine inspector's JSON, as trtexec's --exportLayerInfo writes it, too.
 
-    Layers are objects where the engine was built with DETAILED verbosity, and bare names otherwise. What the payload of
-    a layer's NVTX range says comes first: without shapes the inspector has no formats for an engine with dynamic
-    ones, and the range describes what ran. Raises InputError where the file is no such JSON.
+    What the payload of a layer's NVTX range says comes first: without shapes the inspector has no formats for an engine
+    with dynamic ones, and the range describes what ran. Raises InputError where the file is no such JSON.
     """
-    try:
-        # TensorRT writes a raw 0x1E between fused ONNX layers: not strict JSON.
-        engine = parsed(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError) as error:
-        problem, hint = f"is no engine inspector JSON: {error}", "write it with trtexec --exportLayerInfo"
-        raise InputError(path, problem, hint=hint) from error
-    layers = engine.get("Layers") if isinstance(engine, dict) else engine
-    if not isinstance(layers, list) or not all(isinstance(layer, (dict, str)) for layer in layers):
-        raise InputError(path, "has no list of Layers", hint="write it with trtexec --exportLayerInfo")
+    listed = trtexec.read(path, trtexec.EngineLayers).layers
     executed = _executed(payloads)
-    known = [{"Name": layer} if isinstance(layer, str) else layer for layer in layers]
-    return _table([layer | executed.get(str(layer.get("Name")), {}) for layer in known], "inspector")
+    return _table([layer | executed.get(str(layer["Name"]), {}) for layer in listed], "inspector")
 
 
 def from_ranges(payloads: Iterable[str]) -> pa.Table:

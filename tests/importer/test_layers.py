@@ -115,15 +115,24 @@ def test_text_that_is_not_utf8(layers_of: Callable[..., list[dict[str, Any]]]) -
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "is no engine inspector JSON"),
-        ("not JSON", "is no engine inspector JSON"),
-        ('{"Layers": [', "is no engine inspector JSON"),
-        ("[" * 100_000, "is no engine inspector JSON"),
-        ("null", "has no list of Layers"),
-        ("3", "has no list of Layers"),
-        ("{}", "has no list of Layers"),
-        ('{"Layers": {"a": 1}}', "has no list of Layers"),
-        ('{"Layers": ["a", 3]}', "has no list of Layers"),
+        ("", "is no JSON"),
+        ("not JSON", "is no JSON"),
+        ('{"Layers": [', "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("null", "has no list of the engine's layers"),
+        ("3", "has no list of the engine's layers"),
+        ("{}", "has no list of the engine's layers"),
+        ('{"Layers": {"a": 1}}', "has no list of the engine's layers"),
+        ('{"Layers": ["a", 3]}', "has no list of the engine's layers"),
+        ('{"Layers": [{"LayerType": "of no name"}]}', "has no list of the engine's layers"),
+        (
+            '[{"count": 9}, {"name": "a", "timeMs": 1}]',
+            "is trtexec's --exportProfile: layer times, not the engine's layers",
+        ),
+        (
+            '[{"startEnqMs": 1, "latencyMs": 1}]',
+            "is trtexec's --exportTimes: times of inferences, not the engine's layers",
+        ),
     ],
 )
 def test_what_is_no_such_json_is_an_error_and_nothing_is_left(tmp_path: Path, text: str, problem: str) -> None:
