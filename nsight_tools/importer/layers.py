@@ -17,9 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# Up to 10.x format and datatype are one text: "Row major linear FP32", "Channel major FP16 format where …".
-_DTYPE = re.compile(r"\b(FP32|FP16|BF16|FP8|FP4|INT4|INT8|UINT8|INT32|INT64|BOOL|HALF|FLOAT)\b", re.IGNORECASE)
-_DTYPE_NAMES = {"HALF": "FP16", "FLOAT": "FP32"}
+_DTYPES = {
+    **{name: name for name in ("FP64", "FP32", "FP16", "BF16", "FP8", "FP4", "BOOL")},
+    **{f"{kind}{bits}": f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (4, 8, 16, 32, 64)},
+    "DOUBLE": "FP64",
+    "FLOAT": "FP32",
+    "HALF": "FP16",
+    "BFLOAT16": "BF16",
+    **dict.fromkeys(("FP8E4M3", "E4M3", "E4M3FN", "FP8E5M2", "E5M2"), "FP8"),
+    **dict.fromkeys(("FP4E2M1", "E2M1"), "FP4"),
+}
+"""The inspector's datatypes by its spellings, which differ by version and by what compiled the layer."""
+# Up to 10.x format and datatype are one text: "Row major linear FP32", "Channel major FP16 format where …", "Half".
+_DTYPE = re.compile(rf"\b({'|'.join(_DTYPES)})\b", re.IGNORECASE)
 
 
 def from_inspector(path: Path, payloads: Iterable[str] = ()) -> pa.Table:
@@ -86,18 +96,23 @@ def _tensors(tensors: object) -> list[dict[str, Any]] | None:
 
 
 def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
-    both = str(tensor.get("Format/Datatype") or "")
-    both = "" if both.startswith("N/A") else both  # "N/A due to dynamic shapes": the inspector had no shapes
-    dtype = str(tensor.get("Datatype") or "") or (match[0] if (match := _DTYPE.search(both)) else "")
+    both, apart, layout = (_known(tensor.get(name)) for name in ("Format/Datatype", "Datatype", "Format"))
+    named = _DTYPE.search(apart or both)
     shape = tensor.get("Dimensions")
     return {
         "name": str(tensor.get("Name", "")),
         "shape": [int(size) for size in shape if isinstance(size, int) and abs(size) < 1 << 62]
         if isinstance(shape, list)
         else None,
-        "dtype": _DTYPE_NAMES.get(dtype.upper(), dtype.upper()) or None,
-        "format": _text(tensor.get("Format")) or " ".join(_DTYPE.sub("", both).split()) or None,
+        "dtype": _DTYPES[named[0].upper()] if named else apart.upper() or None,
+        "format": layout or " ".join(_DTYPE.sub("", both).split()) or None,
     }
+
+
+def _known(value: object) -> str:
+    """A text, without "N/A due to dynamic shapes": the inspector had no shapes."""
+    text = _text(value) or ""
+    return "" if text.startswith("N/A") else text
 
 
 def _text(value: object) -> str | None:
