@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nsight_tools import allocator as _allocator  # noqa: F401 isort: skip (before anything that loads Arrow)
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
