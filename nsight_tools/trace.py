@@ -63,9 +63,9 @@ def open_trace(
             nsys=nsys,
             progress=progress,
         )
+        pa.default_memory_pool().release_unused()  # what the import held is not what the analyses need
     elif any(option is not None for option in (layers, layer_pass, inference_range)):
         raise DatasetError(f"{path}: is imported already", hint="give the report that it was made from")
-        pa.default_memory_pool().release_unused()  # what the import held is not what the analyses need
     return Trace(path, read_manifest(path))
 
 
