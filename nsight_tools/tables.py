@@ -351,7 +351,12 @@ TABLES: dict[str, Table] = {
                     True,
                 ),
                 Column("tactic", TEXT, "tactic or kernel that the builder chose", True),
-                Column("inputs", _TENSOR, "tensors read; format without the datatype, dtype as FP16", True),
+                Column(
+                    "inputs",
+                    _TENSOR,
+                    "tensors read; format without the datatype, dtype as FP16, BF16, FP8, INT8 or BOOL",
+                    True,
+                ),
                 Column("outputs", _TENSOR, "tensors written", True),
                 Column("metadata", TEXT, "ONNX layers fused into this one", True),
                 Column("attributes", TEXT, "what else the inspector says, as JSON", True),

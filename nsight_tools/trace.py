@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nsight_tools import allocator as _allocator  # noqa: F401 isort: skip (before anything that loads Arrow)
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,9 +66,9 @@ def open_trace(
             nsys=nsys,
             progress=progress,
         )
+        pa.default_memory_pool().release_unused()  # what the import held is not what the analyses need
     elif any(option is not None for option in (layers, layer_pass, inference_range, group_by)):
         raise DatasetError(f"{path}: is imported already", hint="give the report that it was made from")
-        pa.default_memory_pool().release_unused()  # what the import held is not what the analyses need
     return Trace(path, read_manifest(path))
 
 

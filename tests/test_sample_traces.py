@@ -220,6 +220,31 @@ def test_layers_of_kernels(trace: Trace, expected: dict[str, Any]) -> None:
         assert sum(layer["kernels"] for layer in expected["layers_in_order"].values()) == expected["rows"]["kernels"]
 
 
+def test_layers_around_a_graphs_capture(opened: Callable[[str], Trace], tmp_path: Path) -> None:
+    """The sample's graph was captured before the ranges were on; here they stand around the nodes' creations."""
+    name = "classifier_cuda_graph.capture"
+    in_order, path = opened(name), tmp_path / "report.sqlite"
+    shutil.copyfile(beside(name, "report.sqlite"), path)
+    kernel_nodes = [row["graph_node_id"] for row in records(in_order, "kernels", "graph_node_id")]
+    launched = records(in_order, "launches", "work", "row", "layer")
+    layer = {kernel_nodes[row["row"]]: row["layer"] for row in launched if row["work"] == "kernel"}
+    with closing(sqlite3.connect(path)) as database, database:
+        ((domain,),) = database.execute("SELECT domainId FROM NVTX_EVENTS WHERE text = 'TensorRT'")
+        captured = """
+            SELECT captured.start, captured.globalTid, run.graphNodeId
+            FROM CUDA_GRAPH_NODE_EVENTS AS run
+            JOIN CUDA_GRAPH_NODE_EVENTS AS captured ON captured.graphNodeId = run.originalGraphNodeId
+        """
+        ranges = [(at, at + 1, thread, layer[node], domain) for at, thread, node in database.execute(captured)]
+        database.executemany(
+            "INSERT INTO NVTX_EVENTS (start, end, eventType, globalTid, text, domainId) VALUES (?, ?, 59, ?, ?, ?)",
+            ranges,
+        )
+    found = open_trace(path)
+    assert kernels_by_layer(found, "graph_node") == cached_expected(name)["layers_in_order"]
+    assert kernels_by_layer(found, "range", "order") == {}
+
+
 def test_layers_by_the_engines_list(opened: Callable[[str], Trace]) -> None:
     """Without a layer pass: what has a layer comes in the engine's order, and bears the names of its tactics."""
     trace = opened("classifier_cuda_graph")

@@ -8,6 +8,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import call as call_of
+from unittest.mock import patch
 
 import pandas as pd
 import pyarrow as pa
@@ -83,6 +85,14 @@ class TestOpen:
         assert (small.path / "manifest.json").stat().st_mtime_ns == written
         open_trace(tmp_path / "small.sqlite", force=True)
         assert (small.path / "manifest.json").stat().st_mtime_ns > written
+
+    def test_what_an_import_held_is_given_back(self, small: Trace, tmp_path: Path) -> None:
+        imported = patch("nsight_tools.trace.import_report", return_value=small.path)
+        with imported, patch.object(pa, "default_memory_pool") as pool:
+            open_trace(small.path)
+            assert pool.mock_calls == []
+            open_trace(tmp_path / "small.sqlite")
+            assert pool.mock_calls == [call_of(), call_of().release_unused()]
 
     def test_it_is_public(self) -> None:
         assert nsight_tools.open_trace is open_trace

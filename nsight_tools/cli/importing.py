@@ -62,7 +62,7 @@ def options(command: Command) -> Command:
         "--layers",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="The engine inspector's JSON; default: <stem>.layers.json beside the report.",
+        help="The engine inspector's JSON (trtexec --exportLayerInfo); default: <stem>.layers.json beside the report.",
     )
     layer_pass = click.option(
         "--layer-pass",

@@ -12,9 +12,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nsight_tools import allocator as _allocator  # noqa: F401 (before anything that loads Arrow)
 from nsight_tools.errors import DatasetError, InputError, NsightToolsError, OutputError
 from nsight_tools.files import partial_folder, put_in_place, remove_left
-from nsight_tools.importer import allocator as _allocator  # noqa: F401 (before anything that loads Arrow)
 from nsight_tools.importer import connections
 from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.importer.dataset import Progress, Wanted, write_dataset

@@ -274,13 +274,16 @@ def _clean(value: str | None) -> str | None:
     return value or None
 
 
+_DRIVER_NUMBER = re.compile(r"(\d{3})(\d{2,3})(\d{2,3})")
+"""4952905 is 495.29.05, 47014103 is 470.141.03, 580159004 is 580.159.04: the middle part takes a third digit first."""
+
+
 def _driver(value: str | None) -> str | None:
-    """580.159.04 as it is; 2021 and before write 495.29.05 as 4952905."""
-    if value is None or not value.isdigit():
-        return value
-    if int(value) == 0:
-        return None  # no driver was there
-    return f"{int(value) // 10000}.{int(value) // 100 % 100:02d}.{int(value) % 100:02d}"
+    """580.159.04 as it is, and as what some exports have in its place: one number of 7 to 9 digits."""
+    if value is None or not value.strip("0"):
+        return None  # 0: no driver was there
+    parts = _DRIVER_NUMBER.fullmatch(value)
+    return f"{parts[1]}.{int(parts[2]):02d}.{int(parts[3]):02d}" if parts else value
 
 
 def _cuda(value: str | None) -> str | None:

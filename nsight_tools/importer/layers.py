@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nsight_tools.errors import InputError
+from nsight_tools.importer import trtexec
 from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# Up to 10.x format and datatype are one text: "Row major linear FP32", "Channel major FP16 format where …".
-_DTYPE = re.compile(r"\b(FP32|FP16|BF16|FP8|FP4|INT4|INT8|UINT8|INT32|INT64|BOOL|HALF|FLOAT)\b", re.IGNORECASE)
-_DTYPE_NAMES = {"HALF": "FP16", "FLOAT": "FP32"}
+_DTYPES = {
+    **{name: name for name in ("FP64", "FP32", "FP16", "BF16", "FP8", "FP4", "BOOL")},
+    **{f"{kind}{bits}": f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (4, 8, 16, 32, 64)},
+    "DOUBLE": "FP64",
+    "FLOAT": "FP32",
+    "HALF": "FP16",
+    "BFLOAT16": "BF16",
+    **dict.fromkeys(("FP8E4M3", "E4M3", "E4M3FN", "FP8E5M2", "E5M2"), "FP8"),
+    **dict.fromkeys(("FP4E2M1", "E2M1"), "FP4"),
+}
+"""The inspector's datatypes by its spellings, which differ by version and by what compiled the layer."""
+# Up to 10.x format and datatype are one text: "Row major linear FP32", "Channel major FP16 format where …", "Half".
+_DTYPE = re.compile(rf"\b({'|'.join(_DTYPES)})\b", re.IGNORECASE)
 
 
 def from_inspector(path: Path, payloads: Iterable[str] = ()) -> pa.Table:
-    """The `layers` table from the engine inspector's JSON (`IEngineInspector.get_engine_information`).
+    """The `layers` table from the engine inspector's JSON, as trtexec's --exportLayerInfo writes it, too.
 
-    Layers are objects where the engine was built with DETAILED verbosity, and bare names otherwise. What the payload of
-    a layer's NVTX range says comes first: without shapes the inspector has no formats for an engine with dynamic
-    ones, and the range describes what ran. Raises InputError where the file is no such JSON.
+    What the payload of a layer's NVTX range says comes first: without shapes the inspector has no formats for an engine
+    with dynamic ones, and the range describes what ran. Raises InputError where the file is no such JSON.
     """
-    try:
-        # TensorRT writes a raw 0x1E between fused ONNX layers: not strict JSON.
-        engine = parsed(path.read_text(encoding="utf-8", errors="replace"))
-    except (OSError, ValueError) as error:
-        problem, hint = f"is no engine inspector JSON: {error}", "write it with trtexec --exportLayerInfo"
-        raise InputError(path, problem, hint=hint) from error
-    layers = engine.get("Layers") if isinstance(engine, dict) else engine
-    if not isinstance(layers, list) or not all(isinstance(layer, (dict, str)) for layer in layers):
-        raise InputError(path, "has no list of Layers", hint="write it with trtexec --exportLayerInfo")
+    listed = trtexec.read(path, trtexec.EngineLayers).layers
     executed = _executed(payloads)
-    known = [{"Name": layer} if isinstance(layer, str) else layer for layer in layers]
-    return _table([layer | executed.get(str(layer.get("Name")), {}) for layer in known], "inspector")
+    return _table([layer | executed.get(str(layer["Name"]), {}) for layer in listed], "inspector")
 
 
 def from_ranges(payloads: Iterable[str]) -> pa.Table:
@@ -96,18 +96,23 @@ def _tensors(tensors: object) -> list[dict[str, Any]] | None:
 
 
 def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
-    both = str(tensor.get("Format/Datatype") or "")
-    both = "" if both.startswith("N/A") else both  # "N/A due to dynamic shapes": the inspector had no shapes
-    dtype = str(tensor.get("Datatype") or "") or (match[0] if (match := _DTYPE.search(both)) else "")
+    both, apart, layout = (_known(tensor.get(name)) for name in ("Format/Datatype", "Datatype", "Format"))
+    named = _DTYPE.search(apart or both)
     shape = tensor.get("Dimensions")
     return {
         "name": str(tensor.get("Name", "")),
         "shape": [int(size) for size in shape if isinstance(size, int) and abs(size) < 1 << 62]
         if isinstance(shape, list)
         else None,
-        "dtype": _DTYPE_NAMES.get(dtype.upper(), dtype.upper()) or None,
-        "format": _text(tensor.get("Format")) or " ".join(_DTYPE.sub("", both).split()) or None,
+        "dtype": _DTYPES[named[0].upper()] if named else apart.upper() or None,
+        "format": layout or " ".join(_DTYPE.sub("", both).split()) or None,
     }
+
+
+def _known(value: object) -> str:
+    """A text, without "N/A due to dynamic shapes": the inspector had no shapes."""
+    text = _text(value) or ""
+    return "" if text.startswith("N/A") else text
 
 
 def _text(value: object) -> str | None:

@@ -287,14 +287,15 @@ def graph_node_creation(
     """Row of `graph_nodes` that says when and on which thread each kernel's node was captured; -1 where unknown.
 
     A kernel runs as a node of an instantiated graph. The node's row names the node that it was cloned from
-    (`original`, -1 for null); that one may be a clone too. The chain is followed within the process to a row
-    without original: the creation of the node at capture, the only time at which layer ranges stand around it. Of
-    several rows for one node, one without original comes first, then the earliest. A chain that leads to a node
-    without a row, or in a circle, is unknown. Kernels outside of graphs have `kernel_node` -1.
+    (`original`, -1 for null); that one may be a clone too. The chain is followed within the process to a node that
+    has none: its row is its creation at capture, the only time at which layer ranges stand around it. A node that is
+    instantiated has two rows, one of them without original: of several rows for one node, one with original comes
+    first, then the earliest. A chain that leads to a node without a row, or in a circle, is unknown. Kernels outside
+    of graphs have `kernel_node` -1.
     """
     pid, start, ids = _columns(node_pid, node_start, node)
     origin = np.asarray(original, np.int64)
-    preferred = np.lexsort((start, origin != -1))
+    preferred = np.lexsort((start, origin == -1))
     creation = origin == -1
     up = match_calls(pid, origin, pid[preferred], ids[preferred])
     up = np.where(creation, np.arange(ids.size), np.where(up >= 0, preferred[up], -1)) if ids.size else up

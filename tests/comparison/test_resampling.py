@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
 from nsight_tools.comparison.judge import judged
 from nsight_tools.comparison.quantities import Cells, Quantities
 from nsight_tools.comparison.resampling import (
+    LEVEL,
     WALLS,
     Floats,
     block_length,
@@ -139,11 +142,30 @@ def test_cliffs_delta_counts_pairs() -> None:
     assert cliffs_delta(before, before) == 0
 
 
-def test_students_quantile() -> None:
-    # From any table: two-sided 99 %.
-    assert student(10) == pytest.approx(3.169, abs=0.02)
-    assert student(30) == pytest.approx(2.750, abs=0.005)
-    assert student(1e9) == pytest.approx(2.576, abs=0.001)
+def exact_student(freedom: float) -> float:
+    """The two-sided quantile at `LEVEL`, by integration over the angle whose tangent is t / sqrt(freedom)."""
+    edges = np.linspace(0, np.pi / 2, 1_000_001)
+    density = np.cos((edges[1:] + edges[:-1]) / 2) ** (freedom - 1)
+    reached = np.append(0, np.cumsum(density)) / density.sum()
+    return float(np.sqrt(freedom) * np.tan(np.interp(LEVEL, reached, edges)))
+
+
+def test_the_integration_agrees_with_the_closed_forms() -> None:
+    assert exact_student(1) == pytest.approx(np.tan(np.pi / 2 * LEVEL), rel=1e-6)
+    assert exact_student(2) == pytest.approx(LEVEL * np.sqrt(2 / (1 - LEVEL**2)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "tolerance"),
+    [(2, 0.042), (2.5, 0.018), (3, 0.008), (4, 0.003), (5, 0.001), (10, 1e-4), (30, 1e-5), (1000, 1e-5)],
+)
+def test_students_quantile(freedom: float, tolerance: float) -> None:
+    assert student(freedom) == pytest.approx(exact_student(freedom), rel=tolerance)
+
+
+def test_students_quantile_at_its_ends() -> None:
+    assert student(1) == student(2)
+    assert student(1e9) == pytest.approx(NormalDist().inv_cdf((1 + LEVEL) / 2))
 
 
 def test_long_series_are_thinned_to_means() -> None:

@@ -593,6 +593,22 @@ class TestSession:
         system = imported(rows, kernel(0, 1)).manifest["system"]
         assert (system["driver"], system["cuda"]) == (driver, cuda)
 
+    @pytest.mark.parametrize(
+        ("raw", "driver"),
+        [
+            ("5103901", "510.39.01"),  # as exported: seven digits, eight, nine
+            ("47014103", "470.141.03"),
+            ("52512506", "525.125.06"),
+            ("580159004", "580.159.04"),
+            ("0", None),
+            ("531.29", "531.29"),
+            ("39077", "39077"),  # of no known form
+        ],
+    )
+    def test_drivers_that_are_written_as_one_number(self, imported: Imported, raw: str, driver: str | None) -> None:
+        row = ("TARGET_INFO_SYSTEM_ENV", {"name": "NvDriverVersion", "value": raw})
+        assert imported(row, kernel(0, 1)).manifest["system"]["driver"] == driver
+
     def test_options_of_the_capture_stand_with_or_without_the_process(self, imported: Imported) -> None:
         options = {"PROCESS_3:CUDA_GRAPH_TRACE_OPTIONS:MODE": "node", "RATE_HZ": "1000"}
         rows = [("META_DATA_CAPTURE", {"name": name, "value": value}) for name, value in options.items()]

@@ -81,6 +81,68 @@ def test_tensors_of_11_have_format_and_datatype_apart(layers_of: Callable[..., l
     assert row["inputs"] == [{"name": "in", "shape": [8], "dtype": "FP16", "format": "Linear"}]
 
 
+@pytest.mark.parametrize(
+    ("both", "dtype", "layout"),
+    [
+        ("Row major linear FP32", "FP32", "Row major linear"),
+        ("Row major linear FP16 format", "FP16", "Row major linear format"),
+        (
+            "Two wide channel vectorized row major BFloat16 format",
+            "BF16",
+            "Two wide channel vectorized row major format",
+        ),
+        ("Channel major INT8 format where channel % 16 == 0", "INT8", "Channel major format where channel % 16 == 0"),
+        ("Row major Int8 format.", "INT8", "Row major format."),
+        ("Row major linear Int32", "INT32", "Row major linear"),
+        ("Row major linear Int64 format", "INT64", "Row major linear format"),
+        ("Row major linear UInt8 format", "UINT8", "Row major linear format"),
+        ("Row major linear BOOL", "BOOL", "Row major linear"),
+        ("Row major linear FP8 format", "FP8", "Row major linear format"),
+        ("N/A due to dynamic shapes", None, None),
+        ("Unknown format", None, "Unknown format"),
+    ],
+)
+def test_format_and_datatype_in_one_text(
+    layers_of: Callable[..., list[dict[str, Any]]], both: str, dtype: str | None, layout: str | None
+) -> None:
+    (row,) = layers_of(json.dumps([CONV | {"Inputs": [{"Name": "in", "Format/Datatype": both}]}]))
+    assert (row["inputs"][0]["dtype"], row["inputs"][0]["format"]) == (dtype, layout)
+
+
+@pytest.mark.parametrize(
+    ("spelt", "dtype"),
+    [
+        ("Double", "FP64"),
+        ("Float", "FP32"),
+        ("FP32", "FP32"),
+        ("Half", "FP16"),
+        ("FP16", "FP16"),
+        ("BFloat16", "BF16"),
+        ("BF16", "BF16"),
+        ("FP8E4M3", "FP8"),
+        ("E4M3FN", "FP8"),
+        ("FP4E2M1", "FP4"),
+        ("INT4", "INT4"),
+        ("Int8", "INT8"),
+        ("INT64", "INT64"),
+        ("Bool", "BOOL"),
+    ],
+)
+def test_a_datatype_has_one_name_however_it_is_spelt(
+    layers_of: Callable[..., list[dict[str, Any]]], spelt: str, dtype: str
+) -> None:
+    """Alone in the one text, as Myelin writes it, and apart from the format, as 11 does."""
+    tensors = [{"Name": "in", "Format/Datatype": spelt}, {"Name": "in", "Format": "Linear", "Datatype": spelt}]
+    (row,) = layers_of(json.dumps([CONV | {"Inputs": tensors}]))
+    assert [(tensor["dtype"], tensor["format"]) for tensor in row["inputs"]] == [(dtype, None), (dtype, "Linear")]
+
+
+def test_a_datatype_that_is_not_known_stays_as_it_is(layers_of: Callable[..., list[dict[str, Any]]]) -> None:
+    tensor = {"Name": "in", "Dimensions": [8], "Format": "Linear", "Datatype": "E8M0"}
+    (row,) = layers_of(json.dumps([CONV | {"Inputs": [tensor]}]))
+    assert row["inputs"] == [{"name": "in", "shape": [8], "dtype": "E8M0", "format": "Linear"}]
+
+
 def test_names_only(layers_of: Callable[..., list[dict[str, Any]]]) -> None:
     rows = layers_of(json.dumps({"Layers": ["conv1 + relu1", "Reformatting CopyNode for x"], "Bindings": []}))
     assert [(r["layer"], r["name"], r["type"], r["inputs"]) for r in rows] == [
@@ -115,15 +177,24 @@ def test_text_that_is_not_utf8(layers_of: Callable[..., list[dict[str, Any]]]) -
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "is no engine inspector JSON"),
-        ("not JSON", "is no engine inspector JSON"),
-        ('{"Layers": [', "is no engine inspector JSON"),
-        ("[" * 100_000, "is no engine inspector JSON"),
-        ("null", "has no list of Layers"),
-        ("3", "has no list of Layers"),
-        ("{}", "has no list of Layers"),
-        ('{"Layers": {"a": 1}}', "has no list of Layers"),
-        ('{"Layers": ["a", 3]}', "has no list of Layers"),
+        ("", "is no JSON"),
+        ("not JSON", "is no JSON"),
+        ('{"Layers": [', "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("null", "has no list of the engine's layers"),
+        ("3", "has no list of the engine's layers"),
+        ("{}", "has no list of the engine's layers"),
+        ('{"Layers": {"a": 1}}', "has no list of the engine's layers"),
+        ('{"Layers": ["a", 3]}', "has no list of the engine's layers"),
+        ('{"Layers": [{"LayerType": "of no name"}]}', "has no list of the engine's layers"),
+        (
+            '[{"count": 9}, {"name": "a", "timeMs": 1}]',
+            "is trtexec's --exportProfile: layer times, not the engine's layers",
+        ),
+        (
+            '[{"startEnqMs": 1, "latencyMs": 1}]',
+            "is trtexec's --exportTimes: times of inferences, not the engine's layers",
+        ),
     ],
 )
 def test_what_is_no_such_json_is_an_error_and_nothing_is_left(tmp_path: Path, text: str, problem: str) -> None:

@@ -5,12 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsight_tools.timeline.attribution import (
-    Words,
-    WorkKind,
-    classify_memory_op,
     graph_node_creation,
     innermost,
-    joint_key,
     match_calls,
     nesting,
 )
@@ -136,6 +132,20 @@ def test_kernels_of_a_graph_lead_to_the_capture_of_their_node() -> None:
     kernels = [(1, 20), (1, 30), (1, 21), (2, 10), (1, 10), (1, 40), (1, 50), (1, -1), (2, 20), (7, 10)]
     found = graph_node_creation(*columns(nodes, 4), *columns(kernels, 2))
     assert found.tolist() == [0, 0, 9, 5, 0, -1, -1, -1, -1, -1]
+
+
+def test_of_two_rows_of_an_instantiated_node_the_one_with_original_is_followed() -> None:
+    nodes = [  # pid, start, node, original
+        (1, 100, 10, -1),  # 0 captured
+        (1, 198, 20, -1),  # 1 instantiated from 0: a row without original,
+        (1, 200, 20, 10),  # 2 and one with it
+        (1, 300, 30, 20),  # 3 a clone of that, in two rows the other way round
+        (1, 302, 30, -1),
+        (1, 398, 40, -1),  # 5 and 6 captured before the collection
+        (1, 400, 40, 11),
+    ]
+    kernels = [(1, 20), (1, 30), (1, 40), (1, 10)]
+    assert graph_node_creation(*columns(nodes, 4), *columns(kernels, 2)).tolist() == [0, 0, -1, 0]
 
 
 def test_no_graph_nodes() -> None:

@@ -10,9 +10,9 @@ from drawing import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline.accounting import account
-from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.timeline.attribution import (
     NEVER,
     Calls,
