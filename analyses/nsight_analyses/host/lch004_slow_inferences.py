@@ -33,6 +33,8 @@ SLOWER = 1.2
 """Times the median: how `inferences.mark` tells an outlier."""
 FEWEST = 5
 """Fewer inferences of a thread have nothing to stand out from."""
+FEWEST_SLOW = 3
+"""One or two may be chance; of three that were seen the true share is above a quarter of that (95 %, Poisson)."""
 EXPLAINS = 0.5
 """What takes at least half of the time that an inference is too slow is its cause."""
 ALL_KERNELS = 0.9
@@ -50,7 +52,7 @@ _BUCKETS = {
     "host_ns": "the GPU waits for the host between its calls",
     "unattributed_ns": "the report does not say",
 }
-_HOST = ("launch_ns", "host_ns", "unattributed_ns")
+_HOST = ("launch_ns", "sync_ns", "host_ns", "unattributed_ns")
 """Buckets that tracing itself inflates, and that scheduling by the operating system disturbs at random."""
 _CLOCK = (
     (
@@ -103,7 +105,7 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
     (where GPU metrics prove it). Else the bucket of the accounting that grew most is named, which says where and not
     why. That, and the profiler's doing, are scatter below 2.5 % of the inference time. One finding for each reason. The
     bound is the time beyond the median; none for the profiler's doing and for work queued behind other work. A warning
-    from 5 % of the inference time on, if it is neither of those two, nor jitter of the host, which tracing adds to.
+    from 5 % of the inference time and 3 inferences on, if it is neither of those two, nor jitter of the host.
     Where a capture measured the same untraced, one inference at a time, what no event explains is held against that: it
     is a warning only if the share of inferences there that are 20 % above its median is at least half of the share
     here.
@@ -248,7 +250,7 @@ def _finding(run: Run, slow: _Slow, whole: int, inferences: int) -> Finding:
     took, usual = float(np.median(requests.wall[rows])), float(np.median(requests.wall[rows] - slow.excess))
     untraced = None if slow.remedy else _slow_untraced(run.trace)
     comes_back = untraced is not None and 2 * untraced >= rows.size / inferences
-    harmless = slow.harmless or (untraced is not None and not comes_back)
+    harmless = slow.harmless or rows.size < FEWEST_SLOW or (untraced is not None and not comes_back)
     return Finding(
         "LCH004",
         Severity.INFO if harmless else weigh(part, 0.05),
