@@ -65,6 +65,7 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
             continue
         each = run.per_inference(few.saved)
         saved = duration(few.saved) if each is None else f"{duration(each)} of each input"
+        option = "" if run.tensorrt is False else " (trtexec --optShapes)"
         contexts = ", or run several contexts on streams of their own" if _host_has_time(trace) else ""
         yield Finding(
             "LCH005",
@@ -74,8 +75,8 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
             f"{sms[device]} SMs: {len(few.blocks):,} of {len(rows):,} kernels; a batch that fills it would save "
             f"{saved} at most",
             "the batch is small for this GPU: these kernels have too few blocks to use it",
-            f"for throughput, at the cost of latency: enlarge the batch{' (trtexec --optShapes)' * (run.tensorrt is not False)}{contexts}; one inference "
-            "at this batch gets no shorter by it",
+            f"for throughput, at the cost of latency: enlarge the batch{option}{contexts}; one inference at this batch "
+            "gets no shorter by it",
             evidence=(
                 Evidence(
                     "saved by a batch that fills the GPU",

@@ -40,7 +40,8 @@ _NAMES = {"host": "host", "launch": "launch-starved", "dependency": "dependency"
 _REMEDIES = {
     "host": "look at the windows below in Nsight Systems: what does the thread do there? Move it out of the inference, "
     "or to another thread",
-    "dependency": "a CUDA graph shortens the gap between dependent kernels to about 0.1 µs; fewer, larger kernels (fusion, a larger batch) do more",
+    "dependency": "a CUDA graph shortens the gap between dependent kernels to about 0.1 µs; fewer, larger kernels "
+    "(fusion, a larger batch) do more",
 }
 
 

@@ -93,7 +93,7 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
 
 
 def _follows(run: Run, calibrated: Calibrated, waits: int, total: int) -> tuple[str, ...]:
-    """The gaps between kernels, where they are the same time seen again; all of launching, where waits forbid a graph."""
+    """The gaps, where they are the same time seen again; all of launching, where waits forbid a graph."""
     if waits >= run.count:
         return ("gaps", "enqueue")
     return ("gaps",) if 2 * total > calibrated.left[1].sum() else ()

@@ -148,8 +148,8 @@ def _of_copies(run: Run, held: _Held, whole: int) -> Finding:
         f"{duration(cost / max(held.launches, 1))} each: {share(cost / whole)} of the inferences' time",
         f"copies from or to pageable memory hold a lock of the driver until they are done ({names}), and the other "
         f"thread's launches wait for that lock{proof}",
-        "allocate the host buffers of these copies page-locked (cudaHostAlloc, cudaMallocHost): then no call waits, and "
-        "no lock is held",
+        "allocate the host buffers of these copies page-locked (cudaHostAlloc, cudaMallocHost): then no call waits, "
+        "and no lock is held",
         cost,
         run.per_inference(cost),
         "time in which a launch call waits beside another thread's copy call: latency of that thread's inferences",
