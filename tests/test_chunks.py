@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from nsight_tools import trace as traces
 from nsight_tools.analysis import Status, analyze
-from nsight_tools.importer import launches, writer
+from nsight_tools.importer import launches, stored, writer
 from nsight_tools.importer.derived import Nesting, write_derived
 from nsight_tools.importer.writer import write_table
+from nsight_tools.summary import summarize
 from nsight_tools.tables import TABLES
-from nsight_tools.timeline import accounting, inferences, intervals
+from nsight_tools.timeline import accounting, attribution, intervals, ownership
 from nsight_tools.timeline.intervals import Intervals, covered, shared, windows
 from nsight_tools.timeline.observer import savings
 from nsight_tools.trace import Trace
@@ -34,8 +35,10 @@ SIZES = (
     (writer, "CHUNK_ROWS"),
     (launches, "CHUNK_ROWS"),
     (accounting, "BATCH"),
-    (inferences, "CHUNK"),
+    (attribution, "CHUNK"),
+    (ownership, "CHUNK"),
     (intervals, "CHUNK"),
+    (stored, "BATCH_ROWS"),
     (traces, "BATCH_ROWS"),
 )
 """Everything that says how much is worked on at a time."""
@@ -166,8 +169,8 @@ def everything(program: Program) -> dict[str, Any]:
     """All that is derived from a run and found in it."""
     with tempfile.TemporaryDirectory() as folder:
         trace = imported(program.tables(), Path(folder))
-        derived = {name: trace.table(name).to_pylist() for name in ("launches", "inferences")}
-        return derived | {"outcomes": analyze(trace), "summary": trace.summary()}
+        derived = {name: trace.table(name).to_pylist() for name in ("launches", "inferences", "enqueues")}
+        return derived | {"outcomes": analyze(trace), "summary": summarize(trace)}
 
 
 programs = st.builds(

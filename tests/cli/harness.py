@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from click.testing import Result
 
+    from nsight_tools.summary import Summary
+
     Run = Callable[..., Result]
 
 
@@ -28,8 +31,9 @@ class FakeTrace:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def summary(self) -> dict[str, Any]:
-        return fakes.SUMMARY | {"source": self.path.name}
+    def once(self, _make: object) -> Summary:
+        """Whatever is made of a trace once: of this one, its summary."""
+        return replace(fakes.SUMMARY, source=self.path.name)
 
     def missing(self, _table: str) -> str | None:
         return None
