@@ -216,7 +216,7 @@ def test_a_warm_up_is_no_example() -> None:
     shown = Shown.of(marked)
     long, short = Evidence("longest", 1, "ns", 0, 6_000), Evidence("longest", 1, "ns", 20_000, 20_100)
     assert shown.around(fakes.finding(evidence=(long, short)))[2] == (
-        "Inference 1, where the worst case lies but for the warm-up"
+        "Inference 1, near the median, where the worst case lies but for the warm-up"
     )
     assert "worst" not in shown.around(fakes.finding(evidence=(long,)))[2]
 
