@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from nsight_tools import trace as traces
 from nsight_tools.analysis import Status, analyze
+from nsight_tools.cuda_names import does
 from nsight_tools.importer import launches, stored, writer
 from nsight_tools.importer.derived import Nesting, write_derived
 from nsight_tools.importer.writer import write_table
@@ -104,7 +105,7 @@ class Program:
             nonlocal now
             number = len(self.rows["api_calls"]) + 1
             call = {"start_ns": now, "end_ns": now + length, "correlation_id": number, "name": name, "kind": "runtime"}
-            self.rows["api_calls"].append(who | call | {"return_value": 0})
+            self.rows["api_calls"].append(who | call | {"return_value": 0, "does": does(name)})
             now += length + span(50, 900)
             return number
 
@@ -123,7 +124,7 @@ class Program:
             ran("memory_ops", called("cudaMemcpyAsync", span(1_000, 9_000)), span(500, 60_000), **names, **ends)
 
         memory = "pageable" if thread % 2 else "pinned"
-        for _ in range(int(random.integers(1, 5))):
+        for _ in range(int(random.integers(1, 5)) if random.random() < 0.2 else 2):  # most of them do the same work
             copied("h2d", memory)
         for at in range(self.kernels):
             name, since = LAYERS[at % len(LAYERS)], now
