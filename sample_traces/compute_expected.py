@@ -34,11 +34,12 @@ SYNC_KINDS = {
 PUSH_POP, DOMAIN_CREATE = 59, 75
 OTHER_WORK = "other_work_ns"  # other work runs while work of this inference, already submitted, waits
 WAITS = "its work waits"  # no bucket of its own
+COMMUNICATION = "exposed_communication_ns"
+COPIES = ("exposed_h2d_ns", "exposed_d2h_ns", "exposed_other_copy_ns")
 BUCKETS = (  # in order of precedence
     "compute_ns",
-    "exposed_h2d_ns",
-    "exposed_d2h_ns",
-    "exposed_other_copy_ns",
+    COMMUNICATION,
+    *COPIES,
     OTHER_WORK,
     "launch_ns",
     "sync_ns",
@@ -303,7 +304,7 @@ def host_state(name: str) -> str:
 def gpu_state(item: Work) -> str:
     """The bucket of the time in which this runs."""
     if item.kind in ("kernel", "graph"):
-        return "compute_ns"
+        return COMMUNICATION if "nccl" in item.what.lower() else "compute_ns"
     return {"h2d": "exposed_h2d_ns", "d2h": "exposed_d2h_ns"}.get(item.kind, "exposed_other_copy_ns")
 
 
@@ -352,14 +353,16 @@ def sweep(states: list[tuple[str, int, int]], start: int, end: int) -> dict[str,
         (name, max(since, start), min(until, end)) for name, since, until in states if since < end and until > start
     ]
     edges = [(since, 1, name) for name, since, _ in inside] + [(until, -1, name) for name, _, until in inside]
-    lengths = dict.fromkeys([*BUCKETS, "hidden_copy_ns"], 0)
+    lengths = dict.fromkeys([*BUCKETS, "hidden_copy_ns", "hidden_communication_ns"], 0)
     now: Counter[str] = Counter()
     before = start
     for time, change, name in [*sorted(edges), (end, 0, "")]:
         state = next((bucket for bucket in BUCKETS if now[bucket] and (bucket != OTHER_WORK or now[WAITS])), "host_ns")
         lengths[state] += time - before
-        if state == "compute_ns" and any(now[copy] for copy in BUCKETS if copy.startswith("exposed")):
+        if state in ("compute_ns", COMMUNICATION) and any(now[copy] for copy in COPIES):
             lengths["hidden_copy_ns"] += time - before
+        if state == "compute_ns" and now[COMMUNICATION]:
+            lengths["hidden_communication_ns"] += time - before
         now[name] += change
         before = time
     return lengths

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 
 from nsight_tools import trace as traces
 from nsight_tools.analysis import Status, analyze
-from nsight_tools.importer import launches, writer
+from nsight_tools.cuda_names import does
+from nsight_tools.importer import launches, stored, writer
 from nsight_tools.importer.derived import Nesting, write_derived
 from nsight_tools.importer.writer import write_table
+from nsight_tools.summary import summarize
 from nsight_tools.tables import TABLES
-from nsight_tools.timeline import accounting, inferences, intervals
+from nsight_tools.timeline import accounting, attribution, intervals, ownership
 from nsight_tools.timeline.intervals import Intervals, covered, shared, windows
 from nsight_tools.timeline.observer import savings
 from nsight_tools.trace import Trace
@@ -34,8 +36,10 @@ SIZES = (
     (writer, "CHUNK_ROWS"),
     (launches, "CHUNK_ROWS"),
     (accounting, "BATCH"),
-    (inferences, "CHUNK"),
+    (attribution, "CHUNK"),
+    (ownership, "CHUNK"),
     (intervals, "CHUNK"),
+    (stored, "BATCH_ROWS"),
     (traces, "BATCH_ROWS"),
 )
 """Everything that says how much is worked on at a time."""
@@ -101,7 +105,7 @@ class Program:
             nonlocal now
             number = len(self.rows["api_calls"]) + 1
             call = {"start_ns": now, "end_ns": now + length, "correlation_id": number, "name": name, "kind": "runtime"}
-            self.rows["api_calls"].append(who | call | {"return_value": 0})
+            self.rows["api_calls"].append(who | call | {"return_value": 0, "does": does(name)})
             now += length + span(50, 900)
             return number
 
@@ -120,7 +124,7 @@ class Program:
             ran("memory_ops", called("cudaMemcpyAsync", span(1_000, 9_000)), span(500, 60_000), **names, **ends)
 
         memory = "pageable" if thread % 2 else "pinned"
-        for _ in range(int(random.integers(1, 5))):
+        for _ in range(int(random.integers(1, 5)) if random.random() < 0.2 else 2):  # most of them do the same work
             copied("h2d", memory)
         for at in range(self.kernels):
             name, since = LAYERS[at % len(LAYERS)], now
@@ -166,8 +170,8 @@ def everything(program: Program) -> dict[str, Any]:
     """All that is derived from a run and found in it."""
     with tempfile.TemporaryDirectory() as folder:
         trace = imported(program.tables(), Path(folder))
-        derived = {name: trace.table(name).to_pylist() for name in ("launches", "inferences")}
-        return derived | {"outcomes": analyze(trace), "summary": trace.summary()}
+        derived = {name: trace.table(name).to_pylist() for name in ("launches", "inferences", "enqueues")}
+        return derived | {"outcomes": analyze(trace), "summary": summarize(trace)}
 
 
 programs = st.builds(

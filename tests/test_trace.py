@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 from unittest.mock import call as call_of
 from unittest.mock import patch
@@ -20,6 +21,7 @@ from exports import call, domain, enum, kernel, nvtx, process, write_parquetdir,
 import nsight_tools
 from nsight_tools import memory
 from nsight_tools.errors import DatasetError, InputError, QueryError
+from nsight_tools.summary import summarize
 from nsight_tools.tables import DATASET_VERSION, TABLES
 from nsight_tools.trace import Trace, open_trace
 
@@ -390,7 +392,7 @@ def covered(spans: list[tuple[int, int]]) -> int:
 
 class TestSummary:
     def test_numbers_agree_with_a_plain_loop_over_the_export(self, trace: Trace, database: sqlite3.Connection) -> None:
-        said = trace.summary()
+        said = summarize(trace)
         ran = {
             "kernels": database.execute('SELECT start, "end" FROM CUPTI_ACTIVITY_KIND_KERNEL').fetchall(),
             "sets": database.execute('SELECT start, "end" FROM CUPTI_ACTIVITY_KIND_MEMSET').fetchall(),
@@ -400,78 +402,92 @@ class TestSummary:
             ran[word] = database.execute(copies, (kind,)).fetchall()
         everything = [span for spans in ran.values() for span in spans]
         window = max(end for _, end in everything) - min(start for start, _ in everything)
-        assert said["window_ns"] == window
+        assert said.window_ns == window
         expected = {word: (len(spans), covered(spans)) for word, spans in ran.items()}
         expected["idle"] = (None, window - covered(everything))
-        assert {row["kind"]: (row["count"], row["busy_ns"]) for row in said["time"]} == expected
-        assert all(row["share"] == row["busy_ns"] / window for row in said["time"])
-        assert said["inferences"] == 50
-        assert said["inference_source"] == "inference_range"
+        assert {row.kind: (row.count, row.busy_ns) for row in said.time} == expected
+        assert all(row.share == row.busy_ns / window for row in said.time)
+        assert said.inferences == 50
+        assert said.inference_source == "inference_range"
 
     def test_what_stands_in_the_export(self, trace: Trace, database: sqlite3.Connection) -> None:
-        said = trace.summary()
+        said = summarize(trace)
         meta = dict(database.execute("SELECT name, value FROM META_DATA_EXPORT"))
-        assert said["source"] == "detector_pageable.sqlite"
-        assert (said["nsys_version"], said["schema_version"]) == (
+        assert said.source == "detector_pageable.sqlite"
+        assert (said.nsys_version, said.schema_version) == (
             meta["EXPORT_PRODUCT_VERSION"],
             meta["EXPORT_SCHEMA_VERSION"],
         )
-        assert [gpu["name"] for gpu in said["gpus"]] == ["NVIDIA H200"]
-        assert said["duration_ns"] == database.execute("SELECT duration FROM ANALYSIS_DETAILS").fetchone()[0]
-        assert said["counts"]["kernels"] == 6500
-        assert said["counts"].keys() == TABLES.keys()
-        assert (said["streams"], said["processes"]) == (1, 1)
-        assert said["missing"] == {name: trace.missing(name) for name in TABLES if trace.missing(name) is not None}
-        assert "gpu_metrics" in said["missing"]
+        assert [gpu["name"] for gpu in said.gpus] == ["NVIDIA H200"]
+        assert said.duration_ns == database.execute("SELECT duration FROM ANALYSIS_DETAILS").fetchone()[0]
+        assert said.counts["kernels"] == 6500
+        assert said.counts.keys() == TABLES.keys()
+        assert (said.streams, said.processes) == (1, 1)
+        assert said.missing == {name: trace.missing(name) for name in TABLES if trace.missing(name) is not None}
+        assert "gpu_metrics" in said.missing
 
     def test_inference_times_are_those_of_the_table(self, trace: Trace) -> None:
-        said = trace.summary()["inference_time"]
+        """But for the slow ones that lead: they exceed the median by 5 standard deviations, and by 20 %."""
+        said = summarize(trace).times
+        assert said is not None
         inferences = trace.table("inferences")
-        wall = sorted(inferences["wall_ns"].to_pylist())
-        assert said["wall_median_ns"] == round((wall[24] + wall[25]) / 2)
-        exposed = sorted(inferences["exposed_h2d_ns"].to_pylist())
-        assert said["median"]["exposed_h2d"] == round((exposed[24] + exposed[25]) / 2)
-        # The least that 99 of 100 do not exceed: of 50, only the last.
-        assert (said["p99"]["exposed_h2d"], said["wall_p99_ns"]) == (exposed[49], wall[49])
+        in_order = inferences["wall_ns"].to_pylist()
+        middle = median(in_order)
+        scatter = 1.4826 * median(abs(each - middle) for each in in_order)
+        slow = [each > max(1.2 * middle, middle + 5 * scatter) for each in in_order]
+        first = slow.index(False)
+        assert (said.warm_up, said.of, first) == (2, 48, 2)
+        wall = sorted(in_order[first:])
+        assert said.wall_median_ns == round((wall[23] + wall[24]) / 2)
+        assert said.warm_up_ns == sum(in_order[:first]) - first * said.wall_median_ns
+        exposed = sorted(inferences["exposed_h2d_ns"].to_pylist()[first:])
+        assert said.median["exposed_h2d"] == round((exposed[23] + exposed[24]) / 2)
+        # The least that 99 of 100 do not exceed: of 48, only the last.
+        assert (said.p99["exposed_h2d"], said.wall_p99_ns) == (exposed[47], wall[47])
 
     def test_how_many_inferences_are_under_way(self) -> None:
-        said = drawn("""
+        trace = drawn("""
             nvtx 1:   [i......]..............
             nvtx 2:   ....[i......]..[i.....]
             thread 1: .L.....................
             thread 2: .....L..........L......
             stream 7: ..#.##...........#.....
-        """).summary()["inference_time"]
-        assert (said["at_a_time"], said["every_ns"]) == (pytest.approx((9 + 9 + 8) / (13 + 8)), 7_000)
+        """)
+        said = summarize(trace).times
+        assert said is not None
+        assert (said.at_a_time, said.every_ns) == (pytest.approx((9 + 9 + 8) / (13 + 8)), 7_000)
 
     def test_time_of_several_gpus_is_summed(self) -> None:
-        said = drawn("""
+        trace = drawn("""
             stream 7:          ####....>>..
             stream 8:          ..####......
             stream 7 device 1: ......##....
-        """).summary()
-        assert said["window_ns"] == 10_000
-        assert {row["kind"]: (row["count"], row["busy_ns"], row["share"]) for row in said["time"]} == {
+        """)
+        said = summarize(trace)
+        assert said.window_ns == 10_000
+        assert {row.kind: (row.count, row.busy_ns, row.share) for row in said.time} == {
             "kernels": (3, 8000, 0.4),
             "h2d": (1, 2000, 0.1),
             "idle": (None, 10_000, 0.5),
         }
-        assert said["streams"] == 3
-        assert len(said["gpus"]) == 2
+        assert said.streams == 3
+        assert len(said.gpus) == 2
 
     def test_gpus_without_work_are_left_out(self, tmp_path: Path) -> None:
         gpus = [("TARGET_INFO_GPU", {"id": at, "name": f"GPU {at}", "cuDevice": at}) for at in range(3)]
         made = open_trace(write_sqlite(tmp_path / "a.sqlite", gpus, kernel(0, 1, deviceId=1)))
-        assert [gpu["name"] for gpu in made.summary()["gpus"]] == ["GPU 1"]
+        assert [gpu["name"] for gpu in summarize(made).gpus] == ["GPU 1"]
         idle = open_trace(write_sqlite(tmp_path / "b.sqlite", gpus))
-        assert len(idle.summary()["gpus"]) == 3
+        assert len(summarize(idle).gpus) == 3
 
     def test_processes(self, tmp_path: Path) -> None:
         rows = [kernel(0, 1), kernel(2, 3, globalPid=process(2000)), enum("ENUM_CUDA_MEM_KIND", {})]
-        assert open_trace(write_sqlite(tmp_path / "a.sqlite", *rows)).summary()["processes"] == 2
+        made = open_trace(write_sqlite(tmp_path / "a.sqlite", *rows))
+        assert summarize(made).processes == 2
 
     def test_of_nothing(self) -> None:
-        said = Trace.from_tables({}, missing={"kernels": "not traced"}).summary()
-        assert (said["window_ns"], said["time"], said["inference_time"], said["inferences"]) == (0, [], None, 0)
-        assert said["inference_source"] is None
-        assert said["missing"] == {"kernels": "not traced"}
+        nothing = Trace.from_tables({}, missing={"kernels": "not traced"})
+        said = summarize(nothing)
+        assert (said.window_ns, said.time, said.times, said.inferences) == (0, (), None, 0)
+        assert said.inference_source is None
+        assert said.missing == {"kernels": "not traced"}

@@ -20,6 +20,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -48,9 +49,9 @@ def rules(dataset: Path, result: Path) -> None:
 
 def summary(dataset: Path, result: Path) -> None:
     """The summary of a trace."""
-    from nsight_tools import open_trace
+    from nsight_tools import open_trace, summarize
 
-    (result / "summary.json").write_text(json.dumps(open_trace(dataset).summary()), "utf-8")
+    (result / "summary.json").write_text(json.dumps(asdict(summarize(open_trace(dataset)))), "utf-8")
 
 
 STAGES: dict[str, Callable[[Path, Path], None]] = {"rules": rules, "summary": summary}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from report import fakes
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun, InputError
 from nsight_tools.findings import Finding, Severity
+from nsight_tools.summary import Summary
 from nsight_tools.tables import TABLES
+from nsight_tools.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,10 +29,12 @@ class FakeTrace:
     """What the command line asks of a trace."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._empty = path, Trace.from_tables({})
 
-    def summary(self) -> dict[str, Any]:
-        return fakes.SUMMARY | {"source": self.path.name}
+    def once(self, make: Callable[[Any], Any]) -> Any:
+        """What is made of a trace once: of this one, its summary is made up."""
+        made = self._empty.once(make)
+        return replace(fakes.SUMMARY, source=self.path.name) if isinstance(made, Summary) else made
 
     def missing(self, _table: str) -> str | None:
         return None

@@ -25,6 +25,7 @@ from nsight_tools.importer import import_report
 from nsight_tools.nsys import ExportKind, Nsys, report_version
 from nsight_tools.report import nvtxt
 from nsight_tools.report.content import TraceReport
+from nsight_tools.summary import summarize
 from nsight_tools.trace import Trace, open_trace
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def test_a_report_takes_every_event(nsys: Nsys, report: Callable[[Nsys, str], Pa
     """The whole way: analyses, text events, ImportNvtxt; its count is ours, and the result is a report."""
     copy = Path(shutil.copy(report(nsys, "events"), tmp_path))
     trace = open_trace(copy, nsys=nsys.path, inference_range="inference@app")
-    text, count = nvtxt.render(TraceReport(copy.name, trace.summary(), analyze(trace)), trace)
+    text, count = nvtxt.render(TraceReport(copy.name, summarize(trace), analyze(trace)), trace)
     assert trace.rows("inferences") == nvtx_program.THREADS * nvtx_program.INFERENCES_PER_THREAD
     assert count > 2 * nvtxt.SLOWEST
     annotated = tmp_path / "annotated.nsys-rep"

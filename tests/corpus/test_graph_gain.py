@@ -8,13 +8,13 @@ import pytest
 from nsight_analyses.host.fus001_gaps_between_kernels import gaps_between_kernels
 from nsight_analyses.host.lch001_enqueue_bound_inferences import enqueue_bound_inferences, enqueue_times
 from nsight_analyses.streams.str003_host_synchronizations import host_synchronizations
-from nsight_tools.measured import Measured
 from shared_corpus import CORPUS, decompress, needs_corpus
 
 from nsight_tools import open_trace
 from nsight_tools.analysis import Status
 from nsight_tools.calibration import Calibrated
 from nsight_tools.findings import Severity
+from nsight_tools.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +42,7 @@ def test_a_graph_recovers_what_it_does_without_the_profiler(
     real = 1e9 / eager - 1e9 / graph if graph else 0.41 * 1e9 / eager
     assert gain.low <= real <= gain.high
     assert gain.point == pytest.approx(real, rel=1 / 3)
-    measured = Measured.of(trace)
-    enqueue = enqueue_times(measured, Calibrated.of(trace))
+    enqueue = enqueue_times(Run.of(trace), Calibrated.of(trace))
     assert enqueue is not None
     assert enqueue.real[2] <= enqueue_us * 1000 <= enqueue.real[0]
     assert enqueue.real[1] == pytest.approx(enqueue_us * 1000, rel=0.1)

@@ -17,7 +17,7 @@ from exports import write_parquetdir
 from faults import damage
 
 import nsight_tools
-from nsight_tools import import_report, open_trace
+from nsight_tools import import_report, open_trace, summarize
 from nsight_tools.analysis import registry
 from nsight_tools.errors import NsightToolsError
 from nsight_tools.importer import layers
@@ -75,7 +75,7 @@ def opened(path: Path) -> None:
     trace = open_trace(path)
     for table in TABLES:
         assert trace.table(table).num_rows == trace.rows(table)
-    trace.summary()
+    summarize(trace)
     if path.suffix == ".capture":
         nsight_tools.analyze(trace, ANALYSES)
 

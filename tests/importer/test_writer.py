@@ -21,7 +21,7 @@ from nsight_tools.importer import import_report, launches, sources, writer
 from nsight_tools.importer.derived import Nesting
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import TABLES
-from nsight_tools.timeline import accounting, inferences
+from nsight_tools.timeline import accounting, attribution, ownership
 from nsight_tools.timeline.attribution import joint_key, nesting
 from nsight_tools.trace import Trace, open_trace
 
@@ -184,7 +184,7 @@ def test_an_import_in_small_chunks_gives_the_same_dataset(tmp_path: Path) -> Non
     whole = open_trace(path)
     chunks = [(module, "CHUNK_ROWS") for module in (sources, writer, launches)]
     with ExitStack() as stack:
-        for module, name in [*chunks, (accounting, "BATCH"), (inferences, "CHUNK")]:
+        for module, name in [*chunks, (accounting, "BATCH"), (attribution, "CHUNK"), (ownership, "CHUNK")]:
             stack.enter_context(patch.object(module, name, 7))
         small = import_report(path, tmp_path / "small")
     chunked = Trace(small, whole.manifest)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from nsight_tools.analysis import Outcome, Status
+from nsight_tools.calibration import Span
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.report.content import TraceReport
+from nsight_tools.run.requests import Population
+from nsight_tools.summary import Summary, TimeOfKind, Times, Untraced
 
 HOSTILE = (
     "\x1b[31mred\x1b]0;title\x07 [red]markup[/red] [link=file:///etc/passwd]x[/link] :boom: "
@@ -15,67 +19,75 @@ HOSTILE = (
 )
 LONG = "cask::" + "implicit_gemm<" * 700 + "END"
 
-SUMMARY: dict[str, Any] = {
-    "source": "detector_b4.nsys-rep",
-    "nsys_version": "2025.3.1.90",
-    "schema_version": "3.20.3",
-    "driver": "570.86.15",
-    "cuda": "12.8",
-    "gpus": [
+TIMES = Times(
+    of=100,
+    median={
+        "compute": 1_960_000,
+        "exposed_communication": 0,
+        "exposed_h2d": 1_190_000,
+        "exposed_d2h": 80_000,
+        "exposed_other_copy": 0,
+        "other_work": 0,
+        "launch": 410_000,
+        "sync": 120_400,
+        "host": 239_000,
+        "unattributed": 600,
+    },
+    p99={"compute": 2_010_000, "exposed_h2d": 1_400_000, "exposed_d2h": 91_000, "launch": 600_000},
+    wall_median_ns=4_000_000,
+    wall_p99_ns=4_912_000,
+    at_a_time=1.0,
+    every_ns=4_000_000,
+    without_work=0,
+    warm_up=0,
+    warm_up_ns=0,
+    gpu_busy_share=0.8075,
+    hidden_copy_ns=12_400,
+    queue_delay_ns=184_000,
+    untraced=Untraced(
+        source="estimated from the trace",
+        launch=Span(200_000, 210_000, 230_000),
+        sync=Span(120_400, 120_400, 120_400),
+        host=Span(220_000, 225_000, 230_000),
+        wall_ns=Span(3_800_000, 3_850_000, 3_900_000),
+    ),
+)
+
+SUMMARY = Summary(
+    source="detector_b4.nsys-rep",
+    nsys_version="2025.3.1.90",
+    schema_version="3.20.3",
+    driver="570.86.15",
+    cuda="12.8",
+    gpus=(
         {
             "device": 0,
             "name": "NVIDIA H200",
             "sm_count": 132,
             "memory_bytes": 150_123_642_880,
             "max_sm_clock_mhz": 1980.0,
-        }
-    ],
-    "duration_ns": 1_842_113_007,
-    "window_ns": 1_842_000_000,
-    "counts": {"kernels": 13_700, "memory_ops": 400, "api_calls": 29_301},
-    "inferences": 100,
-    "inference_source": "enqueue_range",
-    "streams": 2,
-    "processes": 1,
-    "time": [
-        {"kind": "kernels", "count": 13_700, "busy_ns": 402_113_000, "share": 0.2183},
-        {"kind": "graphs", "count": 0, "busy_ns": 0, "share": 0.0},
-        {"kind": "h2d", "count": 200, "busy_ns": 121_400_000, "share": 0.0659},
-        {"kind": "d2h", "count": 200, "busy_ns": 8_120_000, "share": 0.0044},
-        {"kind": "idle", "count": None, "busy_ns": 1_310_479_000, "share": 0.7114},
-    ],
-    "inference_time": {
-        "median": {
-            "compute": 1_960_000,
-            "exposed_h2d": 1_190_000,
-            "exposed_d2h": 80_000,
-            "exposed_other_copy": 0,
-            "other_work": 0,
-            "launch": 410_000,
-            "sync": 120_400,
-            "host": 239_000,
-            "unattributed": 600,
         },
-        "p99": {"compute": 2_010_000, "exposed_h2d": 1_400_000, "exposed_d2h": 91_000, "launch": 600_000},
-        "wall_median_ns": 4_000_000,
-        "wall_p99_ns": 4_912_000,
-        "untraced": {
-            "source": "estimated from the trace",
-            "launch": {"low": 200_000, "point": 210_000, "high": 230_000},
-            "sync": {"low": 120_400, "point": 120_400, "high": 120_400},
-            "host": {"low": 220_000, "point": 225_000, "high": 230_000},
-            "wall_ns": {"low": 3_800_000, "point": 3_850_000, "high": 3_900_000},
-        },
-        "gpu_busy_share": 0.8075,
-        "hidden_copy_ns": 12_400,
-        "queue_delay_ns": 184_000,
-        "at_a_time": 1.0,
-        "every_ns": 4_000_000,
-        "without_work": 0,
-    },
-    "layers_by_order": {"kernels": 13_700, "attributed": {"layer pass": 13_563}, "in_common": 0.99},
-    "missing": {"gpu_metrics": "not collected"},
-}
+    ),
+    duration_ns=1_842_113_007,
+    window_ns=1_842_000_000,
+    counts={"kernels": 13_700, "memory_ops": 400, "api_calls": 29_301},
+    inferences=100,
+    inference_source="enqueue_range",
+    enqueues=1,
+    engines=1,
+    populations=(Population(0, 100, 100, 4_000_000, 137, 400_600_000),),
+    streams=2,
+    processes=1,
+    time=(
+        TimeOfKind("kernels", 13_700, 402_113_000, 0.2183),
+        TimeOfKind("h2d", 200, 121_400_000, 0.0659),
+        TimeOfKind("d2h", 200, 8_120_000, 0.0044),
+        TimeOfKind("idle", None, 1_310_479_000, 0.7114),
+    ),
+    times=TIMES,
+    layers_by_order={"kernels": 13_700, "attributed": {"layer pass": 13_563}, "in_common": 0.99},
+    missing={"gpu_metrics": "not collected"},
+)
 
 
 def finding(**changes: object) -> Finding:
@@ -142,8 +154,8 @@ def outcomes() -> list[Outcome]:
     ]
 
 
-def report(name: str = "traces/detector_b4.nsys-rep", **changes: object) -> TraceReport:
-    return TraceReport(name, SUMMARY | changes, outcomes())
+def report(name: str = "traces/detector_b4.nsys-rep", **changes: Any) -> TraceReport:
+    return TraceReport(name, replace(SUMMARY, **changes), outcomes())
 
 
 def hostile(text: str = HOSTILE) -> TraceReport:
@@ -160,6 +172,6 @@ def hostile(text: str = HOSTILE) -> TraceReport:
         Outcome("PCI002", text, Status.COULD_NOT_RUN, text),
         Outcome("PCI003", text, Status.CLEAR),
     ]
-    time = [{"kind": text, "count": 1, "busy_ns": 1, "share": 0.5}]
-    words = {"source": text, "nsys_version": text, "driver": text, "cuda": text, "gpus": [{"device": 0, "name": text}]}
-    return TraceReport(text, SUMMARY | words | {"time": time}, all_of_them)
+    words = dict.fromkeys(("source", "nsys_version", "driver", "cuda", "inference_name", "other_name"), text)
+    summary = replace(SUMMARY, gpus=({"device": 0, "name": text},), time=(TimeOfKind(text, 1, 1, 0.5),), **words)
+    return TraceReport(text, summary, all_of_them)

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pytest
+from drawing import with_column
 from drawn_trace import drawn
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from nsight_tools.report.figures.data import Shown, envelope, occupancy
 from nsight_tools.report.figures.lanes import BOXES, Lane, draw
 from nsight_tools.report.figures.layers import halvings
 from nsight_tools.report.figures.style import plots, styled
+from nsight_tools.summary import summarize
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline.observer import Accounted
 
@@ -208,13 +210,13 @@ def test_a_finding_chooses_the_inference() -> None:
 
 def test_a_warm_up_is_no_example() -> None:
     """The worst place lies in the first inference, which warms up: the next worst is shown, else a median inference."""
-    trace = drawn(PICTURE)
-    shown = Shown.of(trace)
-    marks = pa.array(["warm_up"] + [None] * (len(shown.wall) - 1))
-    shown.inferences = shown.inferences.set_column(shown.inferences.schema.get_field_index("mark"), "mark", marks)
+    tables = {name: table for name in TABLES if (table := (trace := drawn(PICTURE)).table(name)).num_rows}
+    marks = ["warm_up"] + [None] * (trace.rows("inferences") - 1)
+    marked = Trace.from_tables(tables | {"inferences": with_column(tables["inferences"], "mark", marks)})
+    shown = Shown.of(marked)
     long, short = Evidence("longest", 1, "ns", 0, 6_000), Evidence("longest", 1, "ns", 20_000, 20_100)
     assert shown.around(fakes.finding(evidence=(long, short)))[2] == (
-        "Inference 1, where the worst case lies but for the warm-up"
+        "Inference 1, near the median, where the worst case lies but for the warm-up"
     )
     assert "worst" not in shown.around(fakes.finding(evidence=(long,)))[2]
 
@@ -224,7 +226,8 @@ def test_the_bars_are_what_the_table_says() -> None:
     trace = drawn(PICTURE)
     p99 = Shown.of(trace).p99
     assert p99 is not None
-    assert Shown.of(trace).wall[p99] == trace.summary()["inference_time"]["wall_p99_ns"]
+    assert (times := summarize(trace).times) is not None
+    assert Shown.of(trace).wall[p99] == times.wall_p99_ns
 
 
 def test_the_inference_near_the_median_has_the_usual_parts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,11 @@ from report import fakes
 from shared_corpus import REPOSITORY
 
 from nsight_tools import Trace, figures
+from nsight_tools.calibration import Span
 from nsight_tools.cli import program
 from nsight_tools.report import html
 from nsight_tools.report.content import TraceReport
+from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,17 +156,17 @@ def test_untraced_runs_are_told() -> None:
 
 
 def test_the_untraced_column_is_there_where_it_says_something() -> None:
-    same = {"untraced": {"source": "measured", "wall_ns": dict.fromkeys(("low", "point", "high"), 4_000_000)}}
-    times = fakes.report().summary["inference_time"]
+    assert fakes.TIMES.untraced is not None
+    same = replace(fakes.TIMES.untraced, source="measured", wall_ns=Span(4_000_000, 4_000_000, 4_000_000))
     assert "without the profiler" in page_of(fakes.report())
-    alike = Page(page_of(fakes.report(inference_time={**times, **same}))).text
+    alike = Page(page_of(fakes.report(times=replace(fakes.TIMES, untraced=same)))).text
     assert "Without the profiler nothing is shorter: measured." in alike
     assert "per inference without the profiler" not in alike
 
 
 def test_nothing_to_show() -> None:
     empty = Trace.from_tables({}, missing={"kernels": "no CUDA activity was traced"})
-    report = TraceReport("empty", empty.summary(), [])
+    report = TraceReport("empty", summarize(empty), [])
     text = " ".join(Page(html.page([html.section(report, empty)])).text.split())
     assert "No figure: " in text
     assert "No kernels were recorded: no CUDA activity was traced." in text

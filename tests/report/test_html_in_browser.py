@@ -41,7 +41,7 @@ CUT = """
 def test_a_real_trace(browser: Browser, tmp_path: Path, name: str) -> None:
     source = shutil.copy(REPOSITORY / "sample_traces" / f"{name}.sqlite", tmp_path)
     opened = nsight_tools.open_trace(source)
-    report = TraceReport(name, opened.summary(), nsight_tools.analyze(opened))
+    report = TraceReport(name, nsight_tools.summarize(opened), nsight_tools.analyze(opened))
     file = tmp_path / "page.html"
     file.write_text(html.page([html.section(report, opened)]), encoding="utf-8")
     browser.show(file)

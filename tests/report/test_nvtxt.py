@@ -16,6 +16,7 @@ from nsight_tools import Outcome, Status, Trace, open_trace
 from nsight_tools.findings import Evidence, Finding, Severity
 from nsight_tools.report import nvtxt
 from nsight_tools.report.content import BUCKETS, TraceReport
+from nsight_tools.summary import summarize
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
 _LINE = re.compile(
@@ -69,7 +70,7 @@ def parsed(text: str) -> Events:
 
 def events(trace: Trace, *findings: Finding) -> Events:
     outcomes = [Outcome(f.code, "what it looks for", Status.FINDINGS, "", (f,)) for f in findings]
-    text, count = nvtxt.render(TraceReport("drawn", trace.summary(), outcomes), trace)
+    text, count = nvtxt.render(TraceReport("drawn", summarize(trace), outcomes), trace)
     found = parsed(text)
     assert found.count == count
     return found

@@ -24,6 +24,7 @@ from nsight_tools.findings import Evidence
 from nsight_tools.report import perfetto, safe
 from nsight_tools.report.content import TraceReport
 from nsight_tools.report.perfetto.track_events import Annotation, Arrows, Writer
+from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ THREAD = {"pid": 1000, "tid": 1}
 
 def report_of(trace: Trace, *findings: object) -> TraceReport:
     outcomes = [Outcome(f.code, "what it looks for", Status.FINDINGS, "", (f,)) for f in findings]  # type: ignore[attr-defined]
-    return TraceReport("drawn", trace.summary(), outcomes)
+    return TraceReport("drawn", summarize(trace), outcomes)
 
 
 def written(trace: Trace, *findings: object) -> Read:
@@ -58,7 +59,7 @@ def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     shutil.copy(SAMPLES / export.name, export)
     trace = open_trace(export)
     pieces: list[bytes] = []
-    events = perfetto.write(TraceReport("x", trace.summary(), analyze(trace)), trace, pieces.append)
+    events = perfetto.write(TraceReport("x", summarize(trace), analyze(trace)), trace, pieces.append)
     found = read(b"".join(pieces))
     assert events == len(found.slices) + sum(map(len, found.counters.values()))
     return export, found

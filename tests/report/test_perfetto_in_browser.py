@@ -19,6 +19,7 @@ from report.browser import PATIENCE_S, Browser, browser, needs_browser
 from nsight_tools import analyze, open_trace
 from nsight_tools.report import perfetto
 from nsight_tools.report.content import TraceReport
+from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +100,7 @@ def test_the_viewer_counts_what_the_dataset_holds(name: str, browser: Browser, t
     trace = open_trace(source)
     file = tmp_path / "exported.perfetto-trace"
     with file.open("wb") as to:
-        perfetto.write(TraceReport(name, trace.summary(), analyze(trace)), trace, to.write)
+        perfetto.write(TraceReport(name, summarize(trace), analyze(trace)), trace, to.write)
     with served(file) as address:
         browser.show(address)
         deadline = time.monotonic() + PATIENCE_S

@@ -28,6 +28,7 @@ from nsight_tools.findings import Severity
 from nsight_tools.report import compared, compared_html, compared_machine, compared_markdown, compared_text, junit
 from nsight_tools.report.content import TraceReport
 from nsight_tools.report.terminal import Look
+from nsight_tools.summary import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +158,8 @@ def test_ascii_terminals_get_ascii() -> None:
 def test_json_fits_its_schema() -> None:
     Draft202012Validator.check_schema(compared_machine.schema())
     validator = Draft202012Validator(compared_machine.schema())
-    bare = Comparison(Side("b", {}, 0, 0), Side("a", {}, 0, 0), Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, untold=("x",))
+    before, after = (Side(name, Summary(name), 0, 0) for name in "ba")
+    bare = Comparison(before, after, Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, untold=("x",))
     for each in (
         comparison(),
         comparison(fakes.HOSTILE),
@@ -235,7 +237,7 @@ def test_junit_of_findings_follows_fail_on() -> None:
 
 def test_junit_skips_what_has_nothing_to_look_for() -> None:
     nothing = Outcome("PCI006", "Small copies", Status.NOT_APPLICABLE, "nothing is copied")
-    said = states(junit.render([TraceReport("x", {}, [nothing])], {Severity.ERROR}))
+    said = states(junit.render([TraceReport("x", Summary("x"), [nothing])], {Severity.ERROR}))
     assert said == {"PCI006 Small copies": "skipped"}
 
 
@@ -258,5 +260,6 @@ def test_junit_of_a_comparison_follows_the_gate() -> None:
 
 @pytest.mark.parametrize("render", RENDERERS)
 def test_every_format_takes_a_comparison_without_inferences(render: Callable[[list[Comparison]], str]) -> None:
-    bare = Comparison(Side("b", {}, 0, 0), Side("a", {}, 0, 0), Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, untold=("x",))
+    before, after = (Side(name, Summary(name), 0, 0) for name in "ba")
+    bare = Comparison(before, after, Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, untold=("x",))
     assert "cannot tell" in render([bare]).lower()

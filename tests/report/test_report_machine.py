@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Change, Confidence, Evidence, Finding, Severity
 from nsight_tools.report import machine
 from nsight_tools.report.content import TraceReport
+from nsight_tools.summary import Summary
 from nsight_tools.tables import TABLES
 
 
@@ -30,7 +31,7 @@ def test_the_schema_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "report", [fakes.report(), fakes.hostile(), fakes.hostile(fakes.LONG), TraceReport("x", {}, [])]
+    "report", [fakes.report(), fakes.hostile(), fakes.hostile(fakes.LONG), TraceReport("x", Summary(""), [])]
 )
 def test_every_report_fits_the_schema(report: TraceReport) -> None:
     valid(report)
@@ -43,8 +44,8 @@ def test_the_document_is_the_agreed_one() -> None:
     assert said["schema"] == 2
     assert said["tool"]["name"] == "nsight-tools"
     assert list(trace) == [
-        *("source", "nsys_version", "schema_version", "gpus", "duration_ns", "counts", "inference", "layers_by_order"),
-        "outcomes",
+        *("source", "nsys_version", "schema_version", "gpus", "duration_ns", "counts", "requests", "inference"),
+        *("layers_by_order", "outcomes"),
     ]
     assert [outcome["code"] for outcome in trace["outcomes"]] == [
         *("CAP001", "FUS002", "PCI001", "PCI003", "STR001", "THR001"),
@@ -85,15 +86,15 @@ def test_the_accounting_is_given_as_traced_and_without_the_profiler() -> None:
 
 
 def test_without_inferences_or_calls_there_is_no_accounting() -> None:
-    (trace,) = valid(TraceReport("x", {}, ()))["traces"]
+    (trace,) = valid(TraceReport("x", Summary(""), ()))["traces"]
     assert (trace["inference"], trace["layers_by_order"]) == (None, None)
-    times = {**fakes.SUMMARY["inference_time"], "untraced": None}
-    (trace,) = valid(TraceReport("x", {**fakes.SUMMARY, "inference_time": times}, ()))["traces"]
+    times = replace(fakes.TIMES, untraced=None)
+    (trace,) = valid(TraceReport("x", replace(fakes.SUMMARY, times=times), ()))["traces"]
     assert trace["inference"]["buckets"]["launch"]["untraced_ns"] is None
 
 
 def test_outcomes_are_in_order_of_code() -> None:
-    report = TraceReport("x", {}, list(reversed(fakes.outcomes())))
+    report = TraceReport("x", Summary(""), list(reversed(fakes.outcomes())))
     codes = [outcome["code"] for outcome in valid(report)["traces"][0]["outcomes"]]
     assert codes == sorted(codes)
 
@@ -109,6 +110,7 @@ def test_the_schema_knows_what_the_code_knows() -> None:
     for column in TABLES["gpus"].columns:
         json_type = "string" if pa.types.is_string(column.type) else "integer"
         json_type = "number" if pa.types.is_floating(column.type) else json_type
+        json_type = "boolean" if pa.types.is_boolean(column.type) else json_type
         assert defined["gpu"]["properties"][column.name]["type"] == (
             [json_type, "null"] if column.nullable else json_type
         )
@@ -122,7 +124,7 @@ def test_numbers_that_json_lacks_become_null_and_numpy_is_unboxed() -> None:
         Evidence("text", "卷"),
     )
     finding = fakes.finding(evidence=evidence, recoverable_ns=np.int64(3))
-    said = valid(TraceReport("x", {}, [Outcome("PCI001", "", Status.FINDINGS, "", (finding,))]))
+    said = valid(TraceReport("x", Summary(""), [Outcome("PCI001", "", Status.FINDINGS, "", (finding,))]))
     found = said["traces"][0]["outcomes"][0]["findings"][0]
     assert [each["value"] for each in found["evidence"]] == [None, None, 7, "卷"]
     assert found["recoverable_ns"] == 3
@@ -132,7 +134,7 @@ def test_numbers_that_json_lacks_become_null_and_numpy_is_unboxed() -> None:
 def test_a_change_is_said_in_everybodys_words() -> None:
     ours = (Change("use_cuda_graph"), Change("pageable", value=False), Change("streams", 2))
     finding = fakes.finding(change=(*ours, Change("of_somebody_else")))
-    said = valid(TraceReport("x", {}, [Outcome("PCI001", "", Status.FINDINGS, "", (finding,))]))
+    said = valid(TraceReport("x", Summary(""), [Outcome("PCI001", "", Status.FINDINGS, "", (finding,))]))
     graph, pinned, streams, theirs = said["traces"][0]["outcomes"][0]["findings"][0]["change"]
     assert (graph["option"], graph["value"], graph["trtexec"]) == ("use_cuda_graph", True, "--useCudaGraph")
     assert graph["api"].startswith("cudaStreamBeginCapture around enqueueV3")

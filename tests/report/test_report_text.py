@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from report import fakes
@@ -12,8 +13,9 @@ from nsight_tools.findings import Evidence, Finding, Severity
 from nsight_tools.report import markdown, safe, text
 from nsight_tools.report.content import TraceReport
 from nsight_tools.report.terminal import Look
+from nsight_tools.summary import Summary, Times
 
-TRACED_ONLY = {"inference_time": fakes.SUMMARY["inference_time"] | {"untraced": None}}
+TRACED_ONLY = {"times": replace(fakes.TIMES, untraced=None)}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -39,7 +41,7 @@ def test_findings_come_by_what_they_spoil_then_worth_then_severity() -> None:
         fakes.finding(code=f"AAA00{n}", severity=severity, recoverable_ns=None, recoverable_ns_per_inference=None)
         for n, severity in enumerate((Severity.INFO, Severity.ERROR, Severity.WARNING))
     ]
-    found = TraceReport("x", {}, [Outcome("AAA001", "", Status.FINDINGS, "", tuple(unbounded))]).findings
+    found = TraceReport("x", Summary("x"), [Outcome("AAA001", "", Status.FINDINGS, "", tuple(unbounded))]).findings
     assert [finding.severity for finding in found] == [Severity.ERROR, Severity.WARNING, Severity.INFO]
 
 
@@ -55,7 +57,7 @@ def test_time_by_kind_leaves_out_what_did_not_happen() -> None:
     assert re.search(r"kernels +13,700 +402 ms +22 %  █████\n", page)
     assert "whole graphs" not in page
     assert "Time by kind" not in text.render([fakes.report()])
-    assert "Time by kind" in text.render([fakes.report(inference_time=None)])
+    assert "Time by kind" in text.render([fakes.report(times=None)])
 
 
 def test_an_inference_is_shown_bucket_by_bucket() -> None:
@@ -63,7 +65,7 @@ def test_an_inference_is_shown_bucket_by_bucket() -> None:
     assert re.search(r"exposed copies to the GPU +1\.19 ms +1\.40 ms +30 %  ██ +1\.19 ms", page)
     assert re.search(r"from first to last event +4\.00 ms +4\.91 ms +3\.85 ms \(3\.80 ms to 3\.90 ms\)", page)
     assert "Tracing lengthens the parts without GPU work. Without it: estimated from the trace; in brackets" in page
-    assert "Time of an inference" not in text.render([fakes.report(inference_time=None)])
+    assert "Time of an inference" not in text.render([fakes.report(times=None)])
 
 
 def test_the_three_ends_are_told_apart() -> None:
@@ -89,7 +91,7 @@ def test_what_is_left_out_is_counted_and_all_shows_it() -> None:
 
 def test_one_reason_of_many_analyses_is_said_once() -> None:
     silent = [Outcome(f"AAA00{n}", "looks", Status.COULD_NOT_RUN, "no GPU was traced") for n in range(3)]
-    report = TraceReport("x", {}, [*silent, Outcome("BBB001", "sees", Status.COULD_NOT_RUN, "no clock")])
+    report = TraceReport("x", Summary("x"), [*silent, Outcome("BBB001", "sees", Status.COULD_NOT_RUN, "no clock")])
     shown, whole = (text.render([report], Look(everything=everything)) for everything in (False, True))
     assert "  3 of 4  no GPU was traced: AAA000, AAA001, AAA002\n  BBB001  sees: no clock" in shown
     assert "  AAA001  looks: no GPU was traced\n  AAA002  looks: no GPU was traced\n  BBB001" in whole
@@ -97,7 +99,7 @@ def test_one_reason_of_many_analyses_is_said_once() -> None:
 
 def test_what_has_nothing_to_look_for_is_named_where_everything_is() -> None:
     nothing = [Outcome(f"AAA00{n}", "looks", Status.NOT_APPLICABLE, "no copies") for n in range(2)]
-    report = TraceReport("x", {}, [*nothing, Outcome("BBB001", "sees", Status.CLEAR)])
+    report = TraceReport("x", Summary("x"), [*nothing, Outcome("BBB001", "sees", Status.CLEAR)])
     shown, whole = (text.render([report], Look(everything=everything)) for everything in (False, True))
     assert "AAA00" not in shown
     assert "AAA00" not in markdown.render([report])
@@ -107,7 +109,7 @@ def test_what_has_nothing_to_look_for_is_named_where_everything_is() -> None:
 
 def test_what_two_findings_tell_to_change_is_said_once() -> None:
     up, down = (fakes.finding(message=message) for message in ("to the GPU", "to the host"))
-    page = text.render([TraceReport("x", {}, [Outcome("PCI002", "", Status.FINDINGS, "", (up, down))])])
+    page = text.render([TraceReport("x", Summary("x"), [Outcome("PCI002", "", Status.FINDINGS, "", (up, down))])])
     assert page.count("Allocate input buffers") == 1
     assert "Cause      as in 1.\n   Change     as in 1." in page
 
@@ -168,7 +170,7 @@ def test_what_could_not_look_never_says_healthy(statuses: list[Status], verdict:
         ),
         ({"recoverable_ns": None}, {}, "at most 1.20 ms of 3.85 ms per inference without the profiler (31 %)"),
         ({"recoverable_ns": None}, TRACED_ONLY, "at most 1.20 ms of 4.00 ms per inference (30 %)"),
-        ({}, {"inference_time": None}, "at most 1.20 ms per inference"),
+        ({}, {"times": None}, "at most 1.20 ms per inference"),
         ({"recoverable_ns_per_inference": 5_000_000}, {}, "at most 5.00 ms per inference"),
         (
             {"recoverable_between_ns": (900_000, 1_500_000)},
@@ -185,7 +187,7 @@ def test_worth_is_said_against_the_whole_where_there_is_one(
 
 
 def test_an_empty_summary_is_no_crash() -> None:
-    page = text.render([TraceReport("empty.sqlite", {}, [])])
+    page = text.render([TraceReport("empty.sqlite", Summary("empty.sqlite"), [])])
     assert "GPU not recorded" in page
     assert "exported by nsys of unknown version" in page
 
@@ -217,7 +219,7 @@ def test_very_long_names_lose_their_middle_only() -> None:
 
 def test_long_evidence_is_counted_not_shown() -> None:
     many = fakes.finding(evidence=fakes.finding().evidence * 4)
-    report = TraceReport("x", {}, [Outcome("PCI001", "", Status.FINDINGS, "", (many,))])
+    report = TraceReport("x", Summary("x"), [Outcome("PCI001", "", Status.FINDINGS, "", (many,))])
     assert "Left out: 12 more measurements. --all shows it." in text.render([report])
     assert text.render([report], Look(everything=True)).count("slowest copy") == 4
 
@@ -277,26 +279,34 @@ def test_what_stands_beside_the_accounting_is_told() -> None:
 
 
 def test_inferences_that_overlap_are_told() -> None:
-    page = " ".join(text.render([fakes.report(inference_time=overlapping(1.5))]).split())
+    page = " ".join(text.render([fakes.report(times=overlapping(1.5))]).split())
     assert "Inferences overlap: 1.50 at a time, so that one ends every 2.67 ms on average." in page
-    few, several = (text.render([fakes.report(inference_time=overlapping(each))]) for each in (1.45, 2.0))
+    few, several = (text.render([fakes.report(times=overlapping(each))]) for each in (1.45, 2.0))
     assert "of 3.85 ms per inference without the profiler (31 %)" in " ".join(few.split())
     assert "of 2.00 ms per inference of several under way (60 %)" in " ".join(several.split())
-    assert "overlap:" not in text.render([fakes.report(inference_time=overlapping(1.0))])
+    assert "overlap:" not in text.render([fakes.report(times=overlapping(1.0))])
 
 
-def overlapping(at_a_time: float) -> dict[str, object]:
-    return {**fakes.SUMMARY["inference_time"], "at_a_time": at_a_time, "every_ns": round(4_000_000 / at_a_time)}
+def overlapping(at_a_time: float) -> Times:
+    return replace(fakes.TIMES, at_a_time=at_a_time, every_ns=round(4_000_000 / at_a_time))
 
 
-@pytest.mark.parametrize(("count", "idle", "name"), [(99, 0, "slowest"), (100, 0, "p99"), (100, 1, "slowest")])
-def test_the_99th_percentile_of_few_is_the_slowest(count: int, idle: int, name: str) -> None:
-    times = {**fakes.SUMMARY["inference_time"], "without_work": idle}
-    page = text.render([fakes.report(inferences=count, inference_time=times)])
+@pytest.mark.parametrize(
+    ("count", "left_out", "name"),
+    [
+        (99, {}, "slowest"),
+        (100, {}, "p99"),
+        (100, {"without_work": 1}, "slowest"),
+        (100, {"warm_up": 1, "warm_up_ns": 1_000}, "slowest"),
+    ],
+)
+def test_the_99th_percentile_of_few_is_the_slowest(count: int, left_out: dict[str, int], name: str) -> None:
+    rest = count - left_out.get("without_work", 0) - left_out.get("warm_up", 0)
+    page = text.render([fakes.report(inferences=count, times=replace(fakes.TIMES, of=rest, **left_out))])
     assert re.search(rf"median +{name} +share", page)
 
 
 def test_layers_that_no_order_tells_are_unknown() -> None:
     ordered = {"kernels": 1, "attributed": {}, "in_common": 0.62}
-    page = " ".join(text.render([TraceReport("x", {**fakes.SUMMARY, "layers_by_order": ordered}, ())]).split())
+    page = " ".join(text.render([fakes.report("x", layers_by_order=ordered)]).split())
     assert "layers of 1 kernel unknown: what has layers has 62 % of the kernels' order at most" in page

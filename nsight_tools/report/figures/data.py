@@ -72,7 +72,7 @@ class Shown:
 
     @property
     def p99(self) -> int | None:
-        """The inference of the 99th percentile by time, as in `Trace.summary`; None without inferences."""
+        """The inference of the 99th percentile by time, as in `summarize`; None without inferences."""
         return int(self.by_wall[_rank(0.99, len(self.by_wall))]) if len(self.by_wall) else None
 
     @cached_property
