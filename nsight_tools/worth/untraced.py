@@ -1,0 +1,80 @@
+"""What a run without the profiler measured, and how a trace's run would have gone without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nsight_tools.columns import ints, words
+from nsight_tools.worth.assumptions import Range
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nsight_tools.trace import Trace
+
+FEWEST = 10
+"""Untraced requests of which a median says something."""
+
+
+@dataclass(frozen=True)
+class Untraced:
+    """Medians over the requests of a run without the profiler, ns; None where it did not measure it."""
+
+    wall: float
+    enqueue: float | None = None
+    compute: float | None = None
+    gpu: float | None = None
+    h2d: float | None = None
+    d2h: float | None = None
+    period: float | None = None
+    """The time that passes for each request, over all threads and streams."""
+    overlapped: float | None = None
+    """The same of a run with transfers overlapped."""
+    requests: int = 0
+
+    @classmethod
+    def of(cls, trace: Trace) -> Untraced | None:
+        """From the dataset's `benchmark`; None where it has none."""
+        names = ("wall_ns", "enqueue_ns", "compute_ns", "gpu_ns", "h2d_ns", "d2h_ns")
+        table = trace.table("benchmark", ["run", "start_ns", *names])
+        run = words(table["run"])
+        rows = np.flatnonzero(run.among("benchmark"))
+        if len(rows) < FEWEST:
+            return None
+        columns = {name: ints(table[name]) for name in ("start_ns", *names)}
+        found: dict[str, Any] = {}
+        for name in names:
+            values = columns[name][rows]
+            found[name.removesuffix("_ns")] = float(np.median(values)) if (values >= 0).all() else None
+        overlapped = np.flatnonzero(run.among("throughput"))
+        found["period"] = _period(columns, rows)
+        found["overlapped"] = _period(columns, overlapped) if len(overlapped) >= FEWEST else None
+        return cls(**found, requests=len(rows))
+
+    @classmethod
+    def from_medians(cls, untraced: Mapping[str, Any]) -> Untraced:
+        """From `median_us` (wall, enqueue, compute, gpu, h2d, d2h, in µs) and rates, as a capture's summary has them."""
+        medians = untraced["median_us"]
+        names = ("wall", "enqueue", "compute", "gpu", "h2d", "d2h")
+        times = {name: None if medians.get(name) is None else 1e3 * medians[name] for name in names}
+        rates = {"period": "throughput_per_s", "overlapped": "throughput_overlapped_per_s"}
+        periods = {name: 1e9 / untraced[key] if untraced.get(key) else None for name, key in rates.items()}
+        if times["wall"] is None:
+            raise ValueError("an untraced run without a wall says nothing")
+        return cls(**times, **periods, requests=int(untraced.get("inferences", 0)))
+
+
+def _period(columns: Mapping[str, Any], rows: Any) -> float:
+    start, wall = columns["start_ns"][rows], columns["wall_ns"][rows]
+    return float((start + wall).max() - start.min()) / len(rows)
+
+
+@dataclass(frozen=True)
+class Wall:
+    """A request's time without the profiler, ns: a range that holds it nine times in ten, and how it is known."""
+
+    wall: Range
+    source: str
