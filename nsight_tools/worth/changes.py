@@ -10,9 +10,8 @@ import numpy as np
 from nsight_tools.timeline.attribution import CallKind
 from nsight_tools.worth.program import KERNEL, NEVER, TO_GPU, TO_HOST, Program
 
-BEFORE_LAUNCH_NS = 6_000.0
-"""What the host does at most between the call before and the launch of a graph: 1 to 6 µs in five traces, from Python.
-Off by two it is 6 µs of a request whose GPU waits for its host."""
+BEFORE_LAUNCH_NS = 4_000.0
+"""What the host does at most between the call before and the launch of a graph: 1 to 8 µs traced, from Python. Off by two it is 6 µs of a request whose GPU waits for its host."""
 ORDERING_NS = 6_000.0
 """Ordering three streams takes six calls more a request (records of events, waits of streams): 0.5 to 2 µs each traced."""
 IN_FLIGHT = 2

@@ -34,10 +34,15 @@ on three machines with an H200; off by two it moves a request by 2 µs."""
 GAP_NS = 1_000.0
 """Between dependent kernels of a stream, where the trace shows none: 0.9 to 1.1 µs on an H200, 1 to 1.5 on others. Off
 by two, and a request whose host is never ahead of the GPU is too short by 1 µs a kernel."""
+RETURN_NS = 3_000.0
+"""A wait for what has ended already: 2 to 8 µs traced. Where all waited, this is taken; off by two it is 3 µs."""
 POLLS_NS = 15_000.0
 """A wait that returns sooner than so after the GPU was done polls: 3 to 9 µs where it does, 34 and more where it sleeps,
 in 20 traces of three machines."""
 FEWEST_WAITS = 5
+"""Waits of which a median says something."""
+MOST_BESIDE = 0.2
+"""Requests that overlap the one before from which on kernels are taken to share the GPU."""
 LAGS = 4
 """A wait is for the request itself, or one of so many before it: deeper pipelines were not seen."""
 SAME = 0.95
@@ -64,6 +69,8 @@ class Steps:
     """How many NVTX ranges begin in the pause, shape (m,)."""
     waited: Bools
     """Whether a stream was made to wait for an event in the pause, shape (m,)."""
+    for_event: bool
+    """Whether a wait is for an event."""
     own: int
     """The first step that lies inside of the request; those before it lie between it and the one before."""
 
@@ -119,6 +126,10 @@ class Program:
     """Whether the request before is the one that ran before it, shape (R,)."""
     in_graph: Bools
     """Work that a CUDA graph launched, and that is not its first: it waits for no launch of its own; shape (q,)."""
+    for_event: bool
+    """Its waits are for events: those of a program that asks for it sleep, where streams' and contexts' mostly poll."""
+    beside: float
+    """Share of the requests that start on the GPU before the kernels of the one before have ended."""
     lanes: int
     """Streams that the requests' kernels ran on, all together."""
     promised: Bools
@@ -141,6 +152,11 @@ class Program:
     @property
     def kernels(self) -> int:
         return int((self.engine == KERNEL).sum())
+
+    @property
+    def shares_gpu(self) -> bool:
+        """Whether kernels of one request run beside those of the next: their times are not their own."""
+        return self.lanes > 1 and self.beside > MOST_BESIDE
 
     @cached_property
     def polls(self) -> bool | None:
@@ -165,7 +181,10 @@ class Program:
         reached = np.where(steps.blocking[ops.step], steps.start[:, ops.step], steps.end[:, ops.step])
         latency, gap = _bounds(ops, reached.astype(np.float64), before, in_graph)
         lag, wake, waited = _waits(steps, ops, follows)
+        if ops.lanes > 1:  # in turns: a lane's earlier request is waited for before the lane is used again
+            lag = np.where(lag > 0, min(ops.lanes, LAGS), lag)
         length = (steps.end - steps.start).astype(np.float64)
+        length = np.where((steps.kind == CallKind.SYNC) & (waited > 0), np.minimum(length, RETURN_NS), length)
         return cls(
             steps.kind,
             steps.blocking,
@@ -191,6 +210,8 @@ class Program:
             after.astype(np.float64),
             follows,
             in_graph,
+            steps.for_event,
+            _beside(ops, follows),
             ops.lanes,
             *(np.zeros(len(ops.step), np.bool_) for _ in range(3)),
             *(np.zeros(len(steps.kind), np.bool_) for _ in range(2)),
@@ -209,6 +230,15 @@ class Program:
             rows[name] = np.repeat(getattr(self, name).mean(axis=0)[None], requests, axis=0)
         rows["wake"] = np.repeat(_middle(self.wake)[None], requests, axis=0)
         return replace(self, **rows)
+
+
+def _beside(ops: Ops, follows: Bools) -> float:
+    """Share of the requests whose first kernel starts before the last one of the request before has ended."""
+    kernels = ops.kind == KERNEL
+    if not kernels.any() or not follows[1:].any():
+        return 0.0
+    first, last = ops.start[:, kernels].min(axis=1), ops.end[:, kernels].max(axis=1)
+    return float((first[1:] < last[:-1])[follows[1:]].mean())
 
 
 def _middle(times: Floats) -> Floats:

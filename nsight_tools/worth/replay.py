@@ -31,7 +31,7 @@ class Replayed:
     """Medians of R requests for each of P sets of assumptions, ns, shape (P,)."""
 
     wall: Floats
-    """From a request's start to its end, on the host or the GPU, whichever is later."""
+    """From a request's start to its end: on the GPU, or the return of the wait for it, whichever is later."""
     period: Floats
     """From one's end to the next's, on average."""
     compute: Floats
@@ -91,12 +91,15 @@ class _Replay:
         self.blocks = _blocks(program)
         self.pause, self.length = assumed.host(program)
         self.duration, self.gap = assumed.gpu(program)
+        self.deepest = int(program.lag.max(initial=0))
         self.assumed = assumed
         count = assumed.samples
         self.now = np.zeros(count)
         self.free: dict[tuple[str, int], Floats] = {}
         self.never = np.full(count, NEVER)
         self.ends: list[Floats] = []
+        self.starts: list[Floats] = []
+        self.finished: list[Floats] = []
         grows = np.maximum(self.gap + self.duration, 0.0)
         self.so_far = np.cumsum(grows, axis=2)
         self.host = np.cumsum(self.pause + self.length, axis=2)
@@ -104,8 +107,10 @@ class _Replay:
     def run(self) -> Replayed:
         """Evaluate all requests in order."""
         found = [self._request(row) for row in range(self.program.requests)]
-        wall, compute, enqueue, waited = (np.array(column) for column in zip(*found, strict=True))
+        compute, enqueue, waited = (np.array(column) for column in zip(*found, strict=True))
         warm = min(WARM, len(found) - 2)
+        wall = np.array(self.finished) - np.array(self.starts)
+        wall = wall[: max(len(wall) - self.deepest, warm + 1)]
         ends = np.array(self.ends)
         period = (ends[-1] - ends[warm]) / (len(ends) - 1 - warm)
         return Replayed(
@@ -116,9 +121,9 @@ class _Replay:
             np.median(waited[warm:], axis=0),
         )
 
-    def _request(self, row: int) -> tuple[Floats, Floats, Floats, Floats]:
+    def _request(self, row: int) -> tuple[Floats, Floats, Floats]:
         program = self.program
-        done, started, returned = self.never, None, self.now
+        done, started = self.never, None
         enqueue, waited = np.zeros_like(self.now), np.zeros_like(self.now)
         first, last = self.never, self.never
         for block in self.blocks:
@@ -138,12 +143,10 @@ class _Replay:
                     first = np.minimum(begun, before) if first is self.never else first
                     last = ended
                     enqueue = enqueue + self.now - came
-            returned = self.now
-        finished = np.maximum(returned + program.rest[row], done)
-        self.now = returned
+        self.finished.append(np.maximum(self.now + program.rest[row], done))
         self.ends.append(done)
-        started = came if started is None else started
-        return finished - started, last - first, enqueue, waited
+        self.starts.append(came if started is None else started)
+        return last - first, enqueue, waited
 
     def _free(self, block: _Block) -> Floats:
         """When the stream that a block's work is on was free."""
@@ -193,12 +196,14 @@ class _Replay:
             _, ended = self._queued(reached, row, block.low, block.high, done)
             self.now = np.maximum(ended + program.wake[row, step], called)
             return np.maximum(done, ended), np.zeros_like(called)
-        back = int(program.lag[step])
-        target = done
+        back, earlier, target = int(program.lag[step]), -1, done
         if back or done is self.never:
             back = max(back, 1)
             target = self.ends[-back] if len(self.ends) >= back else self.never
+            earlier = len(self.ends) - back
         still = target - called
         wake = self.assumed.wake(program, row, step, still)
         self.now = called + np.where(still > 0, np.maximum(still + wake, self.length[:, row, step]), self.length[:, row, step])
+        if earlier >= 0:
+            self.finished[earlier] = np.maximum(self.finished[earlier], self.now)
         return done, np.maximum(still, 0.0)

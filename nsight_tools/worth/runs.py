@@ -154,6 +154,7 @@ class _Reading:
         self.start, self.end = start[self.call], ints(calls["end_ns"])[self.call]
         self.kind = kinds[name.codes[self.call]]
         self.events = name.where(lambda one: "StreamWaitEvent" in one)[self.call]
+        self.for_event = name.where(lambda one: "EventSynchronize" in one)[self.call]
         self.asynchronous = name.where(lambda one: "Async" in one)[self.call]
 
     def program(self) -> Program | None:
@@ -258,6 +259,7 @@ class _Reading:
                 np.median(between, axis=0),
                 self._ranges(since, start),
                 waited,
+                bool(self.for_event[table].any()),
                 own,
             ),
             Ops(
