@@ -1,106 +1,38 @@
 """What a run is assumed to be like where the trace does not say: P draws of each, evaluated side by side.
 
-Each is a range with a likely value. The first draw takes what is likely of everything; the others are spread evenly
-over the ranges (a lattice of fixed shifts, the same at every call), so that an interval takes no luck.
+The first draw takes what is likely of everything, the others are spread over the ranges in which it is known.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nsight_tools.timeline.attribution import CallKind
-from nsight_tools.worth.program import KERNEL, Floats, Program
+from nsight_tools.worth.known import AWAKE_DRIFT, COPY_NS, HOST_DRIFT, POLLS_NS, SHORTEST_NS, SLEPT_NS, SPIN_NS
+from nsight_tools.worth.program import KERNEL, Program
+from nsight_tools.worth.ranges import Range, shares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SAMPLES = 24
+    from nsight_tools.worth.ranges import Floats
+
+SAMPLES = 32
 """Draws: the 5th and 95th percentile of so many lie within a tenth of the range of where they belong."""
 LEAST_CALL_NS = 300.0
 """No call of the host takes less without the profiler; off by two it is 0.1 µs a launch, where it binds at all."""
 LEAST_PAUSE = 0.2
 """Tracing takes no more than all but so much of a pause: what the program does there takes time, too."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """A value that is known to lie between `low` and `high`, most likely at `point`; nine times in ten."""
-
-    low: float
-    point: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not self.low <= self.point <= self.high:
-            raise ValueError(f"not a range: {self.low}, {self.point}, {self.high}")
-
-    def at(self, share: Floats) -> Floats:
-        """The values below which lie so many of all, as two halves of normal distributions; shape of `share`."""
-        away = _normal(share) / 1.645
-        drawn: Floats = self.point + np.where(away < 0, self.point - self.low, self.high - self.point) * away
-        return drawn
-
-
-def _normal(share: Floats) -> Floats:
-    """The standard normal's quantiles, to 0.0005 (Abramowitz and Stegun 26.2.23)."""
-    tail = np.sqrt(-2 * np.log(np.minimum(share, 1 - share)))
-    above = 2.515517 + 0.802853 * tail + 0.010328 * tail**2
-    below = 1 + 1.432788 * tail + 0.189269 * tail**2 + 0.001308 * tail**3
-    drawn: Floats = np.sign(share - 0.5) * (tail - above / below)
-    return drawn
-
-
-GRAPH_LAUNCH_NS = Range(4_000, 9_000, 16_000)
-"""Launching a CUDA graph without the profiler, whatever its nodes: 5 to 12 µs in eight runs of four engines (90 to 137
-nodes) on two machines with an H200, from Python; 3 to 6 in trtexec. Where left out, an engine's is at most 5 µs off.
-Twice as much is 10 µs of a request, which the GPU mostly hides behind the copy to it."""
-GRAPH_LATENCY_NS = Range(-5_000, 1_000, 6_000)
-"""From the return of a graph's launch to its first kernel: 1 to 7 µs in nine traces of five engines; without the
-profiler it can start before the call returns, since the GPU's part of bert's graph begins within 3 µs of its copy's end.
-Twice that is 5 µs of a request, once."""
-IN_GRAPH_NS = Range(-250, 50, 350)
-"""What each kernel takes longer in a graph than it does alone, with the gap before it: compute by events of an untraced
-graph less the eager kernels' durations, by the kernel: 0.31 µs (detector), 0.00 (resnet50), −0.16 (bert, whose kernels
-are faster there), 0.01 (classifier), on two machines with an H200. The likely value is their mean; with each left out it
-is wrong by 0.35, 0.05, 0.27 and 0.04 µs. Twice the width is 2 % of a detector's request."""
-NODE_NS = Range(0, 100, 150)
-"""What tracing a graph's nodes one by one adds to each on the GPU: 0.04 to 0.13 µs in four engines, one machine."""
-RANGE_NS = Range(300, 800, 3_000)
-"""An NVTX range: 0.4 to 0.8 µs from TensorRT's own code, 3 from Python under nsys, on three machines."""
-OTHER_SHARE = Range(0.1, 0.45, 0.75)
-"""Of the calls that launch no kernel (copies, records of events, queries), what share is tracing: an event's record takes
-2 to 13 µs traced and some 1.5 without, a copy's call 7 to 16 and some 4. From the walls of graphs, which make few other
-calls: with each of four engines left out they are wrong by 4 % at most. Twice as much is 10 µs of a request."""
-SPIN_NS = Range(3_000, 6_000, 10_000)
-"""From the end of the GPU's work to the return of a wait that polls: 3 to 6 µs in eight traces of three machines."""
-SLEEP_NS = Range(45_000, 90_000, 140_000)
-"""The same of a wait that sleeps, after SLEPT_NS: 52, 100, 118 µs in three engines' traces on two machines, and more on
-a loaded one (286). Only where the trace has no waits of its own: with each left out it is wrong by 20 to 50 µs."""
-SLEPT_NS = 500_000.0
-DEEPER_NS = Range(15_000, 32_000, 60_000)
-"""A core that slept ten times as long wakes so much later: 39 µs (34 µs after 18, 99 after 872), 29 (45 after 6, 100
-after 499) in traces, 16, 32 and 35 between untraced runs of three engines, 45 on another machine. With each engine left
-out it is wrong by 20 µs at most. Twice as much is 30 µs of a request that waits ten times as long as traced."""
-SHORTEST_NS = 5_000.0
-"""Waits of less are taken for this: the host had hardly gone to sleep."""
-PINNED_SHARE = Range(0.6, 0.83, 0.9)
-"""Of its link's peak, what a pinned copy of a megabyte or more gets: 53 to 55 of 63 GB/s on four machines with an H200;
-less where the slot is narrower than the GPU, which a trace does not tell."""
-COPY_NS = 1_500.0
-"""What a copy takes beside its bytes: 1 to 2 µs."""
-HOST_DRIFT = Range(0.85, 1.0, 1.12)
-"""How many times as long the host's calls take in one run as in another of the same engine, host and hour: untraced
-enqueues of det_static took 836, 852 and 897 µs where waits sleep, 636 where they poll; a mixed classifier's throughput
-run was 16 % faster than its other one. It binds only where the host is the limit after the change, too. Twice as much
-is a tenth of such a request."""
-SPARE = Range(0.0, 0.02, 0.08)
-"""What passes for each request beside its usual time, as a share, where waits sleep: 1 to 9 % in eight untraced runs of
-three engines (a late wake now and then, and what lies between two), 0.3 where they poll. Requests under way hide it."""
-ASYNC_NS = Range(2_000, 5_000, 9_000)
-"""An asynchronous copy's call without the profiler: 3 to 9 µs traced."""
+MOST_SHARE = 0.9
+"""Nor more of a call that launches no kernel."""
+DRAWN = (
+    "call", "ranges", "other", "graph_launch", "graph_latency", "in_graph", "node", "spin", "sleep", "deeper", "rate",
+    "copy_call",
+)  # fmt: skip
+"""Assumptions that have a range of their own."""
 
 
 @dataclass(frozen=True)
@@ -138,30 +70,29 @@ class Assumptions:
     @classmethod
     def drawn(cls, ranges: Mapping[str, Range], sleeps: float, samples: int = SAMPLES) -> Assumptions:
         """The likely values, and `samples - 1` draws; those without a range are 0. `sleeps`: how likely waits sleep."""
-        names = [name for name in cls.__dataclass_fields__ if name not in _NOT_DRAWN]
-        count = samples - 1
-        columns = {}
-        for at, name in enumerate(names):
-            share = ((np.arange(count) * _STRIDES[at]) % count + 0.5) / count
+        drawn = shares(len(DRAWN) + 2, samples - 1)
+        nothing = np.zeros(samples)
+        columns: dict[str, Any] = dict.fromkeys(("extra_gap", "extra_wake"), nothing)
+        for name, share in zip(DRAWN, drawn, strict=False):
             one = ranges.get(name, Range(0, 0, 0))
             columns[name] = np.append(one.point, one.at(share))
-        blind = (((np.arange(count) * _STRIDES[len(names)]) % count + 0.5) / count < sleeps).astype(np.float64)
-        nothing = np.zeros(samples)
-        return cls(**columns, sleeps=np.append(float(sleeps > 1 / 2), blind), extra_gap=nothing, extra_wake=nothing, drift=nothing + 1)
+        asleep = np.append(float(sleeps > 1 / 2), drawn[-2] < sleeps)
+        return cls(**columns, sleeps=asleep, drift=nothing + 1)
 
     @classmethod
     def as_traced(cls) -> Assumptions:
         """One draw, under which a program replays its own trace."""
         return replace(cls.drawn({}, 0.0, 2)[:1], traced=True)
 
-    def drifted(self) -> Assumptions:
-        """As another run of the same may go: the host's calls take longer or shorter."""
-        count = self.samples - 1
-        share = ((np.arange(count) * _STRIDES[-1]) % count + 0.5) / count
-        return replace(self, drift=np.append(1.0, HOST_DRIFT.at(share)))
+    def drifted(self, *, polls: bool = False) -> Assumptions:
+        """As another run of the same may go: its calls take longer or shorter; much shorter where `polls` is new."""
+        drawn = shares(len(DRAWN) + 2, self.samples - 1)[-1]
+        return replace(self, drift=np.append(1.0, (AWAKE_DRIFT if polls else HOST_DRIFT).at(drawn)))
 
     def __getitem__(self, rows: slice) -> Assumptions:
-        columns = {name: getattr(self, name)[rows] for name in self.__dataclass_fields__ if name != "traced"}
+        columns: dict[str, Any] = {
+            name: getattr(self, name)[rows] for name in self.__dataclass_fields__ if name != "traced"
+        }
         return Assumptions(**columns, traced=self.traced)
 
     def host(self, program: Program) -> tuple[Floats, Floats]:
@@ -169,7 +100,7 @@ class Assumptions:
         shape = (self.samples, *program.pause.shape)
         if self.traced:
             return np.broadcast_to(program.pause, shape), np.broadcast_to(program.length, shape)
-        share = np.clip(self.other, 0.0, 0.9)[:, None, None]
+        share = np.clip(self.other, 0.0, MOST_SHARE)[:, None, None]
         less = share * program.other + self.ranges[:, None, None] * program.ranges
         launches = program.kind == CallKind.LAUNCH
         call = np.where(launches, self.call[:, None, None], share * program.length)
@@ -209,12 +140,13 @@ class Assumptions:
     def wake(self, program: Program, row: int, step: int, still: Floats) -> Floats:
         """From the end of what a wait of `still` ns is for to its return, shape (P,)."""
         seen, slept = program.wake[row, step], program.waited[row, step]
+        known = not np.isnan(seen)
         if self.traced:
-            return np.full(self.samples, seen if seen == seen else SPIN_NS.point)
+            return np.full(self.samples, seen if known else SPIN_NS.point)
         if program.polls is True:
-            polled = seen if seen == seen and seen < 2 * SPIN_NS.high and not program.changed_wait else self.spin
+            polled = seen if known and seen < POLLS_NS and not program.changed_wait else self.spin
             return np.broadcast_to(polled, still.shape)
-        if seen == seen and program.polls is not None:
+        if known and program.polls is not None:
             slept_before, took = max(slept, SHORTEST_NS), np.full(self.samples, seen)
         else:
             slept_before, took = SLEPT_NS, self.sleep
@@ -223,8 +155,3 @@ class Assumptions:
             asleep = np.where(self.sleeps > 0, asleep, self.spin)
         woken: Floats = np.maximum(asleep + self.extra_wake, self.spin)
         return woken
-
-
-_NOT_DRAWN = frozenset({"traced", "sleeps", "extra_gap", "extra_wake", "drift"})
-_STRIDES = (1, 5, 7, 9, 11, 13, 15, 17, 19, 21, 3, 10, 14, 20)
-"""Steps of the lattice, one an assumption: no two of them go up and down together over the 23 draws."""

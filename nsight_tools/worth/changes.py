@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nsight_tools.timeline.attribution import CallKind
+from nsight_tools.worth.known import BEFORE_LAUNCH_NS, ORDERING_NS
 from nsight_tools.worth.program import KERNEL, NEVER, TO_GPU, TO_HOST, Program
 
-BEFORE_LAUNCH_NS = 4_000.0
-"""What the host does at most between the call before and the launch of a graph: 1 to 8 µs traced, from Python. Off by two it is 6 µs of a request whose GPU waits for its host."""
-ORDERING_NS = 6_000.0
-"""Ordering three streams takes six calls more a request (records of events, waits of streams): 0.5 to 2 µs each traced."""
+if TYPE_CHECKING:
+    from nsight_tools.columns import Bools, Ints
+
 IN_FLIGHT = 2
 """Requests under way where transfers overlap: one computes while another copies, as trtexec and our own runner do."""
 
 
-class NotReplayed(Exception):
+class NotReplayedError(Exception):
     """Why a change cannot be made in a replay."""
 
 
@@ -30,37 +30,23 @@ def overlaps(program: Program) -> bool:
 
 def with_graph(program: Program) -> Program:
     """Every run of launches without a wait or a copy between them as one launch of a CUDA graph."""
-    starts: dict[int, int] = {}
-    keep, head = np.ones(len(program.kind), np.bool_), -1
-    for step, kind in enumerate(program.kind):
-        ours = kind == CallKind.LAUNCH or (kind == CallKind.COPY and _inside(program, step))
-        if not ours:
-            head = -1
-        elif head < 0 and kind == CallKind.LAUNCH:
-            head = step
-            starts[step] = 0
-        if ours and head >= 0:
-            starts[head] += 1
-            keep[step] = step == head
-    if not starts:
-        raise NotReplayed("no kernel is launched by itself")
-    made = np.zeros(len(program.kind), np.bool_)
-    made[list(starts)] = True
+    keep, made = _captured(program)
+    if not made.any():
+        raise NotReplayedError("no kernel is launched by itself")
     number = np.cumsum(keep) - 1
-    step = number[program.step]
-    ours = made[keep][step]
-    head = ours & np.append(True, step[1:] != step[:-1])
-    kind = np.where(made, np.int8(CallKind.GRAPH_LAUNCH), program.kind)[keep]
-    pause = np.where(made, np.minimum(program.pause, BEFORE_LAUNCH_NS), program.pause)[:, keep]
+    of_work: Ints = number[program.step]
+    ours = made[keep][of_work]
+    head = ours & np.append(True, of_work[1:] != of_work[:-1])
+    pause = np.where(made, np.minimum(program.pause, BEFORE_LAUNCH_NS), program.pause)
     rows: dict[str, Any] = {name: getattr(program, name)[keep] for name in ("blocking", "lag", "unblocked")}
-    rows |= {name: np.where(made, 0.0, getattr(program, name))[keep] for name in ("others", "ranges")}
     rows |= {name: getattr(program, name)[:, keep] for name in ("other", "length", "wake", "waited")}
     return replace(
         program,
-        kind=kind,
+        kind=np.where(made, np.int8(CallKind.GRAPH_LAUNCH), program.kind)[keep],
         own=int(number[program.own]),
-        pause=pause,
-        step=step,
+        ranges=np.where(made, 0.0, program.ranges)[keep],
+        pause=pause[:, keep],
+        step=of_work,
         in_graph=program.in_graph | (ours & ~head),
         promised=program.promised | (ours & ~head),
         heads=program.heads | head,
@@ -68,6 +54,20 @@ def with_graph(program: Program) -> Program:
         made=(program.made | made)[keep],
         **rows,
     )
+
+
+def _captured(program: Program) -> tuple[Bools, Bools]:
+    """Which steps are left where runs of launches become one, and which of those launch a graph then; shape (m,)."""
+    keep, made, inside = np.ones(len(program.kind), np.bool_), np.zeros(len(program.kind), np.bool_), False
+    for step, kind in enumerate(program.kind):
+        launch = kind == CallKind.LAUNCH
+        if launch and not inside:
+            made[step] = inside = True
+        elif inside and (launch or (kind == CallKind.COPY and _inside(program, step))):
+            keep[step] = False
+        else:
+            inside = False
+    return keep, made
 
 
 def _inside(program: Program, step: int) -> bool:
@@ -79,7 +79,7 @@ def _inside(program: Program, step: int) -> bool:
 def with_pinned(program: Program) -> Program:
     """Host memory of copies pinned: they take what the link gives, and their calls return at once."""
     if not program.pageable.any():
-        raise NotReplayed("no copy is of pageable memory")
+        raise NotReplayedError("no copy is of pageable memory")
     unblocked = np.zeros(len(program.kind), np.bool_)
     unblocked[program.step[program.pageable]] = True
     latency = np.where(program.pageable, np.minimum(program.latency, 2_000.0), program.latency)
@@ -96,7 +96,7 @@ def with_pinned(program: Program) -> Program:
 def with_spinning(program: Program) -> Program:
     """Waits that poll."""
     if not (program.kind == CallKind.SYNC).any():
-        raise NotReplayed("nothing is waited for")
+        raise NotReplayedError("nothing is waited for")
     return replace(program, changed_wait=True)
 
 
@@ -104,17 +104,17 @@ def with_overlap(program: Program) -> Program:
     """Copies in, kernels and copies out on a stream each, and two requests under way."""
     waits = np.flatnonzero(program.kind == CallKind.SYNC)
     if overlaps(program):
-        raise NotReplayed("requests overlap already")
+        raise NotReplayedError("requests overlap already")
     if program.lanes > 1:
-        raise NotReplayed("kernels of several streams share the GPU")
+        raise NotReplayedError("kernels of several streams share the GPU")
     if len(waits) != 1 or waits[0] != len(program.kind) - 1:
-        raise NotReplayed("the host waits in the middle of a request")
+        raise NotReplayedError("the host waits in the middle of a request")
     if not ((program.engine == TO_GPU) | (program.engine == TO_HOST)).any():
-        raise NotReplayed("nothing is copied")
+        raise NotReplayedError("nothing is copied")
     last = len(program.kind) - 1
     order = np.append(last, np.arange(last))
     columns: dict[str, Any] = {
-        name: getattr(program, name)[order] for name in ("kind", "blocking", "others", "ranges", "made", "unblocked")
+        name: getattr(program, name)[order] for name in ("kind", "blocking", "ranges", "made", "unblocked")
     }
     columns |= {name: getattr(program, name)[:, order] for name in ("other", "length", "wake", "waited")}
     pause = program.pause[:, order]

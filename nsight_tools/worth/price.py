@@ -8,40 +8,37 @@ is certain, and "measure it".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from nsight_tools.worth.assumptions import SPARE, Assumptions, Range
-from nsight_tools.worth.changes import CHANGES, NotReplayed, overlaps
-from nsight_tools.worth.link import peak_of
+from nsight_tools.worth.assumptions import Assumptions
+from nsight_tools.worth.changes import CHANGES, NotReplayedError, overlaps
+from nsight_tools.worth.gpu import peak_of
+from nsight_tools.worth.known import MODEL, MOST_NS, NOTHING, REPEATS, SPARE, TWICE
 from nsight_tools.worth.program import TO_GPU, TO_HOST
-from nsight_tools.worth.replay import OFF, Replayed, replay
-from nsight_tools.worth.runs import program_of
-from nsight_tools.worth.tracing import MOST_NS, assumptions, fitted
+from nsight_tools.worth.ranges import Range
+from nsight_tools.worth.reading import program_of
+from nsight_tools.worth.replay import Replayed, follows_its_pace, replay
+from nsight_tools.worth.tracing import assumptions, fitted
 from nsight_tools.worth.untraced import Untraced, Wall
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from nsight_tools.trace import Trace
-    from nsight_tools.worth.program import Floats, Program
+    from nsight_tools.worth.program import Program
+    from nsight_tools.worth.ranges import Floats
     from nsight_tools.worth.runs import Requests
 
-REPEATS = 0.015
-"""How far the same run's next wall lies from this one's, nine times in ten, as a share: 1.5 % in 30 repeats of 15 runs of
-three engines, one machine."""
-TWICE = 0.025
-"""The same of two runs, each with its own, and of a replay with an untraced run: its error is 1.6 % on average."""
-MODEL = 0.05
-"""How far a replay lies from the run without the profiler, beside what is assumed: runs drift by so much between the
-traced and the untraced one (a detector's was 4 % slower without the profiler than with it). Off by two, one in three
-walls of graphs is outside of its interval."""
-NOTHING = 0.01
-"""A change of less of a request than its repeats differ by is none."""
+    Known = Untraced | Mapping[str, object]
+
+SHARED = ("streams", "threads")
+"""Options after which kernels share the GPU, and threads its driver: no replay holds for those."""
+MEASURE_IT = "kernels that share the GPU and threads that share its driver: measure it"
 
 
 @dataclass(frozen=True)
@@ -52,19 +49,19 @@ class Worth:
     low_ns: float
     high_ns: float
     method: str
-    """measured, replay, closed form, bound, or nothing to change; what follows a colon says it in words."""
+    """measured, replay, bound, or nothing to change; what follows a colon says it in words."""
     per: str
-    """What becomes shorter: the wall of a request, or where several are under way the period between two."""
+    """What becomes shorter: the wall of a request, or where several are under way the period from one to the next."""
     before_ns: float = 0.0
     """That wall or period without the profiler, as it is."""
 
     @property
     def promises(self) -> bool:
         """Whether the point is an estimate; a bound's is none."""
-        return self.method.partition(":")[0] not in {"bound", "nothing to change"}
+        return self.method.startswith(("measured", "replay"))
 
 
-def price(trace: Trace, change: Iterable[tuple[str, object]], untraced: Untraced | Mapping[str, object] | None = None) -> Worth:
+def price(trace: Trace, change: Iterable[tuple[str, object]], untraced: Known | None = None) -> Worth:
     """What `change`, one or several (option, value) pairs made together, is worth to a request of `trace`.
 
     Options: use_cuda_graph, pageable (False: pin), use_spin_wait, overlap_transfers, streams, threads. `untraced` is
@@ -74,7 +71,7 @@ def price(trace: Trace, change: Iterable[tuple[str, object]], untraced: Untraced
     return Pricing.of(trace, untraced).price(dict(change))
 
 
-def untraced_wall(trace: Trace, untraced: Untraced | Mapping[str, object] | None = None) -> Wall | None:
+def untraced_wall(trace: Trace, untraced: Known | None = None) -> Wall | None:
     """A request's wall without the profiler; None where the trace has no requests."""
     return Pricing.of(trace, untraced).wall
 
@@ -85,14 +82,14 @@ class Pricing:
     _of: ClassVar[WeakKeyDictionary[Trace, dict[Untraced | None, Pricing]]] = WeakKeyDictionary()
 
     def __init__(self, trace: Trace, untraced: Untraced | None) -> None:
-        self._link = peak_of(trace)
         self.untraced = untraced
+        self._link = peak_of(trace)
         found = program_of(trace)
         self.requests: Requests | None = found[0] if found else None
         self._program: Program | None = found[1] if found else None
 
     @classmethod
-    def of(cls, trace: Trace, untraced: Untraced | Mapping[str, object] | None = None) -> Pricing:
+    def of(cls, trace: Trace, untraced: Known | None = None) -> Pricing:
         """Of `trace`, with an untraced run: the same object whenever the same is asked for."""
         if untraced is None:
             known = Untraced.of(trace)
@@ -105,15 +102,11 @@ class Pricing:
 
     @cached_property
     def replayable(self) -> Program | None:
-        """The program, where a replay of it holds: its requests' kernels do not run beside each other, and its pace
-        with what is usual in the place of all residuals is the trace's."""
+        """The program, where a replay of it holds: on one thread, no kernels beside each other, and at its own pace."""
         program, requests = self._program, self.requests
         if program is None or requests is None or requests.threads > 1 or program.shares_gpu:
             return None
-        traced = Assumptions.as_traced()
-        real, typical = replay(program, traced), replay(program.typical(), traced)
-        pace = typical.period[0] / max(real.period[0], 1.0)
-        return program if abs(pace - 1) <= OFF else None
+        return program if follows_its_pace(program) else None
 
     @property
     def program(self) -> Program | None:
@@ -123,7 +116,7 @@ class Pricing:
 
     @cached_property
     def assumed(self) -> Assumptions:
-        """What is assumed of the run without the profiler; of the program."""
+        """What is assumed of the run without the profiler."""
         program = self.replayable
         assert program is not None
         enqueue = float(replay(program, Assumptions.as_traced()).enqueue[0])
@@ -138,8 +131,9 @@ class Pricing:
 
     @property
     def per(self) -> str:
-        several = self.requests is not None and self.requests.threads > 1
-        program = self._program
+        """What requests are judged by: the period where several are under way, else the wall."""
+        program, requests = self._program, self.requests
+        several = requests is not None and requests.threads > 1
         several = several or (program is not None and (program.lanes > 1 or overlaps(program)))
         return "period" if several else "wall"
 
@@ -151,73 +145,75 @@ class Pricing:
         if self.untraced is not None:
             wall = self.untraced.wall
             return Wall(Range(wall * (1 - REPEATS), wall, wall * (1 + REPEATS)), "measured without the profiler")
-        if self.replayable is None:
-            wall = self.requests.wall
-            launches = self._program.launches if self._program else 0
-            low = max(wall - 2 * MOST_NS * launches, wall / 3)
-            error = 2 * MODEL * wall
-            return Wall(Range(low - error, (low + wall) / 2, wall + error), "the traced run, less what tracing may cost")
-        low, point, high = _interval(self.before.wall, MODEL * self.before.wall[0])
-        return Wall(Range(low, point, high), "a replay of the trace without what tracing may have cost")
+        if self.replayable is not None:
+            low, point, high = _interval(self.before.wall, MODEL * self.before.wall[0])
+            return Wall(Range(low, point, high), "a replay of the trace without what tracing may have cost")
+        wall = self.requests.wall
+        # With several threads each waits for the others' launches as well.
+        low = max(wall - 2 * MOST_NS * (self._program.launches if self._program else 0), wall / 3)
+        error = 2 * MODEL * wall
+        return Wall(Range(low - error, (low + wall) / 2, wall + error), "the traced run, less what tracing may cost")
 
-    def price(self, change: Mapping[str, object]) -> Worth:
-        """What a change is worth; see `price`."""
-        unknown = set(change) - {*CHANGES, "streams", "threads"}
-        if unknown:
+    def price(self, change: Mapping[str, object], per: str | None = None) -> Worth:
+        """What a change is worth; see `price` of the module. `per` says what it is judged by, where that is given."""
+        if unknown := set(change) - {*CHANGES, *SHARED}:
             raise ValueError(f"no such option: {', '.join(sorted(unknown))}")
         if self.requests is None:
-            return Worth(0.0, 0.0, 0.0, "bound: there are no requests to measure it by", "wall")
-        if not {"streams", "threads"}.isdisjoint(change):
-            return self._bound("kernels that share the GPU and threads that share its driver: measure it")
-        measured = self._measured(change)
-        if measured is not None:
-            return measured
-        if self.program is None:
-            return self._bound(self._why())
-        return self._replayed(self.program, change)
+            return Worth(0.0, 0.0, 0.0, "bound: there are no requests to measure it by", per or "wall")
+        shared = [option for option in SHARED if option in change]
+        rest = {option: value for option, value in change.items() if option not in shared}
+        if self.program is None or (shared and not rest):
+            why = MEASURE_IT if shared else self._why()
+            return self._bound(why, per or ("period" if shared or "overlap_transfers" in rest else self.per))
+        worth = self._measured(rest) or self._replayed(self.program, rest, per)
+        return (
+            replace(worth, method=f"{worth.method}; {' and '.join(shared)} left out: measure it") if shared else worth
+        )
 
-    def _replayed(self, program: Program, change: Mapping[str, object]) -> Worth:
-        made: list[str] = []
+    def _replayed(self, program: Program, change: Mapping[str, object], per: str | None) -> Worth:
+        made, why = [], "the trace has it so already"
         for option, (value, make) in CHANGES.items():
-            if option not in change or change[option] != value:
-                continue
-            try:
-                program = make(program)
-                made.append(option)
-            except NotReplayed as error:
-                why = str(error)
-        per = "period" if "overlap_transfers" in made else self.per
-        if not made:
-            return Worth(0.0, 0.0, 0.0, f"nothing to change: {why}", self.per)
-        after = replay(program, self.assumed.drifted())
+            if option in change and change[option] == value:
+                try:
+                    program = make(program)
+                    made.append(option)
+                except NotReplayedError as error:
+                    why = str(error)
+        overlapped = "overlap_transfers" in made
+        per = per or ("period" if overlapped else self.per)
         before = getattr(self.before, per)
-        gain = before - getattr(after, per) + (self._spare if per == "period" else 0.0)
-        known = TWICE if self.untraced is not None else MODEL
-        low, point, high = _interval(gain, known * before[0])
+        if not made:
+            return Worth(0.0, 0.0, 0.0, f"nothing to change: {why}", per, float(before[0]))
+        after = replay(program, self.assumed.drifted(polls=program.changed_wait))
+        gain = before - getattr(after, per) + (self._spare if overlapped else 0.0)
+        share = TWICE if self.untraced is not None else MODEL
+        low, point, high = _interval(gain, share * before[0])
+        if overlapped and program.blocking.any():
+            return self._held(program, Worth(0.0, min(low, 0.0), high, "", per, float(before[0])))
         if point < NOTHING * before[0]:
-            point, low = 0.0, min(low, 0.0)
-        if per == "period" and program.blocking.any():
-            return self._held(before[0], high, program)
-        return Worth(point, min(low, point), max(high, point), "replay: " + self._known, per, float(before[0]))
+            low, point, high = min(low, 0.0), 0.0, max(high, 0.0)
+        known = "measured" if self.untraced is not None else "far as the trace tells"
+        return Worth(point, low, high, f"replay: of the run without the profiler, as {known}", per, float(before[0]))
 
     @property
     def _spare(self) -> Floats:
         """What passes for each request beside its usual time, and requests under way hide, shape (P,)."""
         before = self.before.period
+        share = (np.arange(len(before) - 1) + 0.5) / (len(before) - 1)
         if self.untraced is not None and self.untraced.period:
             spare = max(self.untraced.period - before[0], 0.0)
-            return np.append(spare, np.linspace(0.0, spare, len(before) - 1))
+            return np.append(spare, spare * share)
         if self.program is None or self.program.polls is True:
             return np.zeros_like(before)
-        share = (np.arange(len(before) - 1) + 0.5) / (len(before) - 1)
-        return np.append(SPARE.point, np.maximum(SPARE.at(share), 0.0)) * before[0]
+        spares: Floats = np.append(SPARE.point, np.maximum(SPARE.at(share), 0.0)) * before[0]
+        return spares
 
-    def _held(self, before: float, high: float, program: Program) -> Worth:
+    def _held(self, program: Program, worth: Worth) -> Worth:
         """Copies that hold the host: what their driver does beside other work nobody knows, so nothing is promised."""
         copies = [program.duration[:, program.engine == engine].sum(axis=1) for engine in (TO_GPU, TO_HOST)]
-        most = max(high, *(float(np.median(each)) for each in copies))
+        most = max(worth.high_ns, *(float(np.median(each)) for each in copies))
         why = "copies of pageable memory hold the host up: pin them first, or measure it"
-        return Worth(0.0, 0.0, most, f"bound: {why}", "period", before)
+        return replace(worth, high_ns=most, method=f"bound: {why}")
 
     def _measured(self, change: Mapping[str, object]) -> Worth | None:
         """Overlapped transfers, where the untraced run was made with them, too."""
@@ -226,13 +222,9 @@ class Pricing:
             return None
         if self._program is not None and overlaps(self._program):
             return None
-        gain, error = known.period - known.overlapped, 2 * REPEATS * known.period
+        gain, error = known.period - known.overlapped, TWICE * known.period
         point = gain if gain > error else 0.0
         return Worth(point, gain - error, gain + error, "measured: by an untraced run of both", "period", known.period)
-
-    @property
-    def _known(self) -> str:
-        return "without the profiler, as " + ("measured" if self.untraced is not None else "far as the trace tells")
 
     def _why(self) -> str:
         program, requests = self._program, self.requests
@@ -242,26 +234,23 @@ class Pricing:
             return "several requests share the GPU: measure it"
         return "its requests differ too much to be replayed: measure it"
 
-    def _bound(self, why: str) -> Worth:
-        """What no change can exceed: all of the time but what the host and the GPU need at the very least."""
-        requests, program = self.requests, self._program
+    def _bound(self, why: str, per: str) -> Worth:
+        """What no change can exceed: all of the time but what the GPU and its copy engines need at the very least."""
+        requests, program, known = self.requests, self._program, self.untraced
         assert requests is not None
-        period = requests.period or requests.wall
-        if self.untraced is not None:
-            period = self.untraced.period or self.untraced.wall
+        period = (requests.period or requests.wall) if per == "period" else requests.wall
+        if known is not None:
+            period = (known.period if per == "period" else None) or known.wall
         least = 0.0
         if program is not None:
-            copies = [program.duration[:, program.engine == engine].sum(axis=1) for engine in (TO_GPU, TO_HOST)]
-            least = max(float(np.median(each)) for each in copies)
-        return Worth(0.0, 0.0, max(period - least, 0.0), f"bound: {why}", self.per, period)
+            engines = [program.duration[:, program.engine == engine].sum(axis=1) for engine in (TO_GPU, TO_HOST)]
+            least = max(float(np.median(each)) for each in [*engines, (program.duration * program.filled).sum(axis=1)])
+        return Worth(0.0, 0.0, max(period - least, 0.0), f"bound: {why}", per, period)
 
 
 def _interval(drawn: Floats, error: float) -> tuple[float, float, float]:
     """Low, point and high of what was drawn, the likely one first, and an independent error of half-width `error`."""
     point = float(drawn[0])
     low, high = np.percentile(drawn, [5, 95]).tolist()
-    return (
-        point - float(np.hypot(max(point - low, 0.0), error)),
-        point,
-        point + float(np.hypot(max(high - point, 0.0), error)),
-    )
+    below, above = np.hypot(max(point - low, 0.0), error), np.hypot(max(high - point, 0.0), error)
+    return point - float(below), point, point + float(above)

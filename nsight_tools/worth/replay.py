@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nsight_tools.timeline.attribution import CallKind
-from nsight_tools.worth.program import KERNEL, NEVER, Floats, Program
+from nsight_tools.worth.assumptions import Assumptions
+from nsight_tools.worth.program import KERNEL, NEVER, Program
 
 if TYPE_CHECKING:
-    from nsight_tools.worth.assumptions import Assumptions
+    from nsight_tools.worth.ranges import Floats
 
 WARM = 2
 """Requests at the start of a replay that are not counted: those before them are not known, and theirs fill a pipeline
@@ -58,6 +59,13 @@ def replay(program: Program, assumed: Assumptions) -> Replayed:
     return _Replay(program, assumed).run()
 
 
+def follows_its_pace(program: Program) -> bool:
+    """Whether a replay with what is usual in the place of all residuals goes at the trace's own pace."""
+    traced = Assumptions.as_traced()
+    real, usual = (replay(each, traced).period[0] for each in (program, program.typical()))
+    return bool(abs(usual / max(real, 1.0) - 1) <= OFF)
+
+
 def _blocks(program: Program) -> list[_Block]:
     """The program's steps in blocks, in order."""
     blocks: list[_Block] = []
@@ -73,7 +81,10 @@ def _blocks(program: Program) -> list[_Block]:
         last = blocks[-1] if blocks else None
         joins = last is not None and not fresh and (low == high or last.low == last.high)
         if last is not None and not fresh and not joins:
-            same = program.queue[low] == program.queue[last.high - 1] and program.engine[low] == program.engine[last.high - 1]
+            same = (
+                program.queue[low] == program.queue[last.high - 1]
+                and program.engine[low] == program.engine[last.high - 1]
+            )
             joins = bool(same) and program.after[low] < 0
         if joins and last is not None:
             blocks[-1] = last._replace(last=step, low=low if last.low == last.high else last.low, high=high)
@@ -95,7 +106,7 @@ class _Replay:
         self.assumed = assumed
         count = assumed.samples
         self.now = np.zeros(count)
-        self.free: dict[tuple[str, int], Floats] = {}
+        self.free: dict[tuple[str, int, int], Floats] = {}
         self.never = np.full(count, NEVER)
         self.ends: list[Floats] = []
         self.starts: list[Floats] = []
@@ -135,7 +146,7 @@ class _Replay:
             if block.waits:
                 done, waited = self._wait(block, row, done)
             else:
-                before = np.maximum(done, np.maximum(self.now, self._free(block)))
+                before = np.maximum(done, np.maximum(self.now, self._free(block, row)))
                 begun, ended = self._launch(block, row, done)
                 if block.high > block.low:
                     done = np.maximum(done, ended)
@@ -148,9 +159,13 @@ class _Replay:
         self.starts.append(came if started is None else started)
         return last - first, enqueue, waited
 
-    def _free(self, block: _Block) -> Floats:
-        """When the stream that a block's work is on was free."""
-        return self.free.get(("stream", int(self.program.queue[block.low])), self.never) if block.high > block.low else self.never
+    def _stream(self, row: int, work: int) -> tuple[str, int, int]:
+        """The stream of a piece of a request's work; requests take turns where there are several of each."""
+        return "stream", int(self.program.queue[work]), row % max(self.program.lanes, 1)
+
+    def _free(self, block: _Block, row: int) -> Floats:
+        """When the stream of a block's work was free."""
+        return self.free.get(self._stream(row, block.low), self.never) if block.high > block.low else self.never
 
     def _elapsed(self, block: _Block, row: int) -> Floats:
         """From the block's begin to the return of each of its calls, shape (P, steps)."""
@@ -172,7 +187,7 @@ class _Replay:
     def _queued(self, reached: Floats, row: int, low: int, high: int, done: Floats) -> tuple[Floats, Floats]:
         """Run work `[low, high)` of one queue that its launches let start at `reached`, shape (P, high - low)."""
         program = self.program
-        stream, engine = ("stream", int(program.queue[low])), ("engine", int(program.engine[low]))
+        stream, engine = self._stream(row, low), ("engine", int(program.engine[low]), 0)
         before = self.free.get(stream, self.never)
         if engine[1] != KERNEL:
             before = np.maximum(before, self.free.get(engine, self.never))
@@ -203,7 +218,9 @@ class _Replay:
             earlier = len(self.ends) - back
         still = target - called
         wake = self.assumed.wake(program, row, step, still)
-        self.now = called + np.where(still > 0, np.maximum(still + wake, self.length[:, row, step]), self.length[:, row, step])
+        self.now = called + np.where(
+            still > 0, np.maximum(still + wake, self.length[:, row, step]), self.length[:, row, step]
+        )
         if earlier >= 0:
             self.finished[earlier] = np.maximum(self.finished[earlier], self.now)
         return done, np.maximum(still, 0.0)

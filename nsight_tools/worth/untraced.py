@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.columns import ints, words
-from nsight_tools.worth.assumptions import Range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nsight_tools.columns import Ints
     from nsight_tools.trace import Trace
+    from nsight_tools.worth.ranges import Range
 
 FEWEST = 10
 """Untraced requests of which a median says something."""
@@ -56,18 +57,21 @@ class Untraced:
 
     @classmethod
     def from_medians(cls, untraced: Mapping[str, Any]) -> Untraced:
-        """From `median_us` (wall, enqueue, compute, gpu, h2d, d2h, in µs) and rates, as a capture's summary has them."""
+        """From `median_us` (wall, enqueue, compute, gpu, h2d, d2h, in µs) and rates, as a capture's summary has them.
+
+        Raises ValueError where there is no wall.
+        """
         medians = untraced["median_us"]
-        names = ("wall", "enqueue", "compute", "gpu", "h2d", "d2h")
-        times = {name: None if medians.get(name) is None else 1e3 * medians[name] for name in names}
-        rates = {"period": "throughput_per_s", "overlapped": "throughput_overlapped_per_s"}
-        periods = {name: 1e9 / untraced[key] if untraced.get(key) else None for name, key in rates.items()}
-        if times["wall"] is None:
+        if medians.get("wall") is None:
             raise ValueError("an untraced run without a wall says nothing")
-        return cls(**times, **periods, requests=int(untraced.get("inferences", 0)))
+        known: dict[str, Any] = {name: 1e3 * value for name, value in medians.items() if value is not None}
+        rates = {"period": "throughput_per_s", "overlapped": "throughput_overlapped_per_s"}
+        known |= {name: 1e9 / untraced[key] for name, key in rates.items() if untraced.get(key)}
+        return cls(**known, requests=int(untraced.get("inferences", 0)))
 
 
-def _period(columns: Mapping[str, Any], rows: Any) -> float:
+def _period(columns: Mapping[str, Ints], rows: Ints) -> float:
+    """What passes for each of these requests, ns, over all threads and streams."""
     start, wall = columns["start_ns"][rows], columns["wall_ns"][rows]
     return float((start + wall).max() - start.min()) / len(rows)
 

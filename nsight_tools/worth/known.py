@@ -1,0 +1,109 @@
+"""What is known of runs without the profiler, from runs that were measured with and without it: `worth`'s constants.
+
+Machines are virtual ones with one NVIDIA H200 each, TensorRT 8.6, Nsight Systems 2025.3: A ran the 15 captures of a
+detector (det), resnet50 and bert; B the captures of a classifier (cls) and a detector in `sample_traces`; C trtexec.
+A range is an engine's, the likely value the mean over engines. "Left out" says how wrong that mean is for the engine
+that it was made without. `tests/benchmarks/promises.py` makes the ranges with the engine left out that it scores.
+"""
+
+from __future__ import annotations
+
+from nsight_tools.worth.ranges import Range
+
+FLOOR_NS = 3_000.0
+"""Host time of a launch without the profiler, at the least: 3.8 to 7.0 µs in 16 runs of five engines on A, B and C.
+What a traced launch takes longer may all be tracing. Off by two, the least wall of a host-bound run is 10 % off."""
+SHARE = 0.5
+"""Of what a traced launch takes longer than the floor, what is likely to be tracing: -0.05 to 0.82, on average 0.46 in
+twelve captures of five engines on A and B. 0.57 without the detectors, 0.46, 0.44 and 0.41 without resnet50, bert
+and cls: left out, wrong by half a microsecond a launch on average, by 2.5 in single runs. Off by two, the likely
+wall of a host-bound run is 15 % off; its interval takes no notice."""
+LIKELY_NS = 3_000.0
+"""No more than this is likely: 3.1 is the average over the eight of those captures whose launches take 7.5 µs and more,
+and eager frameworks have launches of 30. Off by two: 250 µs of a request of 165 launches."""
+MOST_NS = 5_000.0
+"""What tracing adds to a launch at most, in one thread: 4.3, 4.3 and 4.4 on C, -0.2 to 4.9 in those twelve captures;
+5.7 and more with four threads. Off by two, so are the intervals of host-bound runs."""
+OTHER_SHARE = Range(0.1, 0.45, 0.75)
+"""Of the calls that launch no kernel (copies, records of events, queries), what share is tracing: on A a record takes 2
+to 13 µs traced and some 1.5 without, a copy's call 7 to 16 and some 4. From the walls of graphs, which make few
+other calls: left out, those of four engines are wrong by 4 % at most. Off by two: 10 µs of a request."""
+RANGE_NS = Range(300, 800, 3_000)
+"""An NVTX range: 0.4 to 0.8 µs from TensorRT's own code on A, B and C, 3 from Python on A. Off by two: 30 µs of a
+request of 80 ranges."""
+GRAPH_LAUNCH_NS = Range(4_000, 9_000, 16_000)
+"""Launching a CUDA graph, whatever its nodes: 5 to 12 µs in eight runs of four engines (90 to 137 nodes) on A and B,
+from Python; 3 to 6 on C. Left out, an engine's is 5 µs off at most. Off by two: 10 µs of a request, mostly behind
+its copy."""
+GRAPH_LATENCY_NS = Range(-5_000, 1_000, 6_000)
+"""From the return of a graph's launch to its first kernel: 1 to 7 µs in nine traces of five engines on A and B; without
+the profiler it can start before that, as bert's does within 3 µs of its copy. Off by two: 5 µs of a request, once."""
+IN_GRAPH = {"det": 310.0, "resnet50": 0.0, "bert": -156.0, "cls": 10.0}
+"""What a kernel takes longer in a graph than by itself, the gap before it included, ns: untraced compute of the graph,
+by events, less the durations of the eager kernels in the trace, by the kernel; by engine, on A and (cls) B. bert's
+kernels are faster in the graph."""
+IN_GRAPH_NS = Range.of_one_more(IN_GRAPH.values())
+"""The same of an engine that is none of them. Left out, the mean is wrong by 0.36, 0.05, 0.26 and 0.04 µs. Off by two:
+the interval of a graph's gain is 4 % of a request wider or narrower, for one of 137 kernels."""
+NODE_NS = Range(0, 100, 150)
+"""What tracing a graph's nodes one by one adds to each on the GPU: 0.04 to 0.13 µs in four engines on A and B. Off by
+two: 1 % of a graph's request."""
+SPIN_NS = Range(3_000, 6_000, 10_000)
+"""From the end of the GPU's work to the return of a wait that polls: 3 to 8 µs in nine traces on A, B and others. Off
+by two: 6 µs of a request."""
+SLEEP_NS = Range(45_000, 90_000, 140_000)
+"""The same of a wait that sleeps, after SLEPT_NS of it: 52 (cls, B), 99, 100 and 118 µs (det, bert, resnet50, A), more
+on a loaded machine (286). Only where a trace has no waits of its own. Left out, wrong by 10 to 50 µs; off by two, by
+90."""
+SLEPT_NS = 500_000.0
+DEEPER_NS = Range(15_000, 32_000, 60_000)
+"""A core that slept ten times as long wakes so much later: 39 µs (34 after 18 µs, 99 after 872), 29 (45 after 6, 100
+after 499) in A's traces, 16, 32 and 35 between its untraced runs, 45 on another machine. Left out, an engine's is 17
+µs off at most. Off by two: 30 µs of a request that waits ten times as long as traced."""
+SHORTEST_NS = 5_000.0
+"""Shorter waits are taken for this: the host had hardly gone to sleep. Off by two: 10 µs of a request."""
+POLLS_NS = 15_000.0
+"""A wait that returns sooner than so after the GPU was done polls: 3 to 9 µs where it does, 34 and more where it
+sleeps, in 20 traces on A, B and others. Off by two nothing changes."""
+EVENTS_SLEEP, STREAMS_SLEEP = 0.8, 0.2
+"""How likely a wait sleeps whose kind the trace does not show, for an event and for a stream. Runners and trtexec make
+events that sleep; CUDA's default polls where there are more cores than contexts. A judgement, not a measurement:
+where it is wrong the likely value is off by a waking, and the interval holds both."""
+PINNED_SHARE = Range(0.6, 0.83, 0.9)
+"""Of its link's peak, what a pinned copy of a megabyte or more gets: 53 to 55 of 63 GB/s on A, B and C; less where the
+slot is narrower than the GPU, which a trace does not tell. Off by two: as much again as the pinned copy takes."""
+COPY_NS = 1_500.0
+"""What a copy takes beside its bytes: 1 to 2 µs on A and B."""
+ASYNC_NS = Range(2_000, 5_000, 9_000)
+"""An asynchronous copy's call: 3 to 9 µs traced on A and B. Off by two: 5 µs of a request."""
+BEFORE_LAUNCH_NS = 4_000.0
+"""What the host does at most between the call before and the launch of a graph: 1 to 8 µs traced on A and B, from
+Python. Off by two: 4 µs of a request whose GPU waits for its host."""
+ORDERING_NS = 6_000.0
+"""Ordering three streams takes six calls more a request (records, waits of streams): 0.5 to 2 µs each traced on A. Off
+by two: 6 µs of a period that the host limits."""
+HOST_DRIFT = Range(0.85, 1.0, 1.1)
+"""How many times as long the host's calls take in one run as in another of the same engine, machine and hour: untraced
+enqueues of det took 836, 852 and 897 µs on A; a mixed classifier's second run was 16 % faster on B. It binds only
+where the host is the limit after the change, too. Off by two: a tenth of such a request."""
+AWAKE_DRIFT = Range(0.75, 1.0, 1.12)
+"""The same where the core no longer sleeps: det's untraced enqueue took 636 µs for 852. One engine, on A."""
+ENQUEUE_DRIFT = 0.06
+"""How far an untraced run's enqueue, as a share, lies from the one that the trace would have had: by those of det. Off
+by two: 3 % of a host-bound request."""
+SPARE = Range(0.0, 0.02, 0.08)
+"""What passes for each request beside its usual time, as a share, where waits sleep: 1 to 9 % in eight untraced runs of
+three engines on A (a late wake now and then, and what lies between two), 0.3 where they poll. Requests under way
+hide it. Off by two: 2 % of a period."""
+REPEATS = 0.015
+"""How far the same run's next wall lies from this one's, as a share: at most 2 % in 18 repeats of nine runs on A. Off
+by two, an untraced wall's interval is too narrow, and nothing else."""
+TWICE = 0.015
+"""The same of the difference of two runs, and of a replay that an untraced run fits: it is 1.5 % off on average. Off by
+two, a third of the intervals with an untraced run do not hold."""
+MODEL = 0.05
+"""How far a replay lies from the run without the profiler, beside what is assumed: runs drift by so much between the
+traced and the untraced one (on B a detector's was 4 % slower without the profiler than with it). Off by two, one in
+three walls of graphs is outside of its interval."""
+NOTHING = 0.01
+"""A change of less of a request than its repeats differ by is none."""
