@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.timeline.attribution import CallKind
-from nsight_tools.worth.known import AWAKE_DRIFT, COPY_NS, HOST_DRIFT, POLLS_NS, SHORTEST_NS, SLEPT_NS, SPIN_NS
+from nsight_tools.worth.known import AWAKE_DRIFT, COPY_NS, HOLE_NS, HOST_DRIFT, POLLS_NS, SHORTEST_NS, SLEPT_NS, SPIN_NS
 from nsight_tools.worth.program import KERNEL, Program
 from nsight_tools.worth.ranges import Range, shares
 
@@ -124,7 +124,8 @@ class Assumptions:
         kernels = program.engine == KERNEL
         gap = program.gap - self.node[:, None, None] * (program.in_graph & ~program.promised)
         gap = gap + self.extra_gap[:, None, None] * (kernels & ~program.promised)
-        gap = np.where(program.promised, self.in_graph[:, None, None], gap)
+        holes = np.where(program.gap > HOLE_NS, program.gap, 0.0)
+        gap = np.where(program.promised, self.in_graph[:, None, None] + holes, gap)
         copied = COPY_NS + program.size / np.maximum(self.rate, 1e-3)[:, None, None]
         duration = np.where(program.repinned, np.minimum(copied, program.duration), program.duration)
         return np.broadcast_to(duration, shape), np.broadcast_to(gap, shape)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.timeline.attribution import CallKind
-from nsight_tools.worth.known import BEFORE_LAUNCH_NS, ORDERING_NS
+from nsight_tools.worth.known import BEFORE_LAUNCH_NS, LONG_PAUSE_NS, ORDERING_NS
 from nsight_tools.worth.program import KERNEL, NEVER, TO_GPU, TO_HOST, Program
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def overlaps(program: Program) -> bool:
 
 
 def with_graph(program: Program) -> Program:
-    """Every run of launches without a wait or a copy between them as one launch of a CUDA graph."""
+    """Every run of launches without a wait, a copy or long work of the host between them as one launch of a graph."""
     keep, made = _captured(program)
     if not made.any():
         raise NotReplayedError("no kernel is launched by itself")
@@ -37,7 +37,8 @@ def with_graph(program: Program) -> Program:
     of_work: Ints = number[program.step]
     ours = made[keep][of_work]
     head = ours & np.append(True, of_work[1:] != of_work[:-1])
-    pause = np.where(made, np.minimum(program.pause, BEFORE_LAUNCH_NS), program.pause)
+    launching = made & (program.pause.mean(axis=0) <= LONG_PAUSE_NS)
+    pause = np.where(launching, np.minimum(program.pause, BEFORE_LAUNCH_NS), program.pause)
     rows: dict[str, Any] = {name: getattr(program, name)[keep] for name in ("blocking", "lag", "unblocked")}
     rows |= {name: getattr(program, name)[:, keep] for name in ("other", "length", "wake", "waited")}
     return replace(
@@ -59,9 +60,10 @@ def with_graph(program: Program) -> Program:
 def _captured(program: Program) -> tuple[Bools, Bools]:
     """Which steps are left where runs of launches become one, and which of those launch a graph then; shape (m,)."""
     keep, made, inside = np.ones(len(program.kind), np.bool_), np.zeros(len(program.kind), np.bool_), False
+    long = program.pause.mean(axis=0) > LONG_PAUSE_NS
     for step, kind in enumerate(program.kind):
         launch = kind == CallKind.LAUNCH
-        if launch and not inside:
+        if launch and (long[step] or not inside):
             made[step] = inside = True
         elif inside and (launch or (kind == CallKind.COPY and _inside(program, step))):
             keep[step] = False

@@ -79,6 +79,14 @@ ASYNC_NS = Range(2_000, 5_000, 9_000)
 BEFORE_LAUNCH_NS = 4_000.0
 """What the host does at most between the call before and the launch of a graph: 1 to 8 µs traced on A and B, from
 Python. Off by two: 4 µs of a request whose GPU waits for its host."""
+LONG_PAUSE_NS = 250_000.0
+"""What the host does for longer between two launches is its own work, which a graph does not take away: pauses were 2 to
+50 µs with TensorRT and up to 194 µs in 13,000 launches of eager PyTorch, on A and B. Off by two nothing changes
+there."""
+HOLE_NS = 10_000.0
+"""A kernel that starts later than its launch and the work before it explain, by more than this, waits for something else
+(another engine, another process, a driver that batches), which a graph does not take away: 1 to 3 µs are usual. Off by
+two: as much a request, where there is such a hole."""
 ORDERING_NS = 6_000.0
 """Ordering three streams takes six calls more a request (records, waits of streams): 0.5 to 2 µs each traced on A. Off
 by two: 6 µs of a period that the host limits."""

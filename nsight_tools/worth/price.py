@@ -134,7 +134,7 @@ class Pricing:
         """What requests are judged by: the period where several are under way, else the wall."""
         program, requests = self._program, self.requests
         several = requests is not None and requests.threads > 1
-        several = several or (program is not None and (program.lanes > 1 or overlaps(program)))
+        several = several or (program is not None and (program.lanes > 1 or overlaps(program) or not program.waits))
         return "period" if several else "wall"
 
     @cached_property
@@ -145,7 +145,7 @@ class Pricing:
         if self.untraced is not None:
             wall = self.untraced.wall
             return Wall(Range(wall * (1 - REPEATS), wall, wall * (1 + REPEATS)), "measured without the profiler")
-        if self.replayable is not None:
+        if self.replayable is not None and self.replayable.waits:
             low, point, high = _interval(self.before.wall, MODEL * self.before.wall[0])
             return Wall(Range(low, point, high), "a replay of the trace without what tracing may have cost")
         wall = self.requests.wall
@@ -180,7 +180,7 @@ class Pricing:
                 except NotReplayedError as error:
                     why = str(error)
         overlapped = "overlap_transfers" in made
-        per = per or ("period" if overlapped else self.per)
+        per = per or ("period" if overlapped or not program.waits else self.per)
         before = getattr(self.before, per)
         if not made:
             return Worth(0.0, 0.0, 0.0, f"nothing to change: {why}", per, float(before[0]))

@@ -101,6 +101,11 @@ class Program:
         return int((self.engine == KERNEL).sum())
 
     @property
+    def waits(self) -> bool:
+        """Whether its host ever waits for the GPU; one that never does runs ahead of it, and a wall means little."""
+        return bool((self.kind == CallKind.SYNC).any() or self.blocking.any())
+
+    @property
     def shares_gpu(self) -> bool:
         """Whether kernels of one request run beside those of the next: their times are not their own."""
         return self.lanes > 1 and self.beside > MOST_BESIDE

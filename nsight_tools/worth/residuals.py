@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.timeline.attribution import CallKind
+from nsight_tools.worth.known import HOLE_NS
 from nsight_tools.worth.program import KERNEL, NEVER, Program
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def measured(steps: Steps, ops: Ops, *, begin: Ints, after: Ints, follows: Bools
     graph = (steps.kind == CallKind.GRAPH_LAUNCH)[ops.step]
     in_graph = graph & np.append(False, ops.step[1:] == ops.step[:-1])
     reached = np.where(steps.blocking[ops.step], steps.start[:, ops.step], steps.end[:, ops.step])
-    latency, gap = _bounds(ops, reached.astype(np.float64), before, in_graph)
+    inside = np.append(False, (ops.queue[1:] == ops.queue[:-1]) & (ops.kind[1:] == KERNEL))
+    latency, gap = _bounds(ops, reached.astype(np.float64), before, in_graph, inside)
     lag, wake, waited = _waits(steps, ops, follows)
     if ops.lanes > 1:  # in turns: a lane's earlier request is waited for before the lane is used again
         lag = np.where(lag > 0, min(ops.lanes, LAGS), lag)
@@ -152,8 +154,11 @@ def _before(ops: Ops, behind: Ints, follows: Bools) -> Floats:
     return before
 
 
-def _bounds(ops: Ops, reached: Floats, before: Floats, in_graph: Bools) -> tuple[Floats, Floats]:
-    """Latency from the launch and gap to the work before, each of shape (R, q), so that the later is the real start."""
+def _bounds(ops: Ops, reached: Floats, before: Floats, in_graph: Bools, inside: Bools) -> tuple[Floats, Floats]:
+    """Latency from the launch and gap to the work before, each of shape (R, q), so that the later is the real start.
+
+    What is much later than its launch, behind other work of its request (`inside`), has a hole before it.
+    """
     late, apart = ops.start - reached, ops.start - before
     by_host = (reached + 2 * GAP_NS > before + GAP_NS) & (late < 10 * LATENCY_NS) & ~in_graph
     sure = by_host & (before < reached - 2 * GAP_NS)
@@ -162,7 +167,7 @@ def _bounds(ops: Ops, reached: Floats, before: Floats, in_graph: Bools) -> tuple
     gaps = np.array([np.median(a[b]) if b.mean() > 1 / 4 else np.nan for a, b in zip(apart.T, by_gpu.T, strict=True)])
     known = gaps[~np.isnan(gaps) & (ops.kind == KERNEL)]
     gaps = np.where(np.isnan(gaps), np.median(known) if known.size else GAP_NS, gaps)
-    by_host = (reached + usual >= before + gaps) & ~in_graph
+    by_host = (reached + usual >= before + gaps) & ~in_graph & ~(inside & (late > usual + HOLE_NS))
     latency = np.where(by_host, late, np.minimum(usual, late))
     latency[:, in_graph] = NEVER
     gap = np.where(by_host & (before > NEVER / 2), np.minimum(gaps, apart), np.where(before > NEVER / 2, apart, gaps))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nsight_tools.worth.ranges import Floats
     from nsight_tools.worth.untraced import Untraced
 
-GRID = 24
+GRID = 12
 """Candidates for a cost, evaluated at once; what fits is between two of them."""
 CALL_NS, GAP_NS = (-3_000.0, 12_000.0), (-700.0, 1_500.0)
 """Between which they lie, for a call and for the gap before a kernel: twice what was ever found."""
