@@ -124,8 +124,9 @@ class Assumptions:
         kernels = program.engine == KERNEL
         gap = program.gap - self.node[:, None, None] * (program.in_graph & ~program.promised)
         gap = gap + self.extra_gap[:, None, None] * (kernels & ~program.promised)
-        holes = np.where(program.gap > HOLE_NS, program.gap, 0.0)
-        gap = np.where(program.promised, self.in_graph[:, None, None] + holes, gap)
+        # Kernels that overlap the one before do so in a graph, too; and a hole stays one.
+        kept = np.where(program.gap > HOLE_NS, program.gap, np.minimum(program.gap, 0.0))
+        gap = np.where(program.promised, self.in_graph[:, None, None] + kept, gap)
         copied = COPY_NS + program.size / np.maximum(self.rate, 1e-3)[:, None, None]
         duration = np.where(program.repinned, np.minimum(copied, program.duration), program.duration)
         return np.broadcast_to(duration, shape), np.broadcast_to(gap, shape)

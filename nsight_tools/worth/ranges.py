@@ -29,12 +29,10 @@ class Range:
             raise ValueError(f"not a range: {self.low}, {self.point}, {self.high}")
 
     @classmethod
-    def of_one_more(cls, values: Iterable[float]) -> Range:
-        """Where one more value lies beside these, two at least: their mean, and its distance by their deviation."""
-        known = np.array(list(values))
-        mean = float(known.mean())
-        away = NINE_IN_TEN * float(known.std(ddof=1)) * float(np.sqrt(1 + 1 / len(known)))
-        return cls(mean - away, mean, mean + away)
+    def over(cls, values: Iterable[float], beside: float) -> Range:
+        """Where one more value lies among these: from the least to the most, and so far beside; likely their mean."""
+        known = list(values)
+        return cls(min(known) - beside, sum(known) / len(known), max(known) + beside)
 
     def at(self, share: Floats) -> Floats:
         """The values below which lie so many of all, as two halves of normal distributions; shape of `share`."""
@@ -44,7 +42,7 @@ class Range:
 
 
 def shares(columns: int, count: int) -> Floats:
-    """Shares of distributions, shape (columns, count): each of `count` equal parts once in each, in an order of its own.
+    """Shares of distributions, shape (columns, count): each of `count` equal parts once, in an order of its own.
 
     A Latin hypercube of fixed seed: the same at every call, so that an interval takes no luck.
     """

@@ -24,7 +24,8 @@ GAP_NS = 1_000.0
 """Between dependent kernels of a stream, where the trace shows none: 0.9 to 1.25 µs in 20 traces of three machines. Off
 by two: 1 µs a kernel of a request whose host is never ahead of the GPU, once it is."""
 RETURN_NS = 3_000.0
-"""A wait for what has ended already: 2 to 8 µs traced. Where all waited, this is taken; off by two: 3 µs of a request."""
+"""A wait for what has ended already: 2 to 8 µs traced. Where all waited, this is taken; off by two: 3 µs of a
+request."""
 LAGS = 4
 """A wait is for the request itself, or one of so many before it: deeper pipelines were not seen."""
 SAME = 0.95
