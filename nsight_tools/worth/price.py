@@ -18,7 +18,7 @@ import numpy as np
 from nsight_tools.worth.assumptions import Assumptions
 from nsight_tools.worth.changes import CHANGES, NotReplayedError, overlaps
 from nsight_tools.worth.gpu import peak_of
-from nsight_tools.worth.known import MODEL, MOST_NS, NOTHING, REPEATS, SPARE, TWICE
+from nsight_tools.worth.known import HOLES, MODEL, MOST_NS, NOTHING, REPEATS, SPARE, TWICE
 from nsight_tools.worth.program import TO_GPU, TO_HOST
 from nsight_tools.worth.ranges import Range
 from nsight_tools.worth.reading import program_of
@@ -185,15 +185,23 @@ class Pricing:
         if not made:
             return Worth(0.0, 0.0, 0.0, f"nothing to change: {why}", per, float(before[0]))
         after = replay(program, self.assumed.drifted(polls=program.changed_wait))
-        gain = before - getattr(after, per) + (self._spare if overlapped else 0.0)
+        if overlapped and program.holes > HOLES * before[0]:
+            return self._bound("the GPU waits for what the trace does not show, another process maybe: measure it", per)
+        spare = self._spare if overlapped else np.zeros_like(before)
         share = TWICE if self.untraced is not None else MODEL
-        low, point, high = _interval(gain, share * before[0])
+        low, point, high = _interval(before - getattr(after, per) + spare, share * before[0])
+        real = self._untraced(per) or float(before[0] + spare[0])
         if overlapped and program.blocking.any():
-            return self._held(program, Worth(0.0, min(low, 0.0), high, "", per, float(before[0])))
+            return self._held(program, Worth(0.0, min(low, 0.0), high, "", per, real))
         if point < NOTHING * before[0]:
             low, point, high = min(low, 0.0), 0.0, max(high, 0.0)
         known = "measured" if self.untraced is not None else "far as the trace tells"
-        return Worth(point, low, high, f"replay: of the run without the profiler, as {known}", per, float(before[0]))
+        return Worth(point, low, high, f"replay: of the run without the profiler, as {known}", per, real)
+
+    def _untraced(self, per: str) -> float | None:
+        """The wall or the period that an untraced run measured."""
+        known = self.untraced
+        return None if known is None else known.period if per == "period" else known.wall
 
     @property
     def _spare(self) -> Floats:
@@ -240,7 +248,7 @@ class Pricing:
         assert requests is not None
         period = (requests.period or requests.wall) if per == "period" else requests.wall
         if known is not None:
-            period = (known.period if per == "period" else None) or known.wall
+            period = self._untraced(per) or known.wall
         least = 0.0
         if program is not None:
             engines = [program.duration[:, program.engine == engine].sum(axis=1) for engine in (TO_GPU, TO_HOST)]

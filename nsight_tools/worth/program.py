@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.timeline.attribution import CallKind
-from nsight_tools.worth.known import POLLS_NS
+from nsight_tools.worth.known import HOLE_NS, POLLS_NS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -104,6 +104,13 @@ class Program:
     def waits(self) -> bool:
         """Whether its host ever waits for the GPU; one that never does runs ahead of it, and a wall means little."""
         return bool((self.kind == CallKind.SYNC).any() or self.blocking.any())
+
+    @property
+    def holes(self) -> float:
+        """How long the GPU waits in a request, between its kernels, for nothing that the trace shows, ns."""
+        behind = (self.engine == KERNEL) & np.append(False, self.queue[1:] == self.queue[:-1])
+        gap = self.gap[:, behind]
+        return float(np.median(np.where(gap > HOLE_NS, gap, 0.0).sum(axis=1))) if gap.size else 0.0
 
     @property
     def shares_gpu(self) -> bool:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nsight_tools.worth.program import Program
     from nsight_tools.worth.ranges import Floats
 
-HEAD = 250_000
-"""Rows of a table that are read of a long trace: 500 requests of 500 calls, more than enough to choose from."""
+HEAD = 100_000
+"""Rows of a table that are read of a long trace: 200 requests of 500 calls, more than enough to choose from."""
 
 
 def program_of(trace: Trace) -> tuple[Requests, Program] | None:

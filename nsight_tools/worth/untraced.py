@@ -20,6 +20,10 @@ FEWEST = 10
 """Untraced requests of which a median says something."""
 
 
+TIMES = ("wall", "enqueue", "compute", "gpu", "h2d", "d2h")
+"""What a request is timed by: by the host's clock (wall, enqueue), and by CUDA events."""
+
+
 @dataclass(frozen=True)
 class Untraced:
     """Medians over the requests of a run without the profiler, ns; None where it did not measure it."""
@@ -39,7 +43,7 @@ class Untraced:
     @classmethod
     def of(cls, trace: Trace) -> Untraced | None:
         """From the dataset's `benchmark`; None where it has none."""
-        names = ("wall_ns", "enqueue_ns", "compute_ns", "gpu_ns", "h2d_ns", "d2h_ns")
+        names = [f"{name}_ns" for name in TIMES]
         table = trace.table("benchmark", ["run", "start_ns", *names])
         run = words(table["run"])
         rows = np.flatnonzero(run.among("benchmark"))
@@ -64,7 +68,7 @@ class Untraced:
         medians = untraced["median_us"]
         if medians.get("wall") is None:
             raise ValueError("an untraced run without a wall says nothing")
-        known: dict[str, Any] = {name: 1e3 * value for name, value in medians.items() if value is not None}
+        known: dict[str, Any] = {name: 1e3 * medians[name] for name in TIMES if medians.get(name) is not None}
         rates = {"period": "throughput_per_s", "overlapped": "throughput_overlapped_per_s"}
         known |= {name: 1e9 / untraced[key] for name, key in rates.items() if untraced.get(key)}
         return cls(**known, requests=int(untraced.get("inferences", 0)))

@@ -97,6 +97,16 @@ def test_pageable_copies_are_not_promised_to_overlap() -> None:
     assert price(trace, [PIN]).point_ns > 0
 
 
+def test_what_waits_for_another_process_is_not_promised_to_overlap() -> None:
+    hole = f"""
+        nvtx 1:    [i{"." * 70}]......
+        thread 1:  CCLLllSS{"S" * 60}..........
+        stream 7:  ..>>..####{"." * 40}####..........
+    """
+    worth = price(loop(hole), [OVERLAP])
+    assert worth.method.startswith("bound: the GPU waits for what the trace does not show")
+
+
 def test_without_requests_nothing_is_promised() -> None:
     trace = drawn("stream 7: ..##..")
     assert untraced_wall(trace) is None
@@ -119,7 +129,9 @@ def test_an_untraced_run_says_what_the_trace_cannot() -> None:
     assert untraced_wall(trace, known) == pricing.wall
     assert pricing.wall is not None
     assert pricing.wall.wall.point == 323_000
-    assert price(trace, [GRAPH], known).point_ns < price(trace, [GRAPH]).point_ns
+    worth = price(trace, [GRAPH], known)
+    assert worth.before_ns == 323_000
+    assert worth.point_ns < price(trace, [GRAPH]).point_ns
     assert Pricing.of(trace, known) is pricing
 
 
@@ -131,7 +143,7 @@ def test_overlap_that_was_measured_is_not_modelled() -> None:
 
 
 def test_medians_of_a_capture_are_read() -> None:
-    medians: dict[str, Any] = {"wall": 1_180.5, "enqueue": 852.0, "compute": None}
+    medians: dict[str, Any] = {"wall": 1_180.5, "enqueue": 852.0, "compute": None, "of something else": 1.0}
     known = Untraced.from_medians({"median_us": medians, "throughput_per_s": 800.0, "inferences": 1_200})
     assert known == Untraced(wall=1_180_500.0, enqueue=852_000.0, period=1_250_000.0, requests=1_200)
     with pytest.raises(ValueError, match="without a wall"):
