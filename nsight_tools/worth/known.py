@@ -28,8 +28,9 @@ MOST_NS = 5_000.0
 5.7 and more with four threads. Off by two, so are the intervals of host-bound runs."""
 OTHER_SHARE = Range(0.1, 0.45, 0.75)
 """Of the calls that launch no kernel (copies, records of events, queries), what share is tracing: on A a record takes 2
-to 13 µs traced and some 1.5 without, a copy's call 7 to 16 and some 4. From the walls of graphs, which make few other
-calls: left out, those of four engines are wrong by 4 % at most. Off by two: 10 µs of a request."""
+to 13 µs traced and some 1.5 without, a copy's call 7 to 16 and some 4. A judgement by those two; with it the walls of
+five graphs of four engines on A and B, which make few other calls, are told 1 to 4 % off. Off by two: 10 µs of a
+request."""
 RANGE_NS = Range(300, 800, 3_000)
 """An NVTX range: 0.4 to 0.8 µs from TensorRT's own code on A, B and C, 3 from Python on A. Off by two: 30 µs of a
 request of 80 ranges."""
@@ -49,7 +50,7 @@ run does not tell."""
 IN_GRAPH_BESIDE = 30.0
 """How far a graph of either kind lies from others of it, ns: node tracing adds 40 to 130."""
 IN_GRAPH_NS = Range.over(IN_GRAPH.values(), IN_GRAPH_BESIDE)
-"""The same of any engine. Left out, the likely value is wrong by 0.26 (det), 0.12, 0.13, 0.12 and 0.24 µs. Off by two:
+"""The same of any engine. Left out, the likely value is wrong by 0.25 (det), 0.12, 0.13, 0.12 and 0.24 µs. Off by two:
 1 % of a request of 100 kernels."""
 NODE_NS = Range(0, 100, 150)
 """What tracing a graph's nodes one by one adds to each on the GPU: 0.04 to 0.13 µs in four engines on A and B. Off by

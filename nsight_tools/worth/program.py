@@ -97,10 +97,6 @@ class Program:
         return len(self.begin)
 
     @property
-    def kernels(self) -> int:
-        return int((self.engine == KERNEL).sum())
-
-    @property
     def waits(self) -> bool:
         """Whether its host ever waits for the GPU; one that never does runs ahead of it, and a wall means little."""
         return bool((self.kind == CallKind.SYNC).any() or self.blocking.any())

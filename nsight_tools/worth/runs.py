@@ -39,8 +39,6 @@ class Requests:
     tid: int
     threads: int
     """Threads that had requests of this population."""
-    others: int
-    """Requests of other populations, marked ones left out."""
     follows: Bools
     """Whether the request before it on its thread is of the population, too."""
     period: float
@@ -90,7 +88,6 @@ def requests_of(trace: Trace) -> Requests | None:
         int(column["pid"][rows[0]]),
         int(tid),
         len(threads),
-        int(steady.sum() - ours.sum()),
         follows,
         _period(ends),
     )
