@@ -171,7 +171,7 @@ class Pricing:
         )
 
     def _replayed(self, program: Program, change: Mapping[str, object], per: str | None) -> Worth:
-        made, why = [], "the trace has it so already"
+        made, why, holes = [], "the trace has it so already", program.holes
         for option, (value, make) in CHANGES.items():
             if option in change and change[option] == value:
                 try:
@@ -185,7 +185,7 @@ class Pricing:
         if not made:
             return Worth(0.0, 0.0, 0.0, f"nothing to change: {why}", per, float(before[0]))
         after = replay(program, self.assumed.drifted(polls=program.changed_wait))
-        if overlapped and program.holes > HOLES * before[0]:
+        if overlapped and holes > HOLES * before[0]:
             return self._bound("the GPU waits for what the trace does not show, another process maybe: measure it", per)
         spare = self._spare if overlapped else np.zeros_like(before)
         share = TWICE if self.untraced is not None else MODEL
