@@ -28,8 +28,8 @@ EXPLAINS = 0.5
 class Peer:
     """One rank, on one GPU of a report; nanoseconds for each inference.
 
-    `waits_ns` is what of its communication is waiting for a peer, `transfer_ns` the rest; `kernels_ns` is what its other
-    kernels take.
+    `waits_ns` is what of its communication is waiting for a peer, `transfer_ns` the rest; `kernels_ns` is what its
+    other kernels take.
     """
 
     label: str

@@ -72,7 +72,7 @@ def ranks(run: Run) -> tuple[Rank, ...]:
             order = np.argsort(request, kind="stable")
             start, end, request = start[order], end[order], request[order]
             first = np.searchsorted(request, request, side="left")
-        window = run.window
+        window = run.gpus.window(device)
         line = Intervals.union(start, end).intersection(window)
         computing = run.gpus.computing(device)
         found.append(

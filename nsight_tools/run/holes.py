@@ -86,7 +86,7 @@ def waits(run: Run, device: int, running: Intervals, least_ns: int) -> Intervals
     overhead = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
     found = Intervals.union(work.call_end[rows], work.start[rows]).subtract(running)
     found = found.subtract(Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])))
-    found = found.intersection(run.window)
+    found = found.intersection(run.gpus.window(device))
     long = found.end - found.start > least_ns
     return Intervals(found.start[long], found.end[long])
 

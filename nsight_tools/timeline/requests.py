@@ -208,7 +208,8 @@ def _in_turns(enqueues: Requests, engine: Int64Array) -> Requests:
     parts = []
     for one in np.unique(enqueues.thread):
         rows = np.flatnonzero(enqueues.thread == one)
-        first = turns(engine[rows])
+        start, reach = enqueues.start[rows], np.maximum.accumulate(enqueues.end[rows])
+        first = turns(engine[rows], np.append(0, np.maximum(start[1:] - reach[:-1], 0)))
         if first is None:
             parts.append(enqueues[rows])
             continue

@@ -55,9 +55,11 @@ class Drawn:
     text: str
     overhead: tuple[tuple[int, int], ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        tables = {name: shape.empty() for name, shape in TABLES.items()} | draw(self.text, names=LONG, **self.options)
+        drawn = draw(self.text, names=LONG | self.names, **self.options)
+        tables = {name: shape.empty() for name, shape in TABLES.items()} | drawn
         calls, ranges = tables["api_calls"], tables["nvtx_ranges"]
         words = {name: words_of(ranges[name]) for name in ("domain", "name", "kind")}
         said = words_of(calls["does"])

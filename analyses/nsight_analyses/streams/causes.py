@@ -47,7 +47,7 @@ def cause(run: Run, work: Work, lines: list[Line], found: Waiting, null: set[int
     calibrated = Calibrated.of(run.trace)
     free = calibrated.time_left_by_host()
     gain = min(cost, free)
-    waits = cost >= WAITING_SHARE * union and gain >= WAITING_SHARE * run.window_ns
+    waits = cost >= WAITING_SHARE * union and gain >= WAITING_SHARE * run.window.total
     if waits and (told := _of_the_gpu(found, null, gain)) is not None:
         return told
     host = host_waits(run, work)
@@ -138,7 +138,7 @@ def _host_waits(run: Run, time: Intervals, calls: dict[str, int], gain: int) -> 
 def _host_is_the_limit(run: Run, work: Work, cost: int, calibrated: Calibrated, null: set[int]) -> Cause:
     turns = launch_turns(run, work)
     if turns is not None:
-        idle = max(run.window_ns - work.busy().intersection(run.window).total, 0)
+        idle = max(run.window.total - work.busy().intersection(run.window).total, 0)
         return Cause(
             f"a lock between the launching threads: {turns.threads} host threads launch, never two at once "
             f"({share(turns.overlap)} of the time), and {share(turns.handovers)} of their launch phases begin within "
@@ -167,7 +167,7 @@ def _host_is_the_limit(run: Run, work: Work, cost: int, calibrated: Calibrated, 
         if null
         else ""
     )
-    traced, real = min(run.host_occupied / run.window_ns, 1), calibrated.host_share
+    traced, real = min(run.host_occupied / max(run.window.total, 1), 1), calibrated.host_share
     busy = f"{who} for all of them, occupied for {share(traced)} of the time, for {share(real)} without the profiler"
     waits = f"launched work waits for another stream for {duration(cost)} of {duration(work.busy().total)}"
     evidence = (Evidence("busiest launching thread, without the profiler", real, "ratio"),)

@@ -84,7 +84,7 @@ def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
     if together < AT_A_TIME * whole.total:
         return
     held = _held_by_copies(run, each)
-    if held.time.total >= max(LOCKED_SHARE * whole.total, NOISE_SHARE * run.window_ns):
+    if held.time.total >= max(LOCKED_SHARE * whole.total, NOISE_SHARE * run.window.total):
         yield _of_copies(run, held, whole.total)
         return
     yield from _of_launches(run, each, whole.total, together)
@@ -165,12 +165,12 @@ def _of_copies(run: Run, held: _Held, whole: int) -> Finding:
 
 
 def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: int) -> Iterator[Finding]:
-    idle = run.window.subtract(run.work.busy())
+    window, idle = max(run.window.total, 1), run.window.subtract(run.work.busy())
     if not run.trace.rows("osrt_calls"):
-        if idle.total >= UNKNOWN_SHARE * run.window_ns:
+        if idle.total >= UNKNOWN_SHARE * window:
             raise CouldNotRun(
                 f"{len(each)} threads enqueue at the same time and the GPU idles for "
-                f"{share(idle.total / run.window_ns)} of it: whether they wait for each other's locks takes calls "
+                f"{share(idle.total / window)} of it: whether they wait for each other's locks takes calls "
                 "of the operating system; capture with --trace=cuda,nvtx,osrt"
             )
         return
@@ -179,16 +179,16 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
     shorter = known.wall.point / (known.wall.point + known.added.point) if known is not None else 1.0
     held = Intervals.any_of(waits).intersection(idle)
     cost = round(held.total * shorter)
-    if cost < LOCKED_SHARE * run.window_ns * shorter:
+    if cost < LOCKED_SHARE * window * shorter:
         return
     waited = sum(one.total for one in waits)
     longest = Intervals.any_of(waits)
     yield Finding(
         "STR005",
-        weigh(held.total / run.window_ns, LOCKED_WARNING) if known is not None else Severity.INFO,
+        weigh(held.total / window, LOCKED_WARNING) if known is not None else Severity.INFO,
         Confidence.MEDIUM if known is not None else Confidence.LOW,
         f"{len(each)} threads launch at the same time and spend {share(waited / max(together, 1))} of their inferences "
-        f"in waits for a lock; for {share(held.total / run.window_ns)} of the time the GPU is idle meanwhile",
+        f"in waits for a lock; for {share(held.total / window)} of the time the GPU is idle meanwhile",
         "each launch takes locks of the CUDA context, which other threads hold"
         + (
             "" if known is not None else "; tracing lengthens what is held under them, and no untraced run says how far"
