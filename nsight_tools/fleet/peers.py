@@ -26,7 +26,7 @@ EXPLAINS = 0.5
 
 @dataclass(frozen=True)
 class Peer:
-    """One rank, on one GPU of a report; nanoseconds for each inference.
+    """One rank, on one GPU of a report; nanoseconds of an inference, medians.
 
     `waits_ns` is what of its communication is waiting for a peer, `transfer_ns` the rest; `kernels_ns` is what its
     other kernels take.
@@ -91,9 +91,8 @@ def _peers(group: Sequence[tuple[str, Rank]]) -> Peers | None:
     rows = []
     for at in order:
         (label, rank), its = group[at], waits[at]
-        count = max(rank.requests, 1)
-        each = (rank.time / count, rank.exposed / count, float(its.each), float(its.transfer), rank.other / count)
-        rows.append(Peer(label, rank.device, *each))
+        each = (rank.each, rank.each_exposed, its.each, its.transfer, rank.each_other)
+        rows.append(Peer(label, rank.device, *(float(time) for time in each)))
     longest = rows[-1].waits_ns
     longer = {
         name: time / max(late.requests, 1) - most.kernels.get(name, 0) / max(most.requests, 1)

@@ -32,8 +32,8 @@ class Rank:
 
     `request` is the place of each one's request among all of its process, `place` its own place in that; without
     requests both count through. `time` and `exposed` are nanoseconds in which any runs, and in which no kernel of that
-    GPU computes meanwhile, of the window; `requests` how many of them are judged. `other` is the time of its other
-    kernels, and `kernels` that of each name.
+    GPU computes meanwhile, of the window; `other` is the time of its other kernels, and `kernels` that of each name.
+    `requests` are how many are judged, and `each`, `each_exposed` and `each_other` the medians of one.
     """
 
     pid: int
@@ -46,6 +46,9 @@ class Rank:
     time: int
     exposed: int
     other: int
+    each: int
+    each_exposed: int
+    each_other: int
     kernels: Mapping[str, int]
 
     @property
@@ -74,7 +77,12 @@ def ranks(run: Run) -> tuple[Rank, ...]:
             first = np.searchsorted(request, request, side="left")
         window = run.gpus.window(device)
         line = Intervals.union(start, end).intersection(window)
-        computing = run.gpus.computing(device)
+        computing = run.gpus.computing(device).intersection(window)
+        exposed = line.subtract(computing)
+        judged = theirs[run.requests.judged[theirs]]
+        spans = run.requests.start[judged], run.requests.end[judged]
+        sums = (part.coverage(*spans) for part in (line, exposed, computing))
+        each, each_exposed, each_other = (round(float(np.median(part))) if judged.size else 0 for part in sums)
         found.append(
             Rank(
                 pid,
@@ -83,10 +91,13 @@ def ranks(run: Run) -> tuple[Rank, ...]:
                 end,
                 request,
                 np.arange(mine.size) - first,
-                int(run.requests.judged[theirs].sum()),
+                judged.size,
                 line.total,
-                line.subtract(computing).total,
-                computing.intersection(window).total,
+                exposed.total,
+                computing.total,
+                each,
+                each_exposed,
+                each_other,
                 _by_name(run, pid, device),
             )
         )

@@ -62,7 +62,7 @@ def exposed_communication(trace: Trace) -> Iterator[Finding]:
 def _finding(
     run: Run, group: Sequence[Rank], rank: Rank, its: Waiting | None, waits: Sequence[Waiting] | None
 ) -> Finding:
-    each = rank.exposed / max(rank.requests, 1)
+    each = rank.each_exposed
     part = rank.exposed / run.gpus.window(rank.device).total
     where = f"GPU {rank.device}" if len(group) > 1 else "the GPU"
     what = "communication (NCCL or other collectives)"
@@ -72,12 +72,12 @@ def _finding(
         weigh(part, EXPOSED_WARNING, run),
         Confidence.HIGH if its is not None else Confidence.MEDIUM,
         f"{where} runs {what} with nothing beside it for {share(part)} of the {run.time}"
-        + (f", {duration(each)} of each inference" if rank.requests else "")
+        + (f", {duration(each)} of each inference (median)" if rank.requests else "")
         + f": {share(rank.exposed / max(rank.time, 1))} of its communication is exposed",
         cause,
         remedy,
         rank.exposed,
-        round(each) if rank.requests else None,
+        each if rank.requests else None,
         "communication of this GPU while none of its other kernels runs",
         (
             Evidence("exposed communication", rank.exposed, "ns"),
