@@ -36,6 +36,13 @@ def weigh(share: float, warning: float, run: Run | None = None) -> Severity:
     return Severity.WARNING if share >= max(warning, NOISE_SHARE) else Severity.INFO
 
 
+def as_a_graph(run: Run) -> str:
+    """How this program captures its inference into a CUDA graph, and what else makes the host launch less."""
+    if run.tensorrt is False:
+        return "capture it into a CUDA graph (torch.cuda.graph, or torch.compile, which also fuses kernels)"
+    return "capture the inference into a CUDA graph (trtexec --useCudaGraph), or enlarge the batch"
+
+
 def nothing_repeats(trace: Trace, otherwise: str) -> CouldNotRun:
     """Why there are no inferences to look into: none is marked, or `otherwise`."""
     return CouldNotRun(trace.missing("inferences") or otherwise)

@@ -33,8 +33,11 @@ DEPENDENCY_NS = 1_000
 """Between dependent kernels of a stream, launched one by one: 1.0 to 1.1 µs on an H200."""
 IN_GRAPH_NS = 100
 """The same between kernels of a CUDA graph: 96 ns on an H200."""
-PAUSE_NS = 15_000
-"""Launching a kernel takes the host 5 to 15 µs at most (NVIDIA): who launches later was not busy launching."""
+PAUSE_NS = 50_000
+"""From one launch to the next TensorRT takes the host 5 to 15 µs (NVIDIA), an eager framework 15 to 50 µs: who takes
+longer did something else."""
+PAUSE_TIMES = 10
+"""And longer than so many times what the thread usually takes: a slow thread, as Python's, launches slowly."""
 ENOUGH = 20
 """Gaps of which a median says something."""
 REPLAY_SPREAD = 0.25
@@ -75,7 +78,7 @@ class Calibrated(TracingCosts):
         if graphs.any():
             graph = graphs[call] & (call >= 0)
         rows = np.flatnonzero(host)
-        paused[rows] = self._paused(call[rows], PAUSE_NS)
+        paused[rows] = self._paused(call[rows], PAUSE_NS, PAUSE_TIMES)
         return Gaps(columns["start"], columns["end"], lane, host, paused, graph, call, columns["inference"])
 
     @cached_property
@@ -234,7 +237,7 @@ class Calibrated(TracingCosts):
         gaps = self.gaps
         if not len(gaps.start):
             return Span(0, 0, 0)
-        ours, everywhere = ~(gaps.graph | gaps.paused), np.ones(len(gaps.host), np.bool_)
+        ours, everywhere = ~(gaps.graph | gaps.paused | gaps.hole), np.ones(len(gaps.host), np.bool_)
         if (idle := self.idle_untraced) is not None:
             real = max(idle - self._median(partial(_replayed, self.left[1], ours), everywhere), 0.0)
             return Span(real * (1 - REPLAY_SPREAD), real, min(real * (1 + REPLAY_SPREAD), idle))

@@ -9,7 +9,7 @@ import numpy as np
 
 from nsight_tools.calibration.untraced import Untraced, untraced_run
 from nsight_tools.columns import Bools, Ints, ints, where_both, words
-from nsight_tools.cuda_names import CallKind
+from nsight_tools.cuda_names import STALLS, WAITS, CallKind
 from nsight_tools.run.work import ids
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import pieces
@@ -139,19 +139,28 @@ class TracingCosts:
         table = self._run.trace.table("inferences", ["pid", "tid", "range_start_ns"])
         return joint_key(ints(table["pid"]), ints(table["tid"])), ints(table["range_start_ns"])
 
-    def _paused(self, call: IntArray, least_ns: int) -> Bools:
-        """Whether each call's thread had launched and copied nothing for so long before it, shape (n,)."""
+    def _paused(self, call: IntArray, least_ns: int, times: int) -> Bools:
+        """Whether each call's thread did something else before it than launch and copy, shape (n,).
+
+        It waited, allocated, loaded or built something; or it had launched nothing for `least_ns`, and for so many
+        times what it usually takes from one launch to the next.
+        """
         calls = self._run.calls
         works = WORKS[calls.kind]
+        others = calls.does.among(*STALLS, *WAITS)
         paused = np.zeros(len(call), np.bool_)
         for pid, tid in self._run.threads:
             rows = np.flatnonzero(works & (calls.pid == pid) & (calls.tid == tid))
             if not rows.size:  # its work was launched by calls of no known kind
                 continue
+            so_far = np.cumsum(others & (calls.pid == pid) & (calls.tid == tid))
+            usual = float(np.median(calls.start[rows[1:]] - calls.end[rows[:-1]])) if rows.size > 1 else 0.0
             for piece in pieces(len(call)):
                 mine = np.flatnonzero((calls.pid[call[piece]] == pid) & (calls.tid[call[piece]] == tid))
                 its = call[piece][mine]
                 before = np.searchsorted(rows, its) - 1
-                since = calls.start[its] - calls.end[rows[np.maximum(before, 0)]]
-                paused[piece][mine] = (before >= 0) & (since > least_ns)
+                last = rows[np.maximum(before, 0)]
+                since = calls.start[its] - calls.end[last]
+                did = (since > max(least_ns, times * usual)) | (so_far[its] > so_far[last])
+                paused[piece][mine] = (before >= 0) & did
         return paused

@@ -11,12 +11,14 @@ from weakref import ref
 
 import numpy as np
 
-from nsight_tools.columns import Bools, Ints, pairs_in
+from nsight_tools.columns import Bools, Ints, ints, pairs_in, words
 from nsight_tools.run.calls import HostCalls, occupied, read_calls
 from nsight_tools.run.flow import Flow
 from nsight_tools.run.gpus import Gpus
+from nsight_tools.run.program import runs_tensorrt
 from nsight_tools.run.requests import Requests
 from nsight_tools.run.work import Copies, Work, read_copies, read_work
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import IntArray, Intervals, pieces
 
 if TYPE_CHECKING:
@@ -72,6 +74,24 @@ class Run:
     def gpus(self) -> Gpus:
         """What each GPU is, and when it is busy."""
         return Gpus(self)
+
+    @cached_property
+    def tensorrt(self) -> bool | None:
+        """Whether the program runs TensorRT; None where the trace leaves it open."""
+        return runs_tensorrt(self)
+
+    @cached_property
+    def engine_copies(self) -> Bools:
+        """Which of `copies` an engine launches itself, inside of its enqueue: its weights, when they are streamed."""
+        enqueues = self.trace.table("enqueues", ["start_ns", "end_ns", "pid", "tid", "kind"])
+        mine = words(enqueues["kind"]).among("enqueue_range")
+        start, end, pid, tid = (ints(enqueues[name])[mine] for name in ("start_ns", "end_ns", "pid", "tid"))
+        found = np.zeros(len(self.copies), np.bool_)
+        for thread in np.unique(joint_key(pid, tid)):
+            its = joint_key(pid, tid) == thread
+            here = joint_key(self.copies.pid, self.copies.tid) == thread
+            found |= here & Intervals.union(start[its], end[its]).contains(self.copies.call_start)
+        return found
 
     @cached_property
     def threads(self) -> tuple[tuple[int, int], ...]:

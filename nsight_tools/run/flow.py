@@ -14,7 +14,7 @@ from nsight_tools.timeline.intervals import Intervals, at_a_time
 
 if TYPE_CHECKING:
     from nsight_tools.run import Run
-    from nsight_tools.run.calls import Thread
+    from nsight_tools.run.calls import HostCalls, Thread
     from nsight_tools.timeline.intervals import IntArray
 
 SEVERAL = 1.5
@@ -58,9 +58,14 @@ class Between:
     every_ns: int
 
     @property
-    def paced(self) -> bool:
-        """Requests come at a pace that is not the program's own: the threads wait for them."""
+    def waited_for(self) -> bool:
+        """Requests come at a pace that is not the program's own: its threads wait for them in the operating system."""
         return self.waits is not None and 2 * self.waits >= self.gaps.total > 0
+
+    @property
+    def each_ns(self) -> int:
+        """The gap before one request, on average."""
+        return round(self.gaps.total / max(self.count, 1))
 
 
 class Flow:
@@ -93,7 +98,7 @@ class Flow:
         requests, calls = self._run.requests, self._run.calls
         found = {}
         for thread, rows in requests.of_threads().items():
-            start, end = requests.range_start[rows], np.maximum.accumulate(requests.range_end[rows])
+            start, end = requests.start[rows], np.maximum.accumulate(requests.end[rows])
             before = np.append(start[:1], end[:-1])
             gap = np.maximum(start - before, 0)
             its = calls.of_thread(thread)
@@ -112,10 +117,41 @@ class Flow:
         requests = self._run.requests
         return {
             thread: Intervals.union(
-                np.where(turns.paused, requests.range_start[turns.rows], turns.before), requests.range_end[turns.rows]
+                np.where(turns.paused, requests.start[turns.rows], turns.before), requests.end[turns.rows]
             )
             for thread, turns in self.turns.items()
         }
+
+    def during(self, calls: HostCalls) -> HostCalls:
+        """Those of the calls that their thread makes in its loop."""
+        keep = np.zeros(len(calls), np.bool_)
+        for (pid, tid), line in self.loops.items():
+            keep |= (calls.pid == pid) & (calls.tid == tid) & line.contains(calls.start)
+        return calls[keep]
+
+    @cached_property
+    def late_ns(self) -> Ints:
+        """How long after the GPU was done each judged request's thread came back from waiting for it, shape (judged,).
+
+        That is the end of the wait (a synchronization, or a blocking copy) that was under way when the request's last
+        work ended, less that; -1 where its thread did not wait then.
+        """
+        run, requests = self._run, self._run.requests
+        last = np.full(len(requests), -1)
+        mine = np.flatnonzero(run.judged_work & (run.work.inference >= 0))
+        np.maximum.at(last, run.work.inference[mine], run.work.end[mine])
+        late = np.full(len(requests), -1)
+        for thread, turns in self.turns.items():
+            its = run.calls.of_thread(thread)
+            its = its[its.waits]
+            if not len(its):
+                continue
+            at = np.searchsorted(its.start, last[turns.rows], side="right") - 1
+            behind = its.end[np.maximum(at, 0)] - last[turns.rows]
+            inside = its.start[np.maximum(at, 0)] >= requests.start[turns.rows]
+            late[turns.rows] = np.where((at >= 0) & inside & (behind >= 0), behind, -1)
+        found: Ints = late[requests.judged]
+        return found
 
     @cached_property
     def period_ns(self) -> int:
@@ -147,17 +183,17 @@ class Flow:
     def between(self) -> Between:
         """What lies between the requests of each thread that makes several."""
         run, requests = self._run, self._run.requests
-        inside = Intervals.union(requests.range_start, requests.range_end)
+        inside = Intervals.union(requests.start, requests.end)
         gaps, count, waits = Intervals.union([], []), 0, Intervals.union([], [])
         regular, step = [], []
         for thread, turns in self.turns.items():
             its = run.calls.of_thread(thread)
             busy = its[~its.does.among("other", "record", "query")].time()
-            free = turns.gaps(requests.range_start).subtract(inside).subtract(busy)
+            free = turns.gaps(requests.start).subtract(inside).subtract(busy)
             gaps = Intervals.any_of([gaps, free])
             count += int((~turns.paused).sum())
             waits = Intervals.any_of([waits, os_waits(run.trace, thread, OS_WAITS).intersection(free)])
-            of_thread = _grid(requests.range_start[turns.rows][~turns.paused], turns.before[~turns.paused])
+            of_thread = _grid(requests.start[turns.rows][~turns.paused], turns.before[~turns.paused])
             if of_thread is not None:
                 regular.append(of_thread[0])
                 step.append(of_thread[1])

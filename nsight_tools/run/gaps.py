@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from nsight_tools.run.work import Work
 
 
+HOLE_NS = 50_000
+"""Submitted work starts within 5 to 20 us, as traces of three GPU generations show; what takes longer waits for
+something. Twice as much would hide waits for a small accelerator, half as much call launch latency a wait."""
+
+
 @dataclass(frozen=True)
 class Gaps:
     """Idle stretches of a GPU between the kernels of an inference, shape (n,), ordered by GPU, inference and time.
 
-    `host` where the launch call of the work that ends it had not returned when it began; `paused` where its thread had
-    launched nothing for `PAUSE_NS` before that call: it did something else. `graph` where a CUDA graph
+    `host` where the launch call of the work that ends it had not returned when it began; `paused` where its thread did
+    something else before that call than launch, as to wait or allocate. `graph` where a CUDA graph
     launched that work; `call` its row in `api_calls`, -1 where unknown; `lane` numbers the inferences of a GPU.
     """
 
@@ -37,6 +42,12 @@ class Gaps:
     @property
     def length(self) -> Ints:
         return self.end - self.start
+
+    @property
+    def hole(self) -> Bools:
+        """Long gaps before work that had been launched: it waits for something, and not for its turn."""
+        found: Bools = ~self.host & (self.length > HOLE_NS)
+        return found
 
 
 def by_device(work: Work) -> list[Ints | slice]:

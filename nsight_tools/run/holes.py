@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Bools, Ints, ints, words
+from nsight_tools.run.gaps import HOLE_NS
 from nsight_tools.run.samples import Metrics
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals
@@ -21,9 +22,8 @@ from nsight_tools.timeline.requests import ENQUEUE_PREFIX
 if TYPE_CHECKING:
     from nsight_tools.run import Run
 
-HOLE_NS = 50_000
-"""Submitted work starts within 5 to 20 us, as traces of three GPU generations show; what takes longer waits for
-something. Twice as much would hide waits for a small accelerator, half as much call launch latency a wait."""
+SLICE_NS = 500_000
+"""GPUs are time-sliced between processes in steps of 1 to 2 ms: a hole that is shorter is another's."""
 FOREIGN = 50.0
 """Percent: a GPU that is active for more than half of a hole works for somebody else; an idle one shows a few."""
 
@@ -71,6 +71,11 @@ def holes(run: Run, device: int, least_ns: int = HOLE_NS) -> Holes:
     for kind, mine in _owners(run, device, found):
         owner[mine & (owner == Owner.UNKNOWN)] = kind
     return Holes(found.start, found.end, owner)
+
+
+def other_processes(run: Run) -> Intervals:
+    """Time in which submitted work waits while another process has its GPU, as GPU metrics prove; none without them."""
+    return Intervals.any_of(holes(run, device, SLICE_NS).of(Owner.OTHER_PROCESS) for device in run.gpus.devices)
 
 
 def waits(run: Run, device: int, running: Intervals, least_ns: int) -> Intervals:

@@ -121,9 +121,9 @@ class Requests:
         return Intervals.union(self.start[self.judged], self.end[self.judged])
 
     def of_threads(self) -> dict[tuple[int, int], IntArray]:
-        """The rows of each thread's requests, in order of their ranges; not of unknown threads."""
+        """The rows of each thread's requests, in order of start; not of unknown threads."""
         found: dict[tuple[int, int], IntArray] = {}
         for pid, tid in np.unique(np.stack([self.pid, self.tid])[:, self.tid >= 0], axis=1).T.tolist():
             rows = np.flatnonzero((self.pid == pid) & (self.tid == tid))
-            found[pid, tid] = rows[np.argsort(self.range_start[rows], kind="stable")]
+            found[pid, tid] = rows[np.argsort(self.start[rows], kind="stable")]
         return found

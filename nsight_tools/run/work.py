@@ -58,6 +58,12 @@ class Work:
         """Kernels that only move data between GPUs."""
         return self.kind.among("communication")
 
+    @cached_property
+    def moves(self) -> Bools:
+        """Copies and sets, in the order of `Copies`."""
+        moves: Bools = ~(self.computes | self.communicates)
+        return moves
+
     def busy(self) -> Intervals:
         """Time in which any of it runs."""
         return self._busy
@@ -146,7 +152,7 @@ def read_work(trace: Trace) -> Work:
 def read_copies(trace: Trace, work: Work) -> Copies:
     """Copies and sets of `work`."""
     table = trace.table("memory_ops", ["size_bytes", "src_memory", "dst_memory"])
-    work = work[~(work.computes | work.communicates)]
+    work = work[work.moves]
     table = table.take(pa.array(work.row))
     calls = trace.table("api_calls", ["name", "does"])
     name, does = (

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.telemetry import Samples
 from nsight_tools.columns import Ints, ints, words
 from nsight_tools.findings import Evidence
+from nsight_tools.run.samples import Samples
 from nsight_tools.timeline.intervals import Intervals, shared
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from nsight_analyses.metrics import Metrics
     from nsight_tools.run import Run
+    from nsight_tools.run.samples import Metrics
     from nsight_tools.run.work import Work
     from nsight_tools.trace import Trace
 
@@ -80,8 +80,8 @@ def clock_effect(run: Run, device: int, metrics: Metrics) -> Clock | None:
     mine = np.flatnonzero(work.kind.among("kernel") & (work.device == device) & (work.end > work.start))
     start, end, inference = work.start[mine], work.end[mine], work.inference[mine]
     middle = (start + end) // 2
-    repeats = bool((inference >= 0).any())  # else kernels of one name and grid are compared, whatever for
-    chosen = ((inference >= 0) | (not repeats)) & (middle >= time[0]) & (middle <= time[-1])
+    repeats = bool(run.count)  # else kernels of one name and grid are compared, whatever for
+    chosen = run.judges(inference) & (middle >= time[0]) & (middle <= time[-1])
     if (start[1:] < np.maximum.accumulate(end)[:-1]).any():
         chosen &= shared(start, end).coverage(start, end) == 0
     # Every so many-th inference, from the whole of the trace.

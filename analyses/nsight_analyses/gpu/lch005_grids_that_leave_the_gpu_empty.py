@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
     """Kernels have fewer blocks than half of the GPU's SMs.
 
-    Measures: kernels of the steady state with grid_x * grid_y * grid_z < `gpus.sm_count` / 2, in the time in which no
-    other kernel runs on that GPU. Half, because up to there twice the batch takes no longer: each further block still
-    finds an SM that has none. Their time times the SMs' share that has no block is the most that a batch which fills
-    the GPU saves of each input; no inference as it is gets shorter, so that no time to recover is claimed. A finding
-    where that is a fifth of the inference time: nearly every engine has such kernels, and neither another batch nor a
-    second context is worth its complexity for less.
+    Measures: kernels of judged inferences (not those that only communicate with other GPUs) with grid_x * grid_y *
+    grid_z < `gpus.sm_count` / 2, in the time in which no other kernel runs on that GPU. Half, because up to there twice
+    the batch takes no longer: each further block still finds an SM that has none. Their time times the SMs' share that
+    has no block is the most that a batch which fills the GPU saves of each input; no inference as it is gets shorter,
+    so that no time to recover is claimed. A finding where that is a fifth of the inference time: nearly every engine
+    has such kernels, and neither another batch nor a second context is worth its complexity for less.
 
     Why it matters: an SM without a block does nothing. Small batches on a large GPU pay for the whole of it and use
     a part.
@@ -50,7 +50,8 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
     run = Run.of(trace)
     work = run.work
     kernels = np.flatnonzero(work.kind.among("kernel")).astype(np.int32)
-    sms = {gpu["device"]: gpu["sm_count"] for gpu in trace.table("gpus").to_pylist() if gpu["sm_count"]}
+    kernels = kernels[run.judged_work[kernels]]
+    sms = {device: facts.sm_count for device, facts in run.gpus.facts.items() if facts.sm_count}
     grid = [trace.numbers("kernels", f"grid_{axis}", np.int32) for axis in "xyz"]
     judged = False
     for device in run.gpus.devices:
@@ -64,6 +65,7 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
             continue
         each = run.per_inference(few.saved)
         saved = duration(few.saved) if each is None else f"{duration(each)} of each input"
+        option = "" if run.tensorrt is False else " (trtexec --optShapes)"
         contexts = ", or run several contexts on streams of their own" if _host_has_time(trace) else ""
         yield Finding(
             "LCH005",
@@ -73,8 +75,8 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
             f"{sms[device]} SMs: {len(few.blocks):,} of {len(rows):,} kernels; a batch that fills it would save "
             f"{saved} at most",
             "the batch is small for this GPU: these kernels have too few blocks to use it",
-            f"for throughput, at the cost of latency: enlarge the batch (trtexec --optShapes){contexts}; one inference "
-            "at this batch gets no shorter by it",
+            f"for throughput, at the cost of latency: enlarge the batch{option}{contexts}; one inference at this batch "
+            "gets no shorter by it",
             evidence=(
                 Evidence(
                     "saved by a batch that fills the GPU",

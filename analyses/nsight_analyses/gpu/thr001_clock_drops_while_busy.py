@@ -6,15 +6,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.gpu.clocks import DROP, HELD_SHARE, NVML, SAMPLES, Gpu
+from nsight_analyses.gpu.clocks import Gpu
 from nsight_analyses.measure import weigh
-from nsight_analyses.metrics import CLOCKS
-from nsight_analyses.telemetry import FEWEST_BUSY, FEWEST_HELD, HEAT, POWER, sampled, why_low
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.samples import (
+    DROP,
+    FEWEST_BUSY,
+    FEWEST_HELD,
+    HEAT,
+    HELD_SHARE,
+    NVML,
+    POWER,
+    SAMPLES,
+    Metrics,
+    sampled,
+    why_low,
+)
 from nsight_tools.timeline.intervals import only_distinct
 from nsight_tools.units import duration, share
 
@@ -87,8 +98,7 @@ def _why_not(trace: Trace, few: int) -> str:
         return metrics
     if (reason := trace.missing("gpus")) is not None:
         return reason
-    metric = words(trace.table("gpu_metrics")["metric"])
-    if not metric.where(lambda name: name.startswith(CLOCKS)).any():
+    if not Metrics.of(trace).is_clock.any():
         return "the GPU metrics hold no SM clock; capture with another --gpu-metrics-set"
     return f"fewer than {SAMPLES} clock samples lie inside of kernels; capture longer or at a higher frequency"
 

@@ -8,13 +8,12 @@ import numpy as np
 
 from nsight_analyses.gpu.clock_effect import STRETCHED, Clock, clock_effect
 from nsight_analyses.measure import weigh, worst
-from nsight_analyses.metrics import Metrics
-from nsight_analyses.other_processes import gaps_with_work, taken_by_others
-from nsight_analyses.telemetry import HEAT, POWER, Reasons, Samples, why_low
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.holes import SLICE_NS, Owner, holes
+from nsight_tools.run.samples import HEAT, POWER, Metrics, Reasons, Samples, why_low
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
@@ -74,13 +73,15 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     found = []
     for device in run.gpus.devices:
         clock = clock_effect(run, device, metrics)
-        sampled = metrics.sampled(device)
-        gaps = gaps_with_work(run, device, sampled)
-        taken = taken_by_others(gaps, metrics, device) if sampled else gaps
+        waits = holes(run, device, SLICE_NS)
+        processes = Samples.of(run, device).highest("processes") or 0
+        # Without metrics, nothing but several processes on this GPU lets one think of another.
+        suspects = (Owner.OTHER_PROCESS, *([Owner.UNKNOWN] if processes > 1 and not metrics.sampled(device) else []))
+        taken = waits.of(*suspects)
         if len(taken) >= FEWEST_GAPS and taken.total >= NOISE_SHARE * run.window_ns:
-            if not sampled:
-                _refuse_callbacks(run)
-            found.append(_sliced(run, device, taken, metrics, clock))
+            found.append(_sliced(run, device, taken, metrics, clock, processes))
+        elif not metrics.sampled(device):
+            found += _not_told(run, waits.of(Owner.UNKNOWN))
         if clock:
             found += _of_clock(run, clock)
     if not found and not any(metrics.sampled(device) for device in run.gpus.devices):
@@ -91,20 +92,26 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     yield from found
 
 
-_HOST_WAITS = ("LaunchHostFunc", "StreamAddCallback", "StreamWaitValue", "StreamBatchMemOp", "WaitExternalSemaphores")
+def _not_told(run: Run, taken: Intervals) -> Iterator[Finding]:
+    """Submitted work that waits for an idle GPU, and nothing in the report says what for."""
+    if len(taken) < FEWEST_GAPS or taken.total < NOISE_SHARE * run.window_ns:
+        return
+    yield Finding(
+        "THR002",
+        Severity.INFO,
+        Confidence.LOW,
+        f"submitted work waits {len(taken)} times, for {duration(float(np.median(taken.end - taken.start)))} each "
+        f"(median), while the GPU runs nothing that was traced: {share(taken.total / run.window_ns)} of the {run.time}",
+        "this report does not say what it waits for",
+        "capture with --gpu-metrics-devices=all, which tells whether the GPU works for somebody else meanwhile",
+        evidence=(
+            Evidence("submitted work waits", taken.total, "ns"),
+            *worst("longest wait", taken.start, taken.end),
+        ),
+    )
 
 
-def _refuse_callbacks(run: Run) -> None:
-    name = run.calls.name
-    found = [one for one in name.counts() if any(part in one for part in _HOST_WAITS)]
-    if found:
-        raise CouldNotRun(
-            f"work waits for an idle GPU, but {found[0]} makes streams wait for the host, and without GPU metrics that "
-            "looks like another process; capture with --gpu-metrics-devices=all"
-        )
-
-
-def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clock | None) -> Finding:
+def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clock | None, processes: int) -> Finding:
     cost, usual = gaps.total, float(np.median(gaps.end - gaps.start))
     time, value = metrics.active(device)
     active = value[gaps.contains(time)]
@@ -113,19 +120,17 @@ def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clo
     spread = f" ({duration(each)} of {duration(whole / run.count)} per inference)" if each else ""
     among = f" in {run.count} inferences" if run.count else ""
     busy = run.gpus.busy(device).intersection(run.window).total
-    processes = Samples.of(run, device).highest("processes") or 0
     seen = (
         f"the GPU is active all the while ({share(float(np.median(active)) / 100)} by its own count, median) though "
         f"this process runs nothing: another process has the GPU, and the two take turns (time-slicing)"
         if len(active)
-        else "nothing of this process runs in that time, and the report has no GPU metrics to say who does: another "
-        "process with which the GPU is shared in turns (time-slicing) is the usual reason"
-        + (f", and NVML counts {processes} processes on this GPU" if processes > 1 else "")
+        else f"nothing of this process runs in that time, and NVML counts {processes} processes on this GPU: most "
+        "likely they take turns (time-slicing); the report has no GPU metrics to prove it"
     )
     return Finding(
         "THR002",
         weigh(cost / whole, 0.05, run),
-        Confidence.HIGH if len(active) else Confidence.MEDIUM if processes > 1 else Confidence.LOW,
+        Confidence.HIGH if len(active) else Confidence.MEDIUM,
         f"submitted work waits {len(gaps)} times{among}, for {duration(usual)} each (median), while "
         f"this process runs nothing on the GPU: {share(cost / whole)} of the {run.time}{spread}",
         seen + (f"; {clock.aside}" if clock else ""),

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.measure import nothing_repeats, weigh
-from nsight_analyses.metrics import CLOCKS
-from nsight_analyses.other_processes import waiting_gaps
-from nsight_analyses.telemetry import Samples
 from nsight_tools.analysis import analysis
-from nsight_tools.columns import Bools, Ints, ints, pairs_in, where_both, words
+from nsight_tools.columns import Bools, Ints, ints, pairs_in, where_both
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
 from nsight_tools.run import Run
+from nsight_tools.run.holes import other_processes
+from nsight_tools.run.samples import busy_clock
 from nsight_tools.timeline.intervals import Intervals, reaches
+from nsight_tools.timeline.populations import far_above
 from nsight_tools.units import share
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nsight_tools.run.work import Work
+    from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.trace import Trace
 
     Floats = npt.NDArray[np.float64]
@@ -45,11 +46,10 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     """The GPU's time for one inference varies too much to compare runs.
 
     Measures: the coefficient of variation (standard deviation / mean) of `inferences.compute_ns`, with the time in
-    which another process has the GPU (where GPU metrics prove it), over inferences that do the same work
-    in the same mode (equally many kernels, of the same names and grids, equally many copies, and equally many streams
-    at work meanwhile, for copies of others slow kernels down; the most frequent one is judged, from 10 on). Warm-up
-    (`mark`) and outliers are left out, up to 5 % of the inferences: those whose compute time exceeds the median by 5
-    scaled median absolute deviations and by 20 %. From 2.5 % on it is said, as trtexec does since
+    which another process has the GPU (where GPU metrics prove it), over judged inferences
+    in the same mode (equally many streams at work meanwhile, for copies of others slow kernels down; the most frequent
+    one is judged, from 10 on). Outliers are left out, up to 5 % of the inferences: those whose compute time exceeds the
+    median by 5 scaled median absolute deviations and by 20 %. From 2.5 % on it is said, as trtexec does since
     TensorRT 10.13.2 (from 8.4 to 10.13.0 it warned from 1 % on); from 5 % on it is a warning. Where the clock was
     sampled, its own variation within kernels stands beside it.
 
@@ -65,30 +65,30 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     Where inferences share the GPU with each other, their kernels stretch each other, and it cannot run.
     """
     run = Run.of(trace)
-    table = trace.table("inferences", ["compute_ns", "start_ns", "end_ns", "mark"])
-    worked = np.flatnonzero(run.requests.worked)
-    if not len(worked):
+    table = trace.table("inferences", ["compute_ns", "start_ns", "end_ns"])
+    judged = np.flatnonzero(run.requests.judged & run.requests.worked)
+    if not len(judged):
         if not run.work.computes.any() and (missing := trace.missing("kernels")) is not None:
             raise CouldNotRun(missing)
         raise nothing_repeats(trace, "no inference that the GPU worked for: nothing repeats that could be compared")
-    same = _most_frequent(run, len(table), worked)
+    same = _most_frequent(run, judged)
     if len(same) < FEWEST:
         raise CouldNotRun(f"only {len(same)} inferences do the same work; at least {FEWEST} tell how much they vary")
     alone = same[~_shared(run, len(table))[same]]
     if len(alone) < max(FEWEST, len(same) / 2):
         raise CouldNotRun("inferences run beside each other on the GPU, and stretch each other's kernels by design")
-    gaps = waiting_gaps(run).coverage(ints(table["start_ns"]), ints(table["end_ns"]))
+    gaps = other_processes(run).coverage(ints(table["start_ns"]), ints(table["end_ns"]))
     compute = ints(table["compute_ns"]) + gaps
-    off = words(table["mark"]).among("warm_up")[alone] | _far_off(compute[alone])
+    off = far_above(compute[alone])
     if off.mean() > SINGLE:  # so many are no exceptions
         off[:] = False
     plain = alone[~off]
     if len(plain) < FEWEST:
-        raise CouldNotRun(f"only {len(plain)} inferences are neither warm-up nor outliers; {FEWEST} are needed")
+        raise CouldNotRun(f"only {len(plain)} inferences are no outliers; {FEWEST} are needed")
     varies = _variation(compute[plain])
     if varies < UNSTABLE:
         return
-    clock = _clock(run, trace)
+    clock = _clock(run)
     slowest, fastest = (int(plain[at]) for at in (np.argmax(compute[plain]), np.argmin(compute[plain])))
     start, end = ints(table["start_ns"]), ints(table["end_ns"])
     yield Finding(
@@ -99,8 +99,7 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
         f"inferences): trtexec calls more than {share(UNSTABLE)} unstable since TensorRT 10.13.2 "
         f"({share(UNSTABLE_BEFORE)} before)",
         _others(int(gaps[plain].sum()), int(compute[plain].sum())) or _cause(clock),
-        "lock the clocks while measuring (nvidia-smi -lgc), keep other processes off the GPU, and compare medians of "
-        "longer runs",
+        f"{_remedy(clock)}keep other processes off the GPU, and compare medians of longer runs",
         evidence=(
             Evidence("coefficient of variation of compute time", varies, "ratio"),
             Evidence("median compute time", round(float(np.median(compute[plain]))), "ns"),
@@ -108,7 +107,7 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
                 Evidence(f"{which} inference", int(compute[row]), "ns", int(start[row]), int(end[row]))
                 for which, row in (("fastest", fastest), ("slowest", slowest))
             ),
-            Evidence("left out as warm-up or outliers", len(alone) - len(plain), "count"),
+            Evidence("left out as outliers", len(alone) - len(plain), "count"),
             *(
                 [
                     Evidence(
@@ -143,37 +142,17 @@ def _variation(value: Ints | Floats) -> float:
     return float(np.std(value) / np.mean(value)) if len(value) and np.mean(value) else 0.0
 
 
-def _far_off(value: Ints) -> Bools:
-    """As the importer marks outliers by their wall time: 5 scaled deviations, and 20 %."""
-    middle = np.median(value)
-    off: Bools = value > np.maximum(1.2 * middle, middle + 5 * 1.4826 * np.median(np.abs(value - middle)))
-    return off
+def _remedy(clock: Floats) -> str:
+    """What to do about the clock; nothing where it was seen to be steady."""
+    steady = len(clock) and _variation(clock) < UNSTABLE_BEFORE
+    return "" if steady else "lock the clocks while measuring (nvidia-smi -lgc), "
 
 
-def _most_frequent(run: Run, count: int, worked: Ints) -> Ints:
-    """Inferences of the most frequent mode: kernels by name and grid, whatever their order, copies, streams at work."""
-    name = words(run.trace.table("kernels", ["name"])["name"]).codes
-    grid = [run.trace.numbers("kernels", f"grid_{axis}", np.int32) for axis in "xyz"]
-    mode = np.zeros((4, count), np.int64)
-    for work in run.work.pieces():
-        mine = work[np.flatnonzero(work.computes & (work.inference >= 0))]
-        kernel = np.flatnonzero(mine.kind.among("kernel"))
-        row = mine.row[kernel]
-        prints = name[row].astype(np.uint64)
-        for axis in grid:
-            prints = prints * np.uint64(1_000_003) + axis[row].astype(np.uint64)
-        # Mixed, so that sums over an inference's kernels differ where the kernels do; whole graphs only count.
-        prints = (prints ^ (prints >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(24)
-        each = np.ones(len(mine), np.int64)
-        each[kernel] += prints.astype(np.int64)
-        np.add.at(mode[0], mine.inference, each)
-        for at, kind in ((1, "h2d"), (2, "d2h")):
-            moves = work.inference[work.kind.among(kind)]
-            mode[at] += np.bincount(moves[moves >= 0], minlength=count)
-    mode[3] = _streams_at_work(run.work, count)
-    _, kind_of, size = np.unique(mode[:, worked], axis=1, return_inverse=True, return_counts=True)
-    found: Ints = worked[kind_of.reshape(-1) == np.argmax(size)]
-    return found
+def _most_frequent(run: Run, judged: IntArray) -> IntArray:
+    """Judged inferences beside which equally many streams are at work, as beside most: copies slow kernels down."""
+    beside = _streams_at_work(run.work, len(run.requests))[judged]
+    most: IntArray = judged[beside == np.argmax(np.bincount(beside))]
+    return most
 
 
 def _streams_at_work(work: Work, count: int) -> Ints:
@@ -213,14 +192,8 @@ def _shared(run: Run, count: int) -> Bools:
     return beside
 
 
-def _clock(run: Run, trace: Trace) -> Floats:
-    """Clock samples while kernels run, of the GPU that works most: its metrics', else NVML's; none of too few."""
-    device = int(np.argmax(np.bincount(np.maximum(run.work.device, 0))))
-    table = trace.table("gpu_metrics")
-    here = words(table["metric"]).where(lambda name: name.startswith(CLOCKS)) & (ints(table["device"]) == device)
-    time = ints(table["time_ns"])[here]
-    inside = run.gpus.computing(device).intersection(run.window).contains(time)
-    found: Floats = table["value"].to_numpy()[here][inside]
-    if not here.any():
-        found = Samples.of(run, device).known("sm_clock_mhz")[1].astype(np.float64)
-    return found if len(found) >= FEWEST else found[:0]
+def _clock(run: Run) -> Floats:
+    """Clock samples while kernels run, of the GPU that works most; none of too few."""
+    clock = busy_clock(run, int(np.argmax(np.bincount(np.maximum(run.work.device, 0)))))
+    none: Floats = np.zeros(0)
+    return clock.value if clock is not None and len(clock.value) >= FEWEST else none

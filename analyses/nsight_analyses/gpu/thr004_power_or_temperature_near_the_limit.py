@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.telemetry import Samples, sampled
 from nsight_tools.analysis import analysis
-from nsight_tools.columns import ints, words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.samples import Samples, nvml_metric, sampled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,14 +112,7 @@ def _of_telemetry(run: Run, gpu: int) -> _Sampled | None:
 
 
 def _of_nsight(run: Run, gpu: int) -> _Sampled:
-    table = run.trace.table("nvml_metrics")
-    time = ints(table["time_ns"])
-    during = (time >= run.window.start[0]) & (time <= run.window.end[-1])
-    # The plugin may leave the GPU out: with one GPU at work it is that one.
-    working = run.gpus.devices
-    device = np.where(ints(table["device"]) < 0, working[0] if len(working) == 1 else -1, ints(table["device"]))
-    metric, value, here = words(table["metric"]), table["value"].to_numpy(), during & (device == gpu)
-    return _Sampled(value[here & metric.among("Power")], value[here & metric.among("Temperature")])
+    return _Sampled(nvml_metric(run, gpu, "Power"), nvml_metric(run, gpu, "Temperature"))
 
 
 def _said(seen: _Sampled) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.host.tracing import graph_evidence, tracing_evidence
-from nsight_analyses.measure import EXAMPLES, weigh, worst
+from nsight_analyses.measure import EXAMPLES, as_a_graph, weigh, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
 from nsight_tools.errors import CouldNotRun
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 GAP_SHARE = 0.05
 GAP_WARNING = 0.1
 
-_KINDS = ("launch", "host", "dependency", "graph")
+_KINDS = ("launch", "host", "dependency", "graph", "hole")
 
 _CAUSES = {
-    "host": "its thread does something else than launch: shape inference, a synchronization, preemption, or the "
-    "program's own code between two launches",
+    "host": "its thread does something else than launch: it waits, allocates or loads something, or runs the program's "
+    "own code between two launches",
     "launch": "kernels finish before the host has launched the next one",
     "dependency": "the next kernel was launched long before: the GPU takes about 1 µs from one dependent kernel of a "
     "stream to the next",
@@ -40,9 +40,8 @@ _NAMES = {"host": "host", "launch": "launch-starved", "dependency": "dependency"
 _REMEDIES = {
     "host": "look at the windows below in Nsight Systems: what does the thread do there? Move it out of the inference, "
     "or to another thread",
-    "launch": "capture the inference into a CUDA graph (trtexec --useCudaGraph), or enlarge the batch",
-    "dependency": "a CUDA graph (trtexec --useCudaGraph) shortens the gap between dependent kernels to about 0.1 µs; "
-    "fewer, larger kernels (fusion, a larger batch) do more",
+    "dependency": "a CUDA graph shortens the gap between dependent kernels to about 0.1 µs; fewer, larger kernels "
+    "(fusion, a larger batch) do more",
 }
 
 
@@ -63,10 +62,11 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
 
     * dependency: its call had returned (`call_end_ns`) before the gap began. The work was there; about 1 µs between
       dependent kernels of a stream, 0.1 µs inside of a CUDA graph
-    * launch-starved: its call had not returned, and its thread had launched or copied something in the 15 µs before
-      (the most that a launch takes the host, by NVIDIA)
-    * host: the same, but its thread had done something else for longer
-
+    * launch-starved: its call had not returned, and its thread was launching
+    * host: the same, but its thread had waited, allocated, loaded or built something, or had done something else for
+      50 µs and for ten times what it usually takes from one launch to the next
+    * hole: its call had returned, and yet it began more than 50 µs later: it waited for something that this rule does
+      not judge
     Tracing slows the host. What that cost is estimated for each API call and each NVTX range (`timeline/observer.py`:
     from the trace where it shows it, with an interval), taken off, and all work moved up as far as its launch, then
     earlier, and a dependency gap allow. What is left of the gaps is judged, where a dependency gap's length of each is
@@ -90,24 +90,27 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     """
     run, calibrated = Run.of(trace), Calibrated.of(trace)
     work = run.work
-    if not np.any((work.inference >= 0) & work.computes & (work.call_end >= 0)):
+    if not np.any(run.judged_work & (work.inference >= 0) & work.computes & (work.call_end >= 0)):
         raise CouldNotRun("no kernel of an inference can be joined to the API call that launched it")
     gaps = calibrated.gaps
     total = int(gaps.length.sum())
     if total / run.window_ns < GAP_SHARE:
         return
-    kind = np.where(gaps.host, gaps.paused, np.where(gaps.graph, np.int8(3), np.int8(2)))
+    kind = np.where(
+        gaps.host, gaps.paused, np.where(gaps.hole, np.int8(4), np.where(gaps.graph, np.int8(3), np.int8(2)))
+    )
     traced = _by_kind(kind, gaps.length)
     left: dict[str, list[int]] = {name: [] for name in _KINDS}
     for rest in calibrated.left:
         wait = calibrated.wait(rest)
         waits = _by_kind(kind, wait)
         np.subtract(rest, wait, out=wait)
-        graph = int(wait[gaps.graph].sum())
-        for name, one in {**waits, "graph": graph, "dependency": int(wait.sum()) - graph}.items():
+        graph, hole = int(wait[gaps.graph & ~gaps.hole].sum()), int(wait[gaps.hole].sum())
+        dependency = int(wait.sum()) - graph - hole
+        for name, one in {**waits, "graph": graph, "hole": hole, "dependency": dependency}.items():
             left[name].append(one)
-    main = max(left, key=lambda kind: left[kind][1])
-    if main == "graph":
+    main = _main({name: spans[1] for name, spans in left.items()})
+    if main in {"graph", "hole"}:
         return
     waiting = left["launch"][2] + left["host"][2]
     starved = main in {"launch", "host"} and left["launch"][1] + left["host"][1] >= GAP_SHARE * run.window_ns
@@ -121,7 +124,7 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
         )
     most = total if room is None else min(total, round(room * n))
     recoverable, low, high = (
-        min(round(one * n) + left["host"][place], most, sum(one[place] for one in left.values()))
+        min(round(one * n) + left["host"][place], most, sum(one[place] for name, one in left.items() if name != "hole"))
         for one, place in ((round(gain.point), 1), (gain.low, 2), (gain.high, 0))
     )
     rows = _longest(gaps.length, kind == _KINDS.index(main))
@@ -130,9 +133,9 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
         weigh(waiting / run.window_ns, GAP_WARNING, run) if starved else Severity.INFO,
         Confidence.MEDIUM if starved == (waiting >= GAP_SHARE * run.window_ns) else Confidence.LOW,
         f"the GPU is idle between the kernels of an inference for {share(total / run.window_ns)} of the inference "
-        + _said(total, left),
+        + _said(total, left, main),
         _CAUSES[main],
-        _REMEDIES[main],
+        _REMEDIES.get(main) or as_a_graph(run),
         recoverable,
         run.per_inference(recoverable),
         f"what a CUDA graph recovers without the profiler, the gaps but {IN_GRAPH_NS / 1000} µs each, and the gaps in "
@@ -156,6 +159,14 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     )
 
 
+def _main(left: dict[str, int]) -> str:
+    """What most of it is: a wait for the host, whichever, or one of the others."""
+    host = left["launch"] + left["host"]
+    others = {name: left[name] for name in ("dependency", "graph", "hole")}
+    other = max(others, key=others.__getitem__)
+    return other if others[other] > host else max(("launch", "host"), key=left.__getitem__)
+
+
 def _by_kind(kind: IntArray, time: Ints | FloatArray) -> dict[str, int]:
     sums = np.zeros(len(_KINDS))
     for piece in pieces(len(kind)):
@@ -173,9 +184,9 @@ def _longest(length: Ints, chosen: Bools) -> Ints:
     return longest
 
 
-def _said(total: int, left: dict[str, list[int]]) -> str:
+def _said(total: int, left: dict[str, list[int]], main: str) -> str:
     likely = sum(one[1] for one in left.values())
-    waits = left["launch"][1] + left["host"][1] > likely / 2
+    waits = main in {"launch", "host"}
     where = "waits for the host" if waits else "stands between kernels that were already launched"
     if likely < 0.9 * total:
         cost = f"{duration(total - likely)} of {duration(total)} are the profiler's own cost"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.host.tracing import graph_evidence, tracing_evidence
-from nsight_analyses.measure import weigh
+from nsight_analyses.measure import as_a_graph, weigh
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
 from nsight_tools.cuda_names import CallKind
@@ -98,9 +98,8 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
         + f": launching an inference takes {duration(enqueue.real[1])}, "
         + f"{share(enqueue.ratios[1])} of the {duration(enqueue.compute[1])} from its first kernel to its last"
         + ("" if enough else f"; only {run.count} inferences were captured"),
-        "kernels finish before the host has launched the next one",
-        "capture the inference into a CUDA graph (trtexec --useCudaGraph), or enlarge the batch"
-        + ("" if sure else "; measure the run without the profiler first"),
+        f"kernels finish before the host has launched the next one: {_pace(run)}",
+        as_a_graph(run) + ("" if sure else "; measure the run without the profiler first"),
         recoverable,
         run.per_inference(recoverable),
         f"what a CUDA graph recovers without the profiler: the gaps between kernels but {IN_GRAPH_NS / 1000} µs each",
@@ -120,6 +119,16 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
         explains=("gaps",),
         recoverable_between_ns=(round(gain.low), round(gain.high)),
     )
+
+
+def _pace(run: Run) -> str:
+    """How long the host takes from one launch to the next, and how long a kernel lasts."""
+    work = run.work[np.flatnonzero(run.judged_work & run.work.computes & (run.work.call_start >= 0))]
+    order = np.lexsort((work.call_start, work.inference))
+    called, whose = work.call_start[order], work.inference[order]
+    step = (called[1:] - called[:-1])[whose[1:] == whose[:-1]]
+    kernel = duration(float(np.median(work.end - work.start)))
+    return f"one each {duration(float(np.median(step)))} for kernels of {kernel} (medians, as traced)"
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,7 @@ def enqueue_times(run: Run, calibrated: Calibrated) -> Enqueue | None:
     graphs = np.zeros(thread_of.size, np.bool_)
     for piece in work.pieces():
         rows = np.flatnonzero((piece.inference >= 0) & piece.computes & (piece.api_call >= 0))
+        rows = rows[run.judges(piece.inference[rows])]
         whose = piece.inference[rows]
         for least, column in ((first, piece.call_start), (start, piece.start)):
             np.minimum.at(least, whose, column[rows])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.host.loops import outermost, steady_loops, within
 from nsight_analyses.measure import nothing_repeats, weigh, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.columns import Bools, Ints, ints
@@ -28,7 +27,7 @@ def graphs_built_in_steady_state(trace: Trace) -> Iterator[Finding]:
     """CUDA graphs are captured or instantiated between inferences, or their capture fails.
 
     Measures: `api_calls` that begin a capture (cudaStreamBeginCapture…) or instantiate a graph (cudaGraphInstantiate…),
-    on a thread that makes inferences, from its second inference to the end of its last. The cost is their host time,
+    on a thread that makes inferences, in its judged inferences and what leads to them. The cost is their host time,
     each capture counted from its beginning to its end (cudaStreamEndCapture); the bound is that time. A warning from
     5 % of the time on. A capture, instantiation or graph launch that returns an error (`return_value`) is reported
     wherever it is, with the first call that failed inside of the capture.
@@ -51,11 +50,11 @@ def graphs_built_in_steady_state(trace: Trace) -> Iterator[Finding]:
     if failed.any():
         yield _failure(calls, returned, failed)
         return  # what did not come to be was not built too often
-    loops = steady_loops(run)
+    loops = run.flow.loops
     if not loops:
         raise nothing_repeats(trace, "no thread makes two inferences: there is no steady state to look into")
     begins, instances = (
-        within(loops, outermost(calls[calls.name.where(_is(which))])) for which in (_BEGIN, _INSTANTIATE)
+        run.flow.during(calls[calls.name.where(_is(which))].outermost()) for which in (_BEGIN, _INSTANTIATE)
     )
     if not len(begins.start) and not len(instances.start):
         return

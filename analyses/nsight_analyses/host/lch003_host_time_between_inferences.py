@@ -1,17 +1,13 @@
-"""What the host does between inferences while the GPU idles."""
+"""What lies between inferences: the host's own work, or a pace that others set."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.host.loops import pauses_of, ranges_of
 from nsight_analyses.measure import nothing_repeats, weigh, worst
 from nsight_tools.analysis import HOST, analysis
-from nsight_tools.columns import ints, words
-from nsight_tools.cuda_names import CallKind
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
@@ -21,6 +17,7 @@ from nsight_tools.units import duration, share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nsight_tools.run.flow import Between
     from nsight_tools.trace import Trace
 
 BETWEEN_SHARE = 0.05
@@ -33,9 +30,15 @@ def host_time_between_inferences(trace: Trace) -> Iterator[Finding]:
 
     Measures: time between the ranges of consecutive inferences of a thread (`inferences.range_end_ns` to the next
     `range_start_ns`) that lies in no inference of any thread, in which no GPU runs anything that was traced, and the
-    thread is not inside of a launch, a copy or a synchronization. Gaps ten times as long as the median inference and
-    median gap together are pauses between runs and left out, and so is the profiler's own overhead. A finding from 5 %
-    of the time of inferences and gaps on, a warning from 10 % on. The bound is that time: the GPU could have worked.
+    thread is in no call that the GPU needs, nor in one that allocates, loads or builds. Gaps ten times as long as the
+    median inference and median gap together are pauses between runs and left out, and so is the profiler's own
+    overhead. A finding from 5 % of the time of inferences and gaps on, a warning from 10 % on.
+
+    Where the operating system's calls were traced and the thread waits there for half of it (a timer, a socket,
+    another thread), inferences come at a pace that is not the program's own, and nothing is lost. Where they were not
+    traced and the gaps are longer than the inferences, or inferences start on a regular grid, the trace cannot tell a
+    pace from slowness: that is said, and no time is claimed. Elsewhere the bound is the time: the GPU could have
+    worked.
 
     Why it matters: what runs between inferences (reading, decoding, resizing, converting to an array, looking at
     results) costs throughput like a slow layer does, and no engine setting recovers it.
@@ -45,72 +48,80 @@ def host_time_between_inferences(trace: Trace) -> Iterator[Finding]:
     or code that releases the GIL). Write preprocessed input into page-locked memory directly. NVIDIA's TensorRT Best
     Practices, "Cross-Inference Multi-Streaming" and "Optimizing Python Performance".
 
-    Blind spots: a service that has no request to work on looks the same; where calls of the operating system were
-    traced (`osrt_calls`), a thread that waits there is told apart. Work for the inference before its range begins
-    counts as between.
+    Blind spots: a service that has no request to work on looks like a slow host where the operating system's calls were
+    not traced. Work for the inference before its range begins counts as between.
     """
     run = Run.of(trace)
     if not len(run.work.start):
         raise CouldNotRun(trace.missing("kernels") or "no GPU work: whether the GPU was idle is not known")
-    all_threads = list(ranges_of(run))
-    threads = [one for one in all_threads if len(one[1]) > 1]
-    if not threads:
+    if not any(len(turns.rows) > 1 for turns in run.flow.turns.values()):
         raise nothing_repeats(trace, "no thread makes two inferences: there is nothing between them")
-    inside = Intervals.union(*(np.concatenate([one[at] for one in all_threads]) for at in (1, 2)))
-    calls = run.calls
-    gaps, count = Intervals.union([], []), 0
-    for (pid, tid), start, end in threads:
-        pause = pauses_of(start, end)
-        between = Intervals.union(end[:-1][~pause], start[1:][~pause]).subtract(inside)
-        mine = (calls.pid == pid) & (calls.tid == tid) & (calls.kind != CallKind.OTHER)
-        between = between.subtract(Intervals.union(calls.start[mine], calls.end[mine]))
-        gaps = Intervals.any_of([gaps, between])
-        count += int((~pause).sum())
-    overhead = trace.table("profiler_overhead", ["start_ns", "end_ns"])
-    gaps = gaps.subtract(run.work.busy())
-    gaps = gaps.subtract(Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])))
-    whole = Intervals.any_of([gaps, run.window]).total
-    cost = gaps.total
-    if cost < BETWEEN_SHARE * max(whole, 1):
+    found = run.flow.between
+    whole = Intervals.any_of([found.gaps, run.window]).total
+    if found.gaps.total < BETWEEN_SHARE * max(whole, 1):
         return
-    waits = _os_waits(trace, [one[0] for one in threads]).intersection(gaps).total
-    idle = waits >= 0.5 * cost
-    yield Finding(
+    usual = float(np.median(run.requests.wall[run.requests.judged]))
+    if found.waited_for:
+        yield _paced(found, whole)
+    elif found.waits is None and (found.each_ns > usual or found.regular):
+        yield _not_told(found, whole)
+    else:
+        yield _works(run, found, whole)
+
+
+def _evidence(found: Between) -> Iterator[Evidence]:
+    yield Evidence("GPU idle between inferences", found.gaps.total, "ns")
+    yield Evidence("gaps between inferences", found.count, "count")
+    if found.waits is not None:
+        yield Evidence("of it in waiting calls of the operating system", found.waits, "ns")
+    yield from worst("longest", found.gaps.start, found.gaps.end)
+
+
+def _paced(found: Between, whole: int) -> Finding:
+    grid = f", every {duration(found.every_ns)}" if found.regular else ""
+    return Finding(
         "LCH003",
-        Severity.INFO if idle else weigh(cost / whole, 0.1),
-        Confidence.MEDIUM if idle else Confidence.HIGH,
+        Severity.INFO,
+        Confidence.HIGH,
+        f"inferences are paced{grid}: the thread waits for the next request for {share(found.gaps.total / whole)} of "
+        f"the time, {duration(found.each_ns)} before each",
+        f"it waits in the operating system for {share((found.waits or 0) / found.gaps.total)} of that time: for a "
+        "timer, for input, or for another thread",
+        "nothing: while no request is there, nothing is lost; a GPU that idles for long lowers its clock, though",
+        evidence=tuple(_evidence(found)),
+    )
+
+
+def _not_told(found: Between, whole: int) -> Finding:
+    grid = f"they start at a regular pace, every {duration(found.every_ns)}" if found.regular else ""
+    longer = f"the gap of {duration(found.each_ns)} is longer than an inference" if not grid else ""
+    return Finding(
+        "LCH003",
+        Severity.INFO,
+        Confidence.LOW,
+        f"the GPU has no request to work on for {share(found.gaps.total / whole)} of the time: {grid or longer}",
+        "this trace cannot tell whether the thread waits for the next request, as with a camera or a client, or works "
+        "on the last one: the calls of the operating system were not traced",
+        "capture with --trace=cuda,nvtx,osrt, which shows a thread that waits; while it waits, nothing is lost",
+        evidence=tuple(_evidence(found)),
+    )
+
+
+def _works(run: Run, found: Between, whole: int) -> Finding:
+    cost = found.gaps.total
+    certain = found.waits is not None
+    return Finding(
+        "LCH003",
+        weigh(cost / whole, 0.1),
+        Confidence.HIGH if certain else Confidence.MEDIUM,
         f"the GPU is idle for {duration(cost)} between inferences: {share(cost / whole)} of the time, "
-        f"{duration(cost / max(count, 1))} after each",
-        f"the thread waits in the operating system for {share(waits / cost)} of it: for input, a lock or another thread"
-        if idle
-        else "the thread that enqueues does something else there, outside of CUDA calls: pre- or postprocessing",
-        "see what it waits for; if it is for requests, nothing is lost"
-        if idle
-        else "enqueue the next inference before looking at the last result (two streams, two sets of buffers), or hand "
+        f"{duration(found.each_ns)} after each",
+        "the thread that enqueues does something else there, outside of CUDA calls: pre- or postprocessing"
+        + ("" if certain else ", unless it waits for requests: the calls of the operating system were not traced"),
+        "enqueue the next inference before looking at the last result (two streams, two sets of buffers), or hand "
         "pre- and postprocessing to another thread or process",
         cost,
         run.per_inference(cost),
         "time between inferences in which no GPU works and the thread is in no launch, copy or synchronization",
-        (
-            Evidence("GPU idle between inferences", cost, "ns"),
-            Evidence("gaps between inferences", count, "count"),
-            Evidence("of it in waiting calls of the operating system", waits, "ns"),
-            *worst("longest", gaps.start, gaps.end),
-        ),
+        tuple(_evidence(found)),
     )
-
-
-_OS_WAITS = re.compile(
-    r"(p?poll|p?select|epoll_p?wait|(nano|u)?sleep|clock_nanosleep|futex|sem_(timed|clock)?wait|accept4?|recv\w*|"
-    r"pthread_cond_(timed|clock)?wait|pthread_join)"
-)
-
-
-def _os_waits(trace: Trace, threads: list[tuple[int, int]]) -> Intervals:
-    table = trace.table("osrt_calls", ["start_ns", "end_ns", "pid", "tid", "name"])
-    pid, tid = ints(table["pid"]), ints(table["tid"])
-    chosen = np.zeros(len(table), np.bool_)
-    for one in threads:
-        chosen |= (pid == one[0]) & (tid == one[1])
-    chosen &= words(table["name"]).where(lambda name: _OS_WAITS.fullmatch(name) is not None)
-    return Intervals.union(ints(table["start_ns"])[chosen], ints(table["end_ns"])[chosen])

@@ -1,42 +1,48 @@
-"""Inferences that are far slower than the others, and what happened in them."""
+"""Inferences that are far slower than others of their population, and what happened in them."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.host.allocations import allocates
 from nsight_analyses.measure import nothing_repeats, weigh, worst
-from nsight_analyses.other_processes import waiting_gaps
 from nsight_tools.analysis import MEAN, analysis
 from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import Bools, Ints, ints, words
+from nsight_tools.cuda_names import MEMORY
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.holes import other_processes
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pyarrow as pa
+    import numpy.typing as npt
 
-    from nsight_tools.timeline.attribution import Words
+    from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.trace import Trace
+
+    Floats = npt.NDArray[np.float64]
 
 SLOWER = 1.2
 """Times the median: how `inferences.mark` tells an outlier."""
 FEWEST = 5
 """Fewer inferences of a thread have nothing to stand out from."""
+FEWEST_SLOW = 3
+"""One or two may be chance; of three that were seen the true share is above a quarter of that (95 %, Poisson)."""
 EXPLAINS = 0.5
 """What takes at least half of the time that an inference is too slow is its cause."""
+ALL_KERNELS = 0.9
+"""Share of an inference's kernels that have to be slower for its clock, and not its work, to be what differs."""
 
 _BUCKETS = {
     "compute_ns": "its own kernels take longer",
+    "exposed_communication_ns": "its communication with other GPUs takes longer",
     "exposed_h2d_ns": "its host-to-device copies take longer",
     "exposed_d2h_ns": "its device-to-host copies take longer",
     "exposed_other_copy_ns": "its other copies take longer",
@@ -46,10 +52,22 @@ _BUCKETS = {
     "host_ns": "the GPU waits for the host between its calls",
     "unattributed_ns": "the report does not say",
 }
-_HOST = ("launch_ns", "host_ns", "unattributed_ns")
+_HOST = ("launch_ns", "sync_ns", "host_ns", "unattributed_ns")
 """Buckets that tracing itself inflates, and that scheduling by the operating system disturbs at random."""
-_MODULES = re.compile(r"cu(da)?(Module(Load|Get|Unload)|Library(Load|Get|Unload)|Kernel(GetFunction|SetAttr)|Link)\w*")
-_GRAPHS = re.compile(r"cu(da)?(Stream(Begin|End)Capture|GraphInstantiate|GraphUpload|GraphExecUpdate|GraphDestroy)\w*")
+_CLOCK = (
+    (
+        "each follows a pause of {pause} or more, and all its kernels take longer, {factor:.2g} times the usual "
+        "(median): the GPU's clock fell while it was idle"
+    ),
+    "lock the clocks (nvidia-smi -lgc), or keep the GPU warm with an inference now and then",
+)
+_SHAPE = (
+    (
+        "each is the first on its thread with another shape (its kernels or their grids are others than in the "
+        "inference before): TensorRT prepares the shape inside of the enqueue"
+    ),
+    "enqueue each shape once before serving, keep an execution context for each shape, or pad inputs to a few shapes",
+)
 
 
 @dataclass(frozen=True)
@@ -62,94 +80,160 @@ class _Reason:
     of_profiler: bool = False
 
 
-@analysis("LCH004", topic="slow inferences", bucket=MEAN, picture="launches")
+@dataclass(frozen=True)
+class _Slow:
+    """Slow inferences (rows of the table), what they take beyond the usual, and what is said of them."""
+
+    rows: IntArray
+    excess: Ints
+    text: str
+    remedy: str
+    harmless: bool = False
+    real: bool = True
+
+
+@analysis("LCH004", topic="slow inferences", bucket=MEAN, picture="strip")
 def slow_inferences(trace: Trace) -> Iterator[Finding]:
-    """Some inferences are far slower than the others.
+    """Some inferences are far slower than others that do the same.
 
-    Measures: inferences that `inferences.mark` calls outliers or warm-up: `wall_ns` above the thread's median by 5
-    scaled median absolute deviations and by 20 %; those that a thread begins with are its warm-up. What each takes
-    beyond the median of the thread's plain ones is given to the first of these that takes at least half of it inside of
-    the inference's window: the profiler's own overhead (`profiler_overhead`), loading of modules (cuModuleLoad…,
-    cuLibraryLoad…), building of graphs, allocations, another process on the GPU (where GPU metrics prove
-    it). Else the bucket of the accounting that grew most is named, which says where and not why. That, and the
-    profiler's doing, are scatter below 2.5 % of the inference time. One finding for each reason. The bound is the time
-    beyond the median; none for the profiler's doing and for work queued behind other work. A warning from 5 % of the
-    inference time on, if it happens to others than the first inferences and is neither of those two, nor jitter of the
-    host, which tracing adds to. Where a capture measured the same untraced, one inference at a time, what no event
-    explains is held against that: it is a warning only if the share of inferences there that are 20 % above its median
-    is at least half of the share here.
+    Measures: inferences that `inferences.mark` calls outliers or changes of shape: `wall_ns` above the median of their
+    population on their thread by 5 scaled median absolute deviations and by 20 %. A slow one that follows another
+    population of its engine is a change of shape. Of the outliers of the judged population, what each takes beyond the
+    median is given to the first of these that explains at least half of it inside of the inference's window: the
+    profiler's own overhead (`profiler_overhead`), a pause before it after which nine of ten kernels take longer (the
+    clock fell), loading of modules, building of graphs, allocations (by `api_calls.does`), another process on the GPU
+    (where GPU metrics prove it). Else the bucket of the accounting that grew most is named, which says where and not
+    why. That, and the profiler's doing, are scatter below 2.5 % of the inference time. One finding for each reason. The
+    bound is the time beyond the median; none for the profiler's doing and for work queued behind other work. A warning
+    from 5 % of the inference time and 3 inferences on, if it is neither of those two, nor jitter of the host.
+    Where a capture measured the same untraced, one inference at a time, what no event explains is held against that: it
+    is a warning only if the share of inferences there that are 20 % above its median is at least half of the share
+    here.
 
-    Why it matters: the slowest inferences are what a service promises (p99). The first ones are slow for reasons of
-    their own and belong in no measurement.
+    Why it matters: the slowest inferences are what a service promises (p99).
 
-    Remedy: by reason: enqueue each shape once before serving (modules load lazily: CUDA_MODULE_LOADING=EAGER; shapes
-    are prepared at the first enqueue), build graphs and allocate buffers beforehand, give the process the GPU. NVIDIA's
-    CUDA Programming Guide, "Lazy Loading"; TensorRT Best Practices, "Enqueue-Bound Workloads and CUDA Graphs" and
-    "Overhead of Shape Change and Optimization Profile Switching".
+    Remedy: by reason: enqueue each shape once before serving, lock the clocks (`nvidia-smi -lgc`), load modules at the
+    start (CUDA_MODULE_LOADING=EAGER), build graphs and allocate buffers beforehand, give the process the GPU. NVIDIA's
+    CUDA Programming Guide, "Lazy Loading"; TensorRT Best Practices, "Overhead of Shape Change and Optimization Profile
+    Switching" and "GPU Clock Locking and Floating Clock".
 
-    Blind spots: with fewer than 5 inferences on a thread nothing stands out. Shapes that differ make inferences differ,
-    and look like outliers. What the operating system did to the thread is not in the report.
+    Blind spots: with fewer than 5 inferences of a kind on a thread nothing stands out. What the operating system did to
+    the thread is not in the report. The warm-up is left out: the header says what it took.
     """
     run = Run.of(trace)
-    table = trace.table("inferences")
-    worked = run.requests.worked
-    if not worked.any():
+    requests = run.requests
+    if not requests.worked.any():
         if not run.work.computes.any() and (missing := trace.missing("kernels")) is not None:
             raise CouldNotRun(missing)
         raise nothing_repeats(trace, "no inference that the GPU worked for: nothing repeats that could stand out")
-    thread = ints(table["pid"]) << 32 | (ints(table["tid"]) & 0xFFFFFFFF)
-    _, group = np.unique(thread, return_inverse=True)
-    group = group.reshape(-1)
-    if np.bincount(group[worked]).max() < FEWEST:
-        raise CouldNotRun(f"fewer than {FEWEST} inferences on any thread: nothing to stand out from")
-    mark = words(table["mark"])
-    marked = np.flatnonzero((mark.codes >= 0) & worked)
-    if not len(marked):
-        return
-    plain = (mark.codes < 0) & worked
-    # A thread whose inferences were all marked has no usual time; it cannot be, as the median is none of them.
-    usual = {
-        name: np.array(
-            [np.median(column[mine]) if (mine := plain & (group == at)).any() else 0 for at in range(group.max() + 1)]
-        )
-        for name in ("wall_ns", *_BUCKETS)
-        for column in (ints(table[name]),)
-    }
-    start, end = ints(table["start_ns"])[marked], ints(table["end_ns"])[marked]
-    excess = ints(table["wall_ns"])[marked] - usual["wall_ns"][group[marked]]
-    reasons = _reasons(run, trace)
+    _, kind = np.unique(np.stack([requests.thread, requests.population]), axis=1, return_inverse=True)
+    kind = kind.reshape(-1)
+    if np.bincount(kind[requests.worked]).max() < FEWEST:
+        raise CouldNotRun(f"fewer than {FEWEST} inferences of a kind on any thread: nothing to stand out from")
+    usual = _Usual(trace, run, kind)
+    changes = np.flatnonzero(requests.mark.among("shape_change") & requests.worked)
+    if changes.size:
+        whole = int(requests.wall[requests.counted].sum())
+        yield _finding(run, _Slow(changes, usual.excess(changes), *_SHAPE), whole, int(requests.counted.sum()))
+    outliers = np.flatnonzero(requests.mark.among("outlier") & requests.judged)
+    if outliers.size:
+        for slow in _told_apart(run, usual, outliers):
+            yield _finding(run, slow, run.window_ns, run.count)
+
+
+class _Usual:
+    """What inferences of a kind (a population on a thread) usually take: medians of those that are not marked."""
+
+    def __init__(self, trace: Trace, run: Run, kind: Ints) -> None:
+        table = trace.table("inferences", ["wall_ns", *_BUCKETS])
+        self._columns = {name: ints(table[name]) for name in table.column_names}
+        self._kind = kind
+        plain = (run.requests.mark.codes < 0) & run.requests.worked
+        self.plain = plain
+        self._medians = {
+            name: np.array(
+                [np.median(column[mine]) if (mine := plain & (kind == at)).any() else 0 for at in range(kind.max() + 1)]
+            )
+            for name, column in self._columns.items()
+        }
+
+    def growth(self, name: str, rows: IntArray) -> Ints:
+        """What these take more in a bucket."""
+        more: Ints = self._columns[name][rows] - self._medians[name][self._kind[rows]].astype(np.int64)
+        return more
+
+    def excess(self, rows: IntArray) -> Ints:
+        """What these take more in all."""
+        return self.growth("wall_ns", rows)
+
+
+def _told_apart(run: Run, usual: _Usual, rows: IntArray) -> Iterator[_Slow]:
+    """Outliers by what explains them."""
+    excess = usual.excess(rows)
+    start, end = run.requests.start[rows], run.requests.end[rows]
+    reasons = _reasons(run)
     taken = [reason.time.coverage(start, end) for reason in reasons]
-    named = np.stack([*(line >= EXPLAINS * excess for line in taken), np.ones(len(marked), np.bool_)]).argmax(axis=0)
-    growth = np.stack([ints(table[name])[marked] - usual[name][group[marked]] for name in _BUCKETS])
+    clock, factor = _after_a_pause(run, usual, rows)
+    named = np.stack([*(line >= EXPLAINS * excess for line in taken), np.ones(rows.size, np.bool_)]).argmax(axis=0)
+    named[clock & (named > 0)] = -1  # the profiler's own doing comes first
+    noise = NOISE_SHARE * run.window_ns
+    if (mine := np.flatnonzero(named == -1)).size:
+        pause = int((start[mine] - _before(run, rows[mine])).min())
+        text = _CLOCK[0].format(pause=duration(pause), factor=float(np.median(factor[mine])))
+        yield _Slow(rows[mine], excess[mine], text, _CLOCK[1])
+    for at, reason in enumerate(reasons):
+        mine = np.flatnonzero(named == at)
+        if mine.size and (not reason.of_profiler or excess[mine].sum() >= noise):
+            text = f"{reason.text} ({duration(float(taken[at][mine].sum()))} of it)"
+            of = reason.of_profiler
+            yield _Slow(rows[mine], excess[mine], text, reason.remedy, harmless=of, real=not of)
+    growth = np.stack([usual.growth(name, rows) for name in _BUCKETS])
     bucket = growth.argmax(axis=0)
-    for first in (True, False):
-        phase = mark.among("warm_up")[marked] == first
-        for at, reason in enumerate(reasons):
-            rows = np.flatnonzero(phase & (named == at))
-            if len(rows) and (not reason.of_profiler or excess[rows].sum() >= NOISE_SHARE * run.window_ns):
-                text, remedy = f"{reason.text} ({_spent(taken[at][rows])} of it)", reason.remedy
-                kind = _Kind(first, harmless=reason.of_profiler, real=not reason.of_profiler)
-                yield _finding(run, marked[rows], table, excess[rows], text, remedy, kind)
-        for at, name in enumerate(_BUCKETS):
-            rows = np.flatnonzero(phase & (named == len(reasons)) & (bucket == at))
-            if excess[rows].sum() >= NOISE_SHARE * run.window_ns:
-                queued = name == "other_work_ns"
-                kind = _Kind(first, harmless=queued or name in _HOST, real=not queued)
-                text = _bucket_text(name, growth[at][rows])
-                yield _finding(run, marked[rows], table, excess[rows], text, "", kind)
+    for at, name in enumerate(_BUCKETS):
+        mine = np.flatnonzero((named == len(reasons)) & (bucket == at))
+        if mine.size and excess[mine].sum() >= noise:
+            queued = name == "other_work_ns"
+            text = _bucket_text(name, growth[at][mine])
+            yield _Slow(rows[mine], excess[mine], text, "", harmless=queued or name in _HOST, real=not queued)
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What slow inferences are: the first ones, of no consequence for a run without the profiler, a loss of time."""
+def _before(run: Run, rows: IntArray) -> Ints:
+    """The end of the inference before each of these on its thread; its own start where there is none."""
+    found = run.requests.start.copy()
+    for turns in run.flow.turns.values():
+        found[turns.rows] = turns.before
+    return found[rows]
 
-    first: bool
-    harmless: bool
-    real: bool
 
-
-def _spent(time: Ints) -> str:
-    return f"{duration(float(np.sum(time)))}"
+def _after_a_pause(run: Run, usual: _Usual, rows: IntArray) -> tuple[Bools, Floats]:
+    """Which of these follow a pause and have nearly all kernels slower, and how many times as long those take."""
+    paused = np.zeros(len(run.requests), np.bool_)
+    for turns in run.flow.turns.values():
+        gap = run.requests.start[turns.rows] - turns.before
+        # A pause is long beside the inference: in a shorter gap no clock falls.
+        paused[turns.rows] = turns.paused | (gap > SLOWER * np.median(run.requests.wall[turns.rows]))
+    work = run.work
+    kernels = np.flatnonzero(work.kind.among("kernel") & run.judged_work)
+    whose = work.inference[kernels]
+    order = kernels[np.lexsort((work.start[kernels], whose))]
+    count = np.bincount(work.inference[order], minlength=len(run.requests))
+    alike = int(np.median(count[run.requests.judged]))
+    factor = np.ones(rows.size)
+    slower = np.zeros(rows.size, np.bool_)
+    if not alike:
+        return slower, factor
+    first = np.cumsum(count) - count
+    length = work.end[order] - work.start[order]
+    plain = np.flatnonzero(usual.plain & run.requests.judged & (count == alike))
+    if not plain.size:
+        return slower, factor
+    typical = np.median(length[first[plain][:, None] + np.arange(alike)], axis=0)
+    for at, row in enumerate(rows.tolist()):
+        if paused[row] and count[row] == alike:
+            ratio = length[first[row] : first[row] + alike] / np.maximum(typical, 1)
+            factor[at] = float(np.median(ratio))
+            slower[at] = bool((ratio > SLOWER).mean() >= ALL_KERNELS)
+    return slower, factor
 
 
 def _bucket_text(name: str, growth: Ints) -> str:
@@ -159,48 +243,37 @@ def _bucket_text(name: str, growth: Ints) -> str:
     return text
 
 
-def _finding(
-    run: Run,
-    rows: Ints,
-    table: pa.Table,
-    excess: Ints,
-    text: str,
-    remedy: str,
-    kind: _Kind,
-) -> Finding:
-    first, real = kind.first, kind.real
-    cost = min(round(float(excess.sum())), run.window_ns)  # inferences in flight at once share their time
-    part = cost / run.window_ns
-    start, end, wall = (ints(table[name])[rows] for name in ("start_ns", "end_ns", "wall_ns"))
-    took, usual = float(np.median(wall)), float(np.median(wall - excess))
-    untraced = None if first or remedy else _slow_untraced(run.trace)
-    comes_back = untraced is not None and 2 * untraced >= len(rows) / len(table)
-    harmless = first or kind.harmless or (untraced is not None and not comes_back)
+def _finding(run: Run, slow: _Slow, whole: int, inferences: int) -> Finding:
+    cost = min(round(float(slow.excess.sum())), whole)  # inferences in flight at once share their time
+    part = cost / max(whole, 1)
+    requests, rows = run.requests, slow.rows
+    took, usual = float(np.median(requests.wall[rows])), float(np.median(requests.wall[rows] - slow.excess))
+    untraced = None if slow.remedy else _slow_untraced(run.trace)
+    comes_back = untraced is not None and 2 * untraced >= rows.size / inferences
+    harmless = slow.harmless or rows.size < FEWEST_SLOW or (untraced is not None and not comes_back)
     return Finding(
         "LCH004",
         Severity.INFO if harmless else weigh(part, 0.05),
-        Confidence.MEDIUM if remedy or comes_back else Confidence.LOW,
-        f"{len(rows)} of {len(table)} inferences{' (warm-up)' if first else ''} took {duration(took)} (median) rather "
-        f"than {duration(usual)}" + (f": {share(part)} of the {run.time}" if real else ""),
-        text,
-        remedy
+        Confidence.MEDIUM if slow.remedy or comes_back else Confidence.LOW,
+        f"{rows.size} of {inferences} inferences took {duration(took)} (median) rather than {duration(usual)}"
+        + (f": {share(part)} of the {run.time}" if slow.real else ""),
+        slow.text,
+        slow.remedy
         or (
-            "leave warm-up out of what you measure and serve"
-            if first
-            else "look at the windows below; they come back in a run without the profiler"
+            "look at the windows below; they come back in a run without the profiler"
             if comes_back
             else "look at the windows below; if they come back in a run without the profiler, they are real"
             if untraced is None
             else "nothing yet: without the profiler they are far fewer"
         ),
-        cost if real else None,
-        run.per_inference(cost) if real else None,
-        "time of these inferences beyond the median of the thread's others" if real else "",
+        cost if slow.real else None,
+        round(cost / inferences) if slow.real else None,
+        "time of these inferences beyond the median of the thread's others that do the same" if slow.real else "",
         (
-            Evidence("slow inferences", len(rows), "count"),
+            Evidence("slow inferences", rows.size, "count"),
             Evidence("time beyond the median", cost, "ns"),
             *([Evidence("as much slower without the profiler", untraced, "ratio")] if untraced is not None else []),
-            *worst("slow inference", start, end, lambda at: f"inference {int(rows[at])}"),
+            *worst("slow inference", requests.start[rows], requests.end[rows], lambda at: f"inference {int(rows[at])}"),
         ),
     )
 
@@ -215,14 +288,22 @@ def _slow_untraced(trace: Trace) -> float | None:
     return float((wall > SLOWER * np.median(wall)).mean())
 
 
-def _reasons(run: Run, trace: Trace) -> list[_Reason]:
-    overhead = trace.table("profiler_overhead", ["start_ns", "end_ns"])
+def _reasons(run: Run) -> list[_Reason]:
+    overhead = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
     calls = run.calls
-    name: Words = calls.name
-
-    def during(chosen: Bools) -> Intervals:
-        return Intervals.union(calls.start[chosen], calls.end[chosen])
-
+    events = (
+        (
+            "modules are loaded: code comes to the GPU when it is first used",
+            "enqueue each shape once before serving, or set CUDA_MODULE_LOADING=EAGER",
+            ("load_module",),
+        ),
+        (
+            "a CUDA graph is captured or instantiated",
+            "build graphs before serving, once for each shape",
+            ("build_graph",),
+        ),
+        ("memory is allocated or freed", "allocate buffers once, before serving", tuple(MEMORY)),
+    )
     return [
         _Reason(
             "the profiler itself was at work, and not the program",
@@ -230,24 +311,10 @@ def _reasons(run: Run, trace: Trace) -> list[_Reason]:
             Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])),
             of_profiler=True,
         ),
-        _Reason(
-            "modules are loaded: code comes to the GPU when it is first used",
-            "enqueue each shape once before serving, or set CUDA_MODULE_LOADING=EAGER",
-            during(name.where(lambda one: _MODULES.fullmatch(one) is not None)),
-        ),
-        _Reason(
-            "a CUDA graph is captured or instantiated",
-            "build graphs before serving, once for each shape",
-            during(name.where(lambda one: _GRAPHS.fullmatch(one) is not None)),
-        ),
-        _Reason(
-            "memory is allocated or freed",
-            "allocate buffers once, before serving",
-            during(name.where(allocates)),
-        ),
+        *(_Reason(text, remedy, calls[calls.does.among(*does)].time()) for text, remedy, does in events),
         _Reason(
             "another process has the GPU",
             "give this process the GPU, or a partition of it",
-            waiting_gaps(run),
+            other_processes(run),
         ),
     ]

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.host.allocations import POOLED, allocates
-from nsight_analyses.host.loops import outermost, steady_loops, within
 from nsight_analyses.measure import nothing_repeats, weigh, worst
 from nsight_tools.analysis import HOST, analysis
+from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import ints, words
+from nsight_tools.cuda_names import MEMORY
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import Intervals
@@ -33,10 +33,10 @@ def allocations_in_steady_state(trace: Trace) -> Iterator[Finding]:
     """Memory is allocated or freed while inferences run.
 
     Measures: `api_calls` that allocate, free, pin or unpin memory (cudaMalloc…, cudaFree…, cudaHostAlloc, cuMemAlloc…,
-    cuMemCreate…, cudaMallocAsync) on a thread that makes inferences, from its second inference to the end of its last,
-    pauses between runs left out; a call inside of another counts once. A finding where they are one for every tenth
-    inference or 1 % of the threads' time; a warning from 5 % of it on. The bound is their host time: they can wait for
-    the GPU inside. Where `memory_usage` was collected, the bytes stand beside.
+    cuMemCreate…, cudaMallocAsync) on a thread that makes inferences, in its judged inferences and in the time that
+    leads to each, pauses between runs left out; a call inside of another counts once. A finding where they are one for
+    every tenth inference or 1 % of the threads' time; a warning from 5 % of it on. The bound is their host time: they
+    can wait for the GPU inside. Where `memory_usage` was collected, the bytes stand beside.
 
     Why it matters: cudaFree waits for all work of the GPU, and cudaMalloc may; pinning memory takes milliseconds. Each
     stops the thread from launching, and ends the overlap of streams.
@@ -50,14 +50,13 @@ def allocations_in_steady_state(trace: Trace) -> Iterator[Finding]:
     memory: only their own time is charged. What an allocator keeps inside of the process makes no call at all.
     """
     run = Run.of(trace)
-    loops = steady_loops(run)
+    loops = run.flow.loops
     if not loops:
         raise nothing_repeats(trace, "no thread makes two inferences: there is no steady state to look into")
-    calls = run.calls
-    found = within(loops, outermost(calls[calls.name.where(allocates)]))
+    found = run.flow.during(run.calls[run.calls.does.among(*MEMORY)].outermost())
     if not len(found.start):
         return
-    inferences = max(trace.rows("inferences") - len(loops), 1)
+    inferences = run.count
     cost = Intervals.union(found.start, found.end).total
     part = min(cost / max(sum(line.total for line in loops.values()), 1), 1)
     if len(found.start) < EACH_SHARE * inferences and part < COST_SHARE:
@@ -73,14 +72,14 @@ def _finding(
     part: float,
     inferences: int,
 ) -> Finding:
-    pooled = found.name.where(lambda name: POOLED.fullmatch(name) is not None)
+    pooled = found.does.among("allocate_pooled", "free_pooled")
     counts = found.name.counts()
     named = ", ".join(f"{name} ({number} times)" for name, number in list(counts.items())[:4])
     return Finding(
         "MEM001",
         Severity.INFO if pooled.all() else weigh(part, 0.05),
         Confidence.HIGH,
-        f"{len(found.start)} allocations or frees in {inferences} inferences after the first: {duration(cost)} on the "
+        f"{len(found.start)} allocations or frees in {inferences} inferences: {duration(cost)} on the "
         f"host, {share(part)} of the threads' time",
         f"{named}: from a pool, in the stream's order, which waits for nothing while the pool holds memory"
         if pooled.all()
@@ -96,6 +95,8 @@ def _finding(
             *_bytes(run.trace, loops),
             *worst("longest call", found.start, found.end, found.name.at),
         ),
+        # The gaps between kernels are then the same time seen again.
+        explains=("gaps", "between inferences") if 2 * cost > Calibrated.of(run.trace).left[1].sum() else (),
     )
 
 

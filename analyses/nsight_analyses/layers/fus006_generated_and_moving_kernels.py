@@ -76,8 +76,12 @@ def generated_and_moving_kernels(trace: Trace) -> Iterator[Finding]:
         "no library kernel covers these operations, or none could take them in"
         if many
         else "tensors change layout, datatype or place between kernels",
-        "look at the operations in the largest kernels' names: a fusion that TensorRT knows, one layout throughout, or "
-        "a plugin would take them in",
+        "look at the operations in the largest kernels' names: "
+        + (
+            "one memory format throughout (channels_last), or a compiler that fuses them, would take them in"
+            if run.tensorrt is False
+            else "a fusion that TensorRT knows, one layout throughout, or a plugin would take them in"
+        ),
         moved if much else None,
         run.per_inference(moved) if much else None,
         "kernel time of the kernels that only move data" if much else "",

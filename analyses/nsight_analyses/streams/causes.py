@@ -85,6 +85,7 @@ def _of_the_gpu(found: Waiting, null: set[int], gain: int) -> Cause | None:
             "nothing: more streams cannot help while single kernels fill the GPU",
             max(gain - found.full_gpu, 0),
             Confidence.MEDIUM,
+            explains=("compute-bound",),
         )
     if found.copy_engine >= MOST * cost:
         return Cause(

@@ -85,7 +85,7 @@ def streams_that_do_not_overlap(trace: Trace) -> Iterator[Finding]:
         steady = rows[run.steady(work.start[rows], work.end[rows])]
         here = work if steady.size == work.start.size else work[steady]  # its busy time is known already
         lines = _active(here, without)
-        if len(lines) < 2:
+        if len(lines) < 2 or _pipeline(run, here, lines):
             continue
         union = here.busy().total
         together = sum(line.busy.total for line in lines) - Intervals.any_of([line.busy for line in lines]).total
@@ -102,6 +102,15 @@ def _active(work: Work, without: list[int]) -> list[Line]:
         rows = np.flatnonzero(work.stream == stream)
         lines.append(Line(stream, rows, Intervals.union(work.start[rows], work.end[rows])))
     return [line for line in lines if line.busy.total >= ACTIVE_SHARE * total and line.stream not in without]
+
+
+def _pipeline(run: Run, work: Work, lines: list[Line]) -> bool:
+    """Whether one stream computes, and the others copy for it: they wait for each other by design, as trtexec's do.
+
+    Not where it is the legacy default stream, for which the others wait by accident.
+    """
+    computing = [line.stream for line in lines if work.computes[line.rows].any()]
+    return len(computing) < 2 and not set(computing) & _null_streams(run.trace, int(work.pid[0]))
 
 
 def _null_streams(trace: Trace, pid: int) -> set[int]:

@@ -54,7 +54,9 @@ def work_on_the_default_stream(trace: Trace) -> Iterator[Finding]:
     """
     run = with_kernels(trace)
     work = run.work
-    ours = work.computes & (work.inference >= 0)
+    if run.tensorrt is False:
+        raise NotApplicable("the program runs no TensorRT; frameworks work on the default stream by design")
+    ours = work.computes & (work.inference >= 0) & run.judged_work
     if not ours.any():
         if work.computes.any():
             raise no_inference(trace)
@@ -101,8 +103,14 @@ def work_on_the_default_stream(trace: Trace) -> Iterator[Finding]:
             Evidence("synchronizations", len(start), "count", detail=where),
             *worst("longest of them", start, end),
         ),
-        ("synchronizations",) if told and len(start) and mostly_within(run, Intervals.union(start, end)) else (),
+        # What the default stream runs nothing else runs beside, not even a copy.
+        ("exposed transfers", *_waits(run, told=told, time=Intervals.union(start, end))),
     )
+
+
+def _waits(run: Run, *, told: bool, time: Intervals) -> tuple[str, ...]:
+    """What else follows from synchronizations inside of enqueues."""
+    return ("synchronizations",) if told and len(time) and mostly_within(run, time) else ()
 
 
 def _synchronizations_within(run: Run, rows: Ints) -> tuple[Ints, Ints, bool]:

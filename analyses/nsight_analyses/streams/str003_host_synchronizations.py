@@ -58,6 +58,7 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
     if total < NOISE_SHARE * run.window_ns:
         return
     names = found.name.counts()
+    down = run.copies.kind.among("d2h").sum() > run.count
     wide = sum(count for name, count in names.items() if name.partition("_pt")[0] in DEVICE_WIDE)
     yield Finding(
         "STR003",
@@ -69,7 +70,9 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
         + ", ".join(f"{count} {name}" for name, count in names.items())
         + ("; the device-wide ones wait for every stream and thread" if wide else ""),
         "order the work with streams and events (cudaStreamWaitEvent) and synchronize once, for the result"
-        + ("; never the whole device (cudaDeviceSynchronize)" if wide else ""),
+        + ("; never the whole device (cudaDeviceSynchronize)" if wide else "")
+        + ("; values that the host reads in between can stay on the GPU, or be read once" if down else "")
+        + ("; only then can the inference become a CUDA graph" if len(found.start) >= run.count else ""),
         total,
         run.per_inference(total),
         "time in which the GPU idles until the next launch after the wait, less 1 µs and what tracing added each",
@@ -85,6 +88,12 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
                 lambda row: f"{found.name.at(row)}, of which {duration(int(found.cost[row]))} cost",
             ),
         ),
-        # The gaps between kernels are then the same time seen again.
-        explains=("gaps",) if 2 * total > calibrated.left[1].sum() else (),
+        explains=_follows(run, calibrated, len(found.start), total),
     )
+
+
+def _follows(run: Run, calibrated: Calibrated, waits: int, total: int) -> tuple[str, ...]:
+    """The gaps, where they are the same time seen again; all of launching, where waits forbid a graph."""
+    if waits >= run.count:
+        return ("gaps", "enqueue")
+    return ("gaps",) if 2 * total > calibrated.left[1].sum() else ()

@@ -1,27 +1,27 @@
-"""Threads that launch at the same time, and wait for each other's locks."""
+"""Threads that launch at the same time, and hold each other up."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nsight_analyses.measure import weigh, worst
-from nsight_tools.analysis import analysis
+from nsight_tools.analysis import HOST, analysis
 from nsight_tools.calibration import Calibrated
-from nsight_tools.columns import Ints, ints, words
 from nsight_tools.errors import CouldNotRun, NotApplicable
-from nsight_tools.findings import Change, Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
-from nsight_tools.timeline.attribution import joint_key
-from nsight_tools.timeline.intervals import Intervals, distinct
+from nsight_tools.run.calls import OS_LOCKS, os_waits
+from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nsight_tools.columns import Ints
+    from nsight_tools.run.calls import HostCalls, Thread
     from nsight_tools.trace import Trace
 
 AT_A_TIME = 1.25
@@ -30,54 +30,143 @@ LOCKED_SHARE = 0.05
 LOCKED_WARNING = 0.1
 UNKNOWN_SHARE = 0.1
 """Of the steady state that the GPU idles in while several threads enqueue: from here on it is worth another capture."""
-
-_LOCKS = re.compile(r"pthread_(mutex|rwlock|spin)_\w*lock|__lll_lock_wait\w*")
+LONG_LAUNCH_NS = 50_000
+"""A launch call returns within some microseconds; one that takes this long waits: for a lock, or a full queue."""
+TOGETHER_NS = 20_000
+"""A thread that waits for a lock goes on this soon after it is free: waking it takes some 5 to 10 µs."""
+MOSTLY = 0.5
 
 
 @analysis(
-    "STR005",
-    needs={"api_calls", "inferences"},
-    topic="launch locks",
-    picture="streams",
-    change=Change("use_cuda_graph"),
+    "STR005", needs={"api_calls", "inferences"}, topic="launch locks", bucket=HOST, change=Change("use_cuda_graph")
 )
 def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
     """Threads that launch at the same time wait for each other's locks.
 
-    Measures: where two threads or more are inside of inferences at the same time (1.25 at least, on average), the time
-    in which no GPU runs anything that was traced while one of them waits for a lock in its inference: a call of
-    `osrt_calls` to `pthread_mutex_lock`, `pthread_rwlock_rdlock`, `pthread_rwlock_wrlock` or their like. What is held
-    under a lock takes longer while it is traced: the time is made shorter as the untraced run's inference is, where
-    there is one. A finding from 5 % of the inferences' time on; a warning from 10 % on, where an untraced run confirms
-    it. The bound is that time.
+    Measures: where two threads or more are inside of inferences at the same time (1.25 at least, on average), two
+    things, each from 5 % of the inferences' time on.
 
-    Without calls of the operating system it cannot be judged, and says so where the GPU idles for 10 % of the time.
+    * A copy holds a lock: the time in which a thread is inside of a launch call of more than 50 µs, while another one
+      is in a copy call with pageable memory (or a blocking copy), and both return within 20 µs of each other; or waits
+      for a lock in the operating system (`osrt_calls`) meanwhile. The driver holds a lock of the context until such a
+      copy is done, whatever the GPU does. A warning from 10 % on; the bound is that time, which is latency.
+    * Launches hold a lock: the time in which no GPU runs anything that was traced while a thread waits for a lock in
+      its inference: a call of `osrt_calls` to `pthread_mutex_lock`, `pthread_rwlock_rdlock` or their like. What is held
+      under a lock takes longer while it is traced: the time is made shorter as the untraced run's inference is, where
+      there is one. A warning from 10 % on, where an untraced run confirms it. The bound is that time.
+
+    Without calls of the operating system the latter cannot be judged, and that is said where the GPU idles for 10 % of
+    the time.
 
     Why it matters: the CUDA driver takes locks of a context in each launch. Four threads that each enqueue an inference
     of 100 kernels into one context reached 1,580 inferences a second on an H200; one thread that fed the same four
     streams 2,510, and four threads that launch CUDA graphs 4,810.
 
-    Remedy: launch less often: a CUDA graph is one launch an inference (trtexec `--useCudaGraph`). Or feed all streams
-    from one thread (trtexec `--infStreams` without `--threads`), or give each thread a process of its own (MPS). A lock
-    of the program's own around `enqueueV3` is not needed: contexts of one engine may enqueue at once. NVIDIA's TensorRT
-    Best Practices, "CUDA Graphs".
+    Remedy: pin the host's buffers, so that no copy holds the lock. Launch less often: a CUDA graph is one launch an
+    inference (trtexec `--useCudaGraph`). Or feed all streams from one thread (trtexec `--infStreams` without
+    `--threads`), or give each thread a process of its own (MPS). A lock of the program's own around `enqueueV3` is not
+    needed: contexts of one engine may enqueue at once. NVIDIA's TensorRT Best Practices, "CUDA Graphs".
 
     Blind spots: Nsight Systems records only calls that took longer than a microsecond, and no locks that spin. Whose
     lock it is, the driver's, the program's or Python's, is not in the report: the call stacks of long waits in Nsight
     Systems' window tell (`--osrt-threshold`).
     """
     run = Run.of(trace)
-    table = trace.table("inferences", ["start_ns", "end_ns", "pid", "tid"])
-    start, end, thread = ints(table["start_ns"]), ints(table["end_ns"]), _threads(table["pid"], table["tid"])
-    whole = Intervals.union(start, end)
-    each = {one: Intervals.union(start[thread == one], end[thread == one]) for one in distinct(thread).tolist()}
+    requests = run.requests
+    each = {
+        thread: Intervals.union(requests.start[rows], requests.end[rows])
+        for thread, rows in requests.of_threads().items()
+    }
+    whole = Intervals.any_of(each.values())
     together = sum(one.total for one in each.values())
     if len(each) < 2:
         raise NotApplicable("fewer than two threads make inferences")
     if together < AT_A_TIME * whole.total:
         return
+    held = _held_by_copies(run, each)
+    if held.time.total >= max(LOCKED_SHARE * whole.total, NOISE_SHARE * run.window_ns):
+        yield _of_copies(run, held, whole.total)
+        return
+    yield from _of_launches(run, each, whole.total, together)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Time in which a thread waits for another one's copy; the calls of both, and waits for locks that prove it."""
+
+    time: Intervals
+    launches: int
+    copies: HostCalls
+    locks: int
+
+
+def _held_by_copies(run: Run, each: dict[Thread, Intervals]) -> _Held:
+    """Long launch calls that last as long as another thread's copy does."""
+    calls = run.calls
+    copies = run.copies
+    slow = np.unique(
+        copies.call_start[(copies.pageable | copies.does.among("blocking_copy")) & (copies.call_start >= 0)]
+    )
+    copying = np.isin(calls.start, slow) & calls.does.among("copy", "blocking_copy")
+    launching = calls.launches & (calls.end - calls.start > LONG_LAUNCH_NS)
+    waits, found, behind, locks = [], 0, np.zeros(len(calls), np.bool_), 0
+    for thread in each:
+        mine = (calls.pid == thread[0]) & (calls.tid == thread[1])
+        its, others = np.flatnonzero(launching & mine), np.flatnonzero(copying & ~mine & (calls.pid == thread[0]))
+        if not (its.size and others.size):
+            continue
+        order = others[np.argsort(calls.end[others], kind="stable")]
+        near = order[_nearest(calls.end[order], calls.end[its])]
+        meets = (np.abs(calls.end[near] - calls.end[its]) <= TOGETHER_NS) & (calls.start[near] < calls.end[its])
+        lock = os_waits(run.trace, thread, OS_LOCKS)
+        start, end = np.maximum(calls.start[its], calls.start[near]), np.minimum(calls.end[its], calls.end[near])
+        waits.append(Intervals.union(start[meets], end[meets]))
+        found += int(meets.sum())
+        behind[near[meets]] = True
+        locks += int((lock.coverage(start[meets], end[meets]) > 0).sum())
+    return _Held(Intervals.any_of(waits), found, calls[behind], locks)
+
+
+def _nearest(sorted_values: Ints, wanted: Ints) -> Ints:
+    """The place of the nearest value to each."""
+    at = np.clip(np.searchsorted(sorted_values, wanted), 1, max(sorted_values.size - 1, 1))
+    left = np.minimum(at - 1, sorted_values.size - 1)
+    right = np.minimum(at, sorted_values.size - 1)
+    nearer: Ints = np.where(wanted - sorted_values[left] <= sorted_values[right] - wanted, left, right)
+    return nearer
+
+
+def _of_copies(run: Run, held: _Held, whole: int) -> Finding:
+    cost = held.time.total
+    names = ", ".join(f"{name} ({count})" for name, count in held.copies.name.counts().items())
+    proof = f"; {held.locks} of these waits are in a lock of the operating system" if held.locks else ""
+    return Finding(
+        "STR005",
+        weigh(cost / whole, LOCKED_WARNING),
+        Confidence.HIGH if held.locks else Confidence.MEDIUM,
+        f"a thread's launch calls wait {held.launches} times for another thread's copy, "
+        f"{duration(cost / max(held.launches, 1))} each: {share(cost / whole)} of the inferences' time",
+        f"copies from or to pageable memory hold a lock of the driver until they are done ({names}), and the other "
+        f"thread's launches wait for that lock{proof}",
+        "allocate the host buffers of these copies page-locked (cudaHostAlloc, cudaMallocHost): then no call waits, "
+        "and no lock is held",
+        cost,
+        run.per_inference(cost),
+        "time in which a launch call waits beside another thread's copy call: latency of that thread's inferences",
+        (
+            Evidence("launch calls wait for another thread's copy", cost, "ns"),
+            Evidence("such launch calls", held.launches, "count"),
+            Evidence("of them in a lock of the operating system", held.locks, "count"),
+            *worst("longest", held.time.start, held.time.end),
+        ),
+        explains=("enqueue", "compute-bound", "gaps"),
+        change=(Change("pageable", value=False),),
+    )
+
+
+def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: int) -> Iterator[Finding]:
     idle = run.window.subtract(run.work.busy())
-    if not trace.rows("osrt_calls"):
+    if not run.trace.rows("osrt_calls"):
         if idle.total >= UNKNOWN_SHARE * run.window_ns:
             raise CouldNotRun(
                 f"{len(each)} threads enqueue at the same time and the GPU idles for "
@@ -85,20 +174,21 @@ def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
                 "of the operating system; capture with --trace=cuda,nvtx,osrt"
             )
         return
-    waits = _waits(trace, each)
-    known = Calibrated.of(trace).untraced
+    waits = [os_waits(run.trace, thread, OS_LOCKS).intersection(line) for thread, line in each.items()]
+    known = Calibrated.of(run.trace).untraced
     shorter = known.wall.point / (known.wall.point + known.added.point) if known is not None else 1.0
-    held = Intervals.union(waits.start, waits.end).intersection(idle)
+    held = Intervals.any_of(waits).intersection(idle)
     cost = round(held.total * shorter)
     if cost < LOCKED_SHARE * run.window_ns * shorter:
         return
-    of_threads = int((waits.end - waits.start).sum()) / max(together, 1)
+    waited = sum(one.total for one in waits)
+    longest = Intervals.any_of(waits)
     yield Finding(
         "STR005",
         weigh(held.total / run.window_ns, LOCKED_WARNING) if known is not None else Severity.INFO,
         Confidence.MEDIUM if known is not None else Confidence.LOW,
-        f"{len(each)} threads launch at the same time and spend {share(of_threads)} of their inferences in waits for a "
-        f"lock; for {share(held.total / run.window_ns)} of the time the GPU is idle meanwhile",
+        f"{len(each)} threads launch at the same time and spend {share(waited / max(together, 1))} of their inferences "
+        f"in waits for a lock; for {share(held.total / run.window_ns)} of the time the GPU is idle meanwhile",
         "each launch takes locks of the CUDA context, which other threads hold"
         + (
             "" if known is not None else "; tracing lengthens what is held under them, and no untraced run says how far"
@@ -114,48 +204,11 @@ def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
                 "threads that make inferences",
                 len(each),
                 "count",
-                detail=f"{together / max(whole.total, 1):.1f} of them inside of one at a time",
+                detail=f"{together / max(whole, 1):.1f} of them inside of one at a time",
             ),
-            Evidence("waits for a lock", len(waits.start), "count", detail=_names(waits.names)),
-            Evidence("time in waits for a lock, all threads", int((waits.end - waits.start).sum()), "ns"),
+            Evidence("time in waits for a lock, all threads", waited, "ns"),
             Evidence("of it with an idle GPU", held.total, "ns", detail=f"{duration(cost)} without the profiler"),
-            *worst("longest wait", waits.start, waits.end),
+            *worst("longest wait", longest.start, longest.end),
         ),
         explains=("gaps", "enqueue"),
     )
-
-
-@dataclass(frozen=True)
-class _Waits:
-    """Waits for locks inside of inferences, each of shape (n,)."""
-
-    start: Ints
-    end: Ints
-    names: dict[str, int]
-
-
-def _waits(trace: Trace, inferences: dict[int, Intervals]) -> _Waits:
-    """Of the threads that make inferences, and only where they do."""
-    table = trace.table("osrt_calls", ["start_ns", "end_ns", "pid", "tid", "name"])
-    name = words(table["name"])
-    locks = np.flatnonzero(name.where(lambda one: _LOCKS.fullmatch(one) is not None))
-    start, end, thread = (
-        ints(table["start_ns"])[locks],
-        ints(table["end_ns"])[locks],
-        _threads(table["pid"], table["tid"])[locks],
-    )
-    inside = np.zeros(len(locks), np.bool_)
-    for one, windows in inferences.items():
-        mine = thread == one
-        inside[mine] = windows.coverage(start[mine], end[mine]) == end[mine] - start[mine]
-    counts = np.bincount(name.codes[locks[inside]], minlength=len(name.dictionary)).tolist()
-    return _Waits(start[inside], end[inside], {of: n for of, n in zip(name.dictionary, counts, strict=True) if n})
-
-
-def _threads(pid: object, tid: object) -> Ints:
-    return joint_key(ints(pid), ints(tid))
-
-
-def _names(counts: dict[str, int]) -> str:
-    ordered = sorted(counts.items(), key=lambda each: -each[1])
-    return ", ".join(f"{name} {count:,} times" for name, count in ordered)

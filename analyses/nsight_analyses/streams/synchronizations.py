@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.calibration import DEPENDENCY_NS, Calibrated
-from nsight_tools.columns import Ints, ints
 from nsight_tools.cuda_names import CallKind
 from nsight_tools.timeline.attribution import Words, joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 
 if TYPE_CHECKING:
+    from nsight_tools.columns import Ints
     from nsight_tools.run import Run
 
 
@@ -39,15 +39,19 @@ def between_work(run: Run, calibrated: Calibrated) -> Waits:
     """The waits of host threads between two launches for one inference, and what the GPU idles for each of them."""
     calls, work = run.calls, run.work
     rows = np.flatnonzero(calls.kind == CallKind.SYNC)
-    table = run.trace.table("inferences", ["pid", "tid", "range_start_ns", "range_end_ns"])
-    begin, until = ints(table["range_start_ns"]), ints(table["range_end_ns"])
-    key, thread = joint_key(ints(table["pid"]), ints(table["tid"])), joint_key(calls.pid[rows], calls.tid[rows])
-    launched = np.flatnonzero((work.inference >= 0) & (work.api_call >= 0)).astype(np.int32) if rows.size else rows
+    judged = np.flatnonzero(run.requests.judged)
+    begin, until, key = run.requests.start, run.requests.end, run.requests.thread
+    thread = joint_key(calls.pid[rows], calls.tid[rows])
+    launched = (
+        np.flatnonzero(run.judged_work & (work.inference >= 0) & (work.api_call >= 0)).astype(np.int32)
+        if rows.size
+        else rows
+    )
     if launched.size and np.any(work.api_call[launched[1:]] < work.api_call[launched[:-1]]):
         launched = launched[np.argsort(work.api_call[launched], kind="stable")]
     columns: list[tuple[Ints, Ints, Ints]] = []
     for one in distinct(thread).tolist():
-        mine = np.flatnonzero(key == one)
+        mine = judged[key[judged] == one]
         waits = rows[thread == one]
         at = np.searchsorted(begin[mine], calls.start[waits], side="right") - 1
         waits, at = waits[at >= 0], mine[at[at >= 0]]

@@ -27,9 +27,12 @@ BANDWIDTH_BYTES = 1_000_000
 
 
 def transfers(run: Run) -> Copies:
-    """Copies between host and device in the steady state; raises NotApplicable where the whole trace has none."""
+    """The program's own copies between host and device in the steady state, not those that an engine launches itself.
+
+    Raises NotApplicable where the whole trace has none.
+    """
     copies = run.copies
-    return copies[host_copies(run) & run.steady(copies.start, copies.end)]
+    return copies[host_copies(run) & run.steady(copies.start, copies.end) & ~run.engine_copies]
 
 
 def hideable(run: Run, copies: Copies) -> tuple[int, int, int]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.telemetry import FEWEST_HELD, Samples
 from nsight_tools.columns import Ints, ints
 from nsight_tools.hardware import LANE_BYTES_PER_S, NEWEST_LINK, PINNED_SHARE
+from nsight_tools.run.samples import FEWEST_HELD, Samples
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:

@@ -54,7 +54,8 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
     they need to.
     """
     run = with_kernels(trace)
-    worked, copies = run.requests.worked, transfers(run)
+    copies = transfers(run)
+    worked = run.requests.judged & run.requests.worked
     if not worked.any():
         if len(copies) and run.work.computes.any():
             raise no_inference(trace)

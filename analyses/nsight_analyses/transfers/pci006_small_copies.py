@@ -55,7 +55,7 @@ def small_copies(trace: Trace) -> Iterator[Finding]:
     work, copies = run.work, run.copies
     if not rows.size:
         return
-    position = np.cumsum(~work.computes) - 1
+    position = np.cumsum(work.moves) - 1
     chosen = copies[position[rows.rows]]
     first = np.flatnonzero(rows.first)
     which = np.cumsum(rows.first) - 1
@@ -123,7 +123,7 @@ def _short_neighbours(run: Run) -> _Runs:
     work, copies = run.work, run.copies
     short = host_copies(run) & (copies.size < BANDWIDTH_BYTES) & (copies.duration <= SHORT_NS)
     short &= run.steady(copies.start, copies.end) & (copies.call_end >= 0)
-    rows = np.flatnonzero(~work.computes)[short]
+    rows = np.flatnonzero(work.moves)[short]
     chosen, its = work[rows], copies[short]
     if len(rows) < RUN:
         return _Runs(rows[:0], short[:0])

@@ -12,11 +12,11 @@ from nsight_analyses.gpu.thr001_clock_drops_while_busy import clock_drops_while_
 from nsight_analyses.gpu.thr002_slowed_by_clock_or_by_others import slowed_by_clock_or_by_others
 from nsight_analyses.gpu.thr003_unstable_gpu_time import unstable_gpu_time
 from nsight_analyses.gpu.thr004_power_or_temperature_near_the_limit import power_or_temperature_near_the_limit
-from nsight_analyses.telemetry import why_low
 from nsight_tools.measured import Measured
 
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
+from nsight_tools.run.samples import why_low
 
 if TYPE_CHECKING:
     from nsight_tools.trace import Trace

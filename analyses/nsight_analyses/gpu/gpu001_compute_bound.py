@@ -1,0 +1,66 @@
+"""Nothing to gain around the kernels: the GPU computes all the time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_tools.analysis import COMPUTE, analysis
+from nsight_tools.errors import CouldNotRun
+from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.run import Run
+from nsight_tools.units import share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.trace import Trace
+
+BOUND = 0.95
+"""Of the time from one completion to the next: what is left would not be seen beside what two runs differ by."""
+
+
+@analysis("GPU001", needs={"kernels"}, topic="compute-bound", bucket=COMPUTE)
+def compute_bound(trace: Trace) -> Iterator[Finding]:
+    """The GPU computes nearly all the time: nothing around its kernels can be gained.
+
+    Measures: the share of the time from the first judged inference to the last, pauses left out, in which kernels that
+    compute run on a GPU. From 95 % on it is said. Only information, and good news.
+
+    Why it matters: no graph, no second stream, no pinned memory makes such a run faster. What helps is inside of the
+    kernels.
+
+    Remedy: another precision (FP16, BF16, INT8, FP8) where accuracy allows it, fusions that are missing, a larger batch
+    where kernels do not fill the GPU, a larger GPU. NVIDIA's TensorRT Best Practices, "Optimizing Layer Performance".
+
+    Blind spots: kernels that wait for memory, or for a peer without saying so, compute in this sense.
+    """
+    run = Run.of(trace)
+    if not run.count:
+        raise CouldNotRun("no inference with GPU work was found")
+    loops = list(run.flow.loops.values())
+    first, last = min(int(one.start[0]) for one in loops), max(int(one.end[-1]) for one in loops)
+    window = run.window.clip(first, last)
+    shares = {
+        one: run.gpus.computing(one).intersection(window).total / max(window.total, 1) for one in run.gpus.devices
+    }
+    period = run.flow.period_ns
+    judged = run.requests.judged
+    # Where nothing is in flight between two inferences, the time between them counts as well.
+    spent = float(np.median(run.requests.wall[judged])) / max(period, 1) if not run.flow.several else 1.0
+    device = max(shares, key=shares.__getitem__)
+    if shares[device] * min(spent, 1.0) < BOUND:
+        return
+    yield Finding(
+        "GPU001",
+        Severity.INFO,
+        Confidence.HIGH,
+        f"the GPU computes for {share(shares[device])} of the {run.time}: there is nothing to gain around its kernels",
+        "the run is compute-bound: launches, copies and waits are hidden behind kernels, or take next to nothing",
+        "look inside of the kernels: another precision where accuracy allows it, fusions, a larger batch where kernels "
+        "leave SMs empty, or a larger GPU",
+        evidence=(
+            Evidence("share of the time in which kernels compute", shares[device], "ratio", detail=f"GPU {device}"),
+        ),
+    )
