@@ -166,8 +166,7 @@ class Flow:
         """From one completion on a GPU to the next, on average, pauses left out; 0 without requests."""
         requests = self._run.requests
         rate: dict[int, float] = {}
-        for thread in self.turns:
-            mine = np.flatnonzero((requests.pid == thread[0]) & (requests.tid == thread[1]) & requests.counted)
+        for mine in self._in_turn():
             done = mine[np.argsort(requests.end[mine], kind="stable")]
             since = np.diff(requests.end[done])
             usual = np.median(since) + np.median(requests.wall[done]) if since.size else 0.0
@@ -179,6 +178,14 @@ class Flow:
             walls = requests.wall[requests.judged]
             return round(float(np.median(walls))) if walls.size else 0
         return round(float(np.mean([1 / each for each in rate.values()])))
+
+    def _in_turn(self) -> list[IntArray]:
+        """Rows of the requests that follow one another: of a thread; where each has one of its own, of a GPU."""
+        requests = self._run.requests
+        threads = [rows[requests.counted[rows]] for rows in requests.of_threads().values()]
+        alone = np.concatenate([np.zeros(0, np.int64), *(rows for rows in threads if rows.size == 1)])
+        of_gpu = [alone[requests.device[alone] == one] for one in np.unique(requests.device[alone])]
+        return [*(rows for rows in threads if rows.size > 1), *of_gpu]
 
     @cached_property
     def between(self) -> Between:

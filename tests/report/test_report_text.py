@@ -317,6 +317,15 @@ def test_what_stands_beside_the_accounting_is_told() -> None:
     assert "layers of 99.0 % of 13,700 kernels told by their order, as in the layer pass (another run" in page
 
 
+def test_what_is_left_out_of_the_medians_is_told() -> None:
+    times = replace(fakes.TIMES, of=97, without_work=1, warm_up=2, warm_up_ns=1_200_000)
+    page = " ".join(text.render([fakes.report(times=times)]).split())
+    assert (
+        "1 inference that launched nothing left out. 2 inferences of the warm-up left out, which took 1.20 ms " in page
+    )
+    assert "left out" not in text.render([fakes.report()])
+
+
 def test_inferences_that_overlap_are_told() -> None:
     page = " ".join(text.render([fakes.report(times=overlapping(1.5))]).split())
     assert "Inferences overlap: 1.50 at a time, so that one ends every 2.67 ms on average." in page
