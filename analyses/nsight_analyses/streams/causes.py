@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsight_analyses.measure import HOST_BOUND
+from nsight_analyses.measure import HOST_BOUND, of_tensorrt
 from nsight_analyses.streams.host_order import host_waits, launch_turns
 from nsight_analyses.streams.synchronizations import mostly_within
 from nsight_tools.calibration import Calibrated
@@ -143,8 +143,9 @@ def _host_is_the_limit(run: Run, work: Work, cost: int, calibrated: Calibrated, 
             f"a lock between the launching threads: {turns.threads} host threads launch, never two at once "
             f"({share(turns.overlap)} of the time), and {share(turns.handovers)} of their launch phases begin within "
             f"20 µs of the end of another's while the thread waits in no CUDA call",
-            "let each thread hold its own context, stream and buffers, without a lock around enqueueV3 (contexts of "
-            "one engine may enqueue at once); in Python, check that the global interpreter lock is released",
+            "let each thread hold its own stream and buffers, without a lock around what it launches"
+            + of_tensorrt(run, " (an execution context each: contexts of one engine may enqueue at once)")
+            + "; in Python, check that the global interpreter lock is released",
             min(turns.to_gain, idle),
             Confidence.MEDIUM,
             "what the launch phases would be shorter if the threads launched at once, and no more than the time in "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import of_tensorrt, weigh, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import CouldNotRun, NotApplicable
@@ -193,8 +193,11 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
         + (
             "" if known is not None else "; tracing lengthens what is held under them, and no untraced run says how far"
         ),
-        "launch less often: a CUDA graph is one launch an inference (trtexec --useCudaGraph); or feed all streams from "
-        "one thread (trtexec --infStreams without --threads), or a process for each under MPS",
+        "launch less often: a CUDA graph is one launch an inference"
+        + of_tensorrt(run, " (trtexec --useCudaGraph)")
+        + "; or feed all streams from one thread"
+        + of_tensorrt(run, " (trtexec --infStreams without --threads)")
+        + ", or a process for each under MPS",
         cost,
         run.per_inference(cost),
         "time in which a launching thread waits for a lock and no GPU works"
