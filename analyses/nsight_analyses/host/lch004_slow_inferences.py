@@ -92,7 +92,7 @@ class _Slow:
     real: bool = True
 
 
-@analysis("LCH004", topic="slow inferences", bucket=MEAN, picture="strip")
+@analysis("LCH004", topic="slow inferences", bucket=MEAN)
 def slow_inferences(trace: Trace) -> Iterator[Finding]:
     """Some inferences are far slower than others that do the same.
 

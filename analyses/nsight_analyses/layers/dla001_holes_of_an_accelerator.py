@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DLA_WARNING = 0.1
 
 
-@analysis("DLA001", needs={"nvtx_ranges", "api_calls"}, topic="accelerator", bucket=("sync", "launch"), picture="strip")
+@analysis("DLA001", needs={"nvtx_ranges", "api_calls"}, topic="accelerator", bucket=("sync", "launch"))
 def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
     """The GPU waits for layers that the DLA runs.
 

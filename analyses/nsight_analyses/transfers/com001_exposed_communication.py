@@ -27,7 +27,7 @@ UNEVEN = 3.0
 """Collectives whose mean is so many times their median: a few take most of the time, as where a peer is late."""
 
 
-@analysis("COM001", needs={"kernels"}, topic="communication", bucket=("exposed_communication",), picture="strip")
+@analysis("COM001", needs={"kernels"}, topic="communication", bucket=("exposed_communication",))
 def exposed_communication(trace: Trace) -> Iterator[Finding]:
     """Kernels that only communicate with other GPUs run while nothing computes.
 

@@ -54,7 +54,7 @@ def test_every_owner_has_its_part_and_all_of_them_are_the_idle_time() -> None:
 
 
 def test_submitted_work_that_waits_is_told_apart() -> None:
-    (finding,) = idle("LLL...................").findings
+    (finding,) = idle("L.L.L.................").findings
     assert finding.evidence[0].metric == "submitted work waits"
 
 
