@@ -29,9 +29,9 @@ ALIKE = 0.9
 class Rank:
     """What one process communicates on one GPU: its collectives in order of start, shape (n,), and sums of them.
 
-    `request` is the place of each one's request among its process' judged ones, `place` its own place in that; without
+    `request` is the place of each one's request among its process' ones, `place` its own place in that; without
     requests both count through. `time` and `exposed` are nanoseconds in which any runs, and in which no kernel of that
-    GPU computes meanwhile, of the window; `requests` how many there are. `other` is the time of its other kernels.
+    GPU computes meanwhile, of the window; `requests` how many are judged. `other` is the time of its other kernels.
     """
 
     pid: int
@@ -62,7 +62,8 @@ def ranks(run: Run) -> tuple[Rank, ...]:
     for pid, device in np.unique(np.stack([work.pid[rows], work.device[rows]]), axis=1).T.tolist() if rows.size else ():
         mine = rows[(work.pid[rows] == pid) & (work.device[rows] == device)]
         start, end, inference = work.start[mine], work.end[mine], work.inference[mine]
-        theirs = np.flatnonzero(run.requests.judged & (run.requests.pid == pid))
+        # Among all of its requests: ranks need not have as much warm-up.
+        theirs = np.flatnonzero(run.requests.counted & (run.requests.pid == pid))
         request = np.searchsorted(theirs, inference) if run.count else np.zeros(mine.size, np.int64)
         first = np.searchsorted(request, request, side="left") if np.all(np.diff(request) >= 0) else None
         if first is None:  # requests that overlap: in their order
@@ -80,7 +81,7 @@ def ranks(run: Run) -> tuple[Rank, ...]:
                 end,
                 request,
                 np.arange(mine.size) - first,
-                theirs.size,
+                int((run.requests.judged & (run.requests.pid == pid)).sum()),
                 line.total,
                 line.subtract(computing).total,
                 computing.intersection(window).total,
