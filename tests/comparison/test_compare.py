@@ -146,7 +146,7 @@ def clocked(kernels: list[int], mhz: float) -> Trace:
     starts = plain.table("kernels")["start_ns"].to_pylist()
     metric = "GPC Clock Frequency [MHz]"
     rows = [
-        {"time_ns": start + 500, "device": 0, "metric": metric, "value": mhz + at % 3}
+        {"time_ns": start + 500, "device": 0, "metric": metric, "means": "sm_clock", "value": mhz + at % 3}
         for at, start in enumerate(starts)
     ]
     return loop(kernels, tables={"gpu_metrics": table("gpu_metrics", rows)})
