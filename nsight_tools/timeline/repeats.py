@@ -85,7 +85,7 @@ def beginnings(tokens: Tokens, period: Period, phase: int) -> Int64Array:
 
 def _places_of(turn: Tokens, tokens: Tokens) -> Int64Array:
     """Where the first tokens of a turn stand, as many of them as stand nowhere else in it."""
-    starts, within = np.arange(tokens.size), np.arange(turn.size)
+    starts, within = np.flatnonzero(tokens == turn[0]), np.arange(turn.size)
     for place, token in enumerate(turn[:_PREFIX].tolist()):
         starts = starts[: np.searchsorted(starts, tokens.size - place)]
         starts = starts[tokens[starts + place] == token]

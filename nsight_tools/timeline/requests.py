@@ -433,16 +433,18 @@ def _iterations(
         mine, theirs = launching[thread == one], waits[waiting == one]
         if mine.size < _FEW_CALLS or 10 * mine.size < launching.size:
             continue
-        line, waited = _with_waits(mine, theirs)
-        period = period_of(sums[line])
+        line, waited = _with_waits(calls, mine, theirs)
+        done = sums[line]
+        period = period_of(done)
         if period is None or period.alike < _ALIKE or np.sum(~waited[-period.length :]) < 2:
             continue
         phase = _phase(calls, line, waited, period.length, up[line], down[line])
-        first = beginnings(sums[line], period, phase)
+        first = beginnings(done, period, phase)
         if first.size < FEWEST_TURNS:
             continue
         # A turn ends with its last launch; the wait behind it is found with its work.
-        last = np.maximum.accumulate(np.where(waited, 0, np.arange(line.size)))[np.append(first[1:], line.size) - 1]
+        last = np.append(first[1:], line.size) - 1
+        last -= waited[last]
         start, end = calls.start[line[first]], calls.end[line[last]]
         none = np.full(first.size, -1)
         requests = Requests.of(start, end, calls.pid[line[first]], calls.tid[line[first]], none, "iteration")
@@ -454,23 +456,25 @@ def _iterations(
     return Requests.joined([each[2] for each in leading]), min(each[3] for each in leading)
 
 
-def _with_waits(mine: IntArray, waits: IntArray) -> tuple[IntArray, BoolArray]:
+def _with_waits(calls: Calls, mine: IntArray, waits: IntArray) -> tuple[IntArray, BoolArray]:
     """A thread's launching calls and its waits, in order, and which are waits: one of those that follow one another.
 
     Blocks that are alike launch the same again and again; what a thread waits for is the whole.
     """
-    line = np.union1d(mine, waits)
-    waited = np.isin(line, waits, assume_unique=True)
+    among = np.zeros(calls.start.size, np.bool_)
+    among[mine], among[waits] = True, True
+    line = np.flatnonzero(among)
+    waited = calls.kind[line] == CallKind.SYNC
     kept = ~(waited & np.append(False, waited[:-1]))
-    return line[kept], waited[kept]
+    return (line, waited) if kept.all() else (line[kept], waited[kept])
 
 
 def _phase(calls: Calls, line: IntArray, waited: BoolArray, length: int, up: BoolArray, down: BoolArray) -> int:
     """Place of the call with which a turn begins, in the last whole turns of a thread's launching calls and waits."""
     offset = line.size % length
     grid = np.arange(offset, line.size).reshape(-1, length)
-    launched = np.maximum.accumulate(np.where(waited, 0, np.arange(line.size)))
-    before = calls.end[line[launched[np.maximum(grid - 1, 0)]]]
+    last = np.maximum(grid - 1, 0)
+    before = calls.end[line[np.maximum(last - waited[last], 0)]]  # of two that follow one another one is no wait
     pause = np.where(waited[grid[-1]], -1.0, np.median(calls.start[line[grid]] - before, axis=0))
     up, down = (np.mean(column[grid], axis=0) > 0.5 for column in (up, down))
     allowed = up & ~np.roll(up, 1)

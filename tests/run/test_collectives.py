@@ -17,8 +17,8 @@ NCCL = "ncclDevKernel_AllReduce_Sum_f16_RING_LL"
 
 
 def rank(start: list[int], end: list[int], request: list[int], place: list[int], device: int = 0) -> Rank:
-    columns = [np.array(column, np.int64) for column in (start, end, request, place)]
-    return Rank(1000 + device, device, *columns, requests=len(set(request)), time=0, exposed=0, other=0)
+    begins, ends, requests, places = (np.array(column, np.int64) for column in (start, end, request, place))
+    return Rank(1000 + device, device, begins, ends, requests, places, len(set(request)), time=0, exposed=0, other=0)
 
 
 def traced(text: str) -> Trace:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from drawing import table
@@ -130,7 +130,14 @@ def test_a_stream_that_waits_for_the_host() -> None:
 
 
 def migration(start: int, end: int) -> Any:
-    row = {"start_ns": start * 1000, "end_ns": end * 1000, "device": 0, "context": 1, "stream": 0, "pid": 1000}
+    row: dict[str, Any] = {
+        "start_ns": start * 1000,
+        "end_ns": end * 1000,
+        "device": 0,
+        "context": 1,
+        "stream": 0,
+        "pid": 1000,
+    }
     row |= {"kind": "managed_h2d", "size_bytes": 65_536, "src_memory": "managed", "dst_memory": "managed"}
     return {"memory_ops": table("memory_ops", [row])}
 
@@ -144,7 +151,7 @@ def test_pages_of_managed_memory_that_move() -> None:
 @pytest.mark.parametrize(("system", "owner"), [("Windows 11", Owner.BATCHES), ("Ubuntu 22.04", Owner.UNKNOWN)])
 def test_windows_sends_launches_in_batches(system: str, owner: Owner) -> None:
     trace = drawn(PLAIN.replace("LL", "Ll"))
-    trace.manifest["system"] = {"os": system}
+    cast("dict[str, Any]", trace.manifest)["system"] = {"os": system}
     assert holes(Run.of(trace), 0, LEAST).owner.tolist() == [owner]
 
 
