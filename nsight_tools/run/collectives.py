@@ -68,6 +68,7 @@ def ranks(run: Run) -> tuple[Rank, ...]:
     for pid, device in np.unique(np.stack([work.pid[rows], work.device[rows]]), axis=1).T.tolist() if rows.size else ():
         mine = rows[(work.pid[rows] == pid) & (work.device[rows] == device)]
         start, end, inference = work.start[mine], work.end[mine], work.inference[mine]
+        # Among all of its requests: ranks need not have as much warm-up.
         theirs = np.flatnonzero(run.requests.counted & (run.requests.pid == pid))
         request = np.searchsorted(theirs, inference) if run.count else np.zeros(mine.size, np.int64)
         first = np.searchsorted(request, request, side="left") if np.all(np.diff(request) >= 0) else None

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from nsight_tools.timeline.intervals import Int64Array, IntArray
 
 Tokens = np.ndarray[Any, np.dtype[np.integer[Any]]]
@@ -24,8 +22,8 @@ TURNS = 3
 MOST = 1 << 17
 """Tokens that are looked at: the last ones, for a program begins with what it does once."""
 _CANDIDATES = 256
-_PREFIX = 8
-"""Tokens by which the beginning of a period is found again where something was put in between."""
+_PREFIX = 1 << 10
+"""Most tokens by which the beginning of a period is found again where something was put in between; mostly a few do."""
 
 
 @dataclass(frozen=True)
@@ -87,21 +85,14 @@ def beginnings(tokens: Tokens, period: Period, phase: int) -> Int64Array:
 
 def _places_of(turn: Tokens, tokens: Tokens) -> Int64Array:
     """Where the first tokens of a turn stand, as many of them as stand nowhere else in it."""
-    length = 1
-    for length in range(1, min(_PREFIX, turn.size) + 1):
-        if np.sum(_matches(np.concatenate([turn, turn[: length - 1]]), turn[:length])) == 1:
+    starts, within = np.flatnonzero(tokens == turn[0]), np.arange(turn.size)
+    for place, token in enumerate(turn[:_PREFIX].tolist()):
+        starts = starts[: np.searchsorted(starts, tokens.size - place)]
+        starts = starts[tokens[starts + place] == token]
+        within = within[turn[(within + place) % turn.size] == token]
+        if within.size == 1:
             break
-    starts: Int64Array = np.flatnonzero(_matches(tokens, turn[:length]))
     return starts
-
-
-def _matches(tokens: Tokens, wanted: Tokens) -> NDArray[np.bool_]:
-    """Whether `wanted` stands at each place."""
-    count = max(tokens.size - wanted.size + 1, 0)
-    found = np.ones(count, np.bool_)
-    for place, token in enumerate(wanted.tolist()):
-        found &= tokens[place : place + count] == token
-    return found
 
 
 def turns(kinds: Tokens, pause: Int64Array | None = None) -> IntArray | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_program_ranges import repeated
-from test_requests import Drawn
+from drawn_columns import Drawn, repeated
 
 from nsight_tools.timeline.ownership import assign_work
 

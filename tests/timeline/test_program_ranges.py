@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from drawing import draw
-from test_requests import Drawn, words_of
+from drawn_columns import Drawn, repeated, words_of
 
 from nsight_tools.timeline.populations import name_keys
 from nsight_tools.timeline.requests import kinds_of
 
 if TYPE_CHECKING:
     from nsight_tools.timeline.requests import Found
-
-
-def repeated(times: int, text: str) -> str:
-    """The pictures of a drawing so many times, one behind the other, all of one width."""
-    lines = [line.split(":") for line in text.splitlines() if line.strip()]
-    width = max(len(picture.strip()) for _, picture in lines)
-    return "\n".join(f"{label.strip():<28}: {picture.strip().ljust(width, '.') * times}" for label, picture in lines)
 
 
 def found(text: str, times: int = 6) -> Found:
