@@ -408,8 +408,8 @@ def open_then(
 _FEW_CALLS = 20
 """A thread that launches less has no iterations worth finding."""
 _ALIKE = 0.9
-"""Turns of real programs agree in all but a few launches (99 % and more, of ten programs); a model whose layers are
-loaded one by one agreed with itself by 89 %, one layer later."""
+"""24 traces of real programs agree with themselves by 95 to 100 % one turn later, least where four streams are
+waited for in turns; one of a model whose layers are loaded one by one did by 89 %, one layer later, and is refused."""
 
 
 def _iterations(
