@@ -139,11 +139,7 @@ def find_requests(
     if (chosen := named.rows(ranges)).size:
         return replace(found, requests=_of_ranges(ranges, chosen, MARKED), name=named.name)
     few = not len(enqueues) or _launched_by(enqueues, calls, launching) * 2 < launching.size
-    thread, time = (
-        (joint_key(calls.pid, calls.tid)[launching], calls.start[launching])
-        if few
-        else (enqueues.thread, enqueues.start)
-    )
+    thread, time = _when(calls, launching) if few else (enqueues.thread, enqueues.start)
     candidates = program_ranges(ranges, thread, time)
     if candidates:
         best = candidates[0]
@@ -167,11 +163,10 @@ def _enqueues(ranges: Ranges, calls: Calls, launching: IntArray) -> Requests:
     """Enqueues by TensorRT's ranges, and launches of CUDA graphs that stand for them or for a program of graphs."""
     rows = _enqueue_rows(ranges)
     graphs = launching[calls.kind[launching] == CallKind.GRAPH_LAUNCH]
-    if rows.size:
-        thread = joint_key(calls.pid, calls.tid)
-        around = _inside(ranges, rows, thread[launching], calls.start[launching])
+    if rows.size and graphs.size:
+        around = _inside(ranges, rows, *_when(calls, launching))
         captured = np.bincount(around[around >= 0], minlength=rows.size) == 0
-        outside = _inside(ranges, rows, thread[graphs], calls.start[graphs]) < 0
+        outside = _inside(ranges, rows, *_when(calls, graphs)) < 0
         graphs = graphs[outside & captured.any()]
         rows = rows[~captured] if graphs.size else rows
     of_graphs = (calls.start[graphs], calls.end[graphs], calls.pid[graphs], calls.tid[graphs], np.full(graphs.size, -1))
@@ -182,15 +177,20 @@ def _enqueue_rows(ranges: Ranges) -> Int64Array:
     enqueues = ranges.name.where(lambda name: name.startswith(ENQUEUE_PREFIX)) & _spans(ranges)
     tensorrt = ranges.domain.where(lambda domain: domain == "TensorRT")
     rows: Int64Array = np.flatnonzero(enqueues & tensorrt if tensorrt.any() else enqueues)
-    depth, _ = nesting(ranges.start[rows], ranges.end[rows], joint_key(ranges.pid, ranges.tid)[rows])
+    depth, _ = nesting(ranges.start[rows], ranges.end[rows], joint_key(ranges.pid[rows], ranges.tid[rows]))
     outermost: Int64Array = rows[depth == 0]
     return outermost
 
 
 def _inside(ranges: Ranges, rows: Int64Array, thread: Int64Array, time: Int64Array) -> Int64Array:
     """Position in `rows` of the innermost of these ranges around each time on a thread; -1 where none."""
-    start, end, key = ranges.start[rows], ranges.end[rows], joint_key(ranges.pid, ranges.tid)[rows]
+    start, end, key = ranges.start[rows], ranges.end[rows], joint_key(ranges.pid[rows], ranges.tid[rows])
     return innermost(start, end, key, nesting(start, end, key)[1], time, thread)
+
+
+def _when(calls: Calls, chosen: IntArray) -> tuple[Int64Array, Int64Array]:
+    """Threads and times of some calls."""
+    return joint_key(calls.pid[chosen], calls.tid[chosen]), calls.start[chosen]
 
 
 def _launched_by(enqueues: Requests, calls: Calls, launching: IntArray) -> int:
@@ -267,11 +267,11 @@ def _layers_within(ranges: Ranges, enqueues: Requests) -> NDArray[np.uint64]:
     is_layer &= ranges.name.where(lambda name: not name.startswith(ENQUEUE_PREFIX))
     rows = np.flatnonzero(is_layer)
     layers = np.zeros(len(enqueues), np.uint64)
-    thread = joint_key(ranges.pid, ranges.tid)
-    one_thread = rows.size == 0 or bool((thread[rows] == thread[rows[0]]).all())
+    thread = joint_key(ranges.pid[rows], ranges.tid[rows])
+    one_thread = rows.size == 0 or bool((thread == thread[0]).all())
     for one in np.unique(enqueues.thread) if rows.size else ():
         mine = np.flatnonzero(enqueues.thread == one)
-        its = rows if one_thread and thread[rows[0]] == one else rows[thread[rows] == one]
+        its = rows if one_thread and thread[0] == one else rows[thread == one]
         start = ranges.start[its]
         first, last = np.searchsorted(start, enqueues.start[mine]), np.searchsorted(start, enqueues.end[mine])
         there = first < last
