@@ -30,7 +30,8 @@ sets them. What a thread does between two requests varies by more, or is added u
 class Turns:
     """Judged requests of a thread with what leads to each: rows of them, and the end of the request before, shape (n,).
 
-    `paused` where the program paused in between. The first of a thread has nothing before it: its own start stands.
+    `paused` where the program paused in between. The first of a thread has nothing before it: its own start stands, and
+    it counts as paused.
     """
 
     rows: IntArray
@@ -107,7 +108,7 @@ class Flow:
             usual = np.median(gap[1:]) + np.median(requests.wall[rows]) if rows.size > 1 else 0
             judged = requests.judged[rows]
             # What leads to the first request behind the warm-up is as much the program's as any.
-            paused = free > PAUSE * usual if rows.size > 1 else np.ones(rows.size, np.bool_)
+            paused = np.append(True, free[1:] > PAUSE * usual)
             found[thread] = Turns(rows[judged], np.minimum(before, start)[judged], paused[judged])
         return {thread: turns for thread, turns in found.items() if turns.rows.size}
 
