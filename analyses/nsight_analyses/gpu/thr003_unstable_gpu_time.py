@@ -13,7 +13,7 @@ from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
 from nsight_tools.run import Run
 from nsight_tools.run.holes import other_processes
-from nsight_tools.run.samples import busy_clock
+from nsight_tools.run.samples import SAMPLES, busy_clock
 from nsight_tools.timeline.intervals import Intervals, reaches
 from nsight_tools.timeline.populations import far_above
 from nsight_tools.units import share
@@ -130,7 +130,10 @@ def _others(gaps: int, whole: int) -> str:
 
 def _cause(clock: Floats) -> str:
     if not len(clock):
-        return "not recorded: the report has no samples of the clock; floating clocks are the usual reason"
+        return (
+            f"not recorded: fewer than {SAMPLES} samples of the clock lie inside of kernels; floating clocks are the "
+            "usual reason"
+        )
     said = f"the clock varies by {share(_variation(clock))} while kernels run"
     where = f", between {clock.min():.0f} and {clock.max():.0f} MHz"
     if _variation(clock) >= UNSTABLE_BEFORE:
@@ -193,7 +196,7 @@ def _shared(run: Run, count: int) -> Bools:
 
 
 def _clock(run: Run) -> Floats:
-    """Clock samples while kernels run, of the GPU that works most; none of too few."""
+    """Clock samples while kernels run, of the GPU that works most; none where they are too few."""
     clock = busy_clock(run, int(np.argmax(np.bincount(np.maximum(run.work.device, 0)))))
     none: Floats = np.zeros(0)
-    return clock.value if clock is not None and len(clock.value) >= FEWEST else none
+    return none if clock is None else clock.value

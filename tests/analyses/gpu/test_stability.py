@@ -37,7 +37,8 @@ def inferences(
     ]
     width = max(map(len, rows))
     picture = "\n".join(f"{label + ':':<{width + 2}}{row}" for label, row in rows.items())
-    return drawn(picture, tables={"gpu_metrics": table("gpu_metrics", samples)}, grid=grid)
+    tables = {"gpu_metrics": table("gpu_metrics", samples)}
+    return drawn(picture, tables=tables, grid=grid, gpu={"max_sm_clock_mhz": 2000.0})
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,7 @@ def test_evidence() -> None:
     [
         ([2000.0, 1900.0] * 10, "the clock varies by 2.6 % while kernels run, between 1900 and 2000 MHz"),
         ([2000.0] * 20, "and is not the reason"),
+        ([2000.0] * 19, "not recorded: fewer than 20 samples of the clock lie inside of kernels"),
     ],
 )
 def test_what_the_clock_says(clocks: list[float], says: str) -> None:
