@@ -50,9 +50,9 @@ def graphs_built_in_steady_state(trace: Trace) -> Iterator[Finding]:
     if failed.any():
         yield _failure(calls, returned, failed)
         return  # what did not come to be was not built too often
+    if run.requests.judged.sum() < 2:
+        raise nothing_repeats(trace, "fewer than two inferences: there is no steady state to look into")
     loops = run.flow.loops
-    if not loops:
-        raise nothing_repeats(trace, "no thread makes two inferences: there is no steady state to look into")
     begins, instances = (
         run.flow.during(calls[calls.name.where(_is(which))].outermost()) for which in (_BEGIN, _INSTANTIATE)
     )

@@ -50,9 +50,9 @@ def allocations_in_steady_state(trace: Trace) -> Iterator[Finding]:
     memory: only their own time is charged. What an allocator keeps inside of the process makes no call at all.
     """
     run = Run.of(trace)
+    if run.requests.judged.sum() < 2:
+        raise nothing_repeats(trace, "fewer than two inferences: there is no steady state to look into")
     loops = run.flow.loops
-    if not loops:
-        raise nothing_repeats(trace, "no thread makes two inferences: there is no steady state to look into")
     found = run.flow.during(run.calls[run.calls.does.among(*MEMORY)].outermost())
     if not len(found.start):
         return
