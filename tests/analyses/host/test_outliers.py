@@ -185,7 +185,7 @@ def test_another_process_has_the_gpu_where_metrics_prove_it(active: float, prove
 
 
 def shapes(*changes: int, kinds: int = 4, each: int = 6) -> tuple[str, list[int]]:
-    """So many kinds of inferences, told apart by their grids, after each other; the first of some is slow; the grids."""
+    """So many kinds of inferences after each other, told apart by their grids; the first of some is slow. And grids."""
     lanes = [BUSY if at and at % each == 0 and at // each in changes else PLAIN for at in range(kinds * each)]
     text = f"""
         nvtx 1:   {"".join("[i" + "." * (len(thread) - 3) + "]" for thread, _ in lanes)}
@@ -210,7 +210,7 @@ def test_changes_of_shape(changes: tuple[int, ...], severity: Severity | None) -
 
 
 def test_slow_ones_of_another_population_do_not_stand_out() -> None:
-    """Every third inference runs another kernel and takes 30 µs; one population is judged, and nothing in it is slow."""
+    """Every third inference runs another kernel and takes 30 µs; one population is judged, and none in it is slow."""
     lanes = [("L" + "." * 29, "." * 2 + "#" * 28) if at % 3 == 2 else PLAIN for at in range(18)]
     text = f"""
         nvtx 1:   {"".join("[i" + "." * (len(thread) - 3) + "]" for thread, _ in lanes)}
