@@ -20,7 +20,12 @@ VARIES = "coefficient of variation of compute time"
 
 
 def inferences(
-    lengths: list[int], *, beside: bool = False, grid: list[int] | int = 132, clocks: list[float] | None = None
+    lengths: list[int],
+    *,
+    beside: bool = False,
+    grid: list[int] | int = 132,
+    clocks: list[float] | None = None,
+    kernel: str = "kernel",
 ) -> Trace:
     """Inferences of one kernel each, of so many µs; two streams and threads take turns where they run beside others."""
     longest = max(lengths)
@@ -38,7 +43,7 @@ def inferences(
     width = max(map(len, rows))
     picture = "\n".join(f"{label + ':':<{width + 2}}{row}" for label, row in rows.items())
     tables = {"gpu_metrics": table("gpu_metrics", samples)}
-    return drawn(picture, tables=tables, grid=grid, gpu={"max_sm_clock_mhz": 2000.0})
+    return drawn(picture, tables=tables, grid=grid, kernel_names=kernel, gpu={"max_sm_clock_mhz": 2000.0})
 
 
 @pytest.mark.parametrize(
@@ -72,7 +77,17 @@ def test_evidence() -> None:
     }
     assert evidence_of(finding, "slowest inference").start_ns == 46_000
     assert finding.cause.startswith("not recorded")
-    assert "2.5 % unstable since TensorRT 10.13.2 (1.0 % before)" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("kernel", "says"),
+    [
+        ("sm80_xmma_fprop", "trtexec calls more than 2.5 % unstable since TensorRT 10.13.2 (1.0 % before)"),
+        ("stencil", "two runs that differ by less than twice that cannot be told apart"),
+    ],
+)
+def test_trtexec_is_named_where_the_program_may_run_tensorrt(kernel: str, says: str) -> None:
+    assert only(unstable_gpu_time, inferences([40, 44] * 10, kernel=kernel)).message.endswith(says)
 
 
 @pytest.mark.parametrize(
