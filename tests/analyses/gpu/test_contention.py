@@ -49,6 +49,19 @@ def test_another_process_has_the_gpu() -> None:
 
 
 @pytest.mark.parametrize(
+    ("window", "severity"),
+    [(35_980, Severity.WARNING), (35_981, Severity.INFO), (71_960, Severity.INFO), (71_961, None)],
+    ids=["5 %", "less", "2.5 %", "less than that"],
+)
+def test_how_much_another_process_takes(window: int, severity: Severity | None) -> None:
+    """1799 µs of so many."""
+    text = waits(600).replace("[i", "[i" + "." * (window - 2103))
+    outcome = slowed_by_clock_or_by_others.run(drawn(text, tables={"gpu_metrics": active(100)}))
+    assert [finding.severity for finding in outcome.findings] == ([severity] if severity else [])
+    assert outcome.status == (Status.FINDINGS if severity else Status.CLEAR)
+
+
+@pytest.mark.parametrize(
     ("text", "percent"),
     [
         (waits(500), 100.0),
@@ -158,8 +171,8 @@ def test_what_it_cannot_judge(trace: Trace, reason: str) -> None:
 
 
 def clocked(clock: Any, length: Any) -> Trace:
-    """120 inferences of one kernel each, 100 µs apart, with their clock in MHz and their length in ns."""
-    at = np.arange(120) * 100 * US
+    """Inferences of one kernel each, 100 µs apart, with their clock in MHz and their length in ns."""
+    at = np.arange(len(clock)) * 100 * US
     kernels = [
         {"start_ns": int(t) + 5 * US, "end_ns": int(t) + 5 * US + round(float(d)), "name": "k", "short_name": "k"}
         | {"grid_x": 1, "grid_y": 1, "grid_z": 1, "correlation_id": n, "pid": 1000, "stream": 7, "context": 1}
@@ -201,6 +214,13 @@ def test_durations_that_follow_the_clock() -> None:
     assert finding.recoverable_ns == 60 * 10_000
     assert evidence_of(finding, "slope of log duration over log clock").value == pytest.approx(-1)
     assert "costs 11 % of their time" in finding.message
+
+
+@pytest.mark.parametrize(("count", "found"), [(100, True), (99, False)])
+def test_fewer_than_100_kernels_do_not_tell(count: int, found: bool) -> None:
+    clocks = CLOCKS[:count]
+    outcome = slowed_by_clock_or_by_others.run(clocked(clocks, 40_000 * 2000 / clocks))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
 
 
 @pytest.mark.parametrize(("power", "found"), [(0.5, True), (0.45, False), (0.0, False)])

@@ -200,14 +200,13 @@ def test_thr004(row: dict[str, int], found: str) -> None:
     assert [finding.confidence for finding in outcome.findings] == ([sure] if found else [])
 
 
-def test_thr004_power_of_a_second_is_that_of_the_run() -> None:
+@pytest.mark.parametrize(("end", "confidence"), [(1_000_000_000, Confidence.HIGH), (999_999_999, Confidence.LOW)])
+def test_thr004_power_of_a_second_is_that_of_the_run(end: int, confidence: Confidence) -> None:
     rows = [{"time_ns": at, "device": 0, "power_mw": 700_000, "power_limit_mw": 700_000} for at in (10, 500_000_000)]
-    kernels = [
-        {"start_ns": 0, "end_ns": 1_000_000_000, "name": "k", "short_name": "k", "pid": 1000, "stream": 7, "context": 1}
-    ]
+    kernels = [{"start_ns": 0, "end_ns": end, "name": "k", "short_name": "k", "pid": 1000, "stream": 7, "context": 1}]
     tables = {"telemetry": table("telemetry", rows), "kernels": table("kernels", kernels)}
     finding = only(power_or_temperature_near_the_limit, drawn("stream 7: #", tables=tables))
-    assert finding.confidence == Confidence.HIGH
+    assert finding.confidence == confidence
 
 
 def test_thr004_the_limit_of_nvml_and_the_power_of_nsight() -> None:

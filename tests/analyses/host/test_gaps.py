@@ -206,11 +206,36 @@ def paused(pause: int, usual: int = 0, launches: int = 3) -> str:
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [(paused(51), "host"), (paused(50), "launch"), (paused(61, usual=6), "host"), (paused(60, usual=6), "launch")],
-    ids=["51 µs", "50 µs", "more than ten times the usual 6 µs", "ten times"],
+    [
+        (paused(51), "host"),
+        (paused(50), "launch"),
+        (paused(61, usual=6), "host"),
+        (paused(60, usual=6), "launch"),
+        (paused(50, usual=40), "launch"),
+    ],
+    ids=["51 µs", "50 µs", "more than ten times the usual 6 µs", "ten times", "an eager framework"],
 )
 def test_fus001_tells_a_thread_that_does_something_else_by_how_long(text: str, kind: str) -> None:
     says(text, kind)
+
+
+@pytest.mark.parametrize(("step", "found"), [(30, True), (2, False)], ids=["the GPU starves", "launched ahead"])
+def test_fus001_judges_programs_that_mark_nothing(step: int, found: bool) -> None:
+    """Thirty turns of a copy in, four kernels of 20 µs and a copy out, launched so far apart, without any range."""
+    text = {"thread 1": "", "stream 7": ""}
+    for _ in range(30):
+        calls = ("C" + "." * (step - 1)) + "".join(one + "." * (step - 1) for one in "LlLl") + "c"
+        work = "." + ">" + "".join("." * max(step - 20, 0) + one * 20 for one in "#%#%") + "<"
+        length = max(len(calls), len(work)) + 4
+        text["thread 1"] += calls.ljust(length - 3, ".") + "SS."
+        text["stream 7"] += work.ljust(length, ".")
+    picture = "\n".join(f"{label + ':':<10}{row}" for label, row in text.items())
+    trace = drawn(picture, kernel_names=["a", "b", "c", "d"] * 30)
+    outcome = gaps_between_kernels.run(trace)
+    assert set(trace.table("inferences")["source"].to_pylist()) == {"iteration"}
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
+    for finding in outcome.findings:
+        assert finding.cause == "kernels finish before the host has launched the next one"
 
 
 def hole(gap: int, waiting: int = 0) -> str:

@@ -105,6 +105,19 @@ def test_what_a_call_does_decides(name: str, found: bool) -> None:
     assert [f"{name} (1 times)" in finding.cause for finding in outcome.findings] == [True] * found
 
 
+@pytest.mark.parametrize("took", [5, 2000], ids=["short", "200 times as long as an inference"])
+def test_a_long_allocation_between_inferences_is_no_pause(took: int) -> None:
+    """A thread that is in a call does not pause, however long that takes."""
+    idle = "." * took
+    text = f"""
+        nvtx 1:   {"[i......]" * 3}{idle}{"[i......]" * 3}
+        thread 1: {"L........" * 3}{"A" * took}{"L........" * 3}
+        stream 7: {".#######." * 3}{idle}{".#######." * 3}
+    """
+    finding = only(allocations_in_steady_state, drawn(text, **ALLOCATE))
+    assert (finding.severity, finding.recoverable_ns) == (Severity.WARNING, 1000 * took)
+
+
 @pytest.mark.parametrize(("length", "severity"), [(11, Severity.WARNING), (12, Severity.INFO)], ids=["5 %", "less"])
 def test_5_percent_of_the_threads_time_is_a_warning(length: int, severity: Severity) -> None:
     """1 µs of two inferences, of which the first takes 9."""

@@ -92,6 +92,16 @@ def test_what_takes_half_of_it_is_the_reason(took: int, says: str) -> None:
     assert only(slow_inferences, drawn(runs(slow), other_api="cuModuleLoadData")).cause.startswith(says)
 
 
+def test_modules_that_another_thread_loads_meanwhile() -> None:
+    """The thread of the inferences waits for it, and nothing of its own says why."""
+    lanes = lanes_of(runs(("." * 20 + "L.........", BUSY[1])))
+    loads = "".join("A" * 20 + "." * 10 if at in THREE else "." * 10 for at in range(12))
+    text = "\n".join(f"{label:<9}: {lane}" for label, lane in (lanes | {"thread 2": loads}).items())
+    finding = only(slow_inferences, drawn(text, other_api="cuModuleLoadData"))
+    assert finding.cause.startswith("modules are loaded: code comes to the GPU when it is first used (60.0 µs of it)")
+    assert finding.severity == Severity.WARNING
+
+
 def test_each_reason_is_a_finding_of_its_own() -> None:
     """Three inferences load modules, then three allocate."""
     names = ["cuModuleLoadData"] * 3 + ["cudaMalloc"] * 3
