@@ -242,6 +242,24 @@ def test_stretched_at_the_same_clock() -> None:
     assert "not the clock" in finding.cause
 
 
-def test_half_as_long_again_is_not_stretched() -> None:
-    length = np.where(np.arange(120) % 10 != 5, 30_000.0, 45_000.0)
-    assert slowed_by_clock_or_by_others.run(clocked(np.full(120, 2000.0), length)).status == Status.CLEAR
+@pytest.mark.parametrize(("length", "found"), [(45_000.0, False), (45_100.0, True)], ids=["half as long again", "more"])
+def test_half_as_long_again_is_not_stretched(length: float, found: bool) -> None:
+    """Every sixth kernel: 7.7 % of their time."""
+    lengths = np.where(np.arange(120) % 6 != 5, 30_000.0, length)
+    outcome = slowed_by_clock_or_by_others.run(clocked(np.full(120, 2000.0), lengths))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
+
+
+@pytest.mark.parametrize(("slow", "found"), [(7, True), (6, False)], ids=["5.5 % of the time", "4.8 %"])
+def test_stretched_kernels_have_to_take_5_percent(slow: int, found: bool) -> None:
+    lengths = np.full(120, 30_000.0)
+    lengths[10 : 10 + slow] = 60_000.0
+    outcome = slowed_by_clock_or_by_others.run(clocked(np.full(120, 2000.0), lengths))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
+
+
+@pytest.mark.parametrize(("varies", "found"), [(0.0101, True), (0.0099, False)])
+def test_the_clock_has_to_vary_by_1_percent(varies: float, found: bool) -> None:
+    clocks = np.where(np.arange(120) % 2, 1600.0 * (1 + varies), 1600.0 * (1 - varies))
+    outcome = slowed_by_clock_or_by_others.run(clocked(clocks, 40_000 * 2000 / clocks))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)

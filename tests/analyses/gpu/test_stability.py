@@ -54,6 +54,7 @@ def inferences(
         ([40, 42] * 10, None),  # 2.4 %
         ([38, 42] * 10, Severity.WARNING),  # exactly 5 %
         ([40, 44] * 10, Severity.INFO),  # 4.8 %
+        ([40, 44] * 5, Severity.INFO),  # ten are enough
         ([40] * 20 + [80], None),  # 1 of 21 is a single outlier
         ([40] * 18 + [80, 80], Severity.WARNING),  # 2 of 20 are not
     ],

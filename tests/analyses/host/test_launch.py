@@ -61,6 +61,22 @@ def test_lch001_is_an_info_where_tracing_may_be_the_reason() -> None:
 STARVED = ("LLLLLLLLLLllllllllllLLLLLLLLLLllllllllll..", ".........##........##.........##........##")
 
 
+def starving(idle: int, gaps: int) -> str:
+    """Twenty launches of 2 µs, 10 apart, whose kernels follow each other but for so many gaps of so many µs."""
+    thread = "".join("Ll"[at % 2] * 2 + "." * 8 for at in range(20))
+    lost = [idle if at < gaps else 0 for at in range(20)]
+    stream = ".." + "".join("#%"[at % 2] * (10 - less) + "." * less for at, less in enumerate(lost))
+    return repeated(thread, stream)
+
+
+@pytest.mark.parametrize(
+    ("idle", "gaps", "status"), [(5, 3, Status.FINDINGS), (4, 4, Status.CLEAR)], ids=["10.2 of 198 µs", "9.6"]
+)
+def test_lch001_the_gpu_has_to_starve_for_5_percent(idle: int, gaps: int, status: Status) -> None:
+    """The enqueue takes as long as the GPU, and keeps it waiting for the gaps only, less 0.6 µs of tracing and 1 each."""
+    assert enqueue_bound_inferences.run(drawn(starving(idle, gaps))).status == status
+
+
 @pytest.mark.parametrize("apart", [10, 400], ids=["back to back", "paced"])
 def test_lch001_the_time_between_inferences_is_no_launch_of_theirs(apart: int) -> None:
     """An inference that is launched ahead is not enqueue-bound, however long the GPU idles between two of them."""
