@@ -73,7 +73,7 @@ def starving(idle: int, gaps: int) -> str:
     ("idle", "gaps", "status"), [(5, 3, Status.FINDINGS), (4, 4, Status.CLEAR)], ids=["10.2 of 198 µs", "9.6"]
 )
 def test_lch001_the_gpu_has_to_starve_for_5_percent(idle: int, gaps: int, status: Status) -> None:
-    """The enqueue takes as long as the GPU, but keeps it waiting in the gaps only: each less 0.6 µs of tracing and 1."""
+    """The enqueue takes as long as the GPU, but keeps it waiting in gaps only: each less 0.6 µs of tracing and 1."""
     assert enqueue_bound_inferences.run(drawn(starving(idle, gaps))).status == status
 
 
