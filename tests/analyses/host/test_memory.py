@@ -86,6 +86,19 @@ def test_case(case: Case) -> None:
     case.check(allocations_in_steady_state)
 
 
+@pytest.mark.parametrize(("before", "found"), [("first", False), ("second", True)])
+def test_what_is_allocated_before_the_first_is_set_up(before: str, found: bool) -> None:
+    """A slow inference, then five that are not, before the first of which, or of the second, memory is allocated."""
+    first, second = ("AAAA", "....") if before == "first" else ("....", "AAAA")
+    text = f"""
+        nvtx 1:   [{"i".ljust(38, ".")}]....[i......]....{"[i......]" * 4}
+        thread 1: {"L".ljust(40, ".")}{first}L........{second}{"L........" * 4}
+        stream 7: {".######".ljust(44, ".")}{".######".ljust(13, ".")}{".######.." * 4}
+    """
+    outcome = allocations_in_steady_state.run(drawn(text, **ALLOCATE))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
+
+
 @pytest.mark.parametrize(
     ("name", "found"),
     [

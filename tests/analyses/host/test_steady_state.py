@@ -33,6 +33,17 @@ def building(at: int, count: int = 6) -> str:
     """
 
 
+def set_up(before: bool) -> str:
+    """A slow inference, then five that are not, before the first of which, or of the second, a graph is built."""
+    warm, one, built, idle = "L" + "." * 39, "L........", "A...AaaaA.", "." * 10
+    first, second = (built, idle) if before else (idle, built)
+    return f"""
+        nvtx 1:   [{"i".ljust(38, ".")}]{idle}[i......]{idle}{"[i......]" * 4}
+        thread 1: {warm}{first}{one}{second}{one * 4}
+        stream 7: {".######".ljust(50, ".")}{".######".ljust(19, ".")}{".######.." * 4}
+    """
+
+
 BUILDS = {"other_api": [*CAPTURE["other_api"], "cudaEventRecord"]}
 
 
@@ -58,6 +69,8 @@ BUILDS = {"other_api": [*CAPTURE["other_api"], "cudaEventRecord"]}
         ),
         Case("in one of six", building(3), Severity.WARNING, 8, says="12 % of the threads' time", options=BUILDS),
         Case("in the first of six, which is warm-up", building(0), options=BUILDS),
+        Case("once, between the warm-up and what follows", set_up(True), options=BUILDS),
+        Case("once more, between two that follow", set_up(False), Severity.WARNING, 8, options=BUILDS),
         Case(
             "between two inferences",
             """
