@@ -167,7 +167,9 @@ IDLE = "GPU idle between inferences"
         Case("in another call", between("AAAAA"), Severity.WARNING, 15),
         Case(
             "another thread's inference runs",
-            between("...") + "    nvtx 2:   [i..............................................]",
+            between("...")
+            + "    nvtx 2:   [i..............................................]\n"
+            + "        thread 2: .L\n        stream 8: ..%",
         ),
         Case(
             "the GPU works",
