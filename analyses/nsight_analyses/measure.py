@@ -38,8 +38,10 @@ def weigh(share: float, warning: float, run: Run | None = None) -> Severity:
 
 def as_a_graph(run: Run) -> str:
     """How this program captures its inference into a CUDA graph, and what else makes the host launch less."""
-    if run.tensorrt is False:
+    if run.tensorrt is False and run.torch:
         return "capture it into a CUDA graph (torch.cuda.graph, or torch.compile, which also fuses kernels)"
+    if run.tensorrt is False:
+        return "capture what it launches into a CUDA graph (cudaStreamBeginCapture), or launch fewer, larger kernels"
     return "capture the inference into a CUDA graph (trtexec --useCudaGraph), or enlarge the batch"
 
 

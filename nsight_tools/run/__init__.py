@@ -15,7 +15,7 @@ from nsight_tools.columns import Bools, Ints, ints, pairs_in, words
 from nsight_tools.run.calls import HostCalls, occupied, read_calls
 from nsight_tools.run.flow import Flow
 from nsight_tools.run.gpus import Gpus
-from nsight_tools.run.program import runs_tensorrt
+from nsight_tools.run.program import runs_tensorrt, runs_torch
 from nsight_tools.run.requests import Requests
 from nsight_tools.run.work import Copies, Work, read_copies, read_work
 from nsight_tools.timeline.attribution import joint_key
@@ -79,6 +79,11 @@ class Run:
     def tensorrt(self) -> bool | None:
         """Whether the program runs TensorRT; None where the trace leaves it open."""
         return runs_tensorrt(self)
+
+    @cached_property
+    def torch(self) -> bool:
+        """Whether the program runs PyTorch's own kernels."""
+        return runs_torch(self)
 
     @cached_property
     def engine_copies(self) -> Bools:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 _ITS_KERNELS = re.compile(r"xmma|cask|myl|trt|nvinfer|generatedNative|cudnn|cutlass|nchw|nhwc", re.IGNORECASE)
 """Names that TensorRT's kernels have in any version; others' libraries share some, which leaves it open."""
-_FRAMEWORKS = re.compile(r"\bat::native::|\bat_cuda_detail|c10::|triton_|\bxla::|paddle::|\bonnxruntime::|ggml_|vllm::")
+_TORCH = re.compile(r"\bat::native::|\bat_cuda_detail|c10::|triton_")
+"""Names that kernels of PyTorch have."""
+_FRAMEWORKS = re.compile(_TORCH.pattern + r"|\bxla::|paddle::|\bonnxruntime::|ggml_|vllm::")
 """Names that kernels of frameworks have."""
 
 
@@ -38,3 +40,8 @@ def runs_tensorrt(run: Run) -> bool | None:
     if not domains or not names or hidden or any(_ITS_KERNELS.search(name) for name in names):
         return None
     return False
+
+
+def runs_torch(run: Run) -> bool:
+    """Whether kernels of PyTorch's own run."""
+    return any(_TORCH.search(name) for name in words(run.trace.table("kernels", ["name"])["name"]).counts())

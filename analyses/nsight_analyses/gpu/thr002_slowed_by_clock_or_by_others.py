@@ -29,6 +29,15 @@ VARIES = 0.025
 STRETCH_SHARE = 0.05
 """Inputs make kernels vary by a few percent of their summed time."""
 
+_OWN = {
+    Owner.ACCELERATOR: "another accelerator",
+    Owner.MIGRATION: "pages of managed memory",
+    Owner.CALLBACK: "the host, which the program makes streams wait for",
+    Owner.EVENT: "an event",
+    Owner.BATCHES: "Windows, which sends launches in batches",
+}
+"""What work waits for that is of the program's own making."""
+
 
 @analysis("THR002", needs={"api_calls"}, topic="contention", picture="clocks")
 def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
@@ -70,10 +79,11 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     if not (run.work.call_end >= 0).any():
         raise CouldNotRun("no kernel has a launch call in this report, so that waiting cannot be told from idleness")
     metrics = Metrics.of(trace)
-    found = []
+    found, owners = [], set()
     for device in run.gpus.devices:
         clock = clock_effect(run, device, metrics)
         waits = holes(run, device, SLICE_NS)
+        owners |= {Owner(one) for one in np.unique(waits.owner).tolist()}
         processes = Samples.of(run, device).highest("processes") or 0
         # Without metrics, nothing but several processes on this GPU lets one think of another.
         suspects = (Owner.OTHER_PROCESS, *([Owner.UNKNOWN] if processes > 1 and not metrics.sampled(device) else []))
@@ -85,8 +95,10 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
         if clock:
             found += _of_clock(run, clock)
     if not found and not any(metrics.sampled(device) for device in run.gpus.devices):
+        own = " and ".join(text for owner, text in _OWN.items() if owner in owners)
+        waited = f"work waited for {own}" if own else "no work waited long for an idle GPU"
         raise CouldNotRun(
-            "no work waited long for an idle GPU, but without GPU metrics the clock's effect cannot be told: "
+            f"{waited}, but without GPU metrics the clock's effect cannot be told: "
             f"{trace.missing('gpu_metrics') or 'no sample is of a GPU that worked'}"
         )
     yield from found

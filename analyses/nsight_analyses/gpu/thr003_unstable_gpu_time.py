@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import nothing_repeats, of_tensorrt, weigh
+from nsight_analyses.measure import nothing_repeats, weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, pairs_in, where_both
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
 from nsight_tools.run import Run
 from nsight_tools.run.holes import other_processes
-from nsight_tools.run.samples import busy_clock
+from nsight_tools.run.samples import SAMPLES, busy_clock
 from nsight_tools.timeline.intervals import Intervals, reaches
 from nsight_tools.timeline.populations import far_above
 from nsight_tools.units import share
@@ -46,12 +46,12 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     """The GPU's time for one inference varies too much to compare runs.
 
     Measures: the coefficient of variation (standard deviation / mean) of `inferences.compute_ns`, with the time in
-    which another process has the GPU (where GPU metrics prove it), over judged inferences
-    in the same mode (equally many streams at work meanwhile, for copies of others slow kernels down; the most frequent
-    one is judged, from 10 on). Outliers are left out, up to 5 % of the inferences: those whose compute time exceeds the
-    median by 5 scaled median absolute deviations and by 20 %. From 2.5 % on it is said, as trtexec does since
-    TensorRT 10.13.2 (from 8.4 to 10.13.0 it warned from 1 % on); from 5 % on it is a warning. Where the clock was
-    sampled, its own variation within kernels stands beside it.
+    which another process has the GPU (where GPU metrics prove it; it is the cause where without it the variation is
+    less than half), over judged inferences in the same mode (equally many streams at work meanwhile, for copies of
+    others slow kernels down; the most frequent one is judged, from 10 on). Outliers are left out, up to 5 % of the
+    inferences: those whose compute time exceeds the median by 5 scaled median absolute deviations and by 20 %. From
+    2.5 % on it is said, as trtexec does since TensorRT 10.13.2 (from 8.4 to 10.13.0 it warned from 1 % on); from 5 % on
+    it is a warning. Where the clock was sampled, its own variation within kernels stands beside it.
 
     Why it matters: a gain that is smaller than the variation cannot be seen, and one that was seen may be none. What
     varies is usually the clock.
@@ -89,6 +89,7 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     if varies < UNSTABLE:
         return
     clock = _clock(run)
+    cause, remedy = _why(compute[plain], gaps[plain], clock)
     slowest, fastest = (int(plain[at]) for at in (np.argmax(compute[plain]), np.argmin(compute[plain])))
     start, end = ints(table["start_ns"]), ints(table["end_ns"])
     yield Finding(
@@ -96,14 +97,9 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
         weigh(varies, HOPELESS),
         Confidence.HIGH,
         f"the GPU's time for one inference varies by {share(varies)} (coefficient of variation over {len(plain)} "
-        f"inferences)"
-        + of_tensorrt(
-            run,
-            f": trtexec calls more than {share(UNSTABLE)} unstable since TensorRT 10.13.2 ({share(UNSTABLE_BEFORE)} "
-            "before)",
-        ),
-        _others(int(gaps[plain].sum()), int(compute[plain].sum())) or _cause(clock),
-        f"{_remedy(clock)}keep other processes off the GPU, and compare medians of longer runs",
+        f"inferences): {_bar(run)}",
+        cause,
+        remedy,
         evidence=(
             Evidence("coefficient of variation of compute time", varies, "ratio"),
             Evidence("median compute time", round(float(np.median(compute[plain]))), "ns"),
@@ -128,29 +124,38 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     )
 
 
-def _others(gaps: int, whole: int) -> str:
-    return f"another process has the GPU for {share(gaps / whole)} of that time" if gaps else ""
+def _bar(run: Run) -> str:
+    if run.tensorrt is False:
+        return "two inferences that differ by less than twice that cannot be told apart"
+    return (
+        f"trtexec calls more than {share(UNSTABLE)} unstable since TensorRT 10.13.2 ({share(UNSTABLE_BEFORE)} before)"
+    )
 
 
-def _cause(clock: Floats) -> str:
+def _why(compute: Ints, gaps: Ints, clock: Floats) -> tuple[str, str]:
+    """Cause and remedy: another process, where most of the variation is its time; else what the clock says."""
+    compare = "keep other processes off the GPU, and compare medians of longer runs"
+    if 2 * _variation(compute - gaps) < _variation(compute):
+        part = share(int(gaps.sum()) / int(compute.sum()))
+        return f"another process has the GPU for {part} of that time", f"give this process the GPU: {compare}"
     if not len(clock):
-        return "not recorded: the report has no samples of the clock; floating clocks are the usual reason"
+        few = f"fewer than {SAMPLES} samples of the clock lie inside of kernels"
+        return (
+            f"not recorded: {few}; floating clocks are the usual reason",
+            f"sample the clock (nsight-tools capture, or --gpu-metrics-devices=all), {compare}",
+        )
     said = f"the clock varies by {share(_variation(clock))} while kernels run"
-    where = f", between {clock.min():.0f} and {clock.max():.0f} MHz"
     if _variation(clock) >= UNSTABLE_BEFORE:
-        return f"{said}{where}; the same kernels at several clocks say how far they follow it"
-    return f"{said}, and is not the reason: another process on the GPU, or work that depends on the input"
+        where = f", between {clock.min():.0f} and {clock.max():.0f} MHz"
+        return (
+            f"{said}{where}; the same kernels at several clocks say how far they follow it",
+            f"lock the clocks while measuring (nvidia-smi -lgc), {compare}",
+        )
+    return f"{said}, and is not the reason: another process on the GPU, or work that depends on the input", compare
 
 
 def _variation(value: Ints | Floats) -> float:
     return float(np.std(value) / np.mean(value)) if len(value) and np.mean(value) else 0.0
-
-
-def _remedy(clock: Floats) -> str:
-    """What to do about the clock: record it, where it was not; nothing where it was seen to be steady."""
-    if not len(clock):
-        return "record the clock (--gpu-metrics-devices=all), "
-    return "" if _variation(clock) < UNSTABLE_BEFORE else "lock the clocks while measuring (nvidia-smi -lgc), "
 
 
 def _most_frequent(run: Run, judged: IntArray) -> IntArray:
@@ -198,7 +203,7 @@ def _shared(run: Run, count: int) -> Bools:
 
 
 def _clock(run: Run) -> Floats:
-    """Clock samples while kernels run, of the GPU that works most; none of too few."""
+    """Clock samples while kernels run, of the GPU that works most; none where they are too few."""
     clock = busy_clock(run, int(np.argmax(np.bincount(np.maximum(run.work.device, 0)))))
     none: Floats = np.zeros(0)
-    return clock.value if clock is not None and len(clock.value) >= FEWEST else none
+    return none if clock is None else clock.value

@@ -28,6 +28,7 @@ GAP_SHARE = 0.05
 GAP_WARNING = 0.1
 
 _KINDS = ("launch", "host", "dependency", "graph", "hole")
+_JUDGED = _KINDS[:-1]
 
 _CAUSES = {
     "host": "its thread does something else than launch: it waits, allocates or loads something, or runs the program's "
@@ -66,7 +67,8 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     * host: the same, but its thread had waited, allocated, loaded or built something, or had done something else for
       50 µs and for ten times what it usually takes from one launch to the next
     * hole: its call had returned, and yet it began more than 50 µs later: it waited for something that this rule does
-      not judge
+      not judge. No number here has holes in it
+
     Tracing slows the host. What that cost is estimated for each API call and each NVTX range (`timeline/observer.py`:
     from the trace where it shows it, with an interval), taken off, and all work moved up as far as its launch, then
     earlier, and a dependency gap allow. What is left of the gaps is judged, where a dependency gap's length of each is
@@ -93,24 +95,24 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     if not np.any(run.judged_work & (work.inference >= 0) & work.computes & (work.call_end >= 0)):
         raise CouldNotRun("no kernel of an inference can be joined to the API call that launched it")
     gaps = calibrated.gaps
-    total = int(gaps.length.sum())
+    hole = gaps.hole
+    total = int(gaps.length[~hole].sum())
     if total / run.window_ns < GAP_SHARE:
         return
-    kind = np.where(
-        gaps.host, gaps.paused, np.where(gaps.hole, np.int8(4), np.where(gaps.graph, np.int8(3), np.int8(2)))
-    )
+    kind = np.where(gaps.host, gaps.paused, np.where(hole, np.int8(4), np.where(gaps.graph, np.int8(3), np.int8(2))))
     traced = _by_kind(kind, gaps.length)
-    left: dict[str, list[int]] = {name: [] for name in _KINDS}
+    left: dict[str, list[int]] = {name: [] for name in _JUDGED}
     for rest in calibrated.left:
         wait = calibrated.wait(rest)
         waits = _by_kind(kind, wait)
         np.subtract(rest, wait, out=wait)
-        graph, hole = int(wait[gaps.graph & ~gaps.hole].sum()), int(wait[gaps.hole].sum())
-        dependency = int(wait.sum()) - graph - hole
-        for name, one in {**waits, "graph": graph, "hole": hole, "dependency": dependency}.items():
-            left[name].append(one)
+        graph = int(wait[gaps.graph & ~hole].sum())
+        dependency = int(wait[~hole].sum()) - graph
+        for name, one in {**waits, "graph": graph, "dependency": dependency}.items():
+            if name in left:
+                left[name].append(one)
     main = _main({name: spans[1] for name, spans in left.items()})
-    if main in {"graph", "hole"}:
+    if main == "graph":
         return
     waiting = left["launch"][2] + left["host"][2]
     starved = main in {"launch", "host"} and left["launch"][1] + left["host"][1] >= GAP_SHARE * run.window_ns
@@ -124,7 +126,7 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
         )
     most = total if room is None else min(total, round(room * n))
     recoverable, low, high = (
-        min(round(one * n) + left["host"][place], most, sum(one[place] for name, one in left.items() if name != "hole"))
+        min(round(one * n) + left["host"][place], most, sum(one[place] for one in left.values()))
         for one, place in ((round(gain.point), 1), (gain.low, 2), (gain.high, 0))
     )
     rows = _longest(gaps.length, kind == _KINDS.index(main))
@@ -162,7 +164,7 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
 def _main(left: dict[str, int]) -> str:
     """What most of it is: a wait for the host, whichever, or one of the others."""
     host = left["launch"] + left["host"]
-    others = {name: left[name] for name in ("dependency", "graph", "hole")}
+    others = {name: left[name] for name in ("dependency", "graph")}
     other = max(others, key=others.__getitem__)
     return other if others[other] > host else max(("launch", "host"), key=left.__getitem__)
 

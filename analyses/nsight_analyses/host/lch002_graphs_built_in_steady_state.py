@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_analyses.host.steady import while_inferences_run
 from nsight_analyses.measure import nothing_repeats, weigh, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.columns import Bools, Ints, ints
@@ -27,10 +28,10 @@ def graphs_built_in_steady_state(trace: Trace) -> Iterator[Finding]:
     """CUDA graphs are captured or instantiated between inferences, or their capture fails.
 
     Measures: `api_calls` that begin a capture (cudaStreamBeginCapture…) or instantiate a graph (cudaGraphInstantiate…),
-    on a thread that makes inferences, in its judged inferences and what leads to them. The cost is their host time,
-    each capture counted from its beginning to its end (cudaStreamEndCapture); the bound is that time. A warning from
-    5 % of the time on. A capture, instantiation or graph launch that returns an error (`return_value`) is reported
-    wherever it is, with the first call that failed inside of the capture.
+    on a thread that makes inferences, in its judged inferences and between them; what stands before the first is
+    set-up. The cost is their host time, each capture counted from its beginning to its end (cudaStreamEndCapture); the
+    bound is that time. A warning from 5 % of the time on. A capture, instantiation or graph launch that returns an
+    error (`return_value`) is reported wherever it is, with the first call that failed inside of the capture.
 
     Why it matters: a graph pays by being launched many times; to instantiate one costs as much as hundreds of launches.
     Where the capture fails and its errors are not looked at, the graph's work does not run at all.
@@ -50,11 +51,11 @@ def graphs_built_in_steady_state(trace: Trace) -> Iterator[Finding]:
     if failed.any():
         yield _failure(calls, returned, failed)
         return  # what did not come to be was not built too often
+    if run.requests.judged.sum() < 2:
+        raise nothing_repeats(trace, "fewer than two inferences: there is no steady state to look into")
     loops = run.flow.loops
-    if not loops:
-        raise nothing_repeats(trace, "no thread makes two inferences: there is no steady state to look into")
     begins, instances = (
-        run.flow.during(calls[calls.name.where(_is(which))].outermost()) for which in (_BEGIN, _INSTANTIATE)
+        while_inferences_run(run, calls[calls.name.where(_is(which))].outermost()) for which in (_BEGIN, _INSTANTIATE)
     )
     if not len(begins.start) and not len(instances.start):
         return

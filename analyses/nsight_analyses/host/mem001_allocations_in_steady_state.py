@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_analyses.host.steady import while_inferences_run
 from nsight_analyses.measure import nothing_repeats, weigh, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.calibration import Calibrated
@@ -33,10 +34,10 @@ def allocations_in_steady_state(trace: Trace) -> Iterator[Finding]:
     """Memory is allocated or freed while inferences run.
 
     Measures: `api_calls` that allocate, free, pin or unpin memory (cudaMalloc…, cudaFree…, cudaHostAlloc, cuMemAlloc…,
-    cuMemCreate…, cudaMallocAsync) on a thread that makes inferences, in its judged inferences and in the time that
-    leads to each, pauses between runs left out; a call inside of another counts once. A finding where they are one for
-    every tenth inference or 1 % of the threads' time; a warning from 5 % of it on. The bound is their host time: they
-    can wait for the GPU inside. Where `memory_usage` was collected, the bytes stand beside.
+    cuMemCreate…, cudaMallocAsync) on a thread that makes inferences, in its judged inferences and between them, pauses
+    between runs left out; what stands before the first is set-up; a call inside of another counts once. A finding where
+    they are one for every tenth inference or 1 % of the threads' time; a warning from 5 % of it on. The bound is their
+    host time: they can wait for the GPU inside. Where `memory_usage` was collected, the bytes stand beside.
 
     Why it matters: cudaFree waits for all work of the GPU, and cudaMalloc may; pinning memory takes milliseconds. Each
     stops the thread from launching, and ends the overlap of streams.
@@ -50,10 +51,10 @@ def allocations_in_steady_state(trace: Trace) -> Iterator[Finding]:
     memory: only their own time is charged. What an allocator keeps inside of the process makes no call at all.
     """
     run = Run.of(trace)
+    if run.requests.judged.sum() < 2:
+        raise nothing_repeats(trace, "fewer than two inferences: there is no steady state to look into")
     loops = run.flow.loops
-    if not loops:
-        raise nothing_repeats(trace, "no thread makes two inferences: there is no steady state to look into")
-    found = run.flow.during(run.calls[run.calls.does.among(*MEMORY)].outermost())
+    found = while_inferences_run(run, run.calls[run.calls.does.among(*MEMORY)].outermost())
     if not len(found.start):
         return
     inferences = run.count

@@ -49,6 +49,19 @@ def test_another_process_has_the_gpu() -> None:
 
 
 @pytest.mark.parametrize(
+    ("window", "severity"),
+    [(35_980, Severity.WARNING), (35_981, Severity.INFO), (71_960, Severity.INFO), (71_961, None)],
+    ids=["5 %", "less", "2.5 %", "less than that"],
+)
+def test_how_much_another_process_takes(window: int, severity: Severity | None) -> None:
+    """1799 µs of so many."""
+    text = waits(600).replace("[i", "[i" + "." * (window - 2103))
+    outcome = slowed_by_clock_or_by_others.run(drawn(text, tables={"gpu_metrics": active(100)}))
+    assert [finding.severity for finding in outcome.findings] == ([severity] if severity else [])
+    assert outcome.status == (Status.FINDINGS if severity else Status.CLEAR)
+
+
+@pytest.mark.parametrize(
     ("text", "percent"),
     [
         (waits(500), 100.0),
@@ -103,22 +116,43 @@ def test_what_another_gpu_does_is_no_reason_where_metrics_tell_who_works() -> No
     assert only(slowed_by_clock_or_by_others, trace).confidence == Confidence.HIGH
 
 
-def test_without_metrics_another_gpu_may_be_what_it_waits_for() -> None:
-    outcome = slowed_by_clock_or_by_others.run(drawn(TWO_GPUS, missing=NO_METRICS, kernel_calls=[1, 0, 2, 3]))
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [(waits(600), {}), (TWO_GPUS, {"kernel_calls": [1, 0, 2, 3]})],
+    ids=["alone", "another GPU works"],
+)
+def test_without_metrics_no_other_process_is_named(text: str, options: dict[str, Any]) -> None:
+    finding = only(slowed_by_clock_or_by_others, drawn(text, missing=NO_METRICS, **options))
+    assert (finding.severity, finding.confidence, finding.recoverable_ns) == (Severity.INFO, Confidence.LOW, None)
+    assert finding.message.startswith("submitted work waits 3 times, for 600 µs each (median)")
+    assert finding.cause == "this report does not say what it waits for"
+    assert "process" not in f"{finding.message} {finding.cause}"
+    assert "--gpu-metrics-devices=all" in finding.recommendation
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [(waits(500), "no work waited long"), (waits(600, times=2), "no work waited long")],
+    ids=["gaps of 0.5 ms", "two gaps"],
+)
+def test_without_metrics_short_or_few_waits_are_none(text: str, says: str) -> None:
+    outcome = slowed_by_clock_or_by_others.run(drawn(text, missing=NO_METRICS))
     assert outcome.status == Status.COULD_NOT_RUN
+    assert outcome.reason.startswith(says)
 
 
-def test_without_metrics_the_confidence_is_low() -> None:
-    finding = only(slowed_by_clock_or_by_others, drawn(waits(600), missing=NO_METRICS))
-    assert finding.confidence == Confidence.LOW
-    assert "no GPU metrics" in finding.cause
-
-
-def test_without_metrics_callbacks_could_be_the_reason() -> None:
-    text = waits(600).replace("LlLlLl", "LlLlLlA")
-    outcome = slowed_by_clock_or_by_others.run(drawn(text, missing=NO_METRICS, other_api="cudaLaunchHostFunc"))
+@pytest.mark.parametrize(
+    ("thread", "call", "says"),
+    [
+        ("LlLlLlA", "cudaLaunchHostFunc", "work waited for the host, which the program makes streams wait for, but"),
+        ("AlAlAl", "cudaStreamWaitEvent", "work waited for an event, but"),
+    ],
+)
+def test_what_the_program_makes_its_work_wait_for_is_nobody_elses(thread: str, call: str, says: str) -> None:
+    text = waits(600).replace("LlLlLl", thread)
+    outcome = slowed_by_clock_or_by_others.run(drawn(text, missing=NO_METRICS, other_api=call))
     assert outcome.status == Status.COULD_NOT_RUN
-    assert "cudaLaunchHostFunc" in outcome.reason
+    assert outcome.reason.startswith(says)
 
 
 @pytest.mark.parametrize(
@@ -137,8 +171,8 @@ def test_what_it_cannot_judge(trace: Trace, reason: str) -> None:
 
 
 def clocked(clock: Any, length: Any) -> Trace:
-    """120 inferences of one kernel each, 100 µs apart, with their clock in MHz and their length in ns."""
-    at = np.arange(120) * 100 * US
+    """Inferences of one kernel each, 100 µs apart, with their clock in MHz and their length in ns."""
+    at = np.arange(len(clock)) * 100 * US
     kernels = [
         {"start_ns": int(t) + 5 * US, "end_ns": int(t) + 5 * US + round(float(d)), "name": "k", "short_name": "k"}
         | {"grid_x": 1, "grid_y": 1, "grid_z": 1, "correlation_id": n, "pid": 1000, "stream": 7, "context": 1}
@@ -182,6 +216,13 @@ def test_durations_that_follow_the_clock() -> None:
     assert "costs 11 % of their time" in finding.message
 
 
+@pytest.mark.parametrize(("count", "found"), [(100, True), (99, False)])
+def test_fewer_than_100_kernels_do_not_tell(count: int, found: bool) -> None:
+    clocks = CLOCKS[:count]
+    outcome = slowed_by_clock_or_by_others.run(clocked(clocks, 40_000 * 2000 / clocks))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
+
+
 @pytest.mark.parametrize(("power", "found"), [(0.5, True), (0.45, False), (0.0, False)])
 def test_how_far_they_follow_it(power: float, found: bool) -> None:
     outcome = slowed_by_clock_or_by_others.run(clocked(CLOCKS, 40_000 * (2000 / CLOCKS) ** (power + 1e-4)))
@@ -194,13 +235,31 @@ def test_a_steady_clock_has_nothing_to_be_compared_with() -> None:
 
 
 def test_stretched_at_the_same_clock() -> None:
-    length = np.where(np.arange(120) % 10, 30_000.0, 60_000.0)
+    length = np.where(np.arange(120) % 10 != 5, 30_000.0, 60_000.0)
     finding = only(slowed_by_clock_or_by_others, clocked(np.full(120, 2000.0), length))
     assert (finding.severity, finding.confidence) == (Severity.INFO, Confidence.LOW)
     assert finding.recoverable_ns == 12 * 30_000
     assert "not the clock" in finding.cause
 
 
-def test_half_as_long_again_is_not_stretched() -> None:
-    length = np.where(np.arange(120) % 10, 30_000.0, 45_000.0)
-    assert slowed_by_clock_or_by_others.run(clocked(np.full(120, 2000.0), length)).status == Status.CLEAR
+@pytest.mark.parametrize(("length", "found"), [(45_000.0, False), (45_100.0, True)], ids=["half as long again", "more"])
+def test_half_as_long_again_is_not_stretched(length: float, found: bool) -> None:
+    """Every sixth kernel: 7.7 % of their time."""
+    lengths = np.where(np.arange(120) % 6 != 5, 30_000.0, length)
+    outcome = slowed_by_clock_or_by_others.run(clocked(np.full(120, 2000.0), lengths))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
+
+
+@pytest.mark.parametrize(("slow", "found"), [(7, True), (6, False)], ids=["5.5 % of the time", "4.8 %"])
+def test_stretched_kernels_have_to_take_5_percent(slow: int, found: bool) -> None:
+    lengths = np.full(120, 30_000.0)
+    lengths[10 : 10 + slow] = 60_000.0
+    outcome = slowed_by_clock_or_by_others.run(clocked(np.full(120, 2000.0), lengths))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
+
+
+@pytest.mark.parametrize(("varies", "found"), [(0.0101, True), (0.0099, False)])
+def test_the_clock_has_to_vary_by_1_percent(varies: float, found: bool) -> None:
+    clocks = np.where(np.arange(120) % 2, 1600.0 * (1 + varies), 1600.0 * (1 - varies))
+    outcome = slowed_by_clock_or_by_others.run(clocked(clocks, 40_000 * 2000 / clocks))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)

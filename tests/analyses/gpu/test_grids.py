@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from drawn_trace import Case, drawn
+from drawn_trace import Case, drawn, only
 from nsight_analyses.gpu.lch005_grids_that_leave_the_gpu_empty import grids_that_leave_the_gpu_empty
 
 from nsight_tools.analysis import Status
@@ -59,6 +59,52 @@ SAVED = "saved by a batch that fills the GPU"
 )
 def test_case(case: Case) -> None:
     case.check(grids_that_leave_the_gpu_empty)
+
+
+FEW = {"grid": [10, 100], "gpu": GPU}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "status"),
+    [
+        ("ncclDevKernel_AllReduce_Sum_f16_RING_LL", Status.CLEAR),
+        ("nvshmemi_proxy_kernel", Status.CLEAR),
+        ("gemm", Status.FINDINGS),
+    ],
+)
+def test_communication_needs_few_blocks_by_design(kernel: str, status: Status) -> None:
+    trace = drawn("stream 7: ##########%", kernel_names=[kernel, "gemm"], **FEW)
+    assert grids_that_leave_the_gpu_empty.run(trace).status == status
+
+
+def test_nothing_but_communication_cannot_be_judged() -> None:
+    trace = drawn(TEN, kernel_names="ncclDevKernel_AllReduce_Sum_f16_RING_LL", **FEW | {"grid": 10})
+    assert grids_that_leave_the_gpu_empty.run(trace).status == Status.COULD_NOT_RUN
+
+
+STEADY = """
+    nvtx 1:   [i.......]
+    thread 1: L.........
+    stream 7: .#########
+"""
+
+
+@pytest.mark.parametrize(("kernel", "named"), [("sm80_xmma_gemm", True), ("stencil", False)])
+def test_trtexecs_option_is_named_where_the_program_may_run_tensorrt(kernel: str, named: bool) -> None:
+    finding = only(grids_that_leave_the_gpu_empty, drawn(STEADY, kernel_names=kernel, **FEW | {"grid": 10}))
+    assert ("trtexec --optShapes" in finding.recommendation) == named
+    assert "enlarge the batch" in finding.recommendation
+
+
+@pytest.mark.parametrize(("launching", "contexts"), [(79, True), (82, False)], ids=["less than 80 %", "more"])
+def test_several_contexts_where_the_host_has_time_for_them(launching: int, contexts: bool) -> None:
+    text = f"""
+        nvtx 1:   [{"i".ljust(launching - 2, ".")}]
+        thread 1: {"L" * launching}
+        stream 7: .{"#" * 99}
+    """
+    finding = only(grids_that_leave_the_gpu_empty, drawn(text, **FEW | {"grid": 10}))
+    assert ("several contexts on streams of their own" in finding.recommendation) == contexts
 
 
 def test_without_the_number_of_sms() -> None:

@@ -6,6 +6,8 @@ Drawings are too short to tell what tracing cost: it is then 0.4, likely 1 and a
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 from drawn_trace import Case, drawn, evidence_of, only
@@ -13,7 +15,7 @@ from nsight_analyses.host.fus001_gaps_between_kernels import gaps_between_kernel
 
 from nsight_tools.analysis import Status
 from nsight_tools.calibration import Calibrated
-from nsight_tools.findings import Confidence, Severity
+from nsight_tools.findings import Confidence, Finding, Severity
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import Trace
 
@@ -29,10 +31,10 @@ STARVED = """
 
 PAUSED = """
     nvtx 1:   [i...............................................]
-    thread 1: L.......................L.........................
+    thread 1: L.....SSSSSSSSSSSSSSS...L.........................
     stream 7: .##......................##.......................
 """
-"""A gap of 22 µs; the thread does something else for 23."""
+"""A gap of 22 µs, in which the thread waits, and has launched nothing for 23."""
 
 BUSY = """
     nvtx 1:   [i...............................................]
@@ -68,7 +70,7 @@ FORTY = """
             "kernels finish before the host has launched the next one",
         ),
         Case(
-            "host: its thread has launched nothing for 23 µs, which no CUDA graph changes",
+            "host: its thread waits in between, which no CUDA graph changes",
             PAUSED,
             WARNING,
             22 - 1 - 1,
@@ -83,7 +85,7 @@ FORTY = """
             2 * 0.9,
             {"of it launch-starved": 0, "of it between kernels already launched": 2, "longest dependency gap": 1},
             MEDIUM,
-            "a CUDA graph (trtexec --useCudaGraph) shortens the gap between dependent kernels",
+            "a CUDA graph shortens the gap between dependent kernels to about 0.1 µs",
         ),
         Case(
             "the profiler makes them: 2 µs each, of which 1 is left, as between dependent kernels",
@@ -140,6 +142,148 @@ def test_fus001_gaps(case: Case) -> None:
     case.check(gaps_between_kernels)
 
 
+KINDS = {
+    "launch": (
+        " waits for the host",
+        "kernels finish before the host has launched the next one",
+        "capture what it launches into a CUDA graph",
+    ),
+    "host": (
+        " waits for the host",
+        "its thread does something else than launch",
+        "look at the windows below in Nsight Systems",
+    ),
+    "dependency": (
+        " stands between kernels that were already launched",
+        "the next kernel was launched long before",
+        "a CUDA graph shortens the gap between dependent kernels",
+    ),
+}
+"""How message, cause and remedy go, by what most of the gaps are."""
+
+
+def says(text: str, kind: str, **options: Any) -> Finding:
+    """The finding on a drawing, all of whose sentences are of this kind."""
+    finding = only(gaps_between_kernels, drawn(text, **options))
+    message, cause, remedy = KINDS[kind]
+    assert finding.message.endswith(message)
+    assert finding.cause.startswith(cause)
+    assert finding.recommendation.startswith(remedy)
+    names = {"launch": "launch-starved", "host": "host", "dependency": "dependency"}
+    assert evidence_of(finding, f"longest {names[kind]} gap")
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        ("cudaMalloc", "host"),
+        ("cuModuleLoadData", "host"),
+        ("cudaGraphInstantiate", "host"),
+        ("cudaEventSynchronize", "host"),
+        ("cudaEventRecord", "launch"),
+        ("cudaStreamWaitEvent", "launch"),
+        ("cudaMallocAsync", "launch"),
+    ],
+)
+def test_fus001_tells_what_the_thread_does_in_a_gap(call: str, kind: str) -> None:
+    says(PAUSED.replace("S", "A"), kind, other_api=call)
+
+
+def paused(pause: int, usual: int = 0, launches: int = 3) -> str:
+    """Launches of 1 µs with so long between them, and one after a longer pause."""
+    step = "L" + "." * usual if usual else "Ll"
+    before = (step * launches)[: launches * (usual + 1)].rstrip(".")
+    last = "L" if before.endswith("l") or usual else "l"
+    kernels = "." + "".join("#%"[at % 2] + "." * usual for at in range(launches)).rstrip(".")
+    length = len(before) + pause
+    return f"""
+        nvtx 1:   [i{"." * (length + 10)}]
+        thread 1: {before}{"." * pause}{last}
+        stream 7: {kernels.ljust(length + 1, ".")}{"#" if kernels.endswith("%") else "%"}#####
+    """
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (paused(51), "host"),
+        (paused(50), "launch"),
+        (paused(61, usual=6), "host"),
+        (paused(60, usual=6), "launch"),
+        (paused(50, usual=40), "launch"),
+    ],
+    ids=["51 µs", "50 µs", "more than ten times the usual 6 µs", "ten times", "an eager framework"],
+)
+def test_fus001_tells_a_thread_that_does_something_else_by_how_long(text: str, kind: str) -> None:
+    says(text, kind)
+
+
+@pytest.mark.parametrize(("step", "found"), [(30, True), (2, False)], ids=["the GPU starves", "launched ahead"])
+def test_fus001_judges_programs_that_mark_nothing(step: int, found: bool) -> None:
+    """Thirty turns of a copy in, four kernels of 20 µs and a copy out, launched so far apart, without any range."""
+    text = {"thread 1": "", "stream 7": ""}
+    for _ in range(30):
+        calls = ("C" + "." * (step - 1)) + "".join(one + "." * (step - 1) for one in "LlLl") + "c"
+        work = "." + ">" + "".join("." * max(step - 20, 0) + one * 20 for one in "#%#%") + "<"
+        length = max(len(calls), len(work)) + 4
+        text["thread 1"] += calls.ljust(length - 3, ".") + "SS."
+        text["stream 7"] += work.ljust(length, ".")
+    picture = "\n".join(f"{label + ':':<10}{row}" for label, row in text.items())
+    trace = drawn(picture, kernel_names=["a", "b", "c", "d"] * 30)
+    outcome = gaps_between_kernels.run(trace)
+    assert set(trace.table("inferences")["source"].to_pylist()) == {"iteration"}
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
+    for finding in outcome.findings:
+        assert finding.cause == "kernels finish before the host has launched the next one"
+
+
+def hole(gap: int, waiting: int = 0) -> str:
+    """Two kernels launched at once with this gap between them; and a third, which the thread launches after a wait."""
+    after = "...SSS" + "." * (waiting - 4) + "L" if waiting else ""
+    return f"""
+        nvtx 1:   [i{"." * (gap + waiting + 30)}]
+        thread 1: Ll{"." * (gap + 6)}{after}
+        stream 7: ..####{"." * gap}%%%%{"." * waiting}{"####" if waiting else ""}
+    """
+
+
+def test_fus001_a_gap_of_50_us_before_launched_work_is_a_dependency() -> None:
+    assert says(hole(50), "dependency").severity == INFO
+
+
+def test_fus001_a_longer_one_waits_for_something_and_is_no_gap() -> None:
+    assert gaps_between_kernels.run(drawn(hole(51))).status == Status.CLEAR
+
+
+@pytest.mark.parametrize(("waiting", "found"), [(5, True), (4, False)], ids=["more than 5 %", "less"])
+def test_fus001_leaves_holes_out_of_what_it_says_of_other_gaps(waiting: int, found: bool) -> None:
+    text = hole(60, waiting)
+    if not found:
+        assert gaps_between_kernels.run(drawn(text)).status == Status.CLEAR
+        return
+    finding = says(text, "host")
+    assert evidence_of(finding, "idle between kernels").value == 5000
+    assert finding.recoverable_ns == (5 - 2 - 1) * 1000  # less the tracing of a launch and a synchronization
+    assert "for 5.1 % of the inference" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("kernel", "remedy"),
+    [
+        ("void at::native::vectorized_elementwise_kernel<4>", "torch.cuda.graph"),
+        ("stencil", "cudaStreamBeginCapture"),
+        ("sm80_xmma_fprop_implicit_gemm", "trtexec --useCudaGraph"),
+    ],
+)
+def test_fus001_names_the_graph_as_this_program_captures_it(kernel: str, remedy: str) -> None:
+    finding = only(gaps_between_kernels, drawn(BUSY, kernel_names=kernel))
+    said = f"{finding.message} {finding.cause} {finding.recommendation}"
+    names = ("torch.cuda.graph", "cudaStreamBeginCapture", "trtexec")
+    assert remedy in finding.recommendation
+    assert [name for name in names if name in said] == [name for name in names if name in remedy]
+
+
 @pytest.mark.parametrize(("window", "severity"), [(180, WARNING), (181, INFO)])
 def test_fus001_is_a_warning_from_10_percent_on_whatever_tracing_cost(window: int, severity: Severity) -> None:
     """18 µs are left of the gap, even if tracing costs most."""
@@ -194,7 +338,7 @@ TWO = """
     nvtx 1:            [i...............................................]
     nvtx 2:            [i...............................................]
     thread 1:          L..............LLLLLLLLLL.........................
-    thread 2:          LLL....................LLL........................
+    thread 2:          LLL..SSSS..............LLL........................
     stream 7:          .##......................##.......................
     stream 8 device 1: ...##.....................##......................
 """
@@ -259,9 +403,8 @@ def test_an_untraced_run_takes_the_place_of_the_estimate() -> None:
     # By the estimate the wall loses 2.5, at most 7 µs, of which 1 and 3 lie in the gap: a third of the way between.
     lost = [float((calibrated.gaps.length - left).sum()) for left in calibrated.left]
     assert lost == pytest.approx([1_000 + 2_000 / 3] * 3)
-    assert trace.summary()["inference_time"]["untraced"]["source"].startswith(
-        "measured by an untraced run of 20 inferences"
-    )
+    assert calibrated.untraced is not None
+    assert calibrated.untraced.source.startswith("measured by an untraced run of 20 inferences")
 
 
 def test_what_tracing_cost_the_enqueue_is_what_an_untraced_run_says() -> None:

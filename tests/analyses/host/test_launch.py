@@ -10,10 +10,10 @@ from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
 
 
-def repeated(thread: str, stream: str, times: int = 10) -> str:
-    """So many inferences, 10 µs apart."""
+def repeated(thread: str, stream: str, times: int = 10, apart: int = 10) -> str:
+    """So many inferences, so many µs apart."""
     long = max(len(thread), len(stream))
-    gap = "." * 10
+    gap = "." * apart
     inference = "[i" + "." * (long - 3) + "]"
     pictures = (
         ("nvtx 1:  ", inference),
@@ -56,6 +56,53 @@ def test_lch001_is_an_info_where_tracing_may_be_the_reason() -> None:
     assert (finding.severity, finding.confidence) == (Severity.INFO, Confidence.LOW)
     assert "if tracing cost what it usually does" in finding.message
     assert finding.recommendation.endswith("measure the run without the profiler first")
+
+
+STARVED = ("LLLLLLLLLLllllllllllLLLLLLLLLLllllllllll..", ".........##........##.........##........##")
+
+
+def starving(idle: int, gaps: int) -> str:
+    """Twenty launches of 2 µs, 10 apart, whose kernels follow each other but for so many gaps of so many µs."""
+    thread = "".join("Ll"[at % 2] * 2 + "." * 8 for at in range(20))
+    lost = [idle if at < gaps else 0 for at in range(20)]
+    stream = ".." + "".join("#%"[at % 2] * (10 - less) + "." * less for at, less in enumerate(lost))
+    return repeated(thread, stream)
+
+
+@pytest.mark.parametrize(
+    ("idle", "gaps", "status"), [(5, 3, Status.FINDINGS), (4, 4, Status.CLEAR)], ids=["10.2 of 198 µs", "9.6"]
+)
+def test_lch001_the_gpu_has_to_starve_for_5_percent(idle: int, gaps: int, status: Status) -> None:
+    """The enqueue takes as long as the GPU, but keeps it waiting in gaps only: each less 0.6 µs of tracing and 1."""
+    assert enqueue_bound_inferences.run(drawn(starving(idle, gaps))).status == status
+
+
+@pytest.mark.parametrize("apart", [10, 400], ids=["back to back", "paced"])
+def test_lch001_the_time_between_inferences_is_no_launch_of_theirs(apart: int) -> None:
+    """An inference that is launched ahead is not enqueue-bound, however long the GPU idles between two of them."""
+    ahead = repeated("Llll..............", "..####%%%%####%%%%", 12, apart)
+    assert enqueue_bound_inferences.run(drawn(ahead)).status == Status.CLEAR
+    finding = only(enqueue_bound_inferences, drawn(repeated(*STARVED, 12, apart)))
+    assert finding.recoverable_ns_per_inference == 15_700  # of the inference, and nothing of what lies between
+
+
+@pytest.mark.parametrize(
+    ("kernel", "remedy"),
+    [
+        ("void at::native::vectorized_elementwise_kernel<4>", "torch.cuda.graph"),
+        ("stencil", "cudaStreamBeginCapture"),
+        ("sm80_xmma_fprop_implicit_gemm", "trtexec --useCudaGraph"),
+    ],
+)
+def test_lch001_speaks_of_what_the_program_is(kernel: str, remedy: str) -> None:
+    finding = only(enqueue_bound_inferences, drawn(repeated(*STARVED), kernel_names=kernel))
+    said = f"{finding.message} {finding.cause} {finding.recommendation}"
+    names = ("torch.cuda.graph", "cudaStreamBeginCapture", "trtexec", "TensorRT", "enqueueV3")
+    assert [name for name in names if name in said] == [name for name in names if name in remedy]
+    assert finding.cause == (
+        "kernels finish before the host has launched the next one: one each 10.0 µs for kernels of 2.00 µs (medians, "
+        "as traced)"
+    )
 
 
 @pytest.mark.parametrize(

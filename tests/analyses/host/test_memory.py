@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from drawing import table
 from drawn_trace import Case, drawn, evidence_of, only
-from nsight_analyses.host.allocations import allocates
 from nsight_analyses.host.mem001_allocations_in_steady_state import allocations_in_steady_state
 
 from nsight_tools.analysis import Status
@@ -18,15 +17,25 @@ TWO = """
     thread 1: L.........L.AA......
     stream 7: ..##########..######
 """
-"""The steady state is the second inference: 9 µs."""
+"""The steady state is both inferences: 20 µs."""
 ALLOCATE: dict[str, Any] = {"other_api": "cudaMalloc"}
+
+
+def six(at: int) -> str:
+    """Inferences of 9 µs, one of which allocates for 10 more."""
+    lanes = ["LAAAAAAAAAA........" if one == at else "L........" for one in range(6)]
+    return f"""
+        nvtx 1:   {"".join("[i" + "." * (len(lane) - 3) + "]" for lane in lanes)}
+        thread 1: {"".join(lanes)}
+        stream 7: {"".join(".######".rjust(len(lane) - 2, ".") + ".." for lane in lanes)}
+    """
 
 
 @pytest.mark.parametrize(
     "case",
     [
         Case(
-            "in the second inference",
+            "in the second of two inferences",
             TWO,
             Severity.WARNING,
             2,
@@ -34,7 +43,20 @@ ALLOCATE: dict[str, Any] = {"other_api": "cudaMalloc"}
             says="cudaMalloc (1 times)",
             options=ALLOCATE,
         ),
-        Case("in the first", TWO.replace("L.........L.AA", "L.AA......L..."), options=ALLOCATE),
+        Case("in one of six", six(3), Severity.WARNING, 10, {"allocations and frees": 1}, options=ALLOCATE),
+        Case("in the first of six, which is warm-up", six(0), options=ALLOCATE),
+        Case(
+            "between two inferences",
+            """
+            nvtx 1:   [i.......]......[i.......]
+            thread 1: L..........AAA..L.........
+            stream 7: .#########.......########.
+            """,
+            Severity.WARNING,
+            3,
+            {"allocations and frees": 1},
+            options=ALLOCATE,
+        ),
         Case("another call", TWO),
         Case(
             "on another thread",
@@ -46,7 +68,7 @@ ALLOCATE: dict[str, Any] = {"other_api": "cudaMalloc"}
             TWO,
             Severity.INFO,
             2,
-            says="from a pool",
+            says="from a pool, in the stream's order, which waits for nothing",
             options={"other_api": "cudaMallocAsync"},
         ),
         Case(
@@ -64,30 +86,89 @@ def test_case(case: Case) -> None:
     case.check(allocations_in_steady_state)
 
 
-def loop(allocating: int, inferences: int, gap: int) -> str:
-    """So many inferences after the first, of which some allocate for 1 µs."""
-    one = "." * gap
-    calls = "".join(("LA" if at < allocating else "L.") + one for at in range(inferences))
+@pytest.mark.parametrize(("before", "found"), [("first", False), ("second", True)])
+def test_what_is_allocated_before_the_first_is_set_up(before: str, found: bool) -> None:
+    """A slow inference, then five that are not, before the first of which, or of the second, memory is allocated."""
+    first, second = ("AAAA", "....") if before == "first" else ("....", "AAAA")
+    text = f"""
+        nvtx 1:   [{"i".ljust(38, ".")}]....[i......]....{"[i......]" * 4}
+        thread 1: {"L".ljust(40, ".")}{first}L........{second}{"L........" * 4}
+        stream 7: {".######".ljust(44, ".")}{".######".ljust(13, ".")}{".######.." * 4}
+    """
+    outcome = allocations_in_steady_state.run(drawn(text, **ALLOCATE))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        *((name, True) for name in ("cudaFree", "cudaHostAlloc", "cudaFreeHost", "cudaHostRegister")),
+        *(
+            (name, True)
+            for name in ("cudaMallocManaged", "cudaMallocPitch", "cuMemAlloc_v2", "cuMemCreate", "cuMemMap")
+        ),
+        *((name, True) for name in ("cudaMallocFromPoolAsync_ptsz", "cuMemFreeAsync")),
+        *((name, False) for name in ("cudaMemcpyAsync", "cuMemGetInfo", "cudaMemsetAsync", "cudaMallocFoo")),
+        *((name, False) for name in ("cuModuleLoadData", "cudaGraphInstantiate", "cudaStreamSynchronize")),
+    ],
+)
+def test_what_a_call_does_decides(name: str, found: bool) -> None:
+    outcome = allocations_in_steady_state.run(drawn(TWO, other_api=name))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
+    assert [f"{name} (1 times)" in finding.cause for finding in outcome.findings] == [True] * found
+
+
+@pytest.mark.parametrize("took", [5, 2000], ids=["short", "200 times as long as an inference"])
+def test_a_long_allocation_between_inferences_is_no_pause(took: int) -> None:
+    """A thread that is in a call does not pause, however long that takes."""
+    idle = "." * took
+    text = f"""
+        nvtx 1:   {"[i......]" * 3}{idle}{"[i......]" * 3}
+        thread 1: {"L........" * 3}{"A" * took}{"L........" * 3}
+        stream 7: {".#######." * 3}{idle}{".#######." * 3}
+    """
+    finding = only(allocations_in_steady_state, drawn(text, **ALLOCATE))
+    assert (finding.severity, finding.recoverable_ns) == (Severity.WARNING, 1000 * took)
+
+
+@pytest.mark.parametrize(("length", "severity"), [(11, Severity.WARNING), (12, Severity.INFO)], ids=["5 %", "less"])
+def test_5_percent_of_the_threads_time_is_a_warning(length: int, severity: Severity) -> None:
+    """1 µs of two inferences, of which the first takes 9."""
+    text = f"""
+        nvtx 1:   [i......][i{"." * (length - 3)}]
+        thread 1: L........LA{"." * (length - 2)}
+        stream 7: .#######..{"#" * (length - 1)}
+    """
+    assert only(allocations_in_steady_state, drawn(text, **ALLOCATE)).severity == severity
+
+
+def loop(allocating: int, inferences: int, length: int) -> str:
+    """So many inferences of so many µs, of which some allocate for 1 µs."""
+    rest = "." * (length - 2)
+    calls = "".join(("LA" if at < allocating else "L.") + rest for at in range(inferences))
     return f"""
-        nvtx 1:   [i]{"." * (gap - 1)}{("[i" + one[1:] + "]") * inferences}
-        thread 1: L.{one}{calls}
-        stream 7: .#{one}{(".#" + one) * inferences}
+        nvtx 1:   {("[i" + rest[1:] + "]") * inferences}
+        thread 1: {calls}
+        stream 7: {(".#" + rest) * inferences}
     """
 
 
 @pytest.mark.parametrize(
-    ("allocating", "found"), [(2, True), (1, False)], ids=["one of ten inferences", "one of twenty, 0.5 % of the time"]
+    ("allocating", "inferences", "length", "found"),
+    [(2, 20, 11, True), (2, 21, 11, False), (1, 20, 5, True), (1, 21, 5, False)],
+    ids=["in every tenth inference", "in fewer", "1 % of the time", "less"],
 )
-def test_few(allocating: int, found: bool) -> None:
-    outcome = allocations_in_steady_state.run(drawn(loop(allocating, 20, 9), other_api="cudaFree"))
-    assert bool(outcome.findings) == found
+def test_few(allocating: int, inferences: int, length: int, found: bool) -> None:
+    outcome = allocations_in_steady_state.run(drawn(loop(allocating, inferences, length), other_api="cudaFree"))
+    assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
 
 
 def test_what_was_collected_of_the_memory() -> None:
     usage = [
         {"time_ns": 12_500, "pid": 1000, "kind": "allocate", "size_bytes": 4096},
         {"time_ns": 13_500, "pid": 1000, "kind": "free", "size_bytes": 4096},
-        {"time_ns": 1_500, "pid": 1000, "kind": "allocate", "size_bytes": 1},
+        {"time_ns": 12_500, "pid": 2000, "kind": "allocate", "size_bytes": 1},
+        {"time_ns": 20_500, "pid": 1000, "kind": "allocate", "size_bytes": 1},
     ]
     trace = drawn(TWO, tables={"memory_usage": table("memory_usage", usage)}, **ALLOCATE)
     allocated = evidence_of(only(allocations_in_steady_state, trace), "allocated on the GPU")
@@ -96,16 +177,7 @@ def test_what_was_collected_of_the_memory() -> None:
 
 def test_one_inference_is_no_steady_state() -> None:
     outcome = allocations_in_steady_state.run(drawn("nvtx 1:   [i.]\nthread 1: .AA.", **ALLOCATE))
-    assert outcome.status == Status.COULD_NOT_RUN
-
-
-@pytest.mark.parametrize(
-    ("name", "answer"),
-    [
-        *((name, True) for name in ("cudaMalloc", "cudaFree", "cudaHostAlloc", "cuMemAlloc", "cuMemCreate")),
-        *((name, True) for name in ("cudaMallocAsync", "cuMemFreeAsync", "cudaMallocFromPoolAsync_ptsz")),
-        *((name, False) for name in ("cudaMemcpyAsync", "cuMemGetInfo", "cudaMemsetAsync", "cudaMallocFoo")),
-    ],
-)
-def test_names(name: str, answer: bool) -> None:
-    assert allocates(name) == answer
+    assert (outcome.status, outcome.reason) == (
+        Status.COULD_NOT_RUN,
+        "fewer than two inferences: there is no steady state to look into",
+    )
