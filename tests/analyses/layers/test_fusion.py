@@ -113,13 +113,23 @@ def test_fus002_cannot_run_where_no_kernel_has_a_layer() -> None:
 @pytest.mark.parametrize(
     ("text", "names", "certain"),
     [
-        (PLAIN, "at::native::add", True),
+        (PLAIN, "stencil", True),
         (PLAIN, "sm80_xmma_gemm", False),
-        (PLAIN.replace("L", "G"), "at::native::add", False),
+        (PLAIN.replace("L", "G"), "stencil", False),
         (PLAIN.replace("nvtx 1:  ", "nvtx 1 TensorRT:").replace("[i...]", "[e...]"), "at::native::add", False),
-        (PLAIN.replace("nvtx 1:   [i...]", ""), "at::native::add", False),
+        (PLAIN.replace("nvtx 1:   [i...]", ""), "stencil", False),
+        (PLAIN.replace("L", "G"), "at::native::add", True),
+        (PLAIN.replace("nvtx 1:   [i...]", ""), "at::native::add", True),
     ],
-    ids=["another program", "its kernels", "a graph may hide it", "its ranges", "no ranges"],
+    ids=[
+        "another program",
+        "its kernels",
+        "a graph may hide it",
+        "its ranges",
+        "no ranges",
+        "a framework's graph",
+        "a framework without ranges",
+    ],
 )
 def test_without_tensorrt_there_are_no_layers_to_look_for(
     analysis: Analysis, text: str, names: str, *, certain: bool
