@@ -75,7 +75,8 @@ def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
     requests = run.requests
     each = {
         thread: Intervals.union(requests.start[rows], requests.end[rows])
-        for thread, rows in requests.of_threads().items()
+        for thread, all_rows in requests.of_threads().items()
+        if (rows := all_rows[requests.steady[all_rows]]).size
     }
     whole = Intervals.any_of(each.values())
     together = sum(one.total for one in each.values())

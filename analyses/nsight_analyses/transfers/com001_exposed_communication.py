@@ -128,10 +128,11 @@ def _told(
             "analyze the reports of all ranks together, which tells who is late; for the rest, " + overlap,
             [Evidence("mean of a communication kernel", round(float(length.mean())), "ns")],
         )
+    why = "without that peer's report" if len(group) < 2 else "where the ranks of this report make other collectives"
     return (
         (
             "collectives stand between the layers, on their stream: nothing computes meanwhile; what of it is waiting "
-            "for a peer cannot be told without that peer's report"
+            f"for a peer cannot be told {why}"
         ),
         overlap,
         [],
