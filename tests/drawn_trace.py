@@ -41,7 +41,12 @@ def drawn(
     reason; `[i]` is an inference and `[e]` an enqueue; all other options are those of `draw`.
     """
     options["names"] = LONG | options.get("names", {})
-    found = draw(text, **options) | dict(tables or {})
+    return derived(draw(text, **options) | dict(tables or {}), missing)
+
+
+def derived(tables: Mapping[str, pa.Table], missing: Mapping[str, str] | None = None) -> Trace:
+    """The trace of these tables, with `launches`, `inferences` and `enqueues` as the importer derives them."""
+    found = dict(tables)
     with tempfile.TemporaryDirectory() as folder:
         for name, rows in found.items():
             write_table(Path(folder) / f"{name}.parquet", TABLES[name], rows)

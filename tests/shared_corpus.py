@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 CORPUS = REPOSITORY.parent / "shared" / "corpus"
 EXPECTED = CORPUS / "expected.json"
+CASES = CORPUS.parent / "cases"
 WHY_ABSENT = "the shared trace corpus (../shared/corpus) is not beside this checkout"
 
 needs_corpus = pytest.mark.skipif(not EXPECTED.is_file(), reason=WHY_ABSENT)
@@ -34,6 +35,12 @@ def corpus_files(*folders: str) -> list[str]:
     """The corpus' files in `folders`; where there is no corpus, one that skips and says why."""
     names = [name for name in corpus_expected() if name.split("/")[0] in folders]
     return names or ["no corpus"]
+
+
+def corpus_folder(name: str) -> list[str]:
+    """All traces of one of the corpus' folders, or of the drawn cases beside it; one that skips where it is absent."""
+    found = sorted(path.name for path in (CASES if name == CASES.name else CORPUS / name).glob("*.sqlite.zst"))
+    return [f"{name}/{each}" for each in found] or [f"{name}/no corpus"]
 
 
 def once(target: Path, make: Callable[[Path], object]) -> Path:

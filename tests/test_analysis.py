@@ -34,10 +34,9 @@ from nsight_tools.trace import Trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CODES = (  # noqa: SIM905 (a list of 28 would fill the screen)
-    "CAP001 FUS001 FUS002 FUS003 FUS004 FUS005 FUS006 LCH001 LCH002 LCH003 LCH004 LCH005 MEM001 PCI001 PCI002 PCI003 "
-    "PCI004 PCI005 PCI006 STR001 STR002 STR003 STR004 STR005 THR001 THR002 THR003 THR004"
-).split()
+FOLDER = Path(nsight_analyses.__file__).parent
+RULES = [path for path in FOLDER.rglob("*.py") if re.match(r"[a-z]{3}00\d_", path.name)]
+CODES = sorted(path.name[:6].upper() for path in RULES)
 
 FULL = """Kernels are there.
 
@@ -234,8 +233,6 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return replace
 
 
-FOLDER = Path(nsight_analyses.__file__).parent
-RULES = [path for path in FOLDER.rglob("*.py") if re.match(r"[a-z]{3}00\d_", path.name)]
 OURS = [each for each in registry().values() if each.function.__module__.startswith("nsight_analyses.")]
 RULE = f'''
 from nsight_tools.analysis import analysis

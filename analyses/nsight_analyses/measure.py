@@ -43,6 +43,11 @@ def as_a_graph(run: Run) -> str:
     return "capture the inference into a CUDA graph (trtexec --useCudaGraph), or enlarge the batch"
 
 
+def of_tensorrt(run: Run, words: str) -> str:
+    """Words that only somebody who runs TensorRT can use; nothing where this program does not."""
+    return "" if run.tensorrt is False else words
+
+
 def nothing_repeats(trace: Trace, otherwise: str) -> CouldNotRun:
     """Why there are no inferences to look into: none is marked, or `otherwise`."""
     return CouldNotRun(trace.missing("inferences") or otherwise)

@@ -213,7 +213,7 @@ class Calibrated(TracingCosts):
         Nothing on the GPU can win more. The steady state shrinks with the host's time, down to what the GPU works.
         """
         run, occupied = self._run, self.host_occupied
-        faster = run.window_ns - (run.host_occupied - occupied)
+        faster = run.window.total - (run.host_occupied - occupied)
         works = run.work.busy().intersection(run.window).total
         return max(faster, works, occupied) - occupied
 

@@ -9,6 +9,7 @@ import numpy as np
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.comparison.judge import of_series
 from nsight_tools.comparison.resampling import thinned
+from nsight_tools.run.samples import Samples, clock_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from nsight_tools.comparison.resampling import Floats
     from nsight_tools.comparison.result import Difference
     from nsight_tools.comparison.runs import ComparedRun
+    from nsight_tools.run import Run
 
 SM_CLOCK = "SM clock, while its kernels run"
 _TELEMETRY = (
-    ("sm_clock_mhz", SM_CLOCK, "MHz", 1.0),
     ("memory_clock_mhz", "memory clock", "MHz", 1.0),
     ("power_mw", "power", "W", 1e-3),
     ("temperature_c", "temperature", "°C", 1.0),
@@ -41,27 +42,23 @@ def conditions(before: ComparedRun, after: ComparedRun) -> tuple[Difference, ...
 def _samples(run: ComparedRun) -> dict[tuple[str, str], Floats]:
     """Series of measurements by name and unit; of what several sources know, the first one's."""
     found: dict[tuple[str, str], Floats] = {}
-    for name, unit, series in (*_telemetry(run), *_metrics(run)):
+    for name, unit, series in (*_while_busy(run.run), *_plugin(run)):
         if series.size:
             found.setdefault((name, unit), series)
     return found
 
 
-def _telemetry(run: ComparedRun) -> Iterator[tuple[str, str, Floats]]:
-    if not run.trace.rows("telemetry"):
-        return
-    table = run.trace.table("telemetry")
-    here = _on(run, ints(table["device"])) & run.busy().contains(ints(table["time_ns"]))
+def _while_busy(run: Run) -> Iterator[tuple[str, str, Floats]]:
+    """What was sampled of the GPUs while they were busy, by the one rule of what counts (`run.samples`)."""
+    devices = run.gpus.devices
+    clocks = [found[1] for device in devices if (found := clock_samples(run, device)) is not None]
+    yield SM_CLOCK, "MHz", np.concatenate([np.zeros(0), *clocks])
     for column, name, unit, factor in _TELEMETRY:
-        values = ints(table[column])[here]
-        yield name, unit, (values[values >= 0] * factor).astype(np.float64)
+        series = [Samples.of(run, device).known(column)[1] * factor for device in devices]
+        yield name, unit, np.concatenate([np.zeros(0), *series])
 
 
-def _metrics(run: ComparedRun) -> Iterator[tuple[str, str, Floats]]:
-    table = run.trace.table("gpu_metrics")
-    clock = words(table["means"]).among("sm_clock") & _on(run, ints(table["device"]))
-    clock &= run.busy().contains(ints(table["time_ns"]))
-    yield SM_CLOCK, "MHz", table["value"].to_numpy()[clock]
+def _plugin(run: ComparedRun) -> Iterator[tuple[str, str, Floats]]:
     table = run.trace.table("nvml_metrics")
     metric, here = words(table["metric"]), _on(run, ints(table["device"]))
     for word, (name, unit) in _NVML.items():

@@ -16,7 +16,7 @@ from nsight_tools.run import Run
 from nsight_tools.summary import summarize
 from nsight_tools.tables import BUCKETS
 from nsight_tools.timeline.attribution import Words, joint_key
-from nsight_tools.timeline.intervals import Intervals, at_a_time, distinct
+from nsight_tools.timeline.intervals import at_a_time, distinct
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -241,10 +241,6 @@ class ComparedRun:
         node = self.trace.table("kernels", ["graph_node_id"])["graph_node_id"]
         held: Bools = ints(node)[ints(self._launches["row"])[rows]] >= 0
         return bool(held.size and held.mean() > 0.5)
-
-    def busy(self) -> Intervals:
-        """Time in which this trace's kernels or whole graphs run."""
-        return Intervals.any_of(self.run.gpus.computing(device) for device in self.run.gpus.devices)
 
 
 def keyed(names: Sequence[Mapping[str, int]], merge: dict[str, str], most: int) -> tuple[list[str], dict[str, int]]:

@@ -13,6 +13,7 @@ import numpy as np
 from nsight_tools.analysis import Status
 from nsight_tools.findings import SEVERITIES, Finding, Severity
 from nsight_tools.fleet.numbers import QUANTITIES
+from nsight_tools.fleet.peers import Peers, peers
 from nsight_tools.fleet.stragglers import Group, Straggler, groups, stragglers
 from nsight_tools.fleet.tasks import Done, Failed
 
@@ -94,6 +95,11 @@ class Fleet:
     @cached_property
     def stragglers(self) -> list[Straggler]:
         return [each for group in self.groups for each in stragglers(group, self.numbers)]
+
+    @cached_property
+    def peers(self) -> list[Peers]:
+        """Ranks of different reports that take part in the same collectives."""
+        return peers({each.member.label: each.ranks for each in self.done if each.ranks})
 
     def others_ns(self, label: str) -> float | None:
         """The median wall of the reports that one can be compared with; None where there are no others."""

@@ -11,6 +11,7 @@ from nsight_tools.report import machine
 
 if TYPE_CHECKING:
     from nsight_tools.fleet.fold import Common, Fleet
+    from nsight_tools.fleet.peers import Peers
     from nsight_tools.fleet.stragglers import Group, Straggler
     from nsight_tools.fleet.tasks import Done, Result
 
@@ -26,6 +27,7 @@ def _fleet(fleet: Fleet) -> dict[str, Any]:
     return {
         "reports": [_report(each, place.get(id(each))) for each in fleet.results],
         "groups": [_group(fleet, each) for each in fleet.groups],
+        "communicating": [_peers(each) for each in fleet.peers],
         "stragglers": [_straggler(each) for each in fleet.stragglers],
         "throttled": [
             {"host": each.host, "report": each.label, "gpus": each.gpus, "message": each.finding.message}
@@ -59,6 +61,17 @@ def _group(fleet: Fleet, group: Group) -> dict[str, Any]:
                 "highest": {"report": each.highest[0], "ns": each.highest[1]},
             }
             for each in fleet.spreads(group)
+        ],
+    }
+
+
+def _peers(each: Peers) -> dict[str, Any]:
+    return {
+        "late": each.slowest.label if each.late else None,
+        "because": [{"kernel": name, "longer_ns": more} for name, more in each.because],
+        "ranks": [
+            {"report": one.label} | {name: value for name, value in asdict(one).items() if name != "label"}
+            for one in each.ranks
         ],
     }
 

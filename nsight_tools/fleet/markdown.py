@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def render(fleet: Fleet) -> str:
     """The fleet as GitHub-flavoured Markdown, one section."""
     lines = ["## nsight-tools: many reports", "", f"**{escape(words.verdict(fleet), 1200)}**"]
-    for part in (_reports, _stragglers, _apart, _clocks, _findings):
+    for part in (_reports, _peers, _stragglers, _apart, _clocks, _findings):
         lines += part(fleet)
     return "\n".join(lines) + "\n"
 
@@ -47,6 +47,22 @@ def _reports(fleet: Fleet) -> list[str]:
     if fleet.failed:
         lines += [""]
         lines += [f"- **{escape(each.member.label)} failed:** {escape(each.because, 600)}" for each in fleet.failed]
+    return lines
+
+
+def _peers(fleet: Fleet) -> list[str]:
+    lines = []
+    for each in fleet.peers:
+        rows = [
+            (
+                words.rank(each, one),
+                *(units.duration(time) for time in (one.communication_ns, one.waits_ns, one.kernels_ns)),
+            )
+            for one in each.ranks
+        ]
+        lines += ["", "**Ranks that communicate**"]
+        lines += _table(("Rank", "Communication", "Of it waiting", "Other kernels"), "|---|---:|---:|---:|", rows)
+        lines += ["", escape(words.why_late(each), 1200)]
     return lines
 
 

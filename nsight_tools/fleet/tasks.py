@@ -11,6 +11,8 @@ from nsight_tools import memory
 from nsight_tools.errors import NsightToolsError, explained
 from nsight_tools.fleet import remote
 from nsight_tools.report.content import TraceReport
+from nsight_tools.run import Run
+from nsight_tools.run.collectives import ranks
 from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from nsight_tools.analysis import Analysis
     from nsight_tools.fleet.members import Member
     from nsight_tools.fleet.numbers import Numbers
+    from nsight_tools.run.collectives import Rank
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a report. `numbers` is None where it has no inferences; `section` is that of an HTML page."""
+    """What came of a report. `numbers` is None where it has no inferences; `section` is that of an HTML page.
+
+    `ranks` are the processes and GPUs of it that communicate.
+    """
 
     member: Member
     report: TraceReport
     numbers: Numbers | None
     section: str = ""
+    ranks: tuple[Rank, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,4 +111,4 @@ def _done(task: Task, progress: Callable[[str, float | None], None] | None) -> D
         from nsight_tools.report import html  # pulls in matplotlib
 
         section = html.section(report, trace, task.page)
-    return Done(task.member, report, numbers, section)
+    return Done(task.member, report, numbers, section, ranks(Run.of(trace)) if task.laid_beside else ())

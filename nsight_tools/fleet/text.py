@@ -25,7 +25,7 @@ def render(fleet: Fleet, look: Look | None = None, each: Sequence[TraceReport] =
     """The fleet as one page, in lines of at most `look.width` columns; behind it the reports `each`, by themselves."""
     page = Page(look or Look())
     page.line(page.text(words.verdict(fleet), f"bold {_mood(fleet)}", limit=1200))
-    for part in (_reports, _spreads, _stragglers, _apart, _clocks, _findings, _unjudged):
+    for part in (_reports, _spreads, _peers, _stragglers, _apart, _clocks, _findings, _unjudged):
         part(page, fleet)
     if each:
         page.rule()
@@ -35,7 +35,7 @@ def render(fleet: Fleet, look: Look | None = None, each: Sequence[TraceReport] =
 def _mood(fleet: Fleet) -> str:
     if fleet.failed or any(each.severity is Severity.ERROR for each in fleet.common):
         return "red"
-    return "yellow" if fleet.stragglers or fleet.common else "green"
+    return "yellow" if fleet.stragglers or fleet.peers or fleet.common else "green"
 
 
 def _reports(page: Page, fleet: Fleet) -> None:
@@ -82,6 +82,20 @@ def _spreads(page: Page, fleet: Fleet) -> None:
         cells = (words.quantity(each.quantity), units.duration(each.median), *ends)
         rows.append([page.text(cell, style, limit=60) for cell in cells])
     page.rows([rows[0], *rows[2:], rows[1]], right=(1, 2, 4))
+
+
+def _peers(page: Page, fleet: Fleet) -> None:
+    for each in fleet.peers:
+        page.heading("Ranks that communicate", "of an inference, the late one first; waiting: longer than the shortest")
+        titles = ("", "communication", "exposed", "of it waiting", "transfer", "other kernels")
+        rows = [[page.text(title, "dim") for title in titles]]
+        for one in each.ranks:
+            times = (one.communication_ns, one.exposed_ns, one.waits_ns, one.transfer_ns, one.kernels_ns)
+            cells = (words.rank(each, one), *(units.duration(time) for time in times))
+            style = "bold yellow" if each.late and one is each.slowest else ""
+            rows.append([page.text(cell, style, limit=60) for cell in cells])
+        page.rows(rows, right=(1, 2, 3, 4, 5))
+        page.labelled([("Late", page.text(words.why_late(each), limit=1200))], indent=4)
 
 
 def _stragglers(page: Page, fleet: Fleet) -> None:

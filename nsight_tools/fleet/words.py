@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsight_tools.fleet.fold import Common, Fleet, Throttled
+    from nsight_tools.fleet.peers import Peer, Peers
     from nsight_tools.fleet.stragglers import Group, Since, Straggler
     from nsight_tools.fleet.tasks import Done
 
@@ -42,6 +43,7 @@ def verdict(fleet: Fleet) -> str:
         parts.append(f"{_plural(len(fleet.stragglers), 'straggler')}: {names}{alone} {excess(first)}")
     elif judged:
         parts.append("no straggler")
+    parts += [waits_for(each) for each in fleet.peers if each.late]
     if fleet.throttled:
         labels = list(dict.fromkeys(each.label for each in fleet.throttled))
         parts.append(f"GPU clocks drop in {together(labels)}")
@@ -95,6 +97,38 @@ def _utc(ns: int) -> str:
     except (ValueError, OverflowError, OSError):
         return f"{ns / 1e9:.0f} s since 1970"
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def waits_for(each: Peers) -> str:
+    """Who waits for whom, and how long: rank0 waits 1.60 ms of each inference for rank1."""
+    most = each.waits_most
+    others = len(each.ranks) - 1
+    who = rank(each, most) if others == 1 else f"{others} ranks wait for {rank(each, each.slowest)}: {rank(each, most)}"
+    behind = f" for {rank(each, each.slowest)}" if others == 1 else ""
+    return f"{who} waits {units.duration(most.waits_ns)} of each inference{behind}"
+
+
+def rank(each: Peers, peer: Peer) -> str:
+    """A rank by its label; with its GPU where a report has several."""
+    several = sum(other.label == peer.label for other in each.ranks) > 1
+    return f"{peer.label} (GPU {peer.device})" if several else peer.label
+
+
+def why_late(each: Peers) -> str:
+    """What the late rank does while the others wait."""
+    if not each.late:
+        return "none is late: what their communication takes is the transfer"
+    late, most = each.slowest, each.waits_most
+    if not each.because:
+        return (
+            f"{rank(each, late)} begins its collectives last, and its own kernels do not explain it: its host launches "
+            "late, or waits for input"
+        )
+    named = ", ".join(f"{name} ({units.duration(more)})" for name, more in each.because)
+    return (
+        f"{rank(each, late)} computes longer: its other kernels take {units.duration(late.kernels_ns)} of an "
+        f"inference, {rank(each, most)}'s {units.duration(most.kernels_ns)}; most of it in {named}"
+    )
 
 
 def why_not_judged(fleet: Fleet) -> str:

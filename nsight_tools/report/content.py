@@ -55,12 +55,12 @@ _AS_IN = {
     "layer list": "the engine's list of layers",
 }
 _SOURCES = {
-    "inference_range": "by their NVTX ranges",
-    "program_range": "by the program's NVTX ranges",
-    "enqueue_pattern": "enqueues that come in a fixed order",
-    "enqueue_range": "by TensorRT's enqueue ranges",
-    "graph_launch": "one per CUDA graph launch",
-    "iteration": "iterations found in what is launched",
+    "inference_range": "the NVTX range {name}",
+    "program_range": "the program's own NVTX range {name}, which holds the launches of each turn",
+    "enqueue_pattern": "{enqueues} that come in a fixed order on their thread",
+    "enqueue_range": "one enqueue, by TensorRT's ranges",
+    "graph_launch": "one launch of a CUDA graph",
+    "iteration": "an iteration, found in what repeats on the GPU ({alike} alike)",
 }
 
 
@@ -237,8 +237,9 @@ class TraceReport:
 
     @property
     def facts(self) -> list[str]:
-        """The header: what ran, then what was recorded."""
-        return [" · ".join(self._machine()), " · ".join(self._recorded())]
+        """The header: what ran, what was recorded, and what was taken for an inference."""
+        lines = [" · ".join(self._machine()), " · ".join(self._recorded())]
+        return [*lines, " · ".join(self._requests())] if self.summary.inferences else lines
 
     def _machine(self) -> list[str]:
         s = self.summary
@@ -254,19 +255,38 @@ class TraceReport:
 
     def _recorded(self) -> list[str]:
         s, counts = self.summary, self.summary.counts
-        inferences = _plural(s.inferences, "inference")
-        if sources := str(s.inference_source or ""):
-            inferences += f" ({' or '.join(_SOURCES.get(each, each) for each in sources.split(' and '))})"
         facts = ["duration not recorded" if s.duration_ns is None else f"{units.duration(s.duration_ns)} traced"]
         facts += [_plural(counts.get("kernels") or 0, "kernel")]
         if counts.get("graph_launches"):
             facts.append(_plural(counts["graph_launches"], "whole-graph launch", "whole-graph launches"))
-        facts += [inferences, _plural(s.streams, "stream")]
+        facts += [_plural(s.inferences, "inference"), _plural(s.streams, "stream")]
         if s.processes > 1:
             facts.append(_plural(s.processes, "process", "processes"))
         if s.layers_by_order:
             facts.append(_by_order(s.layers_by_order))
         return facts
+
+    def _requests(self) -> list[str]:
+        """What an inference is here and why, which of them are judged, and the options that say otherwise."""
+        s = self.summary
+        known = {
+            "name": f"'{safe.elided(s.inference_name, 60)}'" if s.inference_name else "a range",
+            "enqueues": f"{_plural(s.enqueues, 'enqueue')} of {_plural(s.engines, 'engine')}",
+            "alike": units.share(s.alike),
+        }
+        sources = str(s.inference_source or "").split(" and ")
+        facts = ["an inference is " + " or ".join(_SOURCES.get(each, each).format(**known) for each in sources)]
+        if s.enqueues > 1 and "enqueue_pattern" not in sources:
+            facts.append(f"{known['enqueues']} in each")
+        if len(s.populations) > 1:
+            judged, *others = s.populations
+            rest = f"{sum(each.count for each in others):,} do other work"
+            facts.append(
+                f"judged: {judged.count:,} that take the most time ({_plural(judged.kernels, 'kernel')} each); {rest} "
+                "(--group-by tells them apart in another way)"
+            )
+        other = f"'{safe.elided(s.other_name, 60)}'" if s.other_name else "NAME"
+        return [*facts, f"others: --inference-range {other}"]
 
     @property
     def tail(self) -> str:

@@ -65,7 +65,7 @@ def _head(page: Page, report: TraceReport) -> None:
     page.line(page.text(f"{report.name}: ", "bold"), page.text(report.verdict, f"bold {_mood(report)}".strip()))
     for finding in report.spoilers:
         page.line(page.text(f"Read first: {finding.code} ", "bold red"), page.text(finding.message))
-    page.rows([[page.text(fact, "dim")] for fact in report.facts])
+    page.rows([[page.text(fact, "dim", limit=600)] for fact in report.facts])
 
 
 def _mood(report: TraceReport) -> str:

@@ -118,8 +118,8 @@ class Run:
 
     @cached_property
     def window_ns(self) -> int:
-        """Length of the steady state; at least 1, so that shares of it can be given."""
-        return max(self.window.total, 1)
+        """Length of the steady state, summed over the GPUs; at least 1, so that shares of it can be given."""
+        return max(sum(self.gpus.window(device).total for device in self.gpus.devices), 1)
 
     def steady(self, start: Ints, end: Ints) -> Bools:
         """Which events lie inside of the steady state, in part at least."""

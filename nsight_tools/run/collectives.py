@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_tools.columns import words
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from nsight_tools.columns import Ints
     from nsight_tools.run import Run
@@ -29,9 +30,10 @@ ALIKE = 0.9
 class Rank:
     """What one process communicates on one GPU: its collectives in order of start, shape (n,), and sums of them.
 
-    `request` is the place of each one's request among its process' judged ones, `place` its own place in that; without
+    `request` is the place of each one's request among all of its process, `place` its own place in that; without
     requests both count through. `time` and `exposed` are nanoseconds in which any runs, and in which no kernel of that
-    GPU computes meanwhile, of the window; `requests` how many there are. `other` is the time of its other kernels.
+    GPU computes meanwhile, of the window; `other` is the time of its other kernels, and `kernels` that of each name.
+    `requests` are how many are judged, and `each`, `each_exposed` and `each_other` the medians of one.
     """
 
     pid: int
@@ -44,6 +46,10 @@ class Rank:
     time: int
     exposed: int
     other: int
+    each: int
+    each_exposed: int
+    each_other: int
+    kernels: Mapping[str, int]
 
     @property
     def duration(self) -> Ints:
@@ -62,16 +68,22 @@ def ranks(run: Run) -> tuple[Rank, ...]:
     for pid, device in np.unique(np.stack([work.pid[rows], work.device[rows]]), axis=1).T.tolist() if rows.size else ():
         mine = rows[(work.pid[rows] == pid) & (work.device[rows] == device)]
         start, end, inference = work.start[mine], work.end[mine], work.inference[mine]
-        theirs = np.flatnonzero(run.requests.judged & (run.requests.pid == pid))
+        # Among all of its requests: ranks need not have as much warm-up.
+        theirs = np.flatnonzero(run.requests.counted & (run.requests.pid == pid))
         request = np.searchsorted(theirs, inference) if run.count else np.zeros(mine.size, np.int64)
         first = np.searchsorted(request, request, side="left") if np.all(np.diff(request) >= 0) else None
         if first is None:  # requests that overlap: in their order
             order = np.argsort(request, kind="stable")
             start, end, request = start[order], end[order], request[order]
             first = np.searchsorted(request, request, side="left")
-        window = run.window
+        window = run.gpus.window(device)
         line = Intervals.union(start, end).intersection(window)
-        computing = run.gpus.computing(device)
+        computing = run.gpus.computing(device).intersection(window)
+        exposed = line.subtract(computing)
+        judged = theirs[run.requests.judged[theirs]]
+        spans = run.requests.start[judged], run.requests.end[judged]
+        sums = (part.coverage(*spans) for part in (line, exposed, computing))
+        each, each_exposed, each_other = (round(float(np.median(part))) if judged.size else 0 for part in sums)
         found.append(
             Rank(
                 pid,
@@ -80,13 +92,27 @@ def ranks(run: Run) -> tuple[Rank, ...]:
                 end,
                 request,
                 np.arange(mine.size) - first,
-                theirs.size,
+                judged.size,
                 line.total,
-                line.subtract(computing).total,
-                computing.intersection(window).total,
+                exposed.total,
+                computing.total,
+                each,
+                each_exposed,
+                each_other,
+                _by_name(run, pid, device),
             )
         )
     return tuple(found)
+
+
+def _by_name(run: Run, pid: int, device: int) -> dict[str, int]:
+    """What the judged kernels of each name take on a GPU, those that communicate left out; nanoseconds."""
+    work = run.work
+    rows = np.flatnonzero(work.kind.among("kernel") & run.judged_work & (work.pid == pid) & (work.device == device))
+    name = words(run.trace.table("kernels", ["short_name"])["short_name"])
+    codes = name.codes[work.row[rows]]
+    sums = np.bincount(codes[codes >= 0], (work.end - work.start)[rows][codes >= 0], len(name.dictionary))
+    return {name.dictionary[code]: int(sums[code]) for code in np.flatnonzero(sums).tolist()}
 
 
 @dataclass(frozen=True)

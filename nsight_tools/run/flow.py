@@ -30,12 +30,16 @@ sets them. What a thread does between two requests varies by more, or is added u
 class Turns:
     """Judged requests of a thread with what leads to each: rows of them, and the end of the request before, shape (n,).
 
-    `paused` where the program paused in between. The first of a thread has nothing before it: its own start stands.
+    `paused` where the program paused in between. The first of a thread has nothing before it: its own start stands, and
+    it counts as paused.
     """
 
     rows: IntArray
     before: Ints
     paused: Bools
+
+    def __getitem__(self, chosen: Bools) -> Turns:
+        return Turns(self.rows[chosen], self.before[chosen], self.paused[chosen])
 
     def gaps(self, start: Ints) -> Intervals:
         """Time between requests, pauses left out."""
@@ -45,13 +49,17 @@ class Turns:
 
 @dataclass(frozen=True)
 class Between:
-    """Time between a thread's requests in which no GPU works and the thread is in no call that the GPU needs.
+    """Time between a thread's requests in which their GPU does not work and the thread is in no call that it needs.
 
+    `total_ns` is summed over the GPUs, and so is `whole_ns`, with the requests themselves; `count` is how many requests
+    it leads to; `gaps` say when any GPU has such time.
     `waits` is how much of it the threads wait in the operating system, None where its calls were not traced; `regular`
     whether requests start on a grid, and `every_ns` that grid's step.
     """
 
     gaps: Intervals
+    total_ns: int
+    whole_ns: int
     count: int
     waits: int | None
     regular: bool
@@ -60,12 +68,12 @@ class Between:
     @property
     def waited_for(self) -> bool:
         """Requests come at a pace that is not the program's own: its threads wait for them in the operating system."""
-        return self.waits is not None and 2 * self.waits >= self.gaps.total > 0
+        return self.waits is not None and 2 * self.waits >= self.total_ns > 0
 
     @property
     def each_ns(self) -> int:
         """The gap before one request, on average."""
-        return round(self.gaps.total / max(self.count, 1))
+        return round(self.total_ns / max(self.count, 1))
 
 
 class Flow:
@@ -107,7 +115,7 @@ class Flow:
             usual = np.median(gap[1:]) + np.median(requests.wall[rows]) if rows.size > 1 else 0
             judged = requests.judged[rows]
             # What leads to the first request behind the warm-up is as much the program's as any.
-            paused = free > PAUSE * usual if rows.size > 1 else np.ones(rows.size, np.bool_)
+            paused = np.append(True, free[1:] > PAUSE * usual)
             found[thread] = Turns(rows[judged], np.minimum(before, start)[judged], paused[judged])
         return {thread: turns for thread, turns in found.items() if turns.rows.size}
 
@@ -166,8 +174,7 @@ class Flow:
         """From one completion on a GPU to the next, on average, pauses left out; 0 without requests."""
         requests = self._run.requests
         rate: dict[int, float] = {}
-        for thread in self.turns:
-            mine = np.flatnonzero((requests.pid == thread[0]) & (requests.tid == thread[1]) & requests.counted)
+        for mine in self._in_turn():
             done = mine[np.argsort(requests.end[mine], kind="stable")]
             since = np.diff(requests.end[done])
             usual = np.median(since) + np.median(requests.wall[done]) if since.size else 0.0
@@ -180,46 +187,62 @@ class Flow:
             return round(float(np.median(walls))) if walls.size else 0
         return round(float(np.mean([1 / each for each in rate.values()])))
 
+    def _in_turn(self) -> list[IntArray]:
+        """Rows of the requests that follow one another: of a thread; where each has one of its own, of a GPU."""
+        requests = self._run.requests
+        threads = [rows[requests.counted[rows]] for rows in requests.of_threads().values()]
+        alone = np.concatenate([np.zeros(0, np.int64), *(rows for rows in threads if rows.size == 1)])
+        of_gpu = [alone[requests.device[alone] == one] for one in np.unique(requests.device[alone])]
+        return [*(rows for rows in threads if rows.size > 1), *of_gpu]
+
     @cached_property
     def between(self) -> Between:
-        """What lies between the requests of each thread that makes several."""
+        """What lies between the requests of each thread that makes several, on each GPU by itself."""
         run, requests = self._run, self._run.requests
-        inside = Intervals.union(requests.start, requests.end)
-        gaps, count, waits = Intervals.union([], []), 0, Intervals.union([], [])
-        regular, step = [], []
-        for thread, turns in self.turns.items():
-            its = run.calls.of_thread(thread)
-            busy = its[~its.does.among("other", "record", "query")].time()
-            free = turns.gaps(requests.start).subtract(inside).subtract(busy)
-            gaps = Intervals.any_of([gaps, free])
-            count += int((~turns.paused).sum())
-            waits = Intervals.any_of([waits, os_waits(run.trace, thread, OS_WAITS).intersection(free)])
-            of_thread = _grid(requests.start[turns.rows][~turns.paused], turns.before[~turns.paused])
-            if of_thread is not None:
-                regular.append(of_thread[0])
-                step.append(of_thread[1])
-        overhead = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
-        gaps = gaps.subtract(run.work.busy())
-        gaps = gaps.subtract(Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])))
-        known = bool(run.trace.rows("osrt_calls"))
+        table = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
+        overhead = Intervals.union(ints(table["start_ns"]), ints(table["end_ns"]))
+        parts, whole, count, waited, grids = [], 0, 0, 0, []
+        for device in np.unique(requests.device[requests.judged]).tolist():
+            here = requests.device == device
+            taken = Intervals.any_of(
+                [Intervals.union(requests.start[here], requests.end[here]), run.gpus.busy(device), overhead]
+            )
+            gaps, waits = [], []
+            for thread, every in self.turns.items():
+                its, turns = run.calls.of_thread(thread), every[here[every.rows]]
+                busy = its[~its.does.among("other", "record", "query")].time()
+                gaps.append(turns.gaps(requests.start).subtract(taken).subtract(busy))
+                waits.append(os_waits(run.trace, thread, OS_WAITS).intersection(gaps[-1]))
+                count += int((~turns.paused).sum())
+                grids.append(_grid(requests.start[turns.rows], turns.before, turns.paused))
+            parts.append(Intervals.any_of(gaps))
+            judged = here & requests.judged
+            window = Intervals.union(requests.start[judged], requests.end[judged])
+            whole += Intervals.any_of([parts[-1], window]).total
+            waited += Intervals.any_of(waits).total
+        told = [grid for grid in grids if grid is not None]
         return Between(
-            gaps,
+            Intervals.any_of(parts),
+            sum(part.total for part in parts),
+            whole,
             count,
-            waits.intersection(gaps).total if known else None,
-            bool(regular) and all(regular),
-            round(float(np.median(step))) if step else 0,
+            waited if run.trace.rows("osrt_calls") else None,
+            bool(told) and all(regular for regular, _ in told),
+            round(float(np.median([step for _, step in told]))) if told else 0,
         )
 
 
-def _grid(start: Ints, before: Ints) -> tuple[bool, int] | None:
-    """Whether starts lie on a grid, and its step; None of too few.
+def _grid(start: Ints, before: Ints, paused: Bools) -> tuple[bool, int] | None:
+    """Whether starts lie on a grid, pauses taken out, and its step; None of too few.
 
     On a grid a late start does not make the next one late. What each is off by is held against the gap before it.
     """
-    if start.size < 5:
+    gap = start - before
+    if np.sum(~paused) < 5:
         return None
+    usual = max(float(np.median(gap[~paused])), 1.0)
+    start = start - start[0] - np.cumsum(np.where(paused & (gap > 0), gap - usual, 0.0))
     number = np.arange(start.size)
-    step, first = np.polyfit(number, start - start[0], 1)
-    off = start - start[0] - (step * number + first)
-    gap = np.maximum(np.median(start - before), 1.0)
-    return bool(np.max(np.abs(off)) <= max(REGULAR * gap, 1.0)), round(float(step))
+    step, first = np.polyfit(number, start, 1)
+    off = np.abs(start - (step * number + first))
+    return bool(off.max() <= max(REGULAR * usual, 1.0)), round(float(step))

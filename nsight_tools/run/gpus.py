@@ -38,6 +38,7 @@ class Gpus:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._lines: dict[tuple[int, str], Intervals] = {}
+        self._windows: dict[int, Intervals] = {}
 
     @cached_property
     def devices(self) -> tuple[int, ...]:
@@ -78,9 +79,20 @@ class Gpus:
             self._lines[device, what] = Intervals.union(work.start[mine], work.end[mine])
         return self._lines[device, what]
 
+    def window(self, device: int) -> Intervals:
+        """The steady state of a GPU: the windows of the judged requests that it works for."""
+        run = self._run
+        if len(self.devices) < 2 or not run.count:
+            return run.window
+        if device not in self._windows:
+            rows = np.flatnonzero(run.judged_work & (run.work.device == device))
+            whose = only_distinct(run.work.inference[rows])
+            self._windows[device] = Intervals.union(run.requests.start[whose], run.requests.end[whose])
+        return self._windows[device]
+
     def idle(self, device: int) -> Intervals:
         """Time of the window in which a GPU runs nothing that was traced."""
-        return self._run.window.subtract(self.busy(device))
+        return self.window(device).subtract(self.busy(device))
 
     def exposed(self, copies: Copies) -> int:
         """Time in which any of `copies` runs while its GPU runs no kernel; nanoseconds, summed over the GPUs."""
@@ -89,15 +101,14 @@ class Gpus:
     def uncovered(self, device: Ints, start: Ints, end: Ints) -> int:
         """Time of these stretches, each on a GPU, in which it runs no kernel; nanoseconds, summed over the GPUs.
 
-        Only what lies in the window counts.
+        Only what lies in the GPU's window counts.
         """
-        window = self._run.window
         return sum(
-            Intervals.union(start[here], end[here]).intersection(window).subtract(self.computing(int(one))).total
-            for one in only_distinct(device)
+            Intervals.union(start[here], end[here]).intersection(self.window(one)).subtract(self.computing(one)).total
+            for one in only_distinct(device).tolist()
             for here in (device == one,)
         )
 
     def share(self, total: int, device: Ints) -> float:
-        """`total`, summed over the GPUs that `device` names, as a share of the window."""
-        return total / (self._run.window_ns * max(len(only_distinct(np.asarray(device))), 1))
+        """`total`, summed over the GPUs that `device` names, as a share of their windows."""
+        return total / max(sum(self.window(one).total for one in only_distinct(np.asarray(device)).tolist()), 1)

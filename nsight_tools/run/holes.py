@@ -66,7 +66,7 @@ class Holes:
 
 def holes(run: Run, device: int, least_ns: int = HOLE_NS) -> Holes:
     """The holes of a GPU that are longer than this, and whose they are."""
-    found = waits(run, device, run.gpus.busy(device), least_ns)
+    found = waits(run, device, _running(run, device), least_ns)
     owner = np.full(len(found), Owner.UNKNOWN)
     for kind, mine in _owners(run, device, found):
         owner[mine & (owner == Owner.UNKNOWN)] = kind
@@ -78,6 +78,20 @@ def other_processes(run: Run) -> Intervals:
     return Intervals.any_of(holes(run, device, SLICE_NS).of(Owner.OTHER_PROCESS) for device in run.gpus.devices)
 
 
+def _migrates(run: Run) -> Bools:
+    """Which of the GPU work moves pages of managed memory: that is what other work waits for, and fills no hole."""
+    return run.work.kind.where(lambda kind: kind.startswith("managed"))
+
+
+def _running(run: Run, device: int) -> Intervals:
+    """Time in which a GPU runs anything but moves of pages."""
+    moves = _migrates(run)
+    if not moves.any():
+        return run.gpus.busy(device)
+    mine = (run.work.device == device) & ~moves
+    return Intervals.union(run.work.start[mine], run.work.end[mine])
+
+
 def waits(run: Run, device: int, running: Intervals, least_ns: int) -> Intervals:
     """Times of the window in which work is submitted to a GPU and not even `running` runs, longer than this."""
     work = run.work
@@ -86,16 +100,15 @@ def waits(run: Run, device: int, running: Intervals, least_ns: int) -> Intervals
     overhead = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
     found = Intervals.union(work.call_end[rows], work.start[rows]).subtract(running)
     found = found.subtract(Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])))
-    found = found.intersection(run.window)
+    found = found.intersection(run.gpus.window(device))
     long = found.end - found.start > least_ns
     return Intervals(found.start[long], found.end[long])
 
 
 def _owners(run: Run, device: int, found: Intervals) -> list[tuple[Owner, Bools]]:
     calls, work = run.calls, run.work
-    moved = Intervals.union(
-        *(column[work.kind.where(lambda kind: kind.startswith("managed"))] for column in (work.start, work.end))
-    )
+    moves = _migrates(run) & (work.device == device)
+    moved = Intervals.union(work.start[moves], work.end[moves])
     held = calls.does.among("callback")
     windows = "windows" in str((run.trace.manifest.get("system") or {}).get("os") or "").lower()
     every = np.ones(len(found), np.bool_)

@@ -90,7 +90,7 @@ class Requests:
 
     @cached_property
     def populations(self) -> tuple[Population, ...]:
-        """All populations with a steady request, the one with the most time first."""
+        """All populations with a steady request, the one with the most time first: its median as often as it comes."""
         found = []
         for number in np.unique(self.population[self.steady]).tolist():
             mine = self.population == number
@@ -105,7 +105,7 @@ class Requests:
                     int(self.wall[steady].sum()),
                 )
             )
-        return tuple(sorted(found, key=lambda each: (-each.time_ns, each.number)))
+        return tuple(sorted(found, key=lambda each: (-each.steady * each.wall_ns, each.number)))
 
     @cached_property
     def judged(self) -> Bools:

@@ -260,23 +260,24 @@ class SmClock:
         return float(np.mean(np.maximum(1 - self.value / self.highest, 0)))
 
 
-def busy_clock(run: Run, device: int) -> SmClock | None:
-    """The clock while a GPU computes in the steady state: by its metrics, else in NVML's busy samples.
+def clock_samples(run: Run, device: int) -> tuple[Ints, Floats, str] | None:
+    """When the clock was sampled while a GPU computes in the steady state, MHz, and who sampled it.
 
-    None with too few of both, or where the GPU's highest clock is not known.
+    By its metrics, else NVML's busy samples; None with too few of both.
     """
-    samples = Samples.of(run, device)
-    highest = run.gpus.of(device).max_sm_clock_mhz or samples.highest("max_sm_clock_mhz")
-    if not highest:
-        return None
     time, value = Metrics.of(run.trace).clock(device)
     inside = run.gpus.computing(device).intersection(run.window).contains(time)
     if inside.sum() >= SAMPLES:
-        return SmClock(time[inside], value[inside], highest, "GPU metrics")
-    time, known = samples.known("sm_clock_mhz")
-    if len(time) >= SAMPLES:
-        return SmClock(time, known.astype(np.float64), highest, NVML)
-    return None
+        return time[inside], value[inside], "GPU metrics"
+    time, known = Samples.of(run, device).known("sm_clock_mhz")
+    return (time, known.astype(np.float64), NVML) if len(time) >= SAMPLES else None
+
+
+def busy_clock(run: Run, device: int) -> SmClock | None:
+    """The clock while a GPU computes in the steady state; None with too few samples, or an unknown highest clock."""
+    highest = run.gpus.of(device).max_sm_clock_mhz or Samples.of(run, device).highest("max_sm_clock_mhz")
+    samples = clock_samples(run, device) if highest else None
+    return SmClock(samples[0], samples[1], float(highest or 0), samples[2]) if samples else None
 
 
 def nvml_metric(run: Run, device: int, metric: str) -> Floats:

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from nsight_tools.timeline.intervals import Int64Array, IntArray
 
 Tokens = np.ndarray[Any, np.dtype[np.integer[Any]]]
@@ -24,8 +22,8 @@ TURNS = 3
 MOST = 1 << 17
 """Tokens that are looked at: the last ones, for a program begins with what it does once."""
 _CANDIDATES = 256
-_PREFIX = 8
-"""Tokens by which the beginning of a period is found again where something was put in between."""
+_PREFIX = 1 << 10
+"""Most tokens by which the beginning of a period is found again where something was put in between; mostly a few do."""
 
 
 @dataclass(frozen=True)
@@ -82,36 +80,35 @@ def beginnings(tokens: Tokens, period: Period, phase: int) -> Int64Array:
     A turn begins wherever the tokens come that stand at `phase`, as many of them as no other place of the period has.
     """
     at = phase + (tokens.size - period.length - phase) // period.length * period.length  # the last whole turn
-    whole = tokens[at : at + period.length]
-    length = 1
-    for length in range(1, min(_PREFIX, period.length) + 1):
-        if np.sum(_matches(np.concatenate([whole, whole[: length - 1]]), whole[:length])) == 1:
+    return _places_of(tokens[at : at + period.length], tokens)
+
+
+def _places_of(turn: Tokens, tokens: Tokens) -> Int64Array:
+    """Where the first tokens of a turn stand, as many of them as stand nowhere else in it."""
+    starts, within = np.flatnonzero(tokens == turn[0]), np.arange(turn.size)
+    for place, token in enumerate(turn[:_PREFIX].tolist()):
+        starts = starts[: np.searchsorted(starts, tokens.size - place)]
+        starts = starts[tokens[starts + place] == token]
+        within = within[turn[(within + place) % turn.size] == token]
+        if within.size == 1:
             break
-    starts: Int64Array = np.flatnonzero(_matches(tokens, whole[:length]))
     return starts
 
 
-def _matches(tokens: Tokens, wanted: Tokens) -> NDArray[np.bool_]:
-    """Whether `wanted` stands at each place."""
-    count = max(tokens.size - wanted.size + 1, 0)
-    found = np.ones(count, np.bool_)
-    for place, token in enumerate(wanted.tolist()):
-        found &= tokens[place : place + count] == token
-    return found
-
-
-def turns(kinds: Tokens) -> IntArray | None:
+def turns(kinds: Tokens, pause: Int64Array | None = None) -> IntArray | None:
     """Where each request of several enqueues begins, by the engine of each enqueue; None where one is a request.
 
     Either the engines come in a fixed order, or one that comes a fixed number of times (an encoder, a prefill) leads
     others that come as often as they are needed (the steps of a decoder). Two engines that come as they please, as of
-    two services, have neither.
+    two services, have neither. `pause` is the time before each enqueue, of which a trace that begins within a request
+    is told.
     """
     if kinds.size < 2 * TURNS or np.unique(kinds).size < 2:
         return None
     period = period_of(kinds)
-    if period is not None and period.length > 1 and period.alike >= ENGINES_ALIKE:
-        return np.arange(kinds.size % period.length if _starts_late(kinds, period) else 0, kinds.size, period.length)
+    if period is not None and period.length > 1 and period.alike >= ENGINES_ALIKE and _each_repeats(kinds, period):
+        first = _first_turn(kinds, period.length, pause)
+        return _places_of(kinds[first : first + period.length], kinds)
     return _led(kinds)
 
 
@@ -119,10 +116,29 @@ ENGINES_ALIKE = 0.95
 """Engines that come in a fixed order do so always, but for what the trace cuts off, or a request that failed."""
 
 
-def _starts_late(kinds: Tokens, period: Period) -> bool:
-    """Whether what comes first does not fit, as where the collection began within a request."""
-    length = period.length
-    return kinds.size % length > 0 and not np.array_equal(kinds[:length], kinds[length : 2 * length])
+def _each_repeats(kinds: Tokens, period: Period) -> bool:
+    """Whether every engine comes again one period later, and not only one that nearly all enqueues are of."""
+    _, codes = np.unique(kinds, return_inverse=True)
+    codes = codes.reshape(-1)
+    before, after = codes[: -period.length], codes[period.length :]
+    share = np.bincount(before, before == after) / np.maximum(np.bincount(before), 1)
+    return bool(share.min() >= ALIKE)
+
+
+def _first_turn(kinds: Tokens, length: int, pause: Int64Array | None) -> int:
+    """Where the first whole turn begins: with the sequence, unless the collection began within a turn.
+
+    No turn begins within several enqueues of one engine. A sequence begins with a turn or ends with one, where that is
+    possible: of the two, with the one before which the program pauses longer.
+    """
+    rest = kinds.size % length
+
+    def unlikely(at: int) -> tuple[bool, bool, float]:
+        later = slice(at + length, None, length)
+        splits = bool(np.mean(kinds[later] == kinds[at + length - 1 : -1 : length]) > 1 / 2)
+        return splits, at not in {0, rest}, 0.0 if pause is None else -float(np.median(pause[later]))
+
+    return min(range(length), key=unlikely)
 
 
 def _led(kinds: Tokens) -> IntArray | None:

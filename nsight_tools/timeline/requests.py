@@ -208,7 +208,8 @@ def _in_turns(enqueues: Requests, engine: Int64Array) -> Requests:
     parts = []
     for one in np.unique(enqueues.thread):
         rows = np.flatnonzero(enqueues.thread == one)
-        first = turns(engine[rows])
+        start, reach = enqueues.start[rows], np.maximum.accumulate(enqueues.end[rows])
+        first = turns(engine[rows], np.append(0, np.maximum(start[1:] - reach[:-1], 0)))
         if first is None:
             parts.append(enqueues[rows])
             continue
@@ -406,12 +407,15 @@ def open_then(
 
 _FEW_CALLS = 20
 """A thread that launches less has no iterations worth finding."""
+_ALIKE = 0.9
+"""24 traces of real programs agree with themselves by 95 to 100 % one turn later, least where four streams are
+waited for in turns; one of a model whose layers are loaded one by one did by 89 %, one layer later, and is refused."""
 
 
 def _iterations(
     calls: Calls, work: Work, launching: IntArray, tokens: Callable[[IntArray], NDArray[np.uint64]]
 ) -> tuple[Requests, float] | None:
-    """Turns in what threads launch, and how alike they are; None where nothing repeats.
+    """Turns in what threads launch and wait for, and how alike they are; None where nothing repeats.
 
     A turn begins with the copy to the GPU that follows one to the host (or other work), else behind the longest pause
     between two launches. Threads whose turns neither copy nor wait help another one.
@@ -423,37 +427,55 @@ def _iterations(
     up[work.call[rows[work.kind[rows] == WorkKind.H2D]]] = True
     down[work.call[rows[work.kind[rows] == WorkKind.D2H]]] = True
     waits = np.flatnonzero(calls.kind == CallKind.SYNC)
+    waiting, thread = (joint_key(calls.pid[of], calls.tid[of]) for of in (waits, launching))
     found: list[tuple[bool, int, Requests, float]] = []
-    for one in np.unique(joint_key(calls.pid[launching], calls.tid[launching])):
-        mine = launching[joint_key(calls.pid[launching], calls.tid[launching]) == one]
+    for one in np.unique(thread):
+        mine, theirs = launching[thread == one], waits[waiting == one]
         if mine.size < _FEW_CALLS or 10 * mine.size < launching.size:
             continue
-        period = period_of(sums[mine])
-        if period is None or period.length < 2:
+        line, waited = _with_waits(calls, mine, theirs)
+        done = sums[line]
+        period = period_of(done)
+        if period is None or period.alike < _ALIKE or np.sum(~waited[-period.length :]) < 2:
             continue
-        phase = _phase(calls, mine, period.length, up[mine], down[mine])
-        first = beginnings(sums[mine], period, phase)
+        phase = _phase(calls, line, waited, period.length, up[line], down[line])
+        first = beginnings(done, period, phase)
         if first.size < FEWEST_TURNS:
             continue
-        last = np.append(first[1:], mine.size) - 1
-        start, end = calls.start[mine[first]], calls.end[mine[last]]
+        # A turn ends with its last launch; the wait behind it is found with its work.
+        last = np.append(first[1:], line.size) - 1
+        last -= waited[last]
+        start, end = calls.start[line[first]], calls.end[line[last]]
         none = np.full(first.size, -1)
-        requests = Requests.of(start, end, calls.pid[mine[first]], calls.tid[mine[first]], none, "iteration")
-        waited = bool(np.isin(joint_key(calls.pid[waits], calls.tid[waits]), one).any())
-        found.append((waited or bool(up[mine].any() or down[mine].any()), mine.size, requests, period.alike))
+        requests = Requests.of(start, end, calls.pid[line[first]], calls.tid[line[first]], none, "iteration")
+        leads = theirs.size > 0 or bool(up[mine].any() or down[mine].any())
+        found.append((leads, mine.size, requests, period.alike))
     if not found:
         return None
     leading = [each for each in found if each[0]] or [max(found, key=lambda each: each[1])]
     return Requests.joined([each[2] for each in leading]), min(each[3] for each in leading)
 
 
-def _phase(calls: Calls, mine: IntArray, length: int, up: BoolArray, down: BoolArray) -> int:
-    """Place of the call with which a turn begins, in the last whole turns of a thread's launching calls."""
-    whole = mine.size // length * length
-    offset = mine.size - whole
-    grid = np.arange(offset, mine.size).reshape(-1, length)
-    before = calls.end[mine[np.maximum(grid - 1, 0)]]
-    pause = np.median(calls.start[mine[grid]] - before, axis=0)
+def _with_waits(calls: Calls, mine: IntArray, waits: IntArray) -> tuple[IntArray, BoolArray]:
+    """A thread's launching calls and its waits, in order, and which are waits: one of those that follow one another.
+
+    Blocks that are alike launch the same again and again; what a thread waits for is the whole.
+    """
+    among = np.zeros(calls.start.size, np.bool_)
+    among[mine], among[waits] = True, True
+    line = np.flatnonzero(among)
+    waited = calls.kind[line] == CallKind.SYNC
+    kept = ~(waited & np.append(False, waited[:-1]))
+    return (line, waited) if kept.all() else (line[kept], waited[kept])
+
+
+def _phase(calls: Calls, line: IntArray, waited: BoolArray, length: int, up: BoolArray, down: BoolArray) -> int:
+    """Place of the call with which a turn begins, in the last whole turns of a thread's launching calls and waits."""
+    offset = line.size % length
+    grid = np.arange(offset, line.size).reshape(-1, length)
+    last = np.maximum(grid - 1, 0)
+    before = calls.end[line[np.maximum(last - waited[last], 0)]]  # of two that follow one another one is no wait
+    pause = np.where(waited[grid[-1]], -1.0, np.median(calls.start[line[grid]] - before, axis=0))
     up, down = (np.mean(column[grid], axis=0) > 0.5 for column in (up, down))
     allowed = up & ~np.roll(up, 1)
     if down.any() and allowed.any():

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nsight_tools.comparison import Comparison
     from nsight_tools.trace import Trace
 
 NONE: tuple[list[nsight_tools.Outcome], list[nsight_tools.Outcome]] = [], []
@@ -109,9 +108,16 @@ def test_the_same_run_traced_otherwise_is_not_a_gain(corpus_file: Callable[[str]
     assert [each.aspect for each in found.blocking] == ["CUDA graphs traced as"]
 
 
+def training(corpus_file: Callable[[str], Path]) -> list[Trace]:
+    """Two GPUs train, before and after a change of what runs between the kernels; no range marks their steps."""
+    return [opened(corpus_file, f"public/nsysai_mfu_2gpu_{when}_2026.2.1.sqlite.zst") for when in ("before", "after")]
+
+
 @pytest.mark.corpus
-def test_training_without_marked_steps(corpus_file: Callable[[str], Path]) -> None:
-    found = _training(corpus_file)
+def test_training_without_steps(corpus_file: Callable[[str], Path]) -> None:
+    nothing = np.zeros(0, np.int64)
+    before, after = (half(trace, nothing) for trace in training(corpus_file))
+    found = nsight_tools.compare(before, after, outcomes=NONE)
     assert found.verdict is Verdict.CANNOT_TELL
     idle = next(each for each in found.work if each.name == "share of the time: idle")
     assert (idle.before, idle.after) == (pytest.approx(0.098, abs=0.001), pytest.approx(0.174, abs=0.001))
@@ -120,8 +126,20 @@ def test_training_without_marked_steps(corpus_file: Callable[[str], Path]) -> No
     assert "What changed lies in what runs between the kernels" in found.notes[0]
 
 
-def _training(corpus_file: Callable[[str], Path]) -> Comparison:
-    before, after = (
-        opened(corpus_file, f"public/nsysai_mfu_2gpu_{when}_2026.2.1.sqlite.zst") for when in ("before", "after")
-    )
-    return nsight_tools.compare(before, after)
+@pytest.mark.corpus
+def test_training_by_the_steps_that_repeat(corpus_file: Callable[[str], Path]) -> None:
+    """Each step of a GPU begins with the copy of its 8 bytes; a few of them, with what varies, are no answer."""
+    traces = training(corpus_file)
+    for trace in traces:
+        copies = trace.sql("SELECT device, start_ns FROM memory_ops WHERE kind = 'h2d' ORDER BY start_ns").to_pylist()
+        of_gpus = [[row["start_ns"] for row in copies if row["device"] == device] for device in (0, 1)]
+        said = nsight_tools.summarize(trace)
+        assert said.inference_source == "iteration"
+        assert abs(said.inferences - len(copies)) <= 2
+        assert said.times is not None
+        period = sum((steps[-1] - steps[0]) / (len(steps) - 1) for steps in of_gpus) / 2
+        assert said.times.every_ns == pytest.approx(period, rel=0.02)
+    found = nsight_tools.compare(*traces, outcomes=NONE)
+    assert found.verdict is Verdict.NOISE
+    flash = next(each for each in found.kernels if each.name.startswith("flash_fwd_kernel"))
+    assert flash.change is Change.NOISE

@@ -717,6 +717,7 @@ def test_inference_gpu_times(trace: Trace, expected: dict[str, Any]) -> None:
 
 BUCKETS = (
     "compute_ns",
+    "exposed_communication_ns",
     "exposed_h2d_ns",
     "exposed_d2h_ns",
     "exposed_other_copy_ns",
@@ -739,10 +740,16 @@ def test_inference_accounting_closes(trace: Trace) -> None:
 
 @each("inference")
 def test_inference_buckets_of_gpu_work(trace: Trace) -> None:
-    """Compute is the union of an inference's kernels, exposed copies what its work covers beyond them."""
-    of = rows(trace, "inferences", "start_ns", "end_ns", *BUCKETS[:4], "hidden_copy_ns", "gpu_busy_ns")
-    for number, record in enumerate(of.records("start_ns", "end_ns", *BUCKETS[:4], "hidden_copy_ns", "gpu_busy_ns")):
-        start, end, compute, *exposed, hidden, gpu_busy = record
+    """Compute is the union of an inference's kernels, exposed copies what its work covers beyond them.
+
+    No kernel of these traces communicates.
+    """
+    assert not any("nccl" in name.lower() for name in rows(trace, "kernels", "name")["name"])
+    columns = ("start_ns", "end_ns", *BUCKETS[:5], "hidden_communication_ns", "hidden_copy_ns", "gpu_busy_ns")
+    of = rows(trace, "inferences", *columns)
+    for number, record in enumerate(of.records(*columns)):
+        start, end, compute, exposed_communication, *exposed, hidden_communication, hidden, gpu_busy = record
+        assert (exposed_communication, hidden_communication) == (0, 0)
         own = inferences(trace)[number]
         busy, copying = merged(own.compute), merged(own.copies)
         assert start <= min([own.start, *(s for s, _ in own.work)])

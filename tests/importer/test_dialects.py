@@ -240,6 +240,29 @@ class TestNamesOfCalls:
         found = only(rows("api_calls", call(0, 1, raw)))
         assert (found["name"], found["kind"]) == (name, kind)
 
+    @pytest.mark.parametrize(
+        ("raw", "does"),
+        [
+            ("cudaLaunchKernel_v7000", "launch"),
+            ("cudaMemcpyAsync_ptsz_v7000", "copy"),
+            ("cuMemcpyHtoD_v2_ptds", "blocking_copy"),
+            ("cudaStreamSynchronize_v3020", "wait"),
+            ("cuGetProcAddress_v2", "other"),
+        ],
+    )
+    def test_say_what_a_call_does(self, rows: Rows, raw: str, does: str) -> None:
+        assert only(rows("api_calls", call(0, 1, raw)))["does"] == does
+
+    @pytest.mark.parametrize(
+        ("name", "communicates"),
+        [
+            ("ncclDevKernel_AllReduce_Sum_f16_RING_LL(int)", True),
+            ("void gemm<float>()", False),
+        ],
+    )
+    def test_say_which_kernels_communicate(self, rows: Rows, name: str, communicates: bool) -> None:
+        assert only(rows("kernels", kernel(0, 1, name)))["communicates"] is communicates
+
     def test_two_versions_of_one_call_are_one_word(self, imported: Imported) -> None:
         names = imported(call(0, 1, "cuLaunchKernel_v2"), call(2, 3, "cuLaunchKernel")).table("api_calls")["name"]
         assert names.chunk(0).dictionary.to_pylist() == ["cuLaunchKernel"]
@@ -441,7 +464,12 @@ class TestDevices:
             1980,
             132,
         )
-        assert found["chip"] is None
+        assert (found["chip"], found["integrated"]) == (None, None)
+
+    def test_gpus_that_share_the_memory_of_the_cpu(self, rows: Rows) -> None:
+        orin = ("TARGET_INFO_GPU", {"id": 1, "name": "Orin", "cuDevice": 1, "isDiscrete": 0})
+        found = rows("gpus", (H200[0], H200[1] | {"isDiscrete": 1}), orin)
+        assert [gpu["integrated"] for gpu in found] == [False, True]
 
     T4 = (
         ("TARGET_INFO_GPU", {"vmId": 1, "deviceId": 0, "name": "Tesla T4", "busLocation": "0000:00:1e.0"}),
@@ -523,12 +551,12 @@ class TestMetrics:
             self.sample(20, 0, 345_000_000, gpu=1),
             self.sample(30, 9, 1),
         )
-        assert [(r["time_ns"], r["device"], r["metric"], r["value"]) for r in found] == [
-            (10, 0, "GPC Clock Frequency [MHz]", 1979.73),
-            (10, 0, "SMs Active [Throughput %]", 97),
-            (20, 0, "GPC Clock Frequency [MHz]", 1980),
-            (20, 1, "GPC Clock Frequency [MHz]", 345),
-            (30, 0, "metric 9", 1),
+        assert [(r["time_ns"], r["device"], r["metric"], r["means"], r["value"]) for r in found] == [
+            (10, 0, "GPC Clock Frequency [MHz]", "sm_clock", 1979.73),
+            (10, 0, "SMs Active [Throughput %]", None, 97),
+            (20, 0, "GPC Clock Frequency [MHz]", "sm_clock", 1980),
+            (20, 1, "GPC Clock Frequency [MHz]", "sm_clock", 345),
+            (30, 0, "metric 9", None, 1),
         ]
 
     def test_as_json_among_the_generic_events(self, rows: Rows) -> None:

@@ -124,7 +124,7 @@ def test_buckets_are_those_of_the_accounting(name: str, tmp_path: Path) -> None:
             lengths[text.split(";")[0].split(":")[0]] += end - start
         assert lengths.pop(f"inference {inference['inference']}") == inference["wall_ns"]
         idle = sum(inference[f"{bucket}_ns"] for bucket in ("other_work", "launch", "sync", "host", "unattributed"))
-        own = ("compute", "exposed_h2d", "exposed_d2h", "exposed_other_copy")
+        own = ("compute", "exposed_communication", "exposed_h2d", "exposed_d2h", "exposed_other_copy")
         expected = {BUCKETS[bucket]: inference[f"{bucket}_ns"] for bucket in own}
         expected["nothing of it is seen on the GPU"] = idle
         assert lengths == {text: length for text, length in expected.items() if length}

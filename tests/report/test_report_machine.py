@@ -16,8 +16,9 @@ from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Change, Confidence, Evidence, Finding, Severity
 from nsight_tools.report import machine
 from nsight_tools.report.content import TraceReport
+from nsight_tools.run.requests import Population
 from nsight_tools.summary import Summary
-from nsight_tools.tables import TABLES
+from nsight_tools.tables import BUCKETS, TABLES
 
 
 def valid(report: TraceReport) -> dict[str, Any]:
@@ -85,6 +86,29 @@ def test_the_accounting_is_given_as_traced_and_without_the_profiler() -> None:
     assert trace["layers_by_order"]["attributed"] == {"layer pass": 13_563}
 
 
+def test_what_an_inference_was_taken_to_be_is_told() -> None:
+    (trace,) = valid(fakes.report(other_name="step *@train"))["traces"]
+    assert trace["requests"] == {
+        "count": 100,
+        "source": "enqueue_range",
+        "name": None,
+        "other": "step *@train",
+        "alike": 1.0,
+        "enqueues": 1,
+        "engines": 1,
+        "populations": [
+            {"number": 0, "count": 100, "steady": 100, "wall_ns": 4_000_000, "kernels": 137, "time_ns": 400_600_000}
+        ],
+    }
+    times = replace(fakes.TIMES, of=98, warm_up=2, warm_up_ns=1_200_000)
+    (trace,) = valid(fakes.report(inference_source="enqueue_range and graph_launch", times=times))["traces"]
+    inference = trace["inference"]
+    assert (inference["of"], inference["warm_up"], inference["warm_up_ns"]) == (98, 2, 1_200_000)
+    assert trace["requests"]["source"] == "enqueue_range and graph_launch"
+    (trace,) = valid(TraceReport("x", Summary(""), ()))["traces"]
+    assert (trace["requests"]["source"], trace["requests"]["populations"]) == (None, [])
+
+
 def test_without_inferences_or_calls_there_is_no_accounting() -> None:
     (trace,) = valid(TraceReport("x", Summary(""), ()))["traces"]
     assert (trace["inference"], trace["layers_by_order"]) == (None, None)
@@ -107,6 +131,11 @@ def test_the_schema_knows_what_the_code_knows() -> None:
     assert defined["finding"]["properties"]["confidence"]["enum"] == [each.value for each in Confidence]
     assert defined["outcome"]["properties"]["status"]["enum"] == [each.value for each in Status]
     assert list(defined["gpu"]["properties"]) == list(TABLES["gpus"].names)
+    assert list(defined["population"]["properties"]) == [field.name for field in fields(Population)]
+    assert list(defined["inference"]["properties"]["buckets"]["properties"]) == list(BUCKETS)
+    for what in defined.values():
+        assert list(what["properties"]) == what["required"]
+        assert what["additionalProperties"] is False
     for column in TABLES["gpus"].columns:
         json_type = "string" if pa.types.is_string(column.type) else "integer"
         json_type = "number" if pa.types.is_floating(column.type) else json_type

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from report import fakes
@@ -13,7 +14,11 @@ from nsight_tools.findings import Evidence, Finding, Severity
 from nsight_tools.report import markdown, safe, text
 from nsight_tools.report.content import TraceReport
 from nsight_tools.report.terminal import Look
+from nsight_tools.run.requests import Population
 from nsight_tools.summary import Summary, Times
+
+if TYPE_CHECKING:
+    from typing import Any
 
 TRACED_ONLY = {"times": replace(fakes.TIMES, untraced=None)}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -32,7 +37,41 @@ def test_the_first_lines_are_the_verdict() -> None:
 def test_the_header_says_what_ran() -> None:
     page = text.render([fakes.report()])
     assert "NVIDIA H200 · driver 570.86.15 · CUDA 12.8 · exported by nsys 2025.3.1.90" in page
-    assert "1.84 s traced · 13,700 kernels · 100 inferences (by TensorRT's enqueue ranges) · 2 streams" in page
+    assert "1.84 s traced · 13,700 kernels · 100 inferences · 2 streams" in page
+
+
+@pytest.mark.parametrize(
+    ("summary", "said"),
+    [
+        ({"inference_source": "enqueue_range"}, "an inference is one enqueue, by TensorRT's ranges"),
+        ({"inference_source": "inference_range", "inference_name": "step"}, "an inference is the NVTX range 'step'"),
+        (
+            {"inference_source": "enqueue_pattern", "enqueues": 6, "engines": 2},
+            "an inference is 6 enqueues of 2 engines that come in a fixed order on their thread",
+        ),
+        (
+            {"inference_source": "program_range", "inference_name": "frame", "enqueues": 2, "engines": 1},
+            "own NVTX range 'frame', which holds the launches of each turn · 2 enqueues of 1 engine in each",
+        ),
+        ({"inference_source": "iteration", "alike": 0.97}, "found in what repeats on the GPU (97 % alike)"),
+        (
+            {"inference_source": "graph_launch"},
+            "an inference is one launch of a CUDA graph · others: --inference-range",
+        ),
+        ({"inference_source": "enqueue_range", "other_name": "frame"}, "others: --inference-range 'frame'"),
+        (
+            {
+                "inference_source": "enqueue_range",
+                "populations": (Population(0, 80, 79, 5, 110, 400), Population(1, 20, 19, 5, 55, 95)),
+            },
+            "judged: 80 that take the most time (110 kernels each); 20 do other work (--group-by",
+        ),
+    ],
+)
+def test_the_header_says_what_an_inference_is_and_how_to_take_others(summary: dict[str, Any], said: str) -> None:
+    report = fakes.report()
+    page = text.render([replace(report, summary=replace(report.summary, **summary))])
+    assert said in " ".join(page.split())
 
 
 def test_findings_come_by_what_they_spoil_then_worth_then_severity() -> None:
@@ -276,6 +315,15 @@ def test_what_stands_beside_the_accounting_is_told() -> None:
     assert "Beside, in the median inference: a GPU works for 81 % of it, 12.4 µs of copies run beside its " in page
     assert "kernels, the host's calls are 184 µs ahead of its work." in page
     assert "layers of 99.0 % of 13,700 kernels told by their order, as in the layer pass (another run" in page
+
+
+def test_what_is_left_out_of_the_medians_is_told() -> None:
+    times = replace(fakes.TIMES, of=97, without_work=1, warm_up=2, warm_up_ns=1_200_000)
+    page = " ".join(text.render([fakes.report(times=times)]).split())
+    assert (
+        "1 inference that launched nothing left out. 2 inferences of the warm-up left out, which took 1.20 ms " in page
+    )
+    assert "left out" not in text.render([fakes.report()])
 
 
 def test_inferences_that_overlap_are_told() -> None:

@@ -183,12 +183,12 @@ def _outside(trace: Trace, run: Run) -> Iterator[Finding]:
 def _overhead(trace: Trace, run: Run) -> Iterator[Finding]:
     table = trace.table("profiler_overhead", ["start_ns", "end_ns"])
     lost = Intervals.union(ints(table["start_ns"]), ints(table["end_ns"])).intersection(run.window)
-    if not run.count or lost.total / run.window_ns < OVERHEAD_SHARE:
+    if not run.window.total or lost.total / run.window.total < OVERHEAD_SHARE:
         return
     longest = int(np.argmax(lost.end - lost.start))
     yield _limit(
         f"the profiler itself ran for {duration(lost.total)} inside of inferences, "
-        f"{share(lost.total / run.window_ns)} of their time",
+        f"{share(lost.total / run.window.total)} of their time",
         "Nsight Systems empties its buffers in the profiled process",
         "leave out what is not needed (--trace=cuda,nvtx -s none --cpuctxsw=none), capture fewer inferences, and take "
         "latencies from a run without the profiler",

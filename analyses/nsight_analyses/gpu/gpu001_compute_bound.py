@@ -41,9 +41,10 @@ def compute_bound(trace: Trace) -> Iterator[Finding]:
         raise CouldNotRun("no inference with GPU work was found")
     loops = list(run.flow.loops.values())
     first, last = min(int(one.start[0]) for one in loops), max(int(one.end[-1]) for one in loops)
-    window = run.window.clip(first, last)
+    windows = {one: run.gpus.window(one).clip(first, last) for one in run.gpus.devices}
     shares = {
-        one: run.gpus.computing(one).intersection(window).total / max(window.total, 1) for one in run.gpus.devices
+        one: run.gpus.computing(one).intersection(window).total / max(window.total, 1)
+        for one, window in windows.items()
     }
     period = run.flow.period_ns
     judged = run.requests.judged

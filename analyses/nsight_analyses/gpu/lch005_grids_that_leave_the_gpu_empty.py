@@ -61,7 +61,7 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
             continue
         judged = True
         few = _Few.of(work, rows, grid, sms[device])
-        if few.saved < EFFORT_SHARE * run.window_ns:
+        if few.saved < EFFORT_SHARE * run.gpus.window(device).total:
             continue
         each = run.per_inference(few.saved)
         saved = duration(few.saved) if each is None else f"{duration(each)} of each input"
@@ -69,7 +69,7 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
         contexts = ", or run several contexts on streams of their own" if _host_has_time(trace) else ""
         yield Finding(
             "LCH005",
-            weigh(few.saved / run.window_ns, 0.5, run),
+            weigh(few.saved / run.gpus.window(device).total, 0.5, run),
             Confidence.MEDIUM,
             f"{share(few.time / few.total)} of the kernels' time runs with fewer blocks than half of the GPU's "
             f"{sms[device]} SMs: {len(few.blocks):,} of {len(rows):,} kernels; a batch that fills it would save "

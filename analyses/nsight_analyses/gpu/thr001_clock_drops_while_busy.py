@@ -111,7 +111,9 @@ def _judge(run: Run, gpu: Gpu) -> Iterator[Finding]:
     if not (held or violated or low):
         return
     told = _power(run.trace) if not sampled(run.trace) else ""
-    recoverable = round(run.gpus.computing(gpu.device).total * gpu.clock.shortfall) if gpu.clock else None
+    window = run.gpus.window(gpu.device)
+    works = run.gpus.computing(gpu.device).intersection(window).total
+    recoverable = round(works * gpu.clock.shortfall) if gpu.clock else None
     throttled = bool(held or violated)
     # Were the GPU itself what lowers the clock, so many of NVML's samples would say so ("rule of three").
     expected = len(gpu.reasons) * gpu.clock.low if gpu.clock else 0.0
@@ -129,7 +131,7 @@ def _judge(run: Run, gpu: Gpu) -> Iterator[Finding]:
     heat = "thermal" in violated or any(bit in HEAT for bit in bits)
     yield Finding(
         "THR001",
-        Severity.INFO if by_choice or recoverable is None else weigh(recoverable / run.window_ns, DROP, run),
+        Severity.INFO if by_choice or recoverable is None else weigh(recoverable / max(window.total, 1), DROP, run),
         Confidence.HIGH if throttled and (low or len(gpu.reasons) >= FEWEST_BUSY) else Confidence.MEDIUM,
         _message(gpu, held=bool(held), low=low, violated=violated),
         "; ".join(part for part in (why if held or not counters else "", counters) if part) + told,

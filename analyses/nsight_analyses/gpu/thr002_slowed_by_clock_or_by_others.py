@@ -78,10 +78,10 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
         # Without metrics, nothing but several processes on this GPU lets one think of another.
         suspects = (Owner.OTHER_PROCESS, *([Owner.UNKNOWN] if processes > 1 and not metrics.sampled(device) else []))
         taken = waits.of(*suspects)
-        if len(taken) >= FEWEST_GAPS and taken.total >= NOISE_SHARE * run.window_ns:
+        if len(taken) >= FEWEST_GAPS and taken.total >= NOISE_SHARE * run.gpus.window(device).total:
             found.append(_sliced(run, device, taken, metrics, clock, processes))
         elif not metrics.sampled(device):
-            found += _not_told(run, waits.of(Owner.UNKNOWN))
+            found += _not_told(run, waits.of(Owner.UNKNOWN), run.gpus.window(device).total)
         if clock:
             found += _of_clock(run, clock)
     if not found and not any(metrics.sampled(device) for device in run.gpus.devices):
@@ -92,16 +92,16 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     yield from found
 
 
-def _not_told(run: Run, taken: Intervals) -> Iterator[Finding]:
+def _not_told(run: Run, taken: Intervals, whole: int) -> Iterator[Finding]:
     """Submitted work that waits for an idle GPU, and nothing in the report says what for."""
-    if len(taken) < FEWEST_GAPS or taken.total < NOISE_SHARE * run.window_ns:
+    if len(taken) < FEWEST_GAPS or taken.total < NOISE_SHARE * whole:
         return
     yield Finding(
         "THR002",
         Severity.INFO,
         Confidence.LOW,
         f"submitted work waits {len(taken)} times, for {duration(float(np.median(taken.end - taken.start)))} each "
-        f"(median), while the GPU runs nothing that was traced: {share(taken.total / run.window_ns)} of the {run.time}",
+        f"(median), while the GPU runs nothing that was traced: {share(taken.total / whole)} of the {run.time}",
         "this report does not say what it waits for",
         "capture with --gpu-metrics-devices=all, which tells whether the GPU works for somebody else meanwhile",
         evidence=(
@@ -115,11 +115,11 @@ def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clo
     cost, usual = gaps.total, float(np.median(gaps.end - gaps.start))
     time, value = metrics.active(device)
     active = value[gaps.contains(time)]
-    whole = run.window_ns
+    whole = run.gpus.window(device).total
     each = run.per_inference(cost)
     spread = f" ({duration(each)} of {duration(whole / run.count)} per inference)" if each else ""
     among = f" in {run.count} inferences" if run.count else ""
-    busy = run.gpus.busy(device).intersection(run.window).total
+    busy = run.gpus.busy(device).intersection(run.gpus.window(device)).total
     seen = (
         f"the GPU is active all the while ({share(float(np.median(active)) / 100)} by its own count, median) though "
         f"this process runs nothing: another process has the GPU, and the two take turns (time-slicing)"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import nothing_repeats, weigh
+from nsight_analyses.measure import nothing_repeats, of_tensorrt, weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, pairs_in, where_both
 from nsight_tools.errors import CouldNotRun
@@ -96,8 +96,12 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
         weigh(varies, HOPELESS),
         Confidence.HIGH,
         f"the GPU's time for one inference varies by {share(varies)} (coefficient of variation over {len(plain)} "
-        f"inferences): trtexec calls more than {share(UNSTABLE)} unstable since TensorRT 10.13.2 "
-        f"({share(UNSTABLE_BEFORE)} before)",
+        f"inferences)"
+        + of_tensorrt(
+            run,
+            f": trtexec calls more than {share(UNSTABLE)} unstable since TensorRT 10.13.2 ({share(UNSTABLE_BEFORE)} "
+            "before)",
+        ),
         _others(int(gaps[plain].sum()), int(compute[plain].sum())) or _cause(clock),
         f"{_remedy(clock)}keep other processes off the GPU, and compare medians of longer runs",
         evidence=(
@@ -143,9 +147,10 @@ def _variation(value: Ints | Floats) -> float:
 
 
 def _remedy(clock: Floats) -> str:
-    """What to do about the clock; nothing where it was seen to be steady."""
-    steady = len(clock) and _variation(clock) < UNSTABLE_BEFORE
-    return "" if steady else "lock the clocks while measuring (nvidia-smi -lgc), "
+    """What to do about the clock: record it, where it was not; nothing where it was seen to be steady."""
+    if not len(clock):
+        return "record the clock (--gpu-metrics-devices=all), "
+    return "" if _variation(clock) < UNSTABLE_BEFORE else "lock the clocks while measuring (nvidia-smi -lgc), "
 
 
 def _most_frequent(run: Run, judged: IntArray) -> IntArray:

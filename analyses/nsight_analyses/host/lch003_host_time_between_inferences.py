@@ -11,7 +11,6 @@ from nsight_tools.analysis import HOST, analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
-from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
@@ -57,49 +56,48 @@ def host_time_between_inferences(trace: Trace) -> Iterator[Finding]:
     if not any(len(turns.rows) > 1 for turns in run.flow.turns.values()):
         raise nothing_repeats(trace, "no thread makes two inferences: there is nothing between them")
     found = run.flow.between
-    whole = Intervals.any_of([found.gaps, run.window]).total
-    if found.gaps.total < BETWEEN_SHARE * max(whole, 1):
+    if found.total_ns < BETWEEN_SHARE * max(found.whole_ns, 1):
         return
     usual = float(np.median(run.requests.wall[run.requests.judged]))
     if found.waited_for:
-        yield _paced(found, whole)
+        yield _paced(found)
     elif found.waits is None and (found.each_ns > usual or found.regular):
-        yield _not_told(found, whole)
+        yield _not_told(found)
     else:
-        yield _works(run, found, whole)
+        yield _works(run, found)
 
 
 def _evidence(found: Between) -> Iterator[Evidence]:
-    yield Evidence("GPU idle between inferences", found.gaps.total, "ns")
+    yield Evidence("GPU idle between inferences", found.total_ns, "ns")
     yield Evidence("gaps between inferences", found.count, "count")
     if found.waits is not None:
         yield Evidence("of it in waiting calls of the operating system", found.waits, "ns")
     yield from worst("longest", found.gaps.start, found.gaps.end)
 
 
-def _paced(found: Between, whole: int) -> Finding:
+def _paced(found: Between) -> Finding:
     grid = f", every {duration(found.every_ns)}" if found.regular else ""
     return Finding(
         "LCH003",
         Severity.INFO,
         Confidence.HIGH,
-        f"inferences are paced{grid}: the thread waits for the next request for {share(found.gaps.total / whole)} of "
-        f"the time, {duration(found.each_ns)} before each",
-        f"it waits in the operating system for {share((found.waits or 0) / found.gaps.total)} of that time: for a "
+        f"inferences are paced{grid}: the thread waits for the next request for "
+        f"{share(found.total_ns / found.whole_ns)} of the time, {duration(found.each_ns)} before each",
+        f"it waits in the operating system for {share((found.waits or 0) / found.total_ns)} of that time: for a "
         "timer, for input, or for another thread",
         "nothing: while no request is there, nothing is lost; a GPU that idles for long lowers its clock, though",
         evidence=tuple(_evidence(found)),
     )
 
 
-def _not_told(found: Between, whole: int) -> Finding:
+def _not_told(found: Between) -> Finding:
     grid = f"they start at a regular pace, every {duration(found.every_ns)}" if found.regular else ""
     longer = f"the gap of {duration(found.each_ns)} is longer than an inference" if not grid else ""
     return Finding(
         "LCH003",
         Severity.INFO,
         Confidence.LOW,
-        f"the GPU has no request to work on for {share(found.gaps.total / whole)} of the time: {grid or longer}",
+        f"the GPU has no request to work on for {share(found.total_ns / found.whole_ns)} of the time: {grid or longer}",
         "this trace cannot tell whether the thread waits for the next request, as with a camera or a client, or works "
         "on the last one: the calls of the operating system were not traced",
         "capture with --trace=cuda,nvtx,osrt, which shows a thread that waits; while it waits, nothing is lost",
@@ -107,14 +105,14 @@ def _not_told(found: Between, whole: int) -> Finding:
     )
 
 
-def _works(run: Run, found: Between, whole: int) -> Finding:
-    cost = found.gaps.total
+def _works(run: Run, found: Between) -> Finding:
+    cost = found.total_ns
     certain = found.waits is not None
     return Finding(
         "LCH003",
-        weigh(cost / whole, 0.1),
+        weigh(cost / found.whole_ns, 0.1),
         Confidence.HIGH if certain else Confidence.MEDIUM,
-        f"the GPU is idle for {duration(cost)} between inferences: {share(cost / whole)} of the time, "
+        f"the GPU is idle for {duration(cost)} between inferences: {share(cost / found.whole_ns)} of the time, "
         f"{duration(found.each_ns)} after each",
         "the thread that enqueues does something else there, outside of CUDA calls: pre- or postprocessing"
         + ("" if certain else ", unless it waits for requests: the calls of the operating system were not traced"),

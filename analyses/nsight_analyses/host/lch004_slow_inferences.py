@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import nothing_repeats, weigh, worst
+from nsight_analyses.measure import nothing_repeats, of_tensorrt, weigh, worst
 from nsight_tools.analysis import MEAN, analysis
 from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import Bools, Ints, ints, words
@@ -64,9 +64,9 @@ _CLOCK = (
 _SHAPE = (
     (
         "each is the first on its thread with another shape (its kernels or their grids are others than in the "
-        "inference before): TensorRT prepares the shape inside of the enqueue"
+        "inference before), which is prepared when it is first used"
     ),
-    "enqueue each shape once before serving, keep an execution context for each shape, or pad inputs to a few shapes",
+    "run each shape once before serving, or pad inputs to a few shapes",
 )
 
 
@@ -92,7 +92,7 @@ class _Slow:
     real: bool = True
 
 
-@analysis("LCH004", topic="slow inferences", bucket=MEAN, picture="strip")
+@analysis("LCH004", topic="slow inferences", bucket=MEAN)
 def slow_inferences(trace: Trace) -> Iterator[Finding]:
     """Some inferences are far slower than others that do the same.
 
@@ -133,8 +133,11 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
     usual = _Usual(trace, run, kind)
     changes = np.flatnonzero(requests.mark.among("shape_change") & requests.worked)
     if changes.size:
+        kept = of_tensorrt(run, "; keep an execution context for each shape that comes often")
         whole = int(requests.wall[requests.counted].sum())
-        yield _finding(run, _Slow(changes, usual.excess(changes), *_SHAPE), whole, int(requests.counted.sum()))
+        yield _finding(
+            run, _Slow(changes, usual.excess(changes), _SHAPE[0], _SHAPE[1] + kept), whole, int(requests.counted.sum())
+        )
     outliers = np.flatnonzero(requests.mark.among("outlier") & requests.judged)
     if outliers.size:
         for slow in _told_apart(run, usual, outliers):

@@ -59,9 +59,14 @@ def inferences_in_pieces(trace: Trace) -> Iterator[Finding]:
     if not inner.size:
         raise NotApplicable("no inference consists of several enqueues")
     calls = run.flow.during(run.calls)
-    idle = Intervals.union(end[inner], start[inner + 1]).subtract(run.work.busy())
-    idle = idle.subtract(calls[calls.does.among(*STALLS)].time())
-    cost = idle.total
+    stalls = calls[calls.does.among(*STALLS)].time()
+    device = run.requests.device[whose[inner]]
+    each = [
+        Intervals.union(end[rows], start[rows + 1]).subtract(run.gpus.busy(one)).subtract(stalls)
+        for one in np.unique(device).tolist()
+        for rows in (inner[device == one],)
+    ]
+    idle, cost = Intervals.any_of(each), sum(part.total for part in each)
     if cost < BETWEEN_SHARE * run.window_ns:
         return
     pieces = round(float(np.median(np.bincount(whose)[np.unique(whose)])))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DLA_WARNING = 0.1
 
 
-@analysis("DLA001", needs={"nvtx_ranges", "api_calls"}, topic="accelerator", bucket=("sync", "launch"), picture="strip")
+@analysis("DLA001", needs={"nvtx_ranges", "api_calls"}, topic="accelerator", bucket=("sync", "launch"))
 def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
     """The GPU waits for layers that the DLA runs.
 
@@ -45,8 +45,8 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
     run = Run.of(trace)
     if "TensorRT" not in words(trace.table("nvtx_ranges", ["domain"])["domain"]).counts():
         raise NotApplicable("no TensorRT layer is in this report, and so none that a DLA could run")
-    found = Intervals.any_of(holes(run, device).of(Owner.ACCELERATOR) for device in run.gpus.devices)
-    cost = found.total
+    each = [holes(run, device).of(Owner.ACCELERATOR) for device in run.gpus.devices]
+    found, cost = Intervals.any_of(each), sum(one.total for one in each)
     if not len(found) or cost < NOISE_SHARE * run.window_ns:
         return
     yield Finding(

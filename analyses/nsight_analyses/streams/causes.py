@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nsight_analyses.measure import HOST_BOUND
+from nsight_analyses.measure import HOST_BOUND, of_tensorrt
 from nsight_analyses.streams.host_order import host_waits, launch_turns
 from nsight_analyses.streams.synchronizations import mostly_within
 from nsight_tools.calibration import Calibrated
@@ -47,7 +47,7 @@ def cause(run: Run, work: Work, lines: list[Line], found: Waiting, null: set[int
     calibrated = Calibrated.of(run.trace)
     free = calibrated.time_left_by_host()
     gain = min(cost, free)
-    waits = cost >= WAITING_SHARE * union and gain >= WAITING_SHARE * run.window_ns
+    waits = cost >= WAITING_SHARE * union and gain >= WAITING_SHARE * run.window.total
     if waits and (told := _of_the_gpu(found, null, gain)) is not None:
         if not (told.gain and free < cost):
             return told
@@ -144,13 +144,14 @@ def _host_waits(run: Run, time: Intervals, calls: dict[str, int], gain: int) -> 
 def _host_is_the_limit(run: Run, work: Work, cost: int, calibrated: Calibrated, null: set[int]) -> Cause:
     turns = launch_turns(run, work)
     if turns is not None:
-        idle = max(run.window_ns - work.busy().intersection(run.window).total, 0)
+        idle = max(run.window.total - work.busy().intersection(run.window).total, 0)
         return Cause(
             f"a lock between the launching threads: {turns.threads} host threads launch, never two at once "
             f"({share(turns.overlap)} of the time), and {share(turns.handovers)} of their launch phases begin within "
             f"20 µs of the end of another's while the thread waits in no CUDA call",
-            "let each thread hold its own context, stream and buffers, without a lock around enqueueV3 (contexts of "
-            "one engine may enqueue at once); in Python, check that the global interpreter lock is released",
+            "let each thread hold its own stream and buffers, without a lock around what it launches"
+            + of_tensorrt(run, " (an execution context each: contexts of one engine may enqueue at once)")
+            + "; in Python, check that the global interpreter lock is released",
             min(turns.to_gain, idle),
             Confidence.MEDIUM,
             "what the launch phases would be shorter if the threads launched at once, and no more than the time in "
@@ -173,7 +174,7 @@ def _host_is_the_limit(run: Run, work: Work, cost: int, calibrated: Calibrated, 
         if null
         else ""
     )
-    traced, real = min(run.host_occupied / run.window_ns, 1), calibrated.host_share
+    traced, real = min(run.host_occupied / max(run.window.total, 1), 1), calibrated.host_share
     busy = f"{who} for all of them, occupied for {share(traced)} of the time, for {share(real)} without the profiler"
     waits = f"launched work waits for another stream for {duration(cost)} of {duration(work.busy().total)}"
     evidence = (Evidence("busiest launching thread, without the profiler", real, "ratio"),)

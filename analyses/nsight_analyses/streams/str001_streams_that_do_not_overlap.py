@@ -129,7 +129,7 @@ def _finding(run: Run, work: Work, lines: list[Line], overlap: float) -> Finding
     named = ", ".join(f"{one.stream}{' (legacy default)' if one.stream in null else ''}" for one in lines[:8])
     return Finding(
         "STR001",
-        weigh(why.gain / run.window_ns, 0.1, run),
+        weigh(why.gain / max(run.window.total, 1), 0.1, run),
         why.confidence,
         f"{len(lines)} streams carry work and overlap for {share(overlap)} of their busy time; launched work of one "
         f"waits for another for {share(cost / max(union, 1))} of it",

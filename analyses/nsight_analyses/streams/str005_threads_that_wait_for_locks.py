@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import of_tensorrt, weigh, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import CouldNotRun, NotApplicable
@@ -84,7 +84,7 @@ def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
     if together < AT_A_TIME * whole.total:
         return
     held = _held_by_copies(run, each)
-    if held.time.total >= max(LOCKED_SHARE * whole.total, NOISE_SHARE * run.window_ns):
+    if held.time.total >= max(LOCKED_SHARE * whole.total, NOISE_SHARE * run.window.total):
         yield _of_copies(run, held, whole.total)
         return
     yield from _of_launches(run, each, whole.total, together)
@@ -166,12 +166,12 @@ def _of_copies(run: Run, held: _Held, whole: int) -> Finding:
 
 
 def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: int) -> Iterator[Finding]:
-    idle = run.window.subtract(run.work.busy())
+    window, idle = max(run.window.total, 1), run.window.subtract(run.work.busy())
     if not run.trace.rows("osrt_calls"):
-        if idle.total >= UNKNOWN_SHARE * run.window_ns:
+        if idle.total >= UNKNOWN_SHARE * window:
             raise CouldNotRun(
                 f"{len(each)} threads enqueue at the same time and the GPU idles for "
-                f"{share(idle.total / run.window_ns)} of it: whether they wait for each other's locks takes calls "
+                f"{share(idle.total / window)} of it: whether they wait for each other's locks takes calls "
                 "of the operating system; capture with --trace=cuda,nvtx,osrt"
             )
         return
@@ -180,22 +180,25 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
     shorter = known.wall.point / (known.wall.point + known.added.point) if known is not None else 1.0
     held = Intervals.any_of(waits).intersection(idle)
     cost = round(held.total * shorter)
-    if cost < LOCKED_SHARE * run.window_ns * shorter:
+    if cost < LOCKED_SHARE * window * shorter:
         return
     waited = sum(one.total for one in waits)
     longest = Intervals.any_of(waits)
     yield Finding(
         "STR005",
-        weigh(held.total / run.window_ns, LOCKED_WARNING) if known is not None else Severity.INFO,
+        weigh(held.total / window, LOCKED_WARNING) if known is not None else Severity.INFO,
         Confidence.MEDIUM if known is not None else Confidence.LOW,
         f"{len(each)} threads launch at the same time and spend {share(waited / max(together, 1))} of their inferences "
-        f"in waits for a lock; for {share(held.total / run.window_ns)} of the time the GPU is idle meanwhile",
+        f"in waits for a lock; for {share(held.total / window)} of the time the GPU is idle meanwhile",
         "each launch takes locks of the CUDA context, which other threads hold"
         + (
             "" if known is not None else "; tracing lengthens what is held under them, and no untraced run says how far"
         ),
-        "launch less often: a CUDA graph is one launch an inference (trtexec --useCudaGraph); or feed all streams from "
-        "one thread (trtexec --infStreams without --threads), or a process for each under MPS",
+        "launch less often: a CUDA graph is one launch an inference"
+        + of_tensorrt(run, " (trtexec --useCudaGraph)")
+        + "; or feed all streams from one thread"
+        + of_tensorrt(run, " (trtexec --infStreams without --threads)")
+        + ", or a process for each under MPS",
         cost,
         run.per_inference(cost),
         "time in which a launching thread waits for a lock and no GPU works"

@@ -27,7 +27,7 @@ UNEVEN = 3.0
 """Collectives whose mean is so many times their median: a few take most of the time, as where a peer is late."""
 
 
-@analysis("COM001", needs={"kernels"}, topic="communication", bucket=("exposed_communication",), picture="strip")
+@analysis("COM001", needs={"kernels"}, topic="communication", bucket=("exposed_communication",))
 def exposed_communication(trace: Trace) -> Iterator[Finding]:
     """Kernels that only communicate with other GPUs run while nothing computes.
 
@@ -54,7 +54,7 @@ def exposed_communication(trace: Trace) -> Iterator[Finding]:
         raise NotApplicable("no kernel communicates with another GPU")
     waits = waiting(found, one_clock=True)
     for at, rank in enumerate(found):
-        if rank.exposed < NOISE_SHARE * run.window_ns:
+        if rank.exposed < NOISE_SHARE * run.gpus.window(rank.device).total:
             continue
         yield _finding(run, found, rank, waits[at] if waits else None, waits)
 
@@ -62,21 +62,22 @@ def exposed_communication(trace: Trace) -> Iterator[Finding]:
 def _finding(
     run: Run, group: Sequence[Rank], rank: Rank, its: Waiting | None, waits: Sequence[Waiting] | None
 ) -> Finding:
-    each = rank.exposed / max(rank.requests, 1)
+    each = rank.each_exposed
+    part = rank.exposed / run.gpus.window(rank.device).total
     where = f"GPU {rank.device}" if len(group) > 1 else "the GPU"
     what = "communication (NCCL or other collectives)"
     cause, remedy, waited = _told(group, rank, its, waits)
     return Finding(
         "COM001",
-        weigh(rank.exposed / run.window_ns, EXPOSED_WARNING, run),
+        weigh(part, EXPOSED_WARNING, run),
         Confidence.HIGH if its is not None else Confidence.MEDIUM,
-        f"{where} runs {what} with nothing beside it for {share(rank.exposed / run.window_ns)} of the {run.time}"
-        + (f", {duration(each)} of each inference" if rank.requests else "")
+        f"{where} runs {what} with nothing beside it for {share(part)} of the {run.time}"
+        + (f", {duration(each)} of each inference (median)" if rank.requests else "")
         + f": {share(rank.exposed / max(rank.time, 1))} of its communication is exposed",
         cause,
         remedy,
         rank.exposed,
-        round(each) if rank.requests else None,
+        each if rank.requests else None,
         "communication of this GPU while none of its other kernels runs",
         (
             Evidence("exposed communication", rank.exposed, "ns"),

@@ -38,12 +38,13 @@ def transfers(run: Run) -> Copies:
 def hideable(run: Run, copies: Copies) -> tuple[int, int, int]:
     """Exposed time of these copies, all of their time, and what of the first kernels could hide; nanoseconds."""
     exposed = run.gpus.exposed(copies)
-    total = sum(Intervals.union(copies.start[d], copies.end[d]).total for d in _by_device(copies))
-    free = sum(run.gpus.computing(int(d)).intersection(run.window).total for d in np.unique(copies.device))
+    total = sum(Intervals.union(copies.start[d], copies.end[d]).total for d in by_device(copies))
+    free = sum(run.gpus.computing(int(d)).intersection(run.gpus.window(int(d))).total for d in np.unique(copies.device))
     return exposed, total, min(exposed, max(free - (total - exposed), 0))
 
 
-def _by_device(copies: Copies) -> list[Bools]:
+def by_device(copies: Copies) -> list[Bools]:
+    """Which copies are each GPU's."""
     return [copies.device == device for device in np.unique(copies.device)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsight_analyses.measure import weigh, worst
+from nsight_analyses.transfers.copies import by_device
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.errors import NotApplicable
 from nsight_tools.findings import Confidence, Evidence, Finding
@@ -49,8 +50,8 @@ def migrating_pages(trace: Trace) -> Iterator[Finding]:
     if not len(window):
         return
     first, last = int(window.start[0]), int(window.end[-1])
-    moved = Intervals.union(copies.start, copies.end).clip(first, last)
-    cost = moved.total
+    each = [Intervals.union(copies.start[here], copies.end[here]).clip(first, last) for here in by_device(copies)]
+    cost = sum(moved.total for moved in each)
     if cost < MOVED_SHARE * run.window_ns:
         return
     inside = (copies.start >= first) & (copies.start < last)

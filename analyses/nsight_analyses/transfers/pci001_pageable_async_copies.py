@@ -123,7 +123,10 @@ def _copied_by_driver(run: Run, pageable: Copies) -> int:
     end = np.where(up, pageable.start, pageable.call_end)
     chosen = (pageable.call_start >= 0) & (start < end)
     return sum(
-        Intervals.union(start[here], end[here]).intersection(run.window).subtract(run.gpus.busy(device)).total
+        Intervals.union(start[here], end[here])
+        .intersection(run.gpus.window(device))
+        .subtract(run.gpus.busy(device))
+        .total
         for device in np.unique(pageable.device[chosen]).tolist()
         for here in (chosen & (pageable.device == device),)
     )

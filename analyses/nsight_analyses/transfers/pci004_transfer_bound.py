@@ -62,7 +62,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
         return
     computing = float(np.median(ints(trace.table("inferences", ["compute_ns"])["compute_ns"])[worked]))
     for kind, direction in DIRECTIONS:
-        chosen = copies[copies.kind.among(kind) & (copies.inference >= 0)]
+        chosen = copies[copies.kind.among(kind) & run.judges(copies.inference)]
         if not len(chosen) or (time := _when_pinned(run, chosen, kind)) is None:
             continue
         copying = float(np.median(np.bincount(chosen.inference, time, len(worked))[worked]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import host_copies, weigh, worst
+from nsight_analyses.measure import host_copies, of_tensorrt, weigh, worst
 from nsight_analyses.transfers.copies import BANDWIDTH_BYTES, DIRECTIONS, large_pinned
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.cuda_names import CallKind
@@ -86,7 +86,7 @@ def small_copies(trace: Trace) -> Iterator[Finding]:
         f"each is bound by latency: {size(float(np.median(chosen.size)))} in "
         f"{duration(float(np.median(chosen.duration)))} (medians), and a call of its own",
         "lay the tensors one behind the other in one pinned buffer and one device allocation, and copy that in one "
-        "call (setTensorAddress takes pointers into it, 256-byte aligned)",
+        "call" + of_tensorrt(run, " (setTensorAddress takes pointers into it, 256-byte aligned)"),
         gain,
         run.per_inference(gain),
         "time of these copies and of the calls between them in which the GPU runs no kernel, less one copy of all "

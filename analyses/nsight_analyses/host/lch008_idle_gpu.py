@@ -1,0 +1,155 @@
+"""A program in which nothing repeats: how long its GPU idles, and what the host does meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_analyses.measure import EFFORT_SHARE, weigh, worst
+from nsight_tools.analysis import HOST, analysis
+from nsight_tools.columns import ints
+from nsight_tools.cuda_names import STALLS
+from nsight_tools.errors import CouldNotRun, NotApplicable
+from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.run import Run
+from nsight_tools.run.calls import os_waits
+from nsight_tools.timeline.attribution import joint_key
+from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.units import duration, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.trace import Trace
+
+IDLE_SHARE = 0.05
+_OWNERS = {
+    "submitted": (
+        "submitted work waits",
+        "submitted work waits, and nothing in the report says for what",
+        "capture with --gpu-metrics-devices=all, which tells whether the GPU works for somebody else meanwhile",
+    ),
+    "memory": (
+        "its thread manages memory",
+        "the thread that launches allocates, frees or pins memory",
+        "allocate once and keep the buffers, or take them from a pool (cudaMallocAsync)",
+    ),
+    "modules": (
+        "its thread loads code",
+        "the thread that launches loads code (modules)",
+        "load it before the work begins (CUDA_MODULE_LOADING=EAGER, or a warm-up)",
+    ),
+    "graphs": (
+        "its thread builds graphs",
+        "the thread that launches captures or builds CUDA graphs",
+        "build each graph once, and launch it often",
+    ),
+    "wait": (
+        "its thread waits for the GPU",
+        "the thread that launches waits for the GPU, and comes back late or has launched too little before",
+        "launch the next work before waiting for the last, and wait once, for the result",
+    ),
+    "others": (
+        "another thread holds the driver",
+        "another thread of the process allocates, or loads code, which holds the driver",
+        "do that before the work begins",
+    ),
+    "launch": (
+        "its thread launches or copies",
+        "the thread that launches is inside of launch and copy calls: they take longer than the work",
+        "launch less: larger kernels, fusion, or a CUDA graph",
+    ),
+    "system": (
+        "its thread waits in the system",
+        "the thread that launches waits in the operating system: for input, a timer or another thread",
+        "have the input ready before the GPU needs it (a queue that another thread fills)",
+    ),
+    "code": (
+        "its thread runs other code",
+        "the thread that launches runs code outside of CUDA calls",
+        "look at the windows below: what does the thread do there? Move it to another thread, or to the GPU",
+    ),
+}
+"""What the host does while the GPU idles: in short, as a cause, and what to change."""
+
+
+@analysis("LCH008", needs={"kernels", "api_calls"}, topic="idle GPU", bucket=HOST, picture="launches")
+def idle_gpu(trace: Trace) -> Iterator[Finding]:
+    """The GPU idles in a program in which no inference is marked and nothing repeats.
+
+    Measures: from the first GPU work to the last, the time in which a GPU runs nothing, the profiler's own time left
+    out. Each stretch belongs to the thread that launches the work behind it: what that thread does meanwhile is told
+    by its calls and, where those were traced, the operating system's. A finding from 5 % of the time on, a warning from
+    20 % on. Nothing is promised: what is left without these stretches is another program.
+
+    Why it matters: a GPU that waits for its host is as fast as the host.
+
+    Remedy: by what the host does most; for programs that infer, mark the inferences (`--inference-range`), which tells
+    far more.
+
+    Blind spots: set-up work between the first GPU work and the last counts as well. What a thread does outside of calls
+    is not in the report; CPU samples in Nsight Systems' window show it.
+    """
+    run = Run.of(trace)
+    if run.count:
+        raise NotApplicable("inferences were found: what each waits for is told by their parts")
+    if not len(run.work):
+        raise CouldNotRun(trace.missing("kernels") or "no GPU work: there is nothing to be idle between")
+    found = {name: Intervals.union([], []) for name in _OWNERS}
+    every = []
+    for device in run.gpus.devices:
+        for name, part in _by_owner(run, device):
+            found[name] = Intervals.any_of([found[name], part])
+            every.append(part)
+    idle, total = Intervals.any_of(every), sum(part.total for part in every)
+    if total < IDLE_SHARE * run.window_ns:
+        return
+    owners = sorted((name for name in found if found[name].total), key=lambda name: -found[name].total)
+    _, cause, remedy = _OWNERS[owners[0]]
+    yield Finding(
+        "LCH008",
+        weigh(total / run.window_ns, EFFORT_SHARE),
+        Confidence.MEDIUM,
+        f"the GPU is idle for {share(total / run.window_ns)} of the {run.time}, {duration(total)}",
+        f"for {share(found[owners[0]].total / max(idle.total, 1))} of that, {cause}",
+        remedy,
+        evidence=(
+            *(Evidence(_OWNERS[name][0], found[name].total, "ns") for name in owners),
+            *worst("longest", idle.start, idle.end),
+        ),
+    )
+
+
+def _by_owner(run: Run, device: int) -> Iterator[tuple[str, Intervals]]:
+    """The idle time of a GPU, told apart by what the thread does that launches the work behind each stretch."""
+    work, calls = run.work, run.calls
+    rows = np.flatnonzero(work.device == device)
+    reach = np.maximum.accumulate(work.end[rows])
+    (at,) = np.nonzero(work.start[rows[1:]] > reach[:-1])
+    since, next_ = reach[at], rows[at + 1]
+    overhead = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
+    profiler = Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"]))
+    thread, called = joint_key(work.pid[next_], work.tid[next_]), work.call_end[next_] >= 0
+    submitted = np.where(called, np.maximum(work.call_end[next_], since), since)
+    yield "submitted", Intervals.union(submitted[called], work.start[next_][called]).subtract(profiler)
+    stalled = calls[calls.does.among(*STALLS)].time()
+    until = np.where(called, np.minimum(submitted, work.start[next_]), work.start[next_])
+    for one in np.unique(thread).tolist():
+        mine = np.flatnonzero(thread == one)
+        pid, tid = int(work.pid[next_[mine[0]]]), int(work.tid[next_[mine[0]]])
+        left = Intervals.union(since[mine], until[mine]).subtract(profiler)
+        its = calls.of_thread((pid, tid))
+        lines = {
+            "memory": its[its.does.among("allocate", "free", "pin", "unpin")].time(),
+            "modules": its[its.does.among("load_module")].time(),
+            "graphs": its[its.does.among("build_graph")].time(),
+            "wait": its[its.waits].time(),
+            "others": stalled,
+            "launch": its[~its.does.among("other", "record", "query")].time(),
+            "system": os_waits(run.trace, (pid, tid)),
+        }
+        for name, line in lines.items():
+            yield name, left.intersection(line)
+            left = left.subtract(line)
+        yield "code", left
