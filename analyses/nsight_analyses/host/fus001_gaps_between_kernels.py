@@ -13,7 +13,7 @@ from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
-from nsight_tools.timeline.intervals import only_distinct, pieces
+from nsight_tools.timeline.intervals import pieces
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     """The GPU idles between the kernels of an inference.
 
     Measures: for each inference, the time between the first `start_ns` and the last `end_ns` of its kernels in which
-    nothing that was traced runs on the GPU; from 5 % of the inferences' time on, on average over the GPUs that work for
-    them. By the `launches` row that ends it, each gap is one of
+    nothing that was traced runs on the GPU; from 5 % of the inferences' time on. By the `launches` row that ends it,
+    each gap is one of
 
     * dependency: its call had returned (`call_end_ns`) before the gap began. The work was there; about 1 µs between
       dependent kernels of a stream, 0.1 µs inside of a CUDA graph
@@ -90,12 +90,11 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     """
     run, calibrated = Run.of(trace), Calibrated.of(trace)
     work = run.work
-    ours = run.judged_work & (work.inference >= 0) & work.computes & (work.call_end >= 0)
-    if not ours.any():
+    if not np.any(run.judged_work & (work.inference >= 0) & work.computes & (work.call_end >= 0)):
         raise CouldNotRun("no kernel of an inference can be joined to the API call that launched it")
     gaps = calibrated.gaps
-    total, window_ns = int(gaps.length.sum()), run.window_ns * len(only_distinct(work.device[ours]))
-    if total / window_ns < GAP_SHARE:
+    total = int(gaps.length.sum())
+    if total / run.window_ns < GAP_SHARE:
         return
     kind = np.where(
         gaps.host, gaps.paused, np.where(gaps.hole, np.int8(4), np.where(gaps.graph, np.int8(3), np.int8(2)))
@@ -114,7 +113,7 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     if main in {"graph", "hole"}:
         return
     waiting = left["launch"][2] + left["host"][2]
-    starved = main in {"launch", "host"} and left["launch"][1] + left["host"][1] >= GAP_SHARE * window_ns
+    starved = main in {"launch", "host"} and left["launch"][1] + left["host"][1] >= GAP_SHARE * run.window_ns
     gain, n, room, known = calibrated.graph_gain, run.count, calibrated.room, calibrated.untraced
     if known is not None and room is not None and room < NOISE_SHARE * known.elapsed:
         if not known.several:
@@ -131,9 +130,9 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     rows = _longest(gaps.length, kind == _KINDS.index(main))
     yield Finding(
         "FUS001",
-        weigh(waiting / window_ns, GAP_WARNING, run) if starved else Severity.INFO,
-        Confidence.MEDIUM if starved == (waiting >= GAP_SHARE * window_ns) else Confidence.LOW,
-        f"the GPU is idle between the kernels of an inference for {share(total / window_ns)} of the inference "
+        weigh(waiting / run.window_ns, GAP_WARNING, run) if starved else Severity.INFO,
+        Confidence.MEDIUM if starved == (waiting >= GAP_SHARE * run.window_ns) else Confidence.LOW,
+        f"the GPU is idle between the kernels of an inference for {share(total / run.window_ns)} of the inference "
         + _said(total, left, main),
         _CAUSES[main],
         _REMEDIES.get(main) or as_a_graph(run),

@@ -51,7 +51,7 @@ TENTH = """
             },
             Confidence.MEDIUM,
             "the GPU runs communication (NCCL or other collectives) with nothing beside it for 20 % of the inference "
-            "time, 4.00 µs of each inference: 100 % of its communication is exposed",
+            "time, 4.00 µs of each inference (median): 100 % of its communication is exposed",
             LAST,
         ),
         Case(
