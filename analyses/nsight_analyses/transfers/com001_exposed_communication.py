@@ -120,7 +120,7 @@ def _told(
             evidence,
         )
     length = rank.duration
-    if float(length.mean()) >= UNEVEN * float(np.median(length)):
+    if len(group) < 2 and float(length.mean()) >= UNEVEN * float(np.median(length)):
         return (
             (
                 "collectives stand between the layers, and a few of them take most of the time: they wait for a peer, "

@@ -175,6 +175,14 @@ def test_profiler_overhead(spans: list[tuple[int, int]], unfit: bool) -> None:
         assert evidence_of(finding, "longest").start_ns == 1000
 
 
+def test_profiler_overhead_of_a_program_without_inferences() -> None:
+    rows = [{"start_ns": 1000, "end_ns": 9000, "pid": 1000, "tid": 1, "name": "flush"}]
+    bare = drawn(
+        "thread 1: Ll........\nstream 7: .#.......%", tables={"profiler_overhead": table("profiler_overhead", rows)}
+    )
+    assert fit_to_conclude_from.run(bare).status == Status.CLEAR
+
+
 @pytest.mark.parametrize(
     ("severity", "text", "unfit"),
     [

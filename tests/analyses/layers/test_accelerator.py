@@ -32,7 +32,7 @@ def engine(hole: int, *, layer: str = "[d.]", length: int = 100, of: str = "Tens
             60,
             {"GPU waits for the accelerator": 60, "holes": 1, "longest": 60},
             Confidence.MEDIUM,
-            "the GPU idles for 60 % of the inference time while layers run elsewhere: 1 holes of 60.0 µs (median)",
+            "the GPU idles for 60 % of the inference time while layers run elsewhere: 1 hole of 60.0 µs (median)",
         ),
         Case("no layer between them", engine(60, layer="....")),
         Case(

@@ -42,7 +42,7 @@ def test_fus007_from_half_of_the_kernel_time_on(plain: int, hidden: int, found: 
     if found:
         (finding,) = outcome.findings
         assert (finding.severity, finding.confidence, finding.recoverable_ns) == (Severity.INFO, Confidence.HIGH, None)
-        assert finding.message == "1 compiled region (ForeignNode) hide the layers of 50 % of the kernel time"
+        assert finding.message == "1 compiled region (ForeignNode) hides the layers of 50 % of the kernel time"
         assert evidence_of(finding, "kernel time in compiled regions").value == 10_000
         assert evidence_of(finding, "largest region").detail == REGION
 
