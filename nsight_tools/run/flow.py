@@ -121,14 +121,22 @@ class Flow:
 
     @cached_property
     def loops(self) -> dict[Thread, Intervals]:
-        """For each thread its judged requests with the time that leads to each, pauses left out."""
-        requests = self._run.requests
-        return {
-            thread: Intervals.union(
+        """For each thread its judged requests with the time that leads to each, pauses left out, until it is done.
+
+        That is where its last range has ended, and its last launch or wait: what it does while the GPU still works for
+        that request, as to free its memory, is the end of the run.
+        """
+        requests, calls = self._run.requests, self._run.calls
+        needed = calls[calls.launches | calls.waits | calls.does.among("copy", "set")]
+        found = {}
+        for thread, turns in self.turns.items():
+            line = Intervals.union(
                 np.where(turns.paused, requests.start[turns.rows], turns.before), requests.end[turns.rows]
             )
-            for thread, turns in self.turns.items()
-        }
+            its = needed.of_thread(thread)
+            last = its.end[its.start < line.end[-1]].max(initial=requests.range_end[turns.rows].max())
+            found[thread] = line.clip(int(line.start[0]), int(last)) if last > line.start[0] else line
+        return found
 
     def during(self, calls: HostCalls) -> HostCalls:
         """Those of the calls that their thread makes in its loop."""

@@ -183,7 +183,7 @@ def _outside(trace: Trace, run: Run) -> Iterator[Finding]:
 def _overhead(trace: Trace, run: Run) -> Iterator[Finding]:
     table = trace.table("profiler_overhead", ["start_ns", "end_ns"])
     lost = Intervals.union(ints(table["start_ns"]), ints(table["end_ns"])).intersection(run.window)
-    if not run.window.total or lost.total / run.window.total < OVERHEAD_SHARE:
+    if not (run.count and run.window.total) or lost.total / run.window.total < OVERHEAD_SHARE:
         return
     longest = int(np.argmax(lost.end - lost.start))
     yield _limit(

@@ -54,7 +54,7 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
         weigh(cost / run.window_ns, DLA_WARNING, run),
         Confidence.MEDIUM,
         f"the GPU idles for {share(cost / run.window_ns)} of the {run.time} while layers run elsewhere: "
-        f"{len(found)} holes of {duration(float(np.median(found.end - found.start)))} (median)",
+        f"{len(found)} hole{'s' * (len(found) > 1)} of {duration(float(np.median(found.end - found.start)))} (median)",
         "a layer that launches no kernel stands between the launches on both sides of each hole: the DLA (Deep "
         "Learning Accelerator) runs it, and the GPU waits for it",
         "build these layers for the GPU (no --useDLACore, or setDeviceType), which is faster; or keep two inferences "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.layers.layer_times import COPY_NODE, REFORMATS
+from nsight_analyses.layers.layer_times import COPY_NODE, REFORMATS, of_inferences
 from nsight_analyses.layers.tensorrt import no_layers
 from nsight_analyses.measure import weigh
 from nsight_tools.analysis import COMPUTE, analysis
@@ -30,10 +30,10 @@ REFORMAT_WARNING = 0.15
 def reformat_layers(trace: Trace) -> Iterator[Finding]:
     """Layers that only change a tensor's datatype or layout take time.
 
-    Measures: kernels whose layer (`launches.layer`) is named "Reformatting CopyNode …" or is of type Reformat or NoOp
-    in `layers`, as a share of the time of all kernels that have a layer. From 3 % on, which is NVIDIA's bar for shape
-    and cast layers, and 2.5 % of the inferences' time; a warning where they take 15 % of it. The bound is their kernel
-    time.
+    Measures: kernels of inferences whose layer (`launches.layer`) is named "Reformatting CopyNode …" or is of type
+    Reformat or NoOp in `layers`, as a share of the time of all that have a layer. From 3 % on, which is NVIDIA's bar
+    for shape and cast layers, and 2.5 % of the inferences' time; a warning where they take 15 % of it. The bound is
+    their kernel time.
 
     Why it matters: TensorRT inserts a reformat where two layers do not agree on datatype or layout: it moves every
     element through memory and computes nothing. Mixed precision that alternates layer by layer is the usual reason.
@@ -48,7 +48,8 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     layer = words(trace.table("launches", ["layer"])["layer"])
-    chosen = run.work.kind.among("kernel") & (layer.codes >= 0)
+    ours = of_inferences(run, run.work)
+    chosen = ours & (layer.codes >= 0)
     if not chosen.any():
         raise no_layers(
             trace,
@@ -68,10 +69,10 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     changes = sum(_change(engine.get(name)).startswith("datatype") for name in names)
     mostly_datatypes = 2 * changes > len(names)
     copy_nodes = layer.where(lambda name: name.startswith(COPY_NODE))
-    known = rows.size / max(int(run.work.kind.among("kernel").sum()), 1)
+    known = rows.size / int(ours.sum())
     yield Finding(
         "FUS002",
-        weigh(lost / run.window_ns, REFORMAT_WARNING, run),
+        weigh(run.gpus.share(lost, device), REFORMAT_WARNING, run),
         Confidence.HIGH if known > 0.95 else Confidence.MEDIUM,
         f"{int(reformats.sum())} of {len(layer)} kernels ({share(float(reformats.mean()))}) only convert tensors "
         f"between layers, and take {share(lost / max(total, 1))} of the kernel time",

@@ -49,12 +49,13 @@ def hidden_layers(trace: Trace) -> Iterator[Finding]:
     if hidden < HIDES * total:
         return
     largest = max(regions, key=regions.__getitem__)
+    one = len(regions) == 1
+    said = "1 compiled region (ForeignNode) hides" if one else f"{len(regions)} compiled regions (ForeignNode) hide"
     yield Finding(
         "FUS007",
         Severity.INFO,
         Confidence.HIGH,
-        f"{len(regions)} compiled region{'s' if len(regions) > 1 else ''} (ForeignNode) hide the layers of "
-        f"{share(hidden / total)} of the kernel time",
+        f"{said} the layers of {share(hidden / total)} of the kernel time",
         "TensorRT's compiler, Myelin, made one node of these layers: their kernels have no layer of their own",
         "look at the kernels' names, which spell the operations fused; what is said of layers is about the rest",
         evidence=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nsight_analyses.measure import HOST_BOUND, of_tensorrt
@@ -49,7 +49,13 @@ def cause(run: Run, work: Work, lines: list[Line], found: Waiting, null: set[int
     gain = min(cost, free)
     waits = cost >= WAITING_SHARE * union and gain >= WAITING_SHARE * run.window.total
     if waits and (told := _of_the_gpu(found, null, gain)) is not None:
-        return told
+        if not (told.gain and free < cost):
+            return told
+        busy = share(calibrated.host_share)
+        limit = (
+            f"; the busiest launching thread, occupied for {busy} of the time without the profiler, is the next limit"
+        )
+        return replace(told, text=told.text + limit)
     host = host_waits(run, work)
     # Where launched work waits meanwhile, the host keeps nothing from it.
     kept = host.time.subtract(found.time)

@@ -36,8 +36,9 @@ def streams_that_do_not_overlap(trace: Trace) -> Iterator[Finding]:
     """Several streams carry work, and run one after the other.
 
     Measures: for each process and GPU, streams with at least 1 % of the busy time of its kernels, copies and sets
-    (union of [start_ns, end_ns)); those whose every enqueue failed are left out. Overlap is (sum of the streams' busy
-    times - union) / union; below 5 % they do not overlap. What that costs is the time in which one stream runs while
+    (union of [start_ns, end_ns)); those whose every enqueue failed are left out, and so is a pipeline, in which one
+    stream computes (not the legacy default one) and the others copy for it. Overlap is (sum of the streams' busy times
+    - union) / union; below 5 % they do not overlap. What that costs is the time in which one stream runs while
     another has work that was launched (its API call has returned), is first in line there, and has not started: below 5
     % of the busy time there is nothing to overlap, because no two streams ever have work at once. The bound is that
     waiting time, and no more than what the busiest launching thread leaves free without the profiler: it is occupied by
@@ -107,10 +108,11 @@ def _active(work: Work, without: list[int]) -> list[Line]:
 def _pipeline(run: Run, work: Work, lines: list[Line]) -> bool:
     """Whether one stream computes, and the others copy for it: they wait for each other by design, as trtexec's do.
 
-    Not where it is the legacy default stream, for which the others wait by accident.
+    Not where it is the legacy default stream, for which the others wait by accident. Streams that only copy have none
+    to copy for.
     """
-    computing = [line.stream for line in lines if work.computes[line.rows].any()]
-    return len(computing) < 2 and not set(computing) & _null_streams(run.trace, int(work.pid[0]))
+    computing = {line.stream for line in lines if work.computes[line.rows].any()}
+    return len(computing) == 1 and not computing & _null_streams(run.trace, int(work.pid[0]))
 
 
 def _null_streams(trace: Trace, pid: int) -> set[int]:

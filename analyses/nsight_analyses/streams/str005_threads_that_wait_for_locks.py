@@ -34,7 +34,6 @@ LONG_LAUNCH_NS = 50_000
 """A launch call returns within some microseconds; one that takes this long waits: for a lock, or a full queue."""
 TOGETHER_NS = 20_000
 """A thread that waits for a lock goes on this soon after it is free: waking it takes some 5 to 10 µs."""
-MOSTLY = 0.5
 
 
 @analysis(
@@ -75,7 +74,8 @@ def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
     requests = run.requests
     each = {
         thread: Intervals.union(requests.start[rows], requests.end[rows])
-        for thread, rows in requests.of_threads().items()
+        for thread, all_rows in requests.of_threads().items()
+        if (rows := all_rows[~requests.warm_up[all_rows]]).size
     }
     whole = Intervals.any_of(each.values())
     together = sum(one.total for one in each.values())
@@ -110,9 +110,10 @@ def _held_by_copies(run: Run, each: dict[Thread, Intervals]) -> _Held:
     copying = np.isin(calls.start, slow) & calls.does.among("copy", "blocking_copy")
     launching = calls.launches & (calls.end - calls.start > LONG_LAUNCH_NS)
     waits, found, behind, locks = [], 0, np.zeros(len(calls), np.bool_), 0
-    for thread in each:
+    for thread, line in each.items():
         mine = (calls.pid == thread[0]) & (calls.tid == thread[1])
-        its, others = np.flatnonzero(launching & mine), np.flatnonzero(copying & ~mine & (calls.pid == thread[0]))
+        its = np.flatnonzero(launching & mine & line.contains(calls.start))
+        others = np.flatnonzero(copying & ~mine & (calls.pid == thread[0]))
         if not (its.size and others.size):
             continue
         order = others[np.argsort(calls.end[others], kind="stable")]

@@ -120,7 +120,7 @@ def _told(
             evidence,
         )
     length = rank.duration
-    if float(length.mean()) >= UNEVEN * float(np.median(length)):
+    if len(group) < 2 and float(length.mean()) >= UNEVEN * float(np.median(length)):
         return (
             (
                 "collectives stand between the layers, and a few of them take most of the time: they wait for a peer, "
@@ -129,10 +129,11 @@ def _told(
             "analyze the reports of all ranks together, which tells who is late; for the rest, " + overlap,
             [Evidence("mean of a communication kernel", round(float(length.mean())), "ns")],
         )
+    why = "without that peer's report" if len(group) < 2 else "where the ranks of this report make other collectives"
     return (
         (
             "collectives stand between the layers, on their stream: nothing computes meanwhile; what of it is waiting "
-            "for a peer cannot be told without that peer's report"
+            f"for a peer cannot be told {why}"
         ),
         overlap,
         [],

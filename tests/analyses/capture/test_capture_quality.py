@@ -121,6 +121,25 @@ def test_kernels_before_the_first_inference(kernel: int, unfit: bool) -> None:
         assert "13 % of the kernel time was captured before the first inference" in finding.message
 
 
+@pytest.mark.parametrize("kernel", [3, 2000], ids=["13 % of the kernel time", "99 %"])
+def test_what_leads_the_run_is_no_more_than_a_note(kernel: int) -> None:
+    """Nothing of it counts in any number: it costs reading the report, and no time."""
+    finding = found(inferences(before=f".{'#' * kernel}."))
+    assert (finding.severity, finding.confidence) == (Severity.INFO, Confidence.MEDIUM)
+    assert "an engine build or a warm-up was captured with the run" in finding.cause
+
+
+def test_inferences_that_warm_up_limit_nothing() -> None:
+    trace = drawn(f"""
+        nvtx 1:   [i{"." * 97}]{"[i.]" * 10}
+        thread 1: L{"." * 99}{"L.SS" * 10}
+        stream 7: .{"#" * 97}..{".##." * 10}
+    """)
+    assert trace.table("inferences")["mark"].to_pylist() == ["warm_up"] + [None] * 10
+    outcome = fit_to_conclude_from.run(trace)
+    assert outcome.status == Status.CLEAR, outcome.findings
+
+
 def test_event_timings_tell_an_engine_build() -> None:
     build = "A." * 11
 
@@ -154,6 +173,14 @@ def test_profiler_overhead(spans: list[tuple[int, int]], unfit: bool) -> None:
         (finding,) = outcome.findings
         assert evidence_of(finding, "profiler overhead").value == 400
         assert evidence_of(finding, "longest").start_ns == 1000
+
+
+def test_profiler_overhead_of_a_program_without_inferences() -> None:
+    rows = [{"start_ns": 1000, "end_ns": 9000, "pid": 1000, "tid": 1, "name": "flush"}]
+    bare = drawn(
+        "thread 1: Ll........\nstream 7: .#.......%", tables={"profiler_overhead": table("profiler_overhead", rows)}
+    )
+    assert fit_to_conclude_from.run(bare).status == Status.CLEAR
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,25 @@ def test_fus002_by_the_inspectors_type(engine: dict[str, Any], change: str | Non
 
 def test_fus002_is_less_sure_where_not_all_kernels_have_a_layer() -> None:
     text, options = layers(20, reformat=5)
-    finding = only(reformat_layers, drawn(text + "    stream 8: " + "." * 40 + "##\n", **options))
+    without = text.replace("..L.....L...", "..L.....L..L") + "    stream 8: " + "." * 40 + "##\n"
+    finding = only(reformat_layers, drawn(without, **options))
     assert finding.confidence == MEDIUM
     assert evidence_of(finding, "share of the kernel time").value == 5 / 25
+
+
+@pytest.mark.parametrize(("before", "within", "found"), [("r", "c", False), ("c", "r", True)])
+def test_fus002_only_looks_at_inferences(before: str, within: str, found: bool) -> None:
+    trace = drawn(
+        f"""
+        nvtx 1:          ..........[i...........]
+        nvtx 1 TensorRT: [e...]....[e...]........
+        nvtx 1 TensorRT: .[{before}.]......[{within}.].........
+        thread 1:        ..L.........l...........
+        stream 7:        ...####......%%%%.......
+        """,
+        names=R | {"c": "conv"},
+    )
+    assert bool(reformat_layers.run(trace).findings) == found
 
 
 def test_fus002_cannot_run_where_no_kernel_has_a_layer() -> None:
@@ -113,13 +129,23 @@ def test_fus002_cannot_run_where_no_kernel_has_a_layer() -> None:
 @pytest.mark.parametrize(
     ("text", "names", "certain"),
     [
-        (PLAIN, "at::native::add", True),
+        (PLAIN, "stencil", True),
         (PLAIN, "sm80_xmma_gemm", False),
-        (PLAIN.replace("L", "G"), "at::native::add", False),
+        (PLAIN.replace("L", "G"), "stencil", False),
         (PLAIN.replace("nvtx 1:  ", "nvtx 1 TensorRT:").replace("[i...]", "[e...]"), "at::native::add", False),
-        (PLAIN.replace("nvtx 1:   [i...]", ""), "at::native::add", False),
+        (PLAIN.replace("nvtx 1:   [i...]", ""), "stencil", False),
+        (PLAIN.replace("L", "G"), "at::native::add", True),
+        (PLAIN.replace("nvtx 1:   [i...]", ""), "at::native::add", True),
     ],
-    ids=["another program", "its kernels", "a graph may hide it", "its ranges", "no ranges"],
+    ids=[
+        "another program",
+        "its kernels",
+        "a graph may hide it",
+        "its ranges",
+        "no ranges",
+        "a framework's graph",
+        "a framework without ranges",
+    ],
 )
 def test_without_tensorrt_there_are_no_layers_to_look_for(
     analysis: Analysis, text: str, names: str, *, certain: bool

@@ -275,6 +275,30 @@ def test_fus006_by_kernel_name(name: str, made: int, moved: int) -> None:
     assert [f.recoverable_ns for f in outcome.findings] == ([moved * 1000 or None] if made or moved else [])
 
 
+TO_TENSORRT = "a fusion that TensorRT knows, one layout throughout, or a plugin would take them in"
+TO_FRAMEWORKS = "one memory format throughout (channels_last), or a compiler that fuses them, would take them in"
+
+
+@pytest.mark.parametrize(
+    ("names", "ranges", "remedy"),
+    [
+        (["void at::native::CatArrayBatchedCopy<float>", "gemm"], "", TO_FRAMEWORKS),
+        (["nchwToNhwcKernel", "triton_poi_fused_add_0"], "nvtx 1:          [i.........]", TO_FRAMEWORKS),
+        (["nchwToNhwcKernel", "sm80_xmma_gemm"], "", TO_TENSORRT),
+        (["void at::native::CatArrayBatchedCopy<float>", "gemm"], "nvtx 1 TensorRT: [e.........]", TO_TENSORRT),
+    ],
+    ids=["PyTorch", "torch.compile", "TensorRT or another library", "TensorRT within PyTorch"],
+)
+def test_fus006_speaks_of_the_program_that_it_is(names: list[str], ranges: str, remedy: str) -> None:
+    picture = f"""
+        {ranges:28}
+        thread 1:        Ll.........
+        stream 7:        ..##%%%%%..
+    """
+    finding = only(generated_and_moving_kernels, drawn(picture, kernel_names=names))
+    assert finding.recommendation.endswith(remedy)
+
+
 def test_fus006_leaves_reformat_layers_to_fus002_and_counts_regions() -> None:
     region = "{ForeignNode[/encoder/Add.../head/MatMul]}"
     trace = drawn(

@@ -14,7 +14,8 @@ from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
-NULL = {"stream_kinds": {7: "legacy_default", 8: "non_blocking"}}
+MAY_BE_TENSORRT = {"kernel_names": "sm80_xmma_gemm"}
+NULL = {"stream_kinds": {7: "legacy_default", 8: "non_blocking"}} | MAY_BE_TENSORRT
 
 PLAIN = """
     nvtx 1:   [i........][i........]
@@ -79,8 +80,22 @@ SYNCHRONIZED = """
         Case("10 % of the time", SYNCHRONIZED.replace("[i.", "[i.."), WARNING, 2, options=NULL),
         Case("less", SYNCHRONIZED.replace("[i.", "[i..."), INFO, 2, options=NULL),
         Case("whole graphs", PLAIN.replace("##%%", "gggg").replace("l", ".").replace("L", "G"), INFO, 0, options=NULL),
-        Case("a stream of its own", PLAIN, options={"stream_kinds": {7: "non_blocking"}}),
-        Case("a blocking stream", PLAIN, options={"stream_kinds": {7: "blocking"}}),
+        Case("a stream of its own", PLAIN, options=MAY_BE_TENSORRT | {"stream_kinds": {7: "non_blocking"}}),
+        Case("a blocking stream", PLAIN, options=MAY_BE_TENSORRT | {"stream_kinds": {7: "blocking"}}),
+        Case(
+            "a framework, which works there by design",
+            PLAIN,
+            options=NULL | {"kernel_names": "at::native::add"},
+            applies=False,
+        ),
+        Case("a program of its own kernels", PLAIN, options=NULL | {"kernel_names": "stencil"}, applies=False),
+        Case(
+            "TensorRT within a framework",
+            SYNCHRONIZED,
+            WARNING,
+            2,
+            options=NULL | {"kernel_names": "at::native::add"},
+        ),
         Case("copies alone", PLAIN.replace("7", "8") + "    stream 7: >>", options=NULL),
     ],
     ids=str,
@@ -106,7 +121,7 @@ def test_str002_from_1_percent_of_the_kernels_on(kernels: int, found: bool) -> N
 @pytest.mark.parametrize(
     ("text", "options", "reason"),
     [
-        (PLAIN, {}, "the report does not say which stream is the default one"),
+        (PLAIN, MAY_BE_TENSORRT, "the report does not say which stream is the default one"),
         ("thread 1: L\nstream 7: .#", NULL, "no inference is marked: name their NVTX ranges with --inference-range"),
         ("thread 1: L", {"missing": {"kernels": "lost"}}, "lost"),
     ],
@@ -190,7 +205,7 @@ def test_str004_says_what_it_cannot_tell(text: str, options: dict[str, object], 
 
 
 def test_inferences_to_which_no_kernel_can_be_joined() -> None:
-    unknown = drawn(FAILED, kernel_calls=[None, None])
+    unknown = drawn(FAILED, kernel_calls=[None, None], **MAY_BE_TENSORRT)
     for analysis in (work_on_the_default_stream, streams_without_work, transfer_bound):
         outcome = analysis.run(unknown)
         assert (outcome.status, outcome.reason) == (

@@ -41,6 +41,15 @@ AS_LAUNCHED = """
 """
 """The second begins as its call returns: nothing ever waits."""
 
+PIPELINE = """
+    nvtx 1:   [i............][i............]
+    thread 1: CLc.SSSSSSSSSSSCLc.SSSSSSSSSSS
+    stream 7: .>>>>..........>>>>...........
+    stream 8: .....####...........####......
+    stream 9: .........<<<<...........<<<<..
+"""
+"""A stream for each direction and one that computes, as trtexec has them: each waits for the one before it."""
+
 UNKNOWN = Case(
     "nothing that the trace shows",
     TAKING_TURNS,
@@ -120,6 +129,21 @@ UNKNOWN = Case(
             9.5,
             {"launched work waits for another stream": 11},
             LOW,
+        ),
+        Case(
+            "the legacy default stream, and the host as the next limit",
+            """
+            nvtx 1:   [i..............]
+            thread 1: LlLl......SSSSSS.
+            stream 7: .####....####....
+            stream 8: .....####....####
+            """,
+            WARNING,
+            9.5,
+            {"launched work waits for another stream": 11},
+            MEDIUM,
+            "(11.0 µs of 11.0 µs of the waiting); the busiest launching thread, occupied for 41 % of the time",
+            {"stream_kinds": {7: "legacy_default", 8: "blocking"}},
         ),
         Case(
             "kernels that fill the GPU",
@@ -233,6 +257,26 @@ def test_causes(case: Case) -> None:
             stream 7: .####%%%%####%%%%
             """,
             applies=False,
+        ),
+        Case("a pipeline of three streams, as trtexec's", PIPELINE),
+        Case("a pipeline of graphs", PIPELINE.replace("#", "g").replace("L", "G")),
+        Case(
+            "a second stream that computes",
+            PIPELINE.replace("CLc", "CLl").replace("<", "%"),
+            WARNING,
+            13,
+            {"launched work waits for another stream": 13, "streams": 3},
+            LOW,
+        ),
+        Case(
+            "a pipeline whose kernels run on the legacy default stream",
+            PIPELINE,
+            WARNING,
+            13,
+            {},
+            MEDIUM,
+            "the legacy default stream 8 carries work",
+            {"stream_kinds": {8: "legacy_default"}},
         ),
         Case(
             "two that overlap",

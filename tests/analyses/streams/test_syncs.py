@@ -109,12 +109,40 @@ def test_str003(case: Case) -> None:
     case.check(host_synchronizations)
 
 
-def test_str003_names_the_window_and_explains_the_gaps() -> None:
+def test_str003_names_the_window() -> None:
     finding = only(host_synchronizations, drawn(MIDDLE))
     worst = evidence_of(finding, "longest from a wait to the next work")
     assert (worst.start_ns, worst.end_ns) == (2_000, 20_000)
     assert worst.detail == "cudaStreamSynchronize, of which 7.00 µs cost"
-    assert finding.explains == ("gaps",)
+
+
+WAITS = "L.SSSSSSSSSS.....L......SSSSSSSS.", ".##########.........##########..."
+LAUNCHES_LATE = "L................L......SSSSSSSS.", ".##########.........##########..."
+LAUNCHES_AT_ONCE = "LL......................SSSSSSSS.", "..#############.##############..."
+
+
+@pytest.mark.parametrize(
+    ("second", "waits", "explains"),
+    [
+        (WAITS, 2, ("gaps", "enqueue")),
+        (LAUNCHES_LATE, 1, ()),
+        (LAUNCHES_AT_ONCE, 1, ("gaps",)),
+    ],
+    ids=["in each inference: no graph either", "in one of two: half of the gaps", "in one of two: most of the gaps"],
+)
+def test_str003_explains_the_gaps_and_in_each_inference_the_enqueue(
+    second: tuple[str, str], waits: int, explains: tuple[str, ...]
+) -> None:
+    finding = only(
+        host_synchronizations,
+        drawn(f"""
+            nvtx 1:   {"[i..............................]" * 2}
+            thread 1: {WAITS[0]}{second[0]}
+            stream 7: {WAITS[1]}{second[1]}
+        """),
+    )
+    assert evidence_of(finding, "waits in the middle of an inference").value == waits
+    assert finding.explains == explains
 
 
 def test_str003_needs_inferences_with_work() -> None:
@@ -137,7 +165,10 @@ def test_waits_that_keep_two_streams_apart_are_one_cause() -> None:
     assert apart.explains == ("synchronizations",)
 
 
-@pytest.mark.parametrize(("inside", "explains"), [(True, ("synchronizations",)), (False, ())])
+@pytest.mark.parametrize(
+    ("inside", "explains"),
+    [(True, ("exposed transfers", "synchronizations")), (False, ("exposed transfers",))],
+)
 def test_what_enqueue_adds_on_the_default_stream_is_one_cause(inside: bool, explains: tuple[str, ...]) -> None:
     enqueue = "[e............................]" if inside else "..............[e.............]"
     text = f"""
