@@ -43,6 +43,16 @@ def hideable(run: Run, copies: Copies) -> tuple[int, int, int]:
     return exposed, total, min(exposed, max(free - (total - exposed), 0))
 
 
+def remedy(run: Run, copies: Copies, otherwise: str) -> str:
+    """What to do about copies: none is needed where the GPU is integrated, else `otherwise`."""
+    if len(copies) and all(run.gpus.of(int(device)).integrated for device in np.unique(copies.device)):
+        return (
+            "the GPU is integrated and shares the host's memory: let it work in the host's own buffers (cudaHostAlloc "
+            "with cudaHostAllocMapped), and copy nothing"
+        )
+    return otherwise
+
+
 def by_device(copies: Copies) -> list[Bools]:
     """Which copies are each GPU's."""
     return [copies.device == device for device in np.unique(copies.device)]

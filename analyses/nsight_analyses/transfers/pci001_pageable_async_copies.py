@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.measure import weigh, worst
-from nsight_analyses.transfers.copies import BANDWIDTH_BYTES, rates, reported_as_pageable, staged, transfers
+from nsight_analyses.transfers.copies import BANDWIDTH_BYTES, rates, remedy, reported_as_pageable, staged, transfers
 from nsight_analyses.transfers.link import newest_link, recorded_link
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.errors import CouldNotRun
@@ -95,8 +95,12 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
         f"{share(loss)} of the {run.time} is spent in them with no kernel running",
         "the host buffers are ordinary (pageable) memory, which the copy engines cannot reach: the driver copies "
         "through a page-locked buffer of its own and holds the calling thread meanwhile",
-        "allocate the input and output buffers page-locked, once and before the loop (cudaHostAlloc, PyCUDA "
-        "pagelocked_empty, torch pin_memory)",
+        remedy(
+            run,
+            pageable,
+            "allocate the input and output buffers page-locked, once and before the loop (cudaHostAlloc, PyCUDA "
+            "pagelocked_empty, torch pin_memory)",
+        ),
         recoverable,
         run.per_inference(recoverable),
         _OVERLAPPED if alone is None else _ALONE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsight_analyses.measure import EFFORT_SHARE, weigh, with_kernels, worst
-from nsight_analyses.transfers.copies import hideable, rates, reported_as_pageable, size_of, transfers
+from nsight_analyses.transfers.copies import hideable, rates, remedy, reported_as_pageable, size_of, transfers
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.findings import Change, Confidence, Evidence, Finding
 from nsight_tools.units import share
@@ -58,9 +58,13 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
             f"{direction} copies run with no kernel beside them for {share(loss)} of the {run.time} "
             f"({share(exposed / max(total, 1))} of the copies' own time)",
             "copying and computing take turns: while these copies run, nothing else computes",
-            ("keep a second inference in flight on its own stream and context" if run.count else "copy ahead")
-            + ", from page-locked buffers on a stream of their own, so that copies run beside kernels (throughput); or "
-            "copy less (latency)",
+            remedy(
+                run,
+                chosen,
+                ("keep a second inference in flight on its own stream and context" if run.count else "copy ahead")
+                + ", from page-locked buffers on a stream of their own, so that copies run beside kernels "
+                "(throughput); or copy less (latency)",
+            ),
             recoverable,
             run.per_inference(recoverable),
             "exposed copy time, or the compute time that it could hide behind where that is less; a gain in throughput",

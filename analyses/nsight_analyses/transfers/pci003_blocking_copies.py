@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsight_analyses.measure import weigh, worst
-from nsight_analyses.transfers.copies import rates, staged, transfers
+from nsight_analyses.transfers.copies import rates, remedy, staged, transfers
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
@@ -57,7 +57,12 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
         f"{len(blocking)} blocking copies hold their threads for {duration(held)}; {share(loss)} of the "
         f"{run.time} passes in them with no kernel running",
         f"the copies are made with calls that return only when they are done: {calls}",
-        "use the asynchronous call on the inference's stream, from page-locked memory, and synchronize once at the end",
+        remedy(
+            run,
+            blocking,
+            "use the asynchronous call on the inference's stream, from page-locked memory, and synchronize once at the "
+            "end",
+        ),
         idle,
         run.per_inference(idle),
         "time inside of these calls in which the copy's GPU runs no kernel",

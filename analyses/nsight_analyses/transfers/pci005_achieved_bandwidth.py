@@ -57,7 +57,8 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     run = Run.of(trace)
     copies = transfers(run)
     unknown = []
-    for device in np.unique(copies.device).tolist():
+    # The copies of an integrated GPU cross no link.
+    for device in (one for one in np.unique(copies.device).tolist() if not run.gpus.of(one).integrated):
         for kind, direction in DIRECTIONS:
             chosen = large_pinned(copies, kind, device)
             if not len(chosen):

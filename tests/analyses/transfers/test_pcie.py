@@ -298,6 +298,14 @@ def test_pci002_exposed_transfers(case: Case) -> None:
     case.check(exposed_transfers)
 
 
+@pytest.mark.parametrize(
+    ("integrated", "said"), [(True, "cudaHostAllocMapped"), (False, "second inference"), (None, "second")]
+)
+def test_an_integrated_gpu_needs_no_copies_at_all(integrated: bool | None, said: str) -> None:
+    finding = only(exposed_transfers, drawn(FIFTH, gpu={"integrated": integrated}))
+    assert said in finding.recommendation
+
+
 def test_pci002_judges_each_direction_by_itself() -> None:
     outcome = exposed_transfers.run(
         drawn("""
