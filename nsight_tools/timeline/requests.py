@@ -126,7 +126,8 @@ def find_requests(
     3. Several enqueues (or launches of CUDA graphs) that come in a fixed order on a thread (`repeats.turns`).
     4. Outermost ranges named `ExecutionContext::…` in TensorRT's domain (in any, where no range is in TensorRT's),
        with the graph launches of 5 that lie outside of them if one of them launched nothing: such an enqueue was
-       captured into a graph, whose launches are requests then, and it is none itself.
+       captured into a graph, whose launches are requests then, and it is none itself; or if all of them come behind
+       the last enqueue: then it was captured before.
     5. Launches of CUDA graphs that GPU work came from, one for each pair of process and correlation id.
     6. Iterations found by themselves: what a thread launches repeats.
 
@@ -166,8 +167,10 @@ def _enqueues(ranges: Ranges, calls: Calls, launching: IntArray) -> Requests:
     if rows.size and graphs.size:
         around = _inside(ranges, rows, *_when(calls, launching))
         captured = np.bincount(around[around >= 0], minlength=rows.size) == 0
-        outside = _inside(ranges, rows, *_when(calls, graphs)) < 0
-        graphs = graphs[outside & captured.any()]
+        graphs = graphs[_inside(ranges, rows, *_when(calls, graphs)) < 0]
+        # Beside enqueues that work they are somebody else's; behind all of them they were captured before.
+        lead = graphs.size and ranges.end[rows].max() <= calls.start[graphs].min()
+        graphs = graphs if captured.any() or lead else graphs[:0]
         rows = rows[~captured] if graphs.size else rows
     of_graphs = (calls.start[graphs], calls.end[graphs], calls.pid[graphs], calls.tid[graphs], np.full(graphs.size, -1))
     return Requests.joined([_of_ranges(ranges, rows, "enqueue_range"), Requests.of(*of_graphs, "graph_launch")])

@@ -166,9 +166,18 @@ def test_an_enqueue_that_was_captured_gives_way_to_the_launches_of_its_graph() -
     ]
 
 
-def test_graph_launches_beside_enqueues_that_work_are_somebody_elses() -> None:
+def test_graph_launches_behind_all_enqueues_were_captured_before() -> None:
     rows = Drawn(CAPTURED.replace("[e]..[e]", "[e].....")).rows()
-    assert [(row["source"], row["kernels"]) for row in rows] == [("enqueue_range", 1)]
+    assert [row["source"] for row in rows] == ["enqueue_range", "graph_launch", "graph_launch"]
+
+
+def test_graph_launches_beside_enqueues_that_work_are_somebody_elses() -> None:
+    rows = Drawn("""
+        stream 7:             ..##......nmn..##
+        thread 1:             .L......G....L...
+        nvtx 1 TensorRT:      [e].........[e]..
+    """).rows()
+    assert [row["source"] for row in rows] == ["enqueue_range", "enqueue_range"]
 
 
 def test_an_enqueue_that_launches_nothing_is_an_inference_where_no_graph_is_launched() -> None:
