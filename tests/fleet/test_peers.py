@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from drawing import US
 from drawn_trace import drawn
+from jsonschema import Draft202012Validator
+from report import fakes
 from shared_corpus import CORPUS, decompress, needs_corpus
 
 import nsight_tools
+from nsight_tools.fleet import machine, markdown, text
+from nsight_tools.fleet.fold import Fleet
+from nsight_tools.fleet.members import Member
 from nsight_tools.fleet.peers import peers
+from nsight_tools.fleet.tasks import Done
+from nsight_tools.report.machine import schema
 from nsight_tools.run import Run
 from nsight_tools.run.collectives import ranks
 
@@ -65,6 +73,35 @@ def test_nine_in_ten_collectives_have_to_be_the_same(times: int, matched: bool) 
 
 def test_a_report_by_itself_has_no_peers() -> None:
     assert peers({"rank0": rank(EARLY)}) == []
+
+
+def fleet(one: tuple[Rank, ...], other: tuple[Rank, ...]) -> Fleet:
+    done = [
+        Done(Member(f"{label}.sqlite", label), fakes.report(), None, ranks=its)
+        for label, its in (("rank0", one), ("rank1", other))
+    ]
+    return Fleet(done)
+
+
+def test_every_format_says_who_is_late_and_why() -> None:
+    found = fleet(rank(EARLY), rank(LATE))
+    page = " ".join(text.render(found).split())
+    assert "rank0 waits 4.00 µs of each inference for rank1" in page
+    assert (
+        "rank1 computes longer: its other kernels take 8.00 µs of an inference, rank0's 4.00 µs; most of it in kernel"
+        in page
+    )
+    assert "rank0 waits 4.00 µs of each inference for rank1" in markdown.render(found)
+    said = json.loads(machine.render(found))
+    Draft202012Validator(schema()).validate(said)
+    (told,) = said["fleet"]["communicating"]
+    assert (told["late"], told["because"]) == ("rank1", [{"kernel": "kernel", "longer_ns": 4 * US}])
+
+
+def test_where_none_is_late_the_transfer_is_all_there_is() -> None:
+    page = " ".join(text.render(fleet(rank(LATE), rank(LATE))).split())
+    assert "none is late: what their communication takes is the transfer" in page
+    assert "waits" not in page.partition("Ranks that communicate")[0]
 
 
 @needs_corpus
