@@ -30,7 +30,7 @@ ALIKE = 0.9
 class Rank:
     """What one process communicates on one GPU: its collectives in order of start, shape (n,), and sums of them.
 
-    `request` is the place of each one's request among all of its process, `place` its own place in that; without
+    `request` is the place of each one's request among those that communicate, `place` its own place in that; without
     requests both count through. `time` and `exposed` are nanoseconds in which any runs, and in which no kernel of that
     GPU computes meanwhile, of the window; `other` is the time of its other kernels, and `kernels` that of each name.
     `requests` are how many are judged, and `each`, `each_exposed` and `each_other` the medians of one.
@@ -68,8 +68,10 @@ def ranks(run: Run) -> tuple[Rank, ...]:
     for pid, device in np.unique(np.stack([work.pid[rows], work.device[rows]]), axis=1).T.tolist() if rows.size else ():
         mine = rows[(work.pid[rows] == pid) & (work.device[rows] == device)]
         start, end, inference = work.start[mine], work.end[mine], work.inference[mine]
-        # Among all of its requests: ranks need not have as much warm-up.
-        theirs = np.flatnonzero(run.requests.counted & (run.requests.pid == pid))
+        # Among all that communicate there: ranks need not have as much warm-up, and may be threads of one process.
+        all_of = work.inference[work.communicates & (work.pid == pid) & (work.device == device)]
+        theirs = np.unique(all_of[all_of >= 0])
+        theirs = theirs[run.requests.counted[theirs]]
         request = np.searchsorted(theirs, inference) if run.count else np.zeros(mine.size, np.int64)
         first = np.searchsorted(request, request, side="left") if np.all(np.diff(request) >= 0) else None
         if first is None:  # requests that overlap: in their order

@@ -14,7 +14,7 @@ _ITS_KERNELS = re.compile(r"xmma|cask|myl|trt|nvinfer|generatedNative|cudnn|cutl
 """Names that TensorRT's kernels have in any version; others' libraries share some, which leaves it open."""
 _TORCH = re.compile(r"\bat::native::|\bat_cuda_detail|c10::|triton_")
 """Names that kernels of PyTorch have."""
-_FRAMEWORKS = re.compile(_TORCH.pattern + r"|\bxla::|paddle::|\bonnxruntime::|ggml_|vllm::")
+_FRAMEWORKS = re.compile(_TORCH.pattern + r"|\bxla::|paddle::|\bonnxruntime::|ggml_|vllm::|tensorrt_llm::")
 """Names that kernels of frameworks have."""
 
 
@@ -22,7 +22,7 @@ def runs_tensorrt(run: Run) -> bool | None:
     """Whether the program runs TensorRT; None where the trace leaves it open.
 
     It does where its ranges or an engine's layers are there. It does not where a framework's own kernels run and no
-    range is TensorRT's, or where NVTX was traced, no CUDA graph hides anything, and no kernel could be its own.
+    range is TensorRT's, or where no CUDA graph hides anything, and no kernel could be its own.
     """
     trace = run.trace
     if trace.rows("layers") or run.requests.source.among("enqueue_range").any():
@@ -37,7 +37,7 @@ def runs_tensorrt(run: Run) -> bool | None:
     if any(_FRAMEWORKS.search(name) for name in names):
         return False
     hidden = trace.rows("graph_launches") or run.calls.does.among("graph_launch").any()
-    if not domains or not names or hidden or any(_ITS_KERNELS.search(name) for name in names):
+    if not names or hidden or any(_ITS_KERNELS.search(name) for name in names):
         return None
     return False
 

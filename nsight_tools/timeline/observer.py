@@ -100,6 +100,10 @@ class Tracing:
         )
 
 
+LONGEST_NS = 5_000
+"""A launch with its tracing takes 3 to 5 µs; what a longer call takes beyond that is its own."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """What a host thread did in each of n stretches of time, each column of shape (n,).
@@ -139,8 +143,9 @@ class Thread:
         launches, other_ns = np.zeros(start.size + 1, np.int32), np.zeros(start.size + 1, np.int64)
         np.cumsum(WORKS[kind], dtype=np.int32, out=launches[1:])
         for piece in pieces(start.size):
-            # What waits is no cost, however long: a synchronization's own is a launch's at most.
-            length = np.where(_COSTS_ITS_TIME[kind[piece]], end[piece] - start[piece], 0)
+            # What waits is no cost, however long: a synchronization's own is a launch's at most. So is that of a call
+            # that allocates or loads for milliseconds.
+            length = np.where(_COSTS_ITS_TIME[kind[piece]], np.minimum(end[piece] - start[piece], LONGEST_NS), 0)
             np.cumsum(length, out=other_ns[1:][piece])
             other_ns[1:][piece] += other_ns[piece.start]
         sums = np.append(np.int32(0), np.cumsum(nodes, dtype=np.int32)) if nodes.any() else nodes[:0]

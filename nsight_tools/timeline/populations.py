@@ -86,14 +86,20 @@ def populations(
 
     Requests are of one population if they do the same work: the same kernels with the same grids, and copies of as many
     bytes. Where that leaves a fifth of them and more without at least 5 of their kind (grids that follow the data), the
-    same kernels are enough; where that is too strict, too, the same engines. What a range's name says in numbers counts
-    besides (`name_keys`), with `group_by` the number beside that text. `names` are those of `nvtx_ranges`.
+    same kernels are enough; where that is too strict, too, the same engines as often, and then the same engines (a
+    decoder takes as many steps as the text is long). What a range's name says in numbers counts besides (`name_keys`),
+    with `group_by` the number beside that text. `names` are those of `nvtx_ranges`.
     """
     count = len(found.requests)
     if not count:
         return np.zeros(0, np.int64)
     said = name_keys(names, found.requests.name, group_by)
-    likeness = [_sums(count, owner, tokens.exact), _sums(count, owner, tokens.loose), _engines(found)]
+    likeness = [
+        _sums(count, owner, tokens.exact),
+        _sums(count, owner, tokens.loose),
+        _engines(found),
+        _engines(found, once=True),
+    ]
     for alike in likeness:
         number = _numbers(alike + mixed(said))
         size = np.bincount(number)
@@ -112,11 +118,17 @@ def _sums(count: int, owner: IntArray, tokens: Callable[[IntArray], Hashes]) -> 
     return sums
 
 
-def _engines(found: Found) -> Hashes:
-    """A number for the engines of each request; its enqueues are those that start in it on its thread."""
+def _engines(found: Found, *, once: bool = False) -> Hashes:
+    """A number for the engines of each request, each counted `once` or as often as it comes.
+
+    Its enqueues are those that start in it on its thread.
+    """
     keys = np.zeros(len(found.requests), np.uint64)
     of = enqueues_of(found)
-    np.add.at(keys, of[of >= 0], mixed(found.engine[of >= 0].astype(np.uint64) + np.uint64(1)))
+    pairs = np.stack([of[of >= 0], found.engine[of >= 0]])
+    if once:
+        pairs = np.unique(pairs, axis=1)
+    np.add.at(keys, pairs[0], mixed(pairs[1].astype(np.uint64) + np.uint64(1)))
     return keys
 
 

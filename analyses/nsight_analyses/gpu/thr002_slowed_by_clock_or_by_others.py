@@ -91,7 +91,8 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
         if len(taken) >= FEWEST_GAPS and taken.total >= NOISE_SHARE * run.gpus.window(device).total:
             found.append(_sliced(run, device, taken, metrics, clock, processes))
         elif not metrics.sampled(device):
-            found += _not_told(run, waits.of(Owner.UNKNOWN), run.gpus.window(device).total)
+            found += _not_told(run, holes(run, device).of(Owner.UNKNOWN), run.gpus.window(device).total)
+        found += _batches(run, holes(run, device).of(Owner.BATCHES), run.gpus.window(device).total)
         if clock:
             found += _of_clock(run, clock)
     if not found and not any(metrics.sampled(device) for device in run.gpus.devices):
@@ -120,6 +121,27 @@ def _not_told(run: Run, taken: Intervals, whole: int) -> Iterator[Finding]:
             Evidence("submitted work waits", taken.total, "ns"),
             *worst("longest wait", taken.start, taken.end),
         ),
+    )
+
+
+def _batches(run: Run, held: Intervals, whole: int) -> Iterator[Finding]:
+    """Launches that Windows' driver model holds back."""
+    if len(held) < FEWEST_GAPS or held.total < NOISE_SHARE * whole:
+        return
+    yield Finding(
+        "THR002",
+        weigh(held.total / whole, 0.05, run),
+        Confidence.MEDIUM,
+        f"launched work waits {len(held)} times for an idle GPU, {duration(float(np.median(held.end - held.start)))} "
+        f"each (median): {share(held.total / whole)} of the {run.time}",
+        "Windows' driver model (WDDM) collects launches and sends them to the GPU in batches",
+        "switch hardware-accelerated GPU scheduling on, or use the driver model TCC or MCDM, or Linux; launch less (a "
+        "CUDA graph is one launch), or have a batch sent at once by cudaStreamQuery after the launches",
+        held.total,
+        run.per_inference(held.total),
+        "time in which launched work waits for an idle GPU for more than 50 µs",
+        (Evidence("launched work waits", held.total, "ns"), *worst("longest wait", held.start, held.end)),
+        explains=("gaps", "between inferences"),
     )
 
 

@@ -10,7 +10,7 @@ from nsight_analyses.measure import nothing_repeats, weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, pairs_in, where_both
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.holes import other_processes
 from nsight_tools.run.samples import SAMPLES, busy_clock
@@ -71,14 +71,14 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
         if not run.work.computes.any() and (missing := trace.missing("kernels")) is not None:
             raise CouldNotRun(missing)
         raise nothing_repeats(trace, "no inference that the GPU worked for: nothing repeats that could be compared")
-    same = _most_frequent(run, judged)
+    same = _most_frequent(run, _equal(run, judged))
     if len(same) < FEWEST:
         raise CouldNotRun(f"only {len(same)} inferences do the same work; at least {FEWEST} tell how much they vary")
     alone = same[~_shared(run, len(table))[same]]
     if len(alone) < max(FEWEST, len(same) / 2):
         raise CouldNotRun("inferences run beside each other on the GPU, and stretch each other's kernels by design")
     gaps = other_processes(run).coverage(ints(table["start_ns"]), ints(table["end_ns"]))
-    compute = ints(table["compute_ns"]) + gaps
+    compute = _as_one(run, ints(table["compute_ns"]) + gaps, alone)
     off = far_above(compute[alone])
     if off.mean() > SINGLE:  # so many are no exceptions
         off[:] = False
@@ -94,7 +94,7 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     start, end = ints(table["start_ns"]), ints(table["end_ns"])
     yield Finding(
         "THR003",
-        weigh(varies, HOPELESS),
+        weigh(varies, HOPELESS) if len(clock) or gaps[plain].any() else Severity.INFO,
         Confidence.HIGH,
         f"the GPU's time for one inference varies by {share(varies)} (coefficient of variation over {len(plain)} "
         f"inferences): {_bar(run)}",
@@ -132,6 +132,31 @@ def _bar(run: Run) -> str:
     )
 
 
+def _equal(run: Run, judged: IntArray) -> IntArray:
+    """Those of the most frequent number of kernels and blocks: more work takes longer on the steadiest GPU."""
+    work = run.work
+    table = run.trace.table("kernels", ["grid_x", "grid_y", "grid_z"])
+    size = ints(table["grid_x"]) * ints(table["grid_y"]) * ints(table["grid_z"])
+    blocks = np.zeros(len(run.requests), np.int64)
+    for piece in work.pieces():
+        mine = np.flatnonzero(piece.kind.among("kernel") & (piece.inference >= 0))
+        np.add.at(blocks, piece.inference[mine], size[piece.row[mine]])
+    pairs = np.stack([run.requests.kernels[judged], blocks[judged]])
+    _, kind, count = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
+    equal: IntArray = judged[kind.reshape(-1) == np.argmax(count)]
+    return equal
+
+
+def _as_one(run: Run, compute: Ints, judged: IntArray) -> Ints:
+    """Compute times as they would be on the GPU that most of these run on: ranks of one run need not be as fast."""
+    device, made = run.requests.device, compute.copy()
+    usual = float(np.median(compute[judged]))
+    for one in np.unique(device[judged]):
+        mine = device == one
+        made[mine] = np.round(compute[mine] * (usual / max(float(np.median(compute[judged[mine[judged]]])), 1.0)))
+    return made
+
+
 def _why(compute: Ints, gaps: Ints, clock: Floats) -> tuple[str, str]:
     """Cause and remedy: another process, where most of the variation is its time; else what the clock says."""
     compare = "keep other processes off the GPU, and compare medians of longer runs"
@@ -141,7 +166,7 @@ def _why(compute: Ints, gaps: Ints, clock: Floats) -> tuple[str, str]:
     if not len(clock):
         few = f"fewer than {SAMPLES} samples of the clock lie inside of kernels"
         return (
-            f"not recorded: {few}; floating clocks are the usual reason",
+            f"not recorded: {few}; floating clocks, or kernels whose work follows the data",
             f"sample the clock (nsight-tools capture, or --gpu-metrics-devices=all), {compare}",
         )
     said = f"the clock varies by {share(_variation(clock))} while kernels run"

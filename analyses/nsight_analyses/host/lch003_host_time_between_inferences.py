@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import nothing_repeats, weigh, worst
+from nsight_analyses.measure import nothing_repeats, of_tensorrt, weigh, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
@@ -114,10 +114,11 @@ def _works(run: Run, found: Between) -> Finding:
         Confidence.HIGH if certain else Confidence.MEDIUM,
         f"the GPU is idle for {duration(cost)} between inferences: {share(cost / found.whole_ns)} of the time, "
         f"{duration(found.each_ns)} after each",
-        "the thread that enqueues does something else there, outside of CUDA calls: pre- or postprocessing"
+        "the thread that launches does something else there, outside of CUDA calls"
+        + of_tensorrt(run, ": pre- or postprocessing")
         + ("" if certain else ", unless it waits for requests: the calls of the operating system were not traced"),
-        "enqueue the next inference before looking at the last result (two streams, two sets of buffers), or hand "
-        "pre- and postprocessing to another thread or process",
+        "launch the next inference before looking at the last result (two streams, two sets of buffers), or hand "
+        "what lies between to another thread or process",
         cost,
         run.per_inference(cost),
         "time between inferences in which no GPU works and the thread is in no launch, copy or synchronization",

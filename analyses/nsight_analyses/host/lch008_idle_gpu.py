@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import EFFORT_SHARE, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, as_a_graph, weigh, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.columns import ints
 from nsight_tools.cuda_names import STALLS
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
 IDLE_SHARE = 0.05
+SHORT_NS = 100_000
+"""Eager frameworks take 15 to 50 µs from one launch to the next; who takes twice that did something else."""
 _OWNERS = {
     "submitted": (
         "submitted work waits",
@@ -81,7 +83,7 @@ def idle_gpu(trace: Trace) -> Iterator[Finding]:
     Measures: from the first GPU work to the last, the time in which a GPU runs nothing, the profiler's own time left
     out. Each stretch belongs to the thread that launches the work behind it: what that thread does meanwhile is told
     by its calls and, where those were traced, the operating system's. A finding from 5 % of the time on, a warning from
-    20 % on. Nothing is promised: what is left without these stretches is another program.
+    20 % on. The bound is all of that time, which a program that feeds its GPU gets back in part.
 
     Why it matters: a GPU that waits for its host is as fast as the host.
 
@@ -107,6 +109,14 @@ def idle_gpu(trace: Trace) -> Iterator[Finding]:
         return
     owners = sorted((name for name in found if found[name].total), key=lambda name: -found[name].total)
     _, cause, remedy = _OWNERS[owners[0]]
+    usual = float(np.median(idle.end - idle.start))
+    if owners[0] in {"code", "launch"} and usual < SHORT_NS:
+        kernel = float(np.median(run.work.end - run.work.start))
+        cause = (
+            f"the GPU waits for the next launch, {duration(usual)} each time (median), for work of {duration(kernel)}: "
+            "the host's code between launches, as an eager framework's, sets the pace"
+        )
+        remedy = as_a_graph(run)
     yield Finding(
         "LCH008",
         weigh(total / run.window_ns, EFFORT_SHARE),
@@ -114,6 +124,8 @@ def idle_gpu(trace: Trace) -> Iterator[Finding]:
         f"the GPU is idle for {share(total / run.window_ns)} of the {run.time}, {duration(total)}",
         f"for {share(found[owners[0]].total / max(idle.total, 1))} of that, {cause}",
         remedy,
+        total,
+        bound="all of the time in which the GPU idles: the host cannot be faster than no time at all",
         evidence=(
             *(Evidence(_OWNERS[name][0], found[name].total, "ns") for name in owners),
             *worst("longest", idle.start, idle.end),

@@ -12,7 +12,7 @@ from nsight_analyses.measure import weigh, worst
 from nsight_analyses.transfers.copies import BANDWIDTH_BYTES, DIRECTIONS, large_pinned, size_of, transfers
 from nsight_analyses.transfers.link import Link, newest_link, recorded_link
 from nsight_tools.analysis import COPIES, analysis
-from nsight_tools.errors import CouldNotRun
+from nsight_tools.errors import CouldNotRun, NotApplicable
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
 from nsight_tools.hardware import PINNED_SHARE
 from nsight_tools.run import Run
@@ -55,10 +55,9 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     driver's own copying. Other GPUs behind the same switch, and other processes, share the link unseen.
     """
     run = Run.of(trace)
-    copies = transfers(run)
+    copies = _over_a_link(run)
     unknown = []
-    # The copies of an integrated GPU cross no link.
-    for device in (one for one in np.unique(copies.device).tolist() if not run.gpus.of(one).integrated):
+    for device in np.unique(copies.device).tolist():
         for kind, direction in DIRECTIONS:
             chosen = large_pinned(copies, kind, device)
             if not len(chosen):
@@ -90,6 +89,13 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
             f"all {len(pageable)} copies from 1 MB on use pageable memory, whose rate ({rate(pageable.rate())}, both "
             "directions) is the driver's own copying and says nothing of the link; capture with pinned buffers"
         )
+
+
+def _over_a_link(run: Run) -> Copies:
+    copies = transfers(run)
+    if len(copies) and all(run.gpus.of(one).integrated for one in np.unique(copies.device).tolist()):
+        raise NotApplicable("the GPU is integrated: its copies cross no link")
+    return copies
 
 
 @dataclass(frozen=True)

@@ -132,13 +132,29 @@ def test_without_metrics_no_other_process_is_named(text: str, options: dict[str,
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [(waits(500), "no work waited long"), (waits(600, times=2), "no work waited long")],
-    ids=["gaps of 0.5 ms", "two gaps"],
+    [(waits(50), "no work waited long"), (waits(600, times=2), "no work waited long")],
+    ids=["gaps of 50 µs", "two gaps"],
 )
 def test_without_metrics_short_or_few_waits_are_none(text: str, says: str) -> None:
     outcome = slowed_by_clock_or_by_others.run(drawn(text, missing=NO_METRICS))
     assert outcome.status == Status.COULD_NOT_RUN
     assert outcome.reason.startswith(says)
+
+
+def test_what_is_too_short_for_another_process_is_told_all_the_same() -> None:
+    finding = only(slowed_by_clock_or_by_others, drawn(waits(52), missing=NO_METRICS))
+    assert finding.message.startswith("submitted work waits 3 times, for 52.0 µs each (median)")
+    assert finding.severity is Severity.INFO
+
+
+@pytest.mark.parametrize(("system", "found"), [("Windows 11", True), ("Ubuntu 24.04", False)])
+def test_windows_holds_launches_back(system: str, found: bool) -> None:
+    trace = drawn(waits(300), missing=NO_METRICS)
+    trace.manifest["system"] = {"os": system}
+    (finding,) = slowed_by_clock_or_by_others.run(trace).findings
+    assert ("WDDM" in finding.cause) == found
+    assert finding.recoverable_ns == (899_000 if found else None)
+    assert finding.severity is (Severity.WARNING if found else Severity.INFO)
 
 
 @pytest.mark.parametrize(

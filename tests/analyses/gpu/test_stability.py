@@ -60,7 +60,7 @@ def inferences(
     ],
 )
 def test_how_much(lengths: list[int], severity: Severity | None) -> None:
-    trace = inferences(lengths)
+    trace = inferences(lengths, clocks=([1900.0, 2000.0] * len(lengths))[: len(lengths)])
     if severity is None:
         assert unstable_gpu_time.run(trace).status == Status.CLEAR
         return
@@ -68,6 +68,12 @@ def test_how_much(lengths: list[int], severity: Severity | None) -> None:
     assert (finding.severity, finding.confidence) == (severity, Confidence.HIGH)
     assert finding.recoverable_ns is None
     assert evidence_of(finding, VARIES).value == pytest.approx(np.std(lengths) / np.mean(lengths))
+
+
+def test_where_no_clock_was_recorded_it_is_no_warning() -> None:
+    finding = only(unstable_gpu_time, inferences([38, 42] * 10))
+    assert finding.severity is Severity.INFO
+    assert "kernels whose work follows the data" in finding.cause
 
 
 def test_evidence() -> None:

@@ -29,7 +29,7 @@ def test_the_owner_is_what_the_thread_does_that_launches_the_next_work(owner: st
     (finding,) = idle(thread).findings
     assert finding.evidence[0].metric == owner
     assert finding.severity is Severity.WARNING
-    assert finding.recoverable_ns is None
+    assert finding.recoverable_ns == 14 * US
 
 
 @pytest.mark.parametrize(

@@ -239,9 +239,7 @@ def test_a_thread_that_waits_for_requests_is_paced(waited: int, severity: Severi
         assert finding.cause.startswith("it waits in the operating system for 50 % of that time")
         assert finding.recoverable_ns is None
     else:
-        assert finding.cause == (
-            "the thread that enqueues does something else there, outside of CUDA calls: pre- or postprocessing"
-        )
+        assert finding.cause == ("the thread that launches does something else there, outside of CUDA calls")
         assert finding.recoverable_ns == 12_000
     assert evidence_of(finding, "of it in waiting calls of the operating system").value == 3000 * waited
 
