@@ -143,7 +143,8 @@ class TracingCosts:
         """Whether each call's thread did something else before it than launch and copy, shape (n,).
 
         It waited, allocated, loaded or built something; or it had launched nothing for `least_ns`, and for so many
-        times what it usually takes from one launch to the next.
+        times what it usually takes from one launch to the next; or the call itself takes as much longer than usual, as
+        one that waits for the driver, which another thread holds.
         """
         calls = self._run.calls
         works = WORKS[calls.kind]
@@ -154,6 +155,7 @@ class TracingCosts:
             if not rows.size:  # its work was launched by calls of no known kind
                 continue
             so_far = np.cumsum(others & (calls.pid == pid) & (calls.tid == tid))
+            length = float(np.median(calls.end[rows] - calls.start[rows]))
             usual = float(np.median(calls.start[rows[1:]] - calls.end[rows[:-1]])) if rows.size > 1 else 0.0
             for piece in pieces(len(call)):
                 mine = np.flatnonzero((calls.pid[call[piece]] == pid) & (calls.tid[call[piece]] == tid))
@@ -162,5 +164,6 @@ class TracingCosts:
                 last = rows[np.maximum(before, 0)]
                 since = calls.start[its] - calls.end[last]
                 did = (since > max(least_ns, times * usual)) | (so_far[its] > so_far[last])
+                did |= calls.end[its] - calls.start[its] > max(least_ns, times * length)
                 paused[piece][mine] = (before >= 0) & did
         return paused

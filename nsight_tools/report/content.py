@@ -280,9 +280,11 @@ class TraceReport:
             facts.append(f"{known['enqueues']} in each")
         if len(s.populations) > 1:
             judged, *others = s.populations
-            rest = f"{sum(each.count for each in others):,} do other work"
+            part = sum(each.time_ns for each in others) / max(sum(each.time_ns for each in s.populations), 1)
+            each = f" ({_plural(judged.kernels, 'kernel')} each)" if judged.kernels else ""
+            rest = f"{sum(other.count for other in others):,} do other work, {units.share(part)} of the time"
             facts.append(
-                f"judged: {judged.count:,} that take the most time ({_plural(judged.kernels, 'kernel')} each); {rest} "
+                f"judged: {judged.count:,} that take the most time{each}; {rest} "
                 "(--group-by tells them apart in another way)"
             )
         other = f"'{safe.elided(s.other_name, 60)}'" if s.other_name else "NAME"

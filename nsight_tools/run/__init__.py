@@ -22,6 +22,7 @@ from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import IntArray, Intervals, pieces
 
 if TYPE_CHECKING:
+    from nsight_tools.run.holes import Holes
     from nsight_tools.trace import Trace
 
 __all__ = ["Copies", "Flow", "Gpus", "HostCalls", "Requests", "Run", "Work"]
@@ -148,6 +149,11 @@ class Run:
             return np.ones(len(inference), np.bool_)
         judged: Bools = np.append(self.requests.judged, False)[inference]
         return judged
+
+    @cached_property
+    def holes(self) -> dict[tuple[int, int], Holes]:
+        """Those that `holes.holes` was asked for, by GPU and least length."""
+        return {}
 
     @property
     def time(self) -> str:

@@ -66,6 +66,12 @@ class Holes:
 
 def holes(run: Run, device: int, least_ns: int = HOLE_NS) -> Holes:
     """The holes of a GPU that are longer than this, and whose they are."""
+    if (device, least_ns) not in run.holes:
+        run.holes[device, least_ns] = _holes(run, device, least_ns)
+    return run.holes[device, least_ns]
+
+
+def _holes(run: Run, device: int, least_ns: int) -> Holes:
     found = waits(run, device, _running(run, device), least_ns)
     owner = np.full(len(found), Owner.UNKNOWN)
     for kind, mine in _owners(run, device, found):

@@ -64,7 +64,7 @@ def test_the_header_says_what_ran() -> None:
                 "inference_source": "enqueue_range",
                 "populations": (Population(0, 80, 79, 5, 110, 400), Population(1, 20, 19, 5, 55, 95)),
             },
-            "judged: 80 that take the most time (110 kernels each); 20 do other work (--group-by",
+            "judged: 80 that take the most time (110 kernels each); 20 do other work, 19 % of the time (--group-by",
         ),
     ],
 )

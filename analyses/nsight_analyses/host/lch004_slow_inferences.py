@@ -15,7 +15,8 @@ from nsight_tools.cuda_names import MEMORY
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
-from nsight_tools.run.holes import other_processes
+from nsight_tools.run.holes import Owner, holes, other_processes
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from nsight_tools.run.calls import HostCalls
     from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.trace import Trace
 
@@ -39,6 +41,9 @@ EXPLAINS = 0.5
 """What takes at least half of the time that an inference is too slow is its cause."""
 ALL_KERNELS = 0.9
 """Share of an inference's kernels that have to be slower for its clock, and not its work, to be what differs."""
+
+FEW = 0.1
+"""Of the judged ones: what comes more often is work of its own, and not an inference in which something happened."""
 
 _BUCKETS = {
     "compute_ns": "its own kernels take longer",
@@ -78,6 +83,9 @@ class _Reason:
     remedy: str
     time: Intervals
     of_profiler: bool = False
+    event: bool = False
+    told: bool = True
+    """Whether the report says what it is."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +110,13 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
     median is given to the first of these that explains at least half of it inside of the inference's window: the
     profiler's own overhead (`profiler_overhead`), a pause before it after which nine of ten kernels take longer (the
     clock fell), loading of modules, building of graphs, allocations (by `api_calls.does`), another process on the GPU
-    (where GPU metrics prove it). Else the bucket of the accounting that grew most is named, which says where and not
-    why. That, and the profiler's doing, are scatter below 2.5 % of the inference time. One finding for each reason. The
-    bound is the time beyond the median; none for the profiler's doing and for work queued behind other work. A warning
-    from 5 % of the inference time and 3 inferences on, if it is neither of those two, nor jitter of the host.
+    (where GPU metrics prove it), launched work that waits for an idle GPU (an info: what for is not known). A slow one
+    that launches as many kernels as the judged ones, and is of a population a tenth as large at most, is told of as
+    well, where such loading, building or allocating explains it. Else the bucket of the accounting that grew most is
+    named, which says where and not why. That, and the profiler's doing, are scatter below 2.5 % of the inference time.
+    One finding for each reason. The bound is the time beyond the median; none for the profiler's doing and for work
+    queued behind other work. A warning from 5 % of the inference time and 3 inferences on, if it is neither of those
+    two, nor jitter of the host.
     Where a capture measured the same untraced, one inference at a time, what no event explains is held against that: it
     is a warning only if the share of inferences there that are 20 % above its median is at least half of the share
     here.
@@ -139,9 +150,26 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
             run, _Slow(changes, usual.excess(changes), _SHAPE[0], _SHAPE[1] + kept), whole, int(requests.counted.sum())
         )
     outliers = np.flatnonzero(requests.mark.among("outlier") & requests.judged)
-    if outliers.size:
-        for slow in _told_apart(run, usual, outliers):
-            yield _finding(run, slow, run.window_ns, run.count)
+    aside = _aside(run)
+    if outliers.size or aside.size:
+        for slow in _told_apart(run, usual, outliers, aside):
+            more = slow.rows[~requests.judged[slow.rows]]
+            yield _finding(run, slow, run.window_ns + int(requests.wall[more].sum()), run.count + more.size)
+
+
+def _aside(run: Run) -> IntArray:
+    """Slow ones that are no population worth the name, and launch as many kernels as those that are judged.
+
+    An inference in which something happens once may well do a little other work, as a kernel's first launch does.
+    """
+    requests, judged = run.requests, run.requests.judged
+    if not judged.any():
+        return np.zeros(0, np.int64)
+    count = np.bincount(requests.population[requests.counted], minlength=int(requests.population.max()) + 1)
+    few = count[requests.population] <= FEW * judged.sum()
+    alike = requests.kernels == np.median(requests.kernels[judged])
+    slow = requests.wall > SLOWER * np.median(requests.wall[judged])
+    return np.flatnonzero(requests.counted & ~judged & ~requests.warm_up & few & alike & slow)
 
 
 class _Usual:
@@ -170,15 +198,20 @@ class _Usual:
         return self.growth("wall_ns", rows)
 
 
-def _told_apart(run: Run, usual: _Usual, rows: IntArray) -> Iterator[_Slow]:
-    """Outliers by what explains them."""
-    excess = usual.excess(rows)
+def _told_apart(run: Run, usual: _Usual, outliers: IntArray, aside: IntArray) -> Iterator[_Slow]:
+    """Outliers by what explains them; and those `aside` that an event explains."""
+    rows = np.concatenate([outliers, aside])
+    beyond = run.requests.wall[aside] - round(float(np.median(run.requests.wall[run.requests.judged])))
+    excess = np.concatenate([usual.excess(outliers), beyond])
     start, end = run.requests.start[rows], run.requests.end[rows]
     reasons = _reasons(run)
     taken = [reason.time.coverage(start, end) for reason in reasons]
     clock, factor = _after_a_pause(run, usual, rows)
     named = np.stack([*(line >= EXPLAINS * excess for line in taken), np.ones(rows.size, np.bool_)]).argmax(axis=0)
     named[clock & (named > 0)] = -1  # the profiler's own doing comes first
+    events = [at for at, reason in enumerate(reasons) if reason.event]
+    other = (np.arange(rows.size) >= outliers.size) & ~np.isin(named, events)
+    named[other] = len(reasons) + 1  # they do other work, and nothing is to be said of it
     noise = NOISE_SHARE * run.window_ns
     if (mine := np.flatnonzero(named == -1)).size:
         pause = int((start[mine] - _before(run, rows[mine])).min())
@@ -189,7 +222,7 @@ def _told_apart(run: Run, usual: _Usual, rows: IntArray) -> Iterator[_Slow]:
         if mine.size and (not reason.of_profiler or excess[mine].sum() >= noise):
             text = f"{reason.text} ({duration(float(taken[at][mine].sum()))} of it)"
             of = reason.of_profiler
-            yield _Slow(rows[mine], excess[mine], text, reason.remedy, harmless=of, real=not of)
+            yield _Slow(rows[mine], excess[mine], text, reason.remedy, harmless=of or not reason.told, real=not of)
     growth = np.stack([usual.growth(name, rows) for name in _BUCKETS])
     bucket = growth.argmax(axis=0)
     for at, name in enumerate(_BUCKETS):
@@ -297,7 +330,7 @@ def _reasons(run: Run) -> list[_Reason]:
     events = (
         (
             "modules are loaded: code comes to the GPU when it is first used",
-            "enqueue each shape once before serving, or set CUDA_MODULE_LOADING=EAGER",
+            "run each shape once before serving, or set CUDA_MODULE_LOADING=EAGER",
             ("load_module",),
         ),
         (
@@ -314,10 +347,27 @@ def _reasons(run: Run) -> list[_Reason]:
             Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])),
             of_profiler=True,
         ),
-        *(_Reason(text, remedy, calls[calls.does.among(*does)].time()) for text, remedy, does in events),
+        *(
+            _Reason(text + _whose(run, these := calls[calls.does.among(*does)]), remedy, these.time(), event=True)
+            for text, remedy, does in events
+        ),
         _Reason(
             "another process has the GPU",
             "give this process the GPU, or a partition of it",
             other_processes(run),
         ),
+        _Reason(
+            "launched work waits for an idle GPU, and this report does not say for what",
+            "capture with --gpu-metrics-devices=all, which tells whether the GPU works for somebody else meanwhile",
+            Intervals.any_of(holes(run, device).of(Owner.UNKNOWN) for device in run.gpus.devices),
+            told=False,
+        ),
     ]
+
+
+def _whose(run: Run, calls: HostCalls) -> str:
+    """That another thread makes these calls, where none of those that make inferences does."""
+    if not len(calls) or np.isin(joint_key(calls.pid, calls.tid), run.requests.thread).any():
+        return ""
+    names = ", ".join(list(calls.name.counts())[:2])
+    return f"; another thread does it ({names}), and holds the driver, which launches wait for"

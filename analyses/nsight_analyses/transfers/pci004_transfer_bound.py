@@ -9,6 +9,7 @@ import numpy as np
 from nsight_analyses.measure import EFFORT_SHARE, no_inference, weigh, with_kernels, worst
 from nsight_analyses.transfers.copies import (
     DIRECTIONS,
+    by_device,
     hideable,
     large_pinned,
     reported_as_pageable,
@@ -66,7 +67,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
         if not len(chosen) or (time := _when_pinned(run, chosen, kind)) is None:
             continue
         copying = float(np.median(np.bincount(chosen.inference, time, len(worked))[worked]))
-        if copying < computing or _host_occupied(run, chosen) > int(time.sum()):
+        if copying < computing or _host_is_busier(run, chosen, time):
             continue
         others = chosen[~reported_as_pageable(chosen)]
         exposed, _, hidden = hideable(run, others)
@@ -107,6 +108,11 @@ def _when_pinned(run: Run, copies: Copies, kind: str) -> Ints | None:
     return np.where(pageable, np.minimum(copies.duration, copies.size / pinned * 1e9), copies.duration).astype(np.int64)
 
 
-def _host_occupied(run: Run, copies: Copies) -> int:
-    calls = Intervals.union(copies.call_start, copies.call_end).intersection(run.window).total
-    return max(Calibrated.of(run.trace).host_occupied - calls, 0)
+def _host_is_busier(run: Run, copies: Copies, time: Ints) -> bool:
+    """Whether the busiest thread is occupied, but for its calls of these copies, for longer than any GPU copies."""
+    occupied = Calibrated.of(run.trace).host_occupied
+    return all(
+        occupied - Intervals.union(copies.call_start[here], copies.call_end[here]).intersection(run.window).total
+        > int(time[here].sum())
+        for here in by_device(copies)
+    )
