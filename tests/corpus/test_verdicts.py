@@ -40,7 +40,9 @@ VERDICTS = {
     # 50 graph launches, no kernel row. Wall 471 µs: the graph 403, copies 20, launch and wait 45: nothing to gain but
     # the copies. Idle gaps cannot be judged, and that is the only thing to say. The first inference takes 795 µs, 1.4 %
     # of all: less than two runs differ by.
-    "h200/cls_graph_graph.sqlite.zst": Verdict({"CAP001": INFO}, {"CAP001": ("50 launches of CUDA graphs were traced whole",)}),
+    "h200/cls_graph_graph.sqlite.zst": Verdict(
+        {"CAP001": INFO}, {"CAP001": ("50 launches of CUDA graphs were traced whole",)}
+    ),
     # The same as 102 node kernels a launch, 96 ns apart: 408 of 525 µs compute, the rest is the launch (67 µs, which
     # node tracing makes longer) and copies (20 µs). Neither idle nor enqueue-bound; compute varies by 0.13 %. No layer
     # is known: by their names, 8 % of the kernel time is FP32 convolutions on CUDA cores (the others are FP16, so that

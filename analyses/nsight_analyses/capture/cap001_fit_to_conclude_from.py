@@ -138,7 +138,8 @@ def _whole_graphs(trace: Trace, run: Run) -> Iterator[Finding]:
     if not graphs:
         return
     yield _limit(
-        f"{graphs} launches of CUDA graphs were traced whole: their kernels, layers and the gaps between them are hidden",
+        f"{graphs} launches of CUDA graphs were traced whole: their kernels, layers and the gaps between them are "
+        "hidden",
         "--cuda-graph-trace=graph, the default of Nsight Systems",
         "capture once more with --cuda-graph-trace=node to see inside; for timing this one is better, since tracing "
         "nodes costs time itself",

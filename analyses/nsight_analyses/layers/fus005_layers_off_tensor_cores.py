@@ -107,8 +107,7 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
         "FUS005",
         weigh(explained / run.window_ns, MISALIGNED_WARNING, run),
         Confidence.LOW,
-        f"{len(slow)} {'layers' if slow[0].of_layer else 'kernels'} that multiply matrices take {share(lost / total)} "
-        "of the kernel time without the Tensor Cores",
+        f"{_counted(slow)} {share(lost / total)} of the kernel time without the Tensor Cores",
         _cause(slow, misaligned, explained / lost),
         "; ".join(_advice(explained, single, tf32=tf32)),
         lost,
@@ -134,6 +133,12 @@ def _half_precision(kernels: Kernels, engine: dict[str, Layer]) -> bool:
         return types != {"FP32"}
     used = np.flatnonzero(np.bincount(kernels.name.codes, minlength=len(kernels.name.dictionary)))
     return any(_HALF_KERNEL.search(kernels.name.dictionary[at]) for at in used.tolist())
+
+
+def _counted(slow: list[Slow]) -> str:
+    what = "layer" if slow[0].of_layer else "kernel"
+    one = len(slow) == 1
+    return f"1 {what} that multiplies matrices takes" if one else f"{len(slow)} {what}s that multiply matrices take"
 
 
 def _cause(slow: list[Slow], misaligned: list[Slow], part: float) -> str:

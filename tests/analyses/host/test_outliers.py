@@ -308,3 +308,32 @@ def test_what_the_profiler_did_is_said_from_2_5_percent_on(count: int, found: bo
     tables = {"profiler_overhead": table("profiler_overhead", [overhead(31, 51)])}
     outcome = slow_inferences.run(drawn(runs(BUSY, (3,), count), tables=tables, other_api="cudaEventRecord"))
     assert bool(outcome.findings) == found
+
+
+@pytest.mark.parametrize(("count", "told"), [(40, True), (30, True), (29, False)], ids=["few", "a tenth", "more"])
+def test_a_little_other_work_hides_no_event(count: int, told: bool) -> None:
+    """Three inferences load code for 20 µs, and the kernel that it is for has another grid than the others'."""
+    text = runs(BUSY, count=count + 3)
+    grid = [7 if at in THREE else 132 for at in range(count + 3)]
+    outcome = slow_inferences.run(drawn(text, other_api="cuModuleLoadData", grid=grid))
+    assert bool(outcome.findings) == told
+    for finding in outcome.findings:
+        assert finding.cause.startswith("modules are loaded")
+        assert finding.message.startswith(f"3 of {count + 3} inferences took 30.0 µs (median) rather than 10.0 µs")
+        assert finding.recoverable_ns == 3 * 20_000
+
+
+def test_a_little_other_work_that_nothing_explains_is_other_work() -> None:
+    text = runs(BUSY, count=43)
+    grid = [7 if at in THREE else 132 for at in range(43)]
+    assert not slow_inferences.run(drawn(text, other_api="cudaGetLastError", grid=grid)).findings
+
+
+@pytest.mark.parametrize(("hole", "found"), [(51, True), (49, False)])
+def test_work_that_waits_for_an_idle_gpu_is_no_jitter(hole: int, found: bool) -> None:
+    slow = ("L" + "." * (hole + 28), "." * (hole + 1) + "#" * 28)
+    (finding,) = slow_inferences.run(drawn(runs(slow))).findings
+    assert (
+        finding.cause.startswith("launched work waits for an idle GPU, and this report does not say for what") == found
+    )
+    assert finding.severity is Severity.INFO or not found
