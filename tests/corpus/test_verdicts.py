@@ -158,7 +158,7 @@ VERDICTS = {
                 "PCI001": WARNING,
                 "PCI002": INFO,
                 "PCI004": WARNING,
-                "THR003": WARNING,
+                "THR003": INFO,
             },
             {
                 "CAP001": ("59 % of the kernel time",),

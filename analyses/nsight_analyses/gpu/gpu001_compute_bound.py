@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.analysis import COMPUTE, analysis
+from nsight_tools.columns import ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 BOUND = 0.95
 """Of the time from one completion to the next: what is left would not be seen beside what two runs differ by."""
+
+
+LAUNCHING = 0.1
+"""Share of an inference in which it only launches, from which on launching is no small part of it."""
 
 
 @analysis("GPU001", needs={"kernels"}, topic="compute-bound", bucket=COMPUTE)
@@ -51,7 +56,7 @@ def compute_bound(trace: Trace) -> Iterator[Finding]:
     # Where nothing is in flight between two inferences, the time between them counts as well.
     spent = float(np.median(run.requests.wall[judged])) / max(period, 1) if not run.flow.several else 1.0
     device = max(shares, key=shares.__getitem__)
-    if shares[device] * min(spent, 1.0) < BOUND:
+    if shares[device] * min(spent, 1.0) < BOUND or _launching(run) >= LAUNCHING:
         return
     yield Finding(
         "GPU001",
@@ -65,3 +70,10 @@ def compute_bound(trace: Trace) -> Iterator[Finding]:
             Evidence("share of the time in which kernels compute", shares[device], "ratio", detail=f"GPU {device}"),
         ),
     )
+
+
+def _launching(run: Run) -> float:
+    """Share of the inferences' time in which nothing runs for them and their threads are in launch calls."""
+    table = run.trace.table("inferences", ["launch_ns", "wall_ns"])
+    launch, wall = (int(ints(table[name])[run.requests.judged].sum()) for name in ("launch_ns", "wall_ns"))
+    return launch / max(wall, 1)

@@ -98,6 +98,8 @@ class _Slow:
     remedy: str
     harmless: bool = False
     real: bool = True
+    event: bool = False
+    """Something that the program does is the reason."""
 
 
 @analysis("LCH004", topic="slow inferences", bucket=MEAN)
@@ -222,7 +224,8 @@ def _told_apart(run: Run, usual: _Usual, outliers: IntArray, aside: IntArray) ->
         if mine.size and (not reason.of_profiler or excess[mine].sum() >= noise):
             text = f"{reason.text} ({duration(float(taken[at][mine].sum()))} of it)"
             of = reason.of_profiler
-            yield _Slow(rows[mine], excess[mine], text, reason.remedy, harmless=of or not reason.told, real=not of)
+            harmless = of or not reason.told
+            yield _Slow(rows[mine], excess[mine], text, reason.remedy, harmless, not of, reason.event)
     growth = np.stack([usual.growth(name, rows) for name in _BUCKETS])
     bucket = growth.argmax(axis=0)
     for at, name in enumerate(_BUCKETS):
@@ -311,6 +314,8 @@ def _finding(run: Run, slow: _Slow, whole: int, inferences: int) -> Finding:
             *([Evidence("as much slower without the profiler", untraced, "ratio")] if untraced is not None else []),
             *worst("slow inference", requests.start[rows], requests.end[rows], lambda at: f"inference {int(rows[at])}"),
         ),
+        # Most of what the GPU idles lies in these: the gaps there are the same time seen again.
+        explains=("gaps",) if slow.event and 2 * cost >= sum(run.gpus.idle(d).total for d in run.gpus.devices) else (),
     )
 
 

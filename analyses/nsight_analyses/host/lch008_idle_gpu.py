@@ -109,8 +109,9 @@ def idle_gpu(trace: Trace) -> Iterator[Finding]:
         return
     owners = sorted((name for name in found if found[name].total), key=lambda name: -found[name].total)
     _, cause, remedy = _OWNERS[owners[0]]
-    usual = float(np.median(idle.end - idle.start))
-    if owners[0] in {"code", "launch"} and usual < SHORT_NS:
+    length = idle.end - idle.start
+    usual = float(np.median(length))
+    if owners[0] in {"code", "launch"} and 2 * length[length < SHORT_NS].sum() >= length.sum():
         kernel = float(np.median(run.work.end - run.work.start))
         cause = (
             f"the GPU waits for the next launch, {duration(usual)} each time (median), for work of {duration(kernel)}: "

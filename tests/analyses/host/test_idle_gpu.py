@@ -89,3 +89,11 @@ def test_the_profilers_own_time_is_no_idle_time() -> None:
     (finding,) = idle(THREADS["its thread runs other code"], tables={"profiler_overhead": overhead}).findings
     parts = [int(each.value) for each in finding.evidence if each.metric.startswith(("its", "submitted"))]
     assert sum(parts) == 6 * US
+
+
+@pytest.mark.parametrize(("long", "says"), [(900, "sets the pace"), (1100, "runs code outside of CUDA calls")])
+def test_many_short_stretches_are_the_framework_between_launches(long: int, says: str) -> None:
+    """Forty stretches of 24 µs are 960 in all; a single one that is longer than those together is something else."""
+    thread, work = "L" + "." * 25, ".##" + "." * 23
+    (finding,) = idle(thread * 41 + "." * long + "L", work * 41 + "." * long + "##").findings
+    assert says in finding.cause
