@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import of_tensorrt, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, of_tensorrt, weigh, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import CouldNotRun, NotApplicable
@@ -36,6 +36,14 @@ TOGETHER_NS = 20_000
 """A thread that waits for a lock goes on this soon after it is free: waking it takes some 5 to 10 µs."""
 
 
+ENOUGH = 20
+"""Launches of a kind of which a median says something."""
+LAUNCH_NS = 10_000
+"""A launch call that waits for nobody takes 3 to 8 µs with its tracing. For traces in which hardly any is alone."""
+SLOWER = 2
+"""Two launches that wait for one lock in turns take twice as long; less may be what they share of a core."""
+
+
 @analysis(
     "STR005", needs={"api_calls", "inferences"}, topic="launch locks", bucket=HOST, change=Change("use_cuda_graph")
 )
@@ -54,8 +62,10 @@ def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
       under a lock takes longer while it is traced: the time is made shorter as the untraced run's inference is, where
       there is one. A warning from 10 % on, where an untraced run confirms it. The bound is that time.
 
-    Without calls of the operating system the latter cannot be judged, and that is said where the GPU idles for 10 % of
-    the time.
+    Without calls of the operating system, or where the GPU works meanwhile, launch calls say it: those that lie by half
+    in another thread's take twice as long as the others (10 µs, where hardly any are alone), and what they take beyond
+    is 20 % of the inferences' time. That is an info, and latency: tracing itself makes launches of several threads wait
+    for each other. Where they do not say it, it is open, if the GPU idles for 10 % of the time.
 
     Why it matters: the CUDA driver takes locks of a context in each launch. Four threads that each enqueue an inference
     of 100 kernels into one context reached 1,580 inferences a second on an H200; one thread that fed the same four
@@ -168,7 +178,9 @@ def _of_copies(run: Run, held: _Held, whole: int) -> Finding:
 def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: int) -> Iterator[Finding]:
     window, idle = max(run.window.total, 1), run.window.subtract(run.work.busy())
     if not run.trace.rows("osrt_calls"):
-        if idle.total >= UNKNOWN_SHARE * window:
+        if (slower := _beside_each_other(run, each, together)) is not None:
+            yield slower
+        elif idle.total >= UNKNOWN_SHARE * window:
             raise CouldNotRun(
                 f"{len(each)} threads enqueue at the same time and the GPU idles for "
                 f"{share(idle.total / window)} of it: whether they wait for each other's locks takes calls "
@@ -181,6 +193,8 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
     held = Intervals.any_of(waits).intersection(idle)
     cost = round(held.total * shorter)
     if cost < LOCKED_SHARE * window * shorter:
+        if (slower := _beside_each_other(run, each, together)) is not None:
+            yield slower
         return
     waited = sum(one.total for one in waits)
     longest = Intervals.any_of(waits)
@@ -194,11 +208,7 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
         + (
             "" if known is not None else "; tracing lengthens what is held under them, and no untraced run says how far"
         ),
-        "launch less often: a CUDA graph is one launch an inference"
-        + of_tensorrt(run, " (trtexec --useCudaGraph)")
-        + "; or feed all streams from one thread"
-        + of_tensorrt(run, " (trtexec --infStreams without --threads)")
-        + ", or a process for each under MPS",
+        _launch_less(run),
         cost,
         run.per_inference(cost),
         "time in which a launching thread waits for a lock and no GPU works"
@@ -213,6 +223,53 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
             Evidence("time in waits for a lock, all threads", waited, "ns"),
             Evidence("of it with an idle GPU", held.total, "ns", detail=f"{duration(cost)} without the profiler"),
             *worst("longest wait", longest.start, longest.end),
+        ),
+        explains=("gaps", "enqueue"),
+    )
+
+
+def _launch_less(run: Run) -> str:
+    return (
+        "launch less often: a CUDA graph is one launch an inference"
+        + of_tensorrt(run, " (trtexec --useCudaGraph)")
+        + "; or feed all streams from one thread"
+        + of_tensorrt(run, " (trtexec --infStreams without --threads)")
+        + ", or a process for each under MPS"
+    )
+
+
+def _beside_each_other(run: Run, each: dict[Thread, Intervals], together: int) -> Finding | None:
+    """Launch calls that take far longer while another thread of their process is in one; None where none do."""
+    launches = run.flow.during(run.calls)
+    launches = launches[launches.launches]
+    threads = [launches.of_thread(thread) for thread in each]
+    length, beside = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
+    for (pid, _), its in zip(each, threads, strict=True):
+        others = [other.time() for other in threads if other is not its and len(other) and other.pid[0] == pid]
+        taken = Intervals.any_of(others).coverage(its.start, its.end) if others else np.zeros(len(its), np.int64)
+        length.append(its.end - its.start)
+        beside.append(2 * taken > length[-1])
+    took, shared = np.concatenate(length), np.concatenate(beside)
+    if shared.sum() < ENOUGH:
+        return None
+    usual, longer, otherwise = float(LAUNCH_NS), float(np.median(took[shared])), "at most where they wait for nobody"
+    if (~shared).sum() >= ENOUGH and (alone := float(np.median(took[~shared]))) < LAUNCH_NS:
+        usual, otherwise = alone, "otherwise"
+    waited = int(np.maximum(took[shared] - usual, 0).sum())
+    if longer < SLOWER * usual or waited < EFFORT_SHARE * together:
+        return None
+    return Finding(
+        "STR005",
+        Severity.INFO,
+        Confidence.LOW,
+        f"launch calls take {duration(longer)} while another thread is in one, and {duration(usual)} {otherwise} "
+        f"(medians): {share(waited / together)} of the time that {len(each)} threads spend in inferences",
+        "each launch takes locks of the CUDA context, which other threads hold; how much of it tracing adds, and what "
+        "it costs while the GPU has other work, only a run without the profiler says",
+        _launch_less(run),
+        evidence=(
+            Evidence("launches beside another thread's", int(shared.sum()), "count"),
+            Evidence("time beyond that of a launch alone, all threads", waited, "ns"),
         ),
         explains=("gaps", "enqueue"),
     )

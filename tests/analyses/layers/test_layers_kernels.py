@@ -201,7 +201,7 @@ def test_fus005_clear(layer: dict[str, Any], name: str) -> None:
 
 def test_fus005_goes_by_kernel_names_where_there_are_no_layers() -> None:
     finding = only(layers_off_tensor_cores, drawn("stream 7: ##%%%", kernel_names=[FFMA, "reduce"], **HOPPER))
-    assert finding.message.startswith("1 kernels that multiply matrices take 40 % of the kernel time")
+    assert finding.message.startswith("1 kernel that multiplies matrices takes 40 % of the kernel time")
     assert (finding.severity, finding.recoverable_ns, finding.recoverable_ns_per_inference) == (INFO, 2000, None)
     assert finding.cause.startswith("they work in FP32, or")
     assert evidence_of(finding, "layer").detail == FFMA

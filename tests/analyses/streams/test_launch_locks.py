@@ -104,3 +104,45 @@ def test_threads_one_after_the_other_do_not_wait_for_each_other() -> None:
     )
     one = "nvtx 1:   [i.........]\nthread 1: L...L......\nstream 7: .##..##...."
     assert threads_that_wait_for_locks.run(trace(picture=one)).status is Status.NOT_APPLICABLE
+
+
+def contended(beside: int, alone: int, length: int, period: int = 200) -> str:
+    """Two threads with so many launches of `length` µs beside each other's, and so many of 4 µs alone, a period."""
+    pair = "L" * length + "." * 4
+    mine = pair * beside + ("LLLL" + "." * 8) * alone
+    other = pair * beside + ("...." + "...." + "....") * alone
+    body, other = (part.ljust(period, ".")[:period] for part in (mine, other))
+    return "\n".join(
+        (
+            "nvtx 1:   " + ("[i" + "." * (period - 3) + "]") * 6,
+            "nvtx 2:   " + ("[i" + "." * (period - 3) + "]") * 6,
+            "thread 1: " + body * 6,
+            "thread 2: " + other * 6,
+            "stream 7: " + ("." * (period - 10) + "#" * 10) * 6,
+        )
+    )
+
+
+@pytest.mark.parametrize(("length", "told"), [(24, True), (7, False)])
+def test_launches_that_take_longer_beside_another_threads_say_it_without_the_operating_system(
+    length: int, told: bool
+) -> None:
+    outcome = threads_that_wait_for_locks.run(drawn(contended(4, 6, length)))
+    assert (outcome.status == Status.FINDINGS) == told
+    for finding in outcome.findings:
+        assert finding.message.startswith(
+            "launch calls take 24.0 µs while another thread is in one, and 4.00 µs otherwise"
+        )
+        assert (finding.severity, finding.confidence, finding.recoverable_ns) == (Severity.INFO, Confidence.LOW, None)
+
+
+@pytest.mark.parametrize(("length", "told"), [(20, True), (19, False)])
+def test_where_none_is_alone_a_launch_of_10_us_waits_for_nobody(length: int, told: bool) -> None:
+    outcome = threads_that_wait_for_locks.run(drawn(contended(5, 0, length, period=120)))
+    assert (outcome.status == Status.FINDINGS) == told
+
+
+@pytest.mark.parametrize(("period", "told"), [(200, True), (420, False)])
+def test_a_fifth_of_the_inferences_time_has_to_pass_so(period: int, told: bool) -> None:
+    outcome = threads_that_wait_for_locks.run(drawn(contended(4, 6, 24, period)))
+    assert (outcome.status == Status.FINDINGS) == told
