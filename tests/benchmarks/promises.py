@@ -2,7 +2,7 @@
 
     python tests/benchmarks/promises.py [FOLDER …] [--with-measured] [--as-shipped]
 
-A folder holds exports and a `truth.json` as `../shared/corpus/pairs` has them (its README says how), or run directories
+A folder holds exports and a `truth.json` as the corpus of pairs has them (its README says how), or run directories
 of `nsight-tools capture`. Without any: those of the corpus, and `sample_traces`. For each pair that is known the table
 has what came without the profiler, what was promised with and without the untraced run of *before* (never of *after*),
 the interval and the method; below it by method the error (as a share of the untraced wall before), how often the
