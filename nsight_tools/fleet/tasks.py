@@ -12,7 +12,6 @@ from nsight_tools.errors import NsightToolsError, explained
 from nsight_tools.fleet import remote
 from nsight_tools.report.content import TraceReport
 from nsight_tools.run import Run
-from nsight_tools.run.collectives import ranks
 from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
@@ -111,4 +110,4 @@ def _done(task: Task, progress: Callable[[str, float | None], None] | None) -> D
         from nsight_tools.report import html  # pulls in matplotlib
 
         section = html.section(report, trace, task.page)
-    return Done(task.member, report, numbers, section, ranks(Run.of(trace)) if task.laid_beside else ())
+    return Done(task.member, report, numbers, section, Run.of(trace).ranks if task.laid_beside else ())

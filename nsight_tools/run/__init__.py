@@ -13,6 +13,7 @@ import numpy as np
 
 from nsight_tools.columns import Bools, Ints, ints, pairs_in, words
 from nsight_tools.run.calls import HostCalls, occupied, read_calls
+from nsight_tools.run.collectives import Rank, ranks
 from nsight_tools.run.flow import Flow
 from nsight_tools.run.gpus import Gpus
 from nsight_tools.run.program import runs_tensorrt, runs_torch
@@ -23,9 +24,10 @@ from nsight_tools.timeline.intervals import IntArray, Intervals, pieces
 
 if TYPE_CHECKING:
     from nsight_tools.run.holes import Holes
+    from nsight_tools.run.samples import Samples
     from nsight_tools.trace import Trace
 
-__all__ = ["Copies", "Flow", "Gpus", "HostCalls", "Requests", "Run", "Work"]
+__all__ = ["Copies", "Flow", "Gpus", "HostCalls", "Rank", "Requests", "Run", "Work"]
 
 
 class Run:
@@ -149,6 +151,22 @@ class Run:
             return np.ones(len(inference), np.bool_)
         judged: Bools = np.append(self.requests.judged, False)[inference]
         return judged
+
+    @cached_property
+    def profiler(self) -> Intervals:
+        """Time in which the profiler itself is at work in the profiled processes."""
+        table = self.trace.table("profiler_overhead", ["start_ns", "end_ns"])
+        return Intervals.union(ints(table["start_ns"]), ints(table["end_ns"]))
+
+    @cached_property
+    def ranks(self) -> tuple[Rank, ...]:
+        """Every process and GPU that communicates with others."""
+        return ranks(self)
+
+    @cached_property
+    def samples(self) -> dict[int, Samples]:
+        """NVML's samples of the GPUs that `Samples.of` was asked for."""
+        return {}
 
     @cached_property
     def holes(self) -> dict[tuple[int, int], Holes]:

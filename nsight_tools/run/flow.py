@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.columns import Bools, Ints, ints
 from nsight_tools.run.calls import OS_WAITS, os_waits
 from nsight_tools.timeline.intervals import Intervals, at_a_time
 
 if TYPE_CHECKING:
+    from nsight_tools.columns import Bools, Ints
     from nsight_tools.run import Run
     from nsight_tools.run.calls import HostCalls, Thread
     from nsight_tools.timeline.intervals import IntArray
@@ -199,13 +199,11 @@ class Flow:
     def between(self) -> Between:
         """What lies between the requests of each thread that makes several, on each GPU by itself."""
         run, requests = self._run, self._run.requests
-        table = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
-        overhead = Intervals.union(ints(table["start_ns"]), ints(table["end_ns"]))
         parts, whole, count, waited, grids = [], 0, 0, 0, []
         for device in np.unique(requests.device[requests.judged]).tolist():
             here = requests.device == device
             taken = Intervals.any_of(
-                [Intervals.union(requests.start[here], requests.end[here]), run.gpus.busy(device), overhead]
+                [Intervals.union(requests.start[here], requests.end[here]), run.gpus.busy(device), run.profiler]
             )
             gaps, waits = [], []
             for thread, every in self.turns.items():

@@ -103,10 +103,8 @@ def waits(run: Run, device: int, running: Intervals, least_ns: int) -> Intervals
     work = run.work
     # While nothing runs nothing starts either: a long idle stretch that work waits in has one that waits for all of it.
     rows = np.flatnonzero((work.device == device) & (work.call_end >= 0) & (work.start - work.call_end > least_ns))
-    overhead = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
     found = Intervals.union(work.call_end[rows], work.start[rows]).subtract(running)
-    found = found.subtract(Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])))
-    found = found.intersection(run.gpus.window(device))
+    found = found.subtract(run.profiler).intersection(run.gpus.window(device))
     long = found.end - found.start > least_ns
     return Intervals(found.start[long], found.end[long])
 

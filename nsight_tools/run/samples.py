@@ -105,7 +105,9 @@ class Samples:
     @classmethod
     def of(cls, run: Run, device: int) -> Samples:
         """The samples of a GPU; none where the trace has no telemetry of it."""
-        return run.trace.once(_all_samples).of(run, device)
+        if device not in run.samples:
+            run.samples[device] = cls.read(run, device)
+        return run.samples[device]
 
     @classmethod
     def read(cls, run: Run, device: int) -> Samples:
@@ -150,21 +152,6 @@ class Samples:
         grown, passed = np.diff(value[known]), np.diff(self.time[known])
         chosen = self.busy[known][1:] & (grown >= 0)
         return int(grown[chosen].sum()), int(passed[chosen].sum())
-
-
-class _AllSamples:
-    """The samples of each GPU, read when first asked for."""
-
-    def __init__(self, _trace: Trace) -> None:
-        self._read: dict[int, Samples] = {}
-
-    def of(self, run: Run, device: int) -> Samples:
-        if device not in self._read:
-            self._read[device] = Samples.read(run, device)
-        return self._read[device]
-
-
-_all_samples = _AllSamples
 
 
 @dataclass(frozen=True)

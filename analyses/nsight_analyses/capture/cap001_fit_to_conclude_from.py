@@ -12,7 +12,7 @@ from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
-from nsight_tools.timeline.intervals import Intervals, covered
+from nsight_tools.timeline.intervals import covered
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
@@ -182,8 +182,7 @@ def _outside(trace: Trace, run: Run) -> Iterator[Finding]:
 
 
 def _overhead(trace: Trace, run: Run) -> Iterator[Finding]:
-    table = trace.table("profiler_overhead", ["start_ns", "end_ns"])
-    lost = Intervals.union(ints(table["start_ns"]), ints(table["end_ns"])).intersection(run.window)
+    lost = run.profiler.intersection(run.window)
     if not (run.count and run.window.total) or lost.total / run.window.total < OVERHEAD_SHARE:
         return
     longest = int(np.argmax(lost.end - lost.start))

@@ -330,7 +330,6 @@ def _slow_untraced(trace: Trace) -> float | None:
 
 
 def _reasons(run: Run) -> list[_Reason]:
-    overhead = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
     calls = run.calls
     events = (
         (
@@ -349,7 +348,7 @@ def _reasons(run: Run) -> list[_Reason]:
         _Reason(
             "the profiler itself was at work, and not the program",
             "nothing: it does not happen without the profiler",
-            Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"])),
+            run.profiler,
             of_profiler=True,
         ),
         *(

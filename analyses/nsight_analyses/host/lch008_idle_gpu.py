@@ -8,7 +8,6 @@ import numpy as np
 
 from nsight_analyses.measure import EFFORT_SHARE, as_a_graph, weigh, worst
 from nsight_tools.analysis import HOST, analysis
-from nsight_tools.columns import ints
 from nsight_tools.cuda_names import STALLS
 from nsight_tools.errors import CouldNotRun, NotApplicable
 from nsight_tools.findings import Confidence, Evidence, Finding
@@ -141,17 +140,15 @@ def _by_owner(run: Run, device: int) -> Iterator[tuple[str, Intervals]]:
     reach = np.maximum.accumulate(work.end[rows])
     (at,) = np.nonzero(work.start[rows[1:]] > reach[:-1])
     since, next_ = reach[at], rows[at + 1]
-    overhead = run.trace.table("profiler_overhead", ["start_ns", "end_ns"])
-    profiler = Intervals.union(ints(overhead["start_ns"]), ints(overhead["end_ns"]))
     thread, called = joint_key(work.pid[next_], work.tid[next_]), work.call_end[next_] >= 0
     submitted = np.where(called, np.maximum(work.call_end[next_], since), since)
-    yield "submitted", Intervals.union(submitted[called], work.start[next_][called]).subtract(profiler)
+    yield "submitted", Intervals.union(submitted[called], work.start[next_][called]).subtract(run.profiler)
     stalled = calls[calls.does.among(*STALLS)].time()
     until = np.where(called, np.minimum(submitted, work.start[next_]), work.start[next_])
     for one in np.unique(thread).tolist():
         mine = np.flatnonzero(thread == one)
         pid, tid = int(work.pid[next_[mine[0]]]), int(work.tid[next_[mine[0]]])
-        left = Intervals.union(since[mine], until[mine]).subtract(profiler)
+        left = Intervals.union(since[mine], until[mine]).subtract(run.profiler)
         its = calls.of_thread((pid, tid))
         lines = {
             "memory": its[its.does.among("allocate", "free", "pin", "unpin")].time(),

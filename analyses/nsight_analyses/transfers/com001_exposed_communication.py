@@ -11,7 +11,7 @@ from nsight_tools.analysis import analysis
 from nsight_tools.errors import NotApplicable
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
 from nsight_tools.run import Run
-from nsight_tools.run.collectives import ranks, waiting
+from nsight_tools.run.collectives import waiting
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def exposed_communication(trace: Trace) -> Iterator[Finding]:
     their own have clocks of their own: analyze them together.
     """
     run = Run.of(trace)
-    found = ranks(run)
+    found = run.ranks
     if not found:
         raise NotApplicable("no kernel communicates with another GPU")
     waits = waiting(found, one_clock=True)

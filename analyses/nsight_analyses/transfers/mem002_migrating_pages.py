@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 MOVED_SHARE = 0.025
 MOVED_WARNING = 0.1
-EACH = 0.5
-"""Pages that move in every other inference move by habit."""
 
 
 @analysis("MEM002", needs={"memory_ops"}, topic="page migration", bucket=COPIES, picture="transfers")
