@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -79,8 +78,6 @@ def untraced_wall(trace: Trace, untraced: Known | None = None) -> Wall | None:
 class Pricing:
     """One trace's program, and its replay without the profiler; made once for all changes."""
 
-    _of: ClassVar[WeakKeyDictionary[Trace, dict[Untraced | None, Pricing]]] = WeakKeyDictionary()
-
     def __init__(self, trace: Trace, untraced: Untraced | None) -> None:
         self.untraced = untraced
         self._link = peak_of(trace)
@@ -95,7 +92,7 @@ class Pricing:
             known = Untraced.of(trace)
         else:
             known = untraced if isinstance(untraced, Untraced) else Untraced.from_medians(untraced)
-        kept = cls._of.setdefault(trace, {})
+        kept = trace.once(_kept)
         if known not in kept:
             kept[known] = cls(trace, known)
         return kept[known]
@@ -254,6 +251,11 @@ class Pricing:
             engines = [program.duration[:, program.engine == engine].sum(axis=1) for engine in (TO_GPU, TO_HOST)]
             least = max(float(np.median(each)) for each in [*engines, (program.duration * program.filled).sum(axis=1)])
         return Worth(0.0, 0.0, max(period - least, 0.0), f"bound: {why}", per, period)
+
+
+def _kept(_trace: Trace) -> dict[Untraced | None, Pricing]:
+    """What `Pricing.of` made of a trace, by what an untraced run measured."""
+    return {}
 
 
 def _interval(drawn: Floats, error: float) -> tuple[float, float, float]:

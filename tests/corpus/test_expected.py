@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
+from drawn_columns import BUCKETS
 from shared_corpus import corpus_expected, corpus_files
 
 from nsight_tools.trace import Trace, open_trace
@@ -713,20 +714,6 @@ def test_inference_gpu_times(trace: Trace, expected: dict[str, Any]) -> None:
     assert median(length(merged(i.work)) for i in working) == want["gpu_busy_with_copies_median_ns"]
     assert median(last[id(i)] - min(start for start, _ in i.work) for i in working) == want["gpu_span_median_ns"]
     assert median(last[id(i)] - i.start for i in working) == want["start_to_gpu_end_median_ns"]
-
-
-BUCKETS = (
-    "compute_ns",
-    "exposed_communication_ns",
-    "exposed_h2d_ns",
-    "exposed_d2h_ns",
-    "exposed_other_copy_ns",
-    "other_work_ns",
-    "launch_ns",
-    "sync_ns",
-    "host_ns",
-    "unattributed_ns",
-)
 
 
 @each()

@@ -22,6 +22,12 @@ GPU = {
 FILLS = 1600
 """Blocks that 100 SMs hold at once: 4 warps of 32 registers each, so that 16 fit into 64 warps and 65,536 registers."""
 
+IN_TURNS = """
+    nvtx 1:   [i..............]
+    thread 1: LlLl......SSSSSS.
+    stream 7: .####....####....
+    stream 8: .....####....####
+"""
 TAKING_TURNS = """
     thread 1: LlLl.............
     stream 7: .####....####....
@@ -119,12 +125,7 @@ UNKNOWN = Case(
         ),
         Case(
             "the host: no more to be gained than it leaves free, where tracing takes 4.5 µs of it",
-            """
-            nvtx 1:   [i..............]
-            thread 1: LlLl......SSSSSS.
-            stream 7: .####....####....
-            stream 8: .....####....####
-            """,
+            IN_TURNS,
             WARNING,
             9.5,
             {"launched work waits for another stream": 11},
@@ -132,12 +133,7 @@ UNKNOWN = Case(
         ),
         Case(
             "the legacy default stream, and the host as the next limit",
-            """
-            nvtx 1:   [i..............]
-            thread 1: LlLl......SSSSSS.
-            stream 7: .####....####....
-            stream 8: .....####....####
-            """,
+            IN_TURNS,
             WARNING,
             9.5,
             {"launched work waits for another stream": 11},
