@@ -26,10 +26,10 @@ HOST_BOUND = 0.8
 
 
 def weigh(share: float, warning: float, run: Run | None = None) -> Severity:
-    """A loss of at least `warning`, as a share of the steady state, is worth changing a deployment for; noise never is.
+    """What comes back, as a share of what is judged, is a warning from `warning` on; noise never is.
 
-    A loss that tracing does not lengthen, as the GPU's, weighs more in the run without the profiler, which is shorter:
-    with `run` it is judged there.
+    No symptom is weighed, however large: what promises no time is an info. A loss that tracing does not lengthen, as
+    the GPU's, weighs more in the run without the profiler, which is shorter: with `run` it is judged there.
     """
     if run is not None:
         share *= Calibrated.of(run.trace).stretch

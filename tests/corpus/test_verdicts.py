@@ -120,7 +120,7 @@ VERDICTS = {
     # throttling is real, and its cause is not in the report. Kernel time alone varies by 3.9 %; with the other
     # process' turns it is worse: no two such runs can be compared, and that process is the reason.
     "h200/s_det_throttled.sqlite.zst": Verdict(
-        {"FUS002": INFO, "THR001": INFO, "THR002": WARNING, "THR003": WARNING},
+        {"FUS002": INFO, "THR001": INFO, "THR002": WARNING, "THR003": INFO},
         {
             "THR001": ("median 1799 of 1980 MHz", "not recorded in this report"),
             "THR002": ("another process has the GPU",),
@@ -142,7 +142,8 @@ VERDICTS = {
     # 799 of 1,347 ms of kernels lie before the first of 121 enqueues (engine build). Then 71 pageable copies in each
     # direction (977 ms to the host) that the calls wait for, then 30 pinned ones in each direction, 326 ms to the host
     # against 165 ms of kernels: bound by copies to the host, 10.9 ms pinned against 4.2 of compute, and no less so with
-    # all memory pinned. Pageable memory first, then overlap, but fewer bytes is what ends it.
+    # all memory pinned. Pageable memory first, then overlap, but fewer bytes is what ends it; they
+    # bring back nothing beside those two, which is no warning.
     # One and the same kernel takes 3.90 to 5.99 ms (coefficient of variation 12 %) within one mode, 50 enqueues in a
     # row on one stream with no copy beside them; it stays at one time for some ten of them and then changes, as clocks
     # do. With copies between (30 enqueues) it varies by 8 %, on two streams beside copies by 4 %. So it is no mixture
@@ -157,7 +158,7 @@ VERDICTS = {
                 "LCH004": INFO,
                 "PCI001": WARNING,
                 "PCI002": INFO,
-                "PCI004": WARNING,
+                "PCI004": INFO,
                 "THR003": INFO,
             },
             {
@@ -180,10 +181,11 @@ VERDICTS = {
         {"LCH008": ("idle for 42 %", "code outside of CUDA calls"), "PCI006": ("45 small copies",)},
     ),
     # Each GPU copies 25 GB of weights from pinned memory, 921 ms of 967, and computes for 22: nothing else matters,
-    # not even that 87 % of those are FP32 products on CUDA cores (TF32 is off, as is PyTorch's default).
+    # not even that 87 % of those are FP32 products on CUDA cores (TF32 is off, as is PyTorch's default). But 22 ms of
+    # kernels hide no more than 2 % of it: no time is promised, and so it is no warning.
     # The fixture was trimmed: 2,276 pieces of work have no launch call, so nothing can be said of the host.
     "public/nsysai_h100_2gpu_1s_2026.2.1.sqlite.zst": Verdict(
-        {"CAP001": INFO, "PCI002": WARNING}, {"CAP001": ("2276 of 4368",), "PCI002": ("host-to-device", "95 %")}
+        {"CAP001": INFO, "PCI002": INFO}, {"CAP001": ("2276 of 4368",), "PCI002": ("host-to-device", "95 %")}
     ),
     # Training on two GPUs, busy for 251 and 237 of 299 ms, 872 device copies of 5 ms in all: both wait for the launches
     # of their threads for a sixth of the time, for more than a tenth without the profiler, which flushed for 7 ms. The
@@ -222,11 +224,12 @@ VERDICTS = {
     ),
     "public/smile2game_cudagraph_2023.2_x2024.2.3.sqlite.zst": smile,
     # Four streams: 100 MB pinned copies at 13 GB/s, 61 ms up and 30 ms down of 102, 4.8 ms of kernels. Streams cannot
-    # overlap copies in one direction: there is one link. Fewer bytes is the only remedy. The card has 8 lanes of
-    # generation 4, which give 13.4: but that is not in the report, and whether the link is slow cannot be told.
+    # overlap copies in one direction: there is one link. Fewer bytes is the only remedy, and how many is not known:
+    # kernels hide 5 % at most, which is no warning. The card has 8 lanes of generation 4, which give 13.4: but that is
+    # not in the report, and whether the link is slow cannot be told.
     # For 5 ms nothing runs, which the launch calls take.
     "public/test_cuda_2026.1.1.sqlite.zst": Verdict(
-        {"LCH008": INFO, "PCI002": WARNING, "STR001": INFO},
+        {"LCH008": INFO, "PCI002": INFO, "STR001": INFO},
         {
             "LCH008": ("idle for 5.1 %", "inside of launch and copy calls"),
             "PCI002": ("60 %", "30 %"),
@@ -236,6 +239,8 @@ VERDICTS = {
     # A single memset of 4.6 kB.
     "public/weatherbench2_2025.5.1.sqlite.zst": Verdict({"CAP001": WARNING}, {"CAP001": ("no kernel ran",)}),
 }
+FAILURES = {"CAP001", "LCH002", "STR004"}
+"""Rules of what went wrong for certain: work that failed, or a capture that shows none."""
 ANALYSES = registry()
 FILES = corpus_files("h200", "public")
 each_trace = pytest.mark.parametrize("name", FILES, ids=lambda name: name.split(".sqlite")[0])
@@ -274,6 +279,14 @@ def test_why(name: str, judged: Callable[[str], list[Finding]]) -> None:
 
     says = VERDICTS[name].says
     assert [(code, part) for code, parts in says.items() for part in parts if part not in said(code)] == []
+
+
+@each_trace
+def test_a_warning_promises_time_unless_something_failed(name: str, corpus_file: Callable[[str], Path]) -> None:
+    """What a rule says by itself, before findings are as severe as what follows from them."""
+    trace = open_trace(corpus_file(name))
+    said = [finding for each in ANALYSES.values() for finding in each.run(trace).findings if finding.severity != INFO]
+    assert {finding.code for finding in said if not finding.recoverable_ns} <= FAILURES
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "s_det_cool" in name or "s_cls_sync" in name] or FILES[:1])

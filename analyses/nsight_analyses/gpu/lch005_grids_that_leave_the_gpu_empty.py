@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import EFFORT_SHARE, HOST_BOUND, longest, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, HOST_BOUND, longest, worst
 from nsight_tools.analysis import analysis
 from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import pieces, shared
 from nsight_tools.units import duration, share
@@ -43,9 +43,8 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
     too large, MIG. NVIDIA's TensorRT Best Practices,
     "Batching" and "Cross-Inference Multi-Streaming".
 
-    Blind spots: a batch cannot be larger than what arrives, and it costs latency: advice for throughput, a warning only
-    where half of the inference time could be saved. Blocks that do fill an SM say nothing of how well. Graphs that
-    were traced whole show no grids.
+    Blind spots: a batch cannot be larger than what arrives, and it costs latency: advice for throughput, and never a
+    warning. Blocks that do fill an SM say nothing of how well. Graphs that were traced whole show no grids.
     """
     run = Run.of(trace)
     work = run.work
@@ -69,7 +68,7 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
         contexts = ", or run several contexts on streams of their own" if _host_has_time(trace) else ""
         yield Finding(
             "LCH005",
-            weigh(few.saved / run.gpus.window(device).total, 0.5, run),
+            Severity.INFO,  # no inference gets shorter
             Confidence.MEDIUM,
             f"{share(few.time / few.total)} of the kernels' time runs with fewer blocks than half of the GPU's "
             f"{sms[device]} SMs: {len(few.blocks):,} of {len(rows):,} kernels; a batch that fills it would save "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import nothing_repeats, weigh
+from nsight_analyses.measure import nothing_repeats
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Bools, Ints, ints, pairs_in, where_both
 from nsight_tools.errors import CouldNotRun
@@ -33,8 +33,6 @@ UNSTABLE = NOISE_SHARE
 """trtexec (TensorRT 10.13.2 and later) warns of unstable GPU compute time from this coefficient of variation on."""
 UNSTABLE_BEFORE = 0.01
 """The same from TensorRT 8.4 to 10.13.0."""
-HOPELESS = 0.05
-"""Twice that: of two inferences that differ by 10 %, which is what most tuning brings, either may look the faster."""
 SINGLE = 0.05
 """Outliers are single ones up to this share of the inferences; more belong to the variation."""
 FEWEST = 10
@@ -50,8 +48,8 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     less than half), over judged inferences in the same mode (equally many streams at work meanwhile, for copies of
     others slow kernels down; the most frequent one is judged, from 10 on). Outliers are left out, up to 5 % of the
     inferences: those whose compute time exceeds the median by 5 scaled median absolute deviations and by 20 %. From
-    2.5 % on it is said, as trtexec does since TensorRT 10.13.2 (from 8.4 to 10.13.0 it warned from 1 % on); from 5 % on
-    it is a warning. Where the clock was sampled, its own variation within kernels stands beside it.
+    2.5 % on it is said, as trtexec does since TensorRT 10.13.2 (from 8.4 to 10.13.0 it warned from 1 % on). It is an
+    info: no time comes back. Where the clock was sampled, its own variation within kernels stands beside it.
 
     Why it matters: a gain that is smaller than the variation cannot be seen, and one that was seen may be none. What
     varies is usually the clock.
@@ -94,7 +92,7 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     start, end = ints(table["start_ns"]), ints(table["end_ns"])
     yield Finding(
         "THR003",
-        weigh(varies, HOPELESS) if len(clock) or gaps[plain].any() else Severity.INFO,
+        Severity.INFO,  # it costs no time
         Confidence.HIGH,
         f"the GPU's time for one inference varies by {share(varies)} (coefficient of variation over {len(plain)} "
         f"inferences): {_bar(run)}",

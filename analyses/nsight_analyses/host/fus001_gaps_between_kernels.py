@@ -73,8 +73,8 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     from the trace where it shows it, with an interval), taken off, and all work moved up as far as its launch, then
     earlier, and a dependency gap allow. What is left of the gaps is judged, where a dependency gap's length of each is
     no wait for the host: a warning where the waits for the host are most of it and take 10 % even if tracing costs
-    most; otherwise an info. Silent where most of what is left stands between the nodes of CUDA graphs: launching them
-    is as quick as it gets. The bound is what a CUDA graph recovers (all but 0.1 µs of each launch-starved and
+    most, and 10 % come back; otherwise an info. Silent where most of what is left stands between the nodes of CUDA graphs: launching
+    them is as quick as it gets. The bound is what a CUDA graph recovers (all but 0.1 µs of each launch-starved and
     dependency gap that is left; median over the inferences) and what is left of the host's gaps,
     but no more than an untraced run leaves the GPU idle. Where that had several inferences in flight and left its GPU
     no time to idle, they fill each other's gaps: then this cannot be judged.
@@ -132,7 +132,7 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     rows = _longest(gaps.length, kind == _KINDS.index(main))
     yield Finding(
         "FUS001",
-        weigh(waiting / run.window_ns, GAP_WARNING, run) if starved else Severity.INFO,
+        weigh(min(waiting, recoverable) / run.window_ns, GAP_WARNING, run) if starved else Severity.INFO,
         Confidence.MEDIUM if starved == (waiting >= GAP_SHARE * run.window_ns) else Confidence.LOW,
         f"the GPU is idle between the kernels of an inference for {share(total / run.window_ns)} of the inference "
         + _said(total, left, main),

@@ -9,7 +9,7 @@ import numpy as np
 from nsight_analyses.measure import weigh, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding
+from nsight_tools.findings import Change, Confidence, Evidence, Finding
 from nsight_tools.run import Run
 from nsight_tools.units import duration, share
 
@@ -31,7 +31,8 @@ def late_wake_ups(trace: Trace) -> Iterator[Finding]:
 
     Measures: from the end of an inference's last GPU work to the end of the synchronization (or blocking copy) of its
     thread that was under way then; the median over the inferences that wait so, if half of them do. A finding from 5 %
-    of the inference on, a warning from 10 % on. The bound is that time less 10 µs, which a thread that spins takes.
+    of the inference on, a warning where 10 % of all inferences' time comes back. The bound is that time less 10 µs,
+    which a thread that spins takes.
     With several inferences in flight on a GPU it gains latency and no throughput, and is an info.
 
     Why it matters: a thread that sleeps has to be woken by the operating system, 35 to 160 µs later on a busy or
@@ -54,13 +55,14 @@ def late_wake_ups(trace: Trace) -> Iterator[Finding]:
     saved = max(usual - SPIN_NS, 0.0)
     if saved < LATE_SHARE * wall:
         return
+    each = saved * waited.size / run.count
     rows = np.flatnonzero(run.requests.judged)[late >= 0]
     end = run.requests.end[rows]
     calls = run.flow.during(run.calls)
     names = ", ".join(list(calls[calls.waits].name.counts())[:3])
     yield Finding(
         "LCH006",
-        weigh(0.0 if run.flow.several else saved / wall, max(LATE_WARNING, NOISE_SHARE)),
+        weigh(0.0 if run.flow.several else each / wall, LATE_WARNING),
         Confidence.MEDIUM,
         f"the host comes back {duration(usual)} after the GPU is done (median), {share(usual / wall)} of the "
         f"{duration(wall)} that an inference takes",
@@ -68,7 +70,7 @@ def late_wake_ups(trace: Trace) -> Iterator[Finding]:
         "spin instead of sleeping: cudaDeviceScheduleSpin, and events without cudaEventBlockingSync"
         + (" (trtexec --useSpinWait)" if run.tensorrt is not False else ""),
         round(saved) * int(waited.size),
-        round(saved * waited.size / run.count),
+        round(each),
         "from the end of the GPU's work to the end of the wait, less the 10 µs that a thread that spins takes",
         (
             Evidence("from the end of the GPU's work to the end of the wait, median", round(usual), "ns"),

@@ -52,7 +52,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     Measures: rows of `memory_ops` with kind h2d and src_memory pageable, or kind d2h and dst_memory pageable, whose
     API call (runtime or driver) has Async in its name or launches a CUDA graph, inside of inferences. Host-to-device
     copies up to 64 KB are left out: the driver stages those without waiting. The loss is the time of these copies in
-    which their GPU runs no kernel. From 2.5 % of the steady state on; from 10 % on it is a warning.
+    which their GPU runs no kernel. From 2.5 % of the steady state on; a warning where 10 % of it comes back.
 
     Why it matters: a copy engine reads only page-locked memory. From pageable memory the driver copies through a
     buffer of its own: the call blocks the host until that is done (a device-to-host copy until the data has arrived),
@@ -89,7 +89,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     recoverable = most if alone is None else alone[1] + driver
     yield Finding(
         "PCI001",
-        weigh(loss, 0.1, run),
+        weigh(run.gpus.share(recoverable, pageable.device), 0.1, run),
         Confidence.HIGH,
         f"{len(pageable)} of {len(asynchronous)} asynchronous copies use pageable host memory and block the host: "
         f"{share(loss)} of the {run.time} is spent in them with no kernel running",

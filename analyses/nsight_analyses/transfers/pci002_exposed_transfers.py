@@ -29,8 +29,8 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
 
     Measures: for each direction (kind h2d, d2h), the union of the copies' [start_ns, end_ns) less the union of all
     kernels' (and whole graphs') of the same device, inside of inferences, as a share of the steady state. Asynchronous
-    ones from or to pageable memory have an analysis of their own and are left out. From 5 % on; from 20 % on it is a
-    warning, where more than one inference could be in flight.
+    ones from or to pageable memory have an analysis of their own and are left out. From 5 % on. A
+    warning where kernels could hide 20 % of the steady state and more; what no kernel is left to hide is no gain.
 
     Why it matters: a GPU has copy engines beside its compute units. While a copy runs alone, the rest of the GPU waits.
 
@@ -53,7 +53,7 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
         exposed, total, recoverable = hideable(run, chosen)
         yield Finding(
             "PCI002",
-            weigh(loss, EFFORT_SHARE, run),
+            weigh(run.gpus.share(recoverable, chosen.device), EFFORT_SHARE, run),
             Confidence.MEDIUM,
             f"{direction} copies run with no kernel beside them for {share(loss)} of the {run.time} "
             f"({share(exposed / max(total, 1))} of the copies' own time)",

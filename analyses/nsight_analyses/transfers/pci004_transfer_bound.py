@@ -39,9 +39,9 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
     durations of their copies is at least the median of `inferences.compute_ns`. Asynchronous copies from or to pageable
     memory count with the time that they would take at the rate of the trace's pinned copies of the same direction;
     where it has none of 1 MB and more, nothing is said here. Silent where the busiest launching thread is occupied,
-    outside of these copies' calls and without the profiler, for longer than they take: then the host is the limit. It
-    is a warning where the difference of the two medians is 20 % of the steady state and more. The bound is what would
-    stay exposed with perfect overlap: the exposed time of all other copies, less what kernels could hide of it.
+    outside of these copies' calls and without the profiler, for longer than they take: then the host is the limit. The
+    bound is what would stay exposed with perfect overlap: the exposed time of all other copies, less what kernels could
+    hide of it. A warning where that is 20 % of the steady state and more.
 
     Why it matters: then no overlap, no second stream and no faster GPU makes more inferences in a second than the link
     lets through; only fewer bytes do.
@@ -72,10 +72,9 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
         others = chosen[~reported_as_pageable(chosen)]
         exposed, _, hidden = hideable(run, others)
         rest = exposed - hidden
-        excess = min(round((copying - computing) * worked.sum()), run.gpus.exposed(chosen))
         yield Finding(
             "PCI004",
-            weigh(run.gpus.share(excess, chosen.device), EFFORT_SHARE, run),
+            weigh(run.gpus.share(rest, chosen.device), EFFORT_SHARE, run),
             Confidence.MEDIUM,
             f"transfer-bound: an inference copies {direction} for {duration(copying)} and computes for "
             f"{duration(computing)} (medians); a faster GPU or engine would not raise the throughput",

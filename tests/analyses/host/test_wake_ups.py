@@ -53,6 +53,12 @@ def test_half_of_the_inferences_have_to_wait_so(waiting: int, found: bool) -> No
         assert finding.recoverable_ns_per_inference == 15_000  # 30 µs, in every second one
 
 
+@pytest.mark.parametrize(("late", "severity"), [(49, Severity.INFO), (50, Severity.WARNING)])
+def test_what_comes_back_of_all_inferences_weighs(late: int, severity: Severity) -> None:
+    """Every second one waits so: 10 % of all is 20 % of those."""
+    assert only(late_wake_ups, drawn(waits(late, waiting=6))).severity == severity
+
+
 @pytest.mark.parametrize(
     ("call", "options", "found"),
     [
