@@ -17,7 +17,7 @@ from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Fin
 from nsight_tools.run import Run
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
-from nsight_tools.units import duration, share
+from nsight_tools.units import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,8 +95,8 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
         Confidence.MEDIUM if sure else Confidence.LOW,
         "the GPU waits for the host's launches, "
         + ("even without the profiler" if enqueue.ratios[2] > ENQUEUE_RATIO else "if tracing cost what it usually does")
-        + f": launching an inference takes {duration(enqueue.real[1])}, "
-        + f"{share(enqueue.ratios[1])} of the {duration(enqueue.compute[1])} from its first kernel to its last"
+        + f": the host spends {duration(enqueue.real[1])} launching an inference; "
+        + f"the GPU's work takes {duration(enqueue.compute[1])} from its first kernel to its last"
         + ("" if enough else f"; only {run.count} inferences were captured"),
         f"kernels finish before the host has launched the next one: {_pace(run)}",
         as_a_graph(run) + ("" if sure else "; measure the run without the profiler first"),
@@ -104,21 +104,20 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
         run.per_inference(recoverable),
         f"what a CUDA graph recovers without the profiler: the gaps between kernels but {IN_GRAPH_NS / 1000} µs each",
         (
-            Evidence(
-                "enqueue as a share of first to last kernel",
-                enqueue.ratios[1],
-                "ratio",
-                detail=f"without the profiler; between {share(enqueue.ratios[2])} and {share(enqueue.ratios[0])}",
-            ),
-            Evidence("the same as traced", enqueue.traced / max(enqueue.traced_compute, 1), "ratio"),
-            Evidence("enqueue, median, traced", round(enqueue.traced), "ns"),
-            Evidence("enqueue, median, without the profiler", round(enqueue.real[1]), "ns"),
+            *_medians("enqueue", enqueue.real, enqueue.traced),
+            *_medians("first to last kernel", enqueue.compute, enqueue.traced_compute),
             *graph_evidence(calibrated),
             *tracing_evidence(calibrated),
         ),
         explains=("gaps",),
         recoverable_between_ns=(round(gain.low), round(gain.high)),
     )
+
+
+def _medians(what: str, real: tuple[float, ...], traced: float) -> Iterator[Evidence]:
+    between = f"between {duration(real[2])} and {duration(real[0])}"
+    yield Evidence(f"{what}, median, without the profiler", round(real[1]), "ns", detail=between)
+    yield Evidence(f"{what}, median, traced", round(traced), "ns")
 
 
 def _pace(run: Run) -> str:
