@@ -73,11 +73,11 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     from the trace where it shows it, with an interval), taken off, and all work moved up as far as its launch, then
     earlier, and a dependency gap allow. What is left of the gaps is judged, where a dependency gap's length of each is
     no wait for the host: a warning where the waits for the host are most of it and take 10 % even if tracing costs
-    most, and 10 % come back; otherwise an info. Silent where most of what is left stands between the nodes of CUDA graphs: launching
-    them is as quick as it gets. The bound is what a CUDA graph recovers (all but 0.1 µs of each launch-starved and
-    dependency gap that is left; median over the inferences) and what is left of the host's gaps,
-    but no more than an untraced run leaves the GPU idle. Where that had several inferences in flight and left its GPU
-    no time to idle, they fill each other's gaps: then this cannot be judged.
+    most, and 10 % come back; otherwise an info. Silent where most of what is left stands between the nodes of CUDA
+    graphs: launching them is as quick as it gets. The bound is what a CUDA graph recovers (all but 0.1 µs of each
+    launch-starved and dependency gap that is left; median over the inferences) and what is left of the host's gaps, but
+    no more than an untraced run leaves the GPU idle. Where that had several inferences in flight and left its GPU no
+    time to idle, they fill each other's gaps: then this cannot be judged.
 
     Where the whole inference is enqueue-bound, that is the finding that this one follows from.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_analyses.host.slow import GRAPHS, slow_by_these
 from nsight_analyses.host.steady import while_inferences_run
 from nsight_analyses.measure import nothing_repeats, weigh, worst
 from nsight_tools.analysis import HOST, analysis
@@ -82,6 +83,7 @@ def graphs_built_in_steady_state(trace: Trace) -> Iterator[Finding]:
             Evidence("host time", cost, "ns"),
             *worst("longest", start, end),
         ),
+        explains=("slow inferences",) if slow_by_these(run, GRAPHS, Intervals.union(start, end)) else (),
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_analyses.host.slow import ALLOCATIONS, slow_by_these
 from nsight_analyses.host.steady import while_inferences_run
 from nsight_analyses.measure import nothing_repeats, weigh, worst
 from nsight_tools.analysis import HOST, analysis
@@ -96,9 +97,14 @@ def _finding(
             *_bytes(run.trace, loops),
             *worst("longest call", found.start, found.end, found.name.at),
         ),
-        # The gaps between kernels are then the same time seen again.
-        explains=("gaps", "between inferences") if 2 * cost > Calibrated.of(run.trace).left[1].sum() else (),
+        explains=_follows(run, Intervals.union(found.start, found.end)),
     )
+
+
+def _follows(run: Run, time: Intervals) -> tuple[str, ...]:
+    """What is the same time seen again: the gaps, where most of them are these calls; inferences slow by them alone."""
+    gaps = ("gaps", "between inferences") if 2 * time.total > Calibrated.of(run.trace).left[1].sum() else ()
+    return (*gaps, *(("slow inferences",) if slow_by_these(run, ALLOCATIONS, time) else ()))
 
 
 def _bytes(trace: Trace, loops: dict[tuple[int, int], Intervals]) -> Iterator[Evidence]:

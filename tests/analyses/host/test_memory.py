@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from drawing import table
 from drawn_trace import Case, drawn, evidence_of, only
+from nsight_analyses.host.lch004_slow_inferences import slow_inferences
 from nsight_analyses.host.mem001_allocations_in_steady_state import allocations_in_steady_state
 
 from nsight_tools.analysis import Status
@@ -84,6 +85,45 @@ def six(at: int) -> str:
 )
 def test_case(case: Case) -> None:
     case.check(allocations_in_steady_state)
+
+
+def slow(reasons: str, *, who: int = 1) -> str:
+    """Twelve inferences of 20 µs, and others of 40 where a thread is in so many calls of 20 µs, A, or does nothing."""
+    turns = "".join(f".{each}.." for each in reasons) + "." * (12 - len(reasons))
+    rows = {"nvtx 1": "", "thread 1": "", "thread 2": "", "stream 7": ""}
+    for turn in turns:
+        late = 0 if turn == "." else 20
+        rows["nvtx 1"] += "[i" + "." * (late + 17) + "]"
+        rows["thread 1"] += ("A" if turn == "A" and who == 1 else ".") * late + "L" + "." * 19
+        rows["thread 2"] += ("A" if turn == "A" and who == 2 else ".") * late + "." * 20
+        rows["stream 7"] += "." * (late + 1) + "#" * 17 + ".."
+    return "\n".join(f"{label + ':':<10}{row}" for label, row in rows.items())
+
+
+@pytest.mark.parametrize(
+    ("reasons", "apis", "follows"),
+    [
+        ("AAA", ["cudaMalloc"] * 3, True),
+        ("AAAA", ["cudaMalloc"] * 3 + ["cuModuleLoadData"], False),
+        ("AAAx", ["cudaMalloc"] * 3, False),
+    ],
+    ids=["by the allocations", "one by a module", "one by something else"],
+)
+def test_inferences_that_are_slow_by_these_allocations_are_told_of_once(
+    reasons: str, apis: list[str], follows: bool
+) -> None:
+    trace = drawn(slow(reasons), other_api=apis)
+    assert slow_inferences.run(trace).status == Status.FINDINGS
+    explains = only(allocations_in_steady_state, trace).explains
+    assert ("slow inferences" in explains) == follows
+
+
+def test_inferences_that_another_threads_allocations_make_slow_do_not_follow() -> None:
+    """This thread's own are short, and not what they are slow by."""
+    short = slow("AAA", who=2).replace("L...................L", "LA..................L")
+    trace = drawn(short, other_api="cudaMalloc")
+    assert "memory is allocated" in only(slow_inferences, trace).cause
+    assert "slow inferences" not in only(allocations_in_steady_state, trace).explains
 
 
 @pytest.mark.parametrize(("before", "found"), [("first", False), ("second", True)])

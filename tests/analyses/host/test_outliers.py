@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 from drawing import table
 from drawn_trace import drawn, evidence_of, in_pictures, only
@@ -262,10 +263,51 @@ def test_the_clock_falls_in_a_pause(gap: int, slower: int, fell: bool) -> None:
     assert finding.recoverable_ns == 3 * 2000 * slower
     if fell:
         assert finding.cause.startswith("each follows a pause of 63.0 µs or more, and all its kernels take longer, 1.5")
+        assert "most likely the GPU's clock fell while it was idle. No clock was recorded" in finding.cause
         assert finding.recommendation.startswith("lock the clocks")
+        assert "--gpu-metrics-devices=all" in finding.recommendation
         assert (finding.severity, finding.confidence) == (Severity.WARNING, Confidence.MEDIUM)
     else:
         assert finding.cause.startswith("its own kernels take longer")
+
+
+def clock(text: str, slow: float, usual: float = 1500.0, every: int = 2) -> Trace:
+    """A sample of the clock each two µs: `slow` in inferences that follow a pause, and `usual` in the others."""
+    nvtx = lanes_of(text)["nvtx 1"]
+    ends = [at for at, one in enumerate(nvtx) if one == "]"]
+    late = [at for at, one in enumerate(nvtx) if one == "[" and at and nvtx[at - 1] == "."]
+    spans = [(start, next(end for end in ends if end > start)) for start in late]
+    samples = [
+        {
+            "time_ns": at * 1000 + 500,
+            "metric": "GPC Clock Frequency [MHz]",
+            "value": slow if any(start <= at < end for start, end in spans) else usual,
+        }
+        for at in range(0, len(nvtx), every)
+    ]
+    return drawn(text, tables={"gpu_metrics": table("gpu_metrics", samples)})
+
+
+@pytest.mark.parametrize(("mhz", "fell"), [(1000.0, True), (1199.0, True), (1201.0, False), (1500.0, False)], ids=str)
+def test_a_sampled_clock_says_whether_it_fell(mhz: float, fell: bool) -> None:
+    """Kernels take 1.5 times as long: half of that is a clock of 1200 MHz rather than 1500."""
+    finding = only(slow_inferences, clock(after_pauses(63, 10), mhz))
+    assert ("the GPU's clock fell while it was idle" in finding.cause) == fell
+    assert ("nvidia-smi -lgc" in finding.recommendation) == fell
+    if fell:
+        assert f"to {mhz:.0f} MHz in these inferences from 1500 MHz in the others" in finding.cause
+        assert "gpu-metrics" not in finding.recommendation
+    else:
+        assert finding.cause.startswith("its own kernels take longer")
+
+
+def test_samples_outside_of_the_slow_inferences_say_nothing_of_them() -> None:
+    text = after_pauses(63, 10)
+    trace = clock(text, 1000.0)
+    samples = trace.table("gpu_metrics")
+    kept = samples.filter(pc.equal(samples["value"], 1500.0))
+    finding = only(slow_inferences, drawn(text, tables={"gpu_metrics": kept}))
+    assert "No clock was recorded in these inferences" in finding.cause
 
 
 @pytest.mark.parametrize("length", [10, 12])

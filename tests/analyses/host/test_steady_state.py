@@ -7,6 +7,7 @@ from drawing import table, with_column
 from drawn_trace import Case, drawn, evidence_of, only
 from nsight_analyses.host.lch002_graphs_built_in_steady_state import graphs_built_in_steady_state
 from nsight_analyses.host.lch003_host_time_between_inferences import host_time_between_inferences
+from nsight_analyses.host.lch004_slow_inferences import slow_inferences
 
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
@@ -101,6 +102,20 @@ def test_5_percent_is_a_warning(length: int, severity: Severity) -> None:
     """
     finding = only(graphs_built_in_steady_state, drawn(text, other_api="cudaGraphInstantiate"))
     assert (finding.severity, finding.recoverable_ns) == (severity, 1000)
+
+
+@pytest.mark.parametrize(("longer", "follows"), [("A", True), (".", False)], ids=["by the graphs", "by something else"])
+def test_inferences_that_are_slow_by_graphs_are_told_of_once(longer: str, follows: bool) -> None:
+    """Three of twelve build a graph for 20 µs; another one does, or does nothing, for as long."""
+    turns = [("A" if at in {3, 5, 7} else longer) * 20 if at in {3, 5, 7, 9} else "" for at in range(12)]
+    text = f"""
+        nvtx 1:   {"".join("[i" + "." * (len(turn) + 7) + "]" for turn in turns)}
+        thread 1: {"".join(turn + "L........." for turn in turns)}
+        stream 7: {"".join("." * len(turn) + "..########" for turn in turns)}
+    """
+    trace = drawn(text, other_api="cudaGraphInstantiate")
+    assert len(slow_inferences.run(trace).findings) == 1 + (not follows)
+    assert only(graphs_built_in_steady_state, trace).explains == (("slow inferences",) if follows else ())
 
 
 def failing(*returned: int, names: list[str]) -> Trace:
