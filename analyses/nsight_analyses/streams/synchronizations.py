@@ -1,4 +1,4 @@
-"""Waits of the host between an inference's launches, and what the GPU idles for each of them."""
+"""Waits of the host between launches, and what the GPU idles for each of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from nsight_tools.calibration import DEPENDENCY_NS, Calibrated
 from nsight_tools.cuda_names import CallKind
+from nsight_tools.run.flow import PAUSE
 from nsight_tools.timeline.attribution import Words, joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Waits:
-    """Synchronizations between an inference's launches, shape (n,): what they cost, and when the next work started."""
+    """Synchronizations between launches, shape (n,): what they cost, and when the next work started."""
 
     start: Ints
     end: Ints
@@ -68,6 +69,45 @@ def between_work(run: Run, calibrated: Calibrated) -> Waits:
         columns.append((waits[between], theirs[after[between]], drained))
     none = np.zeros(0, np.int64)
     waits, following, drained = (np.concatenate([none, *(column[at] for column in columns)]) for at in range(3))
+    return _waits(run, calibrated, waits, following, drained)
+
+
+def behind_steps(run: Run, calibrated: Calibrated) -> Waits:
+    """The waits of host threads for steps that hand the host nothing, where it launches the next step right after.
+
+    A step is what a thread launches from one wait to the next. It hands the host something where it copies to it, and
+    so may a copy be what follows. Without the wait the next step is launched by so much earlier as the wait lasts: no
+    more than that is what the GPU idles for it. What is longer than ten usual ones is a pause between loops.
+    """
+    calls, work = run.calls, run.work
+    rows = np.flatnonzero(calls.kind == CallKind.SYNC)
+    thread = joint_key(calls.pid[rows], calls.tid[rows])
+    launched = np.flatnonzero(work.api_call >= 0)
+    launched = launched[np.argsort(work.api_call[launched], kind="stable")]
+    owner = joint_key(work.pid[launched], work.tid[launched])
+    none = np.zeros(0, np.int64)
+    columns: list[tuple[Ints, Ints, Ints]] = [(none, none, none)]
+    for one in distinct(thread).tolist():
+        waits, theirs = rows[thread == one], launched[owner == one]
+        after = np.searchsorted(work.api_call[theirs], waits)
+        begins = np.append(0, after[:-1])
+        copied = np.append(0, np.cumsum(work.kind[theirs].among("h2d", "d2h")))
+        real = (after > begins) & (after < len(theirs))
+        waits, begins, after = waits[real], begins[real], after[real]
+        silent = copied[after + 1] == copied[begins]
+        waits, after = waits[silent], after[silent]
+        drained = np.maximum.accumulate(work.end[theirs])[after - 1] if len(theirs) else none
+        columns.append((waits, theirs[after], drained))
+    found = _waits(run, calibrated, *(np.concatenate([column[at] for column in columns]) for at in range(3)))
+    length = found.next - found.start
+    kept = length <= PAUSE * np.median(length) if len(length) else np.zeros(0, np.bool_)
+    cost = np.minimum(found.cost, found.end - found.start)
+    return Waits(found.start[kept], found.end[kept], found.next[kept], cost[kept], found.name[kept])
+
+
+def _waits(run: Run, calibrated: Calibrated, waits: Ints, following: Ints, drained: Ints) -> Waits:
+    """These waits (rows of calls), each with the work that follows it and the end of all that was launched before."""
+    calls, work = run.calls, run.work
     start, begun = calls.start[waits], work.start[following]
     # While work that was launched before runs, what idles between its kernels is not the wait's doing.
     dry = np.maximum(start, drained)

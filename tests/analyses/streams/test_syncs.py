@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from drawn_trace import Case, drawn, evidence_of, only
 from nsight_analyses.streams.str001_streams_that_do_not_overlap import streams_that_do_not_overlap
 from nsight_analyses.streams.str002_work_on_the_default_stream import work_on_the_default_stream
 from nsight_analyses.streams.str003_host_synchronizations import host_synchronizations
 
-from nsight_tools.analysis import Status
-from nsight_tools.findings import Confidence, Severity
+from nsight_tools.analysis import Status, analyze
+from nsight_tools.findings import Confidence, Severity, follows
 
 WARNING, INFO = Severity.WARNING, Severity.INFO
 
@@ -191,3 +193,81 @@ def test_gaps_while_earlier_work_still_runs_are_not_the_waits() -> None:
     """
     finding = only(host_synchronizations, drawn(text, kernel_calls=[0, 1, 2, 4]))
     assert evidence_of(finding, "the GPU idles after waits").value == 11_000 - 1_000 - 1_000
+
+
+def steps(count: int, every: int = 1, *, late: int = 10, copy: str = "", code: int = 0) -> str:
+    """A loop of kernels of 25 µs that nothing marks, with a wait behind each, or behind every so many.
+
+    The thread comes back 8 µs after the GPU is done, and goes on after `late` and `code` µs; it may copy before that.
+    """
+    thread, stream = "", ""
+    for at in range(count):
+        thread += "Ll"[at % 2] * 4 + "."
+        stream = stream.ljust(len(thread) - 2, ".") + "#%"[at % 2] * 25
+        if (at + 1) % every == 0:
+            thread = thread.ljust(len(stream) + 8, "S")
+            if copy:
+                thread, stream = thread + "C" * 6, stream.ljust(len(thread) + 2, ".") + copy * 3
+            thread += "." * (late + code)
+    return f"thread 1: {thread}\nstream 7: {stream}"
+
+
+DEVICE: dict[str, Any] = {"sync_api": "cudaDeviceSynchronize", "kernel_names": "stencil"}
+
+
+def test_a_loop_that_waits_for_each_step_is_one_finding() -> None:
+    """From a step to the next the GPU idles 21 µs: 1 of them a dependency gap, 1.3 what tracing adds to the calls."""
+    outcomes = analyze(drawn(steps(60), **DEVICE))
+    findings = [finding for outcome in outcomes for finding in outcome.findings]
+    roots = [one for one in findings if not any(follows(one, other) for other in findings)]
+    (finding,) = roots
+    assert (finding.code, finding.severity, finding.confidence) == ("STR003", WARNING, Confidence.MEDIUM)
+    assert finding.message.startswith("the host waits for the GPU after each step of a loop, every 46.0 µs (median)")
+    assert finding.recommendation.startswith("launch several steps before you wait")
+    assert "CUDA graph" in finding.recommendation
+    assert evidence_of(finding, "waits for a step").value == 59  # nothing follows the last one
+    assert finding.recoverable_ns == 59 * 18_800
+
+
+@pytest.mark.parametrize("every", [10, 50])
+def test_a_loop_that_waits_now_and_then_loses_nothing(every: int) -> None:
+    outcome = host_synchronizations.run(drawn(steps(15 * every, every), **DEVICE))
+    assert [finding.severity for finding in outcome.findings] == [INFO] * (every == 10)
+
+
+@pytest.mark.parametrize(("every", "found"), [(28, True), (30, False)], ids=["2.5 %", "less"])
+def test_steps_are_a_finding_from_2_5_percent_of_the_loop_on(every: int, found: bool) -> None:
+    """The GPU idles 18.8 µs behind each 28 steps, which take 721 with it, or behind each 30, which take 771."""
+    outcome = host_synchronizations.run(drawn(steps(40 * every, every), **DEVICE))
+    assert bool(outcome.findings) == found
+
+
+@pytest.mark.parametrize(("count", "found"), [(11, True), (10, False)], ids=["10 waits", "9"])
+def test_fewer_than_ten_waits_are_no_loop(count: int, found: bool) -> None:
+    outcome = host_synchronizations.run(drawn(steps(count), **DEVICE))
+    assert [finding.message.startswith("the host waits for the GPU after each") for finding in outcome.findings] == (
+        [True] * found
+    )
+
+
+@pytest.mark.parametrize("copy", ["<", ">"], ids=["a result is read", "an input is written"])
+def test_a_wait_beside_a_copy_is_for_a_result(copy: str) -> None:
+    outcome = host_synchronizations.run(drawn(steps(60, copy=copy), **DEVICE))
+    assert not [finding for finding in outcome.findings if "each step" in finding.message]
+
+
+def test_a_copy_within_the_gpu_hands_the_host_nothing() -> None:
+    assert "each step" in only(host_synchronizations, drawn(steps(60, copy="="), **DEVICE)).message
+
+
+def test_a_wait_recovers_no_more_than_it_lasts_and_explains_no_other_time() -> None:
+    """The host computes for 300 µs from a step to the next: without the 31 µs of the wait the GPU still idles."""
+    finding = only(host_synchronizations, drawn(steps(60, code=300), **DEVICE))
+    assert (finding.recoverable_ns, finding.explains) == (59 * 31_000, ())
+
+
+def test_where_inferences_are_marked_or_tensorrt_runs_a_wait_may_be_for_a_result() -> None:
+    text = steps(60)
+    marked = f"nvtx 1:   {('[i' + '.' * 33 + ']' + '.' * 10) * 60}\n{text}"
+    for trace in (drawn(marked, **DEVICE), drawn(text, **DEVICE | {"kernel_names": "sm80_xmma_fprop"})):
+        assert not host_synchronizations.run(trace).findings
