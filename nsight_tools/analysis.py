@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools.errors import AnalysisError, CouldNotRun, NotApplicable
 from nsight_tools.findings import SEVERITIES, Change, follows
+from nsight_tools.worth.promises import priced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,6 +49,10 @@ COMPUTE = ("compute",)
 ALL = ("wall",)
 MEAN = ("mean",)
 """What single slow inferences cost shows in the mean of the wall, not in the typical inference."""
+
+
+WARNS_FROM = 0.1
+"""Share of what is judged from which on a loss is worth changing a deployment for."""
 
 
 class Status(str, Enum):
@@ -71,6 +76,7 @@ class Analysis:
     bucket: tuple[str, ...] = ALL
     picture: str = ""
     change: tuple[Change, ...] = ()
+    warns_from: float = WARNS_FROM
 
     @property
     def name(self) -> str:
@@ -98,8 +104,10 @@ class Analysis:
             return self._ended(Status.COULD_NOT_RUN, str(error))
         except NotApplicable as error:
             return self._ended(Status.NOT_APPLICABLE, str(error))
-        changes = tuple(each if each.change else replace(each, change=self.change) for each in findings)
-        return self._ended(Status.FINDINGS if findings else Status.CLEAR, findings=changes)
+        changes = [each if each.change else replace(each, change=self.change) for each in findings]
+        worth = [priced(trace, each, self.warns_from) for each in changes]
+        found = tuple(each for each in worth if each is not None)
+        return self._ended(Status.FINDINGS if found else Status.CLEAR, findings=found)
 
     def _ended(self, status: Status, reason: str = "", findings: tuple[Finding, ...] = ()) -> Outcome:
         return Outcome(self.code, self.summary, status, reason, findings, self.topic, self.bucket, self.picture)
@@ -131,6 +139,7 @@ def analysis(
     bucket: tuple[str, ...] = (),
     picture: str = "",
     change: Change | tuple[Change, ...] | None = None,
+    warns_from: float = WARNS_FROM,
 ) -> Callable[[Callable[[Trace], Iterator[Finding]]], Analysis]:
     """Declare a function to be the analysis `code`, which needs the tables `needs` to have been collected.
 
@@ -138,7 +147,7 @@ def analysis(
     is about, by which findings of other analyses say that its own follow from them (`Finding.explains`). `bucket` are
     the parts of an inference's accounting that what it recovers is taken from: the whole wall, unless given. `picture`
     names the figure of the report that shows what it finds. `change` is what to do about it, as options of our own
-    `capture`.
+    `capture`. A finding with a loss is a warning from a share of `warns_from` on, and an info below.
 
     Raises AnalysisError where the code is not three capitals and three digits, or where the docstring lacks one
     of the sections Measures, Why it matters, Remedy, Blind spots.
@@ -149,7 +158,9 @@ def analysis(
 
     def register(function: Callable[[Trace], Iterator[Finding]]) -> Analysis:
         folder = family or _folder(function.__module__)
-        declared = Analysis(code, function, frozenset(needs), folder, topic, bucket or ALL, picture, changes)
+        declared = Analysis(
+            code, function, frozenset(needs), folder, topic, bucket or ALL, picture, changes, warns_from
+        )
         missing = [section for section in SECTIONS if f"\n{section}:" not in declared.doc]
         if missing:
             raise AnalysisError(f"the docstring of {code} has no section {', '.join(missing)}")

@@ -60,16 +60,36 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """Time that a rule saw lost in the steady state; no remedy brings back more.
+
+    `ns` is all of it, None where nothing bounds it; `share` is what it is, at the least, of what is judged (of each
+    GPU's own steady state where there are several), and `what` says in words what it is the time of. `per_inference_ns`
+    is the part of one inference, where that is not all of it spread evenly. `of_host` where tracing lengthens it as it
+    does the rest.
+    """
+
+    ns: int | None
+    share: float
+    what: str
+    per_inference_ns: int | None = None
+    of_host: bool = False
+
+
+@dataclass(frozen=True)
 class Finding:
     """One verdict.
 
     `message` is one line: what was seen. `cause` says why it happens, `recommendation` which call, flag or
-    setting to change. `recoverable_ns` is an upper bound over the whole trace, `recoverable_ns_per_inference`
-    the same for one inference (None where there are no inferences, or nothing to bound), and `bound` says how it
-    was bounded. Where both are an estimate and no bound, `recoverable_between_ns` has its low and high end for one
-    inference. `evidence` holds the measurements, the most telling first. `explains` names what follows from this one
-    in the same trace, by topics of analyses (or by code): one cause that is seen twice is reported once. `change` is
-    the recommendation as data; where it is empty, that of its analysis.
+    setting to change. `evidence` holds the measurements, the most telling first. `explains` names what follows from
+    this one in the same trace, by topics of analyses (or by code): one cause that is seen twice is reported once.
+    `change` is the recommendation as data; where it is empty, that of its analysis.
+
+    A rule gives the `loss` that it saw, and `worth` prices the change: then `severity` is the most that it can be, and
+    the rest is filled in. `recoverable_ns` is what comes back over the whole trace, `recoverable_ns_per_inference` the
+    same for one inference (None where there are no inferences, or nothing to bound), and `bound` says how that is
+    known. An upper bound has no more; an estimate has its low and high end for one inference in
+    `recoverable_between_ns`. A rule that gives a `recoverable_ns` of its own, and no loss, is taken at its word.
     """
 
     code: str
@@ -85,6 +105,7 @@ class Finding:
     explains: tuple[str, ...] = ()
     recoverable_between_ns: tuple[int, int] | None = None
     change: tuple[Change, ...] = ()
+    loss: Loss | None = None
 
 
 def follows(finding: Finding, cause: Finding) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
 """What one lane carries in one direction, by PCIe generation: GT/s x 128/130 / 8 (8/10 up to generation 2)."""
-PINNED_SHARE = 0.85
-"""What pinned copies reach of that: the rest is packet headers and flow control. An H200 at 5.0 x16 reaches 88 %."""
 NEWEST_LINK = {6: 3, 7: 3, 8: 4, 9: 5, 10: 5, 12: 5}
 """PCIe generation that GPUs support at most, by the major number of their compute capability."""
 

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.calibration import Calibrated, Span
 from nsight_tools.columns import pairs_in
 from nsight_tools.run import Run
 from nsight_tools.tables import BUCKETS, TABLES
 from nsight_tools.timeline.intervals import covered
+from nsight_tools.worth import Pricing
+from nsight_tools.worth.accounting import without_profiler
+from nsight_tools.worth.ranges import Range
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nsight_tools.columns import Bools, Ints
     from nsight_tools.run.requests import Population
     from nsight_tools.trace import Trace
@@ -34,10 +38,10 @@ class Untraced:
     """Medians of the host's buckets and of the wall without the profiler, and how they are known."""
 
     source: str
-    launch: Span
-    sync: Span
-    host: Span
-    wall_ns: Span
+    launch: Range
+    sync: Range
+    host: Range
+    wall_ns: Range
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,7 @@ def _times(run: Run) -> Times | None:
         without_work=int((~requests.counted).sum()),
         warm_up=int(requests.warm_up.sum()),
         warm_up_ns=int(np.maximum(requests.wall[requests.warm_up] - median, 0).sum()),
-        untraced=_untraced(run.trace, chosen),
+        untraced=_untraced(run.trace, columns, wall),
         gpu_busy_share=float(np.median(inferences["gpu_busy_ns"].to_numpy() / np.maximum(wall, 1))),
         hidden_copy_ns=round(float(np.median(inferences["hidden_copy_ns"].to_numpy()))),
         queue_delay_ns=round(float(np.median(inferences["queue_ns"].to_numpy() / np.maximum(pieces, 1)))),
@@ -234,19 +238,16 @@ def _p99(values: Ints) -> int:
     return int(np.percentile(values, 99, method="inverted_cdf"))
 
 
-def _untraced(trace: Trace, chosen: Bools) -> Untraced | None:
-    """The run without the profiler; None where no API call was traced.
-
-    Compute and copies are as traced: a kernel takes no longer under the profiler.
-    """
+def _untraced(trace: Trace, columns: Mapping[str, Ints], wall: Ints) -> Untraced | None:
+    """The run without the profiler; None where no API call was traced, or nothing tells."""
     if not trace.rows("api_calls"):
         return None
-    calibrated = Calibrated.of(trace)
-    cheap, likely, costly = calibrated.accounting
+    pricing = Pricing.of(trace)
+    cases = without_profiler(pricing, {**columns, "wall": wall})
+    if not cases or pricing.wall is None:
+        return None
 
-    def span(name: str) -> Span:
-        return Span(*(round(float(np.median(getattr(one, name)[chosen]))) for one in (costly, likely, cheap)))
+    def span(name: str) -> Range:
+        return Range(*sorted(round(float(np.median(getattr(case, name)))) for case in cases))
 
-    known = calibrated.untraced
-    source = known.source if known else "estimated from the trace"
-    return Untraced(source, span("launch"), span("sync"), span("host"), span("wall"))
+    return Untraced(pricing.wall.source, span("launch"), span("sync"), span("host"), span("wall"))

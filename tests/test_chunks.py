@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from drawing import table
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from nsight_tools.timeline.observer import savings
 
 from nsight_tools import trace as traces
 from nsight_tools.analysis import Status, analyze
@@ -26,7 +27,6 @@ from nsight_tools.summary import summarize
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline import accounting, attribution, intervals, ownership
 from nsight_tools.timeline.intervals import Intervals, covered, shared, windows
-from nsight_tools.timeline.observer import savings
 from nsight_tools.trace import Trace
 
 if TYPE_CHECKING:

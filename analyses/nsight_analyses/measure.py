@@ -1,4 +1,4 @@
-"""What the analyses share: how much a loss weighs, why there is nothing to judge, and the worst cases as evidence."""
+"""What the analyses share: why there is nothing to judge, and the worst cases as evidence."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import CouldNotRun, NotApplicable
-from nsight_tools.findings import NOISE_SHARE, Evidence, Severity
+from nsight_tools.findings import Evidence
 from nsight_tools.run import Run
 
 if TYPE_CHECKING:
@@ -23,17 +22,6 @@ EFFORT_SHARE = 0.2
 """A fifth of the inference time: what makes a pipeline with two streams, or another batch, worth its complexity."""
 HOST_BOUND = 0.8
 """trtexec warns where the enqueue takes longer than this share of the GPU's time: the host is the limit then."""
-
-
-def weigh(share: float, warning: float, run: Run | None = None) -> Severity:
-    """What comes back, as a share of what is judged, is a warning from `warning` on; noise never is.
-
-    No symptom is weighed, however large: what promises no time is an info. A loss that tracing does not lengthen, as
-    the GPU's, weighs more in the run without the profiler, which is shorter: with `run` it is judged there.
-    """
-    if run is not None:
-        share *= Calibrated.of(run.trace).stretch
-    return Severity.WARNING if share >= max(warning, NOISE_SHARE) else Severity.INFO
 
 
 def as_a_graph(run: Run) -> str:

@@ -15,6 +15,7 @@ from nsight_tools.columns import Bools, Ints, ints, pairs_in, words
 from nsight_tools.run.calls import HostCalls, occupied, read_calls
 from nsight_tools.run.collectives import Rank, ranks
 from nsight_tools.run.flow import Flow
+from nsight_tools.run.gaps import Gaps, gaps
 from nsight_tools.run.gpus import Gpus
 from nsight_tools.run.program import runs_tensorrt, runs_torch
 from nsight_tools.run.requests import Requests
@@ -157,6 +158,11 @@ class Run:
         """Time in which the profiler itself is at work in the profiled processes."""
         table = self.trace.table("profiler_overhead", ["start_ns", "end_ns"])
         return Intervals.union(ints(table["start_ns"]), ints(table["end_ns"]))
+
+    @cached_property
+    def gaps(self) -> Gaps:
+        """Idle stretches of the GPUs between the kernels of judged requests."""
+        return gaps(self)
 
     @cached_property
     def ranks(self) -> tuple[Rank, ...]:

@@ -7,14 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nsight_tools.cuda_names import STALLS, WAITS, CallKind
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Growing, IntArray, Intervals, only_distinct, pieces, reaches
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nsight_tools.columns import Bools, Ints
+    from nsight_tools.run import Run
     from nsight_tools.run.work import Work
 
+DEPENDENCY_NS = 1_000
+"""Between dependent kernels of a stream, launched one by one: 1.0 to 1.1 µs on an H200."""
+PAUSE_NS = 50_000
+"""From one launch to the next TensorRT takes the host 5 to 15 µs (NVIDIA), an eager framework 15 to 50 µs: who takes
+longer did something else."""
+PAUSE_TIMES = 10
+"""And longer than so many times what the thread usually takes: a slow thread, as Python's, launches slowly."""
+ENOUGH = 20
+"""Gaps of which a median says something."""
 
 HOLE_NS = 50_000
 """Submitted work starts within 5 to 20 us, as traces of three GPU generations show; what takes longer waits for
@@ -48,6 +60,68 @@ class Gaps:
         """Long gaps before work that had been launched: it waits for something, and not for its turn."""
         found: Bools = ~self.host & (self.length > HOLE_NS)
         return found
+
+    @property
+    def least(self) -> int:
+        """How long a gap between dependent kernels is in this trace: none gets shorter but in a CUDA graph."""
+        dependent = self.length[~self.host & ~self.graph]
+        if dependent.size < ENOUGH:
+            return DEPENDENCY_NS
+        return min(int(np.median(dependent, overwrite_input=True)), 2 * DEPENDENCY_NS)
+
+
+def gaps(run: Run) -> Gaps:
+    """The gaps of all GPUs; see `Gaps`."""
+    parts = [gaps_of(run.work, run.judged_work, rows) for rows in by_device(run.work)]
+    if not parts:
+        none = np.zeros(0, np.int64)
+        return Gaps(none, none, none, none > 0, none > 0, none > 0, none, none)
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts[1:] else parts[0]
+    key = columns["inference"]
+    if len(parts) > 1:
+        key = joint_key(np.repeat(np.arange(len(parts)), [len(part["start"]) for part in parts]), key)
+    if (key[1:] < key[:-1]).any():
+        order = np.argsort(key, kind="stable")
+        key, columns = key[order], {name: column[order] for name, column in columns.items()}
+    lane = np.cumsum(np.append(False, key[1:] != key[:-1]), dtype=np.int32) if key.size else key
+    host, call = columns["host"], columns["call"]
+    graph, paused = np.zeros(len(host), np.bool_), np.zeros(len(host), np.bool_)
+    graphs = run.calls.kind == CallKind.GRAPH_LAUNCH
+    if graphs.any():
+        graph = graphs[call] & (call >= 0)
+    rows = np.flatnonzero(host)
+    paused[rows] = _paused(run, call[rows])
+    return Gaps(columns["start"], columns["end"], lane, host, paused, graph, call, columns["inference"])
+
+
+def _paused(run: Run, call: IntArray) -> Bools:
+    """Whether each call's thread did something else before it than launch and copy, shape (n,).
+
+    It waited, allocated, loaded or built something; or it had launched nothing for `PAUSE_NS`, and for `PAUSE_TIMES`
+    what it usually takes from one launch to the next; or the call itself takes as much longer than usual, as one that
+    waits for the driver, which another thread holds.
+    """
+    calls = run.calls
+    works = np.isin(calls.kind, (CallKind.LAUNCH, CallKind.GRAPH_LAUNCH, CallKind.COPY))
+    others = calls.does.among(*STALLS, *WAITS)
+    paused = np.zeros(len(call), np.bool_)
+    for pid, tid in run.threads:
+        rows = np.flatnonzero(works & (calls.pid == pid) & (calls.tid == tid))
+        if not rows.size:  # its work was launched by calls of no known kind
+            continue
+        so_far = np.cumsum(others & (calls.pid == pid) & (calls.tid == tid))
+        length = float(np.median(calls.end[rows] - calls.start[rows]))
+        usual = float(np.median(calls.start[rows[1:]] - calls.end[rows[:-1]])) if rows.size > 1 else 0.0
+        for piece in pieces(len(call)):
+            mine = np.flatnonzero((calls.pid[call[piece]] == pid) & (calls.tid[call[piece]] == tid))
+            its = call[piece][mine]
+            before = np.searchsorted(rows, its) - 1
+            last = rows[np.maximum(before, 0)]
+            since = calls.start[its] - calls.end[last]
+            did = (since > max(PAUSE_NS, PAUSE_TIMES * usual)) | (so_far[its] > so_far[last])
+            did |= calls.end[its] - calls.start[its] > max(PAUSE_NS, PAUSE_TIMES * length)
+            paused[piece][mine] = (before >= 0) & did
+    return paused
 
 
 def by_device(work: Work) -> list[Ints | slice]:

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_tools.run import Run
 from nsight_tools.worth.assumptions import Assumptions
 from nsight_tools.worth.changes import CHANGES, NotReplayedError, overlaps
 from nsight_tools.worth.gpu import peak_of
-from nsight_tools.worth.known import HOLES, MODEL, MOST_NS, NOTHING, REPEATS, SPARE, TWICE
+from nsight_tools.worth.host import HostCosts
+from nsight_tools.worth.known import FLOOR_NS, HOLES, MODEL, NOTHING, REPEATS, SPARE, TWICE
 from nsight_tools.worth.program import TO_GPU, TO_HOST
 from nsight_tools.worth.ranges import Range
 from nsight_tools.worth.reading import program_of
 from nsight_tools.worth.replay import Replayed, follows_its_pace, replay
-from nsight_tools.worth.tracing import assumptions, fitted
+from nsight_tools.worth.tracing import assumptions, cost_of_range, fitted
 from nsight_tools.worth.untraced import Untraced, Wall
 
 if TYPE_CHECKING:
@@ -80,6 +82,10 @@ class Pricing:
 
     def __init__(self, trace: Trace, untraced: Untraced | None) -> None:
         self.untraced = untraced
+        self._of_range = cost_of_range(trace)
+        self.host = HostCosts(Run.of(trace), self._of_range, untraced.enqueue if untraced is not None else None)
+        """What tracing cost the threads that launch, as far as it is known without a replay."""
+        self._run = Run.of(trace)
         self._link = peak_of(trace)
         found = program_of(trace)
         self.requests: Requests | None = found[0] if found else None
@@ -117,7 +123,7 @@ class Pricing:
         program = self.replayable
         assert program is not None
         enqueue = float(replay(program, Assumptions.as_traced()).enqueue[0])
-        assumed = assumptions(program, enqueue, self._link)
+        assumed = assumptions(program, enqueue, self._link, self._of_range)
         return assumed if self.untraced is None or program.lanes > 1 else fitted(program, assumed, self.untraced)
 
     @cached_property
@@ -130,8 +136,10 @@ class Pricing:
     def per(self) -> str:
         """What requests are judged by: the period where several are under way, else the wall."""
         program, requests = self._program, self.requests
-        several = requests is not None and requests.threads > 1
-        several = several or (program is not None and (program.lanes > 1 or overlaps(program) or not program.waits))
+        if program is None or requests is None:
+            return "wall" if requests is None or requests.threads == 1 else "period"
+        ahead = not program.waits and requests.period < requests.wall
+        several = requests.threads > 1 or program.lanes > 1 or overlaps(program) or ahead
         return "period" if several else "wall"
 
     @cached_property
@@ -145,11 +153,58 @@ class Pricing:
         if self.replayable is not None and self.replayable.waits:
             low, point, high = _interval(self.before.wall, MODEL * self.before.wall[0])
             return Wall(Range(low, point, high), "a replay of the trace without what tracing may have cost")
-        wall = self.requests.wall
-        # With several threads each waits for the others' launches as well.
-        low = max(wall - 2 * MOST_NS * (self._program.launches if self._program else 0), wall / 3)
-        error = 2 * MODEL * wall
-        return Wall(Range(low - error, (low + wall) / 2, wall + error), "the traced run, less what tracing may cost")
+        wall, error = self.requests.wall, 2 * MODEL * self.requests.wall
+        _, likely, most = (float(np.median(cost[self._run.requests.judged])) for cost in self.host.of_requests)
+        low = max(wall - most, wall / 3)
+        return Wall(
+            Range(low - error, max(wall - likely, low), wall + error), "the traced run, less what tracing may cost"
+        )
+
+    @cached_property
+    def stretch(self) -> float:
+        """How many times as long tracing made a request, at least; 1 where no untraced run says so."""
+        if self.untraced is None or self.requests is None or self.wall is None or self.per == "period":
+            return 1.0
+        return max(self.requests.wall / max(self.wall.wall.high, 1.0), 1.0)
+
+    @cached_property
+    def room(self) -> float | None:
+        """How long the GPU can be idle for each request without the profiler, ns; None where no untraced run tells.
+
+        The time that passes there for one, less what its work takes in the trace. None is left where the work of
+        several streams ran side by side, as it did not in the trace.
+        """
+        run = self._run
+        if self.untraced is None or not self.untraced.period or not run.count:
+            return None
+        works = run.work.busy().intersection(run.window).total / run.count
+        return max(self.untraced.period - works, 0.0)
+
+    @cached_property
+    def enqueue(self) -> Range | None:
+        """The host's time for the launches of a request without the profiler; None where nothing is launched."""
+        launching = self.host.launching
+        if not len(launching):
+            return None
+        if self.untraced is not None and self.untraced.enqueue is not None:
+            return Range(*([self.untraced.enqueue] * 3))
+        costs = self.host.cost(launching.thread, launching.first, launching.last + 1)
+        least = np.minimum(launching.launches * FLOOR_NS, launching.enqueue)
+        return Range(*(float(np.median(np.maximum(launching.enqueue - cost, least))) for cost in reversed(costs)))
+
+    @cached_property
+    def shorter(self) -> Range:
+        """How much less time passes from a request's first kernel to its last without the profiler."""
+        launching = self.host.launching
+        if not len(launching):
+            return Range(0.0, 0.0, 0.0)
+        if self.replayable is not None:
+            assert self._program is not None
+            traced = float(replay(self._program, Assumptions.as_traced()).compute[0])
+            low, point, high = _interval(traced - self.before.compute, 0.0)
+            return Range(max(low, 0.0), max(point, 0.0), max(high, 0.0))
+        costs = self.host.cost(launching.thread, launching.first, launching.last + 1)
+        return Range(*(float(np.median(np.minimum(cost, launching.compute))) for cost in costs))
 
     def price(self, change: Mapping[str, object], per: str | None = None) -> Worth:
         """What a change is worth; see `price` of the module. `per` says what it is judged by, where that is given."""
@@ -177,7 +232,7 @@ class Pricing:
                 except NotReplayedError as error:
                     why = str(error)
         overlapped = "overlap_transfers" in made
-        per = per or ("period" if overlapped or not program.waits else self.per)
+        per = per or ("period" if overlapped else self.per)
         before = getattr(self.before, per)
         if not made:
             return Worth(0.0, 0.0, 0.0, f"nothing to change: {why}", per, float(before[0]))

@@ -62,9 +62,9 @@ _COLUMNS = ("number", "start", "end", "begin", "until")
 def requests_of(trace: Trace) -> Requests | None:
     """The judged requests of the thread that has most of them; None without any."""
     all_of = Run.of(trace).requests
-    if not all_of.judged.any():
+    if not (all_of.judged & all_of.worked).any():
         return None
-    threads, counts = np.unique(all_of.thread[all_of.judged], return_counts=True)
+    threads, counts = np.unique(all_of.thread[all_of.judged & all_of.worked], return_counts=True)
     thread = threads[np.argmax(counts)]
     (rows,) = np.nonzero(all_of.worked & (all_of.thread == thread))
     rows = rows[np.argsort(all_of.range_start[rows], kind="stable")]

@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nsight_tools.columns import ints, words
 from nsight_tools.worth import known
 from nsight_tools.worth.assumptions import Assumptions
 from nsight_tools.worth.ranges import Range
 from nsight_tools.worth.replay import replay
 
 if TYPE_CHECKING:
+    from nsight_tools.trace import Trace
     from nsight_tools.worth.program import Program
     from nsight_tools.worth.ranges import Floats
     from nsight_tools.worth.untraced import Untraced
 
+FIRST_ROWS = 100_000
+"""The first so many ranges tell as much as all of a long trace."""
+FEWEST = 20
+"""Ranges of which a percentile says something."""
 GRID = 12
 """Candidates for a cost, evaluated at once; what fits is between two of them."""
 CALL_NS, GAP_NS = (-3_000.0, 12_000.0), (-700.0, 1_500.0)
@@ -27,18 +33,45 @@ MOST_LATE_NS = 80_000.0
 
 def cost_of_call(program: Program, enqueue: float) -> Range:
     """What tracing added to a launch, ns, by the trace alone; `enqueue` is the host's time for those of a request."""
-    if not program.launches:
-        return Range(0, 0, 0)
-    each = enqueue / program.launches
-    most = min(max(each - known.FLOOR_NS, 0.0), known.MOST_NS)
-    return Range(0.0, min(known.SHARE * max(each - known.FLOOR_NS, 0.0), known.LIKELY_NS), most)
+    return cost_of_launch(enqueue / program.launches) if program.launches else Range(0, 0, 0)
 
 
-def assumptions(program: Program, traced_enqueue: float, link: Range) -> Assumptions:
-    """What is assumed of the run without the profiler, by the trace alone; `link` in bytes per ns."""
+def cost_of_launch(each: float, *, several: bool = False) -> Range:
+    """What tracing added to a launch, ns, of a thread that takes `each` for one; with several threads up to twice."""
+    beyond = max(each - known.FLOOR_NS, 0.0)
+    most = min(beyond, 2 * known.MOST_NS if several else known.MOST_NS)
+    return Range(0.0, min(known.SHARE * beyond, known.LIKELY_NS), most)
+
+
+def cost_of_range(trace: Trace) -> Range:
+    """What an NVTX range costs, ns: from TensorRT's ranges that call nothing, where the trace has enough of them.
+
+    Of such a range and the next one under the same parent nothing but the ranges themselves takes time: the cost is
+    from one start to the next. Half of the shortest is the least, since the layer's own code may be in it. Longer ones
+    do something that calls nothing: shape inference, a plug-in's own code.
+    """
+    names = ["start_ns", "end_ns", "parent", "domain", "kind"]
+    table = trace.table("nvtx_ranges", names, rows=FIRST_ROWS)
+    chosen = words(table["domain"]).among("TensorRT") & words(table["kind"]).among("push_pop")
+    start, end, parent = (ints(table[name])[chosen] for name in names[:3])
+    calls = trace.numbers("api_calls", "start_ns")
+    if start.size < FEWEST or not calls.size:
+        return known.RANGE_NS
+    before = np.searchsorted(calls, start)
+    siblings = (parent[1:] == parent[:-1]) & (parent[1:] >= 0) & (end[:-1] <= start[1:])
+    each = np.diff(start)[siblings & (before[1:] == before[:-1])]
+    each = each[each <= known.RANGE_NS.high]
+    if each.size < FEWEST:
+        return known.RANGE_NS
+    low, point, high = np.percentile(each, [10, 50, 90]).tolist()
+    return Range(low / 2, point, high)
+
+
+def assumptions(program: Program, traced_enqueue: float, link: Range, of_range: Range) -> Assumptions:
+    """What is assumed of the run without the profiler, by the trace alone; `link` in bytes per ns, `of_range` in ns."""
     ranges = {
         "call": cost_of_call(program, traced_enqueue),
-        "ranges": known.RANGE_NS,
+        "ranges": of_range,
         "other": known.OTHER_SHARE,
         "graph_launch": known.GRAPH_LAUNCH_NS,
         "graph_latency": known.GRAPH_LATENCY_NS,

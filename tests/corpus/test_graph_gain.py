@@ -8,11 +8,11 @@ import pytest
 from nsight_analyses.host.fus001_gaps_between_kernels import gaps_between_kernels
 from nsight_analyses.host.lch001_enqueue_bound_inferences import enqueue_bound_inferences, enqueue_times
 from nsight_analyses.streams.str003_host_synchronizations import host_synchronizations
+from nsight_tools.calibration import Calibrated
 from shared_corpus import CORPUS, decompress, needs_corpus
 
 from nsight_tools import open_trace
 from nsight_tools.analysis import Status
-from nsight_tools.calibration import Calibrated
 from nsight_tools.findings import Severity
 from nsight_tools.run import Run
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from nsight_tools.analysis import Outcome, Status
 from nsight_tools.calibration import Span
+
+from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.report.content import TraceReport
 from nsight_tools.run.requests import Population

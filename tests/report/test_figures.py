@@ -13,10 +13,11 @@ from drawing import with_column
 from drawn_trace import drawn
 from hypothesis import given
 from hypothesis import strategies as st
+from nsight_tools.calibration import Calibrated
+from nsight_tools.timeline.observer import Accounted
 from report import fakes
 
 from nsight_tools import Trace, figures
-from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import NothingToShow
 from nsight_tools.findings import Evidence
 from nsight_tools.report.figures.accounting import BARS
@@ -26,7 +27,6 @@ from nsight_tools.report.figures.layers import halvings
 from nsight_tools.report.figures.style import plots, styled
 from nsight_tools.summary import summarize
 from nsight_tools.tables import TABLES
-from nsight_tools.timeline.observer import Accounted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 from drawing import table
 from drawn_trace import drawn
+from nsight_tools.calibration import Span
 from report import fakes
 from shared_corpus import REPOSITORY
 
 from nsight_tools import Trace, figures
-from nsight_tools.calibration import Span
 from nsight_tools.cli import program
 from nsight_tools.report import html
 from nsight_tools.report.content import TraceReport

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from nsight_tools.cuda_names import CallKind
 from nsight_tools.timeline.observer import (
     CALL_NS,
     GRAPH_NODE_NS,
@@ -22,6 +20,8 @@ from nsight_tools.timeline.observer import (
     range_cost,
     savings,
 )
+
+from nsight_tools.cuda_names import CallKind
 
 
 def integers(*values: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -9,12 +9,12 @@ import numpy as np
 
 from nsight_analyses.measure import EFFORT_SHARE, HOST_BOUND, longest, worst
 from nsight_tools.analysis import analysis
-from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import pieces, shared
 from nsight_tools.units import duration, share
+from nsight_tools.worth import Pricing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
 
 def _host_has_time(trace: Trace) -> bool:
     """Whether a second context would find the host free to launch for it."""
-    return Calibrated.of(trace).host_share < HOST_BOUND
+    return Pricing.of(trace).host.share < HOST_BOUND
 
 
 def _steady(run: Run, rows: IntArray) -> IntArray:

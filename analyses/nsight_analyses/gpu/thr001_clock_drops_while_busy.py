@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.gpu.clocks import Gpu
-from nsight_analyses.measure import weigh
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import words
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.samples import (
     DROP,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
 
-@analysis("THR001", topic="clock", picture="clocks")
+@analysis("THR001", topic="clock", picture="clocks", warns_from=DROP)
 def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
     """The GPU's clock drops while kernels run.
 
@@ -131,19 +130,20 @@ def _judge(run: Run, gpu: Gpu) -> Iterator[Finding]:
     heat = "thermal" in violated or any(bit in HEAT for bit in bits)
     yield Finding(
         "THR001",
-        Severity.INFO if by_choice or recoverable is None else weigh(recoverable / max(window.total, 1), DROP, run),
+        Severity.INFO if by_choice or recoverable is None else Severity.WARNING,
         Confidence.HIGH if throttled and (low or len(gpu.reasons) >= FEWEST_BUSY) else Confidence.MEDIUM,
         _message(gpu, held=bool(held), low=low, violated=violated),
         "; ".join(part for part in (why if held or not counters else "", counters) if part) + told,
         _remedy(power=power, heat=heat, known=throttled, by_choice=by_choice),
-        recoverable,
-        None if recoverable is None else run.per_inference(recoverable),
-        "kernel time times the mean shortfall of the clock, as if all kernels were bound by the SM clock"
-        if gpu.clock
-        else "",
-        tuple(_evidence(gpu)),
-        # Power or heat at its limit is then what lowers the clock, and the same thing.
+        evidence=tuple(_evidence(gpu)),
         explains=("limits",) if power or heat else (),
+        loss=None
+        if recoverable is None
+        else Loss(
+            recoverable,
+            recoverable / max(window.total, 1),
+            "kernel time times the mean shortfall of the clock, as if all kernels were bound by the SM clock",
+        ),
     )
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.gpu.clock_effect import STRETCHED, Clock, clock_effect
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import worst
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.holes import SLICE_NS, Owner, holes
 from nsight_tools.run.samples import HEAT, POWER, Metrics, Reasons, Samples, why_low
@@ -39,7 +39,7 @@ _OWN = {
 """What work waits for that is of the program's own making."""
 
 
-@analysis("THR002", needs={"api_calls"}, topic="contention", picture="clocks")
+@analysis("THR002", needs={"api_calls"}, topic="contention", picture="clocks", warns_from=0.05)
 def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     """The GPU is slow for this process: what its clock costs, and what somebody else's work costs.
 
@@ -130,18 +130,18 @@ def _batches(run: Run, held: Intervals, whole: int) -> Iterator[Finding]:
         return
     yield Finding(
         "THR002",
-        weigh(held.total / whole, 0.05, run),
+        Severity.WARNING,
         Confidence.MEDIUM,
         f"launched work waits {len(held)} times for an idle GPU, {duration(float(np.median(held.end - held.start)))} "
         f"each (median): {share(held.total / whole)} of the {run.time}",
         "Windows' driver model (WDDM) collects launches and sends them to the GPU in batches",
         "switch hardware-accelerated GPU scheduling on, or use the driver model TCC or MCDM, or Linux; launch less (a "
         "CUDA graph is one launch), or have a batch sent at once by cudaStreamQuery after the launches",
-        held.total,
-        run.per_inference(held.total),
-        "time in which launched work waits for an idle GPU for more than 50 µs",
-        (Evidence("launched work waits", held.total, "ns"), *worst("longest wait", held.start, held.end)),
+        evidence=(Evidence("launched work waits", held.total, "ns"), *worst("longest wait", held.start, held.end)),
         explains=("gaps", "between inferences"),
+        loss=Loss(
+            held.total, held.total / whole, "time in which launched work waits for an idle GPU for more than 50 µs"
+        ),
     )
 
 
@@ -163,7 +163,7 @@ def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clo
     )
     return Finding(
         "THR002",
-        weigh(cost / whole, 0.05, run),
+        Severity.WARNING,
         Confidence.HIGH if len(active) else Confidence.MEDIUM,
         f"submitted work waits {len(gaps)} times{among}, for {duration(usual)} each (median), while "
         f"this process runs nothing on the GPU: {share(cost / whole)} of the {run.time}{spread}",
@@ -171,11 +171,7 @@ def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clo
         "find the other process (nvidia-smi, on this host and in other containers) and give this one the GPU, or a "
         "MIG partition of it; through MPS both run at once rather than in turns"
         + ("" if len(active) else "; capture with --gpu-metrics-devices=all to see who uses the GPU"),
-        cost,
-        each,
-        "time in which submitted work waits in gaps of more than 0.5 ms: what the GPU to itself gives back. A MIG "
-        "partition has fewer SMs, and under MPS the kernels of both share them",
-        (
+        evidence=(
             Evidence("gaps with submitted work of more than 0.5 ms", len(gaps), "count"),
             Evidence("submitted work waits in them", cost, "ns"),
             Evidence("GPU runs this process' work", busy / whole, "ratio"),
@@ -188,6 +184,12 @@ def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clo
             *worst("longest gap", gaps.start, gaps.end),
         ),
         explains=("variation",),
+        loss=Loss(
+            cost,
+            cost / whole,
+            "time in which submitted work waits in gaps of more than 0.5 ms: what the GPU to itself gives back. A MIG "
+            "partition has fewer SMs, and under MPS the kernels of both share them",
+        ),
     )
 
 
@@ -196,18 +198,20 @@ def _of_clock(run: Run, clock: Clock) -> Iterator[Finding]:
     if clock.slope is not None and clock.cost >= NOISE_SHARE * run.window_ns:
         yield Finding(
             "THR002",
-            weigh(clock.cost / run.window_ns, 0.05, run),
+            Severity.WARNING,
             Confidence.MEDIUM,
             f"kernels slow down with the clock: it costs {share(clock.cost / clock.kernel_time)} of their time, "
             f"{share(clock.cost / run.window_ns)} of the {run.time}",
             f"the same kernels take longer when the clock is lower (duration goes with clock to the power of "
             f"{clock.slope:.2f}; -1 is proportional); {why_low(run, clock.device)}",
             _higher_clock(run, clock.device),
-            clock.cost,
-            run.per_inference(clock.cost),
-            "kernel time times the shortfall of the clock from the GPU's highest, as far as durations follow it",
-            (*clock.evidence, Evidence("median clock during kernels", clock.median, "MHz")),
+            evidence=(*clock.evidence, Evidence("median clock during kernels", clock.median, "MHz")),
             explains=("clock", "variation") if -clock.slope * clock.variation >= VARIES else ("clock",),
+            loss=Loss(
+                clock.cost,
+                clock.cost / run.window_ns,
+                "kernel time times the shortfall of the clock from the GPU's highest, as far as durations follow it",
+            ),
         )
     if clock.stretched_time >= STRETCH_SHARE * clock.kernel_time:
         yield Finding(
@@ -219,10 +223,12 @@ def _of_clock(run: Run, clock: Clock) -> Iterator[Finding]:
             "not the clock, and no other kernel of this report: another process that interrupts them or shares the "
             "SMs with them (MPS), or work that depends on the data",
             "see whether other processes use this GPU (nvidia-smi); if none does, look at the inputs of these",
-            clock.stretched_time,
-            run.per_inference(clock.stretched_time),
-            "what these kernels take beyond their usual time",
-            tuple(worst("slowed kernel", clock.examples.start, clock.examples.end)),
+            evidence=tuple(worst("slowed kernel", clock.examples.start, clock.examples.end)),
+            loss=Loss(
+                clock.stretched_time,
+                clock.stretched_time / run.window_ns,
+                "what these kernels take beyond their usual time",
+            ),
         )
 
 

@@ -6,29 +6,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.host.tracing import graph_evidence, tracing_evidence
-from nsight_analyses.measure import EXAMPLES, as_a_graph, weigh, worst
+from nsight_analyses.host.tracing import tracing_evidence
+from nsight_analyses.measure import EXAMPLES, as_a_graph, worst
 from nsight_tools.analysis import HOST, analysis
-from nsight_tools.calibration import IN_GRAPH_NS, Calibrated
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import pieces
 from nsight_tools.units import duration, share
+from nsight_tools.worth import Pricing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nsight_tools.columns import Bools, Ints
     from nsight_tools.timeline.intervals import IntArray
-    from nsight_tools.timeline.observer import FloatArray
     from nsight_tools.trace import Trace
 
 GAP_SHARE = 0.05
-GAP_WARNING = 0.1
 
 _KINDS = ("launch", "host", "dependency", "graph", "hole")
-_JUDGED = _KINDS[:-1]
 
 _CAUSES = {
     "host": "its thread does something else than launch: it waits, allocates or loads something, or runs the program's "
@@ -52,7 +49,6 @@ _REMEDIES = {
     topic="gaps",
     bucket=HOST,
     picture="layers",
-    change=Change("use_cuda_graph"),
 )
 def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     """The GPU idles between the kernels of an inference.
@@ -69,14 +65,11 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     * hole: its call had returned, and yet it began more than 50 µs later: it waited for something that this rule does
       not judge. No number here has holes in it
 
-    Tracing slows the host. What that cost is estimated for each API call and each NVTX range (`timeline/observer.py`:
-    from the trace where it shows it, with an interval), taken off, and all work moved up as far as its launch, then
-    earlier, and a dependency gap allow. What is left of the gaps is judged, where a dependency gap's length of each is
-    no wait for the host: a warning where the waits for the host are most of it and take 10 % even if tracing costs
-    most, and 10 % come back; otherwise an info. Silent where most of what is left stands between the nodes of CUDA
-    graphs: launching them is as quick as it gets. The bound is what a CUDA graph recovers (all but 0.1 µs of each
-    launch-starved and dependency gap that is left; median over the inferences) and what is left of the host's gaps, but
-    no more than an untraced run leaves the GPU idle. Where that had several inferences in flight and left its GPU no
+    Tracing slows the host. What that cost is taken off the waits for a launch, down to a dependency gap: as a replay of
+    the requests without the profiler tells, or an untraced run, and elsewhere as a range by what launches usually cost.
+    A warning where waits for the host are most of what is left, and 10 % of the inferences' time come back even if
+    tracing costs most; otherwise an info. Silent where most of what is left stands between the nodes of CUDA graphs:
+    launching them is as quick as it gets. Where an untraced run had several inferences in flight and left its GPU no
     time to idle, they fill each other's gaps: then this cannot be judged.
 
     Where the whole inference is enqueue-bound, that is the finding that this one follows from.
@@ -90,75 +83,84 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
     Blind spots: what another process runs in a gap is not in the report. What tracing cost is an estimate: an untraced
     run is the truth. Where kernels of several streams overlap, time is only counted while all of them idle.
     """
-    run, calibrated = Run.of(trace), Calibrated.of(trace)
+    run, pricing = Run.of(trace), Pricing.of(trace)
     work = run.work
     if not np.any(run.judged_work & (work.inference >= 0) & work.computes & (work.call_end >= 0)):
         raise CouldNotRun("no kernel of an inference can be joined to the API call that launched it")
-    gaps = calibrated.gaps
-    hole = gaps.hole
-    total = int(gaps.length[~hole].sum())
+    gaps = run.gaps
+    total = int(gaps.length[~gaps.hole].sum())
     if total / run.window_ns < GAP_SHARE:
         return
-    kind = np.where(gaps.host, gaps.paused, np.where(hole, np.int8(4), np.where(gaps.graph, np.int8(3), np.int8(2))))
+    kind = np.where(
+        gaps.host, gaps.paused, np.where(gaps.hole, np.int8(4), np.where(gaps.graph, np.int8(3), np.int8(2)))
+    )
     traced = _by_kind(kind, gaps.length)
-    left: dict[str, list[int]] = {name: [] for name in _JUDGED}
-    for rest in calibrated.left:
-        wait = calibrated.wait(rest)
-        waits = _by_kind(kind, wait)
-        np.subtract(rest, wait, out=wait)
-        graph = int(wait[gaps.graph & ~hole].sum())
-        dependency = int(wait[~hole].sum()) - graph
-        for name, one in {**waits, "graph": graph, "dependency": dependency}.items():
-            if name in left:
-                left[name].append(one)
+    left = _left(run, pricing, kind, traced)
     main = _main({name: spans[1] for name, spans in left.items()})
     if main == "graph":
         return
     waiting = left["launch"][2] + left["host"][2]
     starved = main in {"launch", "host"} and left["launch"][1] + left["host"][1] >= GAP_SHARE * run.window_ns
-    gain, n, room, known = calibrated.graph_gain, run.count, calibrated.room, calibrated.untraced
-    if known is not None and room is not None and room < NOISE_SHARE * known.elapsed:
-        if not known.several:
-            return
-        raise CouldNotRun(
-            f"without the profiler {duration(known.elapsed)} pass for an inference, no more than its work takes the "
-            "GPU: others fill the gaps that stand here; capture one stream to see what is left of them"
-        )
-    most = total if room is None else min(total, round(room * n))
-    recoverable, low, high = (
-        min(round(one * n) + left["host"][place], most, sum(one[place] for one in left.values()))
-        for one, place in ((round(gain.point), 1), (gain.low, 2), (gain.high, 0))
-    )
+    most = _most(run, pricing, total - traced["graph"])
+    if most < NOISE_SHARE * run.window_ns:
+        return
     rows = _longest(gaps.length, kind == _KINDS.index(main))
     yield Finding(
         "FUS001",
-        weigh(min(waiting, recoverable) / run.window_ns, GAP_WARNING, run) if starved else Severity.INFO,
+        Severity.WARNING if starved else Severity.INFO,
         Confidence.MEDIUM if starved == (waiting >= GAP_SHARE * run.window_ns) else Confidence.LOW,
         f"the GPU is idle between the kernels of an inference for {share(total / run.window_ns)} of the inference "
         + _said(total, left, main),
         _CAUSES[main],
         _REMEDIES.get(main) or as_a_graph(run),
-        recoverable,
-        run.per_inference(recoverable),
-        f"what a CUDA graph recovers without the profiler, the gaps but {IN_GRAPH_NS / 1000} µs each, and the gaps in "
-        "which the host does something else",
-        (
+        evidence=(
             Evidence("idle between kernels", total, "ns"),
             Evidence("of it launch-starved", traced["launch"], "ns", detail=_between(left["launch"])),
             Evidence("of it the host does something else", traced["host"], "ns", detail=_between(left["host"])),
-            Evidence(
-                "of it between kernels already launched",
-                traced["dependency"] + traced["graph"],
-                "ns",
-                detail=_between([one + other for one, other in zip(left["dependency"], left["graph"], strict=True)])
-                + ", what is left of the others with it",
-            ),
-            *graph_evidence(calibrated),
-            *tracing_evidence(calibrated),
+            Evidence("of it between kernels already launched", traced["dependency"] + traced["graph"], "ns"),
+            *tracing_evidence(pricing),
             *worst(f"longest {_NAMES[main]} gap", gaps.start[rows], gaps.end[rows]),
         ),
-        recoverable_between_ns=(round(low / n), round(high / n)) if n else None,
+        change=() if main == "host" else (Change("use_cuda_graph"),),
+        loss=Loss(
+            most,
+            min(waiting, most) / run.window_ns,
+            "the gaps as they were traced, but those in CUDA graphs: the profiler makes a part of them",
+        ),
     )
+
+
+def _left(run: Run, pricing: Pricing, kind: IntArray, traced: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    """What is left of the gaps by kind if tracing cost least, likely and most, ns.
+
+    Only waits for a launch get shorter, and no further than to a gap between dependent kernels.
+    """
+    gaps, each = run.gaps, pricing.shorter
+    waits = _by_kind(kind, np.where(gaps.host, np.maximum(gaps.length - gaps.least, 0), 0))
+    launch = tuple(max(waits["launch"] - round(one * run.count), 0) for one in (each.low, each.point, each.high))
+    dependency = sum(traced[name] for name in ("launch", "host", "dependency")) - waits["launch"] - waits["host"]
+    return {
+        "launch": launch,
+        "host": (waits["host"],) * 3,
+        "dependency": (dependency,) * 3,
+        "graph": (traced["graph"],) * 3,
+    }
+
+
+def _most(run: Run, pricing: Pricing, total: int) -> int:
+    """What of the gaps can come back, ns: no more than an untraced run leaves the GPU idle, where there is one.
+
+    Raises CouldNotRun where inferences were in flight there that fill each other's gaps.
+    """
+    known, room = pricing.untraced, pricing.room
+    if known is None or known.period is None or room is None:
+        return total
+    if room < NOISE_SHARE * known.period and pricing.per == "period":
+        raise CouldNotRun(
+            f"without the profiler {duration(known.period)} pass for an inference, no more than its work takes the "
+            "GPU: others fill the gaps that stand here; capture one stream to see what is left of them"
+        )
+    return min(total, round(room * run.count))
 
 
 def _main(left: dict[str, int]) -> str:
@@ -169,7 +171,7 @@ def _main(left: dict[str, int]) -> str:
     return other if others[other] > host else max(("launch", "host"), key=left.__getitem__)
 
 
-def _by_kind(kind: IntArray, time: Ints | FloatArray) -> dict[str, int]:
+def _by_kind(kind: IntArray, time: Ints) -> dict[str, int]:
     sums = np.zeros(len(_KINDS))
     for piece in pieces(len(kind)):
         np.add.at(sums, kind[piece], time[piece])
@@ -186,7 +188,7 @@ def _longest(length: Ints, chosen: Bools) -> Ints:
     return longest
 
 
-def _said(total: int, left: dict[str, list[int]], main: str) -> str:
+def _said(total: int, left: dict[str, tuple[int, ...]], main: str) -> str:
     likely = sum(one[1] for one in left.values())
     waits = main in {"launch", "host"}
     where = "waits for the host" if waits else "stands between kernels that were already launched"
@@ -196,6 +198,6 @@ def _said(total: int, left: dict[str, list[int]], main: str) -> str:
     return f"time; most of it {where}"
 
 
-def _between(left: list[int]) -> str:
+def _between(left: tuple[int, ...]) -> str:
     least, most = duration(left[2]), duration(left[0])
     return f"{duration(left[1])} without the profiler" + (f", between {least} and {most}" if least != most else "")

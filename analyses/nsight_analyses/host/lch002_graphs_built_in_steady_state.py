@@ -9,10 +9,10 @@ import numpy as np
 
 from nsight_analyses.host.slow import GRAPHS, slow_by_these
 from nsight_analyses.host.steady import while_inferences_run
-from nsight_analyses.measure import nothing_repeats, weigh, worst
+from nsight_analyses.measure import nothing_repeats, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.columns import Bools, Ints, ints
-from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
 
-@analysis("LCH002", needs={"api_calls"}, topic="graph builds", bucket=HOST, picture="launches")
+@analysis("LCH002", needs={"api_calls"}, topic="graph builds", bucket=HOST, picture="launches", warns_from=0.05)
 def graphs_built_in_steady_state(trace: Trace) -> Iterator[Finding]:
     """CUDA graphs are captured or instantiated between inferences, or their capture fails.
 
@@ -67,23 +67,21 @@ def graphs_built_in_steady_state(trace: Trace) -> Iterator[Finding]:
     part = min(cost / sum(line.total for line in loops.values()), 1)
     yield Finding(
         "LCH002",
-        weigh(part, 0.05),
+        Severity.WARNING,
         Confidence.HIGH,
         f"{len(begins.start)} captures and {len(instances.start)} instantiations of CUDA graphs in steady state: "
         f"{duration(cost)} on the host, {share(part)} of the threads' time",
         "graphs are built again while inferences run, rather than once before",
         "capture and instantiate once for each shape before the first inference that counts, keep the instantiated "
         "graph, and change it with cudaGraphExecUpdate",
-        cost,
-        run.per_inference(cost),
-        "host time of captures (from beginning to end) and instantiations",
-        (
+        evidence=(
             Evidence("captures", len(begins.start), "count"),
             Evidence("instantiations", len(instances.start), "count"),
             Evidence("host time", cost, "ns"),
             *worst("longest", start, end),
         ),
         explains=("slow inferences",) if slow_by_these(run, GRAPHS, Intervals.union(start, end)) else (),
+        loss=Loss(cost, part, "host time of captures (from beginning to end) and instantiations", of_host=True),
     )
 
 

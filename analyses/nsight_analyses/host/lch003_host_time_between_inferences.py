@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import nothing_repeats, of_tensorrt, weigh, worst
+from nsight_analyses.measure import nothing_repeats, of_tensorrt, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import duration, share
 
@@ -110,7 +110,7 @@ def _works(run: Run, found: Between) -> Finding:
     certain = found.waits is not None
     return Finding(
         "LCH003",
-        weigh(cost / found.whole_ns, 0.1),
+        Severity.WARNING,
         Confidence.HIGH if certain else Confidence.MEDIUM,
         f"the GPU is idle for {duration(cost)} between inferences: {share(cost / found.whole_ns)} of the time, "
         f"{duration(found.each_ns)} after each",
@@ -119,8 +119,11 @@ def _works(run: Run, found: Between) -> Finding:
         + ("" if certain else ", unless it waits for requests: the calls of the operating system were not traced"),
         "launch the next inference before looking at the last result (two streams, two sets of buffers), or hand "
         "what lies between to another thread or process",
-        cost,
-        run.per_inference(cost),
-        "time between inferences in which no GPU works and the thread is in no launch, copy or synchronization",
-        tuple(_evidence(found)),
+        evidence=tuple(_evidence(found)),
+        loss=Loss(
+            cost,
+            cost / found.whole_ns,
+            "time between inferences in which no GPU works and the thread is in no launch, copy or synchronization",
+            of_host=True,
+        ),
     )

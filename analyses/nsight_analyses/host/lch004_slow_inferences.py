@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.host.slow import CLOCK, FEWEST_SLOW, PROFILER, SLOWER, Usual, before, slow_groups
-from nsight_analyses.measure import nothing_repeats, of_tensorrt, weigh, worst
+from nsight_analyses.measure import nothing_repeats, of_tensorrt, worst
 from nsight_tools.analysis import MEAN, analysis
-from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import Ints, ints, words
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import duration, share
+from nsight_tools.worth import Pricing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ class _Slow:
     """Something that the program does is the reason."""
 
 
-@analysis("LCH004", topic="slow inferences", bucket=MEAN)
+@analysis("LCH004", topic="slow inferences", bucket=MEAN, warns_from=0.05)
 def slow_inferences(trace: Trace) -> Iterator[Finding]:
     """Some inferences are far slower than others that do the same.
 
@@ -164,7 +164,7 @@ def _finding(run: Run, slow: _Slow, whole: int, inferences: int) -> Finding:
     harmless = slow.harmless or rows.size < FEWEST_SLOW or (untraced is not None and not comes_back)
     return Finding(
         "LCH004",
-        Severity.INFO if harmless else weigh(part, 0.05),
+        Severity.WARNING if slow.real and not harmless else Severity.INFO,
         Confidence.MEDIUM if slow.remedy or comes_back else Confidence.LOW,
         f"{rows.size} of {inferences} inferences took {duration(took)} (median) rather than {duration(usual)}"
         + (f": {share(part)} of the {run.time}" if slow.real else ""),
@@ -177,24 +177,29 @@ def _finding(run: Run, slow: _Slow, whole: int, inferences: int) -> Finding:
             if untraced is None
             else "nothing yet: without the profiler they are far fewer"
         ),
-        cost if slow.real else None,
-        round(cost / inferences) if slow.real else None,
-        "time of these inferences beyond the median of the thread's others that do the same" if slow.real else "",
-        (
+        evidence=(
             Evidence("slow inferences", rows.size, "count"),
             Evidence("time beyond the median", cost, "ns"),
             *([Evidence("as much slower without the profiler", untraced, "ratio")] if untraced is not None else []),
             *worst("slow inference", requests.start[rows], requests.end[rows], lambda at: f"inference {int(rows[at])}"),
         ),
-        # Most of what the GPU idles lies in these: the gaps there are the same time seen again.
         explains=("gaps",) if slow.event and 2 * cost >= sum(run.gpus.idle(d).total for d in run.gpus.devices) else (),
+        loss=Loss(
+            cost,
+            part,
+            "time of these inferences beyond the median of the thread's others that do the same",
+            per_inference_ns=round(cost / inferences),
+            of_host=True,
+        )
+        if slow.real
+        else None,
     )
 
 
 def _slow_untraced(trace: Trace) -> float | None:
     """Share of an untraced run's inferences that are far slower than its median; None where it does not tell."""
-    known = Calibrated.of(trace).untraced
-    if known is None or not known.alone:
+    pricing = Pricing.of(trace)
+    if pricing.untraced is None or pricing.per == "period":
         return None
     table = trace.table("benchmark", ["run", "wall_ns"])
     wall = ints(table["wall_ns"])[words(table["run"]).among("benchmark")]

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import Change, Confidence, Evidence, Finding
+from nsight_tools.findings import Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import duration, share
+from nsight_tools.worth.known import SPIN_NS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
 LATE_SHARE = 0.05
-LATE_WARNING = 0.1
-SPIN_NS = 10_000
-"""How soon a thread that spins comes back: 6 µs on an H200's host, up to 10 on others. Twice as much makes the claim 10
-µs smaller."""
 
 
-@analysis("LCH006", needs={"api_calls", "inferences"}, topic="wake-ups", bucket=HOST, change=Change("use_spin_wait"))
+@analysis(
+    "LCH006",
+    needs={"api_calls", "inferences"},
+    topic="wake-ups",
+    bucket=HOST,
+    change=Change("use_spin_wait"),
+)
 def late_wake_ups(trace: Trace) -> Iterator[Finding]:
     """The host comes back late from its wait for the GPU.
 
@@ -52,7 +55,7 @@ def late_wake_ups(trace: Trace) -> Iterator[Finding]:
     if 2 * waited.size < late.size:
         return
     usual, wall = float(np.median(waited)), float(np.median(run.requests.wall[run.requests.judged]))
-    saved = max(usual - SPIN_NS, 0.0)
+    saved = max(usual - SPIN_NS.high, 0.0)
     if saved < LATE_SHARE * wall:
         return
     each = saved * waited.size / run.count
@@ -62,19 +65,23 @@ def late_wake_ups(trace: Trace) -> Iterator[Finding]:
     names = ", ".join(list(calls[calls.waits].name.counts())[:3])
     yield Finding(
         "LCH006",
-        weigh(0.0 if run.flow.several else each / wall, LATE_WARNING),
+        Severity.INFO if run.flow.several else Severity.WARNING,
         Confidence.MEDIUM,
         f"the host comes back {duration(usual)} after the GPU is done (median), {share(usual / wall)} of the "
         f"{duration(wall)} that an inference takes",
         f"its thread sleeps in a blocking wait ({names}), and the operating system wakes it late",
         "spin instead of sleeping: cudaDeviceScheduleSpin, and events without cudaEventBlockingSync"
         + (" (trtexec --useSpinWait)" if run.tensorrt is not False else ""),
-        round(saved) * int(waited.size),
-        round(each),
-        "from the end of the GPU's work to the end of the wait, less the 10 µs that a thread that spins takes",
-        (
+        evidence=(
             Evidence("from the end of the GPU's work to the end of the wait, median", round(usual), "ns"),
             Evidence("inferences that wait so", int(waited.size), "count"),
             *worst("latest", end - waited, end),
+        ),
+        loss=Loss(
+            round(saved) * int(waited.size),
+            0.0 if run.flow.several else each / wall,
+            "from the end of the GPU's work to the end of the wait, less the 10 µs that a thread that spins takes",
+            per_inference_ns=round(each),
+            of_host=True,
         ),
     )

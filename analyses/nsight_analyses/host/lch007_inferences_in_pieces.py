@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.columns import ints
 from nsight_tools.cuda_names import STALLS
 from nsight_tools.errors import CouldNotRun, NotApplicable
-from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
@@ -27,7 +27,14 @@ PARTITIONS = 3
 """From so many engines on, one after the other, they are parts of one network; two may be two networks."""
 
 
-@analysis("LCH007", needs={"api_calls", "inferences"}, topic="pieces", bucket=HOST, picture="launches")
+@analysis(
+    "LCH007",
+    needs={"api_calls", "inferences"},
+    topic="pieces",
+    bucket=HOST,
+    picture="launches",
+    warns_from=BETWEEN_WARNING,
+)
 def inferences_in_pieces(trace: Trace) -> Iterator[Finding]:
     """An inference consists of several enqueues, and the GPU idles between them.
 
@@ -74,7 +81,7 @@ def inferences_in_pieces(trace: Trace) -> Iterator[Finding]:
     cut = engines >= PARTITIONS
     yield Finding(
         "LCH007",
-        weigh(cost / run.window_ns, BETWEEN_WARNING),
+        Severity.WARNING,
         Confidence.MEDIUM,
         f"{pieces} enqueues of {engines} engines make one inference, and the GPU idles between them for "
         f"{share(cost / run.window_ns)} of the {run.time}: {duration(cost / max(inner.size, 1))} each time",
@@ -86,15 +93,17 @@ def inferences_in_pieces(trace: Trace) -> Iterator[Finding]:
         "the GPU; keep tensors on the GPU between the pieces"
         if cut
         else "keep what one engine hands to the next on the GPU, and enqueue the next without waiting for it",
-        cost,
-        run.per_inference(cost),
-        "time between the enqueues of an inference in which the GPU runs nothing",
-        (
+        evidence=(
             Evidence("GPU idle between enqueues", cost, "ns"),
             Evidence("enqueues of an inference, median", pieces, "count"),
             Evidence("engines", engines, "count"),
             *worst("longest", idle.start, idle.end),
         ),
-        # The gaps between kernels, and the waits in them, are then the same time seen again.
         explains=("gaps", "synchronizations") if cut else (),
+        loss=Loss(
+            cost,
+            cost / run.window_ns,
+            "time between the enqueues of an inference in which the GPU runs nothing",
+            of_host=True,
+        ),
     )

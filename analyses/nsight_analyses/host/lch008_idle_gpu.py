@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import EFFORT_SHARE, as_a_graph, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, as_a_graph, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.cuda_names import STALLS
 from nsight_tools.errors import CouldNotRun, NotApplicable
-from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.calls import os_waits
 from nsight_tools.timeline.attribution import joint_key
@@ -75,7 +75,9 @@ _OWNERS = {
 """What the host does while the GPU idles: in short, as a cause, and what to change."""
 
 
-@analysis("LCH008", needs={"kernels", "api_calls"}, topic="idle GPU", bucket=HOST, picture="launches")
+@analysis(
+    "LCH008", needs={"kernels", "api_calls"}, topic="idle GPU", bucket=HOST, picture="launches", warns_from=EFFORT_SHARE
+)
 def idle_gpu(trace: Trace) -> Iterator[Finding]:
     """The GPU idles in a program in which no inference is marked and nothing repeats.
 
@@ -119,16 +121,20 @@ def idle_gpu(trace: Trace) -> Iterator[Finding]:
         remedy = as_a_graph(run)
     yield Finding(
         "LCH008",
-        weigh(total / run.window_ns, EFFORT_SHARE),
+        Severity.WARNING,
         Confidence.MEDIUM,
         f"the GPU is idle for {share(total / run.window_ns)} of the {run.time}, {duration(total)}",
         f"for {share(found[owners[0]].total / max(idle.total, 1))} of that, {cause}",
         remedy,
-        total,
-        bound="all of the time in which the GPU idles: the host cannot be faster than no time at all",
         evidence=(
             *(Evidence(_OWNERS[name][0], found[name].total, "ns") for name in owners),
             *worst("longest", idle.start, idle.end),
+        ),
+        loss=Loss(
+            total,
+            total / run.window_ns,
+            "all of the time in which the GPU idles: the host cannot be faster than no time at all",
+            of_host=True,
         ),
     )
 

@@ -8,12 +8,11 @@ import numpy as np
 
 from nsight_analyses.host.slow import ALLOCATIONS, slow_by_these
 from nsight_analyses.host.steady import while_inferences_run
-from nsight_analyses.measure import nothing_repeats, weigh, worst
+from nsight_analyses.measure import nothing_repeats, worst
 from nsight_tools.analysis import HOST, analysis
-from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import ints, words
 from nsight_tools.cuda_names import MEMORY
-from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
@@ -30,7 +29,7 @@ COST_SHARE = 0.01
 """Rarer ones matter from this share of the threads' time on."""
 
 
-@analysis("MEM001", needs={"api_calls"}, topic="allocations", bucket=HOST, picture="launches")
+@analysis("MEM001", needs={"api_calls"}, topic="allocations", bucket=HOST, picture="launches", warns_from=0.05)
 def allocations_in_steady_state(trace: Trace) -> Iterator[Finding]:
     """Memory is allocated or freed while inferences run.
 
@@ -79,7 +78,7 @@ def _finding(
     named = ", ".join(f"{name} ({number} times)" for name, number in list(counts.items())[:4])
     return Finding(
         "MEM001",
-        Severity.INFO if pooled.all() else weigh(part, 0.05),
+        Severity.INFO if pooled.all() else Severity.WARNING,
         Confidence.HIGH,
         f"{len(found.start)} allocations or frees in {inferences} inferences: {duration(cost)} on the "
         f"host, {share(part)} of the threads' time",
@@ -88,22 +87,20 @@ def _finding(
         else f"{named}: they stop the thread, and those that free wait for the GPU's work",
         "allocate buffers once, for the largest shape, and use them again; where the sizes must vary, use "
         "cudaMallocAsync with a pool that keeps its memory (cudaMemPoolAttrReleaseThreshold)",
-        cost,
-        run.per_inference(cost),
-        "host time of these calls, waiting inside included",
-        (
+        evidence=(
             Evidence("allocations and frees", len(found.start), "count", detail=named),
             Evidence("host time", cost, "ns"),
             *_bytes(run.trace, loops),
             *worst("longest call", found.start, found.end, found.name.at),
         ),
         explains=_follows(run, Intervals.union(found.start, found.end)),
+        loss=Loss(cost, part, "host time of these calls, waiting inside included", of_host=True),
     )
 
 
 def _follows(run: Run, time: Intervals) -> tuple[str, ...]:
     """What is the same time seen again: the gaps, where most of them are these calls; inferences slow by them alone."""
-    gaps = ("gaps", "between inferences") if 2 * time.total > Calibrated.of(run.trace).left[1].sum() else ()
+    gaps = ("gaps", "between inferences") if 2 * time.total > run.gaps.length.sum() else ()
     return (*gaps, *(("slow inferences",) if slow_by_these(run, ALLOCATIONS, time) else ()))
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import worst
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import words
 from nsight_tools.errors import NotApplicable
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.holes import Owner, holes
 from nsight_tools.timeline.intervals import Intervals
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 DLA_WARNING = 0.1
 
 
-@analysis("DLA001", needs={"nvtx_ranges", "api_calls"}, topic="accelerator", bucket=("sync", "launch"))
+@analysis(
+    "DLA001", needs={"nvtx_ranges", "api_calls"}, topic="accelerator", bucket=("sync", "launch"), warns_from=DLA_WARNING
+)
 def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
     """The GPU waits for layers that the DLA runs.
 
@@ -51,7 +53,7 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
         return
     yield Finding(
         "DLA001",
-        weigh(cost / run.window_ns, DLA_WARNING, run),
+        Severity.WARNING,
         Confidence.MEDIUM,
         f"the GPU idles for {share(cost / run.window_ns)} of the {run.time} while layers run elsewhere: "
         f"{len(found)} hole{'s' * (len(found) > 1)} of {duration(float(np.median(found.end - found.start)))} (median)",
@@ -59,13 +61,11 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
         "Learning Accelerator) runs it, and the GPU waits for it",
         "build these layers for the GPU (no --useDLACore, or setDeviceType), which is faster; or keep two inferences "
         "in flight, so that GPU and DLA work at once",
-        cost,
-        run.per_inference(cost),
-        "holes behind such layers; the layers take some time on the GPU, too",
-        (
+        evidence=(
             Evidence("GPU waits for the accelerator", cost, "ns"),
             Evidence("holes", len(found), "count"),
             *worst("longest", found.start, found.end),
         ),
         explains=("gaps", "contention"),
+        loss=Loss(cost, cost / run.window_ns, "holes behind such layers; the layers take some time on the GPU, too"),
     )

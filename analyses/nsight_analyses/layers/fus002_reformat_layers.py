@@ -8,10 +8,9 @@ import numpy as np
 
 from nsight_analyses.layers.layer_times import COPY_NODE, REFORMATS, of_inferences
 from nsight_analyses.layers.tensorrt import no_layers
-from nsight_analyses.measure import weigh
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.columns import words
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import share
 
@@ -26,7 +25,14 @@ REFORMAT_WARNING = 0.15
 """Of the inference time: a reformat that goes comes back in part as a slower neighbour, so the bound is generous."""
 
 
-@analysis("FUS002", needs={"kernels", "nvtx_ranges"}, topic="reformats", bucket=COMPUTE, picture="layers")
+@analysis(
+    "FUS002",
+    needs={"kernels", "nvtx_ranges"},
+    topic="reformats",
+    bucket=COMPUTE,
+    picture="layers",
+    warns_from=REFORMAT_WARNING,
+)
 def reformat_layers(trace: Trace) -> Iterator[Finding]:
     """Layers that only change a tensor's datatype or layout take time.
 
@@ -72,7 +78,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     known = rows.size / int(ours.sum())
     yield Finding(
         "FUS002",
-        weigh(run.gpus.share(lost, device), REFORMAT_WARNING, run),
+        Severity.WARNING,
         Confidence.HIGH if known > 0.95 else Confidence.MEDIUM,
         f"{int(reformats.sum())} of {len(layer)} kernels ({share(float(reformats.mean()))}) only convert tensors "
         f"between layers, and take {share(lost / max(total, 1))} of the kernel time",
@@ -83,9 +89,6 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
         if mostly_datatypes
         else "let the network's inputs and outputs keep the format that the first and last layer want "
         "(--inputIOFormats, --outputIOFormats), and neighbouring layers share a precision",
-        lost,
-        run.per_inference(lost),
-        "kernel time of the reformat layers; where the host is the limit, their launches come on top",
         evidence=(
             Evidence("kernel time in reformat layers", lost, "ns"),
             Evidence("share of the kernel time", lost / max(total, 1), "ratio"),
@@ -105,8 +108,12 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
                 for name in names[:5]
             ),
         ),
-        # Neighbours that differ in datatype are not fused: then it is one cause that both see.
         explains=("unfused layers",) if mostly_datatypes else (),
+        loss=Loss(
+            lost,
+            run.gpus.share(lost, device),
+            "kernel time of the reformat layers; where the host is the limit, their launches come on top",
+        ),
     )
 
 

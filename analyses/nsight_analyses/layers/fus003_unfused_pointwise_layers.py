@@ -13,10 +13,10 @@ import numpy as np
 
 from nsight_analyses.layers.layer_times import Kernels, Layer, engine_layers, of_inferences
 from nsight_analyses.layers.tensorrt import no_layers
-from nsight_analyses.measure import EXAMPLES, weigh
+from nsight_analyses.measure import EXAMPLES
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.columns import words
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import windows
@@ -65,7 +65,14 @@ class Row:
     behind_matrix: bool
 
 
-@analysis("FUS003", needs={"kernels", "nvtx_ranges"}, topic="unfused layers", bucket=COMPUTE, picture="layers")
+@analysis(
+    "FUS003",
+    needs={"kernels", "nvtx_ranges"},
+    topic="unfused layers",
+    bucket=COMPUTE,
+    picture="layers",
+    warns_from=UNFUSED_WARNING,
+)
 def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
     """Pointwise or shape layers run one after the other, as a kernel each.
 
@@ -108,17 +115,14 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
     each = max(run.count, 1)
     yield Finding(
         "FUS003",
-        weigh(found.lost / run.window_ns, UNFUSED_WARNING, run),
+        Severity.WARNING,
         Confidence.HIGH if found.certain else Confidence.MEDIUM,
         f"{found.layers / each:.0f} pointwise or shape layers an inference run in {found.runs / each:.0f} rows, a "
         f"kernel each; in one kernel a row they would take {share(found.lost / total)} of the kernel time less",
         _why(found, each),
         "do not pin the precision of single layers within such a row, mark no output in it, and build with the default "
         "builder optimization level or a higher one; otherwise simplify the graph or write a plugin for the row",
-        found.most,
-        run.per_inference(found.most),
-        "kernel time of each row, less its longest layer where no convolution or multiplication could take it in",
-        (
+        evidence=(
             Evidence("kernel time of the rows", found.time, "ns"),
             Evidence("of it saved by a kernel of its own for each row", found.lost, "ns"),
             Evidence("layers in the rows", found.layers, "count", detail=f"{found.layers / each:.0f} an inference"),
@@ -130,6 +134,11 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
             ),
             Evidence("reformats within the rows", found.reformats, "count"),
             *(Evidence("row", time, "ns", detail=names) for names, time in found.worst(EXAMPLES)),
+        ),
+        loss=Loss(
+            found.most,
+            found.lost / run.window_ns,
+            "kernel time of each row, less its longest layer where no convolution or multiplication could take it in",
         ),
     )
 

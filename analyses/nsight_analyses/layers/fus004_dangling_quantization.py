@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from nsight_analyses.layers.layer_times import Kernels, Layer, engine_layers
 from nsight_analyses.layers.tensorrt import no_layers
-from nsight_analyses.measure import EXAMPLES, weigh
+from nsight_analyses.measure import EXAMPLES
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ DANGLING_WARNING = 0.1
 NARROW = frozenset({"INT8", "FP8"})
 
 
-@analysis("FUS004", topic="quantization", bucket=COMPUTE, picture="layers")
+@analysis("FUS004", topic="quantization", bucket=COMPUTE, picture="layers", warns_from=DANGLING_WARNING)
 def dangling_quantization(trace: Trace) -> Iterator[Finding]:
     """Quantize or dequantize layers stand alone, or quantized convolutions write floats.
 
@@ -60,7 +60,7 @@ def dangling_quantization(trace: Trace) -> Iterator[Finding]:
     timed = spent is not None
     yield Finding(
         "FUS004",
-        weigh((spent or 0) / run.window_ns, DANGLING_WARNING, run) if timed else Severity.INFO,
+        Severity.WARNING if dangling and timed else Severity.INFO,
         Confidence.HIGH if dangling else Confidence.LOW,
         " and ".join(_said(len(dangling), len(wide))),
         "Q/DQ pairs are placed where TensorRT cannot take them into the layers around them"
@@ -68,10 +68,7 @@ def dangling_quantization(trace: Trace) -> Iterator[Finding]:
         else "no Q stands behind these layers, or what reads them needs floats",
         "move Q and DQ next to layers that run quantized, on every input of an addition, and behind each convolution "
         "whose reader is quantized",
-        spent if dangling else None,
-        run.per_inference(spent) if dangling and spent is not None else None,
-        "kernel time of the quantize and dequantize layers" if dangling and timed else "",
-        (
+        evidence=(
             Evidence("quantize or dequantize layers that stand alone", len(dangling), "count"),
             Evidence("quantized layers that write floats", len(wide), "count"),
             *(
@@ -79,6 +76,9 @@ def dangling_quantization(trace: Trace) -> Iterator[Finding]:
                 for layer in (*dangling[:EXAMPLES], *wide[:EXAMPLES])
             ),
         ),
+        loss=Loss(spent, spent / run.window_ns, "kernel time of the quantize and dequantize layers")
+        if dangling and spent is not None
+        else None,
     )
 
 

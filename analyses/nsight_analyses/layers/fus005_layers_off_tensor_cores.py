@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.layers.layer_times import Kernels, Layer, device_majors, engine_layers
-from nsight_analyses.measure import EFFORT_SHARE, weigh
+from nsight_analyses.measure import EFFORT_SHARE
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.errors import NotApplicable
-from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding
+from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import share
 
@@ -57,7 +57,9 @@ class Slow:
     of_layer: bool
 
 
-@analysis("FUS005", needs={"kernels"}, topic="tensor cores", bucket=COMPUTE, picture="layers")
+@analysis(
+    "FUS005", needs={"kernels"}, topic="tensor cores", bucket=COMPUTE, picture="layers", warns_from=MISALIGNED_WARNING
+)
 def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
     """Convolutions or matrix multiplications do not use the Tensor Cores.
 
@@ -105,15 +107,12 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
         return
     yield Finding(
         "FUS005",
-        weigh(explained / run.window_ns, MISALIGNED_WARNING, run),
+        Severity.WARNING,
         Confidence.LOW,
         f"{_counted(slow)} {share(lost / total)} of the kernel time without the Tensor Cores",
         _cause(slow, misaligned, explained / lost),
         "; ".join(_advice(explained, single, tf32=tf32)),
-        lost,
-        run.per_inference(lost),
-        "kernel time of these layers; what they would take on the Tensor Cores is not known",
-        (
+        evidence=(
             Evidence("kernel time off the Tensor Cores", lost, "ns"),
             Evidence("share of the kernel time", lost / total, "ratio"),
             Evidence(
@@ -123,6 +122,11 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
             *(Evidence("layer", layer.time, "ns", detail=_described(layer)) for layer in slow[:5]),
         ),
         change=(Change("fp16"),) if single else (),
+        loss=Loss(
+            lost,
+            explained / run.window_ns,
+            "kernel time of these layers; what they would take on the Tensor Cores is not known",
+        ),
     )
 
 

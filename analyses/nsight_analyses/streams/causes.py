@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 from nsight_analyses.measure import HOST_BOUND, of_tensorrt
 from nsight_analyses.streams.host_order import host_waits, launch_turns
 from nsight_analyses.streams.synchronizations import mostly_within
-from nsight_tools.calibration import Calibrated
 from nsight_tools.findings import Confidence, Evidence
 from nsight_tools.timeline.intervals import Intervals, distinct
 from nsight_tools.units import duration, share
+from nsight_tools.worth import Pricing
 
 if TYPE_CHECKING:
     from nsight_analyses.streams.waits import Line, Waiting
     from nsight_tools.run import Run
     from nsight_tools.run.work import Work
+    from nsight_tools.worth.host import HostCosts
 
 WAITING_SHARE = 0.05
 """Less waiting than this share of the busy time leaves nothing to gain from other streams."""
@@ -44,26 +45,26 @@ def cause(run: Run, work: Work, lines: list[Line], found: Waiting, null: set[int
     """What explains at least half of the waiting; or why there is none."""
     cost, union = found.time.total, work.busy().total
     # No more can be gained than what the busiest launching thread leaves: it would be the limit then.
-    calibrated = Calibrated.of(run.trace)
-    free = calibrated.time_left_by_host()
+    host = Pricing.of(run.trace).host
+    free = host.free
     gain = min(cost, free)
     waits = cost >= WAITING_SHARE * union and gain >= WAITING_SHARE * run.window.total
     if waits and (told := _of_the_gpu(found, null, gain)) is not None:
         if not (told.gain and free < cost):
             return told
-        busy = share(calibrated.host_share)
+        busy = share(host.share)
         limit = (
             f"; the busiest launching thread, occupied for {busy} of the time without the profiler, is the next limit"
         )
         return replace(told, text=told.text + limit)
-    host = host_waits(run, work)
+    held = host_waits(run, work)
     # Where launched work waits meanwhile, the host keeps nothing from it.
-    kept = host.time.subtract(found.time)
+    kept = held.time.subtract(found.time)
     if kept.total >= max(WAITING_SHARE * union, cost):
         longest = max(line.busy.total for line in lines)
-        return _host_waits(run, kept, host.calls, min(kept.total, union - longest, free))
+        return _host_waits(run, kept, held.calls, min(kept.total, union - longest, free))
     if not waits:
-        return _host_is_the_limit(run, work, cost, calibrated, null)
+        return _host_is_the_limit(run, work, cost, host, null)
     if found.own_events >= MOST * cost:
         return Cause(
             "event waits within inferences: work waits for other streams' work of its own inference for "
@@ -141,7 +142,7 @@ def _host_waits(run: Run, time: Intervals, calls: dict[str, int], gain: int) -> 
     )
 
 
-def _host_is_the_limit(run: Run, work: Work, cost: int, calibrated: Calibrated, null: set[int]) -> Cause:
+def _host_is_the_limit(run: Run, work: Work, cost: int, host: HostCosts, null: set[int]) -> Cause:
     turns = launch_turns(run, work)
     if turns is not None:
         idle = max(run.window.total - work.busy().intersection(run.window).total, 0)
@@ -174,7 +175,7 @@ def _host_is_the_limit(run: Run, work: Work, cost: int, calibrated: Calibrated, 
         if null
         else ""
     )
-    traced, real = min(run.host_occupied / max(run.window.total, 1), 1), calibrated.host_share
+    traced, real = min(run.host_occupied / max(run.window.total, 1), 1), host.share
     busy = f"{who} for all of them, occupied for {share(traced)} of the time, for {share(real)} without the profiler"
     waits = f"launched work waits for another stream for {duration(cost)} of {duration(work.busy().total)}"
     evidence = (Evidence("busiest launching thread, without the profiler", real, "ratio"),)

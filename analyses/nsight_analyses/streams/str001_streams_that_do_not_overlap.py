@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.failed_enqueues import failed_on_streams
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import worst
 from nsight_analyses.streams.causes import cause
 from nsight_analyses.streams.waits import Line, waiting
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import NotApplicable
-from nsight_tools.findings import Evidence, Finding
+from nsight_tools.findings import Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
@@ -129,16 +129,13 @@ def _finding(run: Run, work: Work, lines: list[Line], overlap: float) -> Finding
     named = ", ".join(f"{one.stream}{' (legacy default)' if one.stream in null else ''}" for one in lines[:8])
     return Finding(
         "STR001",
-        weigh(why.gain / max(run.window.total, 1), 0.1, run),
+        Severity.WARNING,
         why.confidence,
         f"{len(lines)} streams carry work and overlap for {share(overlap)} of their busy time; launched work of one "
         f"waits for another for {share(cost / max(union, 1))} of it",
         why.text,
         why.remedy,
-        why.gain,
-        run.per_inference(why.gain),
-        why.bound,
-        (
+        evidence=(
             Evidence("overlap", overlap, "ratio"),
             Evidence("launched work waits for another stream", cost, "ns"),
             *why.evidence,
@@ -151,5 +148,6 @@ def _finding(run: Run, work: Work, lines: list[Line], overlap: float) -> Finding
             ),
             *worst("longest wait", found.time.start, found.time.end),
         ),
-        why.explains,
+        explains=why.explains,
+        loss=Loss(why.gain, why.gain / max(run.window.total, 1), why.bound),
     )

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import no_inference, weigh, with_kernels, worst
+from nsight_analyses.measure import no_inference, with_kernels, worst
 from nsight_analyses.streams.synchronizations import mostly_within
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import Ints, ints, words
 from nsight_tools.cuda_names import CallKind
 from nsight_tools.errors import CouldNotRun, NotApplicable
-from nsight_tools.findings import Change, Confidence, Evidence, Finding
+from nsight_tools.findings import Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 
@@ -83,19 +83,14 @@ def work_on_the_default_stream(trace: Trace) -> Iterator[Finding]:
     )
     yield Finding(
         "STR002",
-        weigh((cost or 0) / run.window_ns, 0.1),
+        Severity.INFO if cost is None else Severity.WARNING,
         Confidence.HIGH if told else Confidence.MEDIUM,
         f"{len(rows)} of {int(ours.sum())} kernels of inferences run on the legacy default stream ({names}); {added}",
         "the context is enqueued on stream 0 (or a null handle): the legacy default stream, which every blocking "
         "stream waits for, and on which enqueueV3 may synchronize",
         "enqueue each context on a stream of its own (cudaStreamCreateWithFlags with cudaStreamNonBlocking); "
         "several of them can then overlap",
-        cost,
-        None if cost is None else run.per_inference(cost),
-        "time in these synchronizations in which the GPU runs no kernel; what streams could overlap comes on top"
-        if cost is not None
-        else "",
-        (
+        evidence=(
             Evidence(
                 "kernels on the default stream", len(rows), "count", int(work.start[rows[0]]), int(work.end[rows[-1]])
             ),
@@ -103,8 +98,15 @@ def work_on_the_default_stream(trace: Trace) -> Iterator[Finding]:
             Evidence("synchronizations", len(start), "count", detail=where),
             *worst("longest of them", start, end),
         ),
-        # What the default stream runs nothing else runs beside, not even a copy.
-        ("exposed transfers", *_waits(run, told=told, time=Intervals.union(start, end))),
+        explains=("exposed transfers", *_waits(run, told=told, time=Intervals.union(start, end))),
+        loss=None
+        if cost is None
+        else Loss(
+            cost,
+            cost / run.window_ns,
+            "time in these synchronizations in which the GPU runs no kernel; what streams could overlap comes on top",
+            of_host=True,
+        ),
     )
 
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import nothing_repeats, weigh, worst
+from nsight_analyses.measure import nothing_repeats, worst
 from nsight_analyses.streams.synchronizations import Waits, behind_steps, between_work
 from nsight_tools.analysis import HOST, analysis
-from nsight_tools.calibration import Calibrated
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from nsight_tools.trace import Trace
 
-COST_WARNING = 0.1
 STEPS = 10
 """Fewer waits may be the phases of a program; a loop has more."""
 DEVICE_WIDE = frozenset({"cudaDeviceSynchronize", "cuCtxSynchronize", "cudaThreadSynchronize"})
@@ -60,10 +58,10 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
     seen. The wait for a value that the host needs to go on cannot be left out. In a loop of steps that is not seen
     where the host reads memory that the GPU itself writes (managed or mapped).
     """
-    run, calibrated = Run.of(trace), Calibrated.of(trace)
-    found = between_work(run, calibrated)
+    run = Run.of(trace)
+    found = between_work(run)
     total = int(found.cost.sum())
-    steps = behind_steps(run, calibrated) if _nobody_marks(run) else None
+    steps = behind_steps(run) if _nobody_marks(run) else None
     if steps is not None and len(steps.start) >= STEPS and steps.cost.sum() >= total:
         yield from _of_steps(run, steps)
         return
@@ -78,7 +76,7 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
     wide = sum(count for name, count in names.items() if name.partition("_pt")[0] in DEVICE_WIDE)
     yield Finding(
         "STR003",
-        weigh(total / run.window_ns, COST_WARNING, run),
+        Severity.WARNING,
         Confidence.MEDIUM,
         f"the host waits for the GPU {len(found.start) / run.count:.3g} times in the middle of an inference, "
         f"and the GPU then idles for {share(total / run.window_ns)} of the {run.time}",
@@ -89,10 +87,7 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
         + ("; never the whole device (cudaDeviceSynchronize)" if wide else "")
         + ("; values that the host reads in between can stay on the GPU, or be read once" if down else "")
         + ("; only then can the inference become a CUDA graph" if len(found.start) >= run.count else ""),
-        total,
-        run.per_inference(total),
-        "time in which the GPU idles until the next launch after the wait, less 1 µs and what tracing added each",
-        (
+        evidence=(
             Evidence("the GPU idles after waits", total, "ns"),
             Evidence("waits in the middle of an inference", len(found.start), "count"),
             Evidence("device-wide waits among them", wide, "count"),
@@ -104,7 +99,12 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
                 lambda row: f"{found.name.at(row)}, of which {duration(int(found.cost[row]))} cost",
             ),
         ),
-        explains=_follows(run, calibrated, len(found.start), total),
+        explains=_follows(run, len(found.start), total),
+        loss=Loss(
+            total,
+            total / run.window_ns,
+            "time in which the GPU idles until the next launch after the wait, less 1 µs and what tracing added each",
+        ),
     )
 
 
@@ -124,7 +124,7 @@ def _of_steps(run: Run, steps: Waits) -> Iterator[Finding]:
     usual = duration(float(np.median(np.diff(np.sort(steps.start)))))
     yield Finding(
         "STR003",
-        weigh(total / whole.total, COST_WARNING),
+        Severity.WARNING,
         Confidence.MEDIUM,
         f"the host waits for the GPU after each step of a loop, every {usual} (median), and the GPU then idles for "
         f"{share(total / whole.total)} of the time: {duration(total / count)} after each",
@@ -132,22 +132,25 @@ def _of_steps(run: Run, steps: Waits) -> Iterator[Finding]:
         "a stream runs the steps in order without it",
         "launch several steps before you wait, and wait where the host reads a result; or capture several steps into "
         "a CUDA graph (cudaStreamBeginCapture)",
-        total,
-        run.per_inference(total),
-        "time in which the GPU idles from a step to the next, less 1 µs and what tracing added, and no more than the "
-        "wait lasts",
-        (
+        evidence=(
             Evidence("the GPU idles after waits", total, "ns"),
             Evidence("waits for a step", count, "count"),
             Evidence("the host waits", int((steps.end - steps.start).sum()), "ns"),
             *worst("longest from a wait to the next step", steps.start, steps.next, steps.name.at),
         ),
         explains=("gaps", "between inferences", "wake-ups", "idle GPU", "enqueue") if 2 * total >= idle else (),
+        loss=Loss(
+            total,
+            total / whole.total,
+            "time in which the GPU idles from a step to the next, less 1 µs and what tracing added, and no more than "
+            "the wait lasts",
+            of_host=True,
+        ),
     )
 
 
-def _follows(run: Run, calibrated: Calibrated, waits: int, total: int) -> tuple[str, ...]:
+def _follows(run: Run, waits: int, total: int) -> tuple[str, ...]:
     """The gaps, where they are the same time seen again; all of launching, where waits forbid a graph."""
     if waits >= run.count:
         return ("gaps", "enqueue")
-    return ("gaps",) if 2 * total > calibrated.left[1].sum() else ()
+    return ("gaps",) if 2 * total > run.gaps.length.sum() else ()

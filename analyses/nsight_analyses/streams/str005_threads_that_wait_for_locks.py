@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import EFFORT_SHARE, of_tensorrt, weigh, worst
+from nsight_analyses.measure import EFFORT_SHARE, of_tensorrt, worst
 from nsight_tools.analysis import HOST, analysis
-from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import CouldNotRun, NotApplicable
-from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.calls import OS_LOCKS, os_waits
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
+from nsight_tools.worth import Pricing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,12 @@ SLOWER = 2
 
 
 @analysis(
-    "STR005", needs={"api_calls", "inferences"}, topic="launch locks", bucket=HOST, change=Change("use_cuda_graph")
+    "STR005",
+    needs={"api_calls", "inferences"},
+    topic="launch locks",
+    bucket=HOST,
+    change=Change("use_cuda_graph"),
+    warns_from=LOCKED_WARNING,
 )
 def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
     """Threads that launch at the same time wait for each other's locks.
@@ -95,7 +100,7 @@ def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
         return
     held = _held_by_copies(run, each)
     if held.time.total >= max(LOCKED_SHARE * whole.total, NOISE_SHARE * run.window.total):
-        yield _of_copies(run, held, whole.total)
+        yield _of_copies(held, whole.total)
         return
     yield from _of_launches(run, each, whole.total, together)
 
@@ -147,13 +152,13 @@ def _nearest(sorted_values: Ints, wanted: Ints) -> Ints:
     return nearer
 
 
-def _of_copies(run: Run, held: _Held, whole: int) -> Finding:
+def _of_copies(held: _Held, whole: int) -> Finding:
     cost = held.time.total
     names = ", ".join(f"{name} ({count})" for name, count in held.copies.name.counts().items())
     proof = f"; {held.locks} of these waits are in a lock of the operating system" if held.locks else ""
     return Finding(
         "STR005",
-        weigh(cost / whole, LOCKED_WARNING),
+        Severity.WARNING,
         Confidence.HIGH if held.locks else Confidence.MEDIUM,
         f"a thread's launch calls wait {held.launches} times for another thread's copy, "
         f"{duration(cost / max(held.launches, 1))} each: {share(cost / whole)} of the inferences' time",
@@ -161,10 +166,7 @@ def _of_copies(run: Run, held: _Held, whole: int) -> Finding:
         f"thread's launches wait for that lock{proof}",
         "allocate the host buffers of these copies page-locked (cudaHostAlloc, cudaMallocHost): then no call waits, "
         "and no lock is held",
-        cost,
-        run.per_inference(cost),
-        "time in which a launch call waits beside another thread's copy call: latency of that thread's inferences",
-        (
+        evidence=(
             Evidence("launch calls wait for another thread's copy", cost, "ns"),
             Evidence("such launch calls", held.launches, "count"),
             Evidence("of them in a lock of the operating system", held.locks, "count"),
@@ -172,6 +174,12 @@ def _of_copies(run: Run, held: _Held, whole: int) -> Finding:
         ),
         explains=("enqueue", "compute-bound", "gaps"),
         change=(Change("pageable", value=False),),
+        loss=Loss(
+            cost,
+            cost / whole,
+            "time in which a launch call waits beside another thread's copy call: latency of that thread's inferences",
+            of_host=True,
+        ),
     )
 
 
@@ -188,8 +196,10 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
             )
         return
     waits = [os_waits(run.trace, thread, OS_LOCKS).intersection(line) for thread, line in each.items()]
-    known = Calibrated.of(run.trace).untraced
-    shorter = known.wall.point / (known.wall.point + known.added.point) if known is not None else 1.0
+    known = Pricing.of(run.trace).untraced
+    shorter = (
+        1.0 if known is None else min(known.wall / max(float(np.median(run.requests.wall[run.requests.judged])), 1), 1)
+    )
     held = Intervals.any_of(waits).intersection(idle)
     cost = round(held.total * shorter)
     if cost < LOCKED_SHARE * window * shorter:
@@ -200,7 +210,7 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
     longest = Intervals.any_of(waits)
     yield Finding(
         "STR005",
-        weigh(held.total / window, LOCKED_WARNING) if known is not None else Severity.INFO,
+        Severity.WARNING if known is not None else Severity.INFO,
         Confidence.MEDIUM if known is not None else Confidence.LOW,
         f"{len(each)} threads launch at the same time and spend {share(waited / max(together, 1))} of their inferences "
         f"in waits for a lock; for {share(held.total / window)} of the time the GPU is idle meanwhile",
@@ -209,11 +219,7 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
             "" if known is not None else "; tracing lengthens what is held under them, and no untraced run says how far"
         ),
         _launch_less(run),
-        cost,
-        run.per_inference(cost),
-        "time in which a launching thread waits for a lock and no GPU works"
-        + (", made shorter as the untraced run is" if known is not None else ""),
-        (
+        evidence=(
             Evidence(
                 "threads that make inferences",
                 len(each),
@@ -225,6 +231,13 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
             *worst("longest wait", longest.start, longest.end),
         ),
         explains=("gaps", "enqueue"),
+        loss=Loss(
+            cost,
+            held.total / window,
+            "time in which a launching thread waits for a lock and no GPU works"
+            + (", made shorter as the untraced run is" if known is not None else ""),
+            of_host=True,
+        ),
     )
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.calibration import DEPENDENCY_NS, Calibrated
 from nsight_tools.cuda_names import CallKind
 from nsight_tools.run.flow import PAUSE
+from nsight_tools.run.gaps import DEPENDENCY_NS
 from nsight_tools.timeline.attribution import Words, joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
+from nsight_tools.worth import Pricing
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Ints
@@ -31,12 +32,12 @@ class Waits:
 
 def mostly_within(run: Run, time: Intervals) -> bool:
     """Whether what such waits cost follows in the main from those that lie, in part at least, in this time."""
-    found = between_work(run, Calibrated.of(run.trace))
+    found = between_work(run)
     inside = time.coverage(found.start, np.maximum(found.end, found.start + 1)) > 0
     return 2 * int(found.cost[inside].sum()) > int(found.cost.sum())
 
 
-def between_work(run: Run, calibrated: Calibrated) -> Waits:
+def between_work(run: Run) -> Waits:
     """The waits of host threads between two launches for one inference, and what the GPU idles for each of them."""
     calls, work = run.calls, run.work
     rows = np.flatnonzero(calls.kind == CallKind.SYNC)
@@ -69,10 +70,10 @@ def between_work(run: Run, calibrated: Calibrated) -> Waits:
         columns.append((waits[between], theirs[after[between]], drained))
     none = np.zeros(0, np.int64)
     waits, following, drained = (np.concatenate([none, *(column[at] for column in columns)]) for at in range(3))
-    return _waits(run, calibrated, waits, following, drained)
+    return _waits(run, waits, following, drained)
 
 
-def behind_steps(run: Run, calibrated: Calibrated) -> Waits:
+def behind_steps(run: Run) -> Waits:
     """The waits of host threads for steps that hand the host nothing, where it launches the next step right after.
 
     A step is what a thread launches from one wait to the next. It hands the host something where it copies to it, and
@@ -98,14 +99,14 @@ def behind_steps(run: Run, calibrated: Calibrated) -> Waits:
         waits, after = waits[silent], after[silent]
         drained = np.maximum.accumulate(work.end[theirs])[after - 1] if len(theirs) else none
         columns.append((waits, theirs[after], drained))
-    found = _waits(run, calibrated, *(np.concatenate([column[at] for column in columns]) for at in range(3)))
+    found = _waits(run, *(np.concatenate([column[at] for column in columns]) for at in range(3)))
     length = found.next - found.start
     kept = length <= PAUSE * np.median(length) if len(length) else np.zeros(0, np.bool_)
     cost = np.minimum(found.cost, found.end - found.start)
     return Waits(found.start[kept], found.end[kept], found.next[kept], cost[kept], found.name[kept])
 
 
-def _waits(run: Run, calibrated: Calibrated, waits: Ints, following: Ints, drained: Ints) -> Waits:
+def _waits(run: Run, waits: Ints, following: Ints, drained: Ints) -> Waits:
     """These waits (rows of calls), each with the work that follows it and the end of all that was launched before."""
     calls, work = run.calls, run.work
     start, begun = calls.start[waits], work.start[following]
@@ -115,7 +116,7 @@ def _waits(run: Run, calibrated: Calibrated, waits: Ints, following: Ints, drain
     for device in np.unique(work.device[following]):
         here = work.device[following] == device
         idle[here] -= run.gpus.busy(int(device)).coverage(dry[here], np.maximum(begun, dry)[here])
-    _, tracing, _ = calibrated.cost(
+    _, tracing, _ = Pricing.of(run.trace).host.cost(
         joint_key(calls.pid[waits], calls.tid[waits]), start, work.call_start[following] + 1
     )
     cost = np.maximum(idle - DEPENDENCY_NS - tracing, 0).astype(np.int64)

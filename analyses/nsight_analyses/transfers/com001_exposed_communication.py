@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import worst
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import NotApplicable
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.collectives import waiting
 from nsight_tools.units import duration, share
@@ -27,7 +27,9 @@ UNEVEN = 3.0
 """Collectives whose mean is so many times their median: a few take most of the time, as where a peer is late."""
 
 
-@analysis("COM001", needs={"kernels"}, topic="communication", bucket=("exposed_communication",))
+@analysis(
+    "COM001", needs={"kernels"}, topic="communication", bucket=("exposed_communication",), warns_from=EXPOSED_WARNING
+)
 def exposed_communication(trace: Trace) -> Iterator[Finding]:
     """Kernels that only communicate with other GPUs run while nothing computes.
 
@@ -69,23 +71,26 @@ def _finding(
     cause, remedy, waited = _told(group, rank, its, waits)
     return Finding(
         "COM001",
-        weigh(part, EXPOSED_WARNING, run),
+        Severity.WARNING,
         Confidence.HIGH if its is not None else Confidence.MEDIUM,
         f"{where} runs {what} with nothing beside it for {share(part)} of the {run.time}"
         + (f", {duration(each)} of each inference (median)" if rank.requests else "")
         + f": {share(rank.exposed / max(rank.time, 1))} of its communication is exposed",
         cause,
         remedy,
-        rank.exposed,
-        each if rank.requests else None,
-        "communication of this GPU while none of its other kernels runs",
-        (
+        evidence=(
             Evidence("exposed communication", rank.exposed, "ns"),
             Evidence("communication", rank.time, "ns", detail=f"{rank.start.size:,} kernels"),
             Evidence("median of a communication kernel", round(float(np.median(rank.duration))), "ns"),
             Evidence("other kernels", rank.other, "ns"),
             *waited,
             *worst("longest", rank.start, rank.end),
+        ),
+        loss=Loss(
+            rank.exposed,
+            part,
+            "communication of this GPU while none of its other kernels runs",
+            per_inference_ns=each if rank.requests else None,
         ),
     )
 

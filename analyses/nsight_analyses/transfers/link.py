@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Ints, ints
-from nsight_tools.hardware import LANE_BYTES_PER_S, NEWEST_LINK, PINNED_SHARE
+from nsight_tools.hardware import LANE_BYTES_PER_S, NEWEST_LINK
 from nsight_tools.run.samples import FEWEST_HELD, Samples
 from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.worth.known import PINNED_SHARE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,7 +56,9 @@ def recorded_link(run: Run, device: int) -> Link | None:
         beside = f"PCIe {most[top]}.0 x{widest[top]}" if full > peak[best] else ""
     name = f"PCIe {generation[best]}.0 x{width[best]}"
     best_peak = float(peak[best])
-    return Link(PINNED_SHARE * best_peak, f"a {name} link gives", best_peak, full, name, beside, int(loaded.sum()))
+    return Link(
+        PINNED_SHARE.point * best_peak, f"a {name} link gives", best_peak, full, name, beside, int(loaded.sum())
+    )
 
 
 def _lane(generation: Ints) -> npt.NDArray[np.float64]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import worst
 from nsight_analyses.transfers.copies import by_device
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.errors import NotApplicable
-from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share, size
@@ -22,7 +22,9 @@ MOVED_SHARE = 0.025
 MOVED_WARNING = 0.1
 
 
-@analysis("MEM002", needs={"memory_ops"}, topic="page migration", bucket=COPIES, picture="transfers")
+@analysis(
+    "MEM002", needs={"memory_ops"}, topic="page migration", bucket=COPIES, picture="transfers", warns_from=MOVED_WARNING
+)
 def migrating_pages(trace: Trace) -> Iterator[Finding]:
     """Pages of unified memory migrate while inferences run.
 
@@ -58,7 +60,7 @@ def migrating_pages(trace: Trace) -> Iterator[Finding]:
     count = max(run.count, 1)
     yield Finding(
         "MEM002",
-        weigh(cost / run.window_ns, MOVED_WARNING, run),
+        Severity.WARNING,
         Confidence.MEDIUM,
         f"pages of unified (managed) memory migrate in each inference: {size(up / count)} to the GPU, "
         f"{size(down / count)} back, for {share(cost / run.window_ns)} of the {run.time}"
@@ -67,10 +69,7 @@ def migrating_pages(trace: Trace) -> Iterator[Finding]:
         "buffers are managed memory: a page moves when the other side touches it, and whoever touches it waits",
         "use page-locked buffers and copies, or prefetch (cudaMemPrefetchAsync) before the first kernel and before the "
         "host reads the outputs",
-        cost,
-        run.per_inference(cost),
-        "time in which pages migrate: kernels that touch them wait, or the host does",
-        (
+        evidence=(
             Evidence("pages migrate", cost, "ns", detail=f"{duration(cost / count)} an inference" if run.count else ""),
             Evidence("migrations", int(inside.sum()), "count"),
             Evidence("to the GPU", up, "bytes"),
@@ -78,4 +77,7 @@ def migrating_pages(trace: Trace) -> Iterator[Finding]:
             *worst("longest", copies.start, copies.end),
         ),
         explains=("between inferences", "gaps", "slow inferences"),
+        loss=Loss(
+            cost, cost / run.window_ns, "time in which pages migrate: kernels that touch them wait, or the host does"
+        ),
     )

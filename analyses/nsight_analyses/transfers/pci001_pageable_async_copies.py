@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
-from nsight_analyses.transfers.copies import BANDWIDTH_BYTES, rates, remedy, reported_as_pageable, staged, transfers
-from nsight_analyses.transfers.link import newest_link, recorded_link
+from nsight_analyses.measure import worst
+from nsight_analyses.transfers.copies import rates, remedy, reported_as_pageable, staged, transfers
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding
-from nsight_tools.hardware import PINNED_SHARE
+from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
-from nsight_tools.run.flow import SEVERAL
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share, size
 
@@ -26,16 +23,6 @@ if TYPE_CHECKING:
 
 PINNED_START_NS = 10_000
 """From the call of a pinned copy to its start: 6 to 14 µs in traces of an H200."""
-
-_OVERLAPPED = (
-    "time of these copies in which their GPU runs no kernel, and of the driver's own copying in which it runs nothing: "
-    "all of it where, once pinned, they run beside kernels of another inference"
-)
-_ALONE = (
-    f"what pinning alone saves: copies at {share(PINNED_SHARE)} of the link's peak, and none by the driver; at least "
-    "the former, of a link a generation older unless NVML recorded it; at most all of their time in which their GPU "
-    "runs no kernel, where they then run beside kernels of another inference"
-)
 
 
 @analysis(
@@ -62,12 +49,10 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     `pagelocked_empty`, or `tensor.pin_memory()`; have preprocessing write straight into them. NVIDIA's TensorRT Best
     Practices, "H2D/D2H Data Transfers and PCIe Bandwidth".
 
-    What it gains is estimated where the link is known, by NVML or by the GPU's generation: what large copies take less
-    at 85 % of its peak, which is what pinned ones reach, and the driver's own copying while the GPU runs nothing (in
-    the call, before a copy to the GPU starts, less the 10 µs that a pinned one takes, and after one to the host ends).
-    The least is the former, of a link a generation older where it is assumed; the most is all of their exposed time,
-    where they then also run beside kernels of another inference. Elsewhere that most is the bound, and where several
-    inferences are under way already.
+    What it gains is told by a replay of the inferences with pinned memory, where one holds: copies at the rate that
+    the link gives, and calls that return at once. Elsewhere the bound is all of the exposed time, and the driver's own
+    copying while the GPU runs nothing (in the call, before a copy to the GPU starts, less the 10 µs that a pinned one
+    takes, and after one to the host ends).
 
     Blind spots: copies that the report does not join to a call are not judged. Memory registered with
     `cudaHostRegister` counts as pinned.
@@ -84,12 +69,9 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
     loss = run.gpus.share(exposed, pageable.device)
     if loss < NOISE_SHARE:
         return
-    driver = _copied_by_driver(run, pageable)
-    most, alone = exposed + driver, _shortened_by_pinning(run, pageable, exposed)
-    recoverable = most if alone is None else alone[1] + driver
     yield Finding(
         "PCI001",
-        weigh(run.gpus.share(recoverable, pageable.device), 0.1, run),
+        Severity.WARNING,
         Confidence.HIGH,
         f"{len(pageable)} of {len(asynchronous)} asynchronous copies use pageable host memory and block the host: "
         f"{share(loss)} of the {run.time} is spent in them with no kernel running",
@@ -101,10 +83,7 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
             "allocate the input and output buffers page-locked, once and before the loop (cudaHostAlloc, PyCUDA "
             "pagelocked_empty, torch pin_memory)",
         ),
-        recoverable,
-        run.per_inference(recoverable),
-        _OVERLAPPED if alone is None else _ALONE,
-        (
+        evidence=(
             Evidence("asynchronous copies from or to pageable memory", len(pageable), "count"),
             *rates(run, pageable),
             *_blocked(pageable),
@@ -116,7 +95,12 @@ def pageable_async_copies(trace: Trace) -> Iterator[Finding]:
             ),
         ),
         explains=("exposed transfers",) if _hold_others(run, copies, pageable) else (),
-        recoverable_between_ns=None if alone is None else (round(alone[0] / run.count), round(most / run.count)),
+        loss=Loss(
+            exposed + _copied_by_driver(run, pageable),
+            loss,
+            "time of these copies in which their GPU runs no kernel, and of the driver's own copying in which it runs "
+            "nothing",
+        ),
     )
 
 
@@ -134,32 +118,6 @@ def _copied_by_driver(run: Run, pageable: Copies) -> int:
         for device in np.unique(pageable.device[chosen]).tolist()
         for here in (chosen & (pageable.device == device),)
     )
-
-
-def _shortened_by_pinning(run: Run, pageable: Copies, exposed: int) -> tuple[int, int] | None:
-    """What these copies would take less at the rate of pinned ones, at least and likely; None where it is not known.
-
-    Nor where several inferences are under way: then pinned copies would run beside the others' kernels at once.
-    The likely rate is that of the recorded link, else of the newest that the GPU can have: then it may be half as much.
-    """
-    if not run.count or run.flow.at_a_time >= SEVERAL:
-        return None
-    least = likely = 0.0
-    for device in np.unique(pageable.device).tolist():
-        link = recorded_link(run, device)
-        peak = None if link else newest_link(run, device)
-        gives = link.gives if link else PINNED_SHARE * peak if peak else None
-        if gives is None:
-            return None
-        its = pageable[(pageable.device == device) & (pageable.size >= BANDWIDTH_BYTES)]
-        likely += _shortened(its, gives)
-        least += _shortened(its, gives if link else gives / 2)
-    return (min(round(least), exposed), min(round(likely), exposed)) if likely else None
-
-
-def _shortened(copies: Copies, gives: float) -> float:
-    """Nanoseconds that copies take less at this rate, bytes per second."""
-    return float(np.maximum(copies.end - copies.start - copies.size / gives * 1e9, 0).sum())
 
 
 def _blocked(pageable: Copies) -> Iterator[Evidence]:

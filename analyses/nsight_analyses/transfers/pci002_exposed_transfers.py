@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nsight_analyses.measure import EFFORT_SHARE, weigh, with_kernels, worst
-from nsight_analyses.transfers.copies import hideable, rates, remedy, reported_as_pageable, size_of, transfers
+from nsight_analyses.measure import EFFORT_SHARE, with_kernels, worst
+from nsight_analyses.transfers.copies import (
+    DIRECTIONS,
+    hideable,
+    rates,
+    remedy,
+    reported_as_pageable,
+    size_of,
+    transfers,
+)
 from nsight_tools.analysis import COPIES, analysis
-from nsight_tools.findings import Change, Confidence, Evidence, Finding
+from nsight_tools.findings import Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.units import share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nsight_tools.trace import Trace
+
+
+EXPOSED_SHARE = 0.05
+PART = 0.1
+"""A direction is named from this share of the exposed time on."""
 
 
 @analysis(
@@ -23,14 +36,15 @@ if TYPE_CHECKING:
     bucket=COPIES,
     picture="transfers",
     change=Change("overlap_transfers"),
+    warns_from=EFFORT_SHARE,
 )
 def exposed_transfers(trace: Trace) -> Iterator[Finding]:
     """Transfers run while the GPU computes nothing.
 
-    Measures: for each direction (kind h2d, d2h), the union of the copies' [start_ns, end_ns) less the union of all
-    kernels' (and whole graphs') of the same device, inside of inferences, as a share of the steady state. Asynchronous
-    ones from or to pageable memory have an analysis of their own and are left out. From 5 % on. A
-    warning where kernels could hide 20 % of the steady state and more; what no kernel is left to hide is no gain.
+    Measures: the union of the copies' [start_ns, end_ns) (kind h2d, d2h) less the union of all kernels' (and whole
+    graphs') of the same device, inside of inferences, as a share of the steady state. Asynchronous ones from or to
+    pageable memory have an analysis of their own and are left out. From 5 % on. A warning where 20 % of the time from
+    one inference to the next come back; what no kernel is left to hide is no gain.
 
     Why it matters: a GPU has copy engines beside its compute units. While a copy runs alone, the rest of the GPU waits.
 
@@ -44,34 +58,38 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
     """
     run = with_kernels(trace)
     copies = transfers(run)
-    copies = copies[~reported_as_pageable(copies)]
-    for kind, direction in (("h2d", "host-to-device"), ("d2h", "device-to-host")):
-        chosen = copies[copies.kind.among(kind)]
-        loss = run.gpus.share(run.gpus.exposed(chosen), chosen.device)
-        if loss < 0.05:
-            continue
-        exposed, total, recoverable = hideable(run, chosen)
-        yield Finding(
-            "PCI002",
-            weigh(run.gpus.share(recoverable, chosen.device), EFFORT_SHARE, run),
-            Confidence.MEDIUM,
-            f"{direction} copies run with no kernel beside them for {share(loss)} of the {run.time} "
-            f"({share(exposed / max(total, 1))} of the copies' own time)",
-            "copying and computing take turns: while these copies run, nothing else computes",
-            remedy(
-                run,
-                chosen,
-                ("keep a second inference in flight on its own stream and context" if run.count else "copy ahead")
-                + ", from page-locked buffers on a stream of their own, so that copies run beside kernels "
-                "(throughput); or copy less (latency)",
-            ),
+    copies = copies[~reported_as_pageable(copies) & copies.kind.among(*dict(DIRECTIONS))]
+    loss = run.gpus.share(run.gpus.exposed(copies), copies.device)
+    if loss < EXPOSED_SHARE:
+        return
+    exposed, total, recoverable = hideable(run, copies)
+    each = {said: copies[copies.kind.among(kind)] for kind, said in DIRECTIONS}
+    alone = {said: run.gpus.exposed(its) for said, its in each.items()}
+    named = " and ".join(said for said, time in alone.items() if time >= PART * exposed)
+    yield Finding(
+        "PCI002",
+        Severity.WARNING,
+        Confidence.MEDIUM,
+        f"{named} copies run with no kernel beside them for {share(loss)} of the {run.time} "
+        f"({share(exposed / max(total, 1))} of the copies' own time)",
+        "copying and computing take turns: while these copies run, nothing else computes",
+        remedy(
+            run,
+            copies,
+            ("keep a second inference in flight on its own stream and context" if run.count else "copy ahead")
+            + ", from page-locked buffers on a stream of their own, so that copies run beside kernels "
+            "(throughput); or copy less (latency)",
+        ),
+        evidence=(
+            Evidence("exposed", exposed, "ns"),
+            *(Evidence(f"of it {said}", time, "ns") for said, time in alone.items() if time),
+            Evidence("exposed share of the copies", exposed / max(total, 1), "ratio"),
+            *rates(run, copies),
+            *worst("longest", copies.start, copies.end, size_of(copies)),
+        ),
+        loss=Loss(
             recoverable,
-            run.per_inference(recoverable),
+            run.gpus.share(recoverable, copies.device),
             "exposed copy time, or the compute time that it could hide behind where that is less; a gain in throughput",
-            (
-                Evidence("exposed", exposed, "ns"),
-                Evidence("exposed share of the copies", exposed / max(total, 1), "ratio"),
-                *rates(run, chosen),
-                *worst("longest", chosen.start, chosen.end, size_of(chosen)),
-            ),
-        )
+        ),
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import worst
 from nsight_analyses.transfers.copies import rates, remedy, staged, transfers
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import duration, share
 
@@ -52,7 +52,7 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
     held = int((blocking.call_end - blocking.call_start).sum())
     yield Finding(
         "PCI003",
-        weigh(loss, 0.1, run),
+        Severity.WARNING,
         Confidence.HIGH,
         f"{len(blocking)} blocking copies hold their threads for {duration(held)}; {share(loss)} of the "
         f"{run.time} passes in them with no kernel running",
@@ -63,13 +63,11 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
             "use the asynchronous call on the inference's stream, from page-locked memory, and synchronize once at the "
             "end",
         ),
-        idle,
-        run.per_inference(idle),
-        "time inside of these calls in which the copy's GPU runs no kernel",
-        (
+        evidence=(
             Evidence("blocking copies", len(blocking), "count", detail=calls),
             Evidence("host time held", held, "ns"),
             *rates(run, blocking),
             *worst("longest call", blocking.call_start, blocking.call_end, blocking.call.at),
         ),
+        loss=Loss(idle, loss, "time inside of these calls in which the copy's GPU runs no kernel"),
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import EFFORT_SHARE, no_inference, weigh, with_kernels, worst
+from nsight_analyses.measure import EFFORT_SHARE, no_inference, with_kernels, worst
 from nsight_analyses.transfers.copies import (
     DIRECTIONS,
     by_device,
@@ -17,11 +17,11 @@ from nsight_analyses.transfers.copies import (
     transfers,
 )
 from nsight_tools.analysis import COPIES, analysis
-from nsight_tools.calibration import Calibrated
 from nsight_tools.columns import Ints, ints
-from nsight_tools.findings import Confidence, Evidence, Finding
+from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, size
+from nsight_tools.worth import Pricing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
 
-@analysis("PCI004", needs={"memory_ops"}, topic="transfer bound", bucket=COPIES, picture="transfers")
+@analysis(
+    "PCI004", needs={"memory_ops"}, topic="transfer bound", bucket=COPIES, picture="transfers", warns_from=EFFORT_SHARE
+)
 def transfer_bound(trace: Trace) -> Iterator[Finding]:
     """The link is the limit: an inference copies for longer than it computes.
 
@@ -74,7 +76,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
         rest = exposed - hidden
         yield Finding(
             "PCI004",
-            weigh(run.gpus.share(rest, chosen.device), EFFORT_SHARE, run),
+            Severity.WARNING if rest else Severity.INFO,
             Confidence.MEDIUM,
             f"transfer-bound: an inference copies {direction} for {duration(copying)} and computes for "
             f"{duration(computing)} (medians); a faster GPU or engine would not raise the throughput",
@@ -82,17 +84,19 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
             f"{direction}, take the link longer than the kernels take the GPU",
             "move fewer bytes: smaller types (uint8 input, converted in the engine), outputs reduced on the GPU or "
             "kept there; beside kernels the copies still take their time",
-            rest or None,
-            run.per_inference(rest) if rest else None,
-            "exposed time of these copies that no overlap can hide: beside what pinning and overlap recover, by fewer "
-            "bytes alone"
-            if rest
-            else "",
-            (
+            evidence=(
                 Evidence(f"{kind} time of an inference, median", copying, "ns"),
                 Evidence("compute time of an inference, median", computing, "ns"),
                 *worst("longest", chosen.start, chosen.end, size_of(chosen)),
             ),
+            loss=Loss(
+                rest,
+                run.gpus.share(rest, chosen.device),
+                "exposed time of these copies that no overlap can hide: beside what pinning and overlap recover, by "
+                "fewer bytes alone",
+            )
+            if rest
+            else None,
         )
 
 
@@ -109,7 +113,7 @@ def _when_pinned(run: Run, copies: Copies, kind: str) -> Ints | None:
 
 def _host_is_busier(run: Run, copies: Copies, time: Ints) -> bool:
     """Whether the busiest thread is occupied, but for its calls of these copies, for longer than any GPU copies."""
-    occupied = Calibrated.of(run.trace).host_occupied
+    occupied = Pricing.of(run.trace).host.occupied
     return all(
         occupied - Intervals.union(copies.call_start[here], copies.call_end[here]).intersection(run.window).total
         > int(time[here].sum())

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import worst
 from nsight_analyses.transfers.copies import BANDWIDTH_BYTES, DIRECTIONS, large_pinned, size_of, transfers
 from nsight_analyses.transfers.link import Link, newest_link, recorded_link
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.errors import CouldNotRun, NotApplicable
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
-from nsight_tools.hardware import PINNED_SHARE
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import duration, rate, share
+from nsight_tools.worth.known import PINNED_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     """Large pinned copies are slower than the link allows.
 
     Measures: for each GPU and direction, the median of size_bytes / (end_ns - start_ns) over pinned copies of 1 MB and
-    more in the steady state, against what the link gives: 85 % of its peak where `telemetry` recorded its generation
+    more in the steady state, against what the link gives: 83 % of its peak where `telemetry` recorded its generation
     and width (the best sample while copies ran), else the rate that the best tenth of the trace's own pinned copies
     reach. Below 60 % of it is a finding, if these copies run for 2.5 % of the steady state with no kernel beside them;
     from 10 % on it is a warning. A finding too, where 3 samples and more were taken while copies ran, in none of them
@@ -72,7 +72,7 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
                 said = _trained_down(reached, direction, link)
             else:
                 newest = newest_link(run, device)
-                if recorded is None and (newest is None or reached < SLOW_SHARE * PINNED_SHARE * newest):
+                if recorded is None and (newest is None or reached < SLOW_SHARE * PINNED_SHARE.point * newest):
                     unknown.append(f"{direction} copies reach {rate(reached)} (GPU {device}, median)")
                 continue
             if run.gpus.share(run.gpus.exposed(chosen), chosen.device) >= NOISE_SHARE:
@@ -133,7 +133,7 @@ def _trained_down(reached: float, direction: str, link: Link) -> _Slow:
         "it had no more, and the copies are no faster than that",
         "reseat the card, try another slot or riser, and look at the BIOS' settings of the slot (generation, "
         "bifurcation) and at the replays that nvidia-smi -q counts",
-        PINNED_SHARE * link.full,
+        PINNED_SHARE.point * link.full,
         f"a {link.beside} link gives",
         Confidence.HIGH,
     )
@@ -143,15 +143,12 @@ def _finding(run: Run, copies: Copies, kind: str, reached: float, said: _Slow, s
     lost = round(run.gpus.exposed(copies) * max(1 - reached / said.gives, 0))
     return Finding(
         "PCI005",
-        weigh(run.gpus.share(lost, copies.device), 0.1, run),
+        Severity.WARNING,
         said.confidence,
         said.message,
         said.cause,
         said.remedy,
-        lost,
-        run.per_inference(lost),
-        "exposed time of these copies, less what they would take at that rate; a part of what all exposed copies cost",
-        (
+        evidence=(
             Evidence(f"{kind} rate, median", reached, "B/s", detail=f"{len(copies)} pinned copies of 1 MB and more"),
             Evidence("what the link gives", said.gives, "B/s", detail=said.known_by),
             *(
@@ -167,6 +164,12 @@ def _finding(run: Run, copies: Copies, kind: str, reached: float, said: _Slow, s
                 else ()
             ),
             *worst("longest", copies.start, copies.end, size_of(copies)),
+        ),
+        loss=Loss(
+            lost,
+            run.gpus.share(lost, copies.device),
+            "exposed time of these copies, less what they would take at that rate; a part of what all exposed copies "
+            "cost",
         ),
     )
 

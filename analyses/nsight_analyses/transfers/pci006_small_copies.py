@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import host_copies, of_tensorrt, weigh, worst
+from nsight_analyses.measure import host_copies, of_tensorrt, worst
 from nsight_analyses.transfers.copies import BANDWIDTH_BYTES, DIRECTIONS, large_pinned
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.cuda_names import CallKind
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import duration, share, size
 
@@ -79,7 +79,7 @@ def small_copies(trace: Trace) -> Iterator[Finding]:
     ends = np.append(first[1:], count) - 1
     yield Finding(
         "PCI006",
-        weigh(loss, 0.1),
+        Severity.WARNING,
         Confidence.MEDIUM,
         f"{count} small copies in runs of {round(float(np.median(length)))} (median) could be "
         f"{len(first)}{each}: {share(loss)} of the {run.time}",
@@ -87,11 +87,7 @@ def small_copies(trace: Trace) -> Iterator[Finding]:
         f"{duration(float(np.median(chosen.duration)))} (medians), and a call of its own",
         "lay the tensors one behind the other in one pinned buffer and one device allocation, and copy that in one "
         "call" + of_tensorrt(run, " (setTensorAddress takes pointers into it, 256-byte aligned)"),
-        gain,
-        run.per_inference(gain),
-        "time of these copies and of the calls between them in which the GPU runs no kernel, less one copy of all "
-        "bytes of each run; a part of what pageable or exposed copies are said to cost, where these are among them",
-        (
+        evidence=(
             Evidence("small copies in runs", count, "count"),
             Evidence("calls saved", saved, "count"),
             Evidence("their time", int(chosen.duration.sum()), "ns"),
@@ -102,6 +98,13 @@ def small_copies(trace: Trace) -> Iterator[Finding]:
                 chosen.end[ends],
                 lambda row: f"{length[row]} {chosen.kind.at(int(first[row]))} copies",
             ),
+        ),
+        loss=Loss(
+            gain,
+            loss,
+            "time of these copies and of the calls between them in which the GPU runs no kernel, less one copy of all "
+            "bytes of each run; a part of what pageable or exposed copies are said to cost, where these are among them",
+            of_host=True,
         ),
     )
 

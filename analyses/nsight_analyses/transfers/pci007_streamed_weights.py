@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import weigh, worst
+from nsight_analyses.measure import worst
 from nsight_analyses.transfers.copies import BANDWIDTH_BYTES, rates, size_of
 from nsight_tools.analysis import COPIES, analysis
 from nsight_tools.errors import NotApplicable
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import duration, share, size
 
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 WEIGHTS_WARNING = 0.1
 
 
-@analysis("PCI007", needs={"memory_ops", "api_calls"}, topic="streamed weights", bucket=COPIES, picture="transfers")
+@analysis(
+    "PCI007",
+    needs={"memory_ops", "api_calls"},
+    topic="streamed weights",
+    bucket=COPIES,
+    picture="transfers",
+    warns_from=WEIGHTS_WARNING,
+)
 def streamed_weights(trace: Trace) -> Iterator[Finding]:
     """The engine streams its weights from the host in every inference.
 
@@ -52,7 +59,7 @@ def streamed_weights(trace: Trace) -> Iterator[Finding]:
     each = float(copies.size.sum()) / max(run.count, 1)
     yield Finding(
         "PCI007",
-        weigh(run.gpus.share(exposed, copies.device), WEIGHTS_WARNING, run),
+        Severity.WARNING,
         Confidence.MEDIUM,
         f"the engine copies {size(each)} from the host inside of each enqueue, {len(copies) / max(run.count, 1):.3g} "
         f"copies: {share(run.gpus.share(exposed, copies.device))} of the {run.time} with no kernel beside them",
@@ -60,10 +67,7 @@ def streamed_weights(trace: Trace) -> Iterator[Finding]:
         "into its budget of GPU memory",
         "raise the weight streaming budget (setWeightStreamingBudgetV2, trtexec --weightStreamingBudget), or make the "
         "weights smaller (FP8, INT8, INT4)",
-        exposed,
-        run.per_inference(exposed),
-        "time of these copies in which their GPU runs no kernel",
-        (
+        evidence=(
             Evidence("copies inside of enqueues", len(copies), "count"),
             Evidence("exposed", exposed, "ns", detail=f"{duration(exposed / max(run.count, 1))} an inference"),
             Evidence("median size", round(float(np.median(copies.size))), "bytes"),
@@ -71,4 +75,7 @@ def streamed_weights(trace: Trace) -> Iterator[Finding]:
             *worst("longest", copies.start, copies.end, size_of(copies)),
         ),
         explains=("gaps",),
+        loss=Loss(
+            exposed, run.gpus.share(exposed, copies.device), "time of these copies in which their GPU runs no kernel"
+        ),
     )

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from nsight_tools import units
-from nsight_tools.calibration import Calibrated
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report.content import BUCKETS, tail
 from nsight_tools.report.figures.data import Shown
@@ -22,6 +21,8 @@ from nsight_tools.report.figures.style import (
     styled,
     time_axis,
 )
+from nsight_tools.worth import Pricing
+from nsight_tools.worth.accounting import without_profiler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +57,7 @@ def inference_accounting(trace: Trace) -> Drawing:
     """An inference near the median and the 99th-percentile one as stacked bars, from the buckets of `inferences`.
 
     They are two real inferences, so that the parts sum to the whole exactly; medians of the buckets would not.
-    Where tracing lengthened the first, a bar between them is the same without the profiler (`calibration`).
+    Where tracing lengthened the first, a bar between them is the same without the profiler (`worth`).
 
     Raises NothingToShow without inferences.
     """
@@ -68,7 +69,7 @@ def inference_accounting(trace: Trace) -> Drawing:
         parts = {bucket: float(times[row]) for bucket, times in buckets.items()}
         bars.append(Bar(f"{label}, no. {row}", parts, units.duration(shown.wall[row])))
         if label != last:
-            bars += _untraced(trace, row, parts)
+            bars += _untraced(trace, parts)
     figure, (axes,) = plots([0.42 * len(bars) + 0.05], title=False)
     longest = max(sum(bar.parts.values()) for bar in bars)
     time_axis(axes, 0, int(longest * 1.1), "of the inference, added up by kind: not in the order of time")
@@ -90,13 +91,14 @@ class Bar:
     said: str
 
 
-def _untraced(trace: Trace, row: int, parts: Mapping[str, float]) -> list[Bar]:
+def _untraced(trace: Trace, parts: Mapping[str, float]) -> list[Bar]:
     """The same inference without the profiler; nothing where that makes no difference."""
-    likely = Calibrated.of(trace).accounting[1]
-    if likely.wall[row] > 0.99 * sum(parts.values()):
+    its = {name: np.array([round(parts[name])]) for name in ("launch", "host", "sync")}
+    cases = without_profiler(Pricing.of(trace), {**its, "wall": np.array([round(sum(parts.values()))])})
+    if not cases or cases[1].wall[0] > 0.99 * sum(parts.values()):
         return []
-    host = {bucket: float(getattr(likely, bucket)[row]) for bucket in ("launch", "sync", "host")}
-    return [Bar("without the profiler", {**parts, **host}, units.duration(likely.wall[row]))]
+    host = {name: float(getattr(cases[1], name)[0]) for name in its}
+    return [Bar("without the profiler", {**parts, **host}, units.duration(cases[1].wall[0]))]
 
 
 def draw_bar(axes: Axes, at: int, bar: Bar, longest: float) -> None:

@@ -14,7 +14,6 @@ from drawn_trace import Case, drawn, evidence_of, only
 from nsight_analyses.host.fus001_gaps_between_kernels import gaps_between_kernels
 
 from nsight_tools.analysis import Status
-from nsight_tools.calibration import Calibrated
 from nsight_tools.findings import Confidence, Finding, Severity
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import Trace

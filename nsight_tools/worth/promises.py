@@ -1,0 +1,76 @@
+"""What a finding's change is worth, and how severe that makes it: the one place in which findings get their times."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nsight_tools.findings import NOISE_SHARE, Finding, Loss, Severity
+from nsight_tools.run import Run
+from nsight_tools.worth.changes import CHANGES
+from nsight_tools.worth.price import Pricing
+
+if TYPE_CHECKING:
+    from nsight_tools.trace import Trace
+    from nsight_tools.worth.price import Worth
+
+OF = {"wall": "of an inference's time", "period": "of the time from one inference to the next"}
+
+
+def priced(trace: Trace, finding: Finding, warns_from: float) -> Finding | None:
+    """The finding with what its change is worth; None where that is less than two runs of the same differ by.
+
+    A change that can be replayed is worth what the replay says, and any other at most the loss that the rule saw. What
+    gives no loss stays as it is.
+    """
+    loss = finding.loss
+    if loss is None:
+        return finding
+    pricing = Pricing.of(trace)
+    worth = _replayed(pricing, finding)
+    if worth is None:
+        return _bounded(Run.of(trace), pricing, finding, loss, warns_from)
+    least = NOISE_SHARE * worth.before_ns
+    if worth.high_ns < least:
+        return None
+    point = max(round(worth.point_ns), 0)
+    return replace(
+        finding,
+        severity=_severity(finding, worth.low_ns / max(worth.before_ns, 1.0), warns_from),
+        recoverable_ns=point * Run.of(trace).count,
+        recoverable_ns_per_inference=point,
+        recoverable_between_ns=(max(round(worth.low_ns), 0), round(worth.high_ns)),
+        bound=f"{worth.method}, {OF[worth.per]}",
+    )
+
+
+def _replayed(pricing: Pricing, finding: Finding) -> Worth | None:
+    """The worth of the finding's change, where a replay or an untraced run tells; None where nothing does."""
+    change = {
+        each.option: each.value
+        for each in finding.change
+        if each.option in CHANGES and CHANGES[each.option][0] == each.value
+    }
+    if not change or len(change) < len(finding.change):
+        return None
+    worth = pricing.price(change)
+    return worth if worth.promises else None
+
+
+def _bounded(run: Run, pricing: Pricing, finding: Finding, loss: Loss, warns_from: float) -> Finding:
+    each = loss.per_inference_ns
+    if each is None and loss.ns is not None:
+        each = run.per_inference(loss.ns)
+    return replace(
+        finding,
+        severity=_severity(finding, loss.share * (1.0 if loss.of_host else pricing.stretch), warns_from),
+        recoverable_ns=loss.ns,
+        recoverable_ns_per_inference=each,
+        bound=loss.what,
+    )
+
+
+def _severity(finding: Finding, share: float, warns_from: float) -> Severity:
+    """A warning becomes an info where less than `warns_from` of what is judged comes back."""
+    warns = finding.severity is not Severity.WARNING or share >= max(warns_from, NOISE_SHARE)
+    return finding.severity if warns else Severity.INFO
