@@ -56,3 +56,20 @@ def said(change: Change) -> Said:
     if isinstance(change.value, bool):
         return Said(trtexec, api, option if change.value else f"without {option}")
     return Said(trtexec, api, f"{option} {change.value}")
+
+
+_DONE = {
+    "use_cuda_graph": "use a CUDA graph",
+    "use_spin_wait": "spin while the host waits",
+    "overlap_transfers": "overlap copies with kernels",
+    "pageable": "pin the host's buffers",
+    "default_stream": "leave the default stream",
+    "streams": "use {value} streams",
+    "threads": "use {value} threads",
+    "fp16": "allow FP16",
+}
+
+
+def done(change: Change) -> str:
+    """What to do, in a few words: `use a CUDA graph`."""
+    return _DONE.get(change.option, said(change).option).format(value=change.value)

@@ -89,7 +89,8 @@ class Finding:
     the rest is filled in. `recoverable_ns` is what comes back over the whole trace, `recoverable_ns_per_inference` the
     same for one inference (None where there are no inferences, or nothing to bound), and `bound` says how that is
     known. An upper bound has no more; an estimate has its low and high end for one inference in
-    `recoverable_between_ns`. A rule that gives a `recoverable_ns` of its own, and no loss, is taken at its word.
+    `recoverable_between_ns`. `per` is "period" where not an inference becomes shorter, but the time from one to the
+    next. A rule that gives a `recoverable_ns` of its own, and no loss, is taken at its word.
     """
 
     code: str
@@ -105,6 +106,7 @@ class Finding:
     explains: tuple[str, ...] = ()
     recoverable_between_ns: tuple[int, int] | None = None
     change: tuple[Change, ...] = ()
+    per: str = "wall"
     loss: Loss | None = None
 
 

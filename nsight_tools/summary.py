@@ -250,4 +250,6 @@ def _untraced(trace: Trace, columns: Mapping[str, Ints], wall: Ints) -> Untraced
     def span(name: str) -> Range:
         return Range(*sorted(round(float(np.median(getattr(case, name)))) for case in cases))
 
-    return Untraced(pricing.wall.source, span("launch"), span("sync"), span("host"), span("wall"))
+    real = pricing.wall.wall
+    whole = Range(round(real.low), round(real.point), round(real.high))
+    return Untraced(pricing.wall.source, span("launch"), span("sync"), span("host"), whole)

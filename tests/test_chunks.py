@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from drawing import table
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from nsight_tools.timeline.observer import savings
 
 from nsight_tools import trace as traces
 from nsight_tools.analysis import Status, analyze
@@ -26,7 +25,7 @@ from nsight_tools.importer.writer import write_table
 from nsight_tools.summary import summarize
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline import accounting, attribution, intervals, ownership
-from nsight_tools.timeline.intervals import Intervals, covered, shared, windows
+from nsight_tools.timeline.intervals import Intervals, covered, shared
 from nsight_tools.trace import Trace
 
 if TYPE_CHECKING:
@@ -224,20 +223,3 @@ def test_interval_sets_do_not_depend_on_the_pieces(one: np.ndarray, other: np.nd
 
 
 gaps = st.lists(st.tuples(st.integers(0, 5), st.integers(-2_000, 9_000), st.floats(0, 1e7)), min_size=1, max_size=60)
-
-
-@given(gaps, st.floats(0, 1e6), st.integers(1, 30))
-def test_what_the_profiler_cost_does_not_depend_on_the_pieces(
-    rows: list[tuple[int, int, float]], first: float, size: int
-) -> None:
-    lane, room, cost = (np.array(column) for column in zip(*sorted(rows), strict=True))
-    _, lane = np.unique(lane, return_inverse=True)
-    whole = savings(lane, room, cost, np.full(int(lane[-1]) + 1, first))
-    with in_pieces(size):
-        pieces = list(windows(lane))
-    assert [row for piece in pieces for row in range(piece.start, piece.stop)] == list(range(lane.size))
-    for piece in pieces:
-        assert piece.stop == lane.size or lane[piece.stop] != lane[piece.stop - 1]
-        its = lane[piece] - lane[piece.start]
-        part = savings(its, room[piece], cost[piece], np.full(int(its[-1]) + 1, first))
-        np.testing.assert_array_equal(part, whole[piece])

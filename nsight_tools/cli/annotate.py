@@ -49,7 +49,6 @@ def command(
     from nsight_tools.errors import InputError
     from nsight_tools.report import nvtxt
     from nsight_tools.report.content import TraceReport
-    from nsight_tools.summary import summarize
 
     if source.is_file() and not nsight_systems.is_report(source):
         raise InputError(source, "is no report", hint="annotate takes the .nsys-rep that Nsight Systems wrote")
@@ -65,7 +64,7 @@ def command(
             group_by=group_by,
             progress=callback,
         )
-        report = TraceReport(source.name, summarize(trace), nsight_tools.analyze(trace))
+        report = TraceReport.of(source.name, trace)
         text, events = nvtxt.render(report, trace)
         if not events:
             raise InputError(

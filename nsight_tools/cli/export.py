@@ -58,7 +58,6 @@ def command(
     """
     from nsight_tools.report import perfetto  # pulls in pyarrow; --help goes without
     from nsight_tools.report.content import TraceReport
-    from nsight_tools.summary import summarize
 
     with output.opened_binary(path) as write, progress.shown(source.name) as callback:
         trace = nsight_tools.open_trace(
@@ -70,7 +69,7 @@ def command(
             group_by=group_by,
             progress=callback,
         )
-        report = TraceReport(source.name, summarize(trace), nsight_tools.analyze(trace))
+        report = TraceReport.of(source.name, trace)
         if callback:
             callback("writing the timeline", None)
         perfetto.write(report, trace, write)

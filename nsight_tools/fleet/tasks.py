@@ -12,7 +12,6 @@ from nsight_tools.errors import NsightToolsError, explained
 from nsight_tools.fleet import remote
 from nsight_tools.report.content import TraceReport
 from nsight_tools.run import Run
-from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -101,7 +100,7 @@ def _done(task: Task, progress: Callable[[str, float | None], None] | None) -> D
                 progress(f"{code} {registry[code].name}", at / len(task.codes))
             yield registry[code]
 
-    report = TraceReport(source, summarize(trace), nsight_tools.analyze(trace, told()))
+    report = TraceReport.of(source, trace, told())
     numbers = numbers_of(trace) if task.laid_beside else None
     if task.dataset is not None:
         dataset.add(task.dataset, task.member.label, trace)

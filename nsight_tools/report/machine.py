@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,25 @@ def _trace(report: TraceReport) -> dict[str, Any]:
         "requests": _requests(summary),
         "inference": _inference(summary.times),
         "layers_by_order": summary.layers_by_order,
+        "headline": report.verdict,
+        "plan": _plan(report),
         "outcomes": [_outcome(outcome) for outcome in sorted(report.outcomes, key=lambda o: o.code)],
+    }
+
+
+def _plan(report: TraceReport) -> dict[str, Any] | None:
+    """What the findings' changes give together, step by step; None where no replay promises anything."""
+    if report.plan is None:
+        return None
+    worth = report.plan.worth
+    return {
+        "said": report.together,
+        "per": worth.per,
+        "before_ns": round(worth.before_ns),
+        "saves_ns": {"low": round(worth.low_ns), "point": round(worth.point_ns), "high": round(worth.high_ns)},
+        "method": worth.method,
+        "steps": [{"change": _change(each.change), "after_ns": round(each.after_ns)} for each in report.plan.stages],
+        "left_out": [_change(each) for each in report.plan.left_out],
     }
 
 
@@ -110,7 +128,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    data = asdict(finding) | {"change": [_change(each) for each in finding.change]}
+    data = asdict(replace(finding, loss=None)) | {"change": [_change(each) for each in finding.change]}
+    del data["loss"]  # what the rule saw: priced, it is the recoverable time
     return data | {"severity": finding.severity.value, "confidence": finding.confidence.value}
 
 

@@ -45,10 +45,27 @@ def _section(report: TraceReport) -> list[str]:
     for finding in report.spoilers:
         lines += [f"**Read first: {finding.code}:** {escape(finding.message)}", ""]
     lines += [f"{escape(fact)}  " for fact in report.facts]
+    lines += _together(report)
     lines += _table(report)
     for number, finding in enumerate(report.findings, 1):
         lines += _details(report, finding, number)
     return lines + _accounting(report) + _ends(report)
+
+
+def _together(report: TraceReport) -> list[str]:
+    """What the findings' changes give together, step by step."""
+    if report.plan is None:
+        return []
+    steps = [f"{at}. {escape(step)}" for at, step in enumerate(report.steps, 1)]
+    note = [escape(report.beside_the_sum)] if report.beside_the_sum else []
+    return [
+        "",
+        f"**Together:** {escape(report.together, 600)}",
+        *([""] if steps else []),
+        *steps,
+        *([""] if note else []),
+        *note,
+    ]
 
 
 def _table(report: TraceReport) -> list[str]:

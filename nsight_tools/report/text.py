@@ -141,11 +141,22 @@ def _findings(page: Page, report: TraceReport) -> None:
     page.heading(
         "Findings", "largest recoverable time first" + (f". {content.OVERLAP_NOTE}" if len(findings) > 1 else "")
     )
+    _together(page, report)
     said: dict[str, int] = {}
     for number, finding in enumerate(findings, 1):
         if number > 1:
             page.blank()
         _finding(page, report, finding, number, said)
+
+
+def _together(page: Page, report: TraceReport) -> None:
+    """What the changes give one after the other; where one change says it all, the verdict has said so."""
+    steps = report.steps or ([] if report.plan is None or report.plan_leads else [report.together])
+    if not steps:
+        return
+    page.rows([[page.text(f"{at}.", "dim"), page.text(step, "green")] for at, step in enumerate(steps, 1)], indent=0)
+    page.rows([[page.text(note, "dim")] for note in (report.beside_the_sum,) if note], indent=0)
+    page.blank()
 
 
 def _finding(page: Page, report: TraceReport, finding: Finding, number: int, said: dict[str, int]) -> None:

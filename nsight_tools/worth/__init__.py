@@ -4,8 +4,8 @@
 the profiler; each with an interval that is meant to hold nine times in ten, and the method by which it is known.
 """
 
-from nsight_tools.worth.compose import Stage, compose
+from nsight_tools.worth.compose import Plan, Stage, compose, plan
 from nsight_tools.worth.price import Pricing, Worth, price, untraced_wall
 from nsight_tools.worth.untraced import Untraced, Wall
 
-__all__ = ["Pricing", "Stage", "Untraced", "Wall", "Worth", "compose", "price", "untraced_wall"]
+__all__ = ["Plan", "Pricing", "Stage", "Untraced", "Wall", "Worth", "compose", "plan", "price", "untraced_wall"]

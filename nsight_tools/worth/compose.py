@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsight_tools.findings import Change, Finding
 from nsight_tools.worth.price import SHARED, Pricing, Worth
 
 if TYPE_CHECKING:
@@ -18,10 +19,17 @@ if TYPE_CHECKING:
 class Stage:
     """One more change on top of those before it."""
 
-    option: str
-    value: object
+    change: Change
     together: Worth
     """What it and all before it are worth, made together."""
+
+    @property
+    def option(self) -> str:
+        return self.change.option
+
+    @property
+    def value(self) -> bool | int | str:
+        return self.change.value
 
     @property
     def after_ns(self) -> float:
@@ -30,7 +38,7 @@ class Stage:
 
 
 def compose(
-    trace: Trace, changes: Iterable[tuple[str, object]], untraced: Known | None = None
+    trace: Trace, changes: Iterable[tuple[str, bool | int | str]], untraced: Known | None = None
 ) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
     """The changes that can be replayed, the most useful first, and the options that are left out of it.
 
@@ -50,5 +58,38 @@ def compose(
         so_far = stages[-1].together.point_ns if stages else 0.0
         if not worths[best].promises or worths[best].point_ns <= so_far:
             break
-        stages.append(Stage(best, left.pop(best), worths[best]))
+        stages.append(Stage(Change(best, left.pop(best)), worths[best]))
     return tuple(stages), (*out, *left)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the changes of a trace's findings give together: the most useful first, nothing counted twice."""
+
+    stages: tuple[Stage, ...]
+    left_out: tuple[Change, ...]
+    """Changes that bring nothing behind those before them, or that no replay can price."""
+
+    @property
+    def worth(self) -> Worth:
+        """What all of them are worth, made together."""
+        return self.stages[-1].together
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The changes in their order."""
+        return tuple(stage.change for stage in self.stages)
+
+
+def plan(trace: Trace, findings: Iterable[Finding]) -> Plan | None:
+    """What the changes that these findings promise time for give together; None where no replay promises any."""
+    found = list(findings)
+    promised = [change for one in found if one.recoverable_between_ns is not None for change in one.change]
+    if not promised:
+        return None
+    stages, _ = compose(trace, {change.option: change.value for change in promised}.items())
+    if not stages:
+        return None
+    made = {stage.option for stage in stages}
+    others = dict.fromkeys(change for one in found for change in one.change if change.option not in made)
+    return Plan(stages, tuple(others))

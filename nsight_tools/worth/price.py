@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_tools.columns import ints
 from nsight_tools.run import Run
 from nsight_tools.worth.assumptions import Assumptions
 from nsight_tools.worth.changes import CHANGES, NotReplayedError, overlaps
@@ -86,6 +87,7 @@ class Pricing:
         self.host = HostCosts(Run.of(trace), self._of_range, untraced.enqueue if untraced is not None else None)
         """What tracing cost the threads that launch, as far as it is known without a replay."""
         self._run = Run.of(trace)
+        self._priced: dict[tuple[frozenset[tuple[str, object]], str | None], Worth] = {}
         self._link = peak_of(trace)
         found = program_of(trace)
         self.requests: Requests | None = found[0] if found else None
@@ -142,6 +144,11 @@ class Pricing:
         several = requests.threads > 1 or program.lanes > 1 or overlaps(program) or ahead
         return "period" if several else "wall"
 
+    @property
+    def before_waits(self) -> bool:
+        """Whether the host waits for the GPU as it is: a change after which it does not lets it run ahead."""
+        return self._program is not None and self._program.waits
+
     @cached_property
     def wall(self) -> Wall | None:
         """A request's wall without the profiler."""
@@ -153,12 +160,12 @@ class Pricing:
         if self.replayable is not None and self.replayable.waits:
             low, point, high = _interval(self.before.wall, MODEL * self.before.wall[0])
             return Wall(Range(low, point, high), "a replay of the trace without what tracing may have cost")
-        wall, error = self.requests.wall, 2 * MODEL * self.requests.wall
-        _, likely, most = (float(np.median(cost[self._run.requests.judged])) for cost in self.host.of_requests)
-        low = max(wall - most, wall / 3)
-        return Wall(
-            Range(low - error, max(wall - likely, low), wall + error), "the traced run, less what tracing may cost"
-        )
+        judged, wall = self._run.requests.judged, self.requests.wall
+        least = float(np.median(ints(self._run.trace.table("inferences", ["gpu_busy_ns"])["gpu_busy_ns"])[judged]))
+        _, likely, most = (float(np.median(cost[judged])) for cost in self.host.of_requests)
+        low, point = (max(wall - cost, min(least, wall)) for cost in (most, likely))
+        error = 2 * MODEL * wall
+        return Wall(Range(low - error, point, wall + error), "the traced run, less what tracing may cost")
 
     @cached_property
     def stretch(self) -> float:
@@ -208,6 +215,12 @@ class Pricing:
 
     def price(self, change: Mapping[str, object], per: str | None = None) -> Worth:
         """What a change is worth; see `price` of the module. `per` says what it is judged by, where that is given."""
+        key = frozenset(change.items()), per
+        if key not in self._priced:
+            self._priced[key] = self._price(change, per)
+        return self._priced[key]
+
+    def _price(self, change: Mapping[str, object], per: str | None) -> Worth:
         if unknown := set(change) - {*CHANGES, *SHARED}:
             raise ValueError(f"no such option: {', '.join(sorted(unknown))}")
         if self.requests is None:
@@ -232,7 +245,8 @@ class Pricing:
                 except NotReplayedError as error:
                     why = str(error)
         overlapped = "overlap_transfers" in made
-        per = per or ("period" if overlapped else self.per)
+        runs_ahead = not program.waits and self.before_waits
+        per = per or ("period" if overlapped or runs_ahead else self.per)
         before = getattr(self.before, per)
         if not made:
             return Worth(0.0, 0.0, 0.0, f"nothing to change: {why}", per, float(before[0]))
@@ -248,7 +262,7 @@ class Pricing:
         if point < NOTHING * before[0]:
             low, point, high = min(low, 0.0), 0.0, max(high, 0.0)
         known = "measured" if self.untraced is not None else "far as the trace tells"
-        return Worth(point, low, high, f"replay: of the run without the profiler, as {known}", per, real)
+        return Worth(point, low, high, f"replay of the run without the profiler, as {known}", per, real)
 
     def _untraced(self, per: str) -> float | None:
         """The wall or the period that an untraced run measured."""

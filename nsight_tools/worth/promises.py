@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
     from nsight_tools.worth.price import Worth
 
-OF = {"wall": "of an inference's time", "period": "of the time from one inference to the next"}
-
 
 def priced(trace: Trace, finding: Finding, warns_from: float) -> Finding | None:
     """The finding with what its change is worth; None where that is less than two runs of the same differ by.
@@ -40,7 +38,8 @@ def priced(trace: Trace, finding: Finding, warns_from: float) -> Finding | None:
         recoverable_ns=point * Run.of(trace).count,
         recoverable_ns_per_inference=point,
         recoverable_between_ns=(max(round(worth.low_ns), 0), round(worth.high_ns)),
-        bound=f"{worth.method}, {OF[worth.per]}",
+        bound=f"a {worth.method}" if worth.method.startswith("replay") else worth.method,
+        per=worth.per,
     )
 
 

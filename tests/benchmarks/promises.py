@@ -111,7 +111,7 @@ class Score:
 
     @property
     def method(self) -> str:
-        return self.worth.method.partition(":")[0]
+        return self.worth.method.split(maxsplit=1)[0].rstrip(":")
 
 
 def engine_of(name: str) -> str:
@@ -153,7 +153,7 @@ def runs_of(folder: Path, scratch: Path) -> dict[str, Run]:
         place = scratch / capture.name
         place.mkdir()
         for file in capture.iterdir():
-            if file.suffix != ".nsys-rep":
+            if file.is_file() and file.suffix != ".nsys-rep":
                 (place / file.name).write_bytes(file.read_bytes())
         trace = open_trace(place / "report.sqlite")
         if (untraced := Untraced.of(trace)) is not None:

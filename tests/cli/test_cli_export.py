@@ -13,6 +13,8 @@ import nsight_tools
 from nsight_tools import nsys
 from nsight_tools.errors import NsysError
 from nsight_tools.report import nvtxt, perfetto
+from nsight_tools.report.content import TraceReport
+from nsight_tools.summary import Summary
 
 if TYPE_CHECKING:
     from cli.harness import Run
@@ -79,7 +81,8 @@ def test_annotate_takes_reports_only(run: Run, sample: Path, tmp_path: Path) -> 
 def test_annotate_with_nothing_to_show(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nsys, "find", lambda _explicit: nsys.Nsys(tmp_path / "nsys", nsys.Version((2023, 4))))
     monkeypatch.setattr(nsys.Nsys, "nvtxt_importer", lambda *_: tmp_path)
-    monkeypatch.setattr(nsight_tools, "analyze", lambda _trace: [])
+    nothing = TraceReport("cold", Summary("cold"), [])
+    monkeypatch.setattr(TraceReport, "of", lambda *_: nothing)
     monkeypatch.setattr(nvtxt, "render", lambda *_: ("", 0))
     report = tmp_path / "cold.nsys-rep"
     report.write_bytes(HEADER)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from nsight_tools.calibration import Span
-
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.report.content import TraceReport
 from nsight_tools.run.requests import Population
 from nsight_tools.summary import Summary, TimeOfKind, Times, Untraced
+from nsight_tools.worth.ranges import Range
 
 HOSTILE = (
     "\x1b[31mred\x1b]0;title\x07 [red]markup[/red] [link=file:///etc/passwd]x[/link] :boom: "
@@ -47,10 +46,10 @@ TIMES = Times(
     queue_delay_ns=184_000,
     untraced=Untraced(
         source="estimated from the trace",
-        launch=Span(200_000, 210_000, 230_000),
-        sync=Span(120_400, 120_400, 120_400),
-        host=Span(220_000, 225_000, 230_000),
-        wall_ns=Span(3_800_000, 3_850_000, 3_900_000),
+        launch=Range(200_000, 210_000, 230_000),
+        sync=Range(120_400, 120_400, 120_400),
+        host=Range(220_000, 225_000, 230_000),
+        wall_ns=Range(3_800_000, 3_850_000, 3_900_000),
     ),
 )
 

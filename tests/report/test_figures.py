@@ -13,8 +13,6 @@ from drawing import with_column
 from drawn_trace import drawn
 from hypothesis import given
 from hypothesis import strategies as st
-from nsight_tools.calibration import Calibrated
-from nsight_tools.timeline.observer import Accounted
 from report import fakes
 
 from nsight_tools import Trace, figures
@@ -27,6 +25,8 @@ from nsight_tools.report.figures.layers import halvings
 from nsight_tools.report.figures.style import plots, styled
 from nsight_tools.summary import summarize
 from nsight_tools.tables import TABLES
+from nsight_tools.worth import Pricing, Wall
+from nsight_tools.worth.ranges import Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,8 +95,8 @@ def test_bars_sum_to_the_inference() -> None:
 def test_the_bar_without_the_profiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the 20 us of launch, 12 (8 to 15) are the profiler's."""
     trace = inferences([40_000])
-    spans = [Accounted(*(np.array([x]) for x in (launch, 0, 0, 20_000 + launch))) for launch in (12_000, 8_000, 5_000)]
-    monkeypatch.setattr(Calibrated, "accounting", tuple(spans))
+    wall = Wall(Range(25_000, 28_000, 32_000), "drawn")
+    monkeypatch.setattr(Pricing, "wall", wall)
     axes = figures.inference_accounting(trace).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "near the median, no. 0",

@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 from drawing import table
 from drawn_trace import drawn
-from nsight_tools.calibration import Span
 from report import fakes
 from shared_corpus import REPOSITORY
 
@@ -21,6 +20,7 @@ from nsight_tools.cli import program
 from nsight_tools.report import html
 from nsight_tools.report.content import TraceReport
 from nsight_tools.summary import summarize
+from nsight_tools.worth.ranges import Range
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,7 +157,7 @@ def test_untraced_runs_are_told() -> None:
 
 def test_the_untraced_column_is_there_where_it_says_something() -> None:
     assert fakes.TIMES.untraced is not None
-    same = replace(fakes.TIMES.untraced, source="measured", wall_ns=Span(4_000_000, 4_000_000, 4_000_000))
+    same = replace(fakes.TIMES.untraced, source="measured", wall_ns=Range(4_000_000, 4_000_000, 4_000_000))
     assert "without the profiler" in page_of(fakes.report())
     alike = Page(page_of(fakes.report(times=replace(fakes.TIMES, untraced=same)))).text
     assert "Without the profiler nothing is shorter: measured." in alike
