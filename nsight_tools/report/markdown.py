@@ -56,16 +56,9 @@ def _together(report: TraceReport) -> list[str]:
     """What the findings' changes give together, step by step."""
     if report.plan is None:
         return []
-    steps = [f"{at}. {escape(step)}" for at, step in enumerate(report.steps, 1)]
-    note = [escape(report.beside_the_sum)] if report.beside_the_sum else []
-    return [
-        "",
-        f"**Together:** {escape(report.together, 600)}",
-        *([""] if steps else []),
-        *steps,
-        *([""] if note else []),
-        *note,
-    ]
+    said = "" if report.plan_leads else f"**Together:** {escape(report.together, 600)}"
+    steps = "\n".join(f"{at}. {escape(step)}" for at, step in enumerate(report.steps, 1))
+    return [line for part in (said, steps, escape(report.beside_the_sum)) if part for line in ("", part)]
 
 
 def _table(report: TraceReport) -> list[str]:
