@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nsight_tools.analysis import Analysis, Outcome, Status, analyze, registry, select
     from nsight_tools.comparison import Comparison, compare
     from nsight_tools.errors import CouldNotRun, NotApplicable, NsightToolsError
-    from nsight_tools.findings import Change, Confidence, Evidence, Finding, Severity
+    from nsight_tools.findings import Change, Confidence, Evidence, Finding, Loss, Severity
     from nsight_tools.importer import import_report
     from nsight_tools.ranges import inference, phase
     from nsight_tools.report import figures
@@ -38,6 +38,7 @@ _HOME = {
     "Confidence": "findings",
     "Evidence": "findings",
     "Finding": "findings",
+    "Loss": "findings",
     "Severity": "findings",
     "import_report": "importer",
     "inference": "ranges",
@@ -57,6 +58,7 @@ __all__ = [
     "CouldNotRun",
     "Evidence",
     "Finding",
+    "Loss",
     "NotApplicable",
     "NsightToolsError",
     "Outcome",

@@ -1,0 +1,127 @@
+"""What the findings' changes give together: in the verdict, and in every format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from report import fakes
+
+from nsight_tools.analysis import Outcome, Status
+from nsight_tools.findings import Change, Confidence, Finding, Severity
+from nsight_tools.report import machine, markdown, text
+from nsight_tools.report.content import TraceReport
+from nsight_tools.worth import Plan, Stage, Worth
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PIN, GRAPH, STREAMS = Change("pageable", value=False), Change("use_cuda_graph"), Change("streams", 2)
+
+
+def worth(point: float, per: str = "wall") -> Worth:
+    return Worth(point, point - 100_000, point + 200_000, "replay of the run", per, 5_800_000)
+
+
+def plan(*stages: tuple[Change, float], per: str = "wall", left: Sequence[Change] = ()) -> Plan:
+    return Plan(tuple(Stage(change, worth(saved, per)) for change, saved in stages), tuple(left))
+
+
+def finding(code: str, recoverable: int | None, *changes: Change) -> Finding:
+    """A warning; what it recovers is a promise where it has a change."""
+    between = (0, recoverable or 0) if changes and recoverable is not None else None
+    return replace(
+        Finding(code, Severity.WARNING, Confidence.HIGH, f"{code} costs time", "a cause", "a remedy"),
+        recoverable_ns=None if recoverable is None else 100 * recoverable,
+        recoverable_ns_per_inference=recoverable,
+        recoverable_between_ns=between,
+        change=changes,
+    )
+
+
+def report(planned: Plan | None, *findings: Finding) -> TraceReport:
+    outcomes = [Outcome(each.code, "", Status.FINDINGS, "", (each,)) for each in findings]
+    return TraceReport("x", fakes.SUMMARY, outcomes, planned)
+
+
+BOTH = plan((PIN, 1_500_000), (GRAPH, 4_400_000))
+FOUND = (finding("PCI001", 1_500_000, PIN), finding("LCH001", 3_000_000, GRAPH))
+TOGETHER = "pin the host's buffers, then use a CUDA graph: 5.80 ms → 1.40 ms for an inference (1.20 ms to 1.50 ms)"
+
+
+def test_the_verdict_leads_with_what_all_of_them_give() -> None:
+    assert report(BOTH, *FOUND).verdict == f"{TOGETHER}; 2 findings (2 warnings)"
+
+
+def test_of_requests_under_way_it_is_the_period_that_gets_shorter() -> None:
+    planned = plan((GRAPH, 1_000_000), per="period")
+    assert report(planned, FOUND[1]).together == (
+        "use a CUDA graph: 5.80 ms → 4.80 ms from one inference to the next (4.60 ms to 4.90 ms)"
+    )
+
+
+@pytest.mark.parametrize(("bound", "leads"), [(4_400_000, True), (4_400_001, False)])
+def test_a_finding_that_may_be_worth_more_comes_first(bound: int, leads: bool) -> None:
+    said = report(BOTH, *FOUND, finding("LCH003", bound))
+    assert said.verdict.startswith(TOGETHER) == leads
+    assert ("recoverable by the largest, LCH003" in said.verdict) != leads
+
+
+def test_what_spoils_the_numbers_comes_before_any_promise() -> None:
+    spoiler = replace(finding("STR004", None), severity=Severity.ERROR)
+    assert report(BOTH, *FOUND, spoiler).verdict.startswith("3 findings (1 error, 2 warnings); mend STR004 first")
+
+
+def test_without_a_plan_the_largest_finding_is_said() -> None:
+    assert "recoverable by the largest, LCH001" in report(None, *FOUND).verdict
+    assert report(None, *FOUND).together == ""
+
+
+def test_what_is_not_in_the_sum_is_named() -> None:
+    outside = finding("FUS002", 200_000), finding("STR001", 300_000, STREAMS), finding("CAP001", None)
+    said = report(BOTH, *FOUND, *outside)
+    assert said.beside_the_sum == "Not in this sum, for no replay tells what it adds: STR001, FUS002."
+    assert report(BOTH, *FOUND).beside_the_sum == ""
+    assert report(None, *outside).beside_the_sum == ""
+
+
+def test_text_and_markdown_tell_the_steps() -> None:
+    steps = ["pin the host's buffers: 4.30 ms", "use a CUDA graph: 1.40 ms"]
+    assert report(BOTH, *FOUND).steps == steps
+    page = text.render([report(BOTH, *FOUND)])
+    assert [f"{at}. {step}" for at, step in enumerate(steps, 1)] == [
+        " ".join(line.split())
+        for line in page.splitlines()
+        if line.strip().startswith(("1. pin", "2. use", "1.  pin", "2.  use"))
+    ]
+    said = markdown.render([report(BOTH, *FOUND)])
+    for at, step in enumerate(steps, 1):
+        assert f"{at}. {markdown.escape(step)}" in said
+
+
+def test_one_change_that_leads_is_not_said_twice() -> None:
+    page = text.render([report(plan((GRAPH, 3_000_000)), FOUND[1])])
+    assert " ".join(page.split()).count("use a CUDA graph: 5.80 ms → 2.80 ms") == 1
+
+
+def test_json_has_the_plan_as_data() -> None:
+    (trace,) = json.loads(machine.render([report(replace(BOTH, left_out=(STREAMS,)), *FOUND)]))["traces"]
+    assert trace["headline"] == report(BOTH, *FOUND).verdict
+    assert trace["plan"]["before_ns"] == 5_800_000
+    assert trace["plan"]["saves_ns"] == {"low": 4_300_000, "point": 4_400_000, "high": 4_600_000}
+    assert [(step["change"]["option"], step["after_ns"]) for step in trace["plan"]["steps"]] == [
+        ("pageable", 4_300_000),
+        ("use_cuda_graph", 1_400_000),
+    ]
+    assert [change["option"] for change in trace["plan"]["left_out"]] == ["streams"]
+    (without,) = json.loads(machine.render([report(None, *FOUND)]))["traces"]
+    assert without["plan"] is None
+
+
+def test_a_gain_of_the_period_is_not_told_as_an_inferences() -> None:
+    overlap = replace(finding("PCI002", 300_000, Change("overlap_transfers")), per="period")
+    assert report(None, overlap).worth(overlap) == (
+        "about 300 µs of the time from one inference to the next, between 0 ns and 300 µs"
+    )
