@@ -20,6 +20,7 @@ import sys
 import threading
 from functools import lru_cache
 from pathlib import Path
+from threading import get_ident
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ ON_GPU = {"h2d": "h2d_ns", "enqueue": "compute_ns", "compute": "compute_ns", "d2
 
 Phase = tuple[str, int, int, int, int]
 """Name, begin and end by the host's clock, and its two events, 0 for none."""
+Row = tuple[int, int, int, int, tuple[Phase, ...], tuple[int, int]]
+"""An inference's number, begin and end, its thread, its phases and events: nothing that Python's collector looks at."""
 if TYPE_CHECKING:
     Marked = Callable[[str, int | None], AbstractContextManager[Any]]
     """What makes the range of a name, with a payload."""
@@ -54,7 +57,7 @@ class Recorder:
 
     def __init__(self, path: Path, room: int = ROOM) -> None:
         self._path, self._pid, self._room = path, os.getpid(), room
-        self._rows: list[tuple[Timed, int]] = []
+        self._rows: list[Row] = []
         self._lock = threading.Lock()
         self._events: Events | None = None
         self._said: str | bool | None = None
@@ -62,37 +65,39 @@ class Recorder:
         self.full = False
         _at_the_end(self.write)
 
-    def add(self, one: Timed) -> None:
+    def add(self, row: Row) -> None:
         """Keep an inference that has ended."""
-        self._rows.append((one, threading.get_ident()))
+        self._rows.append(row)
         if len(self._rows) >= self._room or self._recorded >= ROOM_FOR_EVENTS:
             self.write(full=True)
 
     def handle(self, stream: object) -> int | None:
         """The number of a stream on which events can be recorded; None where none can, which the file then says."""
         try:
-            self._events = self._events or Events.of_process()
+            self._of_process()
             return handle_of(stream)
         except NoEventsError as error:
             self._said = str(error)
             return None
 
-    def event(self, stream: int | None) -> int:
-        """Record an event; 0 where there is no stream, or the driver refuses."""
-        if stream is None or self._events is None:
-            return 0
+    def event(self, stream: int) -> int:
+        """Record an event; 0 where the driver refuses."""
         try:
-            event = self._events.record(stream)
+            event = self._of_process().record(stream)
         except NoEventsError as error:
             self._said = str(error)
             return 0
         self._recorded += 1
         return event
 
-    def event_if_busy(self, stream: int | None) -> int:
+    def event_if_busy(self, stream: int) -> int:
         """The same where the stream still works: the inference did not wait for it."""
-        busy = stream is not None and self._events is not None and self._events.busy(stream)
-        return self.event(stream) if busy else 0
+        return self.event(stream) if self._of_process().busy(stream) else 0
+
+    def _of_process(self) -> Events:
+        if self._events is None:
+            self._events = Events.of_process()
+        return self._events
 
     def write(self, *, full: bool = False) -> None:
         """Write the file, whole or not at all, once; a process that was forked off leaves it alone."""
@@ -120,11 +125,28 @@ class Recorder:
     def _columns(self) -> dict[str, list[int | None]]:
         if self._events is not None:
             self._events.enter()
-        rows = [one.times(self._between) | {"thread": thread} for one, thread in list(self._rows)]
+        rows = [_times(row, self._between) for row in list(self._rows)]
         return {name: [row.get(name) for row in rows] for name in COLUMNS}
 
     def _between(self, first: int, second: int) -> int | None:
         return self._events.between(first, second) if self._events is not None and first and second else None
+
+
+def _times(row: Row, between: Callable[[int, int], int | None]) -> dict[str, int | None]:
+    """What an inference took, by column; `between` gives the time between two events, or None."""
+    number, start, end, thread, phases, events = row
+    whole = between(*events)
+    wall = end - start if whole is None else max(whole, end - start)
+    found: dict[str, int | None] = {"number": number, "start_ns": start, "wall_ns": wall, "thread": thread}
+    enqueues = [until - since for name, since, until, _, _ in phases if name == "enqueue"]
+    found["enqueue_ns"] = sum(enqueues) if enqueues else None
+    worked = [phase for phase in phases if phase[3] and phase[4]]
+    for name in dict.fromkeys(ON_GPU.values()):
+        took = [between(*phase[3:]) for phase in worked if ON_GPU[phase[0]] == name]
+        known = [each for each in took if each is not None]
+        found[name] = sum(known) if took and len(known) == len(took) else None
+    found["gpu_ns"] = between(worked[0][3], worked[-1][4]) if worked else None
+    return found
 
 
 def _at_the_end(work: Any) -> None:
@@ -184,46 +206,32 @@ class Timed:
     def __enter__(self) -> Self:
         self._outer, _under_way.one = _under_way.one, self
         self._around.__enter__()
-        self._events = (self._recorder.event(self._stream), 0)
+        if self._stream is not None:
+            self._events = (self._recorder.event(self._stream), 0)
         self._start = perf_counter_ns()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._end = perf_counter_ns()
-        self._events = (self._events[0], self._recorder.event_if_busy(self._stream))
+        if self._stream is not None:
+            self._events = (self._events[0], self._recorder.event_if_busy(self._stream))
         self._around.__exit__(None, None, None)
         _under_way.one = self._outer
         if error[0] is None and self._outer is None and not self._recorder.full:
-            self._recorder.add(self)
+            phases = tuple(self._phases)
+            self._recorder.add((self._number, self._start, self._end, get_ident(), phases, self._events))
 
     def phase(self, name: str) -> TimedPhase:
         """A part of it by name."""
         return TimedPhase(self, name, self._marked(name, None))
 
-    def event(self) -> int:
-        """An event on its stream now; 0 for none."""
-        return self._recorder.event(self._stream)
+    def event(self, phase: str) -> int:
+        """An event on its stream at an end of this phase; 0 for none."""
+        return self._recorder.event(self._stream) if self._stream is not None and phase in ON_GPU else 0
 
     def add(self, phase: Phase) -> None:
         """Keep a phase that has ended."""
         self._phases.append(phase)
-
-    def times(self, between: Any) -> dict[str, int | None]:
-        """What it took, by column; `between` gives the time between two events, or None."""
-        whole = between(*self._events)
-        found: dict[str, int | None] = {
-            "number": self._number,
-            "start_ns": self._start,
-            "wall_ns": self._end - self._start if whole is None else max(whole, self._end - self._start),
-        }
-        enqueues = [end - begin for name, begin, end, _, _ in self._phases if name == "enqueue"]
-        found["enqueue_ns"] = sum(enqueues) if enqueues else None
-        worked = [phase for phase in self._phases if phase[3] and phase[4]]
-        for name in dict.fromkeys(ON_GPU.values()):
-            took = [between(*phase[3:]) for phase in worked if ON_GPU[phase[0]] == name]
-            found[name] = sum(took) if took and None not in took else None
-        found["gpu_ns"] = between(worked[0][3], worked[-1][4]) if worked else None
-        return found
 
 
 class TimedPhase:
@@ -236,11 +244,10 @@ class TimedPhase:
 
     def __enter__(self) -> None:
         self._around.__enter__()
-        self._first = self._of.event() if self._name in ON_GPU else 0
+        self._first = self._of.event(self._name)
         self._begin = perf_counter_ns()
 
     def __exit__(self, *error: object) -> None:
         end = perf_counter_ns()
-        second = self._of.event() if self._name in ON_GPU else 0
-        self._of.add((self._name, self._begin, end, self._first, second))
+        self._of.add((self._name, self._begin, end, self._first, self._of.event(self._name)))
         self._around.__exit__(None, None, None)
