@@ -32,6 +32,9 @@ _KINDS = (
     f"{self_timing.VARIABLE}=times.json"
 )
 _NS_PER_MS = 1e6
+_MOST = 1 << 62
+_MOST_MS = 1e12
+"""What is more than 30 years is no time of an inference."""
 _SCHEMA = TABLES["benchmark"].schema
 
 
@@ -120,8 +123,9 @@ def _checked(path: Path, value: Mapping[str, Any]) -> dict[str, list[Any]]:
         raise InputError(path, "is damaged: its columns are no lists of one length", hint="time the program again")
     for name in self_timing.COLUMNS:
         nullable = name in _SCHEMA.names and _SCHEMA.field(name).nullable
+        least = 0 if name.endswith("_ns") else -_MOST
         for each in columns[name]:
-            if not (type(each) is int and abs(each) < 1 << 63) and not (nullable and each is None):
+            if not (type(each) is int and least <= each <= _MOST) and not (nullable and each is None):
                 raise InputError(path, f"is damaged: {name} holds {each!r}"[:200], hint="time the program again")
     return {name: list(columns[name]) for name in self_timing.COLUMNS}
 
@@ -135,7 +139,8 @@ def _of_trtexec(path: Path) -> pa.Table:
     times = trtexec.read(path, trtexec.Times).inferences
 
     def column(name: str) -> Any:
-        return np.array([getattr(one, name) for one in times], np.float64)  # None becomes NaN
+        found = np.array([getattr(one, name) for one in times], np.float64)  # None becomes NaN
+        return np.where(np.abs(found) < _MOST_MS, found, np.nan)
 
     start_h2d, start_enqueue, end_enqueue, end = map(
         column, ("start_h2d_ms", "start_enqueue_ms", "end_enqueue_ms", "end_d2h_ms")
