@@ -117,7 +117,7 @@ def _known(trace: Trace) -> Known:
     if source in ("host_clock", "cuda_events"):
         rows = rows[_judged(trace, columns["inference"][rows])]
     if len(rows) < FEWEST:
-        return Known(problem=f"it has {len(rows)} inferences that are judged, and {FEWEST} are needed")
+        return Known(problem=f"it has {len(rows)} of the {FEWEST} inferences that are needed")
     found: dict[str, Any] = {}
     for name in names:
         values = columns[name][rows]

@@ -118,7 +118,7 @@ def test_a_block_that_does_not_wait_for_the_gpu_has_no_wall_by_the_hosts_clock()
 
 def test_few_inferences_say_nothing() -> None:
     known = Known.of(traced().with_untraced(times(*[100_000] * 5), "times.json"))
-    assert known.problem == "it has 5 inferences that are judged, and 10 are needed"
+    assert known.problem == "it has 5 of the 10 inferences that are needed"
 
 
 def test_a_program_as_a_whole_times_no_inference() -> None:
