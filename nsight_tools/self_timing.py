@@ -74,7 +74,7 @@ class Recorder:
     def handle(self, stream: object) -> int | None:
         """The number of a stream on which events can be recorded; None where none can, which the file then says."""
         try:
-            self._of_process()
+            self._of_process().prepare()
             return handle_of(stream)
         except NoEventsError as error:
             self._said = str(error)
