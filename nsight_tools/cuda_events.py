@@ -80,7 +80,7 @@ class Events:
             self._free.events.append(event.value or 0)
 
     def record(self, stream: int) -> int:
-        """Record an event on a stream, on an H200 in 1.3 to 2 µs. Raises NoEventsError where the driver refuses."""
+        """Record an event on a stream, with an H200 in 1.3 to 3.5 µs. Raises NoEventsError where the driver refuses."""
         if not self._free.events:
             self.prepare()
         event = self._free.events.pop()

@@ -10,6 +10,7 @@ from drawing import table
 from made_run import Request, loop, made
 from worth import drawn_loop
 
+from nsight_tools.comparison.runs import ComparedRun
 from nsight_tools.run import Run
 from nsight_tools.summary import summarize
 from nsight_tools.worth import Pricing, Untraced
@@ -126,3 +127,11 @@ def test_a_program_as_a_whole_times_no_inference() -> None:
     given = traced().with_untraced(rows, "benchmark.parquet")
     assert Known.of(given) == Known(program=2_000_000.0)
     assert Untraced.of(given) is None
+
+
+def test_a_comparison_takes_no_times_that_are_not_of_the_trace() -> None:
+    trace = traced([Request()] * 40)
+    wall = wall_of(trace)
+    runs = [ComparedRun(trace.with_untraced(times(*[share * wall] * 40), "x")) for share in (0.9, 9.0)]
+    assert [run.benchmark.size for run in runs] == [40, 0]
+    assert [run.in_flight for run in runs] == [1.0, 1.0]
