@@ -120,6 +120,8 @@ class Recorder:
                 partial.replace(self._path)
             except OSError as error:  # the program's own work is done all the same
                 sys.stderr.write(f"nsight-tools: {self._path}: times cannot be written: {error.strerror}\n")
+            if isinstance(self._said, str):
+                sys.stderr.write(f"nsight-tools: no CUDA events, times by the host's clock alone: {self._said}\n")
             self._rows.clear()
 
     def _columns(self) -> dict[str, list[int | None]]:

@@ -171,7 +171,9 @@ def test_what_the_block_does_not_wait_for_is_in_its_wall_by_the_streams_events(
     assert json.loads((tmp_path / "times.json").read_text())["events"] is True
 
 
-def test_a_driver_that_refuses_is_said(cuda: Cuda, recorder: Recorder, tmp_path: Path) -> None:
+def test_a_driver_that_refuses_is_said(
+    cuda: Cuda, recorder: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cuda.fails = 201
     with nsight_tools.inference(stream=7) as one, one.phase("enqueue"):
         pass
@@ -179,6 +181,7 @@ def test_a_driver_that_refuses_is_said(cuda: Cuda, recorder: Recorder, tmp_path:
     assert columns(tmp_path / "times.json")["compute_ns"] == [None]
     said = json.loads((tmp_path / "times.json").read_text())["events"]
     assert said == "cuEventCreate failed with CUDA's error 201"
+    assert capsys.readouterr().err == f"nsight-tools: no CUDA events, times by the host's clock alone: {said}\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux's loader")

@@ -143,7 +143,10 @@ def _untraced(session: Session, command: Sequence[str], streams: starting.Stream
         ended = starting.run(asked.command, interrupts=session.interrupts, streams=streams, variables=asked.variables)
         seconds = time.monotonic() - started
         if ended.interrupted:
-            raise InterruptedCaptureError("interrupted before anything was traced", hint="nothing was kept")
+            raise InterruptedCaptureError(
+                "interrupted before anything was traced",
+                hint="nothing was kept; --no-untraced traces at once what only Ctrl-C ends",
+            )
         if ended.code:
             how = (
                 f"was killed by signal {ended.code - 128}" if ended.code > 128 else f"ended with exit code {ended.code}"

@@ -137,9 +137,10 @@ def _judged(trace: Trace, number: Ints) -> Bools:
     All of them where the trace has one population, or carries no numbers.
     """
     requests = Run.of(trace).requests
-    table = trace.table("inferences", ["nvtx_range"])
-    row, payload = ints(table["nvtx_range"]), ints(trace.table("nvtx_ranges", ["payload"])["payload"])
-    if len(requests.populations) < 2 or (row < 0).any() or (payload[row] < 0).any():
+    if len(requests.populations) < 2:
+        return np.ones(len(number), np.bool_)
+    row, payload = trace.numbers("inferences", "nvtx_range"), trace.numbers("nvtx_ranges", "payload")
+    if (row < 0).any() or (payload[row] < 0).any():
         return np.ones(len(number), np.bool_)
     others = payload[row[requests.counted & (requests.population != requests.populations[0].number)]]
     judged: Bools = np.isin(number, payload[row[requests.judged]]) & ~np.isin(number, others)
