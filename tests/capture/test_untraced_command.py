@@ -86,7 +86,8 @@ def test_a_program_that_marks_its_inferences_times_them(tmp_path: Path, environm
     assert "running without the profiler first" in done.stderr
     assert "timed by nsight_tools.inference(), by the host's clock" in " ".join(done.stdout.split())
     rows = open_trace(tmp_path / "run").table("benchmark").to_pylist()
-    assert [row["inference"] for row in rows if row["run"] in {"benchmark", "warm_up"}] == [*range(COUNT)]
+    assert {row["run"] for row in rows} <= {"benchmark", "warm_up"}
+    assert sorted(row["inference"] for row in rows) == [*range(COUNT)]
     assert {row["measured_by"] for row in rows} == {"host_clock"}
     assert all(row["wall_ns"] >= row["enqueue_ns"] >= 2_000_000 for row in rows)
     assert none_left(environment[VARIABLE]) == []
@@ -186,12 +187,7 @@ def test_what_fails_under_the_profiler_keeps_both(
 def test_a_whole_time_is_not_told_where_the_traced_run_came_to_another_end(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    command = write(
-        tmp_path, SERVES.format(then="sys.exit(7)").replace("with nsight_tools.inference() as one, one", "#")
-    )
-    (tmp_path / "a program.py").write_text(
-        "import sys\nopen('runs', 'a').write('x')\nsys.exit(len(open('runs').read()) - 1)\n", encoding="utf-8"
-    )
+    command = write(tmp_path, "open('runs', 'a').write('x')\nraise SystemExit(len(open('runs').read()) - 1)")
     done = capture(tmp_path, "-o", "run", "--no-analyze", "--", *command, environment=environment)
     assert done.returncode == 2
     reason = "no run without the profiler: the traced run did not come to the same end"
@@ -208,7 +204,6 @@ def test_an_interrupt_without_the_profiler_ends_it_all(tmp_path: Path, environme
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted before anything was traced; nothing was kept" in said
-    assert "Traceback" not in said.replace('Traceback (most recent call last):\n  File "', "", 1)  # the program's own
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "ready").exists()  # it did not run again
     assert leftovers(tmp_path) == []
