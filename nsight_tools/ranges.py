@@ -6,7 +6,8 @@
                 ...
 
 Outside of a profiler they cost less than a microsecond: NVTX's injection library is looked for once, and without it no
-range is made. Ranges are per thread: an inference belongs to the thread that entered it.
+range is made. Ranges are per thread: an inference belongs to the thread that entered it. Where the environment asks for
+it, they time themselves (`self_timing`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from contextlib import nullcontext
 from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING, Any
+
+from nsight_tools.self_timing import Timed, recorder, under_way
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -41,6 +44,21 @@ def _nvtx() -> Any:
     return nvtx
 
 
+def _marked(name: str, payload: int | None) -> AbstractContextManager[Any]:
+    """A range with a payload, which is used once; nothing without a profiler."""
+    if payload is None:
+        return _phase(name)
+    nvtx = _nvtx()
+    return _NOTHING if nvtx is None else nvtx.annotate(name, domain=DOMAIN, payload=payload)
+
+
+@lru_cache(maxsize=64)
+def _phase(name: str) -> AbstractContextManager[Any]:
+    """A range without a payload, which may be used again."""
+    nvtx = _nvtx()
+    return _NOTHING if nvtx is None else nvtx.annotate(name, domain=DOMAIN)
+
+
 class _Inference:
     """An inference under way: a context manager; `phase` marks a part of it."""
 
@@ -59,26 +77,29 @@ class _Inference:
     @staticmethod
     def phase(name: str) -> AbstractContextManager[Any]:
         """A part of the inference by name: h2d, enqueue, d2h, synchronize, or any of your own."""
-        return phase(name)
+        return _phase(name)
 
 
 _OUTSIDE = _Inference(_NOTHING)
 
 
-def inference(number: int | None = None) -> _Inference:
+def inference(number: int | None = None, *, stream: object | None = None) -> _Inference | Timed:
     """Mark one inference: everything that this thread does and launches within the `with` block.
 
-    `number` becomes the range's payload; by default inferences are counted from 0.
+    `number` becomes the range's payload; by default inferences are counted from 0. `stream` is the CUDA stream that it
+    runs on, as its number or as an object of PyCUDA, cuda-bindings, PyTorch or CuPy: a run that times itself then
+    records CUDA events on it. The block should wait for the result: what it does not wait for is in no time of it,
+    unless it has a stream.
     """
-    nvtx = _nvtx()
-    if nvtx is None:
+    times = recorder()
+    if times is not None and not times.full:
+        return Timed(_marked, INFERENCE, next(_numbers) if number is None else number, times, stream)
+    if _nvtx() is None:
         return _OUTSIDE
-    payload = next(_numbers) if number is None else number
-    return _Inference(nvtx.annotate(INFERENCE, domain=DOMAIN, payload=payload))
+    return _Inference(_marked(INFERENCE, next(_numbers) if number is None else number))
 
 
-@lru_cache(maxsize=64)
 def phase(name: str) -> AbstractContextManager[Any]:
     """Mark a part of the inference under way on this thread; as `inference().phase`."""
-    nvtx = _nvtx()
-    return _NOTHING if nvtx is None else nvtx.annotate(name, domain=DOMAIN)
+    timed = under_way()
+    return _phase(name) if timed is None else timed.phase(name)

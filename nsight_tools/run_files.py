@@ -24,6 +24,12 @@ SUFFIX = ".capture"
 VERSION = 1
 """Of run.json and all that stands beside it."""
 
+BENCHMARK_SCHEMA = pa.schema([field for field in TABLES["benchmark"].schema if field.name != "measured_by"])
+"""Columns of table `benchmark`, but for who measured them, which is the runner."""
+
+UNTRACED = "untraced-*.json"
+"""What a command's processes wrote of their own times when they ran without the profiler, numbered from 0."""
+
 TELEMETRY_SCHEMA = pa.schema(
     [
         pa.field("utc_ns", pa.int64(), nullable=False, metadata={"meaning": "when it was sampled, by time.time_ns()"}),

@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from nsight_tools.columns import pairs_in
+from nsight_tools.columns import pairs_in, words
 from nsight_tools.run import Run
 from nsight_tools.tables import BUCKETS, TABLES
 from nsight_tools.timeline.intervals import covered
 from nsight_tools.worth import Pricing
 from nsight_tools.worth.accounting import without_profiler
 from nsight_tools.worth.ranges import Range
+from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +45,22 @@ class Untraced:
     sync: Range
     host: Range
     wall_ns: Range
+
+
+@dataclass(frozen=True)
+class UntracedRun:
+    """The run without the profiler that a dataset has, or was given: who timed it, and of how many inferences."""
+
+    measured_by: str
+    """As in table `benchmark`: runner, host_clock, cuda_events, trtexec, process."""
+    inferences: int
+    """0 where they were not timed, or not taken."""
+    file: str | None = None
+    """The file that somebody gave."""
+    problem: str = ""
+    """Why its times are not taken."""
+    program_ns: int | None = None
+    """How long the program ran as a whole, where nothing else was timed."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +143,8 @@ class Summary:
     """None without inferences."""
     layers_by_order: dict[str, Any] | None = None
     run: dict[str, Any] | None = None
+    untraced_run: UntracedRun | None = None
+    """None where there was none."""
     missing: dict[str, str] = field(default_factory=dict)
     """Reasons by table."""
 
@@ -163,7 +184,25 @@ def _summarized(trace: Trace) -> Summary:
         times=_times(run),
         layers_by_order=manifest.get("layers_by_order"),
         run=manifest.get("run"),
+        untraced_run=_untraced_run(trace),
         missing={name: reason for name in TABLES if (reason := trace.missing(name)) is not None},
+    )
+
+
+def _untraced_run(trace: Trace) -> UntracedRun | None:
+    table = trace.table("benchmark", ["run", "measured_by"])
+    by = words(
+        table["measured_by"].filter(pc.is_in(table["run"].cast(pa.string()), pa.array(["benchmark", "program"])))
+    )
+    if not len(by.codes):
+        return None
+    known = Known.of(trace)
+    return UntracedRun(
+        next(iter(by.counts()), "runner"),
+        known.untraced.requests if known.untraced else 0,
+        trace.manifest.get("untraced_file"),
+        known.problem,
+        None if known.program is None else round(known.program),
     )
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from nsight_tools import cuda_names
 
-DATASET_VERSION = 5
+DATASET_VERSION = 6
 
 I16, I32, I64, F64, BOOL, TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -407,17 +407,29 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "benchmark",
-            "what the runner of `nsight-tools capture` measured itself, by CUDA events and the host's clock",
+            "inferences that were timed without the profiler's help, by CUDA events and the host's clock",
             (
                 Column(
                     "run",
                     WORD,
                     "benchmark (not traced, otherwise as the report), throughput (not traced, transfers overlapped), "
-                    "timing (the traced run of the report), layers (the eager run with layer ranges)",
+                    "warm_up (not traced, before the benchmark was steady), timing (the traced run of the report), "
+                    "layers (the eager run with layer ranges), program (not traced: one row, the whole process)",
+                ),
+                Column(
+                    "measured_by",
+                    WORD,
+                    "runner (of capture), host_clock or cuda_events (nsight_tools.inference(), with a stream), trtexec "
+                    "(its --exportTimes), process (its whole time)",
                 ),
                 Column("inference", I32, "number, in order of start; payload of its NVTX range in the traced runs"),
                 Column("start_ns", I64, "when it started, on the host's clock, since the run's first inference"),
-                Column("wall_ns", I64, "host: from its start to the end of the wait for its result"),
+                Column(
+                    "wall_ns",
+                    I64,
+                    "host: from its start to the end of the wait for its result; of trtexec, from its first copy or "
+                    "enqueue to the end of its last copy",
+                ),
                 Column("enqueue_ns", I64, "host: time inside the enqueue or graph launch", True),
                 Column("gpu_ns", I64, "events: from before its first copy to after its last", True),
                 Column("h2d_ns", I64, "events: its copies to the GPU", True),

@@ -17,6 +17,8 @@ from nsight_tools import memory
 from nsight_tools.errors import DatasetError, QueryError
 from nsight_tools.importer import import_report
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
+from nsight_tools.importer.untraced import UNTRACED
+from nsight_tools.importer.untraced import read as read_untraced
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def open_trace(
     layer_pass: Path | str | None = None,
     inference_range: str | None = None,
     group_by: str | None = None,
+    untraced: Path | str | None = None,
 ) -> Trace:
     """Open a report, an export, or a dataset.
 
@@ -52,9 +55,15 @@ def open_trace(
     last are imported first, unless their dataset stands beside them already (`import_report` says where it is put, and
     what `layers`, `layer_pass`, `inference_range` and `group_by` are).
 
-    Raises what `import_report` raises, and DatasetError where a dataset is damaged or of another version.
+    `untraced` is a file with times of a run without the profiler: trtexec's `--exportTimes`, what a program wrote that
+    timed itself, or another's `benchmark.parquet`. It stands for the untraced run of this trace, and the dataset stays
+    as it is.
+
+    Raises what `import_report` raises, InputError where `untraced` holds no such times, and DatasetError where a
+    dataset is damaged or of another version.
     """
     path = Path(path)
+    times = read_untraced(Path(untraced)) if untraced is not None else None
     if not (path / MANIFEST).is_file():
         path = import_report(
             path,
@@ -69,7 +78,8 @@ def open_trace(
         pa.default_memory_pool().release_unused()  # what the import held is not what the analyses need
     elif any(option is not None for option in (layers, layer_pass, inference_range, group_by)):
         raise DatasetError(f"{path}: is imported already", hint="give the report that it was made from")
-    return Trace(path, read_manifest(path))
+    trace = Trace(path, read_manifest(path))
+    return trace if times is None else trace.with_untraced(times, Path(str(untraced)).name)
 
 
 class Trace:
@@ -99,6 +109,17 @@ class Trace:
         }
         trace = cls(Path("in memory"), {"source": {"name": "in memory"}, "tables": states})
         trace._given = {name: table.cast(TABLES[name].schema) for name, table in tables.items()}
+        return trace
+
+    def with_untraced(self, rows: pa.Table, name: str) -> Trace:
+        """This trace with another untraced run: rows of table `benchmark`, from a file of this name."""
+        mine = self.table("benchmark")
+        traced = mine.filter(pc.invert(pc.is_in(mine["run"].cast(pa.string()), pa.array(UNTRACED))))
+        both = pa.concat_tables([traced, rows]).unify_dictionaries()
+        state = {"rows": both.num_rows, "status": "present", "reason": None}
+        tables = self.manifest["tables"] | {"benchmark": state}
+        trace = Trace(self.path, {**self.manifest, "tables": tables, "untraced_file": name})
+        trace._given = {**self._given, "benchmark": both}
         return trace
 
     def __repr__(self) -> str:

@@ -3,12 +3,14 @@
     python launch.py ORDER.json
 
 Nsight Systems embeds the environment that it was started with, and the output of what it starts, in its report. So it
-is started with next to none, and starts this; `session.py` leaves the rest in ORDER.json, which only the user can read
+is started with next to none, and starts this; `starting.py` leaves the rest in ORDER.json, which only the user can read
 and which is gone once it was read:
 
-    {"command": […], "environment": {…}, "given": {…}, "streams": {"0": "/proc/PID/fd/0", …}, "pid": FILE}
+    {"command": […], "environment": {…}, "given": {…}, "streams": {"0": "/proc/PID/fd/0", …}, "pid": FILE,
+     "session": BOOL}
 
-`given` is the environment that nsys was started with: what differs from it is nsys' own doing, and is kept.
+`given` is the environment that nsys was started with: what differs from it is nsys' own doing, and is kept. With
+`session` the command gets a session of its own here, as nsys gives it one where it starts this.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ def main() -> None:
     path = Path(sys.argv[1])
     order = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     path.unlink()
+    if order["session"]:
+        os.setsid()
     environment = merged(order["environment"], order["given"], dict(os.environ))
     partial = Path(f"{order['pid']}.partial")
     partial.write_text(str(os.getpid()), encoding="ascii")

@@ -16,6 +16,12 @@ class CaptureError(NsightToolsError):
     """A capture that cannot be made as asked."""
 
 
+class InterruptedCaptureError(CaptureError):
+    """A capture that was interrupted before there was anything to keep."""
+
+    exit_code = 130
+
+
 @dataclass(frozen=True)
 class Build:
     """How an engine is built from ONNX."""
@@ -57,6 +63,8 @@ class Recording:
     """What is recorded around it."""
 
     single_pass: bool = False
+    untraced: bool = True
+    """A wrapped command runs without the profiler first."""
     graphs: Literal["node", "graph"] = "node"
     gpu_metrics_hz: int | None = None
     telemetry_hz: float = 50.0

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from nsight_tools import run_files
 from nsight_tools.capture.options import CaptureError
-from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +73,8 @@ class Answer:
         return bool(self.result["status"] == "interrupted")
 
     def samples(self) -> pa.Table:
-        """What it measured, as table `benchmark` has it."""
-        schema = TABLES["benchmark"].schema
+        """What it measured, as `run_files.BENCHMARK_SCHEMA` has it."""
+        schema = run_files.BENCHMARK_SCHEMA
         file = self.task.folder / "samples.npz"
         if not file.exists():
             return schema.empty_table()

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import signal
-import sys
 import tempfile
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nsight_tools.capture import supervised
-from nsight_tools.capture.guard import descendants
+from nsight_tools.capture import starting, supervised
 from nsight_tools.errors import NsysError
 from nsight_tools.files import partial_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
     from nsight_tools.nsys import Nsys
 
@@ -33,7 +27,6 @@ STARTS = 3
 machine, one time in a hundred."""
 _HELPER_LOST = "Connection to Agent lost"
 
-_LAUNCH = Path(__file__).with_name("launch.py")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -110,11 +103,11 @@ def profile(
     report: Path,
     *,
     interrupts: supervised.Interrupts,
-    streams: bool,
+    streams: starting.Streams | None = None,
 ) -> Profiled:
     """Run `command` under nsys, which writes `report`; `failure` says why where it did not.
 
-    The command gets the caller's environment, and with `streams` the caller's standard streams; the report embeds
+    The command gets the caller's environment, and the caller's standard streams where they are given; the report embeds
     neither. It still embeds the host's and the user's name, processes' command lines and the variables in `PASSED`.
 
     Raises:
@@ -123,28 +116,17 @@ def profile(
     stem = report.with_suffix("").absolute()
     started = [str(nsys.path), "profile", *options(nsys, wanted), f"--output={stem}"]
     scratch = Path(tempfile.gettempdir()) / "nsight-tools-profile"
-    with partial_folder(scratch) as folder, _streams(wanted=streams) as own:
+    with partial_folder(scratch) as folder, contextlib.ExitStack() as stack:
+        opened = stack.enter_context(streams.opened()) if streams else {}
         passed = {name: os.environ[name] for name in PASSED if name in os.environ}
         # nsys keeps what it records in TMPDIR until it makes the report of it: gigabytes perhaps, and left if killed.
         given = {"PATH": _PATH, **passed, "HOME": str(folder), "TMPDIR": str(folder)}
-        pid_file = folder / "pid"
-        order = {
-            "command": [str(part) for part in command],
-            "environment": dict(os.environ),
-            "given": given,
-            "streams": {number: f"/proc/{os.getpid()}/fd/{descriptor}" for number, descriptor in own.items()},
-            "pid": str(pid_file),
-        }
-        order_file = folder / "order.json"
+        order = starting.Order(folder, command, given=given, streams=opened, variables={})
         for _ in range(STARTS):
-            _write_order(order_file, order)
             ended = supervised.run(
-                [*started, sys.executable, "-I", "-S", _LAUNCH, order_file],
-                interrupts=interrupts,
-                environment=given,
-                interrupt=lambda above: _interrupt(_number(pid_file), above),
+                [*started, *order.write()], interrupts=interrupts, environment=given, interrupt=order.interrupt
             )
-            ran = pid_file.exists()
+            ran = order.ran
             if ran or not any(_HELPER_LOST in line for line in ended.said):
                 break
     raw = stem.with_suffix(".qdstrm")
@@ -155,79 +137,6 @@ def profile(
     if report.exists():
         raw.unlink(missing_ok=True)
     return Profiled(tuple(started), ended, ran)
-
-
-def _write_order(to: Path, order: Mapping[str, object]) -> None:
-    """Anew: `launch.py` may have taken away the one before."""
-    to.unlink(missing_ok=True)
-    descriptor = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-        json.dump(order, file, ensure_ascii=False)
-
-
-_GRACE_S = 3.0
-
-
-def _interrupt(pid: int | None, above: int) -> bool:
-    """Do to the command what Ctrl-C in a terminal does; what it leaves running, for which nsys would wait, is ended.
-
-    nsys puts the command into a session of its own, so that its pid names its process group too.
-    """
-    if pid is None:
-        return False
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGINT)
-    threading.Thread(target=_end_strays, args=(pid, above), daemon=True).start()
-    return True
-
-
-_OF_NSYS = ("nsys", "QdstrmImporter")
-"""What the programs of Nsight Systems are called, or begin with: nsys, nsys-launcher, nsys-tee."""
-
-
-def _end_strays(pid: int, above: int) -> None:
-    while Path(f"/proc/{pid}/exe").exists():
-        time.sleep(0.1)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        time.sleep(_GRACE_S)
-        for stray in descendants(above):
-            with contextlib.suppress(OSError):
-                if not Path(f"/proc/{stray}/exe").resolve(strict=True).name.startswith(_OF_NSYS):
-                    os.kill(stray, number)
-
-
-@contextlib.contextmanager
-def _streams(*, wanted: bool) -> Iterator[dict[int, int]]:
-    """Our descriptors that a process which does not inherit them can open as its standard streams.
-
-    A terminal is opened itself. To anything else goes what a pipe brings, so that both sides share one position.
-    """
-    opened: dict[int, int] = {}
-    pumps = []
-    if wanted:
-        opened[0] = 0
-        for number in (1, 2):
-            if os.isatty(number):
-                opened[number] = number
-                continue
-            source, opened[number] = os.pipe()
-            pumps.append(threading.Thread(target=_pump, args=(source, number), daemon=True))
-            pumps[-1].start()
-    try:
-        yield opened
-    finally:
-        for number, descriptor in opened.items():
-            if descriptor != number:
-                os.close(descriptor)
-        for pump in pumps:
-            pump.join(5)
-
-
-def _pump(source: int, to: int) -> None:
-    with os.fdopen(source, "rb", 0) as stream:
-        while block := stream.read(1 << 16):
-            with contextlib.suppress(OSError):  # a reader that has gone is the program's business no more
-                os.write(to, block)
 
 
 def failure(nsys: Nsys, wanted: Wanted, profiled: Profiled, report: Path) -> NsysError:
@@ -255,9 +164,3 @@ def failure(nsys: Nsys, wanted: Wanted, profiled: Profiled, report: Path) -> Nsy
 
 
 _USELESS = re.compile(r"^\s*$|^usage:|^Try '|\[=*\s*\d+%|^Generating |^Generated|^WARNING: |^Collecting data")
-
-
-def _number(file: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        return int(file.read_text(encoding="ascii"))
-    return None

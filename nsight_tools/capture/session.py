@@ -18,8 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools import __version__, files, run_files
-from nsight_tools.capture import machine, privacy, profiler, rundir, supervised, telemetry
-from nsight_tools.capture.options import ENGINES, ONNX, Build, CaptureError, Load, Recording, plain
+from nsight_tools.capture import machine, privacy, profiler, rundir, starting, supervised, telemetry, timing
+from nsight_tools.capture.options import (
+    ENGINES,
+    ONNX,
+    Build,
+    CaptureError,
+    InterruptedCaptureError,
+    Load,
+    Recording,
+    plain,
+)
 from nsight_tools.capture.processes import Answer, Task
 from nsight_tools.errors import InputError
 
@@ -47,7 +56,11 @@ class Session:
         return self.folder / run_files.REPORT
 
     def profiled(
-        self, command: Sequence[str | Path], report: Path, wanted: profiler.Wanted, *, streams: bool
+        self,
+        command: Sequence[str | Path],
+        report: Path,
+        wanted: profiler.Wanted,
+        streams: starting.Streams | None = None,
     ) -> profiler.Profiled:
         """Run a command under nsys, and note how."""
         done = profiler.profile(self.nsys, wanted, command, report, interrupts=self.interrupts, streams=streams)
@@ -90,10 +103,10 @@ def capture_command(
     say: Callable[[str], None],
     force: bool = False,
 ) -> Captured:
-    """Run `command` under nsys, with telemetry beside it; its standard streams are the caller's.
+    """Run `command` without the profiler, then under nsys, with telemetry; its standard streams are the caller's.
 
     Raises:
-        CaptureError: there is no such command.
+        CaptureError: there is no such command, or it failed or was interrupted without the profiler.
         NsysError: nsys made no report of it.
         OutputError: the run directory cannot be written.
     """
@@ -103,13 +116,49 @@ def capture_command(
     with _session(target, recording, nsys, say, force=force) as session:
         session.run |= {"kind": "command", "options": plain(recording)}
         wanted = _wanted(recording, capture_range=recording.capture_range)
+        started, streams = [str(Path(program).absolute()), *command[1:]], starting.Streams()
         with _telemetry(session):
-            done = session.profiled([Path(program).absolute(), *command[1:]], session.report, wanted, streams=True)
+            session.run["untraced"] = _untraced(session, started, streams)
+            done = session.profiled(started, session.report, wanted, streams)
         if not session.report.exists():
             raise profiler.failure(nsys, wanted, done, session.report)
+        if done.ended.code or done.ended.interrupted:
+            session.run["untraced"].setdefault("reason", "the traced run did not come to the same end")
         status = "interrupted" if done.ended.interrupted else "done"
         _finish(session, status)
     return Captured(target, session.run)
+
+
+def _untraced(session: Session, command: Sequence[str], streams: starting.Streams) -> dict[str, Any]:
+    """Run a command without the profiler, and keep its own times of its inferences; what `run.json` says of it.
+
+    Raises CaptureError where it fails, or is interrupted.
+    """
+    if not session.recording.untraced:
+        return {"reason": "--no-untraced was given"}
+    session.say("running without the profiler first (--no-untraced: only under it)")
+    with _scratch() as scratch:
+        asked = timing.asked(command, scratch)
+        started = time.monotonic()
+        ended = starting.run(asked.command, interrupts=session.interrupts, streams=streams, variables=asked.variables)
+        seconds = time.monotonic() - started
+        if ended.interrupted:
+            raise InterruptedCaptureError(
+                "interrupted before anything was traced",
+                hint="nothing was kept; --no-untraced traces at once what only Ctrl-C ends",
+            )
+        if ended.code:
+            how = (
+                f"was killed by signal {ended.code - 128}" if ended.code > 128 else f"ended with exit code {ended.code}"
+            )
+            raise CaptureError(
+                f"{command[0]}: {how} without the profiler, and was not traced",
+                hint="mend it, or trace it all the same with --no-untraced",
+            )
+        left = asked.left()
+        for at, file in enumerate(left):
+            shutil.copy(file, session.folder / run_files.UNTRACED.replace("*", str(at)))
+    return {"seconds": round(seconds, 3), "timed_processes": len(left)}
 
 
 def capture_engine(
@@ -205,7 +254,7 @@ class _EngineRuns:
             answer = self._plainly(self._task("benchmark", {**self._order(load), "throughput": True, "own_cost": True}))
             self._note(answer)
             if answer.interrupted:
-                raise CaptureError("interrupted before anything was traced", hint="nothing was kept")
+                raise InterruptedCaptureError("interrupted before anything was traced", hint="nothing was kept")
         self._session.say(f"tracing {load.iterations} inferences with nsys {self._session.nsys.version}")
         traced = replace(load, duration_s=0.0)
         order = {**self._order(traced), "ranges": True, "capture_range": True, "inspect": True}
@@ -260,7 +309,7 @@ class _EngineRuns:
 
     def _traced(self, task: Task, report: Path, wanted: profiler.Wanted) -> Answer:
         task.prepare()
-        done = self._session.profiled(task.command, report, wanted, streams=False)
+        done = self._session.profiled(task.command, report, wanted)
         if not done.ran:
             raise profiler.failure(self._session.nsys, wanted, done, report)
         answer = task.answer(done.ended)

@@ -63,6 +63,7 @@ Example:
     help="Exit with 1 where a finding is this severe or more; what could not be judged does not count.",
 )
 @importing.options
+@importing.untraced_option
 @output.all_option
 @output.colour_option
 @click.option(
@@ -99,6 +100,7 @@ def command(
     layer_pass: Path | None,
     inference_range: str | None,
     group_by: str | None,
+    untraced: Path | None,
     nsys: Path | None,
     color: str,
     *,
@@ -126,10 +128,13 @@ def command(
         "layer_pass": layer_pass,
         "inference_range": inference_range,
         "group_by": group_by,
+        "untraced": untraced,
         "nsys": nsys,
     }
     options = {name: None if value is None else str(value) for name, value in given.items()}
     members, status = _members(inputs, label_pattern, debug=debug)
+    if untraced is not None and (len(members) > 1 or dataset is not None):
+        raise click.UsageError("--untraced is of one report, and goes into no --dataset")
     with output.opened(path) as write, fleet_dataset.opened(dataset) as unfinished:
         there = _for_workers(members, options) if scheduler else members
         tasks = _tasks(there, codes, options, unfinished, pages=form == "html")
@@ -186,7 +191,7 @@ def _for_workers(members: Sequence[Member], options: dict[str, str | None]) -> l
     """Paths as they hold from any folder: workers run in folders of their own."""
     from nsight_tools.fleet.remote import is_url
 
-    for name in ("layers", "layer_pass", "nsys"):
+    for name in ("layers", "layer_pass", "untraced", "nsys"):
         if (path := options[name]) is not None:
             options[name] = str(Path(path).absolute())
     return [m if is_url(m.source) else replace(m, source=str(Path(m.source).absolute())) for m in members]

@@ -122,6 +122,14 @@ _OPTIONS = (
     # What is recorded
     click.option("--single-pass", is_flag=True, help="Only the traced pass: no benchmark, no layer pass."),
     click.option(
+        "--no-untraced",
+        "untraced",
+        is_flag=True,
+        flag_value=False,
+        default=True,
+        help="COMMAND: trace it at once, for what must run only once; times without the profiler are then estimated.",
+    ),
+    click.option(
         "--cuda-graph-trace",
         "graphs",
         type=click.Choice(["node", "graph"]),
@@ -184,8 +192,9 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     """Run MODEL under Nsight Systems with NVTX ranges and telemetry, and say where its time goes.
 
     MODEL is a TensorRT engine (.engine, .plan) or .onnx, which is built first. It runs three times: without the
-    profiler (the truth), as deployed under it, and eagerly with layer ranges. All goes into a run directory, which
-    analyze, import and open_trace take.
+    profiler (the truth), as deployed under it, and eagerly with layer ranges. A COMMAND runs twice: without the
+    profiler, where nsight_tools.inference() and trtexec time themselves, and under it. All goes into a run directory,
+    which analyze, import and open_trace take.
     """
     wrapped: list[str] | None = ctx.meta["command"]
     if (model is None) == (wrapped is None) or wrapped == []:
@@ -205,6 +214,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         captured = session.capture_command(wrapped, target, recording, found, say=say, force=options["force"])
     else:
         assert model is not None
+        if not options["untraced"]:
+            raise click.UsageError("--no-untraced is an option of a command; an engine has --single-pass")
         from nsight_tools.capture import processes
 
         target = target or Path(f"{model.stem}{run_files.SUFFIX}")
@@ -236,7 +247,10 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
 def _recording(options: dict[str, Any]) -> Any:
     from nsight_tools.capture.options import Recording
 
-    names = ("single_pass", "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "capture_range", "nsys_args")
+    names = (
+        *("single_pass", "untraced", "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "capture_range"),
+        "nsys_args",
+    )
     return Recording(**{name: options[name] for name in names})
 
 
@@ -294,8 +308,8 @@ def _shapes(spec: str | None) -> dict[str, list[int]]:
 
 def _refuse_engine_options(ctx: click.Context) -> None:
     of_commands = {
-        "target", "force", "no_analyze", "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "capture_range",
-        "nsys_args", "nsys", "color",
+        "target", "force", "no_analyze", "untraced", "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage",
+        "capture_range", "nsys_args", "nsys", "color",
     }  # fmt: skip
     for option in ctx.command.params:
         given = ctx.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
@@ -338,6 +352,8 @@ def _tell(captured: Captured, say: Any) -> None:
             f"an inference takes {units.duration(tracing['untraced'])} without the profiler and "
             f"{units.duration(tracing['traced'])} traced ({more:+.0%}); median wall"
         )
+    if run.get("untraced", {}).get("timed_processes") == 0:
+        say("no inference was timed without the profiler: mark them with nsight_tools.inference()")
     if reason := run.get("telemetry", {}).get("reason"):
         say(f"no telemetry: {reason}")
     state = "interrupted; what was captured until then is in" if captured.interrupted else "captured into"

@@ -56,6 +56,17 @@ def max_memory_option(command: Command) -> Command:
     )(command)
 
 
+def untraced_option(command: Command) -> Command:
+    """Add `--untraced` to a command."""
+    return click.option(
+        "--untraced",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Times of the same run without the profiler: trtexec's --exportTimes, what a program wrote that ran with "
+        "NSIGHT_TOOLS_TIMES=times.json, or a benchmark.parquet.",
+    )(command)
+
+
 def options(command: Command) -> Command:
     """Add `--layers`, `--layer-pass`, `--inference-range`, `--group-by`, `--max-memory` and `--nsys` to a command."""
     layers = click.option(

@@ -17,6 +17,7 @@ from nsight_tools.summary import summarize
 from nsight_tools.tables import BUCKETS
 from nsight_tools.timeline.attribution import Words, joint_key
 from nsight_tools.timeline.intervals import at_a_time, distinct
+from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +94,9 @@ class ComparedRun:
 
     @cached_property
     def benchmark(self) -> Floats:
-        """Wall times of the untraced run, in order; empty where there is none."""
+        """Wall times of the untraced run, in order; empty where there is none, or it is not of these inferences."""
+        if Known.of(self.trace).problem:
+            return np.zeros(0)
         table = self.trace.table("benchmark", ["run", "inference", "wall_ns"])
         chosen = words(table["run"]).among(BENCHMARK)
         order = np.argsort(ints(table["inference"])[chosen], kind="stable")
@@ -128,7 +131,7 @@ class ComparedRun:
         Tracing slows the thread that feeds several streams, until hardly two are under way at once.
         """
         table = self.trace.table("benchmark", ["run", "start_ns", "wall_ns"])
-        chosen = words(table["run"]).among(BENCHMARK)
+        chosen = words(table["run"]).among(BENCHMARK) & (self.benchmark.size > 0)
         start, wall = (ints(table[name])[chosen] for name in ("start_ns", "wall_ns"))
         return max(
             at_a_time(start, start + wall),

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import nsight_tools
 from nsight_tools import memory
-from nsight_tools.errors import NsightToolsError, explained
+from nsight_tools.errors import InputError, NsightToolsError, explained
 from nsight_tools.fleet import remote
 from nsight_tools.report.content import TraceReport
 from nsight_tools.run import Run
+from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -93,6 +94,8 @@ def _done(task: Task, progress: Callable[[str, float | None], None] | None) -> D
             f"this machine lacks the analyses {', '.join(missing)}", hint="install the same packages"
         )
     trace = nsight_tools.open_trace(path, progress=progress, **task.options)
+    if (untraced := task.options.get("untraced")) and (problem := Known.of(trace).problem):
+        raise InputError(untraced, f"is of no run of {source}: {problem}", hint="give the times of the same run")
 
     def told() -> Iterator[Analysis]:
         for at, code in enumerate(task.codes):

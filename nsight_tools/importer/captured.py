@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 
 from nsight_tools import files, run_files
 from nsight_tools.errors import InputError
+from nsight_tools.importer import untraced
 from nsight_tools.importer.untrusted_json import parsed
+from nsight_tools.importer.writer import cast_to
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -75,7 +77,11 @@ class RunDirectory:
     def files(self) -> list[Path]:
         """Those beside the report that become part of the dataset."""
         found = map(self._file, (run_files.RUN, run_files.TELEMETRY, run_files.BENCHMARK))
-        return [path for path in found if path is not None]
+        return [path for path in found if path is not None] + self._times
+
+    @property
+    def _times(self) -> list[Path]:
+        return sorted(path for path in self.path.glob(run_files.UNTRACED) if path.is_file())
 
     def _file(self, name: str) -> Path | None:
         path = self.path / name
@@ -85,19 +91,24 @@ class RunDirectory:
         """What the manifest says of the capture: what run.json says but for commands and folders, which are private."""
         kept = (
             *("version", "tool_version", "status", "kind", "versions", "started_utc", "seconds", "model", "device"),
-            *("machine", "tracing", "telemetry"),
+            *("machine", "tracing", "telemetry", "untraced"),
         )
         options = {"options": _without_folders(self.run.get("options"))}
         return {name: self.run[name] for name in kept if name in self.run} | options
 
     def benchmark(self) -> tuple[pa.Table, str | None]:
         """Table `benchmark`, or why it has no rows. Raises InputError where its file is none that a capture wrote."""
-        path = self._file(run_files.BENCHMARK)
-        if path is None:
-            command = self.run.get("kind") == "command"
-            reason = "the capture ran a command, which measures nothing itself" if command else ABSENT
-            return TABLES["benchmark"].empty(), reason
-        return _checked(path, TABLES["benchmark"].schema), None
+        if (path := self._file(run_files.BENCHMARK)) is not None:
+            rows = untraced.by_runner(_checked(path, run_files.BENCHMARK_SCHEMA))
+            return cast_to(rows.select(TABLES["benchmark"].names), TABLES["benchmark"].schema), None
+        if times := self._times:
+            return untraced.of_json(times), None
+        about = self.run.get("untraced")
+        about = about if isinstance(about, dict) else {}
+        seconds, reason = about.get("seconds"), about.get("reason")
+        if isinstance(seconds, (int, float)) and not reason:
+            return untraced.of_process(seconds), None
+        return TABLES["benchmark"].empty(), f"no run without the profiler: {reason}" if reason else ABSENT
 
     def telemetry(self, gpus: pa.Table, clock: Mapping[str, Any] | None) -> tuple[pa.Table, str | None]:
         """Table `telemetry` in the report's time, or why it has no rows. Raises as `benchmark`.
@@ -121,7 +132,7 @@ class RunDirectory:
         columns["device"] = _mapped(buses, {text: gpu.get("device") for text, gpu in found.items()}, pa.int32())
         names = {text: gpu.get("bus_id", run_files.bus_id(text)) for text, gpu in found.items()}
         columns["bus_id"] = _mapped(buses, names, pa.string())
-        return _cast(pa.table({name: columns[name] for name in schema.names}), schema), None
+        return cast_to(pa.table({name: columns[name] for name in schema.names}), schema), None
 
 
 _OF_A_CAPTURE = (
@@ -191,22 +202,9 @@ def _checked(path: Path, schema: pa.Schema) -> pa.Table:
     if missing := [name for name in schema.names if name not in there]:
         raise InputError(path, f"has no column {missing[0]}: no capture wrote it so", hint=CAPTURE_AGAIN)
     try:
-        return _cast(rows.select(schema.names), schema)
+        return cast_to(rows.select(schema.names), schema)
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise InputError(path, f"has other values: {str(error).splitlines()[0]}", hint=CAPTURE_AGAIN) from error
-
-
-def _cast(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`rows` with this schema; raises ArrowInvalid where a value does not fit."""
-    columns = []
-    for column, wanted in zip(rows.columns, schema, strict=True):
-        plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        if pa.types.is_dictionary(wanted.type):
-            plain = plain.cast(wanted.type.value_type).dictionary_encode()
-        if plain.null_count and not wanted.nullable:
-            raise pa.ArrowInvalid(f"column {wanted.name} has nulls")
-        columns.append(plain.cast(wanted.type))
-    return pa.table(columns, schema=schema)
 
 
 def _without_folders(value: Any) -> Any:

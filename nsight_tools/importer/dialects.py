@@ -361,7 +361,7 @@ NOT_COLLECTED: Mapping[str, str] = {
     "layers": "build with profiling verbosity DETAILED, or put the inspector's JSON beside it as <stem>.layers.json",
     "environment": "import with --keep-environment",
     "telemetry": "capture with nsight-tools capture",
-    "benchmark": "capture an engine with nsight-tools capture",
+    "benchmark": "capture with nsight-tools capture, or give times of a run without the profiler as --untraced",
     "launches": "no GPU work was recorded",
     "inferences": "no inference is marked, and nothing repeats: name their NVTX ranges with --inference-range",
     "enqueues": "no engine's enqueue and no CUDA graph's launch was traced",

@@ -129,6 +129,19 @@ def _encode(writer: pq.ParquetWriter, rows: pa.Table) -> None:
         writer.write_batch(batch, ROW_GROUP_ROWS)
 
 
+def cast_to(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`rows` with this schema; raises ArrowInvalid where a value does not fit."""
+    columns = []
+    for column, wanted in zip(rows.columns, schema, strict=True):
+        plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        if pa.types.is_dictionary(wanted.type):
+            plain = plain.cast(wanted.type.value_type).dictionary_encode()
+        if plain.null_count and not wanted.nullable:
+            raise pa.ArrowInvalid(f"column {wanted.name} has nulls")
+        columns.append(plain.cast(wanted.type))
+    return pa.table(columns, schema=schema)
+
+
 def write_table(path: Path, table: Table, rows: pa.Table) -> int:
     """Write a small table at once, in its order; returns the number of rows. Writes nothing where there are none."""
     rows = pa.Table.from_arrays(rows.select(list(table.names)).columns, schema=table.schema).combine_chunks()

@@ -14,6 +14,7 @@ from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
 from nsight_tools.report import safe
 from nsight_tools.summary import summarize
 from nsight_tools.worth import plan
+from nsight_tools.worth.untraced import SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -59,7 +60,7 @@ _AS_IN = {
     "layer pass": "the layer pass (another run, with layer ranges)",
     "layer list": "the engine's list of layers",
 }
-_SOURCES = {
+_REQUESTS = {
     "inference_range": "the NVTX range {name}",
     "program_range": "the program's own NVTX range {name}, which holds the launches of each turn",
     "enqueue_pattern": "{enqueues} that come in a fixed order on their thread",
@@ -295,7 +296,9 @@ class TraceReport:
     def facts(self) -> list[str]:
         """The header: what ran, what was recorded, and what was taken for an inference."""
         lines = [" · ".join(self._machine()), " · ".join(self._recorded())]
-        return [*lines, " · ".join(self._requests())] if self.summary.inferences else lines
+        if self.summary.inferences:
+            lines.append(" · ".join(self._requests()))
+        return [*lines, self.untraced_run] if self.untraced_run else lines
 
     def _machine(self) -> list[str]:
         s = self.summary
@@ -331,7 +334,7 @@ class TraceReport:
             "alike": units.share(s.alike),
         }
         sources = str(s.inference_source or "").split(" and ")
-        facts = ["an inference is " + " or ".join(_SOURCES.get(each, each).format(**known) for each in sources)]
+        facts = ["an inference is " + " or ".join(_REQUESTS.get(each, each).format(**known) for each in sources)]
         if s.enqueues > 1 and "enqueue_pattern" not in sources:
             facts.append(f"{known['enqueues']} in each")
         if len(s.populations) > 1:
@@ -345,6 +348,28 @@ class TraceReport:
             )
         other = f"'{safe.elided(s.other_name, 60)}'" if s.other_name else "NAME"
         return [*facts, f"others: --inference-range {other}"]
+
+    @property
+    def untraced_run(self) -> str:
+        """Who timed the run without the profiler, or why that is not taken; empty where there was none."""
+        run = self.summary.untraced_run
+        if run is None:
+            return ""
+        if run.program_ns is not None:
+            return f"without the profiler: {self._program(run.program_ns)}"
+        by = SOURCES.get(run.measured_by, run.measured_by)
+        where = f" ({safe.elided(run.file, 60)})" if run.file else ""
+        if run.problem:
+            return f"without the profiler: times by {by}{where} are not taken, for {run.problem}"
+        return f"without the profiler: {_plural(run.inferences, 'inference')} timed by {by}{where}"
+
+    def _program(self, took_ns: int) -> str:
+        """What the time of a whole program says: no more than a bound, where all that it does are inferences alike."""
+        s = self.summary
+        said = f"the program took {units.duration(took_ns)} in all; its inferences were not timed"
+        if s.inferences and len(s.populations) == 1:
+            said += f", and take {units.duration(took_ns / s.inferences)} each at most, if it did the same"
+        return f"{said} (nsight_tools.inference() times them)"
 
     @property
     def tail(self) -> str:

@@ -55,6 +55,7 @@ def _trace(report: TraceReport) -> dict[str, Any]:
         "counts": dict(summary.counts),
         "requests": _requests(summary),
         "inference": _inference(summary.times),
+        "untraced_run": asdict(summary.untraced_run) if summary.untraced_run else None,
         "layers_by_order": summary.layers_by_order,
         "headline": report.verdict,
         "plan": _plan(report),

@@ -115,7 +115,6 @@ def test_nsys_that_loses_its_helper_is_started_again(
         [sys.executable, "-c", f"print('ran', file=open({str(done)!r}, 'a'))"],
         tmp_path / "report.nsys-rep",
         interrupts=Interrupts(print),
-        streams=False,
     )
     assert started.read_text() == "x" * starts
     assert profiled.ran is (failures < starts)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from runner_cases import DYNAMIC_X, DYNAMIC_Y, PROFILE, Ran, X, Y, command, engine, journal_of, model, run
 
-from nsight_tools.tables import TABLES
+from nsight_tools import run_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,7 @@ def test_one_inference_after_the_other(tmp_path: Path) -> None:
 def test_samples_are_columns_of_the_benchmark_table(tmp_path: Path) -> None:
     ran = run(tmp_path, task="benchmark", engine=engine(tmp_path, compute_us=2000), iterations=6)
     samples = ran.samples
-    assert set(samples) == set(TABLES["benchmark"].names)
+    assert set(samples) == set(run_files.BENCHMARK_SCHEMA.names)
     assert all(samples[name].dtype == np.int64 for name in samples if name != "run")
     assert samples["run"].tolist() == ["benchmark"] * 6
     assert samples["inference"].tolist() == [*range(6)]

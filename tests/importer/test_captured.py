@@ -21,7 +21,6 @@ from nsight_tools.cli import program
 from nsight_tools.errors import InputError
 from nsight_tools.importer import import_report, read_manifest
 from nsight_tools.importer.captured import RunDirectory
-from nsight_tools.tables import TABLES
 from nsight_tools.trace import open_trace
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ BENCHMARK = pa.Table.from_pylist(
         for run in ("timing", "benchmark")
         for i in (1, 0)
     ],
-    TABLES["benchmark"].schema,
+    run_files.BENCHMARK_SCHEMA,
 )
 
 
@@ -156,9 +155,10 @@ class TestTables:
     def test_what_is_not_there_says_why(self, run_directory: Callable[..., Path]) -> None:
         reason = "NVML does not start: Driver Not Loaded"
         run = {**RUN, "kind": "command", "telemetry": {"reason": reason}}
+        run["untraced"] = {"reason": "--no-untraced was given"}
         trace = open_trace(run_directory(run=run, samples=None, benchmark=None))
         assert trace.missing("telemetry") == f"NVML was not sampled: {reason}"
-        assert trace.missing("benchmark") == "the capture ran a command, which measures nothing itself"
+        assert trace.missing("benchmark") == "no run without the profiler: --no-untraced was given"
         assert trace.rows("telemetry") == trace.rows("benchmark") == 0
 
     def test_a_file_that_is_lost(self, run_directory: Callable[..., Path]) -> None:
