@@ -13,6 +13,7 @@ from markupsafe import Markup
 import nsight_tools
 from nsight_tools import units
 from nsight_tools.analysis import Status
+from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report import content, figures, safe, tops
@@ -250,7 +251,7 @@ def _untraced_runs(trace: Trace) -> Iterator[tuple[str, str]]:
 
 
 _RAN = (
-    *("shapes", "batch", "precision", "builder_optimization_level", "streams", "threads", "cuda_graph", "spin_wait"),
+    *("shapes", "batch", "precision", *BY_NAME, "streams", "threads", "cuda_graph", "spin_wait"),
     *("data_transfers", "overlap_transfers", "default_stream", "pageable", "sleep_ms", "iterations", "warm_up_ms"),
 )
 

@@ -61,7 +61,7 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
     trt = toolkit.tensorrt()
     logger = log.make_logger(trt, result.log, level=log.WARNING, verbose=task.verbose)
     assert task.engine is not None  # task.py sees to it
-    engine = Engine(trt, logger, task.engine)
+    engine = Engine(trt, logger, task.engine, task.settings)
     result.content["engine"] = engine.describe({})
     engine.profile_of(0, task.streams)  # fails before anything is allocated
     lanes = [Lane(engine, task, number) for number in range(task.streams)]
