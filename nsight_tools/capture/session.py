@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nsight_tools import __version__, files, run_files
+from nsight_tools import __version__, files, run_files, units
 from nsight_tools.capture import machine, privacy, profiler, rundir, supervised, telemetry
 from nsight_tools.capture.options import ENGINES, ONNX, Build, CaptureError, Load, Recording, plain
 from nsight_tools.capture.processes import Answer, Task
@@ -174,8 +174,8 @@ class _EngineRuns:
         self._samples: list[pa.Table] = []
 
     def probe(self) -> None:
-        """See that the runner's Python has what it needs, and that nsys will see its ranges."""
-        answer = self._plainly(self._task("probe", {"device": self._load.device, "settings": self._build.settings}))
+        """See that the runner's Python has what is needed and asked for, and that nsys will see its ranges."""
+        answer = self._plainly(self._task("probe", {**plain(self._load), "settings": self._build.settings}))
         versions = answer.result["versions"]
         self._session.run["versions"] |= versions
         nsys = self._session.nsys
@@ -294,11 +294,17 @@ class _EngineRuns:
 def told(build: dict[str, Any]) -> str:
     """A build in one line: how long it took, phase by phase, and what its timing cache lacked."""
     phases = {name: seconds for name, seconds in build["phases_s"].items() if seconds is not None}
-    parts = ", ".join(f"{name.replace('_', ' ')} {seconds:.1f}" for name, seconds in phases.items())
-    cache = build.get("timing_cache") or {}
+    parts = ", ".join(f"{name.replace('_', ' ')} {units.duration(1e9 * took)}" for name, took in phases.items())
+    return f"built in {units.duration(1e9 * build['seconds'])} ({parts}){_timed(build.get('timing_cache') or {})}"
+
+
+def _timed(cache: dict[str, Any]) -> str:
     misses = cache.get("misses")
-    timed = "" if misses is None else f"; {misses} tactics timed that the timing cache lacked"
-    return f"built in {build['seconds']:.1f} s ({parts}){timed}"
+    if misses is None:
+        return ""
+    if misses:
+        return f"; {misses:,} tactics were timed that the timing cache lacked"
+    return "; no tactic was timed" + (": the timing cache had them all" if cache.get("entries_before") else "")
 
 
 def tracing_added(rows: pa.Table) -> dict[str, dict[str, int]] | None:

@@ -87,8 +87,8 @@ class RunDirectory:
             *("version", "tool_version", "status", "kind", "versions", "started_utc", "seconds", "model", "device"),
             *("machine", "tracing", "telemetry"),
         )
-        options = {"options": _without_folders(self.run.get("options"))}
-        return {name: self.run[name] for name in kept if name in self.run} | options
+        named = {name: _without_folders(self.run[name]) for name in ("options", "build") if name in self.run}
+        return {name: self.run[name] for name in kept if name in self.run} | named
 
     def benchmark(self) -> tuple[pa.Table, str | None]:
         """Table `benchmark`, or why it has no rows. Raises InputError where its file is none that a capture wrote."""

@@ -342,6 +342,22 @@ def test_a_build_says_how_long_each_phase_took(tmp_path: Path) -> None:
     assert ran.result["build"]["seconds"] == pytest.approx(sum(phases.values()))
 
 
+def test_a_hash_of_the_tactics_tells_builds_apart(tmp_path: Path) -> None:
+    found = []
+    for number, value in enumerate((1, 1, 2, None)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        layer = {"Name": "conv", "TacticName": "sm90_conv", "TacticValue": value}
+        inspected = [layer, {"Name": "no tactic"}] if value else ["names", "only"]
+        ran, _ = built(folder, onnx=model(folder, inspected=inspected))
+        found.append(ran.result["build"]["tactics"])
+    one, again, other, names = found
+    assert one == again
+    assert one["layers"] == other["layers"] == 1
+    assert one["sha256"] != other["sha256"]
+    assert names is None
+
+
 @pytest.mark.parametrize("version", ["8.6.0", "10.13.3", "11.4.0"])
 def test_every_major_version_builds(tmp_path: Path, version: str) -> None:
     ran, plan = built(tmp_path, {"FAKE_TENSORRT_VERSION": version}, onnx=model(tmp_path))

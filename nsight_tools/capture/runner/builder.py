@@ -56,6 +56,7 @@ def build(task: Task, device: Device, result: Result) -> None:
         "settings": settings,
         "profile_shapes": {name: [list(end) for end in ends] for name, ends in profiles.items()},
         "timing_cache": found,
+        "tactics": engine.tactics(),
         **(ranges or {}),
     }
 

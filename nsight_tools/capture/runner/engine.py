@@ -6,6 +6,7 @@ What TensorRT's versions 8.5 to 11 differ in is in the table of options.py, or g
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -216,14 +217,14 @@ class Engine:
                     f"TensorRT refuses {list(shapes[tensor.name])} for input {tensor.name}", "check --shapes"
                 )
 
-    def give_memory(self, context: Any, number: int, contexts: int) -> Any:
-        """Memory for a context that has its shapes, where TensorRT has not allocated it: to be kept as long as it.
+    def give_memory(self, context: Any, number: int, contexts: int) -> tuple[Any, int]:
+        """Give a context that has its shapes its memory: a buffer to keep as long as it, and its bytes.
 
-        None where TensorRT has.
+        None and 0 where TensorRT allocated it itself.
         """
         strategy = self.settings.get("allocation_strategy", "static")
         if strategy == "static":
-            return None
+            return None, 0
         if strategy == "profile":
             size = int(self.engine.get_device_memory_size_for_profile_v2(self.profile_of(number, contexts)))
         else:
@@ -239,7 +240,7 @@ class Engine:
                 hint=hint,
             ) from error
         context.set_device_memory(int(buffer), size)
-        return buffer
+        return buffer, size
 
     def output_shapes(self, context: Any) -> dict[str, Shape]:
         """Shapes of the outputs, once every input of the context is set."""
@@ -256,6 +257,20 @@ class Engine:
                     "your own program: nsight-tools capture -- COMMAND",
                 )
         return shapes
+
+    def tactics(self) -> dict[str, Any] | None:
+        """How many layers have a tactic that the builder chose, and a hash of which; null where none is told.
+
+        Engines of one model with the same hash run the same kernels. The inspector's JSON has each layer's.
+        """
+        inspector = self.engine.create_engine_inspector()
+        text = inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
+        layers = [layer for layer in json.loads(text, strict=False)["Layers"] if isinstance(layer, dict)]
+        chosen = [[layer.get(key) for key in ("Name", "TacticName", "TacticValue")] for layer in layers]
+        chosen = [each for each in chosen if each[1] or each[2]]
+        if not chosen:
+            return None
+        return {"layers": len(chosen), "sha256": hashlib.sha256(json.dumps(chosen).encode()).hexdigest()}
 
     def inspect(self, context: Any, path: Path) -> None:
         """Write the engine inspector's JSON for this context's shapes and profile."""

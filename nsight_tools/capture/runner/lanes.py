@@ -63,7 +63,7 @@ class Lane:
         for name, array in self._host_inputs.items():
             self.context.set_tensor_address(name, array.ctypes.data)
         self.shapes |= engine.output_shapes(self.context)
-        self.memory = engine.give_memory(self.context, number, task.streams)
+        self._memory, self.memory_bytes = engine.give_memory(self.context, number, task.streams)
         self.slots: list[Slot] = []
 
     def nvtx_verbosity(self) -> str | None:

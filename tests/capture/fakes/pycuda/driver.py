@@ -121,7 +121,7 @@ class DeviceAllocation:
     addresses = 0x1000
 
     def __init__(self, size):
-        self.size = size
+        self._size = size
         self.address = DeviceAllocation.addresses
         DeviceAllocation.addresses += size
 
@@ -129,7 +129,7 @@ class DeviceAllocation:
         return self.address
 
     def free(self):
-        gpu.allocated -= self.size
+        gpu.allocated -= self._size
         gpu.note("mem_free")
 
 

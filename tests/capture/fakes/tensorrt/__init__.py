@@ -202,17 +202,19 @@ class ICudaEngine:
         return IExecutionContext(self)
 
     def create_engine_inspector(self):
-        return EngineInspector()
+        return EngineInspector(self.spec)
 
 
 class EngineInspector:
     execution_context = None
 
+    def __init__(self, spec):
+        self.spec = spec
+
     def get_engine_information(self, form):
         assert form is LayerInformationFormat.JSON
-        assert self.execution_context is not None
-        assert self.execution_context.shapes
-        return json.dumps({"Layers": [{"Name": "conv"}], "Bindings": []})
+        assert self.execution_context is None or self.execution_context.shapes
+        return json.dumps({"Layers": self.spec.get("layers", [{"Name": "conv"}]), "Bindings": []})
 
 
 class IExecutionContext:
@@ -328,6 +330,7 @@ class Builder:
             "dla": [config.default_device_type, config.DLA_core], "calibration_profile": config.calibration_profile,
             "io": [[t.name, t.dtype.name, t.allowed_formats] for t in network.inputs + network.outputs],
             "precisions": [[layer.name, layer.precision.name] for layer in network.layers] if MAJOR < 11 else None,
+            "layers": network.spec.get("inspected", [{"Name": "conv"}]),
             "streamable": 1000 if 21 in config.flags else 0,
         }).encode()  # fmt: skip
 
