@@ -363,10 +363,10 @@ def test_weight_streaming_budgets(tmp_path: Path, budget: int | str | None, kept
 
 
 def test_how_an_engine_is_loaded(tmp_path: Path) -> None:
-    settings = {"version_compatible": True, "use_dla_core": 1, "dynamic_plugins": ["/a.so"]}
+    settings = {"version_compatible": True, "use_dla_core": 1, "dynamic_plugins": ["a.so"]}
     ran = run(tmp_path, {"FAKE_TENSORRT_DLA_CORES": "2"}, engine=engine(tmp_path), settings=settings)
     assert ran.code == 0, ran.stderr
-    assert [detail for _, _, detail in ran.calls("load_library", "deserialize")] == ["/a.so", [True, 1]]
+    assert [detail for _, _, detail in ran.calls("load_library", "deserialize")] == ["a.so", [True, 1]]
     assert ran.result["engine"]["load_s"] > 0
 
 
@@ -375,7 +375,8 @@ def test_how_an_engine_is_loaded(tmp_path: Path) -> None:
     [
         ({"allow_weight_streaming": True}, "this engine has no weights that can be streamed"),
         ({"use_dla_core": 0}, "there is no DLA core 0: this GPU has 0"),
-        ({"dynamic_plugins": ["/bad.so"]}, "--dynamic-plugins /bad.so"),
+        ({"dynamic_plugins": ["bad.so"]}, "--dynamic-plugins bad.so; TensorRT 10.13.0 cannot load it"),
+        ({"dynamic_plugins": ["/bad.so"]}, "--dynamic-plugins /bad.so; does not exist"),
         ({"static_plugins": ["/none.so"]}, "--static-plugins /none.so"),
     ],
     ids=str,

@@ -101,7 +101,7 @@ LACKING = [
         {"layer_precisions": {"nothing": "fp16", "conv1": "fp16"}, "precision_constraints": "obey"},
         "no layer is called nothing",
     ),
-    ("10.13.0", {"dynamic_plugins": ["/bad.so"]}, "--dynamic-plugins /bad.so: TensorRT 10.13.0 cannot load it"),
+    ("10.13.0", {"dynamic_plugins": ["bad.so"]}, "--dynamic-plugins bad.so: TensorRT 10.13.0 cannot load it"),
     ("10.13.0", {"static_plugins": ["/no.so"]}, "--static-plugins /no.so: cannot be loaded"),
 ]
 
@@ -128,10 +128,10 @@ def test_the_probe_refuses_before_anything_is_built(tmp_path: Path) -> None:
 
 
 def test_plugins_are_loaded_before_the_engine(tmp_path: Path) -> None:
-    names = {"dynamic_plugins": ["/a.so", "/b.so"], "version_compatible": True, "static_plugins": ["libc.so.6"]}
+    names = {"dynamic_plugins": ["a.so", "b.so"], "version_compatible": True, "static_plugins": ["libc.so.6"]}
     ran, _ = built(tmp_path, onnx=model(tmp_path), settings=names)
     calls = [[name, detail] for name, _, detail in ran.calls("load_library", "deserialize")]
-    loads = [["load_library", "/a.so"], ["load_library", "/b.so"]]
+    loads = [["load_library", "a.so"], ["load_library", "b.so"]]
     assert calls == [*loads, *loads, ["deserialize", [True, -1]]]
 
 

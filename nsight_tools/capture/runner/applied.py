@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import specs
@@ -210,6 +211,8 @@ def dynamic_plugins(trt: Any, owner: Any, libraries: Sequence[str]) -> None:
     """Load libraries into the plugin registry of a builder or a runtime."""
     registry = owner.get_plugin_registry()
     for library in libraries:
+        if "/" in library and not Path(library).exists():
+            raise Failure("does not exist", where=f"--dynamic-plugins {library}", hint="check the path")
         if registry.load_library(library) is None:
             raise Failure(
                 f"TensorRT {trt.__version__} cannot load it",

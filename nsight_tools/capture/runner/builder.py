@@ -29,10 +29,7 @@ def build(task: Task, device: Device, result: Result) -> None:
     options.refuse(trt, settings)
     logger = log.make_logger(trt, result.log, level=log.INFO, verbose=task.verbose)
     phases = Phases()
-    builder = _builder(trt, logger)
-    for option, value in options.given(settings):
-        if option.prepare:
-            option.prepare(trt, builder, value)
+    builder = _builder(trt, logger, settings)
     with phases("parse"):
         network = _parse(trt, logger, builder, task, settings)
     building = Building(trt, builder, network, builder.create_builder_config(), device.capability)
@@ -82,7 +79,15 @@ def _plan(building: Building, logger: Any, task: Task, phases: Phases) -> Any:
     return plan
 
 
-def _builder(trt: Any, logger: Any) -> Any:
+def _builder(trt: Any, logger: Any, settings: dict[str, Any]) -> Any:
+    builder = _bare_builder(trt, logger)
+    for option, value in options.given(settings):
+        if option.prepare:
+            option.prepare(trt, builder, value)
+    return builder
+
+
+def _bare_builder(trt: Any, logger: Any) -> Any:
     try:
         return trt.Builder(logger)
     except TypeError as error:  # what its bindings make of a null pointer
@@ -106,7 +111,7 @@ def _parse(trt: Any, logger: Any, builder: Any, task: Task, settings: dict[str, 
     assert task.onnx is not None  # task.py sees to it
     _read(task.onnx)
     flags = trt.NetworkDefinitionCreationFlag
-    named = ["EXPLICIT_BATCH"] if int(trt.__version__.split(".")[0]) < 10 else []  # the only way from then on
+    named = ["EXPLICIT_BATCH"] if hasattr(flags, "EXPLICIT_BATCH") else []  # the only way from TensorRT 10 on
     named += ["STRONGLY_TYPED"] if "strongly_typed" in settings else []
     network = builder.create_network(sum(1 << int(getattr(flags, name)) for name in named))
     parser = trt.OnnxParser(network, logger)

@@ -30,6 +30,7 @@ _HINTS = (
         "build the engine again with this TensorRT, or run it with the TensorRT that built it",
     ),
     (r"expecting compute|incompatible device|different (models? of )?devices?", "build the engine again on this GPU"),
+    (r"unable to load library", "this TensorRT lacks a library that it needs for this: install it whole"),
     (r"plugin ?creator|could not find plugin", "the engine needs a plugin library that is not loaded here"),
     (
         r"out ?of ?memory|memory allocation|cudaMalloc",

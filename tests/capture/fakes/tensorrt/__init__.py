@@ -90,7 +90,8 @@ class BuilderFlag(enum.IntEnum):
 
 
 class NetworkDefinitionCreationFlag(enum.IntEnum):
-    EXPLICIT_BATCH = 0  # does nothing from 10 on
+    if MAJOR < 10:
+        EXPLICIT_BATCH = 0
     if MAJOR >= 10:
         STRONGLY_TYPED = 1
 
