@@ -35,22 +35,24 @@ class TimingCache:
             self.fresh = True
             self._cache = config.create_timing_cache(b"")
             config.set_timing_cache(self._cache, ignore_mismatch=False)
-        self._before = 0 if self.fresh else self._entries(self._cache.serialize())
+        self._before = 0 if self.fresh else self._serialized()[1]
 
-    def _entries(self, _serialized: Any) -> int | None:
-        """How many tactics' times it holds: by its keys, else by what TensorRT logged as it serialized it."""
-        if hasattr(self._cache, "queryKeys"):  # TensorRT 10
-            return len(self._cache.queryKeys())
-        told = next((match for line in reversed(self._log) if (match := _SERIALIZED.search(line))), None)
-        return int(told[1]) if told else None
+    def _serialized(self) -> tuple[Any, int | None]:
+        """The cache's content, and how many tactics' times it holds, which TensorRT logs; null where it does not.
+
+        `ITimingCache.queryKeys` is no better: it is of caches that are made to be edited.
+        """
+        lines = len(self._log)
+        content = self._cache.serialize()
+        told = next((match for line in self._log[lines:] if (match := _SERIALIZED.search(line))), None)
+        return content, int(told[1]) if told else None
 
     def write(self) -> dict[str, Any]:
         """Write the file; what the build found in it, and what it missed.
 
         Hits are known where there was nothing to find. TensorRT counts what it adds to a cache, not what it reads.
         """
-        content = self._cache.serialize()
-        after = self._entries(content)
+        content, after = self._serialized()
         write_atomically(self._path, memoryview(content))
         misses = None if after is None or self._before is None else after - self._before
         return {
