@@ -87,8 +87,11 @@ class RunDirectory:
             *("version", "tool_version", "status", "kind", "versions", "started_utc", "seconds", "model", "device"),
             *("machine", "tracing", "telemetry"),
         )
-        named = {name: _without_folders(self.run[name]) for name in ("options", "build") if name in self.run}
-        return {name: self.run[name] for name in kept if name in self.run} | named
+        options = {"options": _without_folders(self.run.get("options"))}
+        told, build = ("seconds", "phases_s", "timing_cache", "tactics", "int8_ranges"), self.run.get("build")
+        if isinstance(build, dict):
+            options["build"] = _without_folders({name: build[name] for name in told if name in build})
+        return {name: self.run[name] for name in kept if name in self.run} | options
 
     def benchmark(self) -> tuple[pa.Table, str | None]:
         """Table `benchmark`, or why it has no rows. Raises InputError where its file is none that a capture wrote."""

@@ -83,7 +83,7 @@ def test_a_required_cache(
     tensorrt: tuple[int, ...],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    needs(tensorrt, (10, 0))
+    needs(tensorrt, (9, 0))
     cache = str(tmp_path_factory.mktemp("cache") / "timing.cache")
     required = ("--timing-cache-file", cache, "--error-on-timing-cache-miss")
     options = (model("cls.onnx"), *QUICK, *sources(), *required)

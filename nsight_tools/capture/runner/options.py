@@ -141,12 +141,12 @@ OPTIONS = (
         trtexec="--stronglyTyped",
         api="NetworkDefinitionCreationFlag::kSTRONGLY_TYPED",
         flag="NetworkDefinitionCreationFlag.STRONGLY_TYPED",
-        since="9.1",
+        since="9",
     ),
     _formats("input"),
     _formats("output"),
     _precision("fp16"),
-    _precision("bf16", "9.0"),
+    _precision("bf16", "9"),
     _precision("int8"),
     _precision("fp8", "8.6", excludes=("strongly_typed", "int8", "best")),
     Option(
@@ -343,7 +343,7 @@ OPTIONS = (
         trtexec="--errorOnTimingCacheMiss",
         api="BuilderFlag::kERROR_ON_TIMING_CACHE_MISS",
         flag="BuilderFlag.ERROR_ON_TIMING_CACHE_MISS",
-        since="9.2",
+        since="9",
         requires=("timing_cache_file",),
     ),
     Option(

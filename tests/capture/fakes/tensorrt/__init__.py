@@ -83,7 +83,7 @@ class BuilderFlag(enum.IntEnum):
             BF16 = 17
     if VERSION >= (8, 6):
         VERSION_COMPATIBLE = 13
-    if VERSION >= (9, 2):
+    if MAJOR >= 9:
         ERROR_ON_TIMING_CACHE_MISS = 16
     if MAJOR >= 10:
         WEIGHT_STREAMING = 21
@@ -92,7 +92,7 @@ class BuilderFlag(enum.IntEnum):
 class NetworkDefinitionCreationFlag(enum.IntEnum):
     if MAJOR < 10:
         EXPLICIT_BATCH = 0
-    if MAJOR >= 10:
+    if MAJOR >= 9:
         STRONGLY_TYPED = 1
 
 
