@@ -69,6 +69,7 @@ def test_what_is_not_given_is_nothing() -> None:
         (["--input-io-formats", "fp16"], "nothing: is no format"),
         (["--output-io-formats", "fp16:chw3"], "chw3: is no format"),
         (["--layer-precisions", "*a*:fp16"], "*a*: a name holds at most one *"),
+        (["--shapes", "*a*:1"], "*a*: a name holds at most one *"),
         (["--layer-precisions", "a"], "a: give it as name:value"),
         (["--mem-pool-size", "all:1"], "all: is no memory pool"),
         (["--mem-pool-size", "workspace:-1"], "-1: give a size as"),

@@ -157,6 +157,16 @@ def test_ends_of_profiles(tmp_path: Path, task: dict[str, list[int]], profile: l
     assert ran.result["build"]["profile_shapes"] == {"x": ends}
 
 
+def test_names_of_inputs_may_be_patterns(tmp_path: Path) -> None:
+    dynamic = model(tmp_path, tensors=(DYNAMIC_X, DYNAMIC_Y))
+    settings = {"max_shapes": {"*": [16, 3, 16, 16]}, "min_shapes": {"x*": [1, 3, 16, 16]}}
+    _, plan = built(tmp_path, onnx=dynamic, shapes={"*x": [4, 3, 16, 16]}, settings=settings)
+    assert plan["profiles"] == [{"x": [[1, 3, 16, 16], [16, 3, 16, 16], [16, 3, 16, 16]]}]
+    (tmp_path / "run").mkdir()
+    ran = run(tmp_path / "run", engine=tmp_path / "new.engine", shapes={"*x": [4, 3, 16, 16]})
+    assert ran.result["engine"]["inputs"][0]["shape"] == [4, 3, 16, 16]
+
+
 @pytest.mark.parametrize(
     ("task", "words"),
     [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import calibration, log, options, toolkit
+from . import calibration, log, options, specs, toolkit
 from .applied import Building
 from .engine import Engine, hint_for
 from .outcome import Failure, Result, write_atomically
@@ -147,16 +148,17 @@ def _configure(building: Building, settings: dict[str, Any]) -> None:
 def _add_profiles(building: Building, task: Task) -> dict[str, Ends]:
     """Optimization profiles for dynamic inputs, as many as there will be streams, all alike."""
     inputs = building.inputs()
-    asked = {name: task.settings.get(name, {}) for name in ("min_shapes", "opt_shapes", "max_shapes")}
-    for where, shapes in (("--shapes", task.shapes), *((options.BY_NAME[name].line, asked[name]) for name in asked)):
-        _check_names(inputs, shapes, where)
+    names = [tensor.name for tensor in inputs]
+    task = replace(task, shapes=specs.by_input(task.shapes, names, "--shapes"))
+    ends = [options.BY_NAME[name] for name in ("min_shapes", "opt_shapes", "max_shapes")]
+    asked = [specs.by_input(task.settings.get(end.name, {}), names, end.line) for end in ends]
     found = {
-        tensor.name: _ends(tensor, task, [named.get(tensor.name) for named in asked.values()])
+        tensor.name: _ends(tensor, task, [shapes.get(tensor.name) for shapes in asked])
         for tensor in inputs
         if tensor.is_shape_tensor or -1 in tensor.shape
     }
     for tensor in inputs:
-        for shapes in () if tensor.name in found else (task.shapes, *asked.values()):
+        for shapes in () if tensor.name in found else (task.shapes, *asked):
             _fits(tensor, tuple(shapes.get(tensor.name, tensor.shape)))
     for _ in range(task.profiles if found else 0):
         profile = building.builder.create_optimization_profile()
@@ -167,12 +169,6 @@ def _add_profiles(building: Building, task: Task) -> dict[str, Ends]:
         if building.config.add_optimization_profile(profile) < 0:
             raise Failure(f"TensorRT refuses an optimization profile of {found}", where="--shapes")
     return found
-
-
-def _check_names(inputs: list[Any], shapes: dict[str, Any], where: str) -> None:
-    if unknown := sorted(shapes.keys() - {tensor.name for tensor in inputs}):
-        names = ", ".join(tensor.name for tensor in inputs)
-        raise Failure(f"no input is called {', '.join(unknown)}", where=where, hint=f"inputs are {names}")
 
 
 def _fits(tensor: Any, shape: Shape) -> None:

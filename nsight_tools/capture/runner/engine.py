@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import options, specs, toolkit
@@ -144,10 +145,8 @@ class Engine:
 
     def shapes(self, task: Task, profile: int) -> tuple[dict[str, Shape], dict[str, str]]:
         """Every input's shape, and where it is from; fails where one disagrees with the engine or its profile."""
-        unknown = sorted(task.shapes.keys() - {tensor.name for tensor in self.inputs})
-        if unknown:
-            names = ", ".join(tensor.name for tensor in self.inputs)
-            raise Failure(f"no input is called {', '.join(unknown)}", where="--shapes", hint=f"inputs are {names}")
+        named = [tensor.name for tensor in self.inputs]
+        task = replace(task, shapes=specs.by_input(task.shapes, named, "--shapes"))
         shapes: dict[str, Shape] = {}
         source: dict[str, str] = {}
         for tensor in self.inputs:

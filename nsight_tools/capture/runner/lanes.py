@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import graphs, toolkit
+from . import graphs, specs, toolkit
 from .engine import handle_of, word
 from .outcome import Failure
 from .samples import COMPUTE, IN_ORDER, OVERLAPPED, WHOLE
@@ -74,7 +74,7 @@ class Lane:
         """A shape tensor: TensorRT reads its values on the host. As in trtexec, --shapes gives them."""
         if tensor.name in self.task.inputs:
             return contents(tensor, tensor.shape, self.task.inputs[tensor.name], np.random.default_rng())
-        values = self.task.shapes.get(tensor.name)
+        values = specs.named(self.task.shapes, tensor.name)
         if values is None or tensor.kind.numpy is None or len(values) != tensor.elements(tensor.shape):
             raise Failure(
                 f"input {tensor.name} is a shape tensor: TensorRT needs its {tensor.elements(tensor.shape)} values",

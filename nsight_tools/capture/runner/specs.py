@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from .outcome import Failure
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     Reader = Callable[[str], object]
 
@@ -61,14 +63,20 @@ def pairs(spec: str) -> list[tuple[str, str]]:
 
 
 def shapes(spec: str) -> dict[str, list[int]]:
-    """`input:1x3x224x224,…`; `input:scalar` has no dimensions."""
+    """`input:1x3x224x224,…`; a name may hold one `*`, and `input:scalar` has no dimensions."""
     found: dict[str, list[int]] = {}
     for name, value in pairs(spec):
         sizes = [] if value == "scalar" else value.split("x")
         if not all(size.isdecimal() for size in sizes):
             raise ValueError(f"{name}:{value}: give sizes as 1x3x224x224")
-        found[name] = [int(size) for size in sizes]
+        found[_pattern(name)] = [int(size) for size in sizes]
     return found
+
+
+def _pattern(name: str) -> str:
+    if name.count("*") > 1:
+        raise ValueError(f"{name}: a name holds at most one *")
+    return name
 
 
 def io_formats(spec: str) -> list[list[str]]:
@@ -86,9 +94,7 @@ def layer_types(spec: str) -> dict[str, str]:
     """`layer:fp16,…`; a name may hold one `*`."""
     found = {}
     for name, dtype in pairs(spec):
-        if name.count("*") > 1:
-            raise ValueError(f"{name}: a name holds at most one *")
-        found[name] = _one_of(TYPES, dtype, "type")
+        found[_pattern(name)] = _one_of(TYPES, dtype, "type")
     return found
 
 
@@ -171,6 +177,14 @@ def named(by_pattern: Mapping[str, T], name: str) -> T | None:
         if star and long_enough and name.startswith(before) and name.endswith(after):
             return by_pattern[pattern]
     return None
+
+
+def by_input(asked: Mapping[str, T], inputs: Sequence[str], where: str) -> dict[str, T]:
+    """What is asked for by input's name, where names may be patterns. Raises Failure for one that fits no input."""
+    unknown = sorted(name for name in asked if all(named({name: ""}, each) is None for each in inputs))
+    if unknown:
+        raise Failure(f"no input is called {', '.join(unknown)}", where=where, hint=f"inputs are {', '.join(inputs)}")
+    return {name: found for name in inputs if (found := named(asked, name)) is not None}
 
 
 def _one_of(names: object, name: str, what: str) -> str:
