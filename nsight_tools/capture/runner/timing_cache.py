@@ -40,7 +40,7 @@ class TimingCache:
     def _serialized(self) -> tuple[Any, int | None]:
         """The cache's content, and how many tactics' times it holds, which TensorRT logs; null where it does not.
 
-        `ITimingCache.queryKeys` is no better: it is of caches that are made to be edited.
+        `ITimingCache.queryKeys` came for caches that can be edited; what it tells of others is not documented.
         """
         lines = len(self._log)
         content = self._cache.serialize()
