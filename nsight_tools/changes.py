@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsight_tools.capture.runner.options import BY_NAME
+
 if TYPE_CHECKING:
     from nsight_tools.findings import Change
 
@@ -38,20 +40,16 @@ _WORDS: dict[str, tuple[str, str]] = {
     "batch": ("--shapes with {value} as first dimension", "setInputShape with {value} as first dimension"),
     "pageable": ("", "cudaHostAlloc or cudaMallocHost for the host's buffers"),
     "default_stream": ("", "enqueueV3 on a stream made by cudaStreamCreateWithFlags with cudaStreamNonBlocking"),
-    "fp16": ("--fp16", "BuilderFlag::kFP16"),
-    "int8": ("--int8", "BuilderFlag::kINT8"),
-    "best": ("--best", "all of BuilderFlag's precisions"),
-    "builder_optimization_level": (
-        "--builderOptimizationLevel={value}",
-        "IBuilderConfig::setBuilderOptimizationLevel({value})",
-    ),
 }
-"""By option of `capture`: trtexec's flag and the API, for the value that is a remedy (False of what is a mistake)."""
+"""By option of how an engine is run: trtexec's flag and the API, for the value that is a remedy (False of what is a
+mistake). How one is built and loaded says its own table."""
 
 
 def said(change: Change) -> Said:
     """A change in everybody's words; of an option that is not known here only itself."""
-    trtexec, api = (word.format(value=change.value) for word in _WORDS.get(change.option, ("", "")))
+    row = BY_NAME.get(change.option)
+    words = (row.trtexec, row.api) if row else _WORDS.get(change.option, ("", ""))
+    trtexec, api = (word.format(value=change.value) for word in words)
     option = f"--{change.option.replace('_', '-')}"
     if isinstance(change.value, bool):
         return Said(trtexec, api, option if change.value else f"without {option}")

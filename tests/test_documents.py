@@ -15,7 +15,8 @@ from rich.text import Text
 import nsight_tools
 from nsight_tools import changes
 from nsight_tools.analysis import SECTIONS
-from nsight_tools.cli import COMMANDS
+from nsight_tools.capture.runner.options import BY_NAME
+from nsight_tools.cli import COMMANDS, capture
 from nsight_tools.report import catalogue
 from nsight_tools.tables import TABLES
 
@@ -78,6 +79,44 @@ def test_catalogue_says_what_the_docstrings_say() -> None:
         assert each.summary in said
         assert [part for part in SECTIONS if f"**{part}:**" in said] == list(SECTIONS)
         assert all(str(changes.said(change)) in said for change in each.change)
+
+
+TRTEXEC_11 = """
+    accuracyAlgorithm accuracyThreshold adjustForDLA allocationStrategy allowGPUFallback allowWeightStreaming
+    asyncFileReader atol avgRuns avgTiming buildDLAStandalone builderOptimizationLevel consistency continue cpuOnly
+    decomposableAttentions device directIO distributiveIndependence dryRun dumpKernelText dumpLayerInfo
+    dumpOptimizationProfile dumpOutput dumpProfile dumpRawBindingsToFile dumpRefit duration dynamicPlugins
+    enablePluginOverride errorOnTimingCacheMiss excludeLeanRuntime exportLayerInfo exportOutput exportProfile
+    exportTimes exposeDMA getPlanVersionOnly hardwareCompatibilityLevel help helpBuildRoute idleTime
+    ignoreParsedPluginLibs includeDataTransfers infStreams inputIOFormats iterations l2LimitForTiling
+    layerDeviceTypes leanDLLPath loadEngine loadInputs loadRefOutputs markDebug markUnfusedTensorsAsDebugTensors
+    maxAuxStreams maxShapes maxTactics memPoolSize minShapes monitorMemory noBuilderCache noCompilationCache
+    noCudaGraph noDataTransfers noSpinWait noTF32 onnx optShapes outputIOFormats percentile persistentCacheRatio pi
+    pluginInstanceNorm plugins preview profile profilingVerbosity refit refitFromOnnx refPair remoteAutoTuningConfig
+    reportCapabilityDLA rtol runtimePlatform safe safetyPlugins saveAllDebugTensors saveAllEngines saveDebugTensors
+    saveEngine separateProfileRun setBuildRoute setPluginsToSerialize shapes skipInference sleepTime sparsity
+    staticPlugins streams stripAllWeights stripWeights stronglyTyped tacticSources tempdir tempfileControls threads
+    tilingOptimizationLevel timeDeserialize timeRefit timingCacheFile tuneBuildRouteFile tuneBuildRoutes
+    tuningCacheFile tuningSearch tuningTimeOut uint8AsymmetricQuantizationDLA useCudaGraph useDLACore
+    useManagedMemory useProfile useRuntime useSpinWait vc verbose versionCompatible warmUp weightStreamingBudget
+"""
+"""Every flag that trtexec of TensorRT 11 reads."""
+UNTIL_10 = """
+    fp16 bf16 int8 fp8 int4 best calib layerPrecisions layerOutputTypes precisionConstraints minShapesCalib
+    optShapesCalib maxShapesCalib restricted heuristic minTiming
+"""
+
+
+def test_the_table_of_trtexec_is_complete() -> None:
+    said = (REPOSITORY / "docs" / "trtexec.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"--(\w[\w-]*)", said))
+    theirs, earlier = (set(words.split()) for words in (TRTEXEC_11, UNTIL_10))
+    ours = {name[2:] for each in capture.command.params for name in each.opts if name.startswith("--")}
+    assert sorted(theirs - named) == []
+    assert sorted(named - theirs - earlier - ours - {"debug"}) == []
+    assert sorted(option.line for option in BY_NAME.values() if option.line[2:] not in named) == []
+    rows = [line.strip("|").split("|") for line in said.splitlines() if line.startswith("|")]
+    assert all(row[-1].strip() for row in rows), "a row says what it is about, and something of it"
 
 
 def test_picture_shows_what_is_printed() -> None:

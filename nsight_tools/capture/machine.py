@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nsight_tools.capture import nvml
 from nsight_tools.run_files import bus_id
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 _COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 _SWITCH = {0: False, 1: True}
+_DRIVER_MODELS = {0: "WDDM", 1: "TCC", 2: "MCDM"}
+"""By nvmlDriverModel_t. Windows alone has them."""
+_MPS_PIPES = "/tmp/nvidia-mps"  # noqa: S108 (NVIDIA's own default)
 
 
 def state() -> dict[str, Any]:
@@ -26,6 +33,7 @@ def state() -> dict[str, Any]:
             return {
                 "driver": nvml.ask(n, "nvmlSystemGetDriverVersion", then=_text),
                 "cuda": cuda and f"{cuda // 1000}.{cuda % 1000 // 10}",
+                "mps": _mps(),
                 "gpus": [_gpu(n, index) for index in range(n.nvmlDeviceGetCount())],
             }
     except nvml.NoNvmlError as error:
@@ -70,7 +78,9 @@ def _gpu(n: Any, index: int) -> dict[str, Any]:
         "temperature_c": get("Temperature", "NVML_TEMPERATURE_GPU"),
         "persistence_mode": get("PersistenceMode", then=_SWITCH.get),
         "compute_mode": get("ComputeMode", then=_COMPUTE_MODES.get),
+        "driver_model": get("CurrentDriverModel", then=_DRIVER_MODELS.get),
         "mig": get("MigMode", then=lambda modes: _SWITCH.get(modes[0])),
+        "mig_instances": _mig_instances(n, handle),
         "ecc": get("EccMode", then=lambda modes: _SWITCH.get(modes[0])),
         "pcie": {
             "generation": get("CurrPcieLinkGeneration"),
@@ -80,7 +90,50 @@ def _gpu(n: Any, index: int) -> dict[str, Any]:
         },
         "memory_bytes": get("MemoryInfo", then=lambda memory: {"total": memory.total, "used": memory.used}),
         "processes": get("ComputeRunningProcesses", then=_processes),
+        "mps_processes": get("MPSComputeRunningProcesses", then=len),
     }
+
+
+def _mps() -> dict[str, Any]:
+    """Whether CUDA's Multi-Process Service runs for programs started from here, and what share of the SMs they get."""
+    pipes = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or _MPS_PIPES)
+    running = False
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((pipes / "nvidia-cuda-mps-control.pid").read_text(encoding="ascii"))
+        running = Path(f"/proc/{pid}").exists()
+    return {"running": running, "active_thread_percentage": os.environ.get("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")}
+
+
+def _mig_instances(n: Any, handle: Any) -> list[str] | None:
+    """Names of the MIG instances of a GPU, as "NVIDIA H200 MIG 1g.18gb"; null where it has no MIG."""
+    most = nvml.ask(n, "nvmlDeviceGetMaxMigDeviceCount", handle)
+    if most is None:
+        return None
+    instances = (nvml.ask(n, "nvmlDeviceGetMigDeviceHandleByIndex", handle, index) for index in range(most))
+    return [nvml.ask(n, "nvmlDeviceGetName", each, then=_text) or "unnamed" for each in instances if each is not None]
+
+
+def modes(state: Mapping[str, Any]) -> list[str]:
+    """How the driver runs each GPU of a `state`, in words; nothing of what is not known. Alike GPUs are said once."""
+    gpus, mps = state.get("gpus"), state.get("mps")
+    said = [", ".join(_modes(gpu)) for gpu in gpus if isinstance(gpu, dict)] if isinstance(gpus, list) else []
+    if isinstance(mps, dict) and mps.get("running"):
+        share = mps.get("active_thread_percentage")
+        said.append(f"MPS, {share} % of the SMs" if share else "MPS")
+    return [each for each in dict.fromkeys(said) if each]
+
+
+def _modes(gpu: Mapping[str, Any]) -> Iterator[str]:
+    if model := gpu.get("driver_model"):
+        yield f"{model} driver"
+    switches = {"persistence_mode": "persistence", "mig": "MIG", "ecc": "ECC"}
+    for name, word in switches.items():
+        if isinstance(gpu.get(name), bool):
+            yield f"{word} {'on' if gpu[name] else 'off'}"
+    if instances := gpu.get("mig_instances"):
+        yield " and ".join(str(each) for each in instances)
+    if mode := gpu.get("compute_mode"):
+        yield f"compute mode {mode}"
 
 
 def _processes(found: list[Any]) -> dict[str, Any]:

@@ -24,15 +24,11 @@ class InterruptedCaptureError(CaptureError):
 
 @dataclass(frozen=True)
 class Build:
-    """How an engine is built from ONNX."""
+    """How an engine is built from ONNX, and loaded."""
 
-    precision: Literal["fp16", "int8", "best"] | None = None
-    builder_optimization_level: int | None = None
-    timing_cache: Path | None = None
-    profiling_verbosity: Literal["detailed", "layer_names_only", "none"] = "detailed"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Values by name of `runner.options.OPTIONS`."""
     save_engine: Path | None = None
-    tactic_sources: int | None = None
-    """Bit mask of TensorRT's TacticSource; None for its default."""
 
 
 @dataclass(frozen=True)

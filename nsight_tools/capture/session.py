@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nsight_tools import __version__, files, run_files
+from nsight_tools import __version__, files, run_files, units
 from nsight_tools.capture import machine, privacy, profiler, rundir, starting, supervised, telemetry, timing
 from nsight_tools.capture.options import (
     ENGINES,
@@ -30,6 +30,7 @@ from nsight_tools.capture.options import (
     plain,
 )
 from nsight_tools.capture.processes import Answer, Task
+from nsight_tools.capture.runner.options import given
 from nsight_tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -185,11 +186,14 @@ def capture_engine(
         raise InputError(model, "does not exist" if not model.exists() else "is no file")
     if model.suffix not in (*ENGINES, ONNX):
         raise InputError(model, "is neither an engine nor ONNX", hint=f"name it {', '.join((*ENGINES, ONNX))}")
+    if model.suffix != ONNX:
+        _refuse_to_build(model, build)
     with _session(target, recording, nsys, say, force=force) as session, _scratch() as scratch:
-        session.run |= {"kind": "engine", "options": {**plain(load), **plain(build), **plain(recording)}}
-        runs = _EngineRuns(session, load, python, scratch)
+        options = {**plain(load), **build.settings, "save_engine": build.save_engine, **plain(recording)}
+        session.run |= {"kind": "engine", "options": options}
+        runs = _EngineRuns(session, load, build, python, scratch)
         runs.probe()
-        engine = model if model.suffix != ONNX else runs.build(model, build)
+        engine = model if model.suffix != ONNX else runs.build(model)
         runs.of(engine)
         session.run["model"] = {"name": model.name, "sha256": _sha256(model), "size_bytes": model.stat().st_size}
         with _telemetry(session):
@@ -199,17 +203,28 @@ def capture_engine(
     return Captured(target, session.run)
 
 
+def _refuse_to_build(model: Path, build: Build) -> None:
+    of_builds = [option.line for option, _ in given(build.settings) if option.of == "build"]
+    of_builds += ["--save-engine"] if build.save_engine else []
+    if of_builds:
+        raise CaptureError(
+            f"{of_builds[0]} is how an engine is built, and {model.name} is built already",
+            hint="give the ONNX model, or leave the option out",
+        )
+
+
 class _EngineRuns:
     """The runner's processes of one capture, in their order; each leaves its answer and its measurements."""
 
-    def __init__(self, session: Session, load: Load, python: Path, scratch: Path) -> None:
+    def __init__(self, session: Session, load: Load, build: Build, python: Path, scratch: Path) -> None:
         self._session, self._load, self._python, self._scratch = session, load, python, scratch
+        self._build = build
         self._engine = Path()
         self._samples: list[pa.Table] = []
 
     def probe(self) -> None:
-        """See that the runner's Python has what it needs, and that nsys will see its ranges."""
-        answer = self._plainly(self._task("probe", {"device": self._load.device}))
+        """See that the runner's Python has what is needed and asked for, and that nsys will see its ranges."""
+        answer = self._plainly(self._task("probe", {**plain(self._load), "settings": self._build.settings}))
         versions = answer.result["versions"]
         self._session.run["versions"] |= versions
         nsys = self._session.nsys
@@ -219,27 +234,24 @@ class _EngineRuns:
                 hint=f"use a newer nsys (--nsys), or in {self._python}: pip install nvtx==0.2.11",
             )
 
-    def build(self, model: Path, build: Build) -> Path:
+    def build(self, model: Path) -> Path:
         """Build an engine, which stays in the run directory unless it is to be saved elsewhere."""
-        engine = (build.save_engine or self._session.folder / f"{model.stem}.engine").absolute()
+        engine = (self._build.save_engine or self._session.folder / f"{model.stem}.engine").absolute()
         self._session.say(f"building an engine from {model.name}; this can take minutes")
         load = self._load
         order = {
             "onnx": str(model.absolute()),
             "engine": str(engine),
-            "precision": build.precision,
-            "builder_optimization_level": build.builder_optimization_level,
-            "timing_cache": str(build.timing_cache.absolute()) if build.timing_cache else None,
-            "profiling_verbosity": build.profiling_verbosity,
-            "tactic_sources": build.tactic_sources,
-            "workspace_bytes": None,
+            "settings": self._build.settings,
             "shapes": load.shapes,
             "batch": load.batch,
             "profiles": load.streams,
             "device": load.device,
         }
         answer = self._plainly(self._task("build", order))
-        self._session.run["build"] = {**(answer.result.get("engine") or {}), "path": engine.name}
+        found = {**(answer.result.get("engine") or {}), **(answer.result.get("build") or {}), "path": engine.name}
+        self._session.run["build"] = found
+        self._session.say(told(found))
         return engine
 
     def of(self, engine: Path) -> None:
@@ -292,6 +304,7 @@ class _EngineRuns:
         return {
             **plain(load),
             "engine": str(self._engine),
+            "settings": {option.name: value for option, value in given(self._build.settings) if option.of != "build"},
             "inputs": {name: str(path.absolute()) for name, path in load.inputs.items()},
             "layer_ranges": False,
             "ranges": False,
@@ -325,6 +338,22 @@ class _EngineRuns:
         run.setdefault("engine", {**(answer.result.get("engine") or {}), "path": self._engine.name})
         run.setdefault("device", answer.result.get("device"))
         run["measured"][answer.task.name] = {**(answer.result.get("run") or {}), **_medians(rows)}
+
+
+def told(build: dict[str, Any]) -> str:
+    """A build in one line: how long it took, phase by phase, and what its timing cache lacked."""
+    phases = {name: seconds for name, seconds in build["phases_s"].items() if seconds is not None}
+    parts = ", ".join(f"{name.replace('_', ' ')} {units.duration(1e9 * took)}" for name, took in phases.items())
+    return f"built in {units.duration(1e9 * build['seconds'])} ({parts}){_timed(build.get('timing_cache') or {})}"
+
+
+def _timed(cache: dict[str, Any]) -> str:
+    misses = cache.get("misses")
+    if misses is None:
+        return ""
+    if misses:
+        return f"; {misses:,} tactics were timed that the timing cache lacked"
+    return "; no tactic was timed" + (": the timing cache had them all" if cache.get("entries_before") else "")
 
 
 def tracing_added(rows: pa.Table) -> dict[str, dict[str, int]] | None:

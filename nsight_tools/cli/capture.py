@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import nsight_tools
+from nsight_tools.capture.runner import options as engine_options
+from nsight_tools.capture.runner import specs
 from nsight_tools.cli import analyze, output
 from nsight_tools.report import safe
 
@@ -35,6 +37,30 @@ def _path(**checks: Any) -> click.Path:
     return click.Path(path_type=Path, **checks)
 
 
+def _read_by(read: specs.Reader) -> Any:
+    """A callback that takes a value, or each of several, as the option's own reader does."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        try:
+            return [read(each) for each in value] if isinstance(value, tuple) else value and read(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return callback
+
+
+def _of_engine(option: engine_options.Option) -> Any:
+    """A row of the table of options as an option of the command line."""
+    first = option.help[:1] if option.help[1:2].isupper() else option.help[:1].lower()
+    said = option.help if option.of != "build" else f"ONNX: {first}{option.help[1:]}"
+    if option.read is None:
+        return click.option(option.line, option.name, is_flag=True, help=said)
+    read = _read_by(option.read)
+    return click.option(
+        option.line, option.name, metavar=option.metavar, callback=read, multiple=option.many, help=said
+    )
+
+
 _AT_LEAST_1 = click.IntRange(min=1)
 _OPTIONS = (
     click.argument("model", required=False, type=_path()),
@@ -47,6 +73,7 @@ _OPTIONS = (
     click.option(
         "--shapes",
         metavar="SPEC",
+        callback=_read_by(specs.shapes),
         help="Shapes of dynamic inputs, as trtexec takes them: input:1x3x224x224,mask:1x128.",
     ),
     click.option("--batch", metavar="N", type=_AT_LEAST_1, help="First dimension of dynamic inputs not in --shapes."),
@@ -96,26 +123,17 @@ _OPTIONS = (
         default=0.0,
         help="Pause between inferences, as trtexec --idleTime.",
     ),
-    click.option("--load-inputs", metavar="SPEC", help="input:file,… raw bytes or .npy; default: random, never zeros."),
+    click.option(
+        "--load-inputs",
+        metavar="SPEC",
+        callback=_read_by(specs.pairs),
+        help="input:file,… raw bytes or .npy; default: random, never zeros.",
+    ),
     click.option(
         "--device", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="CUDA device."
     ),
-    # How it is built from ONNX
-    click.option("--fp16", "precision", flag_value="fp16", help="ONNX: allow FP16."),
-    click.option("--int8", "precision", flag_value="int8", help="ONNX: allow INT8."),
-    click.option("--best", "precision", flag_value="best", help="ONNX: allow every precision."),
-    click.option(
-        "--builder-optimization-level", metavar="N", type=click.IntRange(0, 5), help="ONNX: 0 builds fastest."
-    ),
-    click.option("--timing-cache-file", metavar="FILE", type=_path(), help="ONNX: read and written."),
-    click.option(
-        "--profiling-verbosity",
-        type=click.Choice(["detailed", "layer_names_only", "none"]),
-        default="detailed",
-        show_default=True,
-        help="ONNX: what the engine tells of its layers.",
-    ),
-    click.option("--tactic-sources", metavar="MASK", type=int, help="ONNX: TensorRT's TacticSource bits; 0 for none."),
+    # How it is built from ONNX, and loaded
+    *map(_of_engine, engine_options.OPTIONS),
     click.option(
         "--save-engine", metavar="FILE", type=_path(), help="ONNX: where the engine goes; default: run directory."
     ),
@@ -258,9 +276,9 @@ def _load(options: dict[str, Any]) -> Any:
     from nsight_tools.capture.options import Load
 
     return Load(
-        shapes=_shapes(options["shapes"]),
+        shapes=options["shapes"] or {},
         batch=options["batch"],
-        inputs={name: Path(file) for name, file in _pairs(options["load_inputs"], "--load-inputs")},
+        inputs={name: Path(file) for name, file in options["load_inputs"] or ()},
         iterations=options["iterations"],
         duration_s=options["duration"],
         warm_up_ms=options["warm_up"],
@@ -280,30 +298,11 @@ def _load(options: dict[str, Any]) -> Any:
 def _build(options: dict[str, Any]) -> Any:
     from nsight_tools.capture.options import Build
 
-    names = ("precision", "builder_optimization_level", "profiling_verbosity", "save_engine", "tactic_sources")
-    return Build(**{name: options[name] for name in names}, timing_cache=options["timing_cache_file"])
-
-
-def _pairs(spec: str | None, option: str) -> list[tuple[str, str]]:
-    """`name:value,…`; a name may hold colons, as TensorRT's do."""
-    pairs = []
-    for part in (spec or "").split(","):
-        name, colon, value = part.rpartition(":")
-        if part and not (name and colon and value):
-            raise click.BadParameter(f"{part}: give it as input:value", param_hint=option)
-        if part:
-            pairs.append((name.strip("'"), value))
-    return pairs
-
-
-def _shapes(spec: str | None) -> dict[str, list[int]]:
-    shapes = {}
-    for name, value in _pairs(spec, "--shapes"):
-        sizes = value.split("x")
-        if not all(size.isdecimal() for size in sizes):
-            raise click.BadParameter(f"{name}:{value}: give sizes as 1x3x224x224", param_hint="--shapes")
-        shapes[name] = [int(size) for size in sizes]
-    return shapes
+    names = (option.name for option in engine_options.OPTIONS)
+    settings = {name: options[name] for name in names if options[name] is not False and options[name] not in (None, [])}
+    if problem := next(engine_options.problems(settings), None):
+        raise click.UsageError(problem)
+    return Build(settings, options["save_engine"])
 
 
 def _refuse_engine_options(ctx: click.Context) -> None:

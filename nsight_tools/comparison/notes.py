@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nsight_tools import units
 from nsight_tools.comparison.conditions import SM_CLOCK
@@ -24,7 +24,7 @@ STILL = 0.03
 
 def notes(comparison: Comparison) -> tuple[str, ...]:
     """In the order in which they matter."""
-    every = (_tracing, _clock, _several, _rate, _tail, _calls)
+    every = (_tracing, _clock, _several, _rate, _tail, _calls, _builds)
     return tuple(note for tell in every for note in tell(comparison))
 
 
@@ -128,6 +128,33 @@ def _calls(comparison: Comparison) -> Iterator[str]:
     )
     same = f"{len(still)} of the {len(comparison.kernels)} kernels with the most time take as long a call as before"
     yield f"{same} (within {units.share(STILL)}, or noise)" + _between(idle, pace, all_still=len(still) == len(apart))
+
+
+def _builds(comparison: Comparison) -> Iterator[str]:
+    """How long the two engines took to build, and whether the builder chose the same, where captures say so."""
+    builds = [_part(side.summary.run or {}, "build") for side in (comparison.before, comparison.after)]
+    phases = [_numbers(_part(build, "phases_s")) for build in builds]
+    if all(phases):
+        before, after = phases
+        parts = (
+            f"{name.replace('_', ' ')} {units.duration(1e9 * was)} → {units.duration(1e9 * after[name])}"
+            for name, was in before.items()
+            if name in after
+        )
+        totals = [units.duration(1e9 * sum(each.values())) for each in phases]
+        yield f"The build took {totals[0]} before and {totals[1]} after, once each: {', '.join(parts)}."
+    chosen = [_part(build, "tactics").get("sha256") for build in builds]
+    if all(chosen):
+        yield f"The two builds chose {'the same' if chosen[0] == chosen[1] else 'other'} tactics."
+
+
+def _part(run: dict[str, Any], name: str) -> dict[str, Any]:
+    part = run.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if isinstance(value, (int, float)) and value >= 0}
 
 
 def _between(idle: Difference | None, pace: Difference | None, *, all_still: bool) -> str:

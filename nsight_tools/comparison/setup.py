@@ -8,12 +8,14 @@ pinned memory, another precision, other tactics. Facts that one side does not re
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nsight_tools import units
 from nsight_tools.analysis import Status
+from nsight_tools.capture import machine
 from nsight_tools.comparison.conditions import SM_CLOCK
 from nsight_tools.comparison.result import Change, Effect, SetupDifference
 from nsight_tools.findings import Severity
@@ -83,6 +85,17 @@ def _machine(runs: Pair) -> Iterator[SetupDifference]:
             label = {"cuda": "CUDA", "cpu": "CPU", "os": "operating system", "tensorrt": "TensorRT"}.get(fact, fact)
             said = f"{why}; {FLAGS_11}" if flags else why
             yield _differ(label, (str(one), str(other)), Effect.CONFOUNDS, said)
+
+    modes = ["; ".join(_modes(run)) for run in runs]
+    if all(modes) and modes[0] != modes[1]:
+        why = "persistence, compute mode, MIG, MPS and a driver model decide what a launch costs and what is shared"
+        yield _differ("driver mode", modes, Effect.CONFOUNDS, why)
+
+
+def _modes(run: ComparedRun) -> list[str]:
+    found = dict(run.trace.manifest.get("run") or {}).get("machine")
+    before = found.get("before") if isinstance(found, dict) else None
+    return machine.modes(before) if isinstance(before, dict) else []
 
 
 def _differ(aspect: str, said: Iterable[str], effect: Effect, why: str) -> SetupDifference:
@@ -266,6 +279,33 @@ def _engine(runs: Pair) -> Iterator[SetupDifference]:
     types = [_precisions(run) for run in runs]
     if all(types) and types[0] != types[1]:
         yield _differ("precision of the layers' outputs", types, Effect.CHANGE, "other precisions take other kernels")
+    elif names[0] == names[1]:
+        yield from _tactics(runs)
+
+
+def _tactics(runs: Pair) -> Iterator[SetupDifference]:
+    """Of layers that both engines have: which tactics the builder chose otherwise."""
+    before, after = (_chosen(run) for run in runs)
+    both = before.keys() & after.keys()
+    others = sorted(name for name in both if before[name] != after[name])
+    if others:
+        said = (f"{others[0]}: {' '.join(side[others[0]])}" for side in (before, after))
+        why = (
+            f"{len(others):,} of {len(both):,} layers have another tactic: a build times them anew, unless a timing "
+            "cache has them"
+        )
+        yield _differ("tactics", said, Effect.CHANGE, why)
+
+
+def _chosen(run: ComparedRun) -> dict[str, tuple[str, ...]]:
+    """A layer's tactic by name and number, where the engine tells it."""
+    found = {}
+    for layer in run.trace.table("layers", ["name", "tactic", "attributes"]).to_pylist():
+        number = json.loads(layer["attributes"] or "{}").get("TacticValue")
+        told = tuple(str(each) for each in (layer["tactic"], number) if each)
+        if told:
+            found[layer["name"]] = told
+    return found
 
 
 def _precisions(run: ComparedRun) -> str:

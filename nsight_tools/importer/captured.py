@@ -94,6 +94,9 @@ class RunDirectory:
             *("machine", "tracing", "telemetry", "untraced"),
         )
         options = {"options": _without_folders(self.run.get("options"))}
+        told, build = ("seconds", "phases_s", "timing_cache", "tactics", "int8_ranges"), self.run.get("build")
+        if isinstance(build, dict):
+            options["build"] = _without_folders({name: build[name] for name in told if name in build})
         return {name: self.run[name] for name in kept if name in self.run} | options
 
     def benchmark(self) -> tuple[pa.Table, str | None]:

@@ -13,6 +13,8 @@ from markupsafe import Markup
 import nsight_tools
 from nsight_tools import units
 from nsight_tools.analysis import Status
+from nsight_tools.capture import machine
+from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report import content, figures, safe, tops
@@ -232,8 +234,12 @@ def _run(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Engine", f"{model['name']}{hashed}"
     names = {"tensorrt": "TensorRT", "cuda_runtime": "CUDA runtime", "python": "Python", "pycuda": "PyCUDA"}
     yield "Versions", ", ".join(f"{name} {versions[key]}" for key, name in names.items() if versions.get(key))
+    yield "Driver mode", "; ".join(machine.modes(_mapping(_mapping(run.get("machine")).get("before"))))
     ran = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in options.items() if name in _RAN)
     yield "Run with", ", ".join(ran)
+    build = _mapping(run.get("build"))
+    phases = ((name, seconds) for name, seconds in _mapping(build.get("phases_s")).items() if _is_number(seconds))
+    yield "Built in", ", ".join(f"{name.replace('_', ' ')} {units.duration(1e9 * took)}" for name, took in phases)
 
 
 def _untraced_runs(trace: Trace) -> Iterator[tuple[str, str]]:
@@ -250,9 +256,13 @@ def _untraced_runs(trace: Trace) -> Iterator[tuple[str, str]]:
 
 
 _RAN = (
-    *("shapes", "batch", "precision", "builder_optimization_level", "streams", "threads", "cuda_graph", "spin_wait"),
+    *("shapes", "batch", "precision", *BY_NAME, "streams", "threads", "cuda_graph", "spin_wait"),
     *("data_transfers", "overlap_transfers", "default_stream", "pageable", "sleep_ms", "iterations", "warm_up_ms"),
 )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _plain(value: object) -> str:

@@ -208,7 +208,7 @@ def test_killed_at_any_stage_leaves_no_process(
         (["model.engine", "--", "ls"], "give a MODEL, or a command behind --"),
         (["--streams", "4", "--", "ls"], "--streams is an option of an engine, not of a command"),
         (["--shapes", "x:1xN", "model.onnx"], "x:1xN: give sizes as 1x3x224x224"),
-        (["--load-inputs", "x", "model.onnx"], "x: give it as input:value"),
+        (["--load-inputs", "x", "model.onnx"], "x: give it as name:value"),
     ],
 )
 def test_misuse(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,6 +334,75 @@ def test_contexts_share_a_profile_from_tensorrt_10_on(tmp_path: Path) -> None:
     assert ran.code == 0, ran.stderr
 
 
+MODERN = {"FAKE_TENSORRT_VERSION": "10.13.0"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "context", "given"), [("static", 0, []), ("profile", 2, [1000, 1001]), ("runtime", 2, [500, 500])]
+)
+def test_allocation_strategies(tmp_path: Path, strategy: str, context: int, given: list[int]) -> None:
+    """But for static the memory of a context is ours, of its profile or of the shapes that run."""
+    spec = {"tensors": (DYNAMIC_X, DYNAMIC_Y), "profiles": [PROFILE] * 2, "version": "10.13.0"}
+    settings = {"allocation_strategy": strategy}
+    ran = run(tmp_path, MODERN, engine=engine(tmp_path, **spec), streams=2, settings=settings)
+    assert ran.code == 0, ran.stderr
+    assert [detail for _, _, detail in ran.calls("create_context")] == [context] * 2
+    assert [detail for _, _, detail in ran.calls("set_device_memory")] == given
+    assert ran.result["run"]["context_memory_bytes"] == (given[0] if given else None)
+
+
+@pytest.mark.parametrize(
+    ("budget", "kept"), [(None, 1000), (-2, 1000), (-1, 77), ("25%", 250), (300, 300), (5000, 1000)]
+)
+def test_weight_streaming_budgets(tmp_path: Path, budget: int | str | None, kept: int) -> None:
+    path = engine(tmp_path, version="10.13.0", streamable=1000)
+    settings = {"allow_weight_streaming": True} | ({} if budget is None else {"weight_streaming_budget": budget})
+    ran = run(tmp_path, MODERN, engine=path, settings=settings)
+    assert ran.code == 0, ran.stderr
+    assert ran.result["engine"]["weight_streaming_budget_bytes"] == kept
+
+
+def test_how_an_engine_is_loaded(tmp_path: Path) -> None:
+    settings = {"version_compatible": True, "use_dla_core": 1, "dynamic_plugins": ["a.so"]}
+    ran = run(tmp_path, {"FAKE_TENSORRT_DLA_CORES": "2"}, engine=engine(tmp_path), settings=settings)
+    assert ran.code == 0, ran.stderr
+    assert [detail for _, _, detail in ran.calls("load_library", "deserialize")] == ["a.so", [True, 1]]
+    assert ran.result["engine"]["load_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"allow_weight_streaming": True}, "this engine has no weights that can be streamed"),
+        ({"use_dla_core": 0}, "there is no DLA core 0: this GPU has 0"),
+        ({"dynamic_plugins": ["bad.so"]}, "--dynamic-plugins bad.so; TensorRT 10.13.0 cannot load it"),
+        ({"dynamic_plugins": ["/bad.so"]}, "--dynamic-plugins /bad.so; does not exist"),
+        ({"static_plugins": ["/none.so"]}, "--static-plugins /none.so"),
+    ],
+    ids=str,
+)
+def test_how_an_engine_cannot_be_loaded(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    ran = run(tmp_path, MODERN, engine=engine(tmp_path, version="10.13.0"), settings=settings)
+    assert ran.code == 2
+    assert words in ran.stderr
+    assert len(ran.stderr.strip().splitlines()) == 1
+    assert ran.calls("enqueue") == []
+
+
+def test_allocation_strategies_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    ran = run(tmp_path, engine=engine(tmp_path), settings={"allocation_strategy": "profile"})
+    assert ran.code == 2
+    assert "TensorRT 8.6.0 has no --allocation-strategy: it came with 10.1" in ran.stderr
+
+
+def test_no_memory_for_a_context(tmp_path: Path) -> None:
+    spec = {"tensors": (DYNAMIC_X, DYNAMIC_Y), "profiles": [PROFILE], "version": "10.13.0"}
+    environment = MODERN | {"FAKE_GPU_MEMORY": "400"}
+    ran = run(tmp_path, environment, engine=engine(tmp_path, **spec), settings={"allocation_strategy": "runtime"})
+    assert ran.code == 2
+    assert "no 500 bytes of GPU memory for context 1 of 1" in ran.stderr
+
+
 def test_shape_outside_of_the_profile(tmp_path: Path) -> None:
     path = engine(tmp_path, tensors=(DYNAMIC_X, DYNAMIC_Y), profiles=[PROFILE])
     failed(run(tmp_path, engine=path, batch=17), "goes from [1, 3, 16, 16] to [16, 3, 16, 16]", "--batch")
@@ -374,6 +443,10 @@ def test_broken_and_missing_files(tmp_path: Path) -> None:
         ({"streams": 1, "threads": 2}, "2 threads for 1 streams"),
         ({"streams": 2, "default_stream": True}, "the default stream is one stream"),
         ({"iterations": "many"}, "wrong kind"),
+        ({"settings": {"colour": 1}}, "colour is no option"),
+        ({"settings": 3}, "wrong kind"),
+        ({"settings": {"use_dla_core": 0}, "cuda_graph": True}, "CUDA cannot capture what runs on a DLA into a graph"),
+        ({"settings": {"weight_streaming_budget": -1}}, "goes with --allow-weight-streaming"),
     ],
 )
 def test_tasks_that_make_no_sense(tmp_path: Path, task: dict[str, Any], words: str) -> None:

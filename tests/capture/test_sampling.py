@@ -483,6 +483,61 @@ class TestMachine:
         assert gpu["processes"] == {"count": 1, "memory_used_bytes": 1_350_565_888}
         assert "GPU-0000" not in json.dumps(found), "no UUID"
 
+    def test_driver_modes(
+        self, installed: Callable[..., RecordedNvml], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a GPU under Windows, one that is parted by MIG, and a machine with MPS."""
+        monkeypatch.delenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", raising=False)
+        monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+        installed()
+        assert machine.modes(machine.state()) == ["persistence on, MIG off, ECC on, compute mode default"]
+        for number, name in enumerate(("WDDM", "TCC", "MCDM")):
+            installed(instead={"nvmlDeviceGetCurrentDriverModel": lambda _handle, number=number: number})
+            assert machine.state()["gpus"][0]["driver_model"] == name
+            assert machine.modes(machine.state())[0].startswith(f"{name} driver, persistence on")
+
+        def instance(_handle: int, index: int) -> str:
+            if index:
+                raise NVMLError(NOT_SUPPORTED)
+            return "instance"
+
+        installed(
+            gpus=2,
+            instead={
+                "nvmlDeviceGetMigMode": lambda _handle: (1, 1),
+                "nvmlDeviceGetMaxMigDeviceCount": lambda _handle: 7,
+                "nvmlDeviceGetMigDeviceHandleByIndex": instance,
+                "nvmlDeviceGetName": lambda handle: "H200 MIG 1g.18gb" if handle == "instance" else "H200",
+                "nvmlDeviceGetMPSComputeRunningProcesses": lambda _handle: [1, 2],
+            },
+        )
+        (tmp_path / "nvidia-cuda-mps-control.pid").write_text(str(os.getpid()), encoding="ascii")
+        monkeypatch.setenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "25")
+        found = machine.state()
+        assert found["gpus"][0]["mig_instances"] == ["H200 MIG 1g.18gb"]
+        assert found["gpus"][0]["mps_processes"] == 2
+        assert found["mps"] == {"running": True, "active_thread_percentage": "25"}
+        said = "persistence on, MIG on, ECC on, H200 MIG 1g.18gb, compute mode default"
+        assert machine.modes(found) == [said, "MPS, 25 % of the SMs"]
+
+    @pytest.mark.parametrize("content", [None, "nothing", str(1 << 22)])
+    def test_mps_that_does_not_run(
+        self,
+        installed: Callable[..., RecordedNvml],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        content: str | None,
+    ) -> None:
+        installed()
+        monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+        if content is not None:
+            (tmp_path / "nvidia-cuda-mps-control.pid").write_text(content, encoding="ascii")
+        assert machine.state()["mps"]["running"] is False
+
+    @pytest.mark.parametrize("state", [{}, {"gpus": 3, "mps": 1}, {"gpus": [1, {"mig": "x"}]}, {"reason": "none"}])
+    def test_modes_of_what_is_not_known(self, state: dict[str, Any]) -> None:
+        assert machine.modes(state) == []
+
     def test_a_gpu_that_says_nothing(self, installed: Callable[..., RecordedNvml]) -> None:
         lacking = {name: raising(NOT_SUPPORTED) for name in ANSWERS}
         installed(instead=lacking, without={"NVML_CLOCK_MEM"})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,6 +93,55 @@ def test_kernels_of_one_side_only_are_matched_by_family() -> None:
     (kernel,) = found.kernels
     assert kernel.name == "convolution, other tactics"
     assert kernel.change is Change.LESS
+
+
+def built(chosen: dict[str, tuple[str, int]], **build: object) -> Trace:
+    """A run of an engine whose layers have these tactics, by name and number."""
+    layers = [
+        {
+            "layer": at, "name": name, "tactic": tactic, "attributes": json.dumps({"TacticValue": number}),
+            "source": "inspector",
+        }
+        for at, (name, (tactic, number)) in enumerate(chosen.items())
+    ]  # fmt: skip
+    trace = loop(jitter(40, 20), tables={"layers": table("layers", layers)})
+    trace.manifest = {**trace.manifest, "run": {"build": build}}
+    return trace
+
+
+def test_two_builds_that_chose_other_tactics() -> None:
+    before = built({"a": ("one", 1), "b": ("two", 2), "c": ("three", 3)}, tactics={"layers": 3, "sha256": "x"})
+    after = built({"a": ("one", 1), "b": ("two", 9), "c": ("other", 3)}, tactics={"layers": 3, "sha256": "y"})
+    found = compared(before, after)
+    (change,) = [each for each in found.setup if each.effect is Effect.CHANGE]
+    assert (change.aspect, change.before, change.after) == ("tactics", "b: two 2", "b: two 9")
+    assert change.why.startswith("2 of 3 layers have another tactic")
+    assert "The two builds chose other tactics." in found.notes
+    same = compared(before, before)
+    assert same.setup == ()
+    assert "The two builds chose the same tactics." in same.notes
+
+
+def test_builds_are_told_phase_by_phase() -> None:
+    before = built({}, phases_s={"parse": 1.0, "build": 40.0, "serialize": None})
+    after = built({}, phases_s={"parse": 1.0, "build": 10.0, "serialize": 2.0})
+    (note,) = compared(before, after).notes
+    assert (
+        note
+        == "The build took 41.0 s before and 13.0 s after, once each: parse 1.00 s → 1.00 s, build 40.0 s → 10.0 s."
+    )
+    assert compared(before, built({}, phases_s="x", tactics=[1])).notes == ()
+
+
+def test_another_driver_mode_confounds() -> None:
+    sides = []
+    for mode in ("default", "exclusive process"):
+        trace = built({})
+        gpus = [{"persistence_mode": True, "compute_mode": mode}]
+        trace.manifest = {**trace.manifest, "run": {"machine": {"before": {"gpus": gpus}}}}
+        sides.append(trace)
+    assert aspects(compared(*sides), Effect.CONFOUNDS) == ["driver mode"]
+    assert compared(sides[0], sides[0]).setup == ()
 
 
 def test_another_gpu_blocks_and_another_driver_confounds() -> None:

@@ -84,13 +84,33 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Capture]
     def capture(name: str, *arguments: str | Path) -> Capture:
         if name not in made:
             target = folder / f"{name}.capture"
-            python = os.environ.get("NSIGHT_TOOLS_PYTHON")
-            options = ["--python", python] if python and "--" not in arguments else []
-            command = [sys.executable, "-m", "nsight_tools", "capture", "-o", target, "--force", *options, *arguments]
-            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=400, check=False)
+            done = _run(target, *arguments)
             (folder / f"{name}.txt").write_text(f"{done.stderr}\n{done.stdout}", encoding="utf-8")
             assert done.returncode == 0, f"{done.stderr}\n{done.stdout}"
             made[name] = Capture(target, done.stdout)
         return made[name]
 
     return capture
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    """Gives the one line with which a capture is refused, which leaves nothing behind."""
+    if not gpu_is_there():
+        pytest.skip("no GPU here")
+
+    def refuse(*arguments: str | Path) -> str:
+        done = _run(tmp_path / "run", *arguments)
+        assert done.returncode == 2, done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == []
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("nsight-tools: error")]
+        return line
+
+    return refuse
+
+
+def _run(target: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    python = os.environ.get("NSIGHT_TOOLS_PYTHON")
+    options = ["--python", python] if python and "--" not in arguments else []
+    command = [sys.executable, "-m", "nsight_tools", "capture", "-o", target, "--force", *options, *arguments]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=400, check=False)

@@ -38,6 +38,12 @@ RUN: dict[str, Any] = {
     "kind": "engine",
     "arguments": ["capture", "/home/somebody/secret.engine"],
     "options": {"iterations": 100, "inputs": {"x": "/home/somebody/x.npy"}, "nsys_args": ["--foo=/home/somebody/y"]},
+    "build": {
+        "seconds": 2.0,
+        "phases_s": {"parse": 2.0},
+        "timing_cache": {"file": "/home/somebody/t", "misses": 3},
+        "path": "e",
+    },
     "versions": {"nsys": "2025.3"},
     "passes": [{"command": ["/home/somebody/bin/python"]}],
     "tracing": {"wall_ns": {"untraced": 400_000, "traced": 800_000, "added": 400_000}},
@@ -186,6 +192,8 @@ class TestManifest:
             name: RUN[name] for name in ("status", "versions", "tracing", "telemetry")
         }
         assert run["options"] == {"iterations": 100, "inputs": {"x": "x.npy"}, "nsys_args": ["y"]}
+        cache = {"file": "t", "misses": 3}
+        assert run["build"] == {"seconds": 2.0, "phases_s": {"parse": 2.0}, "timing_cache": cache}
         assert "somebody" not in json.dumps(manifest)
 
 

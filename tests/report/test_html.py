@@ -133,14 +133,25 @@ def test_how_it_was_run_is_told() -> None:
     run = {
         "model": {"name": "det.engine", "sha256": "0123456789abcdef" * 4},
         "versions": {"tensorrt": "8.6.0", "python": "3.10.13"},
-        "options": {"shapes": {}, "streams": 2, "pageable": True, "seed": 0},
+        "options": {"shapes": {}, "streams": 2, "pageable": True, "seed": 0, "max_aux_streams": 0},
+        "machine": {"before": {"gpus": [{"persistence_mode": False, "compute_mode": "exclusive process"}]}},
+        "build": {"phases_s": {"parse": 0.5, "timing_cache_read": 0.001, "serialize": None}},
     }
     text = " ".join(Page(page_of(fakes.report(run=run))).text.split())
     assert "det.engine, SHA-256 0123456789abcdef…" in text
     assert "TensorRT 8.6.0, Python 3.10.13" in text
-    assert "shapes as built, streams 2, pageable yes" in text
+    assert "shapes as built, streams 2, pageable yes, max aux streams 0" in text
+    assert "persistence off, compute mode exclusive process" in text
+    assert "parse 500 ms, timing cache read 1.00 ms" in text
     assert "seed" not in text
-    page_of(fakes.report(run={"model": 3, "versions": None, "options": [1]}))
+    odd = {
+        "model": 3,
+        "versions": None,
+        "options": [1],
+        "machine": {"before": [1]},
+        "build": {"phases_s": {"parse": "x"}},
+    }
+    page_of(fakes.report(run=odd))
 
 
 def test_untraced_runs_are_told() -> None:

@@ -3,56 +3,92 @@
 from __future__ import annotations
 
 import hashlib
-import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import log, toolkit
+from . import calibration, log, options, specs, toolkit
+from .applied import Building
 from .engine import Engine, hint_for
 from .outcome import Failure, Result, write_atomically
+from .phases import Phases
+from .timing_cache import TimingCache
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from .device import Device
     from .task import Task
     from .tensors import Shape
 
-PRECISIONS = {"fp16": ("FP16",), "int8": ("INT8",), "best": ("FP16", "INT8")}
-PLACEHOLDER_RANGE = 4.0
-"""Dynamic range of every tensor where INT8 is asked for and neither Q/DQ layers nor a calibration say it."""
+Ends = tuple["Shape", "Shape", "Shape"]
+"""Of an optimization profile: the smallest, the usual and the largest shape of an input."""
 
 
-def build(task: Task, result: Result) -> None:
+def build(task: Task, device: Device, result: Result) -> None:
     """Build `task.engine` from `task.onnx`; the engine's file appears whole or not at all."""
     trt = toolkit.tensorrt()
+    settings = options.with_defaults(task.settings)
+    options.refuse(trt, settings)
     logger = log.make_logger(trt, result.log, level=log.INFO, verbose=task.verbose)
-    began = time.perf_counter()
-    builder = _builder(trt, logger)
-    config = builder.create_builder_config()
-    network = _parse(trt, logger, builder, task)
-    _configure(trt, config, network, task)
-    profiles = _add_profiles(builder, config, network, task)
-    cache = _timing_cache(config, task, result)
-    logger.forget()
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        line = logger.last_error()
-        raise Failure("TensorRT cannot build the engine", where=str(task.onnx), hint=_build_hint(line), log=line)
+    phases = Phases()
+    builder = _builder(trt, logger, settings)
+    with phases("parse"):
+        network = _parse(trt, logger, builder, task, settings)
+    building = Building(trt, builder, network, builder.create_builder_config(), device.capability)
+    _configure(building, settings)
+    ranges = calibration.give_ranges(building, settings)
+    profiles = _add_profiles(building, task)
+    cache = _timing_cache(building, settings, result, phases)
+    plan = _plan(building, logger, task, phases)
+    phases.part_serialization(result.log)
     assert task.engine is not None  # task.py sees to it
-    write_atomically(task.engine, memoryview(plan))
-    if cache is not None and task.timing_cache is not None:
-        write_atomically(task.timing_cache, memoryview(cache.serialize()))
-    engine = Engine(trt, logger, task.engine)
+    with phases("write"):
+        write_atomically(task.engine, memoryview(plan))
+        found = cache.write() if cache else None
+    with phases("deserialize"):
+        engine = Engine(trt, logger, task.engine, settings)
     result.content["engine"] = engine.describe({})
     result.content["build"] = {
-        "seconds": time.perf_counter() - began,
+        "seconds": sum(filter(None, phases.seconds.values())),
+        "phases_s": phases.seconds,
         "onnx_sha256": hashlib.sha256(_read(task.onnx)).hexdigest() if task.onnx else None,
-        "precision": task.precision,
-        "profile_shapes": {name: list(shape) for name, shape in profiles.items()},
-        "int8_ranges": _calibration(network, task),
+        "settings": settings,
+        "profile_shapes": {name: [list(end) for end in ends] for name, ends in profiles.items()},
+        "timing_cache": found,
+        "tactics": engine.tactics(),
+        **(ranges or {}),
     }
 
 
-def _builder(trt: Any, logger: Any) -> Any:
+def _timing_cache(building: Building, settings: dict[str, Any], result: Result, phases: Phases) -> TimingCache | None:
+    if "timing_cache_file" not in settings:
+        return None
+    required = "error_on_timing_cache_miss" in settings
+    with phases("timing_cache_read"):
+        return TimingCache(building.config, Path(settings["timing_cache_file"]), result, required=required)
+
+
+def _plan(building: Building, logger: Any, task: Task, phases: Phases) -> Any:
+    logger.forget()
+    with phases("build"):
+        plan = building.builder.build_serialized_network(building.network, building.config)
+    if plan is None:
+        line = logger.last_error()
+        hint = "read the log; try a higher builder optimization level, or another precision"
+        if "error_on_timing_cache_miss" in task.settings:
+            hint = "the timing cache lacks a tactic: build once without --error-on-timing-cache-miss to fill it"
+        raise Failure("TensorRT cannot build the engine", where=str(task.onnx), hint=hint_for(line, hint), log=line)
+    return plan
+
+
+def _builder(trt: Any, logger: Any, settings: dict[str, Any]) -> Any:
+    builder = _bare_builder(trt, logger)
+    for option, value in options.given(settings):
+        if option.prepare:
+            option.prepare(trt, builder, value)
+    return builder
+
+
+def _bare_builder(trt: Any, logger: Any) -> Any:
     try:
         return trt.Builder(logger)
     except TypeError as error:  # what its bindings make of a null pointer
@@ -65,10 +101,6 @@ def _builder(trt: Any, logger: Any) -> Any:
         ) from error
 
 
-def _build_hint(line: str | None) -> str:
-    return hint_for(line, "read the log; try a higher builder optimization level, or another precision")
-
-
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -76,11 +108,13 @@ def _read(path: Path) -> bytes:
         raise Failure(f"cannot be read: {error.strerror}", where=str(path), hint="check the path") from error
 
 
-def _parse(trt: Any, logger: Any, builder: Any, task: Task) -> Any:
+def _parse(trt: Any, logger: Any, builder: Any, task: Task, settings: dict[str, Any]) -> Any:
     assert task.onnx is not None  # task.py sees to it
     _read(task.onnx)
-    explicit = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)  # the only way from TensorRT 10 on
-    network = builder.create_network(0 if explicit is None else 1 << int(explicit))
+    flags = trt.NetworkDefinitionCreationFlag
+    named = ["EXPLICIT_BATCH"] if hasattr(flags, "EXPLICIT_BATCH") else []  # the only way from TensorRT 10 on
+    named += ["STRONGLY_TYPED"] if "strongly_typed" in settings else []
+    network = builder.create_network(sum(1 << int(getattr(flags, name)) for name in named))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(task.onnx)):
         errors = [_describe(parser.get_error(i)) for i in range(parser.num_errors)]
@@ -99,93 +133,84 @@ def _describe(error: Any) -> str:
     return f"{at}: {error.desc()}"
 
 
-def _configure(trt: Any, config: Any, network: Any, task: Task) -> None:
-    if task.builder_optimization_level is not None:
-        if not hasattr(config, "builder_optimization_level"):
-            raise Failure(f"TensorRT {trt.__version__} has no builder optimization level", hint="use 8.6 or later")
-        config.builder_optimization_level = task.builder_optimization_level
-    config.profiling_verbosity = getattr(trt.ProfilingVerbosity, task.profiling_verbosity.upper())
-    if task.tactic_sources is not None:
-        config.set_tactic_sources(task.tactic_sources)
-    if task.workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, task.workspace_bytes)
-    if task.precision is None:
-        return
-    if task.precision not in PRECISIONS:
-        raise Failure(f"precision {task.precision!r} is not one of {', '.join(PRECISIONS)}", where="task")
-    for name in PRECISIONS[task.precision]:
-        flag = getattr(trt.BuilderFlag, name, None)
-        if flag is None:
-            raise Failure(
-                f"TensorRT {trt.__version__} has no --{task.precision}: a network's own types decide",
-                where=f"--{task.precision}",
-                hint="convert the ONNX model to that precision first (NVIDIA ModelOpt does), or use TensorRT 10",
-            )
-        config.set_flag(flag)
-    if _calibration(network, task) == "placeholder":
-        _set_placeholder_ranges(network)
+def _configure(building: Building, settings: dict[str, Any]) -> None:
+    config = building.config
+    for option, value in options.given(settings):
+        enumeration, _, name = option.flag.partition(".")
+        if enumeration == "BuilderFlag":
+            config.set_flag(getattr(building.trt.BuilderFlag, name))
+        if option.attribute:
+            setattr(config, option.attribute, value)
+        if option.build:
+            option.build(building, value)
 
 
-def _calibration(network: Any, task: Task) -> str | None:
-    """Where INT8 ranges are from: the model's Q/DQ layers, or placeholders, as trtexec's."""
-    if "INT8" not in PRECISIONS.get(task.precision or "", ()):
-        return None
-    kinds = {network.get_layer(i).type.name for i in range(network.num_layers)}
-    return "model" if "QUANTIZE" in kinds else "placeholder"
-
-
-def _set_placeholder_ranges(network: Any) -> None:
-    """Without ranges TensorRT refuses INT8; with these, times hold and results mean nothing."""
-    tensors = [network.get_input(i) for i in range(network.num_inputs)]
-    for number in range(network.num_layers):
-        layer = network.get_layer(number)
-        tensors += [layer.get_output(i) for i in range(layer.num_outputs)]
-    for tensor in tensors:
-        if tensor is not None and hasattr(tensor, "set_dynamic_range"):
-            tensor.set_dynamic_range(-PLACEHOLDER_RANGE, PLACEHOLDER_RANGE)
-
-
-def _add_profiles(builder: Any, config: Any, network: Any, task: Task) -> dict[str, Shape]:
-    """Optimization profiles for dynamic inputs, all with the one shape that is going to run."""
-    inputs = [network.get_input(i) for i in range(network.num_inputs)]
-    unknown = sorted(task.shapes.keys() - {tensor.name for tensor in inputs})
-    if unknown:
-        names = ", ".join(tensor.name for tensor in inputs)
-        raise Failure(f"no input is called {', '.join(unknown)}", where="--shapes", hint=f"inputs are {names}")
-    shapes = {
-        tensor.name: _profile_shape(tensor, task) for tensor in inputs if tensor.is_shape_tensor or -1 in tensor.shape
+def _add_profiles(building: Building, task: Task) -> dict[str, Ends]:
+    """Optimization profiles for dynamic inputs, as many as there will be streams, all alike."""
+    inputs = building.inputs()
+    names = [tensor.name for tensor in inputs]
+    task = replace(task, shapes=specs.by_input(task.shapes, names, "--shapes"))
+    ends = [options.BY_NAME[name] for name in ("min_shapes", "opt_shapes", "max_shapes")]
+    asked = [specs.by_input(task.settings.get(end.name, {}), names, end.line) for end in ends]
+    found = {
+        tensor.name: _ends(tensor, task, [shapes.get(tensor.name) for shapes in asked])
+        for tensor in inputs
+        if tensor.is_shape_tensor or -1 in tensor.shape
     }
     for tensor in inputs:
-        fixed, asked = tuple(tensor.shape), tuple(task.shapes.get(tensor.name, ()))
-        if asked and tensor.name not in shapes and asked != fixed:
-            raise Failure(
-                f"input {tensor.name} is {list(fixed)} in this model and cannot be {list(asked)}",
-                where="--shapes",
-                hint="leave it out, or export the model with dynamic dimensions",
-            )
-    for _ in range(task.profiles if shapes else 0):
-        profile = builder.create_optimization_profile()
+        for shapes in () if tensor.name in found else (task.shapes, *asked):
+            _fits(tensor, tuple(shapes.get(tensor.name, tensor.shape)))
+    for _ in range(task.profiles if found else 0):
+        profile = building.builder.create_optimization_profile()
         for tensor in inputs:
-            if tensor.name in shapes:
-                shape = shapes[tensor.name]
+            if tensor.name in found:
                 give = profile.set_shape_input if tensor.is_shape_tensor else profile.set_shape
-                give(tensor.name, shape, shape, shape)
-        if config.add_optimization_profile(profile) < 0:
-            raise Failure(f"TensorRT refuses an optimization profile of {shapes}", where="--shapes")
-    return shapes
+                give(tensor.name, *found[tensor.name])
+        if building.config.add_optimization_profile(profile) < 0:
+            raise Failure(f"TensorRT refuses an optimization profile of {found}", where="--shapes")
+    return found
 
 
-def _profile_shape(tensor: Any, task: Task) -> Shape:
+def _fits(tensor: Any, shape: Shape) -> None:
+    """Raises Failure where a shape is none of this input."""
+    like = tuple(tensor.shape)
+    if tensor.is_shape_tensor or (
+        len(shape) == len(like) and all(b in {-1, a} for a, b in zip(shape, like, strict=True))
+    ):
+        return
+    fixed = "" if -1 in like else "leave it out, or export the model with dynamic dimensions"
+    what = f"input {tensor.name} is {list(like)} in this model and cannot be {list(shape)}"
+    raise Failure(what, where="--shapes", hint=fixed)
+
+
+def _ends(tensor: Any, task: Task, asked: list[list[int] | None]) -> Ends:
+    """What an input's profile goes from and to. Ends that are not given are the next ones that are, as trtexec."""
+    low, usual, high = asked
+    if low is usual is high is None:
+        shape = _run_shape(tensor, task)
+        return shape, shape, shape
+    ends = (low or usual or high, usual or high or low, high or usual or low)
+    low_shape, usual_shape, high_shape = (tuple(end or ()) for end in ends)
+    for shape in (low_shape, usual_shape, high_shape):
+        _fits(tensor, shape)
+    run = tuple(task.shapes.get(tensor.name, usual_shape))
+    if task.batch is not None and tensor.name not in task.shapes and not tensor.is_shape_tensor and tensor.shape[0] < 0:
+        run = (task.batch, *run[1:])
+    _fits(tensor, run)
+    for shape, what in ((usual_shape, "usual"), (run, "that runs")):
+        if not all(a <= b <= c for a, b, c in zip(low_shape, shape, high_shape, strict=True)):
+            raise Failure(
+                f"input {tensor.name}: the shape {what}, {list(shape)}, is not between {list(low_shape)} and "
+                f"{list(high_shape)}",
+                where="--min-shapes, --max-shapes",
+            )
+    return low_shape, usual_shape, high_shape
+
+
+def _run_shape(tensor: Any, task: Task) -> Shape:
     asked = task.shapes.get(tensor.name)
     if asked is not None:
-        fits = tensor.is_shape_tensor or (
-            len(asked) == len(tensor.shape) and all(b in (-1, a) for a, b in zip(asked, tensor.shape, strict=True))
-        )
-        if not fits:
-            raise Failure(
-                f"input {tensor.name} is {list(tensor.shape)} in this model and cannot be {list(asked)}",
-                where="--shapes",
-            )
+        _fits(tensor, tuple(asked))
         return tuple(asked)
     shape = [int(extent) for extent in tensor.shape]
     if not tensor.is_shape_tensor and task.batch is not None and shape[:1] == [-1]:
@@ -198,16 +223,3 @@ def _profile_shape(tensor: Any, task: Task) -> Shape:
             hint=f"give them, as --shapes {tensor.name}:{example}",
         )
     return tuple(shape)
-
-
-def _timing_cache(config: Any, task: Task, result: Result) -> Any:
-    """The timing cache of the file, or an empty one where there is none, or TensorRT takes it for another's."""
-    if task.timing_cache is None:
-        return None
-    content = _read(task.timing_cache) if task.timing_cache.exists() else b""
-    cache = config.create_timing_cache(content)
-    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        result.log.append(f"[W] timing cache {task.timing_cache} is of another GPU or TensorRT: started afresh")
-        cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache

@@ -45,10 +45,16 @@ class Device:
         finally:
             self.context.pop()
 
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Compute capability, major and minor."""
+        major, minor = self.device.compute_capability()
+        return int(major), int(minor)
+
     def describe(self) -> dict[str, Any]:
         return {
             "name": self.device.name(),
             "bus_id": self.device.pci_bus_id(),
-            "compute_capability": list(self.device.compute_capability()),
+            "compute_capability": list(self.capability),
             "memory_bytes": int(self.device.total_memory()),
         }

@@ -1,18 +1,23 @@
 """A serialized engine, loaded; its tensors, and the shapes that a run gives them.
 
-What TensorRT's versions 8.5 to 11 differ in is guarded here and in builder.py, nowhere else.
+What TensorRT's versions 8.5 to 11 differ in is in the table of options.py, or guarded here and in builder.py.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from . import options, specs, toolkit
 from .outcome import Failure, write_atomically
 from .tensors import Shape, Tensor, kind_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from .task import Task
@@ -26,6 +31,7 @@ _HINTS = (
         "build the engine again with this TensorRT, or run it with the TensorRT that built it",
     ),
     (r"expecting compute|incompatible device|different (models? of )?devices?", "build the engine again on this GPU"),
+    (r"unable to load library", "this TensorRT lacks a library that it needs for this: install it whole"),
     (r"plugin ?creator|could not find plugin", "the engine needs a plugin library that is not loaded here"),
     (
         r"out ?of ?memory|memory allocation|cudaMalloc",
@@ -41,9 +47,14 @@ def hint_for(line: str | None, otherwise: str) -> str:
 
 
 class Engine:
-    """A deserialized engine and its tensors; keeps the runtime that it needs alive."""
+    """A deserialized engine and its tensors; keeps the runtime that it needs alive.
 
-    def __init__(self, trt: Any, logger: Any, path: Path) -> None:
+    `settings` are values of `options.OPTIONS`; those that only a build has are passed over.
+    """
+
+    def __init__(self, trt: Any, logger: Any, path: Path, settings: Mapping[str, Any]) -> None:
+        self.settings = _of_loading(settings)
+        options.refuse(trt, self.settings)
         self.trt, self.logger, self.path = trt, logger, path
         plan = _read(path)
         self.sha256, self.size_bytes = hashlib.sha256(plan).hexdigest(), len(plan)
@@ -51,7 +62,7 @@ class Engine:
         if hasattr(trt, "init_libnvinfer_plugins"):
             trt.init_libnvinfer_plugins(logger, "")
         self._runtime = trt.Runtime(logger)
-        self.engine: Any = self._runtime.deserialize_cuda_engine(plan) if self._runtime else None
+        self.engine: Any = self._load(plan) if self._runtime else None
         if self.engine is None:
             raise self.failure(
                 f"TensorRT {trt.__version__} cannot load the engine",
@@ -61,6 +72,21 @@ class Engine:
         self.inputs = [tensor for tensor in self.tensors if tensor.is_input]
         self.outputs = [tensor for tensor in self.tensors if not tensor.is_input]
         self.dynamic = any(tensor.dynamic or tensor.on_host for tensor in self.inputs)
+
+    def _load(self, plan: bytes) -> Any:
+        given = list(options.given(self.settings))
+        for option, value in given:
+            if option.prepare:
+                option.prepare(self.trt, self._runtime, value)
+            if option.runtime:
+                option.runtime(self.trt, self._runtime, value)
+        began = time.perf_counter()
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        self.load_s = time.perf_counter() - began
+        for option, value in given if engine is not None else ():
+            if option.engine:
+                option.engine(self.trt, engine, value)
+        return engine
 
     def failure(self, what: str, hint: str, *, where: str = "") -> Failure:
         """A failure with the last error of TensorRT's log, and the hint that fits it."""
@@ -93,9 +119,14 @@ class Engine:
             "profiles": engine.num_optimization_profiles,
             "aux_streams": getattr(engine, "num_aux_streams", None),  # since 8.6
             "device_memory_bytes": int(memory),
+            "weight_streaming_budget_bytes": self._streamed(),
+            "load_s": self.load_s,
             "layers": engine.num_layers,
             "profiling_verbosity": word(getattr(engine, "profiling_verbosity", None)),
         }
+
+    def _streamed(self) -> int | None:
+        return int(self.engine.weight_streaming_budget_v2) if "weight_streaming_budget" in self.settings else None
 
     def profile_of(self, number: int, contexts: int) -> int:
         """The optimization profile of a context; fails before anything runs where they do not suffice."""
@@ -114,10 +145,8 @@ class Engine:
 
     def shapes(self, task: Task, profile: int) -> tuple[dict[str, Shape], dict[str, str]]:
         """Every input's shape, and where it is from; fails where one disagrees with the engine or its profile."""
-        unknown = sorted(task.shapes.keys() - {tensor.name for tensor in self.inputs})
-        if unknown:
-            names = ", ".join(tensor.name for tensor in self.inputs)
-            raise Failure(f"no input is called {', '.join(unknown)}", where="--shapes", hint=f"inputs are {names}")
+        named = [tensor.name for tensor in self.inputs]
+        task = replace(task, shapes=specs.by_input(task.shapes, named, "--shapes"))
         shapes: dict[str, Shape] = {}
         source: dict[str, str] = {}
         for tensor in self.inputs:
@@ -160,7 +189,9 @@ class Engine:
     def make_context(self, number: int, contexts: int, stream: Any, *, layer_ranges: bool) -> Any:
         """An execution context with its optimization profile; `stream` is PyCUDA's, or None for the default."""
         self.logger.forget()
-        context = self.engine.create_execution_context()
+        own = self.settings.get("allocation_strategy", "static") != "static"
+        managed = (self.trt.ExecutionContextAllocationStrategy.USER_MANAGED,) if own else ()
+        context = self.engine.create_execution_context(*managed)
         if context is None:
             raise self.failure(
                 f"TensorRT cannot make execution context {number + 1} of {contexts}",
@@ -186,6 +217,31 @@ class Engine:
                     f"TensorRT refuses {list(shapes[tensor.name])} for input {tensor.name}", "check --shapes"
                 )
 
+    def give_memory(self, context: Any, number: int, contexts: int) -> tuple[Any, int]:
+        """Give a context that has its shapes its memory: a buffer to keep as long as it, and its bytes.
+
+        None and 0 where TensorRT allocated it itself.
+        """
+        strategy = self.settings.get("allocation_strategy", "static")
+        if strategy == "static":
+            return None, 0
+        if strategy == "profile":
+            size = int(self.engine.get_device_memory_size_for_profile_v2(self.profile_of(number, contexts)))
+        else:
+            size = int(context.update_device_memory_size_for_shapes())
+        cuda = toolkit.cuda()
+        try:
+            buffer = cuda.mem_alloc(max(size, 1))
+        except (cuda.Error, MemoryError) as error:
+            hint = "free memory (see nvidia-smi), or use fewer streams or a smaller batch"
+            raise Failure(
+                f"no {size} bytes of GPU memory for context {number + 1} of {contexts}: {error}",
+                where="--allocation-strategy",
+                hint=hint,
+            ) from error
+        context.set_device_memory(int(buffer), size)
+        return buffer, size
+
     def output_shapes(self, context: Any) -> dict[str, Shape]:
         """Shapes of the outputs, once every input of the context is set."""
         missing = list(context.infer_shapes()) if hasattr(context, "infer_shapes") else []
@@ -202,12 +258,34 @@ class Engine:
                 )
         return shapes
 
+    def tactics(self) -> dict[str, Any] | None:
+        """How many layers have a tactic that the builder chose, and a hash of which; null where none is told.
+
+        Engines of one model with the same hash run the same kernels. The inspector's JSON has each layer's.
+        """
+        inspector = self.engine.create_engine_inspector()
+        text = inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
+        layers = [layer for layer in json.loads(text, strict=False)["Layers"] if isinstance(layer, dict)]
+        chosen = [[layer.get(key) for key in ("Name", "TacticName", "TacticValue")] for layer in layers]
+        chosen = [each for each in chosen if each[1] or each[2]]
+        if not chosen:
+            return None
+        return {"layers": len(chosen), "sha256": hashlib.sha256(json.dumps(chosen).encode()).hexdigest()}
+
     def inspect(self, context: Any, path: Path) -> None:
         """Write the engine inspector's JSON for this context's shapes and profile."""
         inspector = self.engine.create_engine_inspector()
         inspector.execution_context = context
         text = inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
         write_atomically(path, text.encode("utf-8", "surrogateescape"))
+
+
+def _of_loading(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run needs of these; weights that may be streamed are not, unless it is said, as trtexec."""
+    found = {name: value for name, value in settings.items() if options.BY_NAME[name].of != "build"}
+    if "allow_weight_streaming" in found:
+        found.setdefault("weight_streaming_budget", specs.WEIGHTS_ALL)
+    return found
 
 
 def handle_of(stream: Any) -> int:

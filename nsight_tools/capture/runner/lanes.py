@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import graphs, toolkit
+from . import graphs, specs, toolkit
 from .engine import handle_of, word
 from .outcome import Failure
 from .samples import COMPUTE, IN_ORDER, OVERLAPPED, WHOLE
@@ -63,6 +63,7 @@ class Lane:
         for name, array in self._host_inputs.items():
             self.context.set_tensor_address(name, array.ctypes.data)
         self.shapes |= engine.output_shapes(self.context)
+        self._memory, self.memory_bytes = engine.give_memory(self.context, number, task.streams)
         self.slots: list[Slot] = []
 
     def nvtx_verbosity(self) -> str | None:
@@ -73,7 +74,7 @@ class Lane:
         """A shape tensor: TensorRT reads its values on the host. As in trtexec, --shapes gives them."""
         if tensor.name in self.task.inputs:
             return contents(tensor, tensor.shape, self.task.inputs[tensor.name], np.random.default_rng())
-        values = self.task.shapes.get(tensor.name)
+        values = specs.named(self.task.shapes, tensor.name)
         if values is None or tensor.kind.numpy is None or len(values) != tensor.elements(tensor.shape):
             raise Failure(
                 f"input {tensor.name} is a shape tensor: TensorRT needs its {tensor.elements(tensor.shape)} values",

@@ -74,7 +74,7 @@ def _dispatch(task: Task, result: Result, interruption: Interruption) -> None:
     result.content["device"] = device.describe()
     with device.current():
         if task.task == "build":
-            build(task, result)
+            build(task, device, result)
         else:
             run(task, device, result, interruption)
 

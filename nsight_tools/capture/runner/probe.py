@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import toolkit
+from . import options, toolkit
 from .device import Device
 from .outcome import Failure
 
@@ -21,7 +21,10 @@ NEEDED = (
 
 
 def probe(task: Task, result: Result) -> None:
-    """Versions and the GPU; fails if a package that every run needs is missing, with `errors` listing each."""
+    """Versions and the GPU.
+
+    Fails if a package that every run needs is missing, with `errors` listing each, or if TensorRT lacks an option.
+    """
     errors = [error.as_json() for _, load, module in NEEDED if (error := _failure(load, module)) is not None]
     graphs = _failure(lambda _: toolkit.cuda_graphs(), "")
     result.content["versions"] = toolkit.versions() | {"cuda_runtime": toolkit.runtime_version()}
@@ -36,6 +39,7 @@ def probe(task: Task, result: Result) -> None:
         first: dict[str, Any] = errors[0]
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise Failure(f"{first['what']}{more}", where=first["where"], hint=first["hint"])
+    options.refuse(toolkit.tensorrt(), task.settings)
 
 
 def _failure(load: Any, module: str) -> Failure | None:

@@ -61,7 +61,7 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
     trt = toolkit.tensorrt()
     logger = log.make_logger(trt, result.log, level=log.WARNING, verbose=task.verbose)
     assert task.engine is not None  # task.py sees to it
-    engine = Engine(trt, logger, task.engine)
+    engine = Engine(trt, logger, task.engine, task.settings)
     result.content["engine"] = engine.describe({})
     engine.profile_of(0, task.streams)  # fails before anything is allocated
     lanes = [Lane(engine, task, number) for number in range(task.streams)]
@@ -73,6 +73,7 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
     plan = {
         "shape_source": lanes[0].shape_source,
         "nvtx_verbosity": lanes[0].nvtx_verbosity(),
+        "context_memory_bytes": lanes[0].memory_bytes or None,
         **{name: getattr(task, name) for name in (
             "streams", "threads", "cuda_graph", "spin_wait", "data_transfers", "overlap_transfers", "default_stream",
             "pageable", "sleep_ms", "warm_up_ms", "layer_ranges", "capture_range",

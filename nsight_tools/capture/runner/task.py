@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import options
 from .outcome import Failure
 
 if TYPE_CHECKING:
@@ -27,14 +28,10 @@ class Task:
     engine: Path | None = None
     """Serialized engine: what `build` writes, and what the runs read."""
     onnx: Path | None = None
-    precision: str | None = None
-    builder_optimization_level: int | None = None
-    timing_cache: Path | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    """How it is built and loaded, by name of `options.OPTIONS`."""
     profiles: int = 1
     """Optimization profiles to build for dynamic shapes: one for each stream that is to run at the same time."""
-    profiling_verbosity: str = "detailed"
-    tactic_sources: int | None = None
-    workspace_bytes: int | None = None
     shapes: dict[str, list[int]] = field(default_factory=dict)
     batch: int | None = None
     iterations: int = 10
@@ -80,6 +77,8 @@ class Task:
         no_default = "the default stream is one stream: not with several, and not with overlapped transfers"
         yield self.default_stream and not alone, no_default
         yield self.default_stream and self.cuda_graph, "CUDA cannot capture a graph on the legacy default stream"
+        yield "use_dla_core" in self.settings and self.cuda_graph, "CUDA cannot capture what runs on a DLA into a graph"
+        yield from ((True, problem) for problem in options.problems(self.settings))
 
 
 def read_task(text: bytes) -> Task:
@@ -95,11 +94,11 @@ def read_task(text: bytes) -> Task:
     for name, default in (("task", ""), ("output", "")):
         content.setdefault(name, default)
     try:
-        for name in ("output", "engine", "onnx", "timing_cache"):
+        for name in ("output", "engine", "onnx"):
             if content.get(name) is not None:
                 content[name] = Path(content[name])
-        for name in ("shapes", "inputs"):
-            content[name] = content.get(name) or {}
+        for name in ("shapes", "inputs", "settings"):
+            content[name] = dict(content.get(name) or {})
         content["inputs"] = {name: Path(path) for name, path in content["inputs"].items()}
         nullable = {name for name, f in known.items() if "None" in str(f.type)}
         return Task(**{name: value for name, value in content.items() if value is not None or name in nullable})

@@ -121,7 +121,7 @@ class DeviceAllocation:
     addresses = 0x1000
 
     def __init__(self, size):
-        self.size = size
+        self._size = size
         self.address = DeviceAllocation.addresses
         DeviceAllocation.addresses += size
 
@@ -129,7 +129,7 @@ class DeviceAllocation:
         return self.address
 
     def free(self):
-        gpu.allocated -= self.size
+        gpu.allocated -= self._size
         gpu.note("mem_free")
 
 
@@ -152,6 +152,11 @@ def memcpy_htod_async(dest, src, stream=None):
     assert src[:64].any(), "zeros are no input"
     gpu.note("h2d", dest)
     _queue(stream).work(gpu.copy_ns(src.nbytes))
+
+
+def memcpy_htod(dest, src):
+    assert isinstance(dest, int)
+    gpu.note("calibration h2d", [src.dtype.name, list(src.shape)])
 
 
 def memcpy_dtoh_async(dest, src, stream=None):

@@ -12,11 +12,39 @@ from pathlib import Path
 import fake_gpu as gpu
 
 __version__ = os.environ.get("FAKE_TENSORRT_VERSION", "8.6.0")
-MAJOR = int(__version__.split(".")[0])
+VERSION = tuple(int(part) for part in __version__.split(".")[:2])
+MAJOR = VERSION[0]
+DLA_CORES = int(os.environ.get("FAKE_TENSORRT_DLA_CORES", "0"))
 
 
-class DataType(enum.Enum):
+class DataType(enum.IntEnum):
     FLOAT, HALF, INT8, INT32, BOOL, UINT8, FP8, BF16, INT64, INT4, FP4 = range(11)
+
+
+class TensorFormat(enum.IntEnum):
+    LINEAR, CHW2, HWC8, CHW4, CHW16, CHW32 = range(6)
+
+
+class TacticSource(enum.IntEnum):
+    if MAJOR < 11:
+        CUBLAS, CUBLAS_LT, CUDNN = range(3)
+    EDGE_MASK_CONVOLUTIONS, JIT_CONVOLUTIONS = 3, 4
+
+
+class DeviceType(enum.IntEnum):
+    GPU, DLA = range(2)
+
+
+if VERSION >= (10, 8):
+
+    class TilingOptimizationLevel(enum.IntEnum):
+        NONE, FAST, MODERATE, FULL = range(4)
+
+
+if VERSION >= (10, 0):
+
+    class ExecutionContextAllocationStrategy(enum.IntEnum):
+        STATIC, ON_PROFILE_CHANGE, USER_MANAGED = range(3)
 
 
 class TensorIOMode(enum.Enum):
@@ -35,22 +63,37 @@ class LayerInformationFormat(enum.Enum):
     ONELINE, JSON = range(2)
 
 
-class MemoryPoolType(enum.Enum):
-    WORKSPACE = 0
+class MemoryPoolType(enum.IntEnum):
+    WORKSPACE, DLA_MANAGED_SRAM, DLA_LOCAL_DRAM, DLA_GLOBAL_DRAM, TACTIC_DRAM = range(5)
+    if MAJOR >= 10:
+        TACTIC_SHARED_MEMORY = 5
 
 
 class LayerType(enum.Enum):
-    CONVOLUTION, QUANTIZE = range(2)
+    CONVOLUTION, QUANTIZE, DEQUANTIZE = range(3)
 
 
-class BuilderFlag:
+class BuilderFlag(enum.IntEnum):
+    GPU_FALLBACK, SPARSE_WEIGHTS, DIRECT_IO = 3, 8, 11
     if MAJOR < 11:
-        FP16, INT8 = 0, 1
+        FP16, INT8, OBEY_PRECISION_CONSTRAINTS, PREFER_PRECISION_CONSTRAINTS = 0, 1, 9, 10
+        if VERSION >= (8, 6):
+            FP8 = 15
+        if MAJOR >= 9:
+            BF16 = 17
+    if VERSION >= (8, 6):
+        VERSION_COMPATIBLE = 13
+    if MAJOR >= 9:
+        ERROR_ON_TIMING_CACHE_MISS = 16
+    if MAJOR >= 10:
+        WEIGHT_STREAMING = 21
 
 
-class NetworkDefinitionCreationFlag:
+class NetworkDefinitionCreationFlag(enum.IntEnum):
     if MAJOR < 10:
         EXPLICIT_BATCH = 0
+    if MAJOR >= 9:
+        STRONGLY_TYPED = 1
 
 
 class ILogger:
@@ -62,11 +105,25 @@ def init_libnvinfer_plugins(logger, namespace):
     return True
 
 
+class IPluginRegistry:
+    def load_library(self, path):
+        gpu.note("load_library", path)
+        return None if "bad" in path else 1
+
+
 class Runtime:
+    engine_host_code_allowed = False
+    DLA_core = -1
+    num_DLA_cores = DLA_CORES
+
     def __init__(self, logger):
         self.logger = logger
 
+    def get_plugin_registry(self):
+        return IPluginRegistry()
+
     def deserialize_cuda_engine(self, plan):
+        gpu.note("deserialize", [self.engine_host_code_allowed, self.DLA_core])
         try:
             spec = json.loads(plan)
         except ValueError:
@@ -101,6 +158,17 @@ class ICudaEngine:
         self.contexts = 0
         self.profiling_verbosity = ProfilingVerbosity.DETAILED
         setattr(self, "device_memory_size" if MAJOR < 11 else "device_memory_size_v2", 4096)
+        if VERSION >= (10, 1):
+            self.streamable_weights_size = spec.get("streamable", 0)
+
+    if VERSION >= (10, 1):
+        weight_streaming_budget_v2 = None
+
+        def get_weight_streaming_automatic_budget(self):
+            return 77
+
+        def get_device_memory_size_for_profile_v2(self, profile):
+            return 1000 + profile
 
     def get_tensor_name(self, index):
         return list(self.tensors)[index]
@@ -126,7 +194,8 @@ class ICudaEngine:
     def get_tensor_profile_shape(self, name, profile):
         return self.spec["profiles"][profile][name]
 
-    def create_execution_context(self):
+    def create_execution_context(self, strategy=0):
+        gpu.note("create_context", int(strategy))
         self.contexts += 1
         if self.contexts > self.spec.get("contexts", 99):
             self.logger.log(1, "2: [executionContext.cpp] Error Code 2: OutOfMemory (no further information)")
@@ -134,17 +203,19 @@ class ICudaEngine:
         return IExecutionContext(self)
 
     def create_engine_inspector(self):
-        return EngineInspector()
+        return EngineInspector(self.spec)
 
 
 class EngineInspector:
     execution_context = None
 
+    def __init__(self, spec):
+        self.spec = spec
+
     def get_engine_information(self, form):
         assert form is LayerInformationFormat.JSON
-        assert self.execution_context is not None
-        assert self.execution_context.shapes
-        return json.dumps({"Layers": [{"Name": "conv"}], "Bindings": []})
+        assert self.execution_context is None or self.execution_context.shapes
+        return json.dumps({"Layers": self.spec.get("layers", [{"Name": "conv"}]), "Bindings": []})
 
 
 class IExecutionContext:
@@ -153,6 +224,15 @@ class IExecutionContext:
         self.shapes = {name: tensor["shape"] for name, tensor in engine.tensors.items() if tensor["input"]}
         self.addresses, self.profile, self.enqueues = {}, 0, 0
         self.nvtx_verbosity = ProfilingVerbosity.DETAILED
+
+    if VERSION >= (10, 1):
+
+        def update_device_memory_size_for_shapes(self):
+            assert not self.infer_shapes()
+            return 500
+
+        def set_device_memory(self, memory, size):
+            gpu.note("set_device_memory", size)
 
     def set_optimization_profile_async(self, profile, stream):
         self.profile = profile
@@ -202,13 +282,19 @@ class Builder:
             logger.log(1, "Unable to load library: libnvinfer_builder_resource.so.8.6.0")
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self.logger = logger
+        LOGGERS.append(logger)
+
+    num_DLA_cores = DLA_CORES
+
+    def get_plugin_registry(self):
+        return IPluginRegistry()
 
     def create_builder_config(self):
         return IBuilderConfig()
 
     def create_network(self, flags=0):
-        assert flags == (1 if MAJOR < 10 else 0)
-        return INetworkDefinition()
+        assert flags & 1 == (MAJOR < 10)
+        return INetworkDefinition(flags)
 
     def create_optimization_profile(self):
         return IOptimizationProfile()
@@ -218,12 +304,36 @@ class Builder:
         if network.spec.get("build_error"):
             self.logger.log(1, "10: Could not find any implementation for node conv.")
             return None
+        missing = (
+            []
+            if config.cache is None
+            else [n for n in network.spec.get("tactics", ["conv"]) if n not in config.cache.entries]
+        )
+        if missing and 16 in config.flags:
+            self.logger.log(1, "10: [autotuner.cpp] Error Code 10: Internal Error (Assertion !errorOnMiss failed.)")
+            return None
         if config.cache is not None:
-            config.cache.entries.append("conv")
+            config.cache.entries += missing
+        if "calibrate" in network.spec:
+            calibrator = config.int8_calibrator
+            cached = calibrator.read_calibration_cache()
+            while cached is None and (pointers := calibrator.get_batch([t.name for t in network.inputs])) is not None:
+                gpu.note("calibrate", len(pointers))
+            calibrator.write_calibration_cache(b"ranges")
+        if not os.environ.get("FAKE_TENSORRT_SILENT"):
+            self.logger.log(3, "Engine generation completed in 0.001 seconds.")
         return json.dumps({
             "version": __version__, "capability": [9, 0], "compute_us": 100, "profiles": config.profiles,
-            "tensors": network.spec["tensors"], "flags": config.flags, "level": config.builder_optimization_level,
-            "verbosity": config.profiling_verbosity.name, "tactics": config.tactics, "ranges": network.ranges,
+            "tensors": network.spec["tensors"], "flags": sorted(config.flags),
+            "level": config.builder_optimization_level, "verbosity": config.profiling_verbosity.name,
+            "tactics": config.tactics, "ranges": network.ranges,
+            "network_flags": network.flags, "aux_streams": getattr(config, "max_aux_streams", None),
+            "tiling": getattr(config, "tiling_optimization_level", None), "pools": config.pools,
+            "dla": [config.default_device_type, config.DLA_core], "calibration_profile": config.calibration_profile,
+            "io": [[t.name, t.dtype.name, t.allowed_formats] for t in network.inputs + network.outputs],
+            "precisions": [[layer.name, layer.precision.name] for layer in network.layers] if MAJOR < 11 else None,
+            "layers": network.spec.get("inspected", [{"Name": "conv"}]),
+            "streamable": 1000 if 21 in config.flags else 0,
         }).encode()  # fmt: skip
 
 
@@ -232,22 +342,49 @@ class ITimingCache:
         self.entries = entries
 
     def serialize(self):
+        if not os.environ.get("FAKE_TENSORRT_SILENT"):
+            LOGGERS[-1].log(3, f"Serialized {len(self.entries)} timing cache entries")
         return json.dumps(self.entries).encode()
 
 
+LOGGERS = []
+if MAJOR < 11:
+
+    class IInt8EntropyCalibrator2:
+        pass
+
+
 class IBuilderConfig:
+    if VERSION >= (8, 6):
+        builder_optimization_level, max_aux_streams = 3, None
+    if VERSION >= (10, 8):
+        tiling_optimization_level = None
+    if MAJOR < 11:
+        int8_calibrator = None
+    default_device_type, DLA_core, calibration_profile = DeviceType.GPU, -1, None
+
     def __init__(self):
-        self.builder_optimization_level, self.profiling_verbosity = 3, ProfilingVerbosity.LAYER_NAMES_ONLY
+        self.pools = {}
+        self.profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
         self.flags, self.profiles, self.cache, self.tactics = [], [], None, None
 
     def set_flag(self, flag):
-        self.flags.append(flag)
+        self.flags.append(int(flag))
+
+    def get_flag(self, flag):
+        return int(flag) in self.flags
+
+    def get_tactic_sources(self):
+        return 0b11111 if MAJOR < 11 else 0b11000
 
     def set_tactic_sources(self, mask):
         self.tactics = mask
 
     def set_memory_pool_limit(self, pool, size):
-        pass
+        self.pools[pool.name] = size
+
+    def set_calibration_profile(self, profile):
+        self.calibration_profile = profile.shapes
 
     def create_timing_cache(self, content):
         return ITimingCache(json.loads(content) if content else [])
@@ -273,34 +410,67 @@ class IOptimizationProfile:
 
 class ITensor:
     is_shape_tensor = False
+    allowed_formats = 1
 
     def __init__(self, network, spec):
         self.network, self.name, self.shape = network, spec["name"], tuple(spec["shape"])
+        self._dtype = DataType[spec["dtype"]]
 
-    def set_dynamic_range(self, low, high):
-        self.network.ranges.append([self.name, low, high])
+    def _set_dtype(self, dtype):
+        self._dtype = dtype
+
+    dtype = property(lambda self: self._dtype, _set_dtype if MAJOR < 11 else None)
+
+    if MAJOR < 11:
+
+        def set_dynamic_range(self, low, high):
+            self.network.ranges.append([self.name, low, high])
+
+
+class ILayer:
+    num_inputs = num_outputs = 1
+    if MAJOR < 11:
+        precision = DataType.FLOAT
+
+    def __init__(self, network, name, kind, ends):
+        self.network, self.name, self.type, self.ends = network, name, kind, ends
+
+    def get_input(self, index):
+        return self.ends[0]
+
+    def get_output(self, index):
+        return self.ends[1]
 
 
 class INetworkDefinition:
-    num_layers = 1
+    def __init__(self, flags):
+        self.flags = flags
 
     def load(self, spec):
         self.spec, self.ranges = spec, []
         self.inputs = [ITensor(self, tensor) for tensor in spec["tensors"] if tensor["input"]]
         self.outputs = [ITensor(self, tensor) for tensor in spec["tensors"] if not tensor["input"]]
-        self.num_inputs = len(self.inputs)
+        self.num_inputs, self.num_outputs = len(self.inputs), len(self.outputs)
+        indices = ITensor(self, {"name": "indices", "shape": [1], "dtype": "INT64"})
+        self.layers = [
+            ILayer(
+                self,
+                layer["name"],
+                LayerType[layer.get("type", "CONVOLUTION")],
+                (indices, indices) if layer.get("indices") else (self.inputs[0], self.outputs[0]),
+            )
+            for layer in spec.get("layers", [{"name": "conv"}])
+        ]
+        self.num_layers = len(self.layers)
 
     def get_input(self, index):
         return self.inputs[index]
 
-    def get_layer(self, index):
-        return self
-
-    type = LayerType.CONVOLUTION
-    num_outputs = 1
-
     def get_output(self, index):
         return self.outputs[index]
+
+    def get_layer(self, index):
+        return self.layers[index]
 
 
 class ParserError:

@@ -1,0 +1,84 @@
+"""`nsight-tools capture` of a model, from building to findings: made TensorRT and GPU, real nvtx and Nsight Systems.
+
+A made GPU starts no capture range, so that all of a pass is traced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import installed_nsys
+import pytest
+from runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, engine, model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUANTIZED = [{"name": "q", "type": "QUANTIZE"}, {"name": "conv"}]
+
+
+def capture(folder: Path, what: Path, *options: str, version: str = "10.13.0") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nsight_tools", "capture", what, "-o", "run", "--duration", "0.1", "--no-analyze"]
+    environment = os.environ | {"PYTHONPATH": str(FAKES), "FAKE_TENSORRT_VERSION": version, "TMPDIR": str(folder)}
+    environment |= {"NSIGHT_TOOLS_NSYS": str(installed_nsys.main().path)}
+    more = ["--nsys-arg=--capture-range=none", *options]
+    return subprocess.run(
+        [*command, *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.nsys
+def test_a_quantized_model_is_built_and_captured(tmp_path: Path) -> None:
+    onnx = model(tmp_path, tensors=(DYNAMIC_X, DYNAMIC_Y), layers=QUANTIZED)
+    ends = [f"--{end}-shapes=x:{batch}x3x16x16" for end, batch in (("min", 1), ("opt", 4), ("max", 8))]
+    more = ("--int8", "--streams", "2", "--timing-cache-file", "t.cache", "--allocation-strategy", "runtime")
+    done = capture(tmp_path, onnx, *ends, *more)
+    assert done.returncode == 0, done.stderr
+    assert "nsight-tools: built in" in done.stderr
+    assert "1 tactics were timed that the timing cache lacked" in done.stderr
+    run: dict[str, Any] = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert run["status"] == "done"
+    assert run["options"]["int8"] is True
+    assert run["options"]["max_shapes"] == {"x": [8, 3, 16, 16]}
+    build = run["build"]
+    assert (build["int8_ranges"], build["profiles"]) == ("model", 2)
+    assert {"parse", "timing_cache_read", "build", "serialize", "deserialize"} <= build["phases_s"].keys()
+    assert run["engine"]["inputs"][0]["shape"] == [4, 3, 16, 16]
+    assert run["measured"]["timing"]["context_memory_bytes"] == 500
+    again = capture(tmp_path, onnx, *ends, *more, "--force", "--error-on-timing-cache-miss")
+    assert again.returncode == 0, again.stderr
+    assert "no tactic was timed: the timing cache had them all" in again.stderr
+
+
+REFUSED = [
+    ("8.6.0", ["--bf16"], "--bf16: TensorRT 8.6.0 has no --bf16: it came with 9"),
+    ("11.4.0", ["--int8", "--calibration-data", "x"], "--int8: TensorRT 11.4.0 has no --int8: it went with 11.0"),
+    ("10.13.0", ["--int8"], "--int8: the model has no Q/DQ layers and there is no calibration data"),
+    ("10.13.0", ["--timing-cache-file", "t.cache", "--error-on-timing-cache-miss"], "there is no timing cache"),
+    ("10.13.0", ["--use-dla-core", "0", "--use-cuda-graph"], "CUDA cannot capture what runs on a DLA into a graph"),
+    ("10.13.0", ["--use-dla-core", "0"], "there is no DLA core 0: this GPU has 0"),
+]
+
+
+@pytest.mark.nsys
+@pytest.mark.parametrize(("version", "options", "words"), REFUSED, ids=str)
+def test_what_is_refused_leaves_nothing_behind(tmp_path: Path, version: str, options: list[str], words: str) -> None:
+    done = capture(tmp_path, model(tmp_path), "--save-engine", "saved.engine", *options, version=version)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert words in line
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.nsys
+def test_an_engine_is_loaded_as_asked(tmp_path: Path) -> None:
+    path = engine(tmp_path, version="10.13.0", streamable=1000)
+    done = capture(tmp_path, path, "--allow-weight-streaming", "--weight-streaming-budget", "25%", "--single-pass")
+    assert done.returncode == 0, done.stderr
+    run: dict[str, Any] = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert run["engine"]["weight_streaming_budget_bytes"] == 250
+    assert "build" not in run
