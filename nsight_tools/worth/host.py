@@ -7,6 +7,7 @@ a single thread's loop; this holds for every program.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -120,10 +121,12 @@ class HostCosts:
 
     @cached_property
     def _lines(self) -> dict[int, _Line]:
-        several = sum((calls.kind == CallKind.LAUNCH).any() for _, calls, _ in self._threads.values()) > 1
+        launching = Counter(
+            pid for (pid, _), calls, _ in self._threads.values() if (calls.kind == CallKind.LAUNCH).any()
+        )
         return {
-            key: _Line.of(calls, ranges, self._fitted or _launch_cost(calls, several=several), self._of_range)
-            for key, (_, calls, ranges) in self._threads.items()
+            key: _Line.of(calls, ranges, self._fitted or _launch_cost(calls, several=launching[pid] > 1), self._of_range)
+            for key, ((pid, _), calls, ranges) in self._threads.items()
         }
 
     @cached_property
