@@ -109,7 +109,7 @@ UNKNOWN = Case(
             "the host is the limit",
         ),
         Case(
-            "the profiler: it takes 0.53 µs of each launch and 0.8 of each range, 11.4 of the host's 36; the GPU works 32",
+            "the profiler: 0.53 µs of each launch and 0.8 of each range, 11.4 of the host's 36; the GPU works 32",
             """
             nvtx 1:          [i.................................].
             nvtx 1 TensorRT: [a.][b.][c.][d.][e.][f.][g.][h.]....
