@@ -52,7 +52,8 @@ class Worth:
     method: str
     """measured, replay, bound, or nothing to change; what follows a colon says it in words."""
     per: str
-    """What becomes shorter: the wall of a request, or where several are under way the period from one to the next."""
+    """What becomes shorter: the wall of a request; the period from one to the next where several are under way, or may
+    be, since nothing is waited for."""
     before_ns: float = 0.0
     """That wall or period without the profiler, as it is."""
 
@@ -134,12 +135,11 @@ class Pricing:
 
     @property
     def per(self) -> str:
-        """What requests are judged by: the period where several are under way, else the wall."""
+        """What requests are judged by: the period where several are under way or nothing waits, else the wall."""
         program, requests = self._program, self.requests
         if program is None or requests is None:
             return "wall" if requests is None or requests.threads == 1 else "period"
-        ahead = not program.waits and requests.period < requests.wall
-        several = requests.threads > 1 or program.lanes > 1 or overlaps(program) or ahead
+        several = requests.threads > 1 or program.lanes > 1 or overlaps(program) or not program.waits
         return "period" if several else "wall"
 
     @cached_property
@@ -199,9 +199,8 @@ class Pricing:
         if not len(launching):
             return Range(0.0, 0.0, 0.0)
         if self.replayable is not None:
-            assert self._program is not None
-            traced = float(replay(self._program, Assumptions.as_traced()).compute[0])
-            low, point, high = _interval(traced - self.before.compute, 0.0)
+            traced = float(replay(self.replayable, Assumptions.as_traced()).kernels[0])
+            low, point, high = _interval(traced - self.before.kernels, 0.0)
             return Range(max(low, 0.0), max(point, 0.0), max(high, 0.0))
         costs = self.host.cost(launching.thread, launching.first, launching.last + 1)
         return Range(*(float(np.median(np.minimum(cost, launching.compute))) for cost in costs))

@@ -65,7 +65,7 @@ class Reading:
         self.asynchronous = name.where(lambda one: "Async" in one)[self.call]
 
     def program(self) -> Program | None:
-        """The program of those requests whose calls and work are alike; None where those are few, or not most of them."""
+        """The program of those requests whose calls and work are alike; None where those are few, or less than most."""
         requests, ops = self._requests, self._ops()
         steps = self._steps(ops)
         since = np.where(requests.follows, np.append(0, requests.until[:-1]), requests.begin)

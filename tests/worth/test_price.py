@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from drawing import table
 from drawn_loop import REQUESTS, loop
 from drawn_trace import drawn
+from made_run import Request, made
+from made_run import loop as made_loop
 from test_replay import BUSY
 
 from nsight_tools.worth import Untraced, compose, price, untraced_wall
@@ -48,6 +51,31 @@ def test_a_graph_is_worth_what_launching_costs_where_the_gpu_waits_for_it() -> N
     assert starved.per == "wall"
     assert 150_000 < starved.low_ns < starved.point_ns < starved.high_ns < 372_000 - 48_000
     assert busy.point_ns < 3_000  # the gaps of 1 µs
+
+
+def test_a_program_that_waits_for_nothing_is_judged_by_its_period() -> None:
+    """Once its launches are cheap it runs ahead of the GPU: each request is done later, and one as often as before."""
+    ahead = STARVED.replace("S", ".")
+    worth = price(loop(ahead), [GRAPH])
+    assert worth.per == "period"
+    assert 150_000 < worth.low_ns < worth.point_ns < worth.high_ns < 382_000 - 48_000
+
+
+def test_a_pause_in_the_run_changes_no_worth() -> None:
+    requests = [Request((5_000,) * 8)] * 20
+    paused = [*requests[:7], replace(requests[7], gap=200_000_000), *requests[8:]]
+    before, after = (price(made(made_loop(each)), [GRAPH]) for each in (requests, paused))
+    assert before.promises
+    assert after.point_ns == pytest.approx(before.point_ns, rel=0.02)
+
+
+def test_a_process_with_a_gpu_of_its_own_is_priced_by_itself() -> None:
+    requests = [Request((5_000,) * 8)] * 12
+    alone = made_loop(requests)
+    own, shared = (made_loop(requests, pid=2_000, tid=2, device=device, stream=9) for device in (1, 0))
+    one, beside, together = (price(made(*each), [GRAPH]) for each in ((alone,), (alone, own), (alone, shared)))
+    assert (beside.point_ns, beside.per) == (one.point_ns, one.per)
+    assert together.method.startswith("bound:")
 
 
 def test_what_the_trace_has_already_is_worth_nothing() -> None:
