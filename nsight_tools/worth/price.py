@@ -24,6 +24,7 @@ from nsight_tools.worth.program import TO_GPU, TO_HOST
 from nsight_tools.worth.ranges import Range
 from nsight_tools.worth.reading import program_of
 from nsight_tools.worth.replay import Replayed, follows_its_pace, replay
+from nsight_tools.worth.runs import requests_of
 from nsight_tools.worth.tracing import assumptions, cost_of_range, fitted
 from nsight_tools.worth.untraced import Untraced, Wall
 
@@ -89,7 +90,7 @@ class Pricing:
         self._run = Run.of(trace)
         self._link = peak_of(trace)
         found = program_of(trace)
-        self.requests: Requests | None = found[0] if found else None
+        self.requests: Requests | None = found[0] if found else requests_of(trace)
         self._program: Program | None = found[1] if found else None
 
     @classmethod
@@ -202,7 +203,8 @@ class Pricing:
             traced = float(replay(self.replayable, Assumptions.as_traced()).kernels[0])
             low, point, high = _interval(traced - self.before.kernels, 0.0)
             return Range(max(low, 0.0), max(point, 0.0), max(high, 0.0))
-        costs = self.host.cost(launching.thread, launching.first, launching.last + 1)
+        # What the first launch costs moves the first kernel, too.
+        costs = self.host.cost(launching.thread, launching.first + 1, launching.last + 1)
         return Range(*(float(np.median(np.minimum(cost, launching.compute))) for cost in costs))
 
     def price(self, change: Mapping[str, object], per: str | None = None) -> Worth:
