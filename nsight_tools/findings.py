@@ -61,7 +61,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Loss:
-    """Time that a rule saw lost in the steady state; no remedy brings back more.
+    """Time that a rule saw lost in the steady state: the most that comes back, where no replay of the change tells.
 
     `ns` is all of it, None where nothing bounds it; `share` is what it is, at the least, of what is judged (of each
     GPU's own steady state where there are several), and `what` says in words what it is the time of. `per_inference_ns`

@@ -25,7 +25,7 @@ from nsight_tools.importer.writer import write_table
 from nsight_tools.summary import summarize
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline import accounting, attribution, intervals, ownership
-from nsight_tools.timeline.intervals import Intervals, covered, shared
+from nsight_tools.timeline.intervals import Intervals, covered, shared, windows
 from nsight_tools.trace import Trace
 
 if TYPE_CHECKING:
@@ -222,4 +222,11 @@ def test_interval_sets_do_not_depend_on_the_pieces(one: np.ndarray, other: np.nd
             np.testing.assert_array_equal(piecewise, expected)
 
 
-gaps = st.lists(st.tuples(st.integers(0, 5), st.integers(-2_000, 9_000), st.floats(0, 1e7)), min_size=1, max_size=60)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(1, 30))
+def test_windows_hold_whole_lanes(rows: list[int], size: int) -> None:
+    lane = np.array(sorted(rows))
+    with in_pieces(size):
+        pieces = list(windows(lane))
+    assert [row for piece in pieces for row in range(piece.start, piece.stop)] == list(range(lane.size))
+    for piece in pieces:
+        assert piece.stop == lane.size or lane[piece.stop] != lane[piece.stop - 1]

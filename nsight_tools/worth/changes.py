@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.cuda_names import CallKind
-from nsight_tools.worth.known import BEFORE_LAUNCH_NS, LONG_PAUSE_NS, ORDERING_NS
+from nsight_tools.worth.known import BEFORE_LAUNCH_NS, LONG_PAUSE_NS, ORDERING_NS, SPIN_NS
 from nsight_tools.worth.program import KERNEL, NEVER, TO_GPU, TO_HOST, Program
 
 if TYPE_CHECKING:
@@ -79,11 +79,21 @@ def _inside(program: Program, step: int) -> bool:
 
 
 def with_pinned(program: Program) -> Program:
-    """Host memory of copies pinned: they take what the link gives, and their calls return at once."""
+    """Host memory of copies pinned: they take what the link gives, and their calls return at once.
+
+    Where nothing else waits the last of them still does: a program has to know when its result is there.
+    """
     if not program.pageable.any():
         raise NotReplayedError("no copy is of pageable memory")
     unblocked = np.zeros(len(program.kind), np.bool_)
     unblocked[program.step[program.pageable]] = True
+    wake = program.wake
+    if not ((program.kind == CallKind.SYNC) | (program.blocking & ~unblocked)).any() and program.blocking.any():
+        last = int(np.flatnonzero(program.blocking)[-1])
+        unblocked[last] = False
+        wake = wake.copy()
+        # What the driver copied by itself behind the transfer is gone, and the waking is left.
+        wake[:, last] = np.minimum(wake[:, last], SPIN_NS.point)
     latency = np.where(program.pageable, np.minimum(program.latency, 2_000.0), program.latency)
     return replace(
         program,
@@ -92,6 +102,7 @@ def with_pinned(program: Program) -> Program:
         repinned=program.repinned | program.pageable,
         pageable=np.zeros_like(program.pageable),
         latency=latency,
+        wake=wake,
     )
 
 

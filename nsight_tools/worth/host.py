@@ -7,6 +7,7 @@ a single thread's loop; this holds for every program.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -120,11 +121,14 @@ class HostCosts:
 
     @cached_property
     def _lines(self) -> dict[int, _Line]:
-        several = sum((calls.kind == CallKind.LAUNCH).any() for _, calls, _ in self._threads.values()) > 1
-        return {
-            key: _Line.of(calls, ranges, self._fitted or _launch_cost(calls, several=several), self._of_range)
-            for key, (_, calls, ranges) in self._threads.items()
-        }
+        launching = Counter(
+            pid for (pid, _), calls, _ in self._threads.values() if (calls.kind == CallKind.LAUNCH).any()
+        )
+        found = {}
+        for key, ((pid, _), calls, ranges) in self._threads.items():
+            launch = self._fitted or _launch_cost(calls, several=launching[pid] > 1)
+            found[key] = _Line.of(calls, ranges, launch, self._of_range)
+        return found
 
     @cached_property
     def _fitted(self) -> Range | None:
@@ -195,12 +199,14 @@ class HostCosts:
 
 
 def _launch_cost(calls: HostCalls, *, several: bool) -> Range:
-    """What tracing added to a launch of a thread, by what it usually takes from one to the next; twice with several."""
+    """What tracing added to a launch of a thread, by what it usually takes from one to the next, waits left out."""
     start = calls.start[calls.kind == CallKind.LAUNCH]
     if start.size < 2:
         length = (calls.end - calls.start)[calls.kind == CallKind.LAUNCH]
         return cost_of_launch(float(length.sum()), several=several)
-    return cost_of_launch(float(np.median(np.diff(start))), several=several)
+    waits = calls[np.flatnonzero(calls.kind == CallKind.SYNC)].time()
+    each = np.diff(start) - waits.coverage(start[:-1], start[1:])
+    return cost_of_launch(float(np.median(each)), several=several)
 
 
 def _launching(run: Run) -> Launching:

@@ -25,6 +25,7 @@ from nsight_tools.worth.program import TO_GPU, TO_HOST
 from nsight_tools.worth.ranges import Range
 from nsight_tools.worth.reading import program_of
 from nsight_tools.worth.replay import Replayed, follows_its_pace, replay
+from nsight_tools.worth.runs import requests_of
 from nsight_tools.worth.tracing import assumptions, cost_of_range, fitted
 from nsight_tools.worth.untraced import Untraced, Wall
 
@@ -53,7 +54,8 @@ class Worth:
     method: str
     """measured, replay, bound, or nothing to change; what follows a colon says it in words."""
     per: str
-    """What becomes shorter: the wall of a request, or where several are under way the period from one to the next."""
+    """What becomes shorter: the wall of a request; the period from one to the next where several are under way, or may
+    be, since nothing is waited for."""
     before_ns: float = 0.0
     """That wall or period without the profiler, as it is."""
 
@@ -90,7 +92,7 @@ class Pricing:
         self._priced: dict[tuple[frozenset[tuple[str, object]], str | None], Worth] = {}
         self._link = peak_of(trace)
         found = program_of(trace)
-        self.requests: Requests | None = found[0] if found else None
+        self.requests: Requests | None = found[0] if found else requests_of(trace)
         self._program: Program | None = found[1] if found else None
 
     @classmethod
@@ -136,18 +138,12 @@ class Pricing:
 
     @property
     def per(self) -> str:
-        """What requests are judged by: the period where several are under way, else the wall."""
+        """What requests are judged by: the period where several are under way or nothing waits, else the wall."""
         program, requests = self._program, self.requests
         if program is None or requests is None:
             return "wall" if requests is None or requests.threads == 1 else "period"
-        ahead = not program.waits and requests.period < requests.wall
-        several = requests.threads > 1 or program.lanes > 1 or overlaps(program) or ahead
+        several = requests.threads > 1 or program.lanes > 1 or overlaps(program) or not program.waits
         return "period" if several else "wall"
-
-    @property
-    def before_waits(self) -> bool:
-        """Whether the host waits for the GPU as it is: a change after which it does not lets it run ahead."""
-        return self._program is not None and self._program.waits
 
     @cached_property
     def wall(self) -> Wall | None:
@@ -206,11 +202,11 @@ class Pricing:
         if not len(launching):
             return Range(0.0, 0.0, 0.0)
         if self.replayable is not None:
-            assert self._program is not None
-            traced = float(replay(self._program, Assumptions.as_traced()).compute[0])
-            low, point, high = _interval(traced - self.before.compute, 0.0)
+            traced = float(replay(self.replayable, Assumptions.as_traced()).kernels[0])
+            low, point, high = _interval(traced - self.before.kernels, 0.0)
             return Range(max(low, 0.0), max(point, 0.0), max(high, 0.0))
-        costs = self.host.cost(launching.thread, launching.first, launching.last + 1)
+        # What the first launch costs moves the first kernel, too.
+        costs = self.host.cost(launching.thread, launching.first + 1, launching.last + 1)
         return Range(*(float(np.median(np.minimum(cost, launching.compute))) for cost in costs))
 
     def price(self, change: Mapping[str, object], per: str | None = None) -> Worth:
@@ -245,8 +241,7 @@ class Pricing:
                 except NotReplayedError as error:
                     why = str(error)
         overlapped = "overlap_transfers" in made
-        runs_ahead = not program.waits and self.before_waits
-        per = per or ("period" if overlapped or runs_ahead else self.per)
+        per = per or ("period" if overlapped else self.per)
         before = getattr(self.before, per)
         if not made:
             return Worth(0.0, 0.0, 0.0, f"nothing to change: {why}", per, float(before[0]))

@@ -130,13 +130,14 @@ class Program:
         """As many requests that all take what is usual: the mean of the host's times, the middle of the GPU's.
 
         Not the median of the host's: they are skewed, and the sum of the medians of 100 calls is 5 % less than the
-        median of their sum.
+        median of their sum. What the host does before a request is known of those that follow another.
         """
+        host = self.follows if self.follows.any() else ~self.follows
         rows: dict[str, Any] = {"follows": np.ones(requests, np.bool_)}
         for name in ("waited", "duration", "gap", "latency", "begin", "rest"):
             rows[name] = np.repeat(_middle(getattr(self, name))[None], requests, axis=0)
         for name in ("pause", "other", "length"):
-            rows[name] = np.repeat(getattr(self, name).mean(axis=0)[None], requests, axis=0)
+            rows[name] = np.repeat(getattr(self, name)[host].mean(axis=0)[None], requests, axis=0)
         rows["wake"] = np.repeat(_middle(self.wake)[None], requests, axis=0)
         return replace(self, **rows)
 

@@ -28,10 +28,9 @@ def priced(trace: Trace, finding: Finding, warns_from: float) -> Finding | None:
     worth = _replayed(pricing, finding)
     if worth is None:
         return _bounded(Run.of(trace), pricing, finding, loss, warns_from)
-    least = NOISE_SHARE * worth.before_ns
-    if worth.high_ns < least:
+    if worth.point_ns < NOISE_SHARE * worth.before_ns:
         return None
-    point = max(round(worth.point_ns), 0)
+    point = round(worth.point_ns)
     return replace(
         finding,
         severity=_severity(finding, worth.low_ns / max(worth.before_ns, 1.0), warns_from),

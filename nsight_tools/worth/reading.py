@@ -65,7 +65,7 @@ class Reading:
         self.asynchronous = name.where(lambda one: "Async" in one)[self.call]
 
     def program(self) -> Program | None:
-        """The program of those requests whose calls and work are the most frequent; None where too few are alike."""
+        """The program of those requests whose calls and work are alike; None where those are few, or less than most."""
         requests, ops = self._requests, self._ops()
         steps = self._steps(ops)
         since = np.where(requests.follows, np.append(0, requests.until[:-1]), requests.begin)
@@ -79,7 +79,7 @@ class Reading:
                 parts = (self.kind[steps[low:high]], owner[its] - low, ops["kind"][its])
                 found.setdefault(b"|".join(part.tobytes() for part in parts), []).append((row, its))
         alike = max(found.values(), key=len, default=[])
-        if len(alike) < FEWEST:
+        if len(alike) < FEWEST or 2 * len(alike) <= len(requests):
             return None
         rows, chosen = np.array([row for row, _ in alike]), np.array([its for _, its in alike])
         table = steps[first[rows][:, None] + np.arange(last[rows[0]] - first[rows[0]])]

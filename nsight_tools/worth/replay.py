@@ -38,6 +38,8 @@ class Replayed:
     compute: Floats
     """To the end of its last kernel, from when the GPU and the host were done with what is before its first: what CUDA
     events around an enqueue measure."""
+    kernels: Floats
+    """To the end of its last kernel from the start of its first."""
     enqueue: Floats
     """From the return of the call before its first launch to the return of its last, waits in between left out."""
     waited: Floats
@@ -118,7 +120,7 @@ class _Replay:
     def run(self) -> Replayed:
         """Evaluate all requests in order."""
         found = [self._request(row) for row in range(self.program.requests)]
-        compute, enqueue, waited = (np.array(column) for column in zip(*found, strict=True))
+        compute, kernels, enqueue, waited = (np.array(column) for column in zip(*found, strict=True))
         warm = min(WARM, len(found) - 2)
         wall = np.array(self.finished) - np.array(self.starts)
         wall = wall[: max(len(wall) - self.deepest, warm + 1)]
@@ -128,15 +130,16 @@ class _Replay:
             np.median(wall[warm:], axis=0),
             period,
             np.median(compute[warm:], axis=0),
+            np.median(kernels[warm:], axis=0),
             np.median(enqueue[warm:], axis=0),
             np.median(waited[warm:], axis=0),
         )
 
-    def _request(self, row: int) -> tuple[Floats, Floats, Floats]:
+    def _request(self, row: int) -> tuple[Floats, Floats, Floats, Floats]:
         program = self.program
         done, started = self.never, None
         enqueue, waited = np.zeros_like(self.now), np.zeros_like(self.now)
-        first, last = self.never, self.never
+        first, start, last = self.never, self.never, self.never
         for block in self.blocks:
             came = self.now
             if block.first <= program.own <= block.last:
@@ -151,13 +154,14 @@ class _Replay:
                 if block.high > block.low:
                     done = np.maximum(done, ended)
                 if block.high > block.low and program.engine[block.low] == KERNEL:
-                    first = np.minimum(begun, before) if first is self.never else first
+                    if first is self.never:
+                        first, start = np.minimum(begun, before), begun
                     last = ended
                     enqueue = enqueue + self.now - came
         self.finished.append(np.maximum(self.now + program.rest[row], done))
         self.ends.append(done)
         self.starts.append(came if started is None else started)
-        return last - first, enqueue, waited
+        return last - first, last - start, enqueue, waited
 
     def _stream(self, row: int, work: int) -> tuple[str, int, int]:
         """The stream of a piece of a request's work; requests take turns where there are several of each."""

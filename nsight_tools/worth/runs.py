@@ -37,11 +37,12 @@ class Requests:
     pid: int
     tid: int
     threads: int
-    """Threads that had requests of this population."""
+    """Threads that had requests of this population, of its process, on its GPU, or that communicate with others."""
     follows: Bools
-    """Whether the request before it on its thread is of the population, too."""
+    """Whether the request before it on its thread is of the population, too, and the program did not pause since."""
     period: float
-    """From one completion to the next, of all threads, steady requests: the median, or their mean where in bursts."""
+    """From one completion to the next, of all those threads, steady requests: the median, or their mean where in
+    bursts."""
 
     def __len__(self) -> int:
         return len(self.number)
@@ -61,27 +62,33 @@ _COLUMNS = ("number", "start", "end", "begin", "until")
 
 def requests_of(trace: Trace) -> Requests | None:
     """The judged requests of the thread that has most of them; None without any."""
-    all_of = Run.of(trace).requests
-    if not (all_of.judged & all_of.worked).any():
+    run = Run.of(trace)
+    all_of = run.requests
+    counted = all_of.judged & all_of.worked
+    if not counted.any():
         return None
-    threads, counts = np.unique(all_of.thread[all_of.judged & all_of.worked], return_counts=True)
+    threads, counts = np.unique(all_of.thread[counted], return_counts=True)
     thread = threads[np.argmax(counts)]
     (rows,) = np.nonzero(all_of.worked & (all_of.thread == thread))
     rows = rows[np.argsort(all_of.range_start[rows], kind="stable")]
     mine = all_of.judged[rows]
     follows = np.append(False, mine[:-1])
     rows, follows = rows[mine], follows[mine]
+    pid, tid = int(all_of.pid[rows[0]]), int(all_of.tid[rows[0]])
+    if (turns := run.flow.turns.get((pid, tid))) is not None:
+        follows &= ~np.isin(rows, turns.rows[turns.paused])
+    beside = counted & ((all_of.pid == pid) | np.isin(all_of.device, all_of.device[rows]) | bool(run.ranks))
     return Requests(
         rows,
         all_of.start[rows],
         all_of.end[rows],
         all_of.range_start[rows],
         all_of.range_end[rows],
-        int(all_of.pid[rows[0]]),
-        int(all_of.tid[rows[0]]),
-        len(threads),
+        pid,
+        tid,
+        len(np.unique(all_of.thread[beside])),
         follows,
-        _period(np.sort(all_of.end[all_of.judged])),
+        _period(np.sort(all_of.end[beside])),
     )
 
 

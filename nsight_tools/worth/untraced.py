@@ -163,6 +163,8 @@ def _problem(trace: Trace, untraced: Untraced, under_way: float) -> str:
             )
     busy = run.work.busy().intersection(run.window).total / max(run.count, 1)
     several = max(under_way, run.flow.at_a_time) >= SEVERAL
+    if several and judged.sum() < FEWEST:
+        return ""  # so few have no period
     traced, took = (
         (run.flow.period_ns, untraced.period or 0.0)
         if several

@@ -10,6 +10,7 @@ seed. The result is meant for its speed and its layers, and not for its accuracy
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,9 @@ def quantize(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> int:
             name = node.input[at]
             if name not in made:
                 made[name] = f"{name}_dequantized"
-                nodes += _pair(graph, name, constants.get(name), most.get(name, 0.0), axis=0 if node.op_type == "Conv" else None)
+                nodes += _pair(
+                    graph, name, constants.get(name), most.get(name, 0.0), axis=0 if node.op_type == "Conv" else None
+                )
             node.input[at] = made[name]
         nodes.append(node)
     del graph.node[:]
@@ -85,7 +88,9 @@ def _pair(
     options = {"axis": 0} if by_channel else {}
     return [
         helper.make_node("QuantizeLinear", [name, *beside], [f"{name}_quantized"], f"{name}_q", **options),
-        helper.make_node("DequantizeLinear", [f"{name}_quantized", *beside], [f"{name}_dequantized"], f"{name}_dq", **options),
+        helper.make_node(
+            "DequantizeLinear", [f"{name}_quantized", *beside], [f"{name}_dequantized"], f"{name}_dq", **options
+        ),
     ]
 
 
@@ -104,7 +109,7 @@ def main() -> None:
     count = quantize(model, dict(arguments.shape))
     onnx.checker.check_model(model)
     onnx.save(model, arguments.quantized)
-    print(f"{arguments.quantized}: {count} pairs of Q and DQ")
+    sys.stdout.write(f"{arguments.quantized}: {count} pairs of Q and DQ\n")
 
 
 if __name__ == "__main__":

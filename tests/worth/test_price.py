@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from drawing import table
 from drawn_loop import REQUESTS, loop
 from drawn_trace import drawn
+from made_run import Request, made
+from made_run import loop as made_loop
 from test_replay import BUSY
 
 from nsight_tools.worth import Untraced, compose, price, untraced_wall
 from nsight_tools.worth.price import Pricing
+from nsight_tools.worth.ranges import Range
 
 GRAPH, PIN, SPIN, OVERLAP = (
     ("use_cuda_graph", True),
@@ -44,10 +48,35 @@ THREADS = """
 
 def test_a_graph_is_worth_what_launching_costs_where_the_gpu_waits_for_it() -> None:
     starved, busy = (price(loop(text), [GRAPH]) for text in (STARVED, BUSY))
-    assert starved.method.startswith("replay:")
+    assert starved.method.startswith("replay of")
     assert starved.per == "wall"
     assert 150_000 < starved.low_ns < starved.point_ns < starved.high_ns < 372_000 - 48_000
     assert busy.point_ns < 3_000  # the gaps of 1 µs
+
+
+def test_a_program_that_waits_for_nothing_is_judged_by_its_period() -> None:
+    """Once its launches are cheap it runs ahead of the GPU: each request is done later, and one as often as before."""
+    ahead = STARVED.replace("S", ".")
+    worth = price(loop(ahead), [GRAPH])
+    assert worth.per == "period"
+    assert 150_000 < worth.low_ns < worth.point_ns < worth.high_ns < 382_000 - 48_000
+
+
+def test_a_pause_in_the_run_changes_no_worth() -> None:
+    requests = [Request((5_000,) * 8)] * 20
+    paused = [*requests[:7], replace(requests[7], gap=200_000_000), *requests[8:]]
+    before, after = (price(made(made_loop(each)), [GRAPH]) for each in (requests, paused))
+    assert before.promises
+    assert after.point_ns == pytest.approx(before.point_ns, rel=0.02)
+
+
+def test_a_process_with_a_gpu_of_its_own_is_priced_by_itself() -> None:
+    requests = [Request((5_000,) * 8)] * 12
+    alone = made_loop(requests)
+    own, shared = (made_loop(requests, pid=2_000, tid=2, device=device, stream=9) for device in (1, 0))
+    one, beside, together = (price(made(*each), [GRAPH]) for each in ((alone,), (alone, own), (alone, shared)))
+    assert (beside.point_ns, beside.per) == (one.point_ns, one.per)
+    assert together.method.startswith("bound:")
 
 
 def test_what_the_trace_has_already_is_worth_nothing() -> None:
@@ -133,6 +162,52 @@ def test_an_untraced_run_says_what_the_trace_cannot() -> None:
     assert worth.before_ns == 323_000
     assert worth.point_ns < price(trace, [GRAPH]).point_ns
     assert Pricing.of(trace, known) is pricing
+
+
+def test_an_untraced_run_counts_where_requests_are_not_alike() -> None:
+    """Too few for a replay: their wall is the untraced one, and a change is worth at most all of it."""
+    trace, known = loop(STARVED, requests=3), Untraced(wall=323_000.0, period=333_000.0)
+    pricing = Pricing.of(trace, known)
+    assert pricing.program is None
+    assert pricing.wall is not None
+    assert pricing.wall.wall == Range(323_000 * 0.985, 323_000, 323_000 * 1.015)
+    assert pricing.stretch == pytest.approx(373_000 / (323_000 * 1.015))
+    worth = pricing.price({"use_cuda_graph": True})
+    assert (worth.point_ns, worth.high_ns, worth.before_ns, worth.promises) == (0, 323_000, 323_000, False)
+
+
+def test_requests_that_are_alike_stand_for_all_only_where_they_are_most() -> None:
+    """Every second one waits twice; or the last five of twelve do."""
+    once = ("[i......].", "LLSSSSSS..", "..##......")
+    twice = ("[i......].", "LLSSS.SS..", "..##......")
+    for rows, replayed in (([once, twice] * 6, False), ([once] * 7 + [twice] * 5, True)):
+        labels = ("nvtx 1:  ", "thread 1:", "stream 7:")
+        text = "\n".join(f"{label} {''.join(row[at] for row in rows)}" for at, label in enumerate(labels))
+        trace = drawn(text)
+        assert (Pricing.of(trace).program is not None) == replayed
+
+
+def test_how_long_the_gpu_can_be_idle_only_an_untraced_run_tells() -> None:
+    """Copies of 4 µs, twelve kernels of 4: its work takes 4 + 48 + 2 µs of the GPU for each request."""
+    trace = loop(STARVED)
+    assert Pricing.of(trace).room is None
+    assert Pricing.of(trace, Untraced(wall=323_000.0)).room is None
+    assert Pricing.of(trace, Untraced(wall=323_000.0, period=333_000.0)).room == 333_000 - 54_000
+    assert Pricing.of(trace, Untraced(wall=323_000.0, period=50_000.0)).room == 0
+
+
+def test_the_enqueue_without_the_profiler() -> None:
+    """Its launches are 30 µs apart: 3 of each likely tracing's, at most 5, and 3 left of each at the least."""
+    trace = loop(STARVED)
+    enqueue = Pricing.of(trace).enqueue
+    assert enqueue is not None
+    first_to_last = 11 * 30_000 + 2_000
+    assert enqueue.point == first_to_last - 12 * 3_000
+    assert enqueue.low == pytest.approx(first_to_last - 12 * 5_000)
+    assert enqueue.high == first_to_last
+    assert Pricing.of(trace, Untraced(wall=323_000.0, enqueue=290_000.0)).enqueue == Range(290_000, 290_000, 290_000)
+    none = loop("nvtx 1: [i....]..\nthread 1: GG......\nstream 7: ..nn....")
+    assert Pricing.of(none).enqueue is None
 
 
 def test_overlap_that_was_measured_is_not_modelled() -> None:

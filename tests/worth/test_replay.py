@@ -118,6 +118,26 @@ def test_pinned_copies_take_what_the_link_gives_and_return_at_once() -> None:
         with_pinned(pinned)
 
 
+def test_a_copy_that_alone_held_the_host_is_waited_for_when_it_is_pinned() -> None:
+    """Nothing else waits: without it the host would run ahead of the GPU, by more with each request."""
+    found = program(
+        """
+        nvtx 1:    [i..............................].....
+        thread 1:  CCCCCCCCCCCCLL......cccccccccccc......
+        stream 7:  ..>>>>>>>>>...######..<<<<<<.........
+    """,
+        memory="pageable",
+        size_bytes=4_500,
+    )
+    assert found.blocking.tolist() == [True, False, True]
+    pinned = with_pinned(found)
+    assert pinned.blocking.tolist() == [False, False, True]
+    after = replay(pinned, exactly(rate=1, copy_call=1))
+    # The copy in takes [3, 9), 2 behind the return of its call; the kernel [10, 16), a gap of 1 behind it; the copy out
+    # [17, 23), its call returns 4 later, and the range ends 1 behind that, as they did.
+    assert us(after.wall) == 28
+
+
 def test_waits_that_sleep_wake_later_the_longer_they_slept_and_polling_ends_that() -> None:
     asleep = """
         nvtx 1:    [i......................................................].........

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import drawn_loop
 import numpy as np
 import pytest
 from drawing import table
 from made_run import Request, loop, made
-from worth import drawn_loop
 
 from nsight_tools.comparison.runs import ComparedRun
 from nsight_tools.run import Run

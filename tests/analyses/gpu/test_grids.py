@@ -88,8 +88,9 @@ def test_trtexecs_option_is_named_where_the_program_may_run_tensorrt(kernel: str
     assert "enlarge the batch" in finding.recommendation
 
 
-@pytest.mark.parametrize(("launching", "contexts"), [(79, True), (82, False)], ids=["less than 80 %", "more"])
+@pytest.mark.parametrize(("launching", "contexts"), [(82, True), (84, False)], ids=["less than 80 %", "more"])
 def test_several_contexts_where_the_host_has_time_for_them(launching: int, contexts: bool) -> None:
+    """Of the launch 3 µs are likely tracing's, of the range 0.8; without them 99 pass, which the GPU works."""
     text = f"""
         nvtx 1:   [{"i".ljust(launching - 2, ".")}]
         thread 1: {"L" * launching}

@@ -1,22 +1,24 @@
 """FUS001: gaps between the kernels of an inference, by what they wait for, without the profiler.
 
-Drawings are too short to tell what tracing cost: it is then 0.4, likely 1 and at most 3 µs a launch, and 0.2, 0.5 and
-1 µs a range.
+One inference is no loop that could be replayed: its gaps are a bound, as traced. Of what a launch takes beyond 3 µs
+tracing may be nothing, likely 0.53 but no more than 3 µs, and at most 5.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pytest
+from drawing import table
+from drawn_loop import loop
 from drawn_trace import Case, drawn, evidence_of, only
 from nsight_analyses.host.fus001_gaps_between_kernels import gaps_between_kernels
 
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Finding, Severity
-from nsight_tools.tables import TABLES
-from nsight_tools.trace import Trace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 WARNING, INFO = Severity.WARNING, Severity.INFO
 LOW, MEDIUM = Confidence.LOW, Confidence.MEDIUM
@@ -59,11 +61,10 @@ FORTY = """
     "case",
     [
         Case(
-            "launch-starved: tracing takes 2.5 of 22 µs (two launches and the range), 7 at most",
+            "launch-starved",
             BUSY,
             WARNING,
-            # The first kernel moves up by 1.5 µs too, so that the gap shrinks by what the second launch adds: 1 µs.
-            22 - 1 - 0.1,
+            22,
             {"idle between kernels": 22, "of it launch-starved": 22, "of it the host does something else": 0},
             MEDIUM,
             "kernels finish before the host has launched the next one",
@@ -72,7 +73,7 @@ FORTY = """
             "host: its thread waits in between, which no CUDA graph changes",
             PAUSED,
             WARNING,
-            22 - 1 - 1,
+            22,
             {"of it launch-starved": 0, "of it the host does something else": 22, "longest host gap": 22},
             MEDIUM,
             "its thread does something else than launch",
@@ -81,12 +82,13 @@ FORTY = """
             "dependency gaps: the kernels were launched before",
             DEPENDENT,
             INFO,
-            2 * 0.9,
+            2,
             {"of it launch-starved": 0, "of it between kernels already launched": 2, "longest dependency gap": 1},
             MEDIUM,
             "a CUDA graph shortens the gap between dependent kernels to about 0.1 µs",
         ),
         Case(
+            # Launches are 5 µs apart, of which tracing is likely 1.06: three of them.
             "the profiler makes them: 2 µs each, of which 1 is left, as between dependent kernels",
             """
             nvtx 1:   [i..............]
@@ -94,8 +96,10 @@ FORTY = """
             stream 7: .###..###..###..#
             """,
             INFO,
-            3 * 0.9,
-            {"of it launch-starved": 6, "idle between kernels": 6, "a CUDA graph recovers, per inference": 2.7},
+            6,
+            {"of it launch-starved": 6, "idle between kernels": 6},
+            MEDIUM,
+            "3.00 µs of 6.00 µs are the profiler's own cost, most of the rest stands between kernels",
         ),
         Case(
             "a graph's nodes: a graph recovers nothing",
@@ -105,7 +109,7 @@ FORTY = """
             stream 7: ..nn.nn.nn.nn
             """,
         ),
-        Case("5 % of the time", FORTY, INFO, 1.9),
+        Case("5 % of the time", FORTY, INFO, 2),
         Case("less", FORTY.replace("####..####", "####.#####")),
         Case(
             "between two inferences the GPU may idle",
@@ -263,7 +267,7 @@ def test_fus001_leaves_holes_out_of_what_it_says_of_other_gaps(waiting: int, fou
         return
     finding = says(text, "host")
     assert evidence_of(finding, "idle between kernels").value == 5000
-    assert finding.recoverable_ns == (5 - 2 - 1) * 1000  # less the tracing of a launch and a synchronization
+    assert finding.recoverable_ns == 5_000
     assert "for 5.1 % of the inference" in finding.message
 
 
@@ -283,10 +287,15 @@ def test_fus001_names_the_graph_as_this_program_captures_it(kernel: str, remedy:
     assert [name for name in names if name in said] == [name for name in names if name in remedy]
 
 
-@pytest.mark.parametrize(("window", "severity"), [(180, WARNING), (181, INFO)])
-def test_fus001_is_a_warning_from_10_percent_on_whatever_tracing_cost(window: int, severity: Severity) -> None:
-    """18 µs are left of the gap, even if tracing costs most."""
-    longer = PAUSED.replace("[i.", "[i." + "." * (window - 50))
+@pytest.mark.parametrize(
+    ("text", "window", "severity"),
+    [(PAUSED, 210, WARNING), (PAUSED, 211, INFO), (BUSY, 160, WARNING), (BUSY, 161, INFO)],
+)
+def test_fus001_is_a_warning_from_10_percent_on_whatever_tracing_cost(
+    text: str, window: int, severity: Severity
+) -> None:
+    """Of the 22 µs 1 is left between dependent kernels, too; and before a launch 5 may be tracing's."""
+    longer = text.replace("[i.", "[i." + "." * (window - 50))
     assert only(gaps_between_kernels, drawn(longer)).severity == severity
 
 
@@ -295,31 +304,58 @@ def test_fus001_says_where_the_longest_gap_is_and_what_is_left_of_it() -> None:
     longest = [(e.start_ns, e.end_ns) for e in finding.evidence if e.metric == "longest launch-starved gap"]
     assert longest == [(16_000, 33_000)]
     starved = evidence_of(finding, "of it launch-starved")
-    assert (starved.value, starved.detail) == (17_000, "14.0 µs without the profiler, between 10.0 µs and 15.2 µs")
-    assert finding.recoverable_between_ns == (10_240, 18_200)  # not 21.6 µs: both gaps, if tracing costs least
+    # Of 17 µs 1 stays, and the second and third launch cost 0, likely 3, or 5 µs each. The other gap is no wait.
+    assert (starved.value, starved.detail) == (17_000, "10.0 µs without the profiler, between 6.00 µs and 16.0 µs")
+    assert (finding.recoverable_ns, finding.recoverable_between_ns) == (19_000, None)
+    assert finding.bound.startswith("the gaps as they were traced")
 
 
-def test_fus001_takes_no_more_than_the_gap_and_is_less_sure_where_tracing_may_explain_it() -> None:
+@pytest.mark.parametrize(
+    ("window", "confidence"), [(19, MEDIUM), (21, LOW), (29, LOW), (30, MEDIUM)], ids=["5.3 %", "4.8 %", "5.1", "4.9 %"]
+)
+def test_fus001_is_less_sure_where_tracing_may_explain_the_gap(window: int, confidence: Confidence) -> None:
+    """Of 3 µs 1 stays, as between dependent kernels; of the 4 from launch to launch 0.53, at most 1 are tracing's.
+
+    So 1.47 µs are likely left, and 1 at the least: it is known what that means where both are 5 %, or neither.
+    """
     finding = only(
         gaps_between_kernels,
-        drawn("""
-        nvtx 1:   [i.......................................]
-        thread 1: L...LLL..................................
-        stream 7: .###...##################################
+        drawn(f"""
+        nvtx 1:   [i{"." * (window - 3)}]
+        thread 1: L...LLL
+        stream 7: .###...{"#" * (window - 7)}
     """),
     )
-    # Of 3 µs the second launch's tracing takes 0.4, likely 1, at most 2: one stays, as between dependent kernels.
-    assert (
-        evidence_of(finding, "of it launch-starved").detail == "1.00 µs without the profiler, between 0 ns and 1.60 µs"
-    )
-    assert (finding.severity, finding.recoverable_ns) == (INFO, 1900)
+    left = evidence_of(finding, "of it launch-starved")
+    assert left.detail == "1.47 µs without the profiler, between 1.00 µs and 2.00 µs"
+    assert (finding.severity, finding.confidence, finding.recoverable_ns) == (INFO, confidence, 3_000)
+
+
+def test_fus001_tells_what_a_graph_brings_where_that_can_be_replayed() -> None:
+    """Twelve inferences of two launches, 14 µs apart, and a wait; the range ends 3 behind it.
+
+    Without 3 µs of tracing each launch takes 0.3 (the least) and 7: the second is done at 21.3, its kernel 2 later, and
+    the wait 2 behind that. A graph takes 9 to launch and 1 more to begin, its kernels 2 each and 0.11 in between.
+    """
+    text = """
+        nvtx 1:   [i.............................]..
+        thread 1: L..............LLLLLLLLLLSSSS......
+        stream 7: .##......................##........
+    """
+    finding = only(gaps_between_kernels, loop(text))
+    assert finding.recoverable_ns_per_inference is not None
+    assert finding.recoverable_between_ns is not None
+    low, high = finding.recoverable_between_ns
+    assert finding.recoverable_ns_per_inference == pytest.approx(25_300 - (9_000 + 1_000 + 4_111 + 2_000), abs=100)
+    assert low < finding.recoverable_ns_per_inference < high < 22_000
+    assert finding.bound.startswith("a replay of")
 
 
 def test_fus001_spreads_the_loss_over_the_inferences() -> None:
     lines = [line.split(":") for line in BUSY.strip().splitlines()]
     twice = "\n".join(f"{label.strip():9}: {picture.strip():.<60}{picture.strip()}" for label, picture in lines)
     finding = only(gaps_between_kernels, drawn(twice))
-    assert (finding.recoverable_ns, finding.recoverable_ns_per_inference) == (2 * 20_900, 20_900)
+    assert (finding.recoverable_ns, finding.recoverable_ns_per_inference) == (2 * 22_000, 22_000)
 
 
 def test_fus001_needs_a_launch_call_and_inferences() -> None:
@@ -350,146 +386,40 @@ def test_fus001_tells_gpus_and_threads_apart() -> None:
     assert evidence_of(finding, "of it the host does something else").value == 21_000
 
 
-def test_the_calibrated_accounting_takes_tracing_out_of_the_hosts_buckets() -> None:
-    trace = drawn(BUSY)
-    wall = trace.table("inferences")["wall_ns"].to_pylist()
-    low, point, high = Calibrated.of(trace).accounting
-    # Of two launches and a range before the second kernel: 1, likely 2.5, at most 7 µs.
-    assert [wall[0] - one.wall[0] for one in (low, point, high)] == [1_000, 2_500, 7_000]
-
-
-def test_without_inferences_there_is_nothing_to_calibrate() -> None:
-    trace = drawn("thread 1: L...\nstream 7: .##.\n")
-    calibrated = Calibrated.of(trace)
-    assert [one.wall.size for one in calibrated.accounting] == [0, 0, 0]
-    assert calibrated.graph_gain.high == 0
-
-
-def with_benchmark(
-    untraced_us: float,
-    traced_us: float,
-    count: int = 20,
-    enqueue_us: tuple[float, float] | None = None,
-    compute_us: int = 20,
-    every_us: float = 100,
-) -> Trace:
-    """BUSY, whose 50 µs inference the runner measured too, `count` times in each run; its enqueue in both, if given."""
-    drawing = drawn(BUSY)
-    schema = TABLES["benchmark"].schema
+def untraced(wall_us: float, every_us: float, count: int = 200) -> dict[str, pa.Table]:
+    """The table of a run without the profiler that began an inference of `wall_us` every so often."""
     rows = [
-        {
-            "run": run,
-            "inference": number,
-            "start_ns": round(number * every_us * 1000),
-            "wall_ns": round(wall * 1000),
-            "enqueue_ns": None if enqueue_us is None else round(enqueue_us[run == "timing"] * 1000),
-            "compute_ns": 1000 * compute_us,
-            "thread": 0,
-            "stream": 0,
-        }
-        for run, wall in (("benchmark", untraced_us), ("timing", traced_us))
-        for number in range(count)
+        {"run": "benchmark", "inference": at, "start_ns": round(at * every_us * 1000), "wall_ns": round(wall_us * 1000)}
+        for at in range(count)
     ]
-    tables = {name: drawing.table(name) for name in TABLES if drawing.rows(name)}
-    return Trace.from_tables({**tables, "benchmark": pa.Table.from_pylist(rows, schema)})
-
-
-def test_an_untraced_run_takes_the_place_of_the_estimate() -> None:
-    trace = with_benchmark(46, 50)
-    wall = trace.table("inferences")["wall_ns"].to_pylist()[0]
-    calibrated = Calibrated.of(trace)
-    assert {float(one.wall[0]) for one in calibrated.accounting} == {wall - 4_000}
-    # By the estimate the wall loses 2.5, at most 7 µs, of which 1 and 3 lie in the gap: a third of the way between.
-    lost = [float((calibrated.gaps.length - left).sum()) for left in calibrated.left]
-    assert lost == pytest.approx([1_000 + 2_000 / 3] * 3)
-    assert calibrated.untraced is not None
-    assert calibrated.untraced.source.startswith("measured by an untraced run of 20 inferences")
-
-
-def test_what_tracing_cost_the_enqueue_is_what_an_untraced_run_says() -> None:
-    """Two launches and a range are estimated at 2.5 µs and measured at 5: twice of each, in the rules too."""
-    trace, alone = with_benchmark(46, 50, enqueue_us=(20, 25)), drawn(BUSY)
-    calibrated = Calibrated.of(trace)
-    assert calibrated.tracing.call.interval == (2_000, 2_000, 2_000)
-    assert calibrated.tracing.range.interval == (1_000, 1_000, 1_000)
-    assert calibrated.tracing.call.source == "measured by an untraced run of 20 inferences"
-    # Of the host's time as much more is tracing's.
-    assert calibrated.host_occupied == Calibrated.of(alone).host_occupied + 2_500 - 5_000
-
-
-def test_what_a_graph_recovers_is_what_untraced_events_leave_between_kernels() -> None:
-    trace = with_benchmark(46, 50, compute_us=40)
-    (busy,) = trace.table("inferences")["compute_ns"].to_pylist()
-    gain = Calibrated.of(trace).graph_gain
-    assert gain.point == 40_000 - busy - 100  # one gap, of which 0.1 µs stays
-    assert (gain.low, gain.high) == (0.75 * gain.point, 40_000 - busy)  # a quarter more would be more than all gaps
-    several = with_benchmark(190, 250, enqueue_us=(21, 25), compute_us=40)
-    assert Calibrated.of(several).idle_untraced is None  # their events time each other's kernels
-    assert Calibrated.of(with_benchmark(46, 50, compute_us=1)).graph_gain.high == 0
-
-
-def test_a_graph_recovers_no_more_than_the_untraced_run_leaves_idle() -> None:
-    """Its work takes the GPU 4 µs; without the profiler 46 or about 21 µs pass for each inference."""
-    alone = drawn(BUSY)
-    assert Calibrated.of(alone).room is None
-    traces = [with_benchmark(46, 50, compute_us=45, every_us=each) for each in (46, 20)]
-    roomy, tight = map(Calibrated.of, traces)
-    assert roomy.room == pytest.approx(46_000 - 4_000)
-    left = (19 * 20 + 46) * 1000 / 20 - 4_000  # the last of 20 begins after 19 steps, and takes 46 µs
-    assert tight.room == pytest.approx(left)
-    assert tight.graph_gain.high == pytest.approx(left)
-    assert roomy.graph_gain.high > left
+    return {"benchmark": table("benchmark", rows)}
 
 
 def test_fus001_cannot_tell_where_inferences_fill_each_others_gaps() -> None:
-    """With several in flight less time passes for one than the 4 µs that its work takes: there are no gaps then."""
-    outcome = gaps_between_kernels.run(with_benchmark(190, 250, count=200, enqueue_us=(21, 25), every_us=2.5))
+    """Two threads: without the profiler 3.4 µs pass for each inference, less than the 4 that its work takes the GPU."""
+    both = """
+        nvtx 1:   [i...............................................]
+        nvtx 2:   [i...............................................]
+        thread 1: L..............LLLLLLLLLL.........................
+        thread 2: ..L..............LLLLLLLLLL.......................
+        stream 7: .##......................##.......................
+        stream 8: ...##......................##.....................
+    """
+    outcome = gaps_between_kernels.run(drawn(both, tables=untraced(190, 2.5)))
     assert outcome.status is Status.COULD_NOT_RUN
-    assert "others fill the gaps" in outcome.reason
-    slower = gaps_between_kernels.run(with_benchmark(190, 250, enqueue_us=(21, 25), every_us=100))
-    assert slower.status is not Status.COULD_NOT_RUN
+    assert outcome.reason.startswith("without the profiler 3.44 µs pass for an inference, no more than its work takes")
+    for slower in (drawn(both, tables=untraced(190, 100)), drawn(both)):
+        assert gaps_between_kernels.run(slower).status is Status.FINDINGS
+    # One in flight leaves its GPU idle, whatever a clock says.
+    assert gaps_between_kernels.run(drawn(BUSY, tables=untraced(190, 2.5))).status is Status.CLEAR
 
 
-def test_threads_at_the_same_time_share_what_tracing_added() -> None:
-    """Four inferences at a time take 4 µs longer each: time that passes is longer by 1 µs for each."""
-    traces = with_benchmark(46, 50, count=200, every_us=11.5), with_benchmark(46, 50)
-    together, alone = map(Calibrated.of, traces)
-    assert together.untraced is not None
-    assert together.untraced.at_a_time == pytest.approx(4, rel=0.1)
-    assert together.untraced.added_elapsed.point == pytest.approx(1_000, rel=0.1)
-    assert together.idle_untraced is None
-    lost = [float((each.gaps.length - each.left[1]).sum()) for each in (together, alone)]
-    assert 0 < lost[0] < lost[1]
-    # Each one's own wall is longer by all of it.
-    assert together.accounting[1].wall.tolist() == alone.accounting[1].wall.tolist()
-
-
-def test_an_enqueue_that_was_no_faster_cost_nothing() -> None:
-    trace = with_benchmark(46, 50, enqueue_us=(25, 25))
-    assert Calibrated.of(trace).tracing.call.high == 0
-
-
-def test_an_untraced_run_that_was_no_faster_takes_nothing_off() -> None:
-    trace = with_benchmark(50, 50)
-    assert {float(left.sum()) for left in Calibrated.of(trace).left} == {float(Calibrated.of(trace).gaps.length.sum())}
-
-
-def test_a_few_untraced_inferences_say_nothing() -> None:
-    assert Calibrated.of(with_benchmark(46, 50, count=9)).untraced is None
-
-
-def test_with_several_in_flight_the_runners_wall_is_not_that_of_an_inference() -> None:
-    """It holds the wait for the others: then tracing added to an inference what it added to its enqueue."""
-    trace = with_benchmark(190, 250, enqueue_us=(21, 25))
-    wall = trace.table("inferences")["wall_ns"].to_pylist()[0]
-    assert {float(one.wall[0]) for one in Calibrated.of(trace).accounting} == {wall - 4_000}
-    assert Calibrated.of(with_benchmark(190, 250)).untraced is None
-
-
-@pytest.mark.parametrize(("every", "severity"), [(8.3, INFO), (8.5, WARNING)], ids=["9.8 % come back", "10.2 %"])
+@pytest.mark.parametrize(("every", "severity"), [(8.3, INFO), (8.5, WARNING)], ids=["9.6 % come back", "10.04 %"])
 def test_fus001_weighs_no_more_than_the_untraced_run_leaves_idle(every: float, severity: Severity) -> None:
-    """An inference's work takes the GPU 4 µs; without the profiler 4.5 or 4.7 µs more pass for it, of 46."""
-    trace = with_benchmark(46, 50, count=200, every_us=every)
-    finding = only(gaps_between_kernels, trace)
+    """An inference's work takes the GPU 4 µs; without the profiler 4.5 or 4.7 µs more pass for it.
+
+    They are held against the 46 µs of one without the profiler, or 1.5 % more, and not against the traced 50.
+    """
+    finding = only(gaps_between_kernels, drawn(BUSY, tables=untraced(46, every)))
     room = (199 * every + 46) * 1000 / 200 - 4_000  # the last of 200 takes 46 µs
     assert (finding.recoverable_ns, finding.severity) == (round(room), severity)

@@ -145,10 +145,18 @@ def test_what_no_event_explains_is_held_against_an_untraced_run(
     slow: int, severity: Severity, confidence: Confidence, says: str
 ) -> None:
     """The runner measured 24 inferences of 9 µs without the profiler, some of 12 µs, and as many of 10 µs with it."""
-    drawing = drawn(runs(("L.." + "." * 27, ".." + "#" * 28)))
+    drawing = drawn(runs(("L" + "S" * 29, ".." + "#" * 28), plain=("L" + "S" * 9, PLAIN[1])))
     walls = {"benchmark": [12] * slow + [9] * (24 - slow), "timing": [10] * 24}
     rows = [
-        {"run": run, "inference": at, "start_ns": at * 20_000, "wall_ns": wall * 1000, "thread": 0, "stream": 0}
+        {
+            "run": run,
+            "measured_by": "runner",
+            "inference": at,
+            "start_ns": at * 20_000,
+            "wall_ns": wall * 1000,
+            "thread": 0,
+            "stream": 0,
+        }
         for run, measured in walls.items()
         for at, wall in enumerate(measured)
     ]

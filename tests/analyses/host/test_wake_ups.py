@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -30,18 +31,22 @@ def waits(late: int, *, waiting: int = 12, call: str = "S", ends: str = "#", lan
 
 @pytest.mark.parametrize(
     ("late", "severity"),
-    [(19, None), (20, Severity.INFO), (29, Severity.INFO), (30, Severity.WARNING)],
-    ids=["less than 5 % beyond 10 µs", "5 %", "less than 10 %", "10 %"],
+    [(19, None), (20, Severity.INFO), (36, Severity.INFO), (38, Severity.WARNING)],
+    ids=["less than 5 % beyond 10 µs", "5 %", "9.6 % at the least", "10.6 %"],
 )
 def test_how_late(late: int, severity: Severity | None) -> None:
+    """A thread that spins takes 6 µs, 10 in one of twenty runs; and a replay may be 5 % of the 200 µs off."""
     outcome = late_wake_ups.run(drawn(waits(late)))
     assert outcome.status == (Status.FINDINGS if severity else Status.CLEAR)
     for finding in outcome.findings:
         assert (finding.severity, finding.confidence) == (severity, Confidence.MEDIUM)
         assert finding.message.startswith(f"the host comes back {late}.0 µs after the GPU is done (median)")
         assert finding.cause.startswith("its thread sleeps in a blocking wait (cudaStreamSynchronize)")
-        assert finding.recoverable_ns_per_inference == (late - 10) * 1000  # a thread that spins takes 10 µs
-        assert finding.recoverable_ns == 12 * (late - 10) * 1000
+        assert finding.recoverable_ns_per_inference == (late - 6) * 1000
+        assert finding.recoverable_ns == 12 * (late - 6) * 1000
+        assert finding.recoverable_between_ns is not None
+        least = (late - 6) * 1000 - math.hypot(4_000, 0.05 * 200_000)
+        assert finding.recoverable_between_ns[0] == pytest.approx(least, abs=500)
 
 
 @pytest.mark.parametrize(("waiting", "found"), [(6, True), (5, False)], ids=["half of them", "fewer"])
@@ -50,7 +55,9 @@ def test_half_of_the_inferences_have_to_wait_so(waiting: int, found: bool) -> No
     assert outcome.status == (Status.FINDINGS if found else Status.CLEAR)
     for finding in outcome.findings:
         assert evidence_of(finding, "inferences that wait so").value == waiting
-        assert finding.recoverable_ns_per_inference == 15_000  # 30 µs, in every second one
+        assert (
+            finding.recoverable_ns_per_inference == 15_000
+        )  # the 30 beyond the 10 of a slow spin, in every second one
 
 
 @pytest.mark.parametrize(("late", "severity"), [(49, Severity.INFO), (50, Severity.WARNING)])
@@ -81,7 +88,9 @@ def test_with_several_in_flight_it_gains_latency_only() -> None:
     """Two threads, on streams of their own: while one sleeps the other's work runs."""
     alone, beside = (only(late_wake_ups, drawn(waits(40, lanes=lanes))) for lanes in (1, 2))
     assert (alone.severity, beside.severity) == (Severity.WARNING, Severity.INFO)
-    assert alone.recoverable_ns_per_inference == beside.recoverable_ns_per_inference == 30_000
+    assert alone.recoverable_ns_per_inference == 34_000  # replayed; spinning takes 6 µs
+    assert beside.recoverable_ns_per_inference == 30_000  # at most; it takes up to 10
+    assert beside.recoverable_between_ns is None
 
 
 @pytest.mark.parametrize(("kernel", "named"), [("sm80_xmma_gemm", True), ("stencil", False)])

@@ -34,7 +34,7 @@ def trace(*waits: dict[str, Any], picture: str = TWO, untraced: tuple[int, int] 
     tables = {"osrt_calls": table("osrt_calls", list(waits))} if waits else {}
     if untraced:
         rows = [
-            {"run": run, "inference": at, "start_ns": at * 10_000, "wall_ns": wall * 1000}
+            {"run": run, "measured_by": "runner", "inference": at, "start_ns": at * 10_000, "wall_ns": wall * 1000}
             | {"enqueue_ns": None, "compute_ns": None, "thread": 0, "stream": 0}
             for run, wall in zip(("benchmark", "timing"), untraced, strict=True)
             for at in range(20)
@@ -64,7 +64,7 @@ def test_tracing_may_lengthen_what_is_held_so_that_only_an_untraced_run_makes_it
     assert (alone.severity, alone.confidence) == (Severity.INFO, Confidence.LOW)
     sure = only(threads_that_wait_for_locks, trace(*waits, untraced=(15, 20)))
     assert (sure.severity, sure.confidence) == (Severity.WARNING, Confidence.MEDIUM)
-    assert sure.recoverable_ns == 4_500  # 6 of 20 us traced, three quarters of it untraced
+    assert sure.recoverable_ns == round(6_000 * 15 / 21)  # an inference takes 21 µs traced, and 15 untraced
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,20 @@ MIDDLE = """
     thread 1: L.SSSSSSSSSS.....L......SSSSSSSS.
     stream 7: .##########.........##########...
 """
-"""Idle [11, 20), of which tracing takes 1 µs of the launch and 0.3 of the wait's 10 (no more than it lasts)."""
+"""Idle [11, 20). From one launch to the next 7 µs pass without the wait, 4 more than the least: of these tracing takes
+a share of 0.53, 2.12 µs. Launches that are no farther apart than 3 µs lost nothing to it."""
 
 
 @pytest.mark.parametrize(
     "case",
     [
         Case(
-            "a wait before the second launch: 9 µs idle, less 1 of a dependency gap and 1 of the launch's tracing",
+            "a wait before the second launch: 9 µs idle, less 1 of a dependency gap and 2.12 of the launch's tracing",
             MIDDLE,
             WARNING,
-            7,
+            5.88,
             {
-                "the GPU idles after waits": 7,
+                "the GPU idles after waits": 5.88,
                 "waits in the middle of an inference": 1,
                 "device-wide waits among them": 0,
                 "the host waits": 10,
@@ -45,7 +46,7 @@ MIDDLE = """
             "the same, device-wide",
             MIDDLE,
             WARNING,
-            7,
+            5.88,
             {"device-wide waits among them": 1},
             says="never the whole device (cudaDeviceSynchronize)",
             options={"sync_api": ["cudaDeviceSynchronize", "cudaStreamSynchronize"]},
@@ -85,25 +86,25 @@ MIDDLE = """
             """,
         ),
         Case(
-            "2.5 % of the inference: 1 µs of 40",
+            "2.5 % of the inference: of 37 µs 3 less 1 and less 0.53 of the 2 that a launch takes beyond 3",
             f"""
-            nvtx 1:   [i{"." * 37}]
-            thread 1: L.SS...L{"." * 32}
-            stream 7: .###...{"#" * 33}
+            nvtx 1:   [i{"." * 34}]
+            thread 1: L.SS...L{"." * 29}
+            stream 7: .###...{"#" * 30}
             """,
             INFO,
-            1,
+            0.94,
         ),
         Case(
             "less",
             f"""
-            nvtx 1:   [i{"." * 38}]
-            thread 1: L.SS...L{"." * 33}
-            stream 7: .###...{"#" * 34}
+            nvtx 1:   [i{"." * 35}]
+            thread 1: L.SS...L{"." * 30}
+            stream 7: .###...{"#" * 31}
             """,
         ),
-        Case("10 % of the inference: 7 µs of 70", MIDDLE.replace("[i.", "[i." + "." * 37), WARNING, 7),
-        Case("less", MIDDLE.replace("[i.", "[i." + "." * 38), INFO, 7),
+        Case("10 % of the inference: of 58 µs", MIDDLE.replace("[i.", "[i." + "." * 25), WARNING, 5.88),
+        Case("less: of 59", MIDDLE.replace("[i.", "[i." + "." * 26), INFO, 5.88),
     ],
     ids=str,
 )
@@ -115,7 +116,7 @@ def test_str003_names_the_window() -> None:
     finding = only(host_synchronizations, drawn(MIDDLE))
     worst = evidence_of(finding, "longest from a wait to the next work")
     assert (worst.start_ns, worst.end_ns) == (2_000, 20_000)
-    assert worst.detail == "cudaStreamSynchronize, of which 7.00 µs cost"
+    assert worst.detail == "cudaStreamSynchronize, of which 5.88 µs cost"
 
 
 WAITS = "L.SSSSSSSSSS.....L......SSSSSSSS.", ".##########.........##########..."
@@ -192,7 +193,7 @@ def test_gaps_while_earlier_work_still_runs_are_not_the_waits() -> None:
         stream 7: ......#####..###..###...........########....
     """
     finding = only(host_synchronizations, drawn(text, kernel_calls=[0, 1, 2, 4]))
-    assert evidence_of(finding, "the GPU idles after waits").value == 11_000 - 1_000 - 1_000
+    assert evidence_of(finding, "the GPU idles after waits").value == 11_000 - 1_000
 
 
 def steps(count: int, every: int = 1, *, late: int = 10, copy: str = "", code: int = 0) -> str:
@@ -216,7 +217,10 @@ DEVICE: dict[str, Any] = {"sync_api": "cudaDeviceSynchronize", "kernel_names": "
 
 
 def test_a_loop_that_waits_for_each_step_is_one_finding() -> None:
-    """From a step to the next the GPU idles 21 µs: 1 of them a dependency gap, 1.3 what tracing adds to the calls."""
+    """From a step to the next the GPU idles 21 µs: 1 of them a dependency gap, 3 what tracing is likely to add at most.
+
+    Its launches are 46 µs apart, of which 31 are waits.
+    """
     outcomes = analyze(drawn(steps(60), **DEVICE))
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     roots = [one for one in findings if not any(follows(one, other) for other in findings)]
@@ -226,7 +230,7 @@ def test_a_loop_that_waits_for_each_step_is_one_finding() -> None:
     assert finding.recommendation.startswith("launch several steps before you wait")
     assert "CUDA graph" in finding.recommendation
     assert evidence_of(finding, "waits for a step").value == 59  # nothing follows the last one
-    assert finding.recoverable_ns == 59 * 18_800
+    assert finding.recoverable_ns == 59 * 17_000
 
 
 @pytest.mark.parametrize("every", [10, 50])
@@ -237,7 +241,7 @@ def test_a_loop_that_waits_now_and_then_loses_nothing(every: int) -> None:
 
 @pytest.mark.parametrize(("every", "found"), [(28, True), (30, False)], ids=["2.5 %", "less"])
 def test_steps_are_a_finding_from_2_5_percent_of_the_loop_on(every: int, found: bool) -> None:
-    """The GPU idles 18.8 µs behind each 28 steps, which take 721 with it, or behind each 30, which take 771."""
+    """The GPU idles 18.9 µs behind each 28 steps, which take 721 with it, or behind each 30, which take 771."""
     outcome = host_synchronizations.run(drawn(steps(40 * every, every), **DEVICE))
     assert bool(outcome.findings) == found
 

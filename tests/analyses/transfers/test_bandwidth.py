@@ -17,10 +17,14 @@ WARNING, INFO = Severity.WARNING, Severity.INFO
 
 BOUND = """
     nvtx 1:   [i.................][i.................]
-    thread 1: C..........L..SSSSS.C..........L..SSSSS.
+    thread 1: C..........L...SSSS.C..........L...SSSS.
     stream 7: .>>>>>>>>>>.####.....>>>>>>>>>>.####....
 """
-"""10 µs of copying and 4 µs of computing in each inference of 20 µs; the thread is occupied for 15."""
+"""10 µs of copying and 4 µs of computing in each inference of 20 µs; the thread is occupied for 16.
+
+Of these 3 µs are tracing's in the launch, which comes 16 µs of the thread's own after the one before, 0.45 of the 1 of
+the copy's call, and 0.8 of the range: 11.75 are left, 10.75 of them beside that call.
+"""
 
 
 ASYNCHRONOUS = """
@@ -153,11 +157,11 @@ def sampled(*links: tuple[int, ...], most: tuple[int, int] | None = None, first:
 @pytest.mark.parametrize(
     ("links", "given"),
     [
-        (((4, 16),), 0.85 * 16 * 1.969e9),
-        (((1, 4), (4, 16)), 0.85 * 16 * 1.969e9),
+        (((4, 16),), 0.83 * 16 * 1.969e9),
+        (((1, 4), (4, 16)), 0.83 * 16 * 1.969e9),
         (((3, 16),), None),
         (((4, 8),), None),
-        (((4, 0), (9, 16), (4, 16)), 0.85 * 16 * 1.969e9),
+        (((4, 0), (9, 16), (4, 16)), 0.83 * 16 * 1.969e9),
     ],
 )
 def test_pci005_slower_than_the_link(links: tuple[tuple[int, int], ...], given: float | None) -> None:
@@ -173,9 +177,9 @@ def test_pci005_slower_than_the_link(links: tuple[tuple[int, int], ...], given: 
     assert finding.recoverable_ns == round(100_000 * (1 - 1e10 / given))
 
 
-@pytest.mark.parametrize(("size", "found"), [(1_606_000, True), (1_607_000, False)])
+@pytest.mark.parametrize(("size", "found"), [(1_568_000, True), (1_569_000, False)])
 def test_pci005_at_60_percent_of_the_link(size: int, found: bool) -> None:
-    """4.0 x16 gives 26.78 GB/s to pinned copies; 60 % of it are 1.6067 MB in 100 µs."""
+    """4.0 x16 gives 26.15 GB/s to pinned copies; 60 % of it are 1.5689 MB in 100 µs."""
     outcome = achieved_bandwidth.run(drawn(LONG, tables=sampled((4, 16)), size_bytes=size))
     assert bool(outcome.findings) == found
 
