@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import EFFORT_SHARE, no_inference, with_kernels, worst
+from nsight_analyses.measure import EFFORT_SHARE, of_tensorrt, with_kernels, worst
 from nsight_analyses.transfers.copies import (
     DIRECTIONS,
     by_device,
@@ -38,12 +38,13 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
     """The link is the limit: an inference copies for longer than it computes.
 
     Measures: trtexec's own test, for each direction (kind h2d, d2h): the median over the inferences of the summed
-    durations of their copies is at least the median of `inferences.compute_ns`. Asynchronous copies from or to pageable
-    memory count with the time that they would take at the rate of the trace's pinned copies of the same direction;
-    where it has none of 1 MB and more, nothing is said here. Silent where the busiest launching thread is occupied,
-    outside of these copies' calls and without the profiler, for longer than they take: then the host is the limit. The
-    bound is what would stay exposed with perfect overlap: the exposed time of all other copies, less what kernels could
-    hide of it. A warning where that is 20 % of the steady state and more.
+    durations of their copies is at least the median of `inferences.compute_ns`; without inferences, the sum of all at
+    least that of all. Asynchronous copies from or to pageable memory count with the time that they would take at the
+    rate of the trace's pinned copies of the same direction; where it has none of 1 MB and more, nothing is said here.
+    Silent where the busiest launching thread is occupied, outside of these copies' calls and without the profiler, for
+    longer than they take: then the host is the limit. The bound is what would stay exposed with perfect overlap: the
+    exposed time of all other copies, less what kernels could hide of it. A warning where that is 20 % of the steady
+    state and more.
 
     Why it matters: then no overlap, no second stream and no faster GPU makes more inferences in a second than the link
     lets through; only fewer bytes do.
@@ -58,17 +59,16 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
     """
     run = with_kernels(trace)
     copies = transfers(run)
-    worked = run.requests.judged & run.requests.worked
-    if not worked.any():
-        if len(copies) and run.work.computes.any():
-            raise no_inference(trace)
+    if not run.work.computes.any():
         return
-    computing = float(np.median(ints(trace.table("inferences", ["compute_ns"])["compute_ns"])[worked]))
+    computing, each = _computing(run), "an inference" if run.count else "the program"
+    medians, median = (" (medians)", ", median") if run.count else ("", "")
+    faster = "a faster GPU" + of_tensorrt(run, " or engine")
     for kind, direction in DIRECTIONS:
         chosen = copies[copies.kind.among(kind) & run.judges(copies.inference)]
         if not len(chosen) or (time := _when_pinned(run, chosen, kind)) is None:
             continue
-        copying = float(np.median(np.bincount(chosen.inference, time, len(worked))[worked]))
+        copying = _each(run, chosen, time)
         if copying < computing or _host_is_busier(run, chosen, time):
             continue
         others = chosen[~reported_as_pageable(chosen)]
@@ -78,15 +78,15 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
             "PCI004",
             Severity.WARNING if rest else Severity.INFO,
             Confidence.MEDIUM,
-            f"transfer-bound: an inference copies {direction} for {duration(copying)} and computes for "
-            f"{duration(computing)} (medians); a faster GPU or engine would not raise the throughput",
-            f"{size(float(np.median(np.bincount(chosen.inference, chosen.size, len(worked))[worked])))} an inference, "
+            f"transfer-bound: {each} copies {direction} for {duration(copying)} and computes for "
+            f"{duration(computing)}{medians}; {faster} would not raise the throughput",
+            f"{size(_each(run, chosen, chosen.size))}{' an inference' if run.count else ' in all'}, "
             f"{direction}, take the link longer than the kernels take the GPU",
             "move fewer bytes: smaller types (uint8 input, converted in the engine), outputs reduced on the GPU or "
             "kept there; beside kernels the copies still take their time",
             evidence=(
-                Evidence(f"{kind} time of an inference, median", copying, "ns"),
-                Evidence("compute time of an inference, median", computing, "ns"),
+                Evidence(f"{kind} time of {each}{median}", copying, "ns"),
+                Evidence(f"compute time of {each}{median}", computing, "ns"),
                 *worst("longest", chosen.start, chosen.end, size_of(chosen)),
             ),
             loss=Loss(
@@ -98,6 +98,22 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
             if rest
             else None,
         )
+
+
+def _computing(run: Run) -> float:
+    """How long an inference's kernels run, the median; without inferences, all kernels of all GPUs; ns."""
+    if run.count:
+        compute = ints(run.trace.table("inferences", ["compute_ns"])["compute_ns"])
+        return float(np.median(compute[run.requests.judged & run.requests.worked]))
+    return float(sum(run.gpus.computing(one).intersection(run.gpus.window(one)).total for one in run.gpus.devices))
+
+
+def _each(run: Run, copies: Copies, value: Ints) -> float:
+    """The sum of a value of copies by inference, the median; without inferences the sum of all."""
+    if not run.count:
+        return float(value.sum())
+    sums = np.bincount(copies.inference, value, len(run.requests))
+    return float(np.median(sums[run.requests.judged & run.requests.worked]))
 
 
 def _when_pinned(run: Run, copies: Copies, kind: str) -> Ints | None:

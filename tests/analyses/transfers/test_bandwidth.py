@@ -126,12 +126,17 @@ def test_pci004_judges_each_direction_by_itself() -> None:
     assert [f.recoverable_ns for f in outcome.findings] == [3000, 4000]
 
 
-def test_pci004_needs_inferences() -> None:
-    outcome = transfer_bound.run(drawn("thread 1: CL\nstream 7: ..>>##"))
-    assert (outcome.status, outcome.reason) == (
-        Status.COULD_NOT_RUN,
-        "no inference is marked: name their NVTX ranges with --inference-range",
+def test_pci004_judges_a_program_without_inferences_as_a_whole() -> None:
+    finding = only(transfer_bound, drawn("thread 1: CL\nstream 7: ..>>>>>>##"))
+    assert finding.message.startswith(
+        "transfer-bound: the program copies host-to-device for 6.00 µs and computes for 2.00"
     )
+    assert (finding.severity, finding.recoverable_ns) == (Severity.WARNING, 4_000)  # 2 of 6 µs could hide
+    assert finding.recoverable_ns_per_inference is None
+    assert transfer_bound.run(drawn("thread 1: CL\nstream 7: ..>###")).status == Status.CLEAR
+
+
+def test_pci004_needs_kernels() -> None:
     lost = drawn("thread 1: C\nstream 7: ..>>", missing={"kernels": "lost"})
     assert transfer_bound.run(lost).reason == "lost"
 
