@@ -20,8 +20,6 @@ MOST = 24
 """Requests that are looked at: of so many a median is known to a quarter of their spread, and a replay takes 15 ms."""
 FEWEST = 5
 """Requests of which a median says something about a loop."""
-PARTS = 8
-"""Parts of a run, of whose periods the median is taken: a pause falls into one of them."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,7 @@ class Requests:
     follows: Bools
     """Whether the request before it on its thread is of the population, too, and the program did not pause since."""
     period: float
-    """From one completion to the next, of all those threads, steady requests: the median, or their mean where in
-    bursts."""
+    """From one completion to the next (`Flow.period_ns`); 0 of too few."""
 
     def __len__(self) -> int:
         return len(self.number)
@@ -88,17 +85,8 @@ def requests_of(trace: Trace) -> Requests | None:
         tid,
         len(np.unique(all_of.thread[beside])),
         follows,
-        _period(np.sort(all_of.end[beside])),
+        float(run.flow.period_ns) if beside.sum() >= FEWEST else 0.0,
     )
-
-
-def _period(ends: Ints) -> float:
-    """Time from one of these completions to the next; several that end together count as the mean says."""
-    if len(ends) < FEWEST:
-        return 0.0
-    parts = np.array_split(ends, min(PARTS, len(ends) // 2))
-    means = [(part[-1] - part[0]) / (len(part) - 1) for part in parts if len(part) > 1]
-    return float(np.median(means))
 
 
 def sampled(requests: Requests, until: int) -> Requests:
