@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from nsight_tools import cuda_names
 
-DATASET_VERSION = 5
+DATASET_VERSION = 6
 
 I16, I32, I64, F64, BOOL, TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -216,6 +216,16 @@ TABLES: dict[str, Table] = {
                 Column("event_id", I64, "CUDA event waited for", True),
             ),
             (*_GPU_ORDER[:-1], ("event_id", "ascending")),
+        ),
+        Table(
+            "event_records",
+            "CUDA events as they were recorded; a wait is for the latest record of its event before it",
+            (
+                Column("time_ns", I64, "when the call that recorded it started"),
+                *_WHERE,
+                Column("event_id", I64, "CUDA event, as in `synchronizations`"),
+            ),
+            _ascending("time_ns", "pid", "device", "context", "stream", "correlation_id", "event_id"),
         ),
         Table(
             "nvtx_ranges",
