@@ -218,6 +218,16 @@ TABLES: dict[str, Table] = {
             (*_GPU_ORDER[:-1], ("event_id", "ascending")),
         ),
         Table(
+            "event_records",
+            "CUDA events as they were recorded; a wait is for the latest record of its event before it",
+            (
+                Column("time_ns", I64, "when the call that recorded it started"),
+                *_WHERE,
+                Column("event_id", I64, "CUDA event, as in `synchronizations`"),
+            ),
+            _ascending("time_ns", "pid", "device", "context", "stream", "correlation_id", "event_id"),
+        ),
+        Table(
             "nvtx_ranges",
             "NVTX ranges and marks",
             (

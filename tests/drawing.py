@@ -44,9 +44,13 @@ Options (a list gives one value for each item in order of start, one value goes 
     names={"e": "ExecutionContext::enqueue"}      long names of nvtx ranges
     stream_kinds={7: "non_blocking"}              kinds of streams; "unknown" where not given
     gpu={"sm_count": 132}    columns of `gpus`
+    events=[(1, 7), (1, 8), (1, None)]
+                             event and stream of each call that records an event or waits for one, in order of start;
+                             None for the stream of a wait of the host
 
 The result has `gpus`, `streams`, `kernels` and `memory_ops` if a stream is drawn, `api_calls` if a thread is,
-`nvtx_ranges` if there are nvtx lines, `graph_launches` if there is a whole graph; rows in the order of the tables.
+`nvtx_ranges` if there are nvtx lines, `graph_launches` if there is a whole graph, `event_records` and
+`synchronizations` with `events`; rows in the order of the tables.
 """
 
 from __future__ import annotations
@@ -95,7 +99,7 @@ class Item:
 
 def draw(text: str, **options: Any) -> dict[str, pa.Table]:
     """The tables that a drawing shows; the module says how to draw."""
-    known = set(_DEFAULTS) | {"kernel_calls", "copy_calls", "graph_calls", "names", "stream_kinds", "gpu"}
+    known = set(_DEFAULTS) | {"kernel_calls", "copy_calls", "graph_calls", "names", "stream_kinds", "gpu", "events"}
     if unknown := set(options) - known:
         raise ValueError(f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
     options = _DEFAULTS | options
@@ -107,6 +111,8 @@ def draw(text: str, **options: Any) -> dict[str, pa.Table]:
         tables |= _gpu_tables(gpu, options)
     if "thread" in rooms:
         tables["api_calls"] = _api_calls(calls, gpu, options)
+        if "events" in options:
+            tables |= _events(tables["api_calls"], options["events"])
     if "nvtx" in rooms:
         tables["nvtx_ranges"] = _nvtx_ranges(rooms["nvtx"], options.get("names", {}))
     return {name: table(name, rows) for name, rows in tables.items()}
@@ -295,6 +301,20 @@ def _api_calls(calls: list[Item], gpu: list[Item], options: dict[str, Any]) -> l
         kind = "runtime" if name.startswith("cuda") else "driver"
         rows.append(row | {"correlation_id": call.correlation, "kind": kind, "return_value": 0, "does": does(name)})
     return rows
+
+
+def _events(calls: list[dict[str, Any]], events: list[tuple[int, int | None]]) -> dict[str, list[dict[str, Any]]]:
+    named = [call for call in calls if re.search("EventRecord|WaitEvent|EventSynchronize", call["name"])]
+    records, waits = [], []
+    for call, (event, stream) in zip(named, events, strict=True):
+        row = {"context": 1, "stream": -1 if stream is None else stream, "event_id": event}
+        row |= {name: call[name] for name in ("pid", "correlation_id")}
+        if call["does"] == "record":
+            records.append(row | {"time_ns": call["start_ns"]})
+        else:
+            kind = "event" if stream is None else "stream_wait"
+            waits.append(row | {"start_ns": call["start_ns"], "end_ns": call["end_ns"], "kind": kind})
+    return {"event_records": records, "synchronizations": waits}
 
 
 def _nvtx_ranges(items: list[Item], names: dict[str, str]) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ MEMCPY = "CUPTI_ACTIVITY_KIND_MEMCPY"
 MEMSET = "CUPTI_ACTIVITY_KIND_MEMSET"
 RUNTIME = "CUPTI_ACTIVITY_KIND_RUNTIME"
 SYNC = "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION"
+EVENT = "CUPTI_ACTIVITY_KIND_CUDA_EVENT"
 GRAPH = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
 NVTX = "NVTX_EVENTS"
 PUSH_POP, START_END, MARK, DOMAIN = 59, 60, 34, 75
@@ -45,6 +46,7 @@ COLUMNS: dict[str, str] = {
     "migrationCause graphNodeId virtualAddress copyCount",
     MEMSET: _GPU + "value bytes graphNodeId memKind",
     SYNC: _GPU + "deprecatedSyncType syncType eventId eventSyncId",
+    EVENT: "deviceId contextId greenContextId streamId correlationId globalPid eventId eventSyncId",
     GRAPH: _GPU + "graphId graphExecId",
     RUNTIME: "start end eventClass globalTid correlationId nameId returnValue callchainId",
     NVTX: "start end eventType rangeId category color text globalTid endGlobalTid textId domainId uint64Value "

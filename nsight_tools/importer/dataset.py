@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -104,7 +104,10 @@ def write_dataset(
     if layer_pass and ordered and by_order.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
         listed = layers.from_dataset(layer_pass)  # of this engine: its kernels came in the same order
     rows |= made.rows | {"layers": write_table(to / "layers.parquet", TABLES["layers"], listed)}
-    lost = derived.launches_without_kernels(to) if not rows["kernels"] + rows["graph_launches"] else 0
+    lost = {
+        "kernels": 0 if rows["kernels"] + rows["graph_launches"] else derived.calls_that(to, "launch", "graph_launch"),
+        "event_records": 0 if rows["event_records"] else derived.calls_that(to, "record"),
+    }
     manifest = {
         "dataset_version": DATASET_VERSION,
         "tool_version": version("nsight-tools"),
@@ -137,7 +140,7 @@ def _events(export: Export, names: Iterable[str]) -> int:
 
 def _stream(export: Export, decoder: Decoder, to: Path, progress: Progress) -> tuple[dict[str, int], dict[str, int]]:
     """Write the tables that come chunk by chunk; their rows, and when each payload of layer ranges was first seen."""
-    others = [name for name in dialects.STREAMED if name not in ("nvtx_ranges", "synchronizations")]
+    others = [name for name in dialects.STREAMED if name not in ("nvtx_ranges", *dialects.BY_CALLS)]
     events = [_events(export, names) for names in (["nvtx_ranges"], others)]
     rows: dict[str, int] = {}
 
@@ -151,9 +154,10 @@ def _stream(export: Export, decoder: Decoder, to: Path, progress: Progress) -> t
     with beside(ranges, worthwhile=min(events) >= BESIDE_ROWS) as ranges_written:
         with ThreadPoolExecutor(1) as pool:
             rows |= _stream_tables(others, export, decoder, to, progress, pool)[0]
-            # What a call synchronized is told by its name: these come when the calls are written.
+            # What a call synchronized is told by its name, and when an event was recorded by the call's start.
             decoder.sync_kinds = derived.sync_kinds(to, facts.schema_version(export))
-            rows |= _stream_tables(["synchronizations"], export, decoder, to, progress, pool)[0]
+            decoder.record_times = derived.record_times(to)
+            rows |= _stream_tables(dialects.BY_CALLS, export, decoder, to, progress, pool)[0]
         there, payloads = ranges_written()
     rows |= there
     with SortedWriter(to / "gpu_metrics.parquet", TABLES["gpu_metrics"]) as writer:
@@ -254,9 +258,12 @@ def _state(rows: int, reason: str | None) -> dict[str, Any]:
 
 
 def _not_collected(
-    name: str, rows: dict[str, int], lost: int, export: Export, capture: dict[str, str | None]
+    name: str, rows: dict[str, int], lost: Mapping[str, int], export: Export, capture: dict[str, str | None]
 ) -> str | None:
-    """Why a table without rows was not collected; None where it was looked for, and there was nothing."""
+    """Why a table without rows was not collected; None where it was looked for, and there was nothing.
+
+    `lost` is how many calls should have made a kernel or an event's record, where there is none at all.
+    """
     advice = dialects.NOT_COLLECTED[name]
     if name in dialects.CUDA_TABLES or name == "launches":
         return _cuda_not_collected(name, rows, lost, export, advice)
@@ -271,7 +278,9 @@ def _not_collected(
     return None if tables & export.tables.keys() else advice
 
 
-def _cuda_not_collected(name: str, rows: dict[str, int], lost: int, export: Export, advice: str) -> str | None:
+def _cuda_not_collected(
+    name: str, rows: dict[str, int], lost: Mapping[str, int], export: Export, advice: str
+) -> str | None:
     """An export lacks the tables that had no rows: what the other CUDA tables hold tells whether one was looked for."""
     work = rows["kernels"] + rows["memory_ops"] + rows["graph_launches"]
     if not any(table.startswith("CUPTI_ACTIVITY_KIND_") for table in export.tables):
@@ -279,9 +288,12 @@ def _cuda_not_collected(name: str, rows: dict[str, int], lost: int, export: Expo
     if name == "kernels" and rows["graph_launches"]:
         graphs = f"the report traced {rows['graph_launches']} whole CUDA graphs, not their kernels"
         return f"{graphs}; capture with --cuda-graph-trace=node"
-    if name == "api_calls" and work:
+    if name in ("api_calls", "event_records") and work and not rows["api_calls"]:
         return f"the report holds {work} pieces of GPU work but no CUDA call; {advice}"
-    if lost and (not work or name == "kernels") and name not in ("api_calls", "synchronizations"):
+    if name == "event_records" and lost[name]:
+        why = "Nsight Systems before 2023 does not, and none does in the capture of a CUDA graph"
+        return f"{lost[name]} calls recorded an event, and the report does not say on which stream: {why}"
+    if lost["kernels"] and (not work or name == "kernels") and name not in ("api_calls", *dialects.BY_CALLS):
         why = "the profiler received no GPU activity; see its diagnostics, and capture again"
-        return f"{lost} launches were traced but no kernel: {why}"
+        return f"{lost['kernels']} launches were traced but no kernel: {why}"
     return None

@@ -39,6 +39,7 @@ class Decoder:
     def __init__(self, export: Export) -> None:
         self._export = export
         self.sync_kinds: Callable[[Ints, Ints, Ints], pa.Array] | None = None
+        self.record_times: Callable[[Ints, Ints], pa.Array] | None = None
         self._enums: dict[str, dict[str, int]] = {}
 
     def raw(self, source: Source) -> dict[str, Raw]:
@@ -126,8 +127,10 @@ class Decoder:
                 return self._domain(values, raw)
             case How.SYNC:
                 assert self.sync_kinds is not None
-                pid = pc.bit_wise_and(pc.shift_right(raw.column("pid"), 24), 0xFFFFFF)
-                return self.sync_kinds(_numpy(pid), _numpy(raw.column("correlation_id")), _numpy(values))
+                return self.sync_kinds(_pids(raw), _numpy(raw.column("correlation_id")), _numpy(values))
+            case How.CALL_START:
+                assert self.record_times is not None
+                return self.record_times(_pids(raw), _numpy(values))
 
     def _strings_of(self, ids: pa.Array, inline: pa.Array | None, how: How) -> pa.Array:
         found = _mapped(ids, lambda unique: _HOW_NAMED[how](self.strings(unique)))
@@ -218,6 +221,11 @@ class Decoder:
             order = np.argsort(ids, kind="stable")
             ids, text = ids[order], text.take(pa.array(order))
         return ids, text
+
+
+def _pids(raw: pa.Table) -> Ints:
+    """The process of each row, by its global id."""
+    return _numpy(pc.bit_wise_and(pc.shift_right(raw.column("pid"), 24), 0xFFFFFF))
 
 
 def _made(how: Told | str, columns: Mapping[str, pa.ChunkedArray | pa.Array], rows: int) -> pa.Array:

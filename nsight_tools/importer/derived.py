@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,6 +124,32 @@ def sync_kinds(dataset: Path, schema: tuple[int, int]) -> Callable[[Ints, Ints, 
     return decode
 
 
+def record_times(dataset: Path) -> Callable[[Ints, Ints], pa.Array]:
+    """What decodes when events were recorded, by process and correlation id: when the API call in `api_calls` started.
+
+    Null where there is no such call. Nothing is read before it is asked for the first time.
+    """
+
+    @cache
+    def calls() -> tuple[Ints, Ints]:
+        records = stored_words(dataset, "api_calls", "does").among("record")
+        pid, correlation, start = (column(dataset, "api_calls", name) for name in ("pid", "correlation_id", "start_ns"))
+        records &= correlation >= 0
+        key = joint_key(pid[records], correlation[records])
+        order = np.argsort(key, kind="stable")  # a runtime call before the driver call in it
+        return key[order], start[records][order]
+
+    def decode(their_pid: Ints, their_correlation: Ints) -> pa.Array:
+        key, start = calls()
+        wanted = joint_key(their_pid, their_correlation)
+        if not key.size:
+            return pa.nulls(wanted.size, pa.int64())
+        at = np.minimum(np.searchsorted(key, wanted), key.size - 1)
+        return pa.array(start[at], mask=key[at] != wanted)
+
+    return decode
+
+
 def _sync_word(name: str, vocabulary: list[str]) -> int:
     return next((vocabulary.index(word) for ending, word in dialects.SYNC_BY_CALL if name.endswith(ending)), -1)
 
@@ -134,9 +160,9 @@ def working_gpus(dataset: Path) -> list[int]:
     return sorted({int(one) for table in tables for one in np.unique(column(dataset, table, "device"))})
 
 
-def launches_without_kernels(dataset: Path) -> int:
-    """Launch calls in a dataset that has no kernel and no graph launch."""
-    return int(stored_words(dataset, "api_calls", "does").among("launch", "graph_launch").sum())
+def calls_that(dataset: Path, *does: str) -> int:
+    """How many API calls of a dataset do one of these."""
+    return int(stored_words(dataset, "api_calls", "does").among(*does).sum())
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class How(Enum):
     RANGE_END = "when an NVTX range ended; a mark ends where it stands"
     DOMAIN = "an NVTX domain of a process, by the event that created it"
     SYNC = "a synchronization's type, corrected by the API call that made it"
+    CALL_START = "a correlation id, as the start of the API call that recorded an event; null without one"
     TEXT = "text that rarely repeats"
 
 
@@ -167,15 +168,14 @@ _THREAD: dict[str, From | Told | str] = {
     "pid": _optional(How.PID, "globalTid"),
     "tid": _optional(How.TID, "globalTid"),
 }
-_GPU: dict[str, From | Told | str] = {
-    "start_ns": _START,
-    "end_ns": _END,
+_PLACE: dict[str, From | Told | str] = {
     "device": _required(How.GPU, "deviceId"),
     "context": _required(How.ID, "contextId"),
     "stream": _required(How.ID, "streamId"),
     "pid": _optional(How.PID, "globalPid"),
     "correlation_id": _optional(How.INTEGER, "correlationId"),
 }
+_GPU: dict[str, From | Told | str] = {"start_ns": _START, "end_ns": _END, **_PLACE}
 _NODE: dict[str, From | Told | str] = {"graph_node_id": _optional(How.INTEGER, "graphNodeId")}
 _DIMENSIONS: dict[str, From | Told | str] = {
     f"{what}_{axis}": _required(How.INTEGER, f"{what}{axis.upper()}") for what in ("grid", "block") for axis in "xyz"
@@ -244,6 +244,17 @@ STREAMED: Mapping[str, tuple[Source, ...]] = {
         Source(
             "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION",
             {**_GPU, "kind": _required(How.SYNC, "syncType"), "event_id": _optional(How.ID, "eventId")},
+        ),
+    ),
+    "event_records": (
+        Source(
+            "CUPTI_ACTIVITY_KIND_CUDA_EVENT",
+            {
+                **_PLACE,
+                "time_ns": _optional(How.CALL_START, "correlationId"),
+                "event_id": _required(How.ID, "eventId"),
+            },
+            only="time_ns",
         ),
     ),
     "nvtx_ranges": (
@@ -341,7 +352,10 @@ GPU_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "name": ("name",),
 }
 
-CUDA_TABLES = ("kernels", "memory_ops", "api_calls", "synchronizations", "graph_launches")
+BY_CALLS = ("synchronizations", "event_records")
+"""What API calls tell something of: read when those are written."""
+
+CUDA_TABLES = ("kernels", "memory_ops", "api_calls", "synchronizations", "event_records", "graph_launches")
 """Collected together, by `nsys profile --trace=cuda`: where one has rows, the others were looked for."""
 
 NOT_COLLECTED: Mapping[str, str] = {

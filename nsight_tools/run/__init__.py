@@ -14,6 +14,7 @@ import numpy as np
 from nsight_tools.columns import Bools, Ints, ints, pairs_in, words
 from nsight_tools.run.calls import HostCalls, occupied, read_calls
 from nsight_tools.run.collectives import Rank, ranks
+from nsight_tools.run.events import Events
 from nsight_tools.run.flow import Flow
 from nsight_tools.run.gaps import Gaps, gaps
 from nsight_tools.run.gpus import Gpus
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from nsight_tools.run.samples import Samples
     from nsight_tools.trace import Trace
 
-__all__ = ["Copies", "Flow", "Gpus", "HostCalls", "Rank", "Requests", "Run", "Work"]
+__all__ = ["Copies", "Events", "Flow", "Gpus", "HostCalls", "Rank", "Requests", "Run", "Work"]
 
 
 class Run:
@@ -73,6 +74,11 @@ class Run:
     def flow(self) -> Flow:
         """How the judged requests follow one another."""
         return Flow(self)
+
+    @cached_property
+    def events(self) -> Events:
+        """Which work each wait for an event is for."""
+        return Events(self)
 
     @cached_property
     def gpus(self) -> Gpus:

@@ -8,9 +8,11 @@ import numpy as np
 
 from nsight_tools.columns import ints, words
 from nsight_tools.cuda_names import CallKind, call_kinds
+from nsight_tools.run import Run
+from nsight_tools.run.events import UNKNOWN, place
 from nsight_tools.worth.gpu import filled
 from nsight_tools.worth.program import KERNEL, TO_GPU, TO_HOST
-from nsight_tools.worth.residuals import Ops, Steps, measured
+from nsight_tools.worth.residuals import UNTOLD, Ops, Steps, measured
 from nsight_tools.worth.runs import FEWEST, Requests, requests_of, sampled
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ class Reading:
         wanted = (number >= self._requests.number[0]) & (number <= self._requests.number[-1])
         wanted &= np.isin(number, self._requests.number) & (ints(table["call_start_ns"]) >= self.start[0])
         (rows,) = np.nonzero(wanted)
-        column = {name.removesuffix("_ns"): ints(table[name])[rows] for name in names}
+        column = {name.removesuffix("_ns"): ints(table[name])[rows] for name in names} | {"work": rows}
         work = words(table["work"])
         return column | self._memory(column["row"], work.among("copy", "set")[rows], work.among("kernel")[rows])
 
@@ -160,8 +162,22 @@ class Reading:
             self._ranges(since, start),
             np.median(events[table] - events[previous], axis=0) > 0,
             bool(self.for_event[table].any()),
+            self._told(rows, table),
             min(own, table.shape[1] - 1),
         )
+
+    def _told(self, rows: Ints, table: Ints) -> Ints:
+        """How many requests before its own the one is that each wait for an event is for, shape (m,); -1 unknown."""
+        run = Run.of(self._trace)
+        if not run.events.recorded or not self.for_event[table].any():
+            return np.full(table.shape[1], -1)
+        work = run.events.of_call(self.call[table.ravel()]).reshape(table.shape)
+        number = np.where(work >= 0, run.work.inference[work], -1)
+        thread = run.requests.of_threads()[self._requests.pid, self._requests.tid]
+        at = np.searchsorted(thread, number)
+        known = thread[np.minimum(at, len(thread) - 1)] == number
+        back = np.searchsorted(thread, self._requests.number[rows])[:, None] - at
+        return _mostly(np.where(known & (back >= 0), back, -1))
 
     def _work(self, ops: dict[str, Ints], chosen: Ints, step: Ints) -> Ops:
         """The work `chosen` of each request, shape (R, q), which its `step` launched."""
@@ -177,7 +193,27 @@ class Reading:
             ops["start"][chosen],
             ops["end"][chosen],
             len(np.unique(ops["stream"][chosen][:, kernels])),
+            self._behind(ops["work"][chosen]),
         )
+
+    def _behind(self, work: Ints) -> Ints:
+        """Which piece of its request each waits for by an event, of `work` with shape (R, q); -1 none, UNTOLD."""
+        run = Run.of(self._trace)
+        if not run.events.recorded or not run.events.told_streams:
+            return np.full(work.shape[1], UNTOLD)
+        called, where = run.work.call_start[work], run.work[work.ravel()]
+        stream = place(where.pid, where.device, where.stream)
+        since = np.repeat(called[:, :1], work.shape[1], axis=1)
+        for one in np.unique(stream.reshape(work.shape)[0]):
+            its = np.flatnonzero(stream.reshape(work.shape)[0] == one)
+            since[:, its[1:]] = called[:, its[:-1]]
+        told, behind = run.events.of_stream(stream, since.ravel(), called.ravel())
+        row, piece = np.indices(work.shape).reshape(2, -1)
+        order = np.argsort(work, axis=None)
+        at = order[np.minimum(np.searchsorted(work.ravel()[order], behind), work.size - 1)]
+        own = (work.ravel()[at] == behind) & (row[at] == row) & (piece[at] < piece)
+        found = np.where(told & (behind == UNKNOWN), UNTOLD, np.where(told & own, piece[at], -1))
+        return _mostly(found.reshape(work.shape))
 
     def _ranges(self, since: Ints, until: Ints) -> Floats:
         """NVTX ranges of the thread that begin in each `[since, until)`: the median over the requests, shape (m,)."""
@@ -190,6 +226,12 @@ class Reading:
         counts = np.searchsorted(start, until) - np.searchsorted(start, since)
         middle: Floats = np.median(counts, axis=0)
         return middle
+
+
+def _mostly(values: Ints) -> Ints:
+    """The middle one of each column, shape (n,) of (R, n)."""
+    middle: Ints = np.sort(values, axis=0)[len(values) // 2]
+    return middle
 
 
 def _numbered(stream: Ints) -> Ints:

@@ -52,6 +52,8 @@ class Steps:
     """Whether a stream was made to wait for an event in the pause, shape (m,)."""
     for_event: bool
     """Whether a wait is for an event."""
+    told: Ints
+    """Which request a wait is for by its event's record, so many before its own; -1 unknown, shape (m,)."""
     own: int
     """The first step that lies inside of the request; those before it lie between it and the one before."""
 
@@ -70,6 +72,12 @@ class Ops:
     start: Ints
     end: Ints
     lanes: int
+    told: Ints
+    """Which piece of its request each waits for by its event's record; -1 none, or UNTOLD, shape (q,)."""
+
+
+UNTOLD = -2
+"""The trace does not say what it waits for."""
 
 
 def measured(steps: Steps, ops: Ops, *, begin: Ints, after: Ints, follows: Bools) -> Program:
@@ -83,7 +91,7 @@ def measured(steps: Steps, ops: Ops, *, begin: Ints, after: Ints, follows: Bools
     latency, gap = _bounds(ops, reached.astype(np.float64), before, in_graph, inside)
     lag, wake, waited = _waits(steps, ops, follows)
     if ops.lanes > 1:  # in turns: a lane's earlier request is waited for before the lane is used again
-        lag = np.where(lag > 0, min(ops.lanes, LAGS), lag)
+        lag = np.where((lag > 0) & (lag != steps.told), min(ops.lanes, LAGS), lag)
     length = (steps.end - steps.start).astype(np.float64)
     length = np.where((steps.kind == CallKind.SYNC) & (waited > 0), np.minimum(length, RETURN_NS), length)
     return Program(
@@ -132,9 +140,12 @@ def _beside(ops: Ops, follows: Bools) -> float:
 
 
 def _behind(steps: Steps, ops: Ops) -> Ints:
-    """Which piece of work each waits for by an event: the last one before it, where a stream was made to wait."""
-    behind = np.full(len(ops.step), -1)
-    for at in range(1, len(ops.step)):
+    """Which piece of work each waits for by an event.
+
+    Untold, it is the last one before it, where a stream was made to wait.
+    """
+    behind = np.where(ops.told == UNTOLD, -1, ops.told)
+    for at in np.flatnonzero(ops.told[1:] == UNTOLD) + 1:
         if ops.queue[at] != ops.queue[at - 1] and steps.waited[ops.step[at - 1] + 1 : ops.step[at] + 1].any():
             behind[at] = at - 1
     return behind
@@ -182,7 +193,9 @@ def _waits(steps: Steps, ops: Ops, follows: Bools) -> tuple[Ints, Floats, Floats
     last = ops.end.max(axis=1) if ops.end.shape[1] else steps.end[:, 0]
     for at in np.flatnonzero((steps.kind == CallKind.SYNC) | steps.blocking):
         launched = ops.step <= at if steps.blocking[at] else ops.step < at
-        for back in range(LAGS):
+        told = int(steps.told[at])
+        # An event in the middle of a request is over before it: then the wait is not for all of that request.
+        for back in range(LAGS) if told < 0 else (told, *range(LAGS)):
             done = ops.end[:, launched].max(axis=1) if back == 0 and launched.any() else _shifted(last, back, follows)
             real = done > NEVER / 2
             if not real.any():

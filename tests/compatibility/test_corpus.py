@@ -31,6 +31,7 @@ ROWS = {
     "memory_ops": (CUPTI + "MEMCPY", CUPTI + "MEMSET"),
     "api_calls": (CUPTI + "RUNTIME",),
     "synchronizations": (CUPTI + "SYNCHRONIZATION",),
+    "event_records": (CUPTI + "CUDA_EVENT",),
     "osrt_calls": ("OSRT_API",),
     "gpu_metrics": ("GPU_METRICS",),
     "profiler_overhead": ("PROFILER_OVERHEAD", CUPTI + "OVERHEAD"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from exports import (
     DOMAIN,
+    EVENT,
     GRAPH,
     KERNEL,
     MARK,
@@ -410,6 +411,53 @@ class TestSynchronizations:
         none = (SYNC, sync(3, 2)[1] | {"eventId": 0xFFFFFFFF})
         found = rows("synchronizations", waited, none, sync(5, 3))
         assert [row["event_id"] for row in found] == [12, -1, None]
+
+
+def recorded(correlation: int | None, event: int, **values: Any) -> tuple[str, dict[str, Any]]:
+    return EVENT, {"correlationId": correlation, "eventId": event, **SYNC_PLACE, **values}
+
+
+class TestEvents:
+    RECORD = "cudaEventRecord_v3020"
+
+    def test_are_recorded_when_their_call_starts_in_its_process(self, rows: Rows) -> None:
+        elsewhere = process(2000)
+        found = rows(
+            "event_records",
+            call(30, 40, self.RECORD, correlationId=7),
+            call(31, 39, "cuEventRecord", correlationId=7),
+            call(10, 12, "cudaEventRecordWithFlags_v11010", correlationId=7, globalTid=thread(2001, 2000)),
+            recorded(7, 3, streamId=14),
+            recorded(7, 3, globalPid=elsewhere),
+        )
+        assert [(row["time_ns"], row["pid"], row["stream"], row["event_id"]) for row in found] == [
+            (10, 2000, 7, 3),
+            (30, 1000, 14, 3),
+        ]
+        assert [row["correlation_id"] for row in found] == [7, 7]
+
+    def test_whose_call_is_not_in_the_report_have_no_place_in_time(self, imported: Imported) -> None:
+        calls = [call(1, 2, self.RECORD, correlationId=1), call(3, 4, correlationId=2)]
+        trace = imported(calls, recorded(1, 5), recorded(2, 6), recorded(None, 7), recorded(9, 8))
+        assert trace.table("event_records")["event_id"].to_pylist() == [5]
+        assert trace.missing("event_records") is None
+
+    def test_come_in_order_however_many_there_are(self, imported: Imported) -> None:
+        many = 70_000  # more than two pieces, and listed from the last to the first
+        calls = [call(at, at + 1, self.RECORD, correlationId=at) for at in range(1, many + 1)]
+        trace = imported(calls, (recorded(at, at % 5) for at in range(many, 0, -1)))
+        assert trace.numbers("event_records", "time_ns").tolist() == list(range(1, many + 1))
+        assert trace.numbers("event_records", "event_id").tolist() == [at % 5 for at in range(1, many + 1)]
+
+    def test_a_report_without_them_says_why(self, imported: Imported) -> None:
+        named = [call(at, at + 1, self.RECORD, correlationId=at) for at in range(3)]
+        assert (imported(named).missing("event_records") or "").startswith("3 calls recorded an event, and the report ")
+
+    def test_a_program_that_records_none_lacks_none(self, imported: Imported) -> None:
+        assert imported(call(0, 1, correlationId=1), kernel(2, 3, correlationId=1)).missing("event_records") is None
+
+    def test_without_any_call_none_can_be_told(self, imported: Imported) -> None:
+        assert "no CUDA call" in (imported(kernel(2, 3), recorded(1, 5)).missing("event_records") or "")
 
 
 class TestGraphs:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from drawn_loop import exactly, loop, program, us
+from drawing import table
+from drawn_loop import REQUESTS, exactly, loop, program, us
 
 from nsight_tools.cuda_names import CallKind
 from nsight_tools.worth.assumptions import Assumptions
@@ -164,6 +165,51 @@ def test_a_wait_for_an_earlier_request_is_told_from_one_for_its_own() -> None:
     assert found is not None
     assert found[1].lag.tolist()[0] == 1
     assert found[1].own == 1
+
+
+WAITED_AT_ONCE = """
+    nvtx 1:    [i........].....
+    thread 1:  LLA..SS.........
+    stream 7:  .###............
+"""
+"""The GPU is done before the host waits: only the event's record tells what the wait is for."""
+
+
+@pytest.mark.parametrize("back", [0, 1, 2, 6])
+def test_a_pipeline_is_told_by_what_its_waits_are_for(back: int) -> None:
+    events = [each for turn in range(REQUESTS) for each in ((turn % 9, 7), ((turn - back) % 9, None))]
+    options = {"sync_api": "cudaEventSynchronize", "events": events}
+    assert program(WAITED_AT_ONCE, **options).lag.tolist() == [0, back]
+    assert program(WAITED_AT_ONCE, **options, tables={"event_records": table("event_records", [])}).lag.tolist() == [
+        0,
+        0,
+    ]
+
+
+def test_a_wait_for_the_middle_of_a_request_is_for_none_as_a_whole() -> None:
+    middle = """
+        nvtx 1:    [i.................].....
+        thread 1:  CALLSSSS................
+        stream 7:  .>>>>>>.................
+        stream 8:  ........###########.....
+    """
+    options = {"sync_api": "cudaEventSynchronize", "events": [(1, 7), (1, None)] * REQUESTS}
+    assert program(middle, **options).lag.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(("own", "after"), [(True, [-1, 0]), (False, [-1, -1])])
+def test_a_stream_waits_for_its_own_requests_work_or_for_anothers(own: bool, after: list[int]) -> None:
+    copied = """
+        nvtx 1:    [i..................].....
+        thread 1:  CAaL..SSSSSSSSSSSSSS......
+        stream 7:  .>>>>....................
+        stream 8:  .........#########.......
+    """
+    events = [each for turn in range(REQUESTS) for each in ((turn, 7), (turn if own else turn - 1, 8))]
+    options = {"other_api": ["cudaEventRecord", "cudaStreamWaitEvent"] * REQUESTS, "events": events}
+    assert program(copied, **options).after.tolist() == after
+    untold = program(copied, **options, tables={"event_records": table("event_records", [])})
+    assert untold.after.tolist() == [-1, 0]
 
 
 def test_requests_that_differ_are_no_loop() -> None:

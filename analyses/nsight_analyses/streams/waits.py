@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.columns import ints, words
+from nsight_tools.columns import ints
+from nsight_tools.run.events import UNKNOWN, place
 from nsight_tools.timeline.intervals import Intervals, distinct
 
 if TYPE_CHECKING:
@@ -95,41 +96,30 @@ def _copies(work: Work, lines: list[Line], kind: str) -> tuple[list[Ints], Inter
 def _behind_events(run: Run, work: Work, line: Line, others: list[Line]) -> tuple[Ints, Ints]:
     """Rows of a stream before which it was told to wait for an event: of another inference, of their own.
 
-    The wait was issued between the launch of the stream's previous work and theirs. It was for their own inference if
-    what ended last on the other streams before they started belongs to it.
+    The wait was issued between the launch of the stream's previous work and theirs. Where it is not known what it was
+    for, it is taken to be what ended last on the other streams before they started.
     """
     rows = line.rows[work.call_start[line.rows] >= 0]
     if not rows.size:
         return rows, rows
     called = work.call_start[rows]
     before = np.concatenate([called[:1], np.maximum.accumulate(called)[:-1]])
-    issued = _event_waits(run, int(work.pid[rows[0]]), line.stream)
-    if issued is not None:
-        first_since = np.where(np.arange(rows.size) == 0, np.iinfo(np.int64).min, before)
-        behind = np.searchsorted(issued, called) > np.searchsorted(issued, first_since)
+    if run.events.told_streams:
+        before[0] = np.iinfo(np.int64).min
+        stream = place(work.pid[rows], work.device[rows], work.stream[rows])
+        told, behind = run.events.of_stream(stream, before, called)
     else:
-        behind = _waits_directly_before(run, work, rows)
-    rows = rows[behind]
+        told, behind = _waits_directly_before(run, work, rows), np.full(rows.size, UNKNOWN)
+    rows, behind = rows[told], behind[told]
     if not rows.size:
         return rows, rows
     theirs = np.concatenate([other.rows for other in others])
     theirs = theirs[np.argsort(work.end[theirs], kind="stable")]
     last = np.searchsorted(work.end[theirs], work.start[rows], side="right") - 1
-    own = (last >= 0) & (work.inference[theirs[np.maximum(last, 0)]] == work.inference[rows])
-    own &= work.inference[rows] >= 0
+    inferred = np.where(last >= 0, work.inference[theirs[np.maximum(last, 0)]], -1)
+    whose = np.where(behind == UNKNOWN, inferred, run.work.inference[behind])
+    own = (whose == work.inference[rows]) & (whose >= 0)
     return rows[~own], rows[own]
-
-
-def _event_waits(run: Run, pid: int, stream: int) -> Ints | None:
-    """When the stream was told to wait for an event; None where `synchronizations` has no such waits at all."""
-    table = run.trace.table("synchronizations", ["start_ns", "pid", "stream", "kind"])
-    waits = words(table["kind"]).among("stream_wait")
-    if not waits.any():
-        return None
-    its: Ints = np.sort(
-        ints(table["start_ns"])[waits & (ints(table["pid"]) == pid) & (ints(table["stream"]) == stream)]
-    )
-    return its
 
 
 def _waits_directly_before(run: Run, work: Work, rows: Ints) -> Bools:

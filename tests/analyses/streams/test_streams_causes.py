@@ -190,6 +190,28 @@ def test_a_thread_takes_over_a_lock_within_20_us(microseconds: int, lock: bool) 
     assert ("a lock between" in only(streams_that_do_not_overlap, trace).cause) == lock
 
 
+ANOTHERS_ENDS_LAST = """
+    nvtx 1:   [i............]
+    nvtx 2:   [i............]
+    thread 1: LAalSSSSSSSSSS.
+    thread 2: L...SSSSSSSSSS.
+    stream 7: ..####.........
+    stream 8: ........####...
+    stream 9: ......##.......
+"""
+"""The work of 8 waits for that of 7, of its own inference; what ends last before it starts is another's."""
+
+
+@pytest.mark.parametrize(("recorded", "cause"), [(True, "event waits within inferences"), (False, "event waits: for")])
+def test_an_events_record_says_whose_work_is_waited_for(recorded: bool, cause: str) -> None:
+    options = {"other_api": ["cudaEventRecord", "cudaStreamWaitEvent"], "events": [(1, 7), (1, 8)]}
+    options |= {"kernel_calls": [0, 1, 2]}
+    tables = {} if recorded else {"event_records": table("event_records", [])}
+    assert only(streams_that_do_not_overlap, drawn(ANOTHERS_ENDS_LAST, tables=tables, **options)).cause.startswith(
+        cause
+    )
+
+
 @pytest.mark.parametrize(("stream", "cause"), [(8, "event waits: for 6.00 µs of 10.0 µs"), (9, "could not be told")])
 def test_recorded_event_waits_say_which_stream_waits(stream: int, cause: str) -> None:
     waits = [
