@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import EFFORT_SHARE, of_tensorrt, with_kernels, worst
+from nsight_analyses.measure import EFFORT_SHARE, no_inference, of_tensorrt, with_kernels, worst
 from nsight_analyses.transfers.copies import (
     DIRECTIONS,
     by_device,
@@ -61,6 +61,8 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
     copies = transfers(run)
     if not run.work.computes.any():
         return
+    if not run.count and len(copies) and trace.rows("inferences"):
+        raise no_inference(trace)
     computing, each = _computing(run), "an inference" if run.count else "the program"
     medians, median = (" (medians)", ", median") if run.count else ("", "")
     faster = "a faster GPU" + of_tensorrt(run, " or engine")
