@@ -90,7 +90,8 @@ class Finding:
     same for one inference (None where there are no inferences, or nothing to bound), and `bound` says how that is
     known. An upper bound has no more; an estimate has its low and high end for one inference in
     `recoverable_between_ns`. `per` is "period" where not an inference becomes shorter, but the time from one to the
-    next. A rule that gives a `recoverable_ns` of its own, and no loss, is taken at its word.
+    next; `of_ns` is what an estimate is a part of: that time, or an inference's, without the profiler. A rule that
+    gives a `recoverable_ns` of its own, and no loss, is taken at its word.
     """
 
     code: str
@@ -107,6 +108,7 @@ class Finding:
     recoverable_between_ns: tuple[int, int] | None = None
     change: tuple[Change, ...] = ()
     per: str = "wall"
+    of_ns: int | None = None
     loss: Loss | None = None
 
 

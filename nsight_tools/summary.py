@@ -289,6 +289,7 @@ def _untraced(trace: Trace, columns: Mapping[str, Ints], wall: Ints) -> Untraced
     def span(name: str) -> Range:
         return Range(*sorted(round(float(np.median(getattr(case, name)))) for case in cases))
 
-    real = pricing.wall.wall
-    whole = Range(round(real.low), round(real.point), round(real.high))
+    whole, real = span("wall"), pricing.wall.wall
+    if pricing.untraced is not None:  # whatever the trace says
+        whole = Range(round(real.low), round(real.point), round(real.high))
     return Untraced(pricing.wall.source, span("launch"), span("sync"), span("host"), whole)

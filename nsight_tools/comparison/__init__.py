@@ -13,6 +13,7 @@ from nsight_tools.comparison.conditions import conditions
 from nsight_tools.comparison.families import family
 from nsight_tools.comparison.judge import judged, of_series
 from nsight_tools.comparison.notes import PERIOD, notes, untraced
+from nsight_tools.comparison.predictions import PERIOD as OF_PERIOD
 from nsight_tools.comparison.predictions import predictions, without_tracing
 from nsight_tools.comparison.quantities import Quantities
 from nsight_tools.comparison.resampling import ENOUGH, MOST, WALLS, Floats, cliffs_delta, estimate
@@ -189,7 +190,7 @@ def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], o
         work=tuple(found["work"]),
         layers=_detailed(found.get("layers", []), details["layers"]),
         kernels=_detailed(found.get("kernels", []), details["kernels"]),
-        predictions=predictions(outcomes[0], outcomes[1], came),
+        predictions=predictions(outcomes[0], outcomes[1], {**came, OF_PERIOD: period}),
         untold=_untold(runs, found),
     )
     bounded = replace(judged_all, untraced=untraced(judged_all))

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from nsight_tools.analysis import Outcome
     from nsight_tools.comparison.result import Difference
+    from nsight_tools.findings import Finding
 
+PERIOD = ("period",)
+"""What a promise of the time from one inference to the next is held against."""
 SMALLER = 0.8
 """What is left of a finding below this share is a smaller one; bounds of equal runs differ by a few percent."""
 
@@ -56,9 +59,18 @@ def _promise(outcome: Outcome) -> int:
     return max((finding.recoverable_ns_per_inference or 0 for finding in outcome.findings), default=0)
 
 
+def _largest(outcome: Outcome) -> Finding:
+    return max(outcome.findings, key=lambda finding: finding.recoverable_ns_per_inference or 0)
+
+
+def _kind(finding: Finding) -> tuple[str, bool]:
+    """Of what it promises time, and whether that is an estimate: those of two kinds cannot be held together."""
+    return finding.per, finding.recoverable_between_ns is not None
+
+
 def _prediction(outcome: Outcome, after: Sequence[Outcome], came: Mapping[tuple[str, ...], Difference]) -> Prediction:
-    promised = _promise(outcome)
-    largest = next(f for f in outcome.findings if f.recoverable_ns_per_inference == promised)
+    promised, largest = _promise(outcome), _largest(outcome)
+    buckets = PERIOD if largest.per == "period" else outcome.bucket
     now = next((each for each in after if each.code == outcome.code), None)
     remaining: int | None = None
     if now is None or now.status is Status.COULD_NOT_RUN:
@@ -68,7 +80,15 @@ def _prediction(outcome: Outcome, after: Sequence[Outcome], came: Mapping[tuple[
     else:
         left = _promise(now)
         remaining = left or None
-        status = "smaller" if 0 < left < SMALLER * promised else "still_there"
+        smaller = 0 < left < SMALLER * promised and _kind(_largest(now)) == _kind(largest)
+        status = "smaller" if smaller else "still_there"
     return Prediction(
-        outcome.code, largest.message, status, promised, remaining, outcome.bucket, came.get(outcome.bucket)
+        outcome.code,
+        largest.message,
+        status,
+        promised,
+        remaining,
+        buckets,
+        came.get(buckets),
+        estimate=_kind(largest)[1],
     )

@@ -91,9 +91,10 @@ class SetupDifference:
 class Prediction:
     """What a finding on BEFORE said could be recovered, and what was.
 
-    `promised_ns` is its bound for one inference, `remaining_ns` that of the same code on AFTER: 0 where it is gone,
-    None where AFTER could not be judged or bounds nothing. `came` is the difference of the `buckets` that it concerns
-    together; `shared_with` are codes that promised time from the same buckets, and are gone or smaller as well.
+    `promised_ns` is its bound or estimate for one inference, `remaining_ns` that of the same code on AFTER: 0 where it
+    is gone, None where AFTER could not be judged or bounds nothing. `came` is the difference of the `buckets` that it
+    concerns together, or of the time from one inference to the next where that was promised; `shared_with` are codes
+    that promised time from the same buckets, and are gone or smaller as well.
     """
 
     code: str
@@ -105,6 +106,8 @@ class Prediction:
     buckets: tuple[str, ...]
     came: Difference | None
     shared_with: tuple[str, ...] = ()
+    estimate: bool = False
+    """Whether what was promised is an estimate, and no bound."""
 
 
 @dataclass(frozen=True)

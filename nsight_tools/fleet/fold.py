@@ -178,9 +178,9 @@ def _common(code: str, rows: Sequence[tuple[str, TraceReport, Finding]], unjudge
     # A report can have several findings of one analysis, which may count the same time: the largest stands for them.
     worth: dict[str, tuple[int, float]] = {}
     for label, report, finding in rows:
-        lost, wall = finding.recoverable_ns_per_inference, report.one_takes_ns
-        if lost is not None and wall:
-            worth[label] = max(worth.get(label, (0, 0.0)), (lost, lost / wall))
+        lost, share = finding.recoverable_ns_per_inference, report.share(finding)
+        if lost is not None and share is not None:
+            worth[label] = max(worth.get(label, (0, 0.0)), (lost, share))
     return Common(
         code,
         worst,

@@ -215,7 +215,7 @@ def promise(prediction: Prediction) -> tuple[str, str, str]:
     """Status, promise, and what came of it."""
     return (
         _STATUS[prediction.status],
-        f"at most {units.duration(prediction.promised_ns)}",
+        f"{'about' if prediction.estimate else 'at most'} {units.duration(prediction.promised_ns)}",
         "nothing to compare with" if prediction.came is None else signed(prediction.came.difference, "ns"),
     )
 
@@ -247,6 +247,10 @@ def _less(came: Difference | None) -> bool:
 
 
 def _where(prediction: Prediction) -> str:
-    names = {"wall": "the whole inference", "mean": "the mean of the wall"}
+    names = {
+        "wall": "the whole inference",
+        "mean": "the mean of the wall",
+        "period": "the time from one inference to the next",
+    }
     words = [names.get(bucket, bucket.replace("_", " ")) for bucket in prediction.buckets]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

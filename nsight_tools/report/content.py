@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -103,7 +103,8 @@ class TraceReport:
     def of(cls, name: str, trace: Trace, analyses: Iterable[Analysis] | None = None) -> TraceReport:
         """The report on a trace, by `analyses` (every installed one, where None)."""
         summary, outcomes = summarize(trace), analyze(trace, analyses)
-        return cls(name, summary, outcomes, plan(trace, (each for one in outcomes for each in one.findings)))
+        found = cls(name, summary, outcomes)
+        return replace(found, plan=plan(trace, found.findings))
 
     @property
     def all_findings(self) -> list[Finding]:
@@ -185,17 +186,25 @@ class TraceReport:
         """How many inferences the numbers are about."""
         return self.summary.times.of if self.summary.times else 0
 
-    def _per_inference(self, part_ns: int) -> str:
-        """`1.20 ms of 4.00 ms per inference (30 %)`: of what one takes."""
-        times = self.summary.times
-        whole = self.one_takes_ns
-        of = _of(part_ns, whole)
-        how = ""
+    def share(self, finding: Finding) -> float | None:
+        """What of an inference's time, or of that from one to the next, comes back; None where nothing says it."""
+        whole = finding.of_ns or self.one_takes_ns
+        if finding.recoverable_ns_per_inference is None or not whole:
+            return None
+        return finding.recoverable_ns_per_inference / whole
+
+    def _per_inference(self, finding: Finding) -> str:
+        """`1.20 ms of 4.00 ms per inference (30 %)`: of what one takes, or of the time from one to the next."""
+        times, part = self.summary.times, finding.recoverable_ns_per_inference or 0
+        whole = finding.of_ns or self.one_takes_ns
+        if finding.per == "period":
+            return f"{units.duration(part)}{_of(part, whole)} from one inference to the next{_share(part, whole)}"
+        of, how = _of(part, whole), ""
         if of and self._several:
             how = " of several under way"
         elif of and times and units.duration(whole) != units.duration(times.wall_median_ns):
             how = " without the profiler"
-        return f"{units.duration(part_ns)}{of} per inference{how}{_share(part_ns, whole)}"
+        return f"{units.duration(part)}{of} per inference{how}{_share(part, whole)}"
 
     @property
     def window_ns(self) -> int | None:
@@ -207,10 +216,7 @@ class TraceReport:
         if self.worth_ns(finding) == 0:
             return "nothing by itself"
         if finding.recoverable_ns_per_inference is not None:
-            if finding.per == "period" and not self._several:
-                each = units.duration(finding.recoverable_ns_per_inference)
-                return _claimed(finding, f"{each} of the time from one inference to the next")
-            return _claimed(finding, self._per_inference(finding.recoverable_ns_per_inference))
+            return _claimed(finding, self._per_inference(finding))
         if finding.recoverable_ns is not None:
             return _claimed(finding, _in_all(finding.recoverable_ns, self.window_ns))
         return ""
@@ -239,8 +245,9 @@ class TraceReport:
         """Whether what the changes give together is the most that can be had here: then it is said first."""
         if self.plan is None or self.spoilers:
             return False
-        largest = max((each.recoverable_ns_per_inference or 0 for each in self.findings), default=0)
-        return self.plan.worth.point_ns >= largest
+        worth = self.plan.worth
+        largest = max((self.share(each) or 0.0 for each in self.findings), default=0.0)
+        return round(worth.point_ns) / max(round(worth.before_ns), 1) >= largest
 
     @property
     def together(self) -> str:
@@ -281,7 +288,7 @@ class TraceReport:
     def _largest(self, findings: Sequence[Finding]) -> str:
         first = findings[0]
         if first.recoverable_ns_per_inference is not None:
-            worth = self._per_inference(first.recoverable_ns_per_inference)
+            worth = self._per_inference(first)
         else:
             worth = _in_all(first.recoverable_ns or 0, self.window_ns)
         which = f"by the largest, {first.code}" if len(findings) > 1 else f"({first.code})"

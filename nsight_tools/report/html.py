@@ -308,7 +308,8 @@ def _worth(finding: Finding) -> str:
     if finding.recoverable_ns == 0:
         return "nothing by itself"
     if finding.recoverable_ns_per_inference is not None:
-        return f"{content.claim(finding)} {units.duration(finding.recoverable_ns_per_inference)} an inference"
+        what = "an inference" if finding.per == "wall" else "from one to the next"
+        return f"{content.claim(finding)} {units.duration(finding.recoverable_ns_per_inference)} {what}"
     if finding.recoverable_ns is None:
         return "none claimed"
     return f"{content.claim(finding)} {units.duration(finding.recoverable_ns)} in all"

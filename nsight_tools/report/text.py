@@ -151,12 +151,13 @@ def _findings(page: Page, report: TraceReport) -> None:
 
 def _together(page: Page, report: TraceReport) -> None:
     """What the changes give one after the other; where one change says it all, the verdict has said so."""
-    steps = report.steps or ([] if report.plan is None or report.plan_leads else [report.together])
-    if not steps:
+    if report.plan is None:
         return
+    steps = report.steps or ([] if report.plan_leads else [report.together])
     page.rows([[page.text(f"{at}.", "dim"), page.text(step, "green")] for at, step in enumerate(steps, 1)], indent=0)
     page.rows([[page.text(note, "dim")] for note in (report.beside_the_sum,) if note], indent=0)
-    page.blank()
+    if steps or report.beside_the_sum:
+        page.blank()
 
 
 def _finding(page: Page, report: TraceReport, finding: Finding, number: int, said: dict[str, int]) -> None:

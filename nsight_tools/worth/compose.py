@@ -82,7 +82,10 @@ class Plan:
 
 
 def plan(trace: Trace, findings: Iterable[Finding]) -> Plan | None:
-    """What the changes that these findings promise time for give together; None where no replay promises any."""
+    """What the changes that these findings promise time for give together; None where no replay promises any.
+
+    Findings that follow from others are not among them: what they follow from has to be changed first.
+    """
     found = list(findings)
     promised = [change for one in found if one.recoverable_between_ns is not None for change in one.change]
     if not promised:

@@ -141,7 +141,8 @@ class Pricing:
         """What requests are judged by: the period where several are under way or nothing waits, else the wall."""
         program, requests = self._program, self.requests
         if program is None or requests is None:
-            return "wall" if requests is None or requests.threads == 1 else "period"
+            several = requests is not None and (requests.threads > 1 or self._run.flow.several)
+            return "period" if several else "wall"
         several = requests.threads > 1 or program.lanes > 1 or overlaps(program) or not program.waits
         return "period" if several else "wall"
 
@@ -157,11 +158,14 @@ class Pricing:
             low, point, high = _interval(self.before.wall, MODEL * self.before.wall[0])
             return Wall(Range(low, point, high), "a replay of the trace without what tracing may have cost")
         judged, wall = self._run.requests.judged, self.requests.wall
-        least = float(np.median(ints(self._run.trace.table("inferences", ["gpu_busy_ns"])["gpu_busy_ns"])[judged]))
-        _, likely, most = (float(np.median(cost[judged])) for cost in self.host.of_requests)
-        low, point = (max(wall - cost, min(least, wall)) for cost in (most, likely))
+        table = self._run.trace.table("inferences", ["launch_ns", "host_ns"])
+        # What the host does while the GPU works costs nothing.
+        alone = (ints(table["launch_ns"]) + ints(table["host_ns"]))[judged]
+        _, likely, most = (float(np.median(np.minimum(cost[judged], alone))) for cost in self.host.of_requests)
         error = 2 * MODEL * wall
-        return Wall(Range(low - error, point, wall + error), "the traced run, less what tracing may cost")
+        return Wall(
+            Range(wall - most - error, wall - likely, wall + error), "the traced run, less what tracing may cost"
+        )
 
     @cached_property
     def stretch(self) -> float:

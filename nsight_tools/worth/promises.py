@@ -28,8 +28,11 @@ def priced(trace: Trace, finding: Finding, warns_from: float) -> Finding | None:
     worth = _replayed(pricing, finding)
     if worth is None:
         return _bounded(Run.of(trace), pricing, finding, loss, warns_from)
-    if worth.point_ns < NOISE_SHARE * worth.before_ns:
+    noise = NOISE_SHARE * worth.before_ns
+    if worth.point_ns < noise:
         return None
+    if worth.low_ns < -noise:  # it may as well cost time: no estimate that anybody could act on
+        return _bounded(Run.of(trace), pricing, finding, loss, warns_from)
     point = round(worth.point_ns)
     return replace(
         finding,
@@ -39,6 +42,7 @@ def priced(trace: Trace, finding: Finding, warns_from: float) -> Finding | None:
         recoverable_between_ns=(max(round(worth.low_ns), 0), round(worth.high_ns)),
         bound=f"a {worth.method}" if worth.method.startswith("replay") else worth.method,
         per=worth.per,
+        of_ns=round(worth.before_ns),
     )
 
 

@@ -75,7 +75,7 @@ VERDICTS = {
         {
             "FUS003": ("84 reformats an inference stand within the rows",),
             "FUS002": ("8183 of 17150 kernels", "40 %", "167 reformat layers", "166 of them change the datatype"),
-            "LCH001": ("if tracing cost what it usually does",),
+            "LCH001": ("depends on what tracing cost",),
         },
     ),
     # All kernels of four contexts on the NULL stream 7, copies on four others, no overlap: launched work waits for 14

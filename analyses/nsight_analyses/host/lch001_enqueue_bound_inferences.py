@@ -49,9 +49,10 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
     test, and starves nothing.
 
     It is a warning over 10 inferences at least, where 10 % of their time come back even if tracing cost most. The
-    message says whether both tests hold then, too. Where the traced numbers alone look enqueue-bound there is no
-    finding here: the gaps between kernels are counted, and said that the profiler makes them. Inferences that a CUDA
-    graph launches are not enqueue-bound.
+    message says whether both tests hold then, too, or at the likely cost of tracing, or neither; of the latter only a
+    replay can speak. Where the traced numbers alone look enqueue-bound there is no finding here: the gaps between
+    kernels are counted, and said that the profiler makes them. Inferences that a CUDA graph launches are not
+    enqueue-bound.
 
     Why it matters: the GPU waits for the host in every inference; a faster GPU or faster kernels would change nothing.
 
@@ -80,14 +81,23 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
     if starved - shorter.low < STARVED_SHARE * compute.high:
         return
     enough = run.count >= ENOUGH_INFERENCES
+    likely = starved - shorter.point >= STARVED_SHARE * compute.point
+    if not likely and pricing.program is None:
+        return
     certain = enqueue.low > ENQUEUE_RATIO * compute.low and starved - shorter.high >= STARVED_SHARE * compute.low
     sure = certain and enough
     yield Finding(
         "LCH001",
         Severity.WARNING if enough else Severity.INFO,
         Confidence.MEDIUM if sure else Confidence.LOW,
-        "the GPU waits for the host's launches, "
-        + ("even without the profiler" if certain else "if tracing cost what it usually does")
+        (
+            "the GPU waits for the host's launches, even without the profiler"
+            if certain
+            else "the GPU waits for the host's launches, if tracing cost what it usually does"
+            if likely
+            else "the host launches hardly faster than the GPU works, and whether the GPU waits for it depends on what "
+            "tracing cost"
+        )
         + f": the host spends {duration(enqueue.point)} launching an inference; "
         + f"the GPU's work takes {duration(compute.point)} from its first kernel to its last"
         + ("" if enough else f"; only {run.count} inferences were captured"),
@@ -98,7 +108,7 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
             *_medians("first to last kernel", compute, traced),
             *tracing_evidence(pricing),
         ),
-        explains=("gaps",),
+        explains=("gaps",) if starved >= _paused(run) else (),
         loss=Loss(
             round(starved * run.count),
             max(starved - shorter.high, 0.0) * run.count / run.window_ns,
@@ -114,6 +124,13 @@ def _starved(run: Run) -> float:
     waits = np.where(chosen, np.maximum(gaps.length - gaps.least, 0), 0)
     mine = gaps.inference >= 0
     sums = np.bincount(gaps.inference[mine], waits[mine], len(run.requests))
+    return float(np.median(sums[run.requests.judged & run.requests.worked]))
+
+
+def _paused(run: Run) -> float:
+    """How long a request's kernels wait while its thread does something else than launch: the median, ns."""
+    gaps = run.gaps
+    sums = np.bincount(gaps.inference[gaps.paused], gaps.length[gaps.paused], len(run.requests))
     return float(np.median(sums[run.requests.judged & run.requests.worked]))
 
 

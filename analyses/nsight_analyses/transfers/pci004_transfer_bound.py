@@ -65,7 +65,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
         raise no_inference(trace)
     computing, each = _computing(run), "an inference" if run.count else "the program"
     medians, median = (" (medians)", ", median") if run.count else ("", "")
-    faster = "a faster GPU" + of_tensorrt(run, " or engine")
+    faster = f"a faster GPU{of_tensorrt(run, ' or engine')} would not raise the throughput"
     for kind, direction in DIRECTIONS:
         chosen = copies[copies.kind.among(kind) & run.judges(copies.inference)]
         if not len(chosen) or (time := _when_pinned(run, chosen, kind)) is None:
@@ -75,17 +75,21 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
             continue
         others = chosen[~reported_as_pageable(chosen)]
         exposed, _, hidden = hideable(run, others)
-        rest = exposed - hidden
+        part = run.gpus.share(exposed - hidden, chosen.device)
+        rest = exposed - hidden if run.count else round(part * run.window.total)  # of several GPUs the mean
         yield Finding(
             "PCI004",
             Severity.WARNING if rest else Severity.INFO,
             Confidence.MEDIUM,
             f"transfer-bound: {each} copies {direction} for {duration(copying)} and computes for "
-            f"{duration(computing)}{medians}; {faster} would not raise the throughput",
+            f"{duration(computing)}{medians}" + (f"; {faster}" if run.count else ""),
             f"{size(_each(run, chosen, chosen.size))}{' an inference' if run.count else ' in all'}, "
             f"{direction}, take the link longer than the kernels take the GPU",
             "move fewer bytes: smaller types (uint8 input, converted in the engine), outputs reduced on the GPU or "
-            "kept there; beside kernels the copies still take their time",
+            "kept there; beside kernels the copies still take their time"
+            if run.count
+            else "copy less: smaller types, and what is used again once and for all; where this is a start (weights "
+            "that are loaded), look at what comes behind it",
             evidence=(
                 Evidence(f"{kind} time of {each}{median}", copying, "ns"),
                 Evidence(f"compute time of {each}{median}", computing, "ns"),
@@ -93,7 +97,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
             ),
             loss=Loss(
                 rest,
-                run.gpus.share(rest, chosen.device),
+                part,
                 "exposed time of these copies that no overlap can hide: beside what pinning and overlap recover, by "
                 "fewer bytes alone",
             )

@@ -68,8 +68,17 @@ def test_lch001_is_an_info_where_tracing_may_be_the_reason() -> None:
     thread, stream = "LLLLLlllllLLLLLlllll.", "....##...##...##...##"
     finding = only(enqueue_bound_inferences, drawn(repeated(thread, stream)))
     assert (finding.severity, finding.confidence) == (Severity.INFO, Confidence.LOW)
-    assert "if tracing cost what it usually does" in finding.message
+    assert "whether the GPU waits for it depends on what tracing cost" in finding.message
     assert finding.recommendation.endswith("measure the run without the profiler first")
+
+
+def test_lch001_says_that_the_gpu_waits_where_it_does_at_the_likely_cost_of_tracing() -> None:
+    """Launches of 7 µs: of the 4 beyond 3 all may be tracing, likely 2.2. Three gaps of 5 µs: 1 each is the GPU's."""
+    finding = only(
+        enqueue_bound_inferences, drawn(repeated("LLLLLLLlllllllLLLLLLLlllllll..", "......##.....##.....##.....##."))
+    )
+    assert "the GPU waits for the host's launches, if tracing cost what it usually does" in finding.message
+    assert finding.confidence == Confidence.LOW
 
 
 def starving(gaps: int) -> str:
