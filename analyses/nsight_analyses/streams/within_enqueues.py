@@ -81,17 +81,17 @@ def _enqueues(run: Run, rows: IntArray) -> IntArray:
 
     An inference of our own runner is one enqueue. Raises CouldNotRun where no enqueue is marked.
     """
-    table, work = run.trace.table("enqueues", ["start_ns", "end_ns", "pid", "tid"]), run.work
-    if table.num_rows:
-        start, end = ints(table["start_ns"]), ints(table["end_ns"])
-        thread = joint_key(ints(table["pid"]), ints(table["tid"]))
-        above = parents(start, end, thread)
-        return innermost(start, end, thread, above, work.call_start[rows], joint_key(work.pid[rows], work.tid[rows]))
+    work = run.work
     if (run.trace.manifest.get("run") or {}).get("model"):
         return work.inference[rows]
-    raise CouldNotRun(
-        "kernels of an inference run on several streams, and no enqueue is marked that launched them; trace NVTX"
-    )
+    table = run.trace.table("enqueues", ["start_ns", "end_ns", "pid", "tid"])
+    if not table.num_rows:
+        raise CouldNotRun(
+            "kernels of an inference run on several streams, and no enqueue is marked that launched them; trace NVTX"
+        )
+    start, end, pid, tid = (ints(table[name]) for name in table.column_names)
+    thread, called = joint_key(pid, tid), joint_key(work.pid[rows], work.tid[rows])
+    return innermost(start, end, thread, parents(start, end, thread), work.call_start[rows], called)
 
 
 def _measured(run: Run, rows: IntArray, enqueue: IntArray, stream: IntArray) -> Parallel:
