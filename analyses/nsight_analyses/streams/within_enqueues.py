@@ -11,7 +11,7 @@ from nsight_tools.columns import ints
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.run.gaps import HOLE_NS
 from nsight_tools.timeline.attribution import innermost, joint_key, parents
-from nsight_tools.timeline.intervals import distinct
+from nsight_tools.timeline.intervals import distinct, only_distinct
 from nsight_tools.worth import Pricing
 from nsight_tools.worth.known import OTHER_SHARE
 
@@ -50,29 +50,38 @@ class Parallel:
 
 
 def parallel(run: Run) -> Parallel | None:
-    """Those of the judged inferences; None where each enqueue uses one stream."""
-    rows = np.flatnonzero(run.judged_work & run.work.computes & (run.work.inference >= 0))
-    stream = joint_key(run.work.device, run.work.stream)
-    if not _several(run.work.inference[rows], stream[rows]).any():
+    """Those of the judged inferences; None where each enqueue uses one stream of a GPU."""
+    work = run.work
+    if only_distinct(work.stream).size < 2:
+        return None
+    rows = np.flatnonzero(run.judged_work & work.computes & (work.inference >= 0)).astype(np.int32)
+    rows = rows[_several(work[rows], work.inference[rows])]
+    if not rows.size:
         return None
     enqueue = _enqueues(run, rows)
     rows, enqueue = rows[enqueue >= 0], enqueue[enqueue >= 0]
-    chosen = _several(enqueue, stream[rows])
+    chosen = _several(work[rows], enqueue)
     if not chosen.any():
         return None
-    rows, enqueue = rows[chosen], enqueue[chosen]
-    order = np.lexsort((run.work.start[rows], enqueue))
-    return _measured(run, rows[order], enqueue[order], stream[rows][order])
+    rows, lane = rows[chosen], _lane(work[rows[chosen]], enqueue[chosen])
+    order = np.lexsort((work.start[rows], lane))
+    return _measured(run, work[rows[order]], lane[order])
 
 
-def _several(lane: IntArray, stream: IntArray) -> Bools:
-    """Which of these are in a lane that has several streams, shape (n,)."""
-    _, number = np.unique(lane, return_inverse=True)
-    size = int(number.max(initial=-1)) + 1
-    least, most = np.full(size, np.iinfo(np.int64).max), np.full(size, np.iinfo(np.int64).min)
-    np.minimum.at(least, number, stream)
-    np.maximum.at(most, number, stream)
-    several: Bools = (least < most)[number]
+def _lane(work: Work, number: IntArray) -> IntArray:
+    """A number for each pair of such a number and a GPU, shape (n,): what runs on several GPUs is several."""
+    lane: IntArray = np.unique(joint_key(number, work.device), return_inverse=True)[1].reshape(-1)
+    return lane
+
+
+def _several(work: Work, number: IntArray) -> Bools:
+    """Which of this work has several streams of its GPU under its number, shape (n,)."""
+    lane = _lane(work, number)
+    size = int(lane.max(initial=-1)) + 1
+    least, most = np.full(size, np.iinfo(np.int32).max), np.full(size, np.iinfo(np.int32).min)
+    np.minimum.at(least, lane, work.stream)
+    np.maximum.at(most, lane, work.stream)
+    several: Bools = (least < most)[lane]
     return several
 
 
@@ -94,13 +103,12 @@ def _enqueues(run: Run, rows: IntArray) -> IntArray:
     return innermost(start, end, thread, parents(start, end, thread), work.call_start[rows], called)
 
 
-def _measured(run: Run, rows: IntArray, enqueue: IntArray, stream: IntArray) -> Parallel:
-    work = run.work[rows]
+def _measured(run: Run, work: Work, enqueue: IntArray) -> Parallel:
     before = reach(enqueue, work.start, work.end)
-    lane = np.unique(np.stack([enqueue, stream]), axis=1, return_inverse=True)[1].reshape(-1)
-    by_stream = np.lexsort((work.start, lane))
+    by_stream = np.lexsort((work.start, work.stream, enqueue))
+    _, first, stream = np.unique(joint_key(enqueue, work.stream), return_index=True, return_inverse=True)
     own = np.empty_like(before)
-    own[by_stream] = reach(lane[by_stream], work.start[by_stream], work.end[by_stream])
+    own[by_stream] = reach(stream.reshape(-1)[by_stream], work.start[by_stream], work.end[by_stream])
     idle = np.maximum(work.start - before, 0)
     for device in distinct(work.device):
         here = np.flatnonzero((work.device == device) & (idle > 0))
@@ -108,10 +116,9 @@ def _measured(run: Run, rows: IntArray, enqueue: IntArray, stream: IntArray) -> 
     known = work.call_end >= 0
     late = known & (work.call_end > before)
     waits = known & ~late & (own != before) & (idle <= HOLE_NS)
-    _, streams = np.unique(enqueue[np.unique(lane, return_index=True)[1]], return_counts=True)
     return Parallel(
         work,
-        int(streams.max()),
+        int(np.bincount(enqueue[first]).max()),
         _covered(work, own) - _covered(work, before),
         work.start < before,
         before,

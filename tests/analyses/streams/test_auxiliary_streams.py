@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from drawing import US
@@ -110,6 +112,17 @@ OVERLAP = launched(
             nvtx 2 TensorRT: [e..].....................
             thread 2:        LlLl.......SSSS...........
             stream 8:        ............####....####..
+            """,
+            applies=False,
+        ),
+        Case(
+            "an enqueue on two GPUs",
+            """
+            nvtx 1:            [i................]
+            nvtx 1 TensorRT:   [e..]
+            thread 1:          Ll..
+            stream 7:          ....####
+            stream 8 device 1: ..........####
             """,
             applies=False,
         ),
@@ -268,3 +281,22 @@ def test_enqueues_at_once_are_measured_apart() -> None:
             for row in range(count)
         ]
         assert reach(lane, start, end).tolist() == expected
+
+
+def test_overlap_is_that_of_the_pictures() -> None:
+    """Against the characters of random pictures: time in which both streams run, of two inferences at once."""
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        rows = ["".join(rng.choice(["####", "..", "%%%"], 12)) for _ in range(2)]
+        lines, begun = [], []
+        for tid, late in ((1, 12), (2, 15)):
+            lines += [f"nvtx {tid}:          [i{'.' * 60}]", f"nvtx {tid} TensorRT: [e]", f"thread {tid}:        L"]
+            for at, row in enumerate(rows):
+                lines.append(f"stream {tid}{at}:       {'.' * late}{row}")
+                kernels = re.finditer("#+|%+", row)
+                begun += [(late + one.start(), -late - one.end(), 10 * tid + at, tid - 1) for one in kernels]
+        trace = drawn("\n".join(lines), kernel_calls=[call for *_, call in sorted(begun)])
+        found = parallel(Run.of(trace))
+        assert found is not None
+        both = sum(a != "." and b != "." for a, b in zip(*rows, strict=False))
+        assert (found.overlap_ns, len(found.work)) == (2 * both * US, len(begun))
