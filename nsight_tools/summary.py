@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from nsight_tools.columns import pairs_in, words
 from nsight_tools.run import Run
+from nsight_tools.run.samples import locked
 from nsight_tools.tables import BUCKETS, TABLES
 from nsight_tools.timeline.intervals import covered
 from nsight_tools.worth import Pricing
@@ -116,6 +117,8 @@ class Summary:
     os: str | None = None
     gpus: tuple[dict[str, Any], ...] = ()
     """Rows of the table: those with work, where any has."""
+    clocks: tuple[str, ...] = ()
+    """Clocks that are locked, in words."""
     duration_ns: int | None = None
     """Of the session."""
     window_ns: int | None = None
@@ -183,10 +186,17 @@ def _summarized(trace: Trace) -> Summary:
         time=time,
         times=_times(run),
         layers_by_order=manifest.get("layers_by_order"),
+        clocks=_clocks(Run.of(trace)),
         run=manifest.get("run"),
         untraced_run=_untraced_run(trace),
         missing={name: reason for name in TABLES if (reason := trace.missing(name)) is not None},
     )
+
+
+def _clocks(run: Run) -> tuple[str, ...]:
+    """What is locked; alike GPUs are said once."""
+    locks = [locked(run, device) for device in run.gpus.devices]
+    return tuple(dict.fromkeys(str(lock) for lock in locks if lock))
 
 
 def _untraced_run(trace: Trace) -> UntracedRun | None:

@@ -99,7 +99,7 @@ TABLES: dict[str, Table] = {
                 Column("chip", TEXT, "chip name, as GH100", True),
                 Column("compute_major", I32, "compute capability, major", True),
                 Column("compute_minor", I32, "compute capability, minor", True),
-                Column("sm_count", I32, "streaming multiprocessors", True),
+                Column("sm_count", I32, "streaming multiprocessors; of a capture on a MIG partition, its own", True),
                 Column("max_sm_clock_mhz", F64, "highest SM clock", True),
                 Column("memory_bytes", I64, "device memory", True),
                 Column("memory_bandwidth_bytes_per_s", I64, "peak bandwidth of device memory, bytes per second", True),

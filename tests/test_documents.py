@@ -6,6 +6,7 @@ import html
 import re
 import runpy
 import shutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,15 @@ def test_layout_names_what_is_there() -> None:
             assert path.name in layout
 
 
-@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "analyses/README.md", "sample_traces/README.md"])
+DOCUMENTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/best_practices.md", "docs/trtexec.md")
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "analyses/README.md", "sample_traces/README.md"])
 def test_links_lead_somewhere(document: str) -> None:
     path = REPOSITORY / document
     for link in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
         if not link.startswith(("http", "#")):
-            assert (path.parent / link).exists(), link
+            assert (path.parent / link.partition("#")[0]).exists(), link
 
 
 def test_catalogue_says_what_the_docstrings_say() -> None:
@@ -117,6 +121,36 @@ def test_the_table_of_trtexec_is_complete() -> None:
     assert sorted(option.line for option in BY_NAME.values() if option.line[2:] not in named) == []
     rows = [line.strip("|").split("|") for line in said.splitlines() if line.startswith("|")]
     assert all(row[-1].strip() for row in rows), "a row says what it is about, and something of it"
+
+
+def test_best_practices_name_what_is_there() -> None:
+    said = (REPOSITORY / "docs" / "best_practices.md").read_text(encoding="utf-8")
+    commands = [import_module(f"nsight_tools.cli.{module}").command for module in COMMANDS.values()]
+    ours = {name for each in commands for param in each.params for name in param.opts}
+    assert sorted(set(re.findall(r"--\w[\w-]*", said)) - ours) == []
+    assert sorted(set(re.findall(r"\b[A-Z]{3}\d{3}\b", said)) - set(nsight_tools.registry())) == []
+    rows = [line.strip("|").split("|") for line in said.splitlines() if line.startswith("|")]
+    assert len(rows) > 100
+    assert all(len(row) == 2 and all(cell.strip() for cell in row) for row in rows)
+
+
+def test_each_of_nvidias_sections_that_a_rule_names_is_among_the_best_practices() -> None:
+    said = (REPOSITORY / "docs" / "best_practices.md").read_text(encoding="utf-8")
+    sections = set(re.findall(r"^#+ (.*)$", said, re.MULTILINE))
+    named = {
+        section
+        for each in nsight_tools.registry().values()
+        for quoted in re.findall(r'TensorRT Best\s+Practices,((?:[\s,]|and|"[^"]*")+)', each.doc)
+        for section in re.findall(r'"([^"]*)"', " ".join(quoted.split()))
+    }
+    assert len(named) > 10
+    assert sorted(named - sections) == []
+
+
+def test_each_rule_serves_some_best_practice() -> None:
+    said = (REPOSITORY / "docs" / "best_practices.md").read_text(encoding="utf-8")
+    built_in = [each for each in nsight_tools.registry().values() if "nsight_analyses" in each.function.__module__]
+    assert sorted(each.code for each in built_in if each.code not in said) == ["LCH008", "MEM002"]
 
 
 def test_picture_shows_what_is_printed() -> None:

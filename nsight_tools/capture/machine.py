@@ -12,7 +12,7 @@ from nsight_tools.capture import nvml
 from nsight_tools.run_files import bus_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 _SWITCH = {0: False, 1: True}
@@ -80,7 +80,8 @@ def _gpu(n: Any, index: int) -> dict[str, Any]:
         "compute_mode": get("ComputeMode", then=_COMPUTE_MODES.get),
         "driver_model": get("CurrentDriverModel", then=_DRIVER_MODELS.get),
         "mig": get("MigMode", then=lambda modes: _SWITCH.get(modes[0])),
-        "mig_instances": _mig_instances(n, handle),
+        "mig_instances": _of_instances(n, handle, "nvmlDeviceGetName", _text),
+        "mig_sms": _of_instances(n, handle, "nvmlDeviceGetAttributes_v2", lambda its: its.multiprocessorCount),
         "ecc": get("EccMode", then=lambda modes: _SWITCH.get(modes[0])),
         "pcie": {
             "generation": get("CurrPcieLinkGeneration"),
@@ -104,13 +105,13 @@ def _mps() -> dict[str, Any]:
     return {"running": running, "active_thread_percentage": os.environ.get("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")}
 
 
-def _mig_instances(n: Any, handle: Any) -> list[str] | None:
-    """Names of the MIG instances of a GPU, as "NVIDIA H200 MIG 1g.18gb"; null where it has no MIG."""
+def _of_instances(n: Any, handle: Any, function: str, then: Callable[[Any], Any]) -> list[Any] | None:
+    """What each MIG instance of a GPU says, as its name, "NVIDIA H200 MIG 1g.18gb"; null where it has no MIG."""
     most = nvml.ask(n, "nvmlDeviceGetMaxMigDeviceCount", handle)
     if most is None:
         return None
     instances = (nvml.ask(n, "nvmlDeviceGetMigDeviceHandleByIndex", handle, index) for index in range(most))
-    return [nvml.ask(n, "nvmlDeviceGetName", each, then=_text) or "unnamed" for each in instances if each is not None]
+    return [nvml.ask(n, function, each, then=then) for each in instances if each is not None]
 
 
 def modes(state: Mapping[str, Any]) -> list[str]:
@@ -131,7 +132,7 @@ def _modes(gpu: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(gpu.get(name), bool):
             yield f"{word} {'on' if gpu[name] else 'off'}"
     if instances := gpu.get("mig_instances"):
-        yield " and ".join(str(each) for each in instances)
+        yield " and ".join(str(each or "unnamed") for each in instances)
     if mode := gpu.get("compute_mode"):
         yield f"compute mode {mode}"
 

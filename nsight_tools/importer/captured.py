@@ -113,6 +113,31 @@ class RunDirectory:
             return untraced.of_process(seconds), None
         return TABLES["benchmark"].empty(), f"no run without the profiler: {reason}" if reason else ABSENT
 
+    def gpus(self, gpus: pa.Table) -> pa.Table:
+        """Table `gpus` of the report, with the SMs of the partition where the run was on one (MIG).
+
+        No kernel has more, though the report may have the whole GPU's. Null where its size is not known.
+        """
+        sizes = self._partitions()
+        rows = gpus.to_pylist()
+        for row in rows:
+            known = sizes.get(run_files.bus_id(row["bus_id"])) if row["bus_id"] else None
+            if known is not None and row["sm_count"] not in known:
+                row["sm_count"] = next(iter(known)) if len(known) == 1 else None
+        return pa.Table.from_pylist(rows, gpus.schema)
+
+    def _partitions(self) -> dict[str, set[int]]:
+        """SMs that the partitions of each GPU with MIG have, by its place on the PCI bus."""
+        found: Any = self.run
+        for name in ("machine", "before", "gpus"):
+            found = found.get(name) if isinstance(found, dict) else None
+        gpus = [gpu for gpu in found if isinstance(gpu, dict)] if isinstance(found, list) else []
+        return {
+            run_files.bus_id(str(gpu["bus_id"])): {sms for sms in gpu.get("mig_sms") or [] if isinstance(sms, int)}
+            for gpu in gpus
+            if gpu.get("mig") is True and gpu.get("bus_id")
+        }
+
     def telemetry(self, gpus: pa.Table, clock: Mapping[str, Any] | None) -> tuple[pa.Table, str | None]:
         """Table `telemetry` in the report's time, or why it has no rows. Raises as `benchmark`.
 

@@ -78,7 +78,7 @@ def write_dataset(
     executed = sorted(payloads, key=payloads.__getitem__)
     listed = layers.from_inspector(wanted.layers, executed) if wanted.layers else layers.from_ranges(executed)
     small = {
-        "gpus": facts.gpus(export),
+        "gpus": facts.gpus(export) if wanted.run is None else wanted.run.gpus(facts.gpus(export)),
         "streams": facts.streams(export, decoder),
         "threads": facts.threads(export, decoder),
         "nvml_metrics": facts.nvml_metrics(export, decoder),

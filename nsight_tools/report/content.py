@@ -317,7 +317,7 @@ class TraceReport:
         ]
         # An export names the version that exported it, a report the one that captured it.
         done = "captured" if s.captured_by else "exported"
-        return [*facts, f"{done} by nsys {safe.elided(str(s.nsys_version or 'of unknown version'), 40)}"]
+        return [*facts, *s.clocks, f"{done} by nsys {safe.elided(str(s.nsys_version or 'of unknown version'), 40)}"]
 
     def _recorded(self) -> list[str]:
         s, counts = self.summary, self.summary.counts

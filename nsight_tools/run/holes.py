@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Bools, Ints, ints, words
+from nsight_tools.run.driver import mode_of
 from nsight_tools.run.gaps import HOLE_NS
 from nsight_tools.run.samples import Metrics
 from nsight_tools.timeline.attribution import joint_key
@@ -114,7 +115,6 @@ def _owners(run: Run, device: int, found: Intervals) -> list[tuple[Owner, Bools]
     moves = _migrates(run) & (work.device == device)
     moved = Intervals.union(work.start[moves], work.end[moves])
     held = calls.does.among("callback")
-    windows = "windows" in str((run.trace.manifest.get("system") or {}).get("os") or "").lower()
     every = np.ones(len(found), np.bool_)
     return [
         (Owner.OTHER_PROCESS, active_in(Metrics.of(run.trace), device, found)),
@@ -122,8 +122,14 @@ def _owners(run: Run, device: int, found: Intervals) -> list[tuple[Owner, Bools]
         (Owner.MIGRATION, 2 * moved.coverage(found.start, found.end) > found.end - found.start),
         (Owner.CALLBACK, every & bool(held.any())),
         (Owner.EVENT, _behind_an_event(run, device, found)),
-        (Owner.BATCHES, every & windows),
+        (Owner.BATCHES, every & _sends_batches(run, device)),
     ]
+
+
+def _sends_batches(run: Run, device: int) -> bool:
+    """Whether a GPU's driver model holds launches back: the recorded one, else Windows' own."""
+    system = str((run.trace.manifest.get("system") or {}).get("os") or "").lower()
+    return (mode_of(run, device).model or ("WDDM" if "windows" in system else "")) == "WDDM"
 
 
 def active_in(metrics: Metrics, device: int, found: Intervals) -> Bools:

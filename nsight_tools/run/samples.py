@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 IDLE = 0x1
+APPLICATION_CLOCKS = 0x2
 POWER = frozenset({0x4, 0x80, 0x200})
 HEAT = frozenset({0x20, 0x40})
 BUSY_SHARE = 0.1
@@ -198,14 +199,51 @@ def name_of(bit: int) -> str:
     return REASONS.get(bit) or SETTINGS.get(bit) or f"reason {bit:#x}"
 
 
+@dataclass(frozen=True)
+class Lock:
+    """An SM clock that stays below the GPU's highest while it is busy, and that the GPU itself does not hold back."""
+
+    mhz: int
+    named: bool
+    """Whether NVML names the setting; else a clock that was locked is the likely reason."""
+
+    def __str__(self) -> str:
+        said = f"the SM clock is locked at {self.mhz:,} MHz"
+        return said if self.named else f"{said}, it seems: it never moves, and NVML names no reason"
+
+
+def locked(run: Run, device: int) -> Lock | None:
+    """The clock that somebody locked a GPU at; None where it floats, is at its highest, or too few samples tell.
+
+    It may differ in 1 % of the busy samples. NVML's own word for a setting is enough; else it takes a drop, and so many
+    samples that a reason of the GPU's own would have been seen.
+    """
+    samples = Samples.of(run, device)
+    reasons, clock = Reasons.of(samples), samples.known("sm_clock_mhz")[1]
+    highest = samples.highest("max_sm_clock_mhz") or run.gpus.of(device).max_sm_clock_mhz
+    if len(clock) < FEWEST_HELD or not len(reasons) or highest is None or reasons.held.any():
+        return None
+    usual = int(np.argmax(np.bincount(clock)))
+    if usual >= highest or (clock != usual).mean() >= HELD_SHARE:
+        return None
+    settings = reasons.counts(settings=True)
+    named = settings.get(APPLICATION_CLOCKS, 0) > (1 - HELD_SHARE) * len(reasons)
+    likely = not settings and len(reasons) >= FEWEST_BUSY and usual < (1 - DROP) * highest
+    return Lock(usual, named) if named or likely else None
+
+
 def why_low(run: Run, device: int) -> str:
     """Why a GPU's clock was low while it was busy, by NVML's samples; what is missing, where they do not say."""
     reasons = Reasons.of(Samples.of(run, device))
     if reasons.counts():
         few = "" if reasons.held.sum() >= FEWEST_HELD else ", too few to be sure"
         return f"NVML names {reasons.named()}{few}"
+    lock = locked(run, device)
     if reasons.counts(settings=True):
-        return f"NVML names a limit that was set: {reasons.named(settings=True)}"
+        named = f"NVML names a limit that was set: {reasons.named(settings=True)}"
+        return f"{lock}; {named}" if lock else named
+    if lock:
+        return f"{lock} in {len(reasons)} busy samples"
     if len(reasons):
         return f"NVML names no reason in {len(reasons)} busy samples: a clock that was locked lower looks so"
     return "why the clock is low is not recorded"

@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -508,6 +509,7 @@ class TestMachine:
                 "nvmlDeviceGetMaxMigDeviceCount": lambda _handle: 7,
                 "nvmlDeviceGetMigDeviceHandleByIndex": instance,
                 "nvmlDeviceGetName": lambda handle: "H200 MIG 1g.18gb" if handle == "instance" else "H200",
+                "nvmlDeviceGetAttributes_v2": lambda _handle: SimpleNamespace(multiprocessorCount=16),
                 "nvmlDeviceGetMPSComputeRunningProcesses": lambda _handle: [1, 2],
             },
         )
@@ -515,6 +517,7 @@ class TestMachine:
         monkeypatch.setenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "25")
         found = machine.state()
         assert found["gpus"][0]["mig_instances"] == ["H200 MIG 1g.18gb"]
+        assert found["gpus"][0]["mig_sms"] == [16]
         assert found["gpus"][0]["mps_processes"] == 2
         assert found["mps"] == {"running": True, "active_thread_percentage": "25"}
         said = "persistence on, MIG on, ECC on, H200 MIG 1g.18gb, compute mode default"

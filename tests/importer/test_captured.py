@@ -120,6 +120,33 @@ class TestTables:
         assert {row["power_mw"] for row in rows} == {None}
         assert trace.missing("telemetry") is None
 
+    @pytest.mark.parametrize(
+        ("state", "sms"),
+        [
+            pytest.param({"mig": True, "mig_sms": [16, 16]}, 16, id="partitions of one size"),
+            pytest.param({"mig": True, "mig_sms": [16, 60]}, None, id="of two: nobody knows on which it ran"),
+            pytest.param({"mig": True, "mig_sms": [60, 132]}, 132, id="the report has one of them"),
+            pytest.param({"mig": True, "mig_sms": None}, None, id="of sizes that are not known"),
+            pytest.param({"mig": True}, None, id="of a capture that did not ask"),
+            pytest.param({"mig": False, "mig_sms": []}, 132, id="none"),
+            pytest.param({"mig": None}, 132, id="a GPU that has no such thing"),
+            pytest.param({"mig": True, "mig_sms": [16], "bus_id": "0000:18:00.0"}, 132, id="another GPU's"),
+            pytest.param({"mig": True, "mig_sms": [16], "bus_id": None}, 132, id="one whose place is not known"),
+            pytest.param("broken", 132, id="nothing that a capture writes"),
+        ],
+    )
+    def test_kernels_have_the_sms_of_their_partition(
+        self, run_directory: Callable[..., Path], state: Any, sms: int | None
+    ) -> None:
+        gpu = {"bus_id": "00000000:3B:00.0"} | state if isinstance(state, dict) else state
+        folder = run_directory(
+            STARTED,
+            ("TARGET_INFO_GPU", {"id": 2, "busLocation": "0000:3b:00.0", "smCount": 132}),
+            run=RUN | {"machine": {"before": {"gpus": [gpu]}}},
+        )
+        rows = open_trace(folder).table("gpus", ["device", "sm_count"]).to_pylist()
+        assert {row["device"]: row["sm_count"] for row in rows}[2] == sms
+
     def test_benchmark(self, run_directory: Callable[..., Path]) -> None:
         rows = open_trace(run_directory()).table("benchmark", ["run", "inference", "wall_ns"]).to_pylist()
         assert [tuple(row.values()) for row in rows] == [

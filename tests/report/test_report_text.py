@@ -225,6 +225,12 @@ def test_worth_is_said_against_the_whole_where_there_is_one(
     assert fakes.report("x", **summary).worth(fakes.finding(**changes)) == worth
 
 
+def test_the_header_says_at_what_a_clock_is_locked() -> None:
+    locked = replace(fakes.SUMMARY, clocks=("the SM clock is locked at 1,410 MHz",))
+    page = " ".join(text.render([TraceReport("x", locked, [])]).split())
+    assert "· the SM clock is locked at 1,410 MHz · " in page
+
+
 def test_an_empty_summary_is_no_crash() -> None:
     page = text.render([TraceReport("empty.sqlite", Summary("empty.sqlite"), [])])
     assert "GPU not recorded" in page

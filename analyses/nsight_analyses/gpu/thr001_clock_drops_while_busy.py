@@ -55,7 +55,9 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
     The bound is the kernels' time times the mean shortfall of the clock, as if every kernel were bound by the SM clock;
     a warning where that costs 5 % of the inferences' time. A limit that somebody set (application clocks, sync boost,
     or a clock that is low though NVML names no reason, as a locked one) is no throttling, and never a warning; for that
-    NVML's samples have to be so many that three of them would lie in the time in which the clock is low.
+    NVML's samples have to be so many that three of them would lie in the time in which the clock is low. The clock is
+    said to be locked, and at how many MHz, where 99 % of the busy samples have the same one below the highest: by
+    NVML's word (application clocks), else where it is a drop and 60 samples name no reason at all.
 
     Why it matters: at a clock that is 10 % lower, kernels that compute take 10 % longer; latency drifts with power and
     temperature, and two runs cannot be compared.

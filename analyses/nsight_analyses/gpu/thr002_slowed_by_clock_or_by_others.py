@@ -12,6 +12,7 @@ from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.driver import mode_of
 from nsight_tools.run.holes import SLICE_NS, Owner, holes
 from nsight_tools.run.samples import HEAT, POWER, Metrics, Reasons, Samples, why_low
 from nsight_tools.units import duration, share
@@ -58,6 +59,10 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     * Kernels that take 1.5 times their usual duration times clock while no other kernel of the report runs: interrupted
       by another process, or sharing the SMs with it (MPS), if that is 5 % of the kernels' time.
 
+    On Windows such gaps are those of its driver model WDDM, which sends launches in batches, unless the capture
+    recorded another one. Where it recorded that MPS ran other programs on the GPU, they are named for kernels that are
+    stretched.
+
     Why it matters: the remedies are opposite. A slow clock asks for power or cooling; no clock helps a process that
     waits for its turn.
 
@@ -92,7 +97,7 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
             found.append(_sliced(run, device, taken, metrics, clock, processes))
         elif not metrics.sampled(device):
             found += _not_told(run, holes(run, device).of(Owner.UNKNOWN), run.gpus.window(device).total)
-        found += _batches(run, holes(run, device).of(Owner.BATCHES), run.gpus.window(device).total)
+        found += _batches(run, device)
         if clock:
             found += _of_clock(run, clock)
     if not found and not any(metrics.sampled(device) for device in run.gpus.devices):
@@ -124,17 +129,20 @@ def _not_told(run: Run, taken: Intervals, whole: int) -> Iterator[Finding]:
     )
 
 
-def _batches(run: Run, held: Intervals, whole: int) -> Iterator[Finding]:
+def _batches(run: Run, device: int) -> Iterator[Finding]:
     """Launches that Windows' driver model holds back."""
+    held, whole = holes(run, device).of(Owner.BATCHES), run.gpus.window(device).total
+    recorded = mode_of(run, device).model is not None
     if len(held) < FEWEST_GAPS or held.total < NOISE_SHARE * whole:
         return
     yield Finding(
         "THR002",
         Severity.WARNING,
-        Confidence.MEDIUM,
+        Confidence.HIGH if recorded else Confidence.MEDIUM,
         f"launched work waits {len(held)} times for an idle GPU, {duration(float(np.median(held.end - held.start)))} "
         f"each (median): {share(held.total / whole)} of the {run.time}",
-        "Windows' driver model (WDDM) collects launches and sends them to the GPU in batches",
+        "Windows' driver model WDDM collects launches and sends them to the GPU in batches; "
+        + ("the capture recorded it" if recorded else "whether the GPU runs in it is not recorded"),
         "switch hardware-accelerated GPU scheduling on, or use the driver model TCC or MCDM, or Linux; launch less (a "
         "CUDA graph is one launch), or have a batch sent at once by cudaStreamQuery after the launches",
         evidence=(Evidence("launched work waits", held.total, "ns"), *worst("longest wait", held.start, held.end)),
@@ -220,8 +228,7 @@ def _of_clock(run: Run, clock: Clock) -> Iterator[Finding]:
             Confidence.LOW,
             f"{clock.stretched} kernels take more than {STRETCHED} times their usual time at the same clock: "
             f"{share(clock.stretched_time / clock.kernel_time)} of the kernels' time",
-            "not the clock, and no other kernel of this report: another process that interrupts them or shares the "
-            "SMs with them (MPS), or work that depends on the data",
+            _stretches(mode_of(run, clock.device).served),
             "see whether other processes use this GPU (nvidia-smi); if none does, look at the inputs of these",
             evidence=tuple(worst("slowed kernel", clock.examples.start, clock.examples.end)),
             loss=Loss(
@@ -230,6 +237,15 @@ def _of_clock(run: Run, clock: Clock) -> Iterator[Finding]:
                 "what these kernels take beyond their usual time",
             ),
         )
+
+
+def _stretches(served: int | None) -> str:
+    """What makes kernels longer that neither the clock nor this program stretches."""
+    others = "another process that interrupts them or shares the SMs with them (MPS)"
+    if served:
+        programs = "1 other program" if served == 1 else f"{served} other programs"
+        others = f"MPS ran {programs} on this GPU when the capture began, which share the SMs"
+    return f"not the clock, and no other kernel of this report: {others}, or work that depends on the data"
 
 
 def _higher_clock(run: Run, device: int) -> str:

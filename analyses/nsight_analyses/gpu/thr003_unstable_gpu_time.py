@@ -13,7 +13,7 @@ from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.holes import other_processes
-from nsight_tools.run.samples import SAMPLES, busy_clock
+from nsight_tools.run.samples import SAMPLES, busy_clock, locked
 from nsight_tools.timeline.intervals import Intervals, reaches
 from nsight_tools.timeline.populations import far_above
 from nsight_tools.units import share
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from nsight_tools.run.samples import Lock
     from nsight_tools.run.work import Work
     from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.trace import Trace
@@ -87,7 +88,7 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     if varies < UNSTABLE:
         return
     clock = _clock(run)
-    cause, remedy = _why(compute[plain], gaps[plain], clock)
+    cause, remedy = _why(compute[plain], gaps[plain], clock, locked(run, _working(run)))
     slowest, fastest = (int(plain[at]) for at in (np.argmax(compute[plain]), np.argmin(compute[plain])))
     start, end = ints(table["start_ns"]), ints(table["end_ns"])
     yield Finding(
@@ -155,7 +156,7 @@ def _as_one(run: Run, compute: Ints, judged: IntArray) -> Ints:
     return made
 
 
-def _why(compute: Ints, gaps: Ints, clock: Floats) -> tuple[str, str]:
+def _why(compute: Ints, gaps: Ints, clock: Floats, lock: Lock | None) -> tuple[str, str]:
     """Cause and remedy: another process, where most of the variation is its time; else what the clock says."""
     compare = "keep other processes off the GPU, and compare medians of longer runs"
     if 2 * _variation(compute - gaps) < _variation(compute):
@@ -174,7 +175,8 @@ def _why(compute: Ints, gaps: Ints, clock: Floats) -> tuple[str, str]:
             f"{said}{where}; the same kernels at several clocks say how far they follow it",
             f"lock the clocks while measuring (nvidia-smi -lgc), {compare}",
         )
-    return f"{said}, and is not the reason: another process on the GPU, or work that depends on the input", compare
+    others = "another process on the GPU, or work that depends on the input"
+    return f"{lock}; it is not the reason: {others}" if lock else f"{said}, and is not the reason: {others}", compare
 
 
 def _variation(value: Ints | Floats) -> float:
@@ -227,6 +229,11 @@ def _shared(run: Run, count: int) -> Bools:
 
 def _clock(run: Run) -> Floats:
     """Clock samples while kernels run, of the GPU that works most; none where they are too few."""
-    clock = busy_clock(run, int(np.argmax(np.bincount(np.maximum(run.work.device, 0)))))
+    clock = busy_clock(run, _working(run))
     none: Floats = np.zeros(0)
     return none if clock is None else clock.value
+
+
+def _working(run: Run) -> int:
+    """The GPU that works most."""
+    return int(np.argmax(np.bincount(np.maximum(run.work.device, 0))))

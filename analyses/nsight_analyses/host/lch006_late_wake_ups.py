@@ -42,7 +42,8 @@ def late_wake_ups(trace: Trace) -> Iterator[Finding]:
     virtual machine, and its core has clocked down meanwhile. In a short inference that is a good part of the latency.
 
     Remedy: spin: trtexec `--useSpinWait`; `cudaSetDeviceFlags(cudaDeviceScheduleSpin)` before the context is made, and
-    events without `cudaEventBlockingSync`. It keeps a core busy. NVIDIA's TensorRT Best Practices, "Synchronization".
+    events without `cudaEventBlockingSync`. It keeps a core busy. NVIDIA's TensorRT Best Practices,
+    "BlockingSync and SpinWait Synchronization Modes".
 
     Blind spots: other work on the same core delays a thread, too, and spinning does not help against that. What the
     profiler itself takes in the wait is in the time.

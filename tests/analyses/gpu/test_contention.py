@@ -157,6 +157,49 @@ def test_windows_holds_launches_back(system: str, found: bool) -> None:
     assert finding.severity is (Severity.WARNING if found else Severity.INFO)
 
 
+def recorded(trace: Trace, **gpu: Any) -> Trace:
+    """The trace as one of a capture that recorded this of its GPU."""
+    served = gpu.pop("served", None)
+    state = {"gpus": [gpu | {"mps_processes": served}], "mps": {"running": served is not None}}
+    trace.manifest["run"] = {"machine": {"before": state}}
+    return trace
+
+
+@pytest.mark.parametrize(
+    ("model", "system", "confidence", "cause"),
+    [
+        ("WDDM", "Windows 11", Confidence.HIGH, "in batches; the capture recorded it"),
+        (None, "Windows 11", Confidence.MEDIUM, "in batches; whether the GPU runs in it is not recorded"),
+        ("TCC", "Windows 11", Confidence.LOW, "this report does not say what it waits for"),
+        ("MCDM", "Windows 11", Confidence.LOW, "this report does not say what it waits for"),
+    ],
+)
+def test_the_recorded_driver_model_says_whether_windows_holds_launches_back(
+    model: str | None, system: str, confidence: Confidence, cause: str
+) -> None:
+    trace = recorded(drawn(waits(300), missing=NO_METRICS), driver_model=model)
+    trace.manifest["system"] = {"os": system}
+    finding = only(slowed_by_clock_or_by_others, trace)
+    assert finding.confidence is confidence
+    assert finding.cause.endswith(cause)
+
+
+@pytest.mark.parametrize(
+    ("served", "says"),
+    [
+        (None, "another process that interrupts them or shares the SMs with them (MPS)"),
+        (0, "another process that interrupts them or shares the SMs with them (MPS)"),
+        (1, "MPS ran 1 other program on this GPU when the capture began"),
+        (2, "MPS ran 2 other programs on this GPU"),
+    ],
+)
+def test_programs_that_mps_ran_beside_it_are_named(served: int | None, says: str) -> None:
+    length = np.where(np.arange(120) % 10 != 5, 30_000.0, 60_000.0)
+    finding = only(slowed_by_clock_or_by_others, recorded(clocked(np.full(120, 2000.0), length), served=served))
+    assert (finding.severity, finding.confidence) == (Severity.INFO, Confidence.LOW)
+    assert says in finding.cause
+
+
 @pytest.mark.parametrize(
     ("thread", "call", "says"),
     [

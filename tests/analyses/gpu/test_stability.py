@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ def inferences(
     grid: list[int] | int = 132,
     clocks: list[float] | None = None,
     kernel: str = "kernel",
+    nvml: list[dict[str, Any]] | None = None,
 ) -> Trace:
     """Inferences of one kernel each, of so many µs; two streams and threads take turns where they run beside others."""
     longest = max(lengths)
@@ -42,7 +43,7 @@ def inferences(
     ]
     width = max(map(len, rows))
     picture = "\n".join(f"{label + ':':<{width + 2}}{row}" for label, row in rows.items())
-    tables = {"gpu_metrics": table("gpu_metrics", samples)}
+    tables = {"gpu_metrics": table("gpu_metrics", samples), "telemetry": table("telemetry", nvml or [])}
     return drawn(picture, tables=tables, grid=grid, kernel_names=kernel, gpu={"max_sm_clock_mhz": 2000.0})
 
 
@@ -123,6 +124,13 @@ def test_what_the_clock_says(clocks: list[float], says: str, remedy: str) -> Non
     assert says in finding.cause
     assert finding.recommendation.startswith(remedy)
     assert ("nvidia-smi -lgc" in finding.recommendation) == remedy.startswith("lock")
+
+
+def test_a_locked_clock_is_said_to_be_no_reason() -> None:
+    sample = {"device": 0, "bus_id": "0", "sm_clock_mhz": 1600, "max_sm_clock_mhz": 2000, "clock_event_reasons": 0x2}
+    nvml = [sample | {"time_ns": 1000 * at} for at in range(100)]
+    finding = only(unstable_gpu_time, inferences([40, 44] * 10, clocks=[1600.0] * 20, nvml=nvml))
+    assert finding.cause.startswith("the SM clock is locked at 1,600 MHz; it is not the reason: another process")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from nsight_analyses.gpu.thr004_power_or_temperature_near_the_limit import power
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
 from nsight_tools.run import Run
-from nsight_tools.run.samples import why_low
+from nsight_tools.run.samples import Lock, locked, why_low
+from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
     from nsight_tools.trace import Trace
@@ -78,9 +79,17 @@ def test_thr001_names_each_cause(mask: int, cause: str, remedy: str) -> None:
 @pytest.mark.parametrize(
     ("mask", "clock", "cause"),
     [
-        (APPLICATION_CLOCKS, 1600, "NVML names a limit that was set: application clocks (100 of 100 busy samples)"),
-        (0x112, 1600, "NVML names a limit that was set: application clocks (100 of 100 busy samples) and sync boost"),
-        (0, 1600, "NVML names no reason in 100 busy samples: a clock that was locked lower looks so"),
+        (
+            APPLICATION_CLOCKS,
+            1600,
+            "the SM clock is locked at 1,600 MHz; NVML names a limit that was set: application clocks (100 of 100",
+        ),
+        (0x110, 1600, "NVML names a limit that was set: sync boost (100 of 100 busy samples) and display clocks (100"),
+        (
+            0,
+            1600,
+            "the SM clock is locked at 1,600 MHz, it seems: it never moves, and NVML names no reason in 100 busy",
+        ),
     ],
 )
 def test_thr001_a_limit_that_was_set_is_no_throttling(mask: int, clock: int, cause: str) -> None:
@@ -89,6 +98,40 @@ def test_thr001_a_limit_that_was_set_is_no_throttling(mask: int, clock: int, cau
     assert (finding.severity, finding.explains) == (Severity.INFO, ())
     assert finding.cause.startswith(cause)
     assert finding.recommendation.startswith("nothing, if the clock was lowered on purpose")
+
+
+def at(clock: int, count: int, mask: int = 0) -> list[dict[str, Any]]:
+    return [{"clock_event_reasons": mask, "sm_clock_mhz": clock}] * count
+
+
+@pytest.mark.parametrize(
+    ("rows", "lock"),
+    [
+        pytest.param(at(1600, 3, APPLICATION_CLOCKS), Lock(1600, named=True), id="NVML says so in three samples"),
+        pytest.param(at(1600, 2, APPLICATION_CLOCKS), None, id="in two"),
+        pytest.param(
+            at(1985, 3, APPLICATION_CLOCKS), Lock(1985, named=True), id="it says so of a clock near the highest"
+        ),
+        pytest.param(at(1600, 60), Lock(1600, named=False), id="it never moves in 60 samples"),
+        pytest.param(at(1600, 59), None, id="in 59"),
+        pytest.param(at(1899, 60), Lock(1899, named=False), id="by more than 5 % below the highest"),
+        pytest.param(at(1900, 60), None, id="by 5 %: a GPU may boost no further"),
+        pytest.param(at(2000, 60), None, id="at the highest nobody can tell"),
+        pytest.param([*at(1600, 100), *at(1615, 1)], Lock(1600, named=False), id="one of 101 differs"),
+        pytest.param([*at(1600, 99), *at(1615, 1)], None, id="one of 100: it floats"),
+        pytest.param([*at(1600, 99), *at(1600, 1, POWER_CAP)], None, id="the GPU itself holds it back once"),
+        pytest.param([*at(1600, 50), *at(1600, 50, APPLICATION_CLOCKS)], None, id="NVML says so of a half"),
+    ],
+)
+def test_locked_clocks_are_told_from_free_ones(rows: list[dict[str, Any]], lock: Lock | None) -> None:
+    trace = beside(rows)
+    assert locked(Run.of(trace), 0) == lock
+    assert summarize(trace).clocks == ((str(lock),) if lock else ())
+
+
+def test_a_highest_clock_that_nobody_knows_tells_nothing_of_a_lock() -> None:
+    trace = beside(at(1600, 100), gpu={})
+    assert locked(Run.of(trace), 0) is None
 
 
 @pytest.mark.parametrize(("held", "count", "found"), [(3, 300, True), (3, 301, False), (2, 100, False), (3, 60, True)])
