@@ -215,8 +215,9 @@ def test_the_host_orders_streams_while_the_gpu_is_idle(calls: list[str], of_it: 
 
 
 def test_what_the_host_costs_is_named() -> None:
+    """Of 18 µs of calls 45 % are likely tracing; of the 21 that the launch is late a launch's 3 µs and 4.5 of calls."""
     finding = only(auxiliary_streams, drawn(ORDERED, other_api=["cudaEventRecord", "cudaStreamWaitEvent"]))
-    assert evidence_of(finding, "idle while the host orders streams").value == finding.recoverable_ns == 4_195
+    assert evidence_of(finding, "idle while the host orders streams").value == finding.recoverable_ns == 6_364
     assert finding.loss is not None
     assert finding.loss.of_host
 
