@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from nsight_tools.measured import Energy, Measured, Memory, Speed
 
 _SPEEDS = (
-    ("throughput_per_s", "throughput", "inferences a second"),
+    ("throughput_per_s", "inferences a second", ""),
     ("p50_ns", "p50", "ns"),
     ("p90_ns", "p90", "ns"),
     ("p95_ns", "p95", "ns"),
     ("p99_ns", "p99", "ns"),
 )
 _MEMORY = (
-    ("process_peak", "GPU memory of the process, at most", "bytes"),
-    ("gpu_peak", "GPU memory in use by all, at most", "bytes"),
+    ("process_peak", "memory of the process, at most", "bytes"),
+    ("gpu_peak", "memory in use by all, at most", "bytes"),
     ("file", "serialized engine", "bytes"),
     ("engine", "engine on the GPU", "bytes"),
     ("weights", "weights, by TensorRT", "bytes"),
