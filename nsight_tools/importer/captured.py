@@ -156,7 +156,7 @@ _TOLD = {
 }
 """What the manifest says of two parts of run.json."""
 _TRACED = ("timing", "layers")
-_OF_A_RUN = ("inferences", "seconds", "throughput_per_s", "clock", "memory")
+_OF_A_RUN = ("inferences", "seconds", "throughput_per_s", "throughput", "clock", "memory")
 _OF_A_CAPTURE = (
     run_files.REPORT,
     run_files.TELEMETRY,

@@ -180,7 +180,7 @@ class ICudaEngine:
     if MAJOR >= 11:
 
         def get_engine_stat(self, stat):
-            return self.spec["weights_bytes"] if stat is EngineStat.TOTAL_WEIGHTS_SIZE else 0
+            return self.spec.get("weights_bytes", -1) if stat is EngineStat.TOTAL_WEIGHTS_SIZE else 0
 
     def get_tensor_name(self, index):
         return list(self.tensors)[index]
