@@ -27,6 +27,12 @@ VERSION = 1
 BENCHMARK_SCHEMA = pa.schema([field for field in TABLES["benchmark"].schema if field.name != "measured_by"])
 """Columns of table `benchmark`, but for who measured them, which is the runner."""
 
+
+def benchmark(number: int) -> str:
+    """What the run without the profiler is called that was made as this one, from 1 on, of several."""
+    return "benchmark" if number == 1 else f"benchmark_{number}"
+
+
 UNTRACED = "untraced-*.json"
 """What a command's processes wrote of their own times when they ran without the profiler, numbered from 0."""
 
@@ -38,6 +44,9 @@ TELEMETRY_SCHEMA = pa.schema(
     ]
 )
 """Columns of table `telemetry`, but for the time, which only a report relates to its own, and the GPU's number."""
+
+LATER = frozenset({"own_memory_bytes", "energy_mj"})
+"""Columns of telemetry.parquet that came after the first captures, which do not have them."""
 
 TELEMETRY_STREAMED = pa.schema(
     [pa.field(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type, f.nullable) for f in TELEMETRY_SCHEMA]

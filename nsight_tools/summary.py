@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nsight_tools.columns import pairs_in, words
+from nsight_tools.measured import Measured, measured
 from nsight_tools.run import Run
 from nsight_tools.run.samples import locked
 from nsight_tools.tables import BUCKETS, TABLES
@@ -148,6 +149,8 @@ class Summary:
     run: dict[str, Any] | None = None
     untraced_run: UntracedRun | None = None
     """None where there was none."""
+    measured: Measured = field(default_factory=Measured)
+    """All that was measured without the profiler."""
     missing: dict[str, str] = field(default_factory=dict)
     """Reasons by table."""
 
@@ -189,6 +192,7 @@ def _summarized(trace: Trace) -> Summary:
         clocks=_clocks(Run.of(trace)),
         run=manifest.get("run"),
         untraced_run=_untraced_run(trace),
+        measured=measured(trace),
         missing={name: reason for name in TABLES if (reason := trace.missing(name)) is not None},
     )
 

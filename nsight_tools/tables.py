@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from nsight_tools import cuda_names
 
-DATASET_VERSION = 6
+DATASET_VERSION = 7
 
 I16, I32, I64, F64, BOOL, TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -398,6 +398,12 @@ TABLES: dict[str, Table] = {
                 Column("gpu_utilization_percent", I32, "share of time in which some kernel ran, of any process", True),
                 Column("memory_utilization_percent", I32, "share of time in which device memory was in use", True),
                 Column("memory_used_bytes", I64, "device memory in use, by any process", True),
+                Column(
+                    "own_memory_bytes",
+                    I64,
+                    "of it, what NVML says that the captured processes hold; null while there are none",
+                    True,
+                ),
                 Column("pcie_generation", I32, "link generation now; links train down when idle", True),
                 Column("pcie_width", I32, "lanes now", True),
                 Column("pcie_max_generation", I32, "highest link generation of GPU and slot", True),
@@ -412,6 +418,7 @@ TABLES: dict[str, Table] = {
                 ),
                 Column("thermal_violation_ns", I64, "time held back by temperature, the same", True),
                 Column("processes", I32, "processes with a compute context on the GPU", True),
+                Column("energy_mj", I64, "energy since the driver was loaded, millijoules; ten times a second", True),
             ),
             _ascending("time_ns", "device", "bus_id"),
         ),
@@ -422,7 +429,8 @@ TABLES: dict[str, Table] = {
                 Column(
                     "run",
                     WORD,
-                    "benchmark (not traced, otherwise as the report), throughput (not traced, transfers overlapped), "
+                    "benchmark (not traced, otherwise as the report), benchmark_2 and so on (the same measured again, "
+                    "each by a process of its own), throughput (not traced, transfers overlapped), "
                     "warm_up (not traced, before the benchmark was steady), timing (the traced run of the report), "
                     "layers (the eager run with layer ranges), program (not traced: one row, the whole process)",
                 ),

@@ -17,8 +17,8 @@ from nsight_tools import memory
 from nsight_tools.errors import DatasetError, QueryError
 from nsight_tools.importer import import_report
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
-from nsight_tools.importer.untraced import UNTRACED
 from nsight_tools.importer.untraced import read as read_untraced
+from nsight_tools.importer.untraced import without_profiler
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Trace:
     def with_untraced(self, rows: pa.Table, name: str) -> Trace:
         """This trace with another untraced run: rows of table `benchmark`, from a file of this name."""
         mine = self.table("benchmark")
-        traced = mine.filter(pc.invert(pc.is_in(mine["run"].cast(pa.string()), pa.array(UNTRACED))))
+        traced = mine.filter(pc.invert(without_profiler(mine)))
         both = pa.concat_tables([traced, rows]).unify_dictionaries()
         state = {"rows": both.num_rows, "status": "present", "reason": None}
         tables = self.manifest["tables"] | {"benchmark": state}

@@ -7,6 +7,7 @@ import math
 _TIME = ("ns", "µs", "ms", "s")
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
 _RATE = ("B/s", "kB/s", "MB/s", "GB/s", "TB/s", "PB/s")
+_ENERGY = ("µJ", "mJ", "J", "kJ", "MJ")
 _UNKNOWN = "unknown"
 
 
@@ -23,6 +24,11 @@ def size(count: float | None) -> str:
 def rate(per_second: float | None) -> str:
     """Bytes per second as "22.7 GB/s", in powers of 1000."""
     return _scaled(per_second, _RATE)
+
+
+def energy(joules: float | None) -> str:
+    """Joules as "850 µJ", "0.210 J" being "210 mJ"."""
+    return _scaled(None if joules is None else 1e6 * joules, _ENERGY)
 
 
 def share(ratio: float | None) -> str:
@@ -58,7 +64,7 @@ def quantity(value: float | str | None, unit: str) -> str:
         return _UNKNOWN
     if isinstance(value, str):
         return f"{value} {unit}".rstrip()
-    by_unit = {"ns": duration, "bytes": size, "B/s": rate, "ratio": share, "count": number}
+    by_unit = {"ns": duration, "bytes": size, "B/s": rate, "ratio": share, "count": number, "J": energy}
     if unit in by_unit:
         return by_unit[unit](value)
     return f"{number(value)} {unit}".rstrip()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from nsight_tools.hardware import LANE_BYTES_PER_S
@@ -208,6 +209,54 @@ class SampledTraffic:
         self._thread.join(1)
 
 
+class Processes:
+    """How many processes compute on the GPU, and how many bytes of its memory the captured ones hold.
+
+    Those are this process and all below it. Where no pid that NVML lists is known here, as in a container that counts
+    its own, it is what all hold beyond what they held at first. None while there are none, or where NVML does not say.
+    """
+
+    def __init__(self, n: Any, handle: Any) -> None:
+        self._list = partial(n.nvmlDeviceGetComputeRunningProcesses, handle)
+        self._own: dict[int, bool] = {}
+        self._first = _held(self._list())
+
+    def __call__(self) -> tuple[int, int | None]:
+        found = self._list()
+        if any(_is_here(each.pid) for each in found):
+            return len(found), _held([each for each in found if self._is_own(each.pid)])
+        held = _held(found)
+        return len(found), None if held is None else max(held - (self._first or 0), 0) or None
+
+    def _is_own(self, pid: int) -> bool:
+        if pid not in self._own:
+            self._own[pid] = os.getpid() in ancestors(pid)
+        return self._own[pid]
+
+
+def ancestors(pid: int) -> list[int]:
+    """A process and all above it, as far as Linux tells."""
+    found: list[int] = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        while pid > 0 and pid not in found:
+            found.append(pid)
+            # The name, in brackets, may hold anything.
+            pid = int(
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
+            )
+    return found
+
+
+def _is_here(pid: int) -> bool:
+    return pid > 0 and Path(f"/proc/{pid}").exists()
+
+
+def _held(processes: list[Any]) -> int | None:
+    """Bytes of GPU memory that processes hold together; None where there are none, or NVML does not say."""
+    used = [each.usedGpuMemory for each in processes]
+    return None if not used or None in used else sum(used)
+
+
 @dataclass(frozen=True)
 class Reading:
     """Columns of table `telemetry` that are read together, by the first of these ways that the GPU answers to."""
@@ -262,7 +311,12 @@ READINGS = (
         )
         for what, policy in (("power", "NVML_PERF_POLICY_POWER"), ("thermal", "NVML_PERF_POLICY_THERMAL"))
     ),
-    Reading(("processes",), (call("nvmlDeviceGetComputeRunningProcesses", then=len),)),
+    Reading(("processes", "own_memory_bytes"), (Processes,)),
+    Reading(
+        ("energy_mj",),
+        (call("nvmlDeviceGetTotalEnergyConsumption"), field("NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION")),
+        "seldom",
+    ),
 )
 
 _LARGEST = {field.name: (1 << 31 if field.type == "int32" else 1 << 63) - 1 for field in TELEMETRY_SCHEMA}

@@ -61,6 +61,8 @@ class Recording:
     single_pass: bool = False
     untraced: bool = True
     """A wrapped command runs without the profiler first."""
+    repeat: int = 1
+    """An engine is measured so often without the profiler."""
     graphs: Literal["node", "graph"] = "node"
     gpu_metrics_hz: int | None = None
     telemetry_hz: float = 50.0

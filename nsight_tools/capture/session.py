@@ -140,7 +140,7 @@ def _untraced(session: Session, command: Sequence[str], streams: starting.Stream
     session.say("running without the profiler first (--no-untraced: only under it)")
     with _scratch() as scratch:
         asked = timing.asked(command, scratch)
-        started = time.monotonic()
+        started, utc = time.monotonic(), time.time_ns()
         ended = starting.run(asked.command, interrupts=session.interrupts, streams=streams, variables=asked.variables)
         seconds = time.monotonic() - started
         if ended.interrupted:
@@ -159,7 +159,8 @@ def _untraced(session: Session, command: Sequence[str], streams: starting.Stream
         left = asked.left()
         for at, file in enumerate(left):
             shutil.copy(file, session.folder / run_files.UNTRACED.replace("*", str(at)))
-    return {"seconds": round(seconds, 3), "timed_processes": len(left)}
+    clock = [{"utc_ns": utc, "mark": "start"}, {"utc_ns": utc + round(1e9 * seconds), "mark": "end"}]
+    return {"seconds": round(seconds, 3), "timed_processes": len(left), "clock": clock}
 
 
 def capture_engine(
@@ -262,11 +263,7 @@ class _EngineRuns:
         """Run the passes; returns the status of the whole. An interrupt ends them after the one under way."""
         load, recording = self._load, self._session.recording
         if not recording.single_pass:
-            self._session.say("measuring without the profiler")
-            answer = self._plainly(self._task("benchmark", {**self._order(load), "throughput": True, "own_cost": True}))
-            self._note(answer)
-            if answer.interrupted:
-                raise InterruptedCaptureError("interrupted before anything was traced", hint="nothing was kept")
+            self._benchmark(load, recording.repeat)
         self._session.say(f"tracing {load.iterations} inferences with nsys {self._session.nsys.version}")
         traced = replace(load, duration_s=0.0)
         order = {**self._order(traced), "ranges": True, "capture_range": True, "inspect": True}
@@ -292,6 +289,19 @@ class _EngineRuns:
             answer = self._traced(self._task("layers", order), self._session.folder / run_files.LAYER_PASS, wanted)
         return "interrupted" if answer.interrupted else "done"
 
+    def _benchmark(self, load: Load, times: int) -> None:
+        """Measure without the profiler, `times` times, each in a process of its own, as another capture would."""
+        more = {"throughput": True, "own_cost": True, "further_context": True}
+        for number in range(1, times + 1):
+            again = f", {number} of {times}" if times > 1 else ""
+            self._session.say(f"measuring without the profiler{again}")
+            name = run_files.benchmark(number)
+            order = {**self._order(load), **(more if number == 1 else {})}
+            answer = self._plainly(replace(self._task("benchmark", order), folder=self._scratch / name))
+            self._note(answer, name)
+            if answer.interrupted:
+                raise InterruptedCaptureError("interrupted before anything was traced", hint="nothing was kept")
+
     def write(self) -> None:
         """Write what the runner measured, and what tracing added to it."""
         rows = pa.concat_tables(self._samples).unify_dictionaries()
@@ -311,6 +321,7 @@ class _EngineRuns:
             "capture_range": False,
             "throughput": False,
             "own_cost": False,
+            "further_context": False,
             "inspect": False,
         }
 
@@ -328,16 +339,17 @@ class _EngineRuns:
         answer = task.answer(done.ended)
         if not report.exists():
             raise profiler.failure(self._session.nsys, wanted, done, report)
-        self._note(answer)
+        self._note(answer, answer.task.name)
         return answer
 
-    def _note(self, answer: Answer) -> None:
-        rows = answer.samples()
+    def _note(self, answer: Answer, name: str) -> None:
+        """Keep what a process measured under this name."""
+        rows = _renamed(answer.samples(), answer.task.name, name)
         self._samples.append(rows)
         run = self._session.run
         run.setdefault("engine", {**(answer.result.get("engine") or {}), "path": self._engine.name})
         run.setdefault("device", answer.result.get("device"))
-        run["measured"][answer.task.name] = {**(answer.result.get("run") or {}), **_medians(rows)}
+        run["measured"][name] = {**(answer.result.get("run") or {}), **_medians(rows)}
 
 
 def told(build: dict[str, Any]) -> str:
@@ -376,6 +388,13 @@ def _medians(rows: pa.Table) -> dict[str, dict[str, int | None]]:
     names = [name for name in rows.column_names if name.endswith("_ns") and name != "start_ns"]
     runs = rows["run"].unique().to_pylist()
     return {f"{run}_median": {name: _median(_of_run(rows, run), name) for name in names} for run in runs}
+
+
+def _renamed(rows: pa.Table, old: str, new: str) -> pa.Table:
+    """The rows, with another word for one of the runs."""
+    runs = pc.replace_substring_regex(rows["run"].cast(pa.string()), f"^{old}$", new)
+    at = rows.column_names.index("run")
+    return rows.set_column(at, rows.schema.field("run"), runs.cast(pa.string()).dictionary_encode())
 
 
 def _of_run(rows: pa.Table, run: str) -> pa.Table:

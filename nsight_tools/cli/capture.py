@@ -86,7 +86,7 @@ _OPTIONS = (
         type=click.FloatRange(min=0),
         default=3.0,
         show_default=True,
-        help="The untraced benchmark lasts at least so long, and --iterations.",
+        help="The untraced benchmark lasts at least so long, and --iterations; from 10 s on it tells energy.",
     ),
     click.option(
         "--warm-up",
@@ -139,6 +139,14 @@ _OPTIONS = (
     ),
     # What is recorded
     click.option("--single-pass", is_flag=True, help="Only the traced pass: no benchmark, no layer pass."),
+    click.option(
+        "--repeat",
+        metavar="N",
+        type=_AT_LEAST_1,
+        default=1,
+        show_default=True,
+        help="Make the untraced benchmark N times, each in a new process: by how much the same differs is noise.",
+    ),
     click.option(
         "--no-untraced",
         "untraced",
@@ -234,6 +242,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         assert model is not None
         if not options["untraced"]:
             raise click.UsageError("--no-untraced is an option of a command; an engine has --single-pass")
+        if options["single_pass"] and options["repeat"] > 1:
+            raise click.UsageError("--repeat makes the benchmark again, and --single-pass leaves it out")
         from nsight_tools.capture import processes
 
         target = target or Path(f"{model.stem}{run_files.SUFFIX}")
@@ -266,7 +276,16 @@ def _recording(options: dict[str, Any]) -> Any:
     from nsight_tools.capture.options import Recording
 
     names = (
-        *("single_pass", "untraced", "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "capture_range"),
+        *(
+            "single_pass",
+            "untraced",
+            "repeat",
+            "graphs",
+            "gpu_metrics_hz",
+            "telemetry_hz",
+            "memory_usage",
+            "capture_range",
+        ),
         "nsys_args",
     )
     return Recording(**{name: options[name] for name in names})

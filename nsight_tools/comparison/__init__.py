@@ -12,6 +12,7 @@ from nsight_tools.comparison import unmarked
 from nsight_tools.comparison.conditions import conditions
 from nsight_tools.comparison.families import family
 from nsight_tools.comparison.judge import judged, of_series
+from nsight_tools.comparison.measurements import against_repeats, measurements
 from nsight_tools.comparison.notes import PERIOD, notes, untraced
 from nsight_tools.comparison.predictions import PERIOD as OF_PERIOD
 from nsight_tools.comparison.predictions import predictions, without_tracing
@@ -76,7 +77,15 @@ def compare(
     under = conditions(*runs)
     setup = differences(runs, under, judged_by) if min(map(len, runs)) else _setup_unmarked(runs, under, judged_by)
     sides = [_side(name, run) for name, run in zip(called, runs, strict=True)]
-    whole = Comparison(sides[0], sides[1], Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, setup=setup, conditions=under)
+    whole = Comparison(
+        sides[0],
+        sides[1],
+        Verdict.CANNOT_TELL,
+        Verdict.CANNOT_TELL,
+        setup=setup,
+        conditions=under,
+        measurements=measurements(runs),
+    )
     if min(map(len, runs)) < ENOUGH:
         return _without_inferences(whole, runs)
     return _with_inferences(whole, runs, judged_by)
@@ -205,7 +214,7 @@ def _headline(runs: tuple[ComparedRun, ComparedRun], traced: Difference) -> tupl
     both = [(one, one[:, None]) for one in series]
     families = np.arange(WALLS + 1)
     found = judged("wall", "ns", WALLS, estimate(both[0], both[1], families), effect=cliffs_delta(*series))
-    return found, "benchmark"
+    return against_repeats(found, runs), "benchmark"
 
 
 def _add_work(columns: _Columns, runs: tuple[ComparedRun, ComparedRun]) -> None:
@@ -257,5 +266,6 @@ def _untold(runs: tuple[ComparedRun, ComparedRun], found: dict[str, Any]) -> tup
         told.append(f"what single layers changed: no kernel of {' and '.join(without)} can be put down to a layer")
     if "kernels" not in found:
         told.append("what single kernels changed: one side has no kernel of an inference (graphs traced as a whole?)")
-    told.append("how much another run of the same would differ: that takes several captures of each side")
+    if not all(run.repeats for run in runs):
+        told.append("how much another run of the same would differ: capture each side with --repeat to know")
     return tuple(told)

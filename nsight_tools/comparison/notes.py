@@ -24,7 +24,7 @@ STILL = 0.03
 
 def notes(comparison: Comparison) -> tuple[str, ...]:
     """In the order in which they matter."""
-    every = (_tracing, _clock, _several, _rate, _tail, _calls, _builds)
+    every = (_tracing, _repeats, _clock, _several, _rate, _tail, _calls, _builds)
     return tuple(note for tell in every for note in tell(comparison))
 
 
@@ -65,6 +65,17 @@ def _tracing(comparison: Comparison) -> Iterator[str]:
         + ("; whether any is left cannot be told" if low < 0 < high else "")
         + ". Compare captures that hold an untraced benchmark to know."
     )
+
+
+def _repeats(comparison: Comparison) -> Iterator[str]:
+    """By how much each side differs from itself."""
+    for label, side in (("BEFORE", comparison.before), ("AFTER", comparison.after)):
+        found = side.summary.measured
+        if spreads := found.spreads():
+            said = (
+                f"{units.share(spreads['throughput_per_s'])} in throughput and {units.share(spreads['p50_ns'])} in p50"
+            )
+            yield f"{label} was measured {len(found.repeats)} times, and differs from itself by up to {said}."
 
 
 def _clock(comparison: Comparison) -> Iterator[str]:

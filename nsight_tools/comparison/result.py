@@ -158,6 +158,8 @@ class Comparison:
     """Kernels, launches, copies and bytes."""
     conditions: tuple[Difference, ...] = ()
     """Clocks, power, temperature."""
+    measurements: tuple[Difference, ...] = ()
+    """Speed, memory, energy and time to build, without the profiler, where both captures have them."""
     layers: tuple[Difference, ...] = ()
     kernels: tuple[Difference, ...] = ()
     predictions: tuple[Prediction, ...] = ()

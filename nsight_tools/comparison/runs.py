@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nsight_tools import run_files
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.comparison.quantities import Cells
 from nsight_tools.run import Run
@@ -95,10 +96,17 @@ class ComparedRun:
     @cached_property
     def benchmark(self) -> Floats:
         """Wall times of the untraced run, in order; empty where there is none, or it is not of these inferences."""
-        if Known.of(self.trace).problem:
-            return np.zeros(0)
+        return np.zeros(0) if Known.of(self.trace).problem else self._walls(BENCHMARK)
+
+    @cached_property
+    def repeats(self) -> list[Floats]:
+        """The same of each time that it was made; none where it was made once."""
+        count = len(self.summary.measured.repeats)
+        return [self._walls(run_files.benchmark(number)) for number in range(1, count + 1)]
+
+    def _walls(self, run: str) -> Floats:
         table = self.trace.table("benchmark", ["run", "inference", "wall_ns"])
-        chosen = words(table["run"]).among(BENCHMARK)
+        chosen = words(table["run"]).among(run)
         order = np.argsort(ints(table["inference"])[chosen], kind="stable")
         walls: Floats = ints(table["wall_ns"])[chosen][order].astype(np.float64)
         return walls

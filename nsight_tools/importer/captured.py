@@ -94,10 +94,22 @@ class RunDirectory:
             *("machine", "tracing", "telemetry", "untraced"),
         )
         options = {"options": _without_folders(self.run.get("options"))}
-        told, build = ("seconds", "phases_s", "timing_cache", "tactics", "int8_ranges"), self.run.get("build")
-        if isinstance(build, dict):
-            options["build"] = _without_folders({name: build[name] for name in told if name in build})
-        return {name: self.run[name] for name in kept if name in self.run} | options
+        for part, names in _TOLD.items():
+            if isinstance(held := self.run.get(part), dict):
+                options[part] = _without_folders({name: held[name] for name in names if name in held})
+        return {name: self.run[name] for name in kept if name in self.run} | options | {"measured": self._measured()}
+
+    def _measured(self) -> dict[str, Any]:
+        """Of each run without the profiler: its rate, when it was, and the memory that it took."""
+        runs = self.run.get("measured")
+        benchmarks = (
+            ((name, run) for name, run in runs.items() if name not in _TRACED) if isinstance(runs, dict) else ()
+        )
+        return {
+            name: {fact: run[fact] for fact in _OF_A_RUN if fact in run}
+            for name, run in benchmarks
+            if isinstance(run, dict)
+        }
 
     def benchmark(self) -> tuple[pa.Table, str | None]:
         """Table `benchmark`, or why it has no rows. Raises InputError where its file is none that a capture wrote."""
@@ -163,6 +175,13 @@ class RunDirectory:
         return cast_to(pa.table({name: columns[name] for name in schema.names}), schema), None
 
 
+_TOLD = {
+    "build": ("seconds", "phases_s", "timing_cache", "tactics", "int8_ranges"),
+    "engine": ("size_bytes", "device_memory_bytes", "weights_bytes"),
+}
+"""What the manifest says of two parts of run.json."""
+_TRACED = ("timing", "layers")
+_OF_A_RUN = ("inferences", "seconds", "throughput_per_s", "throughput", "clock", "memory")
 _OF_A_CAPTURE = (
     run_files.REPORT,
     run_files.TELEMETRY,
@@ -219,7 +238,10 @@ def _read_run(path: Path) -> Mapping[str, Any] | None:
 
 
 def _checked(path: Path, schema: pa.Schema) -> pa.Table:
-    """The table in a file of the capture, with this schema. Raises InputError where it has another or is damaged."""
+    """The table in a file of the capture, with this schema; what an earlier version did not sample is null.
+
+    Raises InputError where it has another schema or is damaged.
+    """
     try:
         rows = pq.read_table(path)
         there = set(rows.column_names)
@@ -227,8 +249,10 @@ def _checked(path: Path, schema: pa.Schema) -> pa.Table:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(path, f"is no Parquet file: {str(error).splitlines()[0]}", hint=CAPTURE_AGAIN) from error
-    if missing := [name for name in schema.names if name not in there]:
+    if missing := [name for name in schema.names if name not in there and name not in run_files.LATER]:
         raise InputError(path, f"has no column {missing[0]}: no capture wrote it so", hint=CAPTURE_AGAIN)
+    for name in run_files.LATER.intersection(schema.names) - there:
+        rows = rows.append_column(name, pa.nulls(rows.num_rows, schema.field(name).type))
     try:
         return cast_to(rows.select(schema.names), schema)
     except (pa.ArrowException, ValueError, KeyError) as error:

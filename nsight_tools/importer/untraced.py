@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.columns import Bools, Ints
 
-UNTRACED = ("benchmark", "throughput", "warm_up", "program")
+_UNTRACED = "^(benchmark(_[0-9]+)?|throughput|warm_up|program)$"
 """Values of `run` that are no traced run."""
 RESOLVED = 0.05
 """A time is taken from two moments of trtexec where their last digit is no more than this share of it."""
@@ -48,10 +48,15 @@ def read(path: Path) -> pa.Table:
     except OSError as error:
         raise InputError(path, f"cannot be read: {error.strerror}", hint=_KINDS) from error
     rows = of_parquet(path) if is_parquet else of_json([path])
-    rows = rows.filter(pc.is_in(rows["run"].cast(pa.string()), pa.array(UNTRACED)))
+    rows = rows.filter(without_profiler(rows))
     if not rows.num_rows:
         raise InputError(path, "holds no inference without the profiler", hint=_KINDS)
     return rows
+
+
+def without_profiler(rows: pa.Table) -> pa.ChunkedArray:
+    """Which rows of table `benchmark` are of no traced run."""
+    return pc.match_substring_regex(rows["run"].cast(pa.string()), _UNTRACED)
 
 
 def of_parquet(path: Path) -> pa.Table:

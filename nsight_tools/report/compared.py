@@ -79,6 +79,8 @@ def _why_noise(wall: Difference) -> str:
         return "no difference at all"
     if wall.low is not None and wall.high is not None and wall.low <= 0 <= wall.high:
         return f"the difference of {change(wall)} is within chance: 99 % interval {interval(wall)}"
+    if wall.detail:  # of its repeats
+        return f"the difference of {change(wall)} is no larger than that of the same: {wall.detail}"
     return f"the difference of {change(wall)} is no larger than one run's own drift, {units.duration(wall.drift)}"
 
 
@@ -160,6 +162,12 @@ def signed_value(difference: Difference) -> str:
         return ""
     unit = "points" if difference.unit == "ratio" else difference.unit
     return signed(difference.difference, unit)
+
+
+def known(difference: Difference) -> str:
+    """What became of it, where that is known: nothing of what has no interval, and is no noise."""
+    told = difference.low is not None or difference.change is Change.NOISE
+    return CHANGES[difference.change] if told else ""
 
 
 def part(bucket: Difference) -> str:

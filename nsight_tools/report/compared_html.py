@@ -73,6 +73,7 @@ def section(comparison: Comparison, number: int = 1) -> str:
                 (title, figure, [_Row(compared.named(each), each) for each in compared.changed(found)], found)
                 for title, figure, found in parts
             ],
+            measured_rows=[_Row(each.name, each) for each in comparison.measurements],
             work_rows=[_Row(each.name, each) for each in (*compared.shown(comparison.work), *comparison.conditions)],
             predictions=[
                 (each, *compared.promise(each), compared.outcome(comparison, each)) for each in comparison.predictions

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from nsight_tools.comparison.result import Comparison, Side
 
 SCHEMA_VERSION = 1
-_GROUPS = ("setup", "walls", "buckets", "work", "conditions", "layers", "kernels", "predictions", "notes", "untold")
+_GROUPS = (
+    "setup",
+    "walls",
+    "buckets",
+    "work",
+    "conditions",
+    "measurements",
+    "layers",
+    "kernels",
+    "predictions",
+    "notes",
+    "untold",
+)
 
 
 def render(comparisons: Sequence[Comparison]) -> str:

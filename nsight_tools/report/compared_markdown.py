@@ -34,6 +34,8 @@ def _section(comparison: Comparison) -> list[str]:
     lines += _predictions(comparison)
     work = compared.shown(comparison.work)
     lines += _folded("Work and conditions", [_row(each.name, each) for each in (*work, *comparison.conditions)])
+    measured = [_row(each.name, each) for each in comparison.measurements]
+    lines += _folded("Measured without the profiler", measured)
     for name, parts in (("Layers", comparison.layers), ("Kernels", comparison.kernels)):
         chosen = compared.changed(parts)[: compared.ROWS_SHOWN]
         rest = compared.unshown(parts)

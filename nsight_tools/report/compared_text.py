@@ -52,10 +52,13 @@ def _section(page: Page, comparison: Comparison) -> None:
         _wall(page, comparison)
     _predictions(page, comparison)
     whole = comparison.wall is not None
-    same = [each for each in (*comparison.work, *comparison.conditions) if each.change is Change.SAME]
-    kept = [] if page.look.everything else same
+    every = (*comparison.measurements, *comparison.work, *comparison.conditions)
+    kept = [] if page.look.everything else [each for each in every if each.change is Change.SAME]
+    measured = [each for each in comparison.measurements if each not in kept]
+    _table(page, "Measured without the profiler", measured, note=compared.NO_INTERVAL)
     work = [each for each in compared.shown(comparison.work) if each not in kept]
-    _table(page, "Work of an inference" if whole else "The GPUs", work, whole=whole)
+    title, note = ("Work of an inference", "") if whole else ("The GPUs", compared.NO_INTERVAL)
+    _table(page, title, work, note=note)
     _table(page, "Conditions", [each for each in comparison.conditions if each not in kept])
     _parts(page, "Layers", "kernel time of the typical inference", comparison.layers)
     _parts(page, "Kernels", "of the typical inference" if whole else compared.CALLS, comparison.kernels)
@@ -132,17 +135,17 @@ def _predictions(page: Page, comparison: Comparison) -> None:
     page.rows(rows, right=(2, 3))
 
 
-def _table(page: Page, title: str, differences: Sequence[Difference], *, whole: bool = True) -> None:
+def _table(page: Page, title: str, differences: Sequence[Difference], *, note: str = "") -> None:
     if not differences:
         return
-    page.heading(title, "" if whole else compared.NO_INTERVAL)
+    page.heading(title, note)
     rows = [
         [
             page.text(each.name),
             page.text(units.quantity(each.before, each.unit)),
             page.text(units.quantity(each.after, each.unit)),
             page.text(compared.signed_value(each)),
-            page.text(compared.CHANGES[each.change] if each.low is not None else "", STYLE[each.change]),
+            page.text(compared.known(each), STYLE[each.change]),
         ]
         for each in differences
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nsight_tools import changes, units
 from nsight_tools.analysis import Outcome, Status, analyze
 from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
-from nsight_tools.report import safe
+from nsight_tools.report import measurements, safe
 from nsight_tools.summary import summarize
 from nsight_tools.worth import plan
 from nsight_tools.worth.untraced import SOURCES
@@ -305,7 +305,8 @@ class TraceReport:
         lines = [" · ".join(self._machine()), " · ".join(self._recorded())]
         if self.summary.inferences:
             lines.append(" · ".join(self._requests()))
-        return [*lines, self.untraced_run] if self.untraced_run else lines
+        found = self.summary.measured
+        return [*lines, *filter(None, (self.untraced_run, measurements.again(found), measurements.takes(found)))]
 
     def _machine(self) -> list[str]:
         s = self.summary
@@ -358,7 +359,7 @@ class TraceReport:
 
     @property
     def untraced_run(self) -> str:
-        """Who timed the run without the profiler, or why that is not taken; empty where there was none."""
+        """How fast the run without the profiler was and who timed it, or why that is not taken; empty without one."""
         run = self.summary.untraced_run
         if run is None:
             return ""
@@ -368,7 +369,11 @@ class TraceReport:
         where = f" ({safe.elided(run.file, 60)})" if run.file else ""
         if run.problem:
             return f"without the profiler: times by {by}{where} are not taken, for {run.problem}"
-        return f"without the profiler: {_plural(run.inferences, 'inference')} timed by {by}{where}"
+        timed = f"{_plural(run.inferences, 'inference')} timed by {by}{where}"
+        speed = self.summary.measured.speed
+        return (
+            f"without the profiler: {measurements.told(speed)}; {timed}" if speed else f"without the profiler: {timed}"
+        )
 
     def _program(self, took_ns: int) -> str:
         """What the time of a whole program says: no more than a bound, where all that it does are inferences alike."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
 import nsight_tools
@@ -15,9 +14,8 @@ from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
 from nsight_tools.capture.runner.options import BY_NAME
-from nsight_tools.columns import ints, words
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report import content, figures, safe, tops
+from nsight_tools.report import content, figures, measurements, safe, tops
 from nsight_tools.report.figures.accounting import ROLES
 from nsight_tools.report.text import EVIDENCE_SHOWN, window
 
@@ -150,7 +148,7 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
             ],
             unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),
-            capture=[*_capture(report), *_untraced_runs(trace)],
+            capture=[*_capture(report), *measurements.every(report.summary.measured)],
             missing=_missing(report),
             diagnostics=_diagnostics(trace),
             content=content,
@@ -240,19 +238,6 @@ def _run(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     build = _mapping(run.get("build"))
     phases = ((name, seconds) for name, seconds in _mapping(build.get("phases_s")).items() if _is_number(seconds))
     yield "Built in", ", ".join(f"{name.replace('_', ' ')} {units.duration(1e9 * took)}" for name, took in phases)
-
-
-def _untraced_runs(trace: Trace) -> Iterator[tuple[str, str]]:
-    """What a capture measured without the profiler, by the host's clock."""
-    table = trace.table("benchmark", ["run", "start_ns", "wall_ns"])
-    run, start, wall = words(table["run"]), ints(table["start_ns"]), ints(table["wall_ns"])
-    for name, label in (("benchmark", "Without the profiler"), ("throughput", "The same, transfers overlapped")):
-        rows = np.flatnonzero(run.among(name))
-        if rows.size:
-            median, p99 = np.percentile(wall[rows], (50, 99), method="inverted_cdf")
-            rate = rows.size / max(int((start[rows] + wall[rows]).max() - start[rows].min()), 1) * 1e9
-            said = f"{rows.size:,} inferences, {units.duration(median)} (median; p99 {units.duration(p99)})"
-            yield label, f"{said}, {rate:,.0f} a second"
 
 
 _RAN = (

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.analysis import Outcome
     from nsight_tools.findings import Change, Finding
+    from nsight_tools.measured import Measured
     from nsight_tools.report.content import TraceReport
     from nsight_tools.summary import Summary, Times
 
@@ -56,11 +57,17 @@ def _trace(report: TraceReport) -> dict[str, Any]:
         "requests": _requests(summary),
         "inference": _inference(summary.times),
         "untraced_run": asdict(summary.untraced_run) if summary.untraced_run else None,
+        "measured": _measured(summary.measured),
         "layers_by_order": summary.layers_by_order,
         "headline": report.verdict,
         "plan": _plan(report),
         "outcomes": [_outcome(outcome) for outcome in sorted(report.outcomes, key=lambda o: o.code)],
     }
+
+
+def _measured(found: Measured) -> dict[str, Any]:
+    """All that was measured without the profiler, and by which share of the median its repeats differ."""
+    return asdict(found) | {"spread": found.spreads() or None}
 
 
 def _plan(report: TraceReport) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,6 +95,8 @@ class Known:
     """Why there is none, although something was measured."""
     program: float | None = None
     """How long the program ran as a whole, ns, where that is all that was measured."""
+    rows: Ints = field(default_factory=lambda: np.zeros(0, np.int64), repr=False, compare=False)
+    """Which rows of the table `benchmark` the times are of; none where they are not taken."""
 
     @classmethod
     def of(cls, trace: Trace) -> Known:
@@ -128,7 +130,7 @@ def _known(trace: Trace) -> Known:
     untraced = Untraced(**found, requests=len(rows), source=source)
     start = columns["start_ns"][rows]
     problem = _problem(trace, untraced, at_a_time(start, start + columns["wall_ns"][rows]))
-    return Known(problem=problem) if problem else Known(untraced)
+    return Known(problem=problem) if problem else Known(untraced, rows=rows)
 
 
 def _judged(trace: Trace, number: Ints) -> Bools:

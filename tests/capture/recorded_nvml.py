@@ -32,8 +32,8 @@ class NVMLError(Exception):
 class RecordedNvml(ModuleType):
     """A module pynvml that replays a recording: each call gives its next answer, and the last one from then on.
 
-    `gpus` of the recorded kind are there. What `instead` holds replaces a function; `without` are functions and
-    constants that this pynvml lacks.
+    `gpus` of the recorded kind are there. What `instead` holds replaces a function; `constants` are more of them, and
+    `without` functions and constants that this pynvml lacks.
     """
 
     NVMLError = NVMLError
@@ -45,10 +45,11 @@ class RecordedNvml(ModuleType):
         names: list[str] | None = None,
         instead: dict[str, Callable[..., Any]] | None = None,
         without: set[str] | None = None,
+        constants: dict[str, int] | None = None,
     ) -> None:
         super().__init__("pynvml")
         recording = json.loads(RECORDING.read_text(encoding="utf-8"))
-        self._constants, self._answers = recording["constants"], recording["answers"]
+        self._constants, self._answers = recording["constants"] | (constants or {}), recording["answers"]
         self._given: dict[tuple[str, str, int], int] = {}
         self._without = without or set()
         self.started = 0

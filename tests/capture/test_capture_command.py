@@ -207,6 +207,11 @@ def test_killed_at_any_stage_leaves_no_process(
         (["--"], "give a MODEL, or a command behind --"),
         (["model.engine", "--", "ls"], "give a MODEL, or a command behind --"),
         (["--streams", "4", "--", "ls"], "--streams is an option of an engine, not of a command"),
+        (["--repeat", "2", "--", "ls"], "--repeat is an option of an engine, not of a command"),
+        (
+            ["--repeat", "2", "--single-pass", "m.onnx"],
+            "--repeat makes the benchmark again, and --single-pass leaves it",
+        ),
         (["--shapes", "x:1xN", "model.onnx"], "x:1xN: give sizes as 1x3x224x224"),
         (["--load-inputs", "x", "model.onnx"], "x: give it as name:value"),
     ],

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import installed_nsys
 import pytest
+from click.testing import CliRunner
 from runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, engine, model
+
+from nsight_tools import open_trace
+from nsight_tools.cli import program
+from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +26,12 @@ if TYPE_CHECKING:
 QUANTIZED = [{"name": "q", "type": "QUANTIZE"}, {"name": "conv"}]
 
 
-def capture(folder: Path, what: Path, *options: str, version: str = "10.13.0") -> subprocess.CompletedProcess[str]:
+def capture(
+    folder: Path, what: Path, *options: str, version: str = "10.13.0", fakes: tuple[Path, ...] = (FAKES,)
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nsight_tools", "capture", what, "-o", "run", "--duration", "0.1", "--no-analyze"]
-    environment = os.environ | {"PYTHONPATH": str(FAKES), "FAKE_TENSORRT_VERSION": version, "TMPDIR": str(folder)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, fakes)), "TMPDIR": str(folder)}
+    environment |= {"FAKE_TENSORRT_VERSION": version, "FAKE_NVML_PYTHON": sys.executable}
     environment |= {"NSIGHT_TOOLS_NSYS": str(installed_nsys.main().path)}
     more = ["--nsys-arg=--capture-range=none", *options]
     return subprocess.run(
@@ -52,6 +60,47 @@ def test_a_quantized_model_is_built_and_captured(tmp_path: Path) -> None:
     again = capture(tmp_path, onnx, *ends, *more, "--force", "--error-on-timing-cache-miss")
     assert again.returncode == 0, again.stderr
     assert "no tactic was timed: the timing cache had them all" in again.stderr
+
+
+@pytest.mark.nsys
+def test_what_is_measured_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice, each time by a process of its own, beside a GPU that draws 250 W and whose counter says so."""
+    path = engine(tmp_path, loaded_bytes=100_000, context_bytes=50_000)
+    more = ("--repeat", "2", "--duration", "1", "--telemetry-hz", "100", "--iterations", "20")
+    done = capture(tmp_path, path, *more, version="8.6.0", fakes=(FAKES, FAKES.with_name("fakes_nvml")))
+    assert done.returncode == 0, done.stderr
+    assert "nsight-tools: measuring without the profiler, 2 of 2" in done.stderr
+    run: dict[str, Any] = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    first, second = (run["measured"][name] for name in ("benchmark", "benchmark_2"))
+    assert second["inferences"] == second["throughput_per_s"] * second["seconds"]
+    assert second["benchmark_2_median"]["wall_ns"] > 300_000
+    assert "throughput" in first.keys() - second.keys()
+    trace = open_trace(tmp_path / "run")
+    counts = trace.sql("SELECT run, count(*) AS n FROM benchmark GROUP BY run")
+    rows = dict(zip(counts["run"].to_pylist(), counts["n"].to_pylist(), strict=True))
+    assert {rows["benchmark"], rows["benchmark_2"]} == {first["inferences"], second["inferences"]}
+
+    monkeypatch.setattr("nsight_tools.measured.ENERGY_TAKES_NS", 900_000_000)
+    found = summarize(trace).measured
+    assert found.speed is not None
+    assert found.speed.throughput_per_s == first["throughput_per_s"]
+    assert [each.inferences for each in found.repeats] == [first["inferences"], second["inferences"]]
+    assert found.memory is not None
+    assert (found.memory.process_peak, found.memory.gpu_peak) == (1_000_000_000, 3_000_000_000)
+    assert (found.memory.engine, found.memory.further_contexts) == (100_000, first["memory"]["further_contexts"])
+    assert found.energy is not None
+    assert found.energy.joules is not None
+    assert found.energy.seconds is not None
+    assert found.energy.source == "counter"
+    assert found.energy.joules == pytest.approx(250 * found.energy.seconds, rel=0.01)
+    assert found.energy.by_power_joules == pytest.approx(250 * found.energy.seconds, rel=0.001)
+    shown = CliRunner().invoke(program, ["analyze", str(tmp_path / "run")]).output
+    said = " ".join(shown.split())
+    for words in (
+        *(" inferences a second, p50 ", "measured 2 times: throughput within ", "a difference of less is noise"),
+        *("GPU memory: 1.00 GB of the process, 3.00 GB in use by all; the engine 100 kB", " an inference"),
+    ):
+        assert words in said
 
 
 REFUSED = [

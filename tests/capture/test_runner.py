@@ -198,6 +198,77 @@ def test_default_stream_has_no_throughput_run(tmp_path: Path) -> None:
     assert "throughput" not in ran.result["run"]
 
 
+ELEMENTS = 8 * 3 * 16 * 16 * 4 + 8 * 10 * 2
+"""Bytes of the inputs and outputs of an inference."""
+
+
+@pytest.mark.parametrize(
+    ("more", "taken", "buffers", "further"),
+    [
+        ({}, 50_000 + ELEMENTS, ELEMENTS, 50_000 + ELEMENTS),
+        ({"overlap_transfers": True}, 50_000 + 2 * ELEMENTS, 2 * ELEMENTS, 50_000 + 2 * ELEMENTS),
+        ({"streams": 3}, 3 * (50_000 + ELEMENTS), ELEMENTS, 50_000 + ELEMENTS),
+    ],
+)
+def test_memory_is_what_became_less(
+    tmp_path: Path, more: dict[str, Any], taken: int, buffers: int, further: int
+) -> None:
+    """The engine says 4,096 bytes for a context, which takes 50,000."""
+    path = engine(tmp_path, loaded_bytes=100_000, context_bytes=50_000)
+    ran = run(tmp_path, task="benchmark", engine=path, throughput=True, further_context=True, **more)
+    assert ran.code == 0, ran.stderr
+    free = 1_000_000_000 - 100_000 - taken
+    assert ran.result["run"]["memory"] == {
+        "engine_bytes": 100_000,
+        "taken_bytes": 100_000 + taken,
+        "free_bytes": free,
+        "activations_bytes": 4096,
+        "buffers_bytes": buffers,
+        "further_context_bytes": further,
+        "further_contexts": free // further,
+    }
+
+
+def test_a_context_that_finds_room_takes_what_it_says(tmp_path: Path) -> None:
+    memory = run(tmp_path, task="benchmark", engine=engine(tmp_path), further_context=True).result["run"]["memory"]
+    assert memory["further_context_bytes"] == 4096 + ELEMENTS
+
+
+def test_memory_of_contexts_by_strategy(tmp_path: Path) -> None:
+    spec = {"tensors": (DYNAMIC_X, DYNAMIC_Y), "profiles": [PROFILE], "version": "10.13.0"}
+    settings = {"allocation_strategy": "runtime"}
+    plan = {"task": "benchmark", "engine": engine(tmp_path, **spec), "settings": settings, "further_context": True}
+    memory = run(tmp_path, MODERN, **plan).result["run"]["memory"]
+    assert memory["activations_bytes"] == 500
+    assert memory["further_context_bytes"] == 500 + ELEMENTS // 2  # its profile is for four at a time
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"contexts": 1}, "TensorRT cannot make execution context 2 of 2"),
+        ({"tensors": (DYNAMIC_X, DYNAMIC_Y), "profiles": [PROFILE]}, "2 streams need 2 optimization profiles"),
+    ],
+)
+def test_without_a_further_context_the_benchmark_holds(tmp_path: Path, spec: dict[str, Any], words: str) -> None:
+    ran = run(tmp_path, task="benchmark", engine=engine(tmp_path, **spec), further_context=True)
+    assert ran.code == 0, ran.stderr
+    memory = ran.result["run"]["memory"]
+    assert memory["no_further_context"].startswith(words)
+    assert "further_contexts" not in memory
+    assert ran.samples["run"].size == 5
+
+
+def test_weights_where_tensorrt_counts_them(tmp_path: Path) -> None:
+    ran = run(tmp_path, engine=engine(tmp_path))
+    assert ran.result["engine"]["weights_bytes"] is None
+    assert "further_contexts" not in ran.result["run"]["memory"]
+    later = tmp_path / "later"
+    later.mkdir()
+    path = engine(later, version="11.0.0", weights_bytes=777)
+    assert run(later, {"FAKE_TENSORRT_VERSION": "11.0.0"}, engine=path).result["engine"]["weights_bytes"] == 777
+
+
 def test_full_samples_are_read_out_in_mid_run(tmp_path: Path) -> None:
     small = X | {"shape": [1, 1]}
     path = engine(tmp_path, tensors=(small, Y), compute_us=1)

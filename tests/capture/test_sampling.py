@@ -25,10 +25,12 @@ from nsight_tools.capture import machine, nvml, telemetry
 from nsight_tools.run_files import TELEMETRY_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 MS = 1_000_000
 GPU_IS_LOST, NOT_SUPPORTED, UNKNOWN = 15, 3, 999
+NOT_RECORDED = ["energy_mj"]
+"""What the H200 of the recording was not asked for."""
 ANSWERS = json.loads(RECORDING.read_text(encoding="utf-8"))["answers"]
 
 
@@ -108,7 +110,7 @@ class TestSampling:
             "pcie_max_width": 16, "memory_clock_mhz": 3201, "processes": 1, "memory_used_bytes": 1_359_806_464,
         }  # fmt: skip
         assert rows[0].items() >= fixed.items()
-        assert cost["gpus"] == {"0000:3a:00.0": {"not_said": [], "failed": 0}}
+        assert cost["gpus"] == {"0000:3a:00.0": {"not_said": NOT_RECORDED, "failed": 0}}
         assert cost["lost"] == {}
         assert module.started == 0, "shut down"
 
@@ -189,7 +191,7 @@ class TestWhatAGpuLacks:
         nulls = [name for name in table.column_names if table[name].null_count == len(table)]
         assert nulls == [
             "clock_event_reasons", "gpu_utilization_percent", "memory_utilization_percent", "power_violation_ns",
-            "thermal_violation_ns",
+            "thermal_violation_ns", *NOT_RECORDED,
         ]  # fmt: skip
         assert cost["gpus"]["0000:3a:00.0"]["not_said"] == nulls
         assert len(asked) == 5, "once, and not for each sample"
@@ -198,7 +200,7 @@ class TestWhatAGpuLacks:
         new = {"nvmlDeviceGetCurrentClocksEventReasons", "NVML_FI_DEV_POWER_INSTANT", "nvmlMemory_v2"}
         installed(without=new)
         table, cost = sampled(tmp_path)
-        assert cost["gpus"]["0000:3a:00.0"]["not_said"] == []
+        assert cost["gpus"]["0000:3a:00.0"]["not_said"] == NOT_RECORDED
         assert table["power_mw"][0].as_py() == ANSWERS["nvmlDeviceGetPowerUsage"]["[]"][1]
         assert table["memory_used_bytes"][0].as_py() == 2_004_746_240
         assert table["clock_event_reasons"].null_count == 0
@@ -235,6 +237,72 @@ class TestWhatAGpuLacks:
         table, cost = sampled(tmp_path)
         assert len(table) == 2
         assert cost["reason"] == "every GPU was lost: error 15"
+
+
+class TestProcesses:
+    """GPU memory of the captured processes: this one and what it started, whatever others hold."""
+
+    @pytest.fixture
+    def child(self) -> Iterator[int]:
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+            yield process.pid
+            process.communicate(b"\n")
+
+    @staticmethod
+    def listed(*processes: tuple[int, int | None]) -> list[SimpleNamespace]:
+        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in processes]
+
+    def read(self, installed: Callable[..., RecordedNvml], *answers: list[SimpleNamespace]) -> list[Any]:
+        given = iter(answers)
+        installed(instead={"nvmlDeviceGetComputeRunningProcesses": lambda _handle: next(given)})
+        with nvml.opened() as n:
+            processes = nvml.Processes(n, 0)
+            return [processes() for _ in answers[1:]]
+
+    def test_own_and_others(self, installed: Callable[..., RecordedNvml], child: int) -> None:
+        mine, other = os.getpid(), os.getppid()
+        answers = [
+            self.listed((other, 900)),
+            self.listed((other, 900), (child, 70)),
+            self.listed((other, 950), (child, 80), (mine, 5)),
+            self.listed((other, 990)),
+            self.listed((child, None)),
+            [],
+        ]
+        assert self.read(installed, *answers) == [(2, 70), (3, 85), (1, None), (1, None), (0, None)]
+
+    @pytest.mark.parametrize("pid", [0, 1 << 30])
+    def test_pids_that_are_not_of_here(self, installed: Callable[..., RecordedNvml], pid: int) -> None:
+        answers = [self.listed((pid, 900)), self.listed((pid, 900), (pid, 70)), self.listed((pid, 900)), []]
+        assert self.read(installed, *answers) == [(2, 70), (1, None), (0, None)]
+
+    def test_in_the_table(self, installed: Callable[..., RecordedNvml], tmp_path: Path) -> None:
+        found = self.listed((os.getpid(), 123_456))
+        installed(instead={"nvmlDeviceGetComputeRunningProcesses": lambda _handle: found})
+        table, _ = sampled(tmp_path)
+        assert set(table["own_memory_bytes"].to_pylist()) == {123_456}
+        assert set(table["processes"].to_pylist()) == {1}
+
+
+class TestEnergy:
+    def test_it_is_read_ten_times_a_second(self, installed: Callable[..., RecordedNvml], tmp_path: Path) -> None:
+        counter = itertools.count(5_000, 7)
+        installed(instead={"nvmlDeviceGetTotalEnergyConsumption": lambda _handle: next(counter)})
+        table, cost = sampled(tmp_path, seconds=0.35)
+        read = table["energy_mj"].drop_null().to_pylist()
+        assert read == [5_000 + 7 * (at + 1) for at in range(len(read))]  # the first told that there is one
+        assert 4 <= len(read) <= 6
+        assert cost["gpus"]["0000:3a:00.0"]["not_said"] == []
+
+    def test_by_its_field(self, installed: Callable[..., RecordedNvml], tmp_path: Path) -> None:
+        value = SimpleNamespace(ullVal=42_000)
+        field = SimpleNamespace(fieldId=83, nvmlReturn=0, valueType=3, value=value)
+        module = installed(instead={"nvmlDeviceGetTotalEnergyConsumption": raising(NOT_SUPPORTED)})
+        fields = module.nvmlDeviceGetFieldValues
+        asked = {"nvmlDeviceGetFieldValues": lambda gpu, ids: [field] if ids == [83] else fields(gpu, ids)}
+        installed(instead=asked, constants={"NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION": 83})
+        table, _ = sampled(tmp_path)
+        assert set(table["energy_mj"].drop_null().to_pylist()) == {42_000}
 
 
 class TestPcieTraffic:

@@ -89,6 +89,9 @@ def test_a_program_that_marks_its_inferences_times_them(tmp_path: Path, environm
     assert {row["run"] for row in rows} <= {"benchmark", "warm_up"}
     assert sorted(row["inference"] for row in rows) == [*range(COUNT)]
     assert {row["measured_by"] for row in rows} == {"host_clock"}
+    untraced = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["untraced"]
+    begin, end = (mark["utc_ns"] for mark in untraced["clock"])
+    assert (end - begin) / 1e9 == pytest.approx(untraced["seconds"], abs=0.001)
     assert all(row["wall_ns"] >= row["enqueue_ns"] >= 2_000_000 for row in rows)
     assert none_left(environment[VARIABLE]) == []
 

@@ -13,6 +13,7 @@ from importer.test_untraced import one, own_times, trtexec_times
 
 from nsight_tools import open_trace
 from nsight_tools.cli import program
+from nsight_tools.units import duration
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -45,15 +46,18 @@ def test_every_format_says_who_timed_it(report: Path, tmp_path: Path, form: str)
         }  # fmt: skip
     elif form != "junit":  # which has no header
         said = " ".join(done.output.replace("\\", "").split())
-        assert "without the profiler: 20 inferences timed by nsight_tools.inference(), by the host's clock" in (
-            said.replace("&#39;", "'").replace("&#x27;", "'")
-        )
+        said = said.replace("&#39;", "'").replace("&#x27;", "'")
+        each = duration(TRACED_NS)
+        times = ", ".join(f"{name} {each}" for name in ("p50", "p90", "p95", "p99"))
+        by = "20 inferences timed by nsight_tools.inference(), by the host's clock"
+        assert f" inferences a second, {times}; {by}" in said
 
 
 def test_trtexecs_times_and_another_datasets(report: Path, tmp_path: Path) -> None:
     times = trtexec_times(tmp_path, [one(4.0 * at, compute=3.5) for at in range(20)])
     said = " ".join(analyze(report, "--untraced", times).output.split())
-    assert "without the profiler: 20 inferences timed by trtexec --exportTimes (times.json)" in said
+    assert "without the profiler: 251 inferences a second, p50 3.80 ms, " in said
+    assert "; 20 inferences timed by trtexec --exportTimes (times.json)" in said
     capture = SAMPLE.with_name("detector_pageable.capture")
     alone = shutil.copy(capture / "report.sqlite", tmp_path / "alone.sqlite")
     said = " ".join(analyze(alone, "--untraced", capture / "benchmark.parquet").output.split())

@@ -12,6 +12,7 @@ from nsight_tools import compare, headline
 from nsight_tools.comparison import Change, Effect, Verdict, regressed
 from nsight_tools.comparison.families import family
 from nsight_tools.findings import Severity
+from nsight_tools.run_files import benchmark
 
 if TYPE_CHECKING:
     from nsight_tools.analysis import Outcome
@@ -226,9 +227,11 @@ def test_a_promise_is_held_against_what_came() -> None:
     assert (last.status, last.remaining_ns) == ("unjudged", None)
 
 
-def benchmarked(kernels: list[int], walls: list[int]) -> Trace:
+def benchmarked(kernels: list[int], *runs: list[int]) -> Trace:
+    """A loop with untraced runs of these walls: the benchmark, and the same again."""
     rows = [
-        {"run": "benchmark", "inference": at, "start_ns": at * 100_000, "wall_ns": wall}
+        {"run": benchmark(number), "inference": at, "start_ns": at * 100_000, "wall_ns": wall}
+        for number, walls in enumerate(runs, 1)
         for at, wall in enumerate(walls)
     ]
     rows += [{"run": "timing", "inference": at, "start_ns": at, "wall_ns": 7} for at in range(50)]
@@ -246,6 +249,52 @@ def test_an_untraced_benchmark_is_the_headline() -> None:
     assert found.traced_wall is not None
     assert found.traced_wall.change is Change.MORE
     assert compared(before, loop(jitter(40, 30))).wall_source == "trace"
+
+
+def test_what_repeats_differ_by_is_noise() -> None:
+    """AFTER is faster by 1 µs beyond any doubt of its own run, and was slower by as much when it was measured again."""
+    once = benchmarked(jitter(40, 20), jitter(50, 18_000, 100, seed=1))
+    faster = jitter(50, 17_000, 100, seed=2)
+    assert compared(once, benchmarked(jitter(40, 20), faster)).verdict is Verdict.FASTER
+    again = benchmarked(jitter(40, 20), faster, jitter(60, 18_100, 100, seed=3), jitter(50, 17_400, 100, seed=4))
+    found = compared(once, again)
+    assert found.verdict is Verdict.NOISE
+    assert found.wall is not None
+    assert found.wall.difference == pytest.approx(-1_000, abs=80)
+    assert found.wall.drift == pytest.approx(1_100, abs=80)
+    assert "no larger than that of the same: AFTER, measured 3 times, differs by 1.09 µs" in headline(found)
+    p50 = named(found.measurements, "p50")
+    assert p50.change is Change.NOISE
+    assert p50.drift == pytest.approx(1_100, abs=80)
+    (note,) = [each for each in found.notes if "differs from itself" in each]
+    assert note.startswith("AFTER was measured 3 times, and differs from itself by up to ")
+    assert "with --repeat" in " ".join(found.untold)
+    close = benchmarked(jitter(40, 20), faster, jitter(60, 17_200, 100, seed=3))
+    told = compared(once, close)
+    assert told.verdict is Verdict.FASTER
+    assert named(told.measurements, "p50").change is Change.UNKNOWN
+    assert "with --repeat" not in " ".join(compared(close, again).untold)
+
+
+def test_what_both_captures_measured_stands_side_by_side() -> None:
+    """Without an interval; what one side did not measure is left out."""
+    sides = []
+    for engine, build in ((900, 40.0), (800, None)):
+        trace = benchmarked(jitter(40, 20), jitter(50, 18_000, 100, seed=1))
+        memory = {"engine_bytes": engine, "activations_bytes": 7}
+        run = {"measured": {"benchmark": {"memory": memory}}, "build": {"seconds": build}}
+        trace.manifest = {**trace.manifest, "run": run}
+        sides.append(trace)
+    found = compared(*sides)
+    assert [each.name for each in found.measurements] == [
+        *("inferences a second", "p50", "p90", "p95", "p99", "engine on the GPU", "activations of a context"),
+    ]
+    memory = named(found.measurements, "engine on the GPU")
+    assert (memory.before, memory.after, memory.difference, memory.low) == (900, 800, -100, None)
+    assert memory.change is Change.UNKNOWN
+    assert named(found.measurements, "activations of a context").change is Change.SAME
+    both = compared(sides[0], sides[0])
+    assert named(both.measurements, "build").before == 40e9
 
 
 def test_what_came_of_a_promise_of_host_time_is_told_by_the_untraced_walls() -> None:

@@ -46,6 +46,12 @@ RUN: dict[str, Any] = {
     },
     "versions": {"nsys": "2025.3"},
     "passes": [{"command": ["/home/somebody/bin/python"]}],
+    "engine": {"path": "/home/somebody/e", "size_bytes": 300, "weights_bytes": None},
+    "measured": {
+        "benchmark": {"inferences": 7, "clock": [{"utc_ns": UTC}], "memory": {"engine_bytes": 5}, "shape_source": {}},
+        "benchmark_2": {"inferences": 8, "throughput_per_s": 2.5},
+        "timing": {"inferences": 9},
+    },
     "tracing": {"wall_ns": {"untraced": 400_000, "traced": 800_000, "added": 400_000}},
     "telemetry": {"hz": 50.0, "samples": 3},
 }
@@ -147,6 +153,18 @@ class TestTables:
         rows = open_trace(folder).table("gpus", ["device", "sm_count"]).to_pylist()
         assert {row["device"]: row["sm_count"] for row in rows}[2] == sms
 
+    def test_what_earlier_captures_did_not_sample_is_null(self, run_directory: Callable[..., Path]) -> None:
+        before = SAMPLES.drop_columns(["energy_mj", "own_memory_bytes"])
+        table = open_trace(run_directory(samples=before)).table("telemetry")
+        assert table["energy_mj"].null_count == table["own_memory_bytes"].null_count == 3
+        with pytest.raises(InputError, match="has no column power_mw"):
+            open_trace(run_directory(name="other.capture", samples=SAMPLES.drop_columns("power_mw")))
+
+    def test_repeats_are_apart(self, run_directory: Callable[..., Path]) -> None:
+        again = BENCHMARK.set_column(0, "run", pa.array(["timing", "benchmark_2"] * 2).dictionary_encode())
+        counts = open_trace(run_directory(benchmark=again)).frame("benchmark")["run"].value_counts()
+        assert counts.to_dict() == {"timing": 2, "benchmark_2": 2}
+
     def test_benchmark(self, run_directory: Callable[..., Path]) -> None:
         rows = open_trace(run_directory()).table("benchmark", ["run", "inference", "wall_ns"]).to_pylist()
         assert [tuple(row.values()) for row in rows] == [
@@ -221,7 +239,16 @@ class TestManifest:
         assert run["options"] == {"iterations": 100, "inputs": {"x": "x.npy"}, "nsys_args": ["y"]}
         cache = {"file": "t", "misses": 3}
         assert run["build"] == {"seconds": 2.0, "phases_s": {"parse": 2.0}, "timing_cache": cache}
+        assert run["engine"] == {"size_bytes": 300, "weights_bytes": None}
+        benchmark = {"inferences": 7, "clock": [{"utc_ns": UTC}], "memory": {"engine_bytes": 5}}
+        assert run["measured"] == {"benchmark": benchmark, "benchmark_2": {"inferences": 8, "throughput_per_s": 2.5}}
         assert "somebody" not in json.dumps(manifest)
+
+    @pytest.mark.parametrize("odd", [3, [1], {"benchmark": 4}])
+    def test_what_no_capture_wrote_is_left_out(self, run_directory: Callable[..., Path], odd: Any) -> None:
+        run = open_trace(run_directory(run={**RUN, "measured": odd, "engine": "x", "build": 1})).manifest["run"]
+        assert run["measured"] == {}
+        assert run.keys().isdisjoint({"engine", "build"})
 
 
 class TestClock:

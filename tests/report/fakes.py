@@ -7,9 +7,10 @@ from typing import Any
 
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import Energy, Measured, Memory, Speed
 from nsight_tools.report.content import TraceReport
 from nsight_tools.run.requests import Population
-from nsight_tools.summary import Summary, TimeOfKind, Times, Untraced
+from nsight_tools.summary import Summary, TimeOfKind, Times, Untraced, UntracedRun
 from nsight_tools.worth.ranges import Range
 
 HOSTILE = (
@@ -53,6 +54,18 @@ TIMES = Times(
     ),
 )
 
+SPEED = Speed(5_185, 1_728.07, 516_597, 741_907, 844_026, 1_099_578)
+MEASURED = Measured(
+    speed=SPEED,
+    overlapped=replace(SPEED, throughput_per_s=2_405.56),
+    repeats=(SPEED, replace(SPEED, throughput_per_s=1_700.0)),
+    memory=Memory(
+        1_080_000_000, 1_210_000_000, 3_061_028, 96_000_000, 80_000_000, 210_000_000, 4_000_000, 214_000_000, 37
+    ),
+    energy=Energy(0.21, 3_120.0, "counter", 3_080.0, 12.0, 1),
+    build_s=43.2,
+)
+
 SUMMARY = Summary(
     source="detector_b4.nsys-rep",
     nsys_version="2025.3.1.90",
@@ -86,6 +99,8 @@ SUMMARY = Summary(
     ),
     times=TIMES,
     layers_by_order={"kernels": 13_700, "attributed": {"layer pass": 13_563}, "in_common": 0.99},
+    untraced_run=UntracedRun("runner", 5_185),
+    measured=MEASURED,
     missing={"gpu_metrics": "not collected"},
 )
 

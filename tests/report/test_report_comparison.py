@@ -63,6 +63,12 @@ def comparison(text: str = "", **changes: Any) -> Comparison:
         "buckets": (COMPUTE, COPIES, Difference("sync", "ns", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, Change.SAME)),
         "work": (Difference(text or "kernels", "count", 137.0, 137.0, 0.0, 0.0, 0.0, 0.0, Change.SAME),),
         "conditions": (Difference(text or "power", "W", 300.0, None),),
+        "measurements": (
+            Difference(text or "engine on the GPU", "bytes", 96e6, 48e6, -48e6),
+            Difference(text or "energy of an inference", "J", 0.21, 0.105, -0.105),
+            Difference(text or "p99", "ns", 5e6, 4.9e6, -1e5, drift=2e5, change=Change.NOISE),
+            Difference(text or "further contexts that fit", "count", 37, 37, 0, change=Change.SAME),
+        ),
         "layers": tuple(replace(COPIES, name=text or f"layer {at}", detail=text) for at in range(12)),
         "kernels": (replace(COMPUTE, name=text or "gemm"),),
         "predictions": (
@@ -128,7 +134,8 @@ def test_predictions_are_honest() -> None:
 def test_long_tables_are_cut_and_say_so() -> None:
     page = compared_text.render([comparison()])
     assert "7 more changed" in page
-    assert page.endswith("Left out: 7 layers that changed, what is the same (kernels). --all shows it.\n")
+    left_out = "Left out: 7 layers that changed, what is the same (further contexts that fit, kernels). --all shows it."
+    assert " ".join(page.split()).endswith(left_out)
     whole = compared_text.render([comparison()], Look(everything=True))
     assert "Left out" not in whole
     assert "more changed" not in whole
@@ -149,6 +156,19 @@ def test_a_narrow_page_wraps_no_row() -> None:
         assert len(table) > 3
         assert all(line.split()[-1] in {"less", "more", "noise", "same", "?"} for line in table)
         assert ("99 % interval" in page) is headed
+
+
+def test_what_was_measured_is_shown_without_an_interval() -> None:
+    page = compared_text.render([comparison()])
+    (head,) = [line for line in page.splitlines() if "Measured without the profiler" in line]
+    assert head.endswith(compared.NO_INTERVAL)
+    lines = {line.strip().partition("  ")[0]: line.split("  ") for line in page.splitlines()}
+    assert [cell.strip() for cell in lines["energy of an inference"] if cell][1:] == ["210 mJ", "105 mJ", "−105 mJ"]  # noqa: RUF001 (a minus)
+    assert lines["p99"][-1] == "noise"
+    assert "further contexts that fit  " not in page
+    assert "further contexts that fit  " in compared_text.render([comparison()], Look(everything=True))
+    assert "energy of an inference" in compared_html.page([comparison()])
+    assert "<summary>Measured without the profiler</summary>" in compared_markdown.render([comparison()])
 
 
 def test_ascii_terminals_get_ascii() -> None:

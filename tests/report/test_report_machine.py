@@ -14,6 +14,7 @@ from report import fakes
 from nsight_tools import changes
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Change, Confidence, Evidence, Finding, Severity
+from nsight_tools.measured import Energy, Measured, Memory, Speed
 from nsight_tools.report import machine
 from nsight_tools.report.content import TraceReport
 from nsight_tools.run.requests import Population
@@ -46,7 +47,7 @@ def test_the_document_is_the_agreed_one() -> None:
     assert said["tool"]["name"] == "nsight-tools"
     assert list(trace) == [
         *("source", "nsys_version", "schema_version", "gpus", "duration_ns", "counts", "requests", "inference"),
-        *("untraced_run", "layers_by_order", "headline", "plan", "outcomes"),
+        *("untraced_run", "measured", "layers_by_order", "headline", "plan", "outcomes"),
     ]
     assert [outcome["code"] for outcome in trace["outcomes"]] == [
         *("CAP001", "FUS002", "PCI001", "PCI003", "STR001", "THR001"),
@@ -115,6 +116,29 @@ def test_without_inferences_or_calls_there_is_no_accounting() -> None:
     times = replace(fakes.TIMES, untraced=None)
     (trace,) = valid(TraceReport("x", replace(fakes.SUMMARY, times=times), ()))["traces"]
     assert trace["inference"]["buckets"]["launch"]["untraced_ns"] is None
+
+
+def test_what_was_measured_is_told() -> None:
+    (trace,) = valid(fakes.report())["traces"]
+    found = trace["measured"]
+    assert found["speed"]["throughput_per_s"] == 1_728.07
+    assert (found["memory"]["further_contexts"], found["energy"]["joules_per_inference"]) == (37, 0.21)
+    assert (len(found["repeats"]), found["build_s"]) == (2, 43.2)
+    assert found["spread"]["throughput_per_s"] == pytest.approx(28.07 / 1_714.035)
+    assert found["spread"]["p50_ns"] == 0
+    (trace,) = valid(TraceReport("x", Summary(""), ()))["traces"]
+    assert trace["measured"] == {
+        **dict.fromkeys(["speed", "overlapped", "memory", "energy", "build_s", "spread"]), "repeats": [],
+    }  # fmt: skip
+    short = fakes.report(measured=Measured(energy=Energy(problem="too short")))
+    assert valid(short)["traces"][0]["measured"]["energy"]["joules"] is None
+
+
+def test_the_schema_knows_what_is_measured() -> None:
+    defined = machine.schema()["$defs"]
+    for kind in (Speed, Memory, Energy):
+        assert list(defined[kind.__name__.lower()]["properties"]) == [each.name for each in fields(kind)]
+    assert list(defined["measured"]["properties"]) == [*(each.name for each in fields(Measured)), "spread"]
 
 
 def test_outcomes_are_in_order_of_code() -> None:

@@ -51,6 +51,11 @@ class Device:
         major, minor = self.device.compute_capability()
         return int(major), int(minor)
 
+    def free_bytes(self) -> int:
+        """Memory of the GPU that a program can still get, by CUDA; its context is the thread's."""
+        free, _ = self.cuda.mem_get_info()
+        return int(free)
+
     def describe(self) -> dict[str, Any]:
         return {
             "name": self.device.name(),

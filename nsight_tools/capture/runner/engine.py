@@ -107,8 +107,6 @@ class Engine:
 
     def describe(self, shapes: dict[str, Shape]) -> dict[str, Any]:
         engine = self.engine
-        memory = getattr(engine, "device_memory_size_v2", None)  # since 10.1; the older name is gone in 11
-        memory = engine.device_memory_size if memory is None else memory
         return {
             "path": str(self.path),
             "sha256": self.sha256,
@@ -118,12 +116,25 @@ class Engine:
             "dynamic": self.dynamic,
             "profiles": engine.num_optimization_profiles,
             "aux_streams": getattr(engine, "num_aux_streams", None),  # since 8.6
-            "device_memory_bytes": int(memory),
+            "device_memory_bytes": self.device_memory_bytes,
+            "weights_bytes": self._weights(),
             "weight_streaming_budget_bytes": self._streamed(),
             "load_s": self.load_s,
             "layers": engine.num_layers,
             "profiling_verbosity": word(getattr(engine, "profiling_verbosity", None)),
         }
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """GPU memory of a context, as TensorRT says it, for the largest shapes of all profiles."""
+        memory = getattr(self.engine, "device_memory_size_v2", None)  # since 10.1; the older name is gone in 11
+        return int(self.engine.device_memory_size if memory is None else memory)
+
+    def _weights(self) -> int | None:
+        """Bytes of all weights, where TensorRT counts them; fewer are on the GPU where they are streamed."""
+        stat = getattr(getattr(self.trt, "EngineStat", None), "TOTAL_WEIGHTS_SIZE", None)
+        size = None if stat is None else int(self.engine.get_engine_stat(stat))
+        return size if size is not None and size >= 0 else None
 
     def _streamed(self) -> int | None:
         return int(self.engine.weight_streaming_budget_v2) if "weight_streaming_budget" in self.settings else None

@@ -70,6 +70,17 @@ class Lane:
         """What TensorRT made of the verbosity asked for: never more than the engine was built with."""
         return word(getattr(self.context, "nvtx_verbosity", None))
 
+    @property
+    def buffer_bytes(self) -> int:
+        """GPU memory of the inputs and outputs of all slots."""
+        on_gpu = (tensor for tensor in self.engine.tensors if not tensor.on_host)
+        return len(self.slots) * sum(max(tensor.size_bytes(self.shapes[tensor.name]), 1) for tensor in on_gpu)
+
+    @property
+    def activation_bytes(self) -> int:
+        """GPU memory that TensorRT says the context needs for what lies between its layers."""
+        return self.memory_bytes or self.engine.device_memory_bytes
+
     def _host_input(self, tensor: Tensor) -> Bytes:
         """A shape tensor: TensorRT reads its values on the host. As in trtexec, --shapes gives them."""
         if tensor.name in self.task.inputs:

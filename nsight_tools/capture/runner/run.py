@@ -17,6 +17,7 @@ from . import cost, log, toolkit
 from .engine import Engine, hint_for
 from .lanes import Lane
 from .loop import Turns, serve
+from .memory import Memory
 from .outcome import Failure, Result, write_atomically
 from .ranges import Ranges
 from .samples import INTEGERS, MOST_ROWS, Samples, merge
@@ -61,7 +62,9 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
     trt = toolkit.tensorrt()
     logger = log.make_logger(trt, result.log, level=log.WARNING, verbose=task.verbose)
     assert task.engine is not None  # task.py sees to it
+    memory = Memory(device)
     engine = Engine(trt, logger, task.engine, task.settings)
+    memory.loaded()
     result.content["engine"] = engine.describe({})
     engine.profile_of(0, task.streams)  # fails before anything is allocated
     lanes = [Lane(engine, task, number) for number in range(task.streams)]
@@ -80,12 +83,21 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
         )},
     }  # fmt: skip
     done = [_measured(task.task, task, device, engine, lanes, interruption, overlap=task.overlap_transfers)]
-    result.content["run"] = {**done[0].summary(), **plan, "ranges": done[0].ranges, "clock": done[0].clock}
+    memory.measured(lanes)
+    result.content["run"] = {
+        **done[0].summary(),
+        **plan,
+        "ranges": done[0].ranges,
+        "clock": done[0].clock,
+        "memory": memory.as_json(),
+    }
     if task.throughput and not task.default_stream and not interruption.requested:  # on one stream nothing overlaps
         done.append(_measured("throughput", task, device, engine, lanes, interruption, overlap=True))
         result.content["run"]["throughput"] = done[1].summary()
     if task.own_cost and done[0].columns["wall_ns"].size and not interruption.requested:
         result.content["run"]["runner"] = _own_cost(task, device, lanes[0], interruption, done[0])
+    if task.further_context and not interruption.requested:
+        memory.try_one_more(engine, task)
     _save(task, done)
 
 

@@ -56,6 +56,8 @@ class Task:
     """Measure with overlapped transfers, too."""
     own_cost: bool = False
     """Measure what the runner's loop itself costs, too."""
+    further_context: bool = False
+    """Measure what one more context takes of the GPU's memory, too."""
     inspect: bool = False
 
     def __post_init__(self) -> None:

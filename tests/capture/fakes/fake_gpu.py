@@ -17,6 +17,15 @@ MEMORY_BYTES = int(os.environ.get("FAKE_GPU_MEMORY", "1000000000"))
 allocated = 0
 
 
+def take(size):
+    global allocated
+    allocated += size
+
+
+def give(size):
+    take(-size)
+
+
 def note(call, detail=None):
     JOURNAL.append((call, threading.current_thread().name, detail))
 

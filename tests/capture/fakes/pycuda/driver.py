@@ -129,8 +129,12 @@ class DeviceAllocation:
         return self.address
 
     def free(self):
-        gpu.allocated -= self._size
+        gpu.give(self._size)
+        self._size = 0
         gpu.note("mem_free")
+
+    def __del__(self):
+        gpu.give(self._size)
 
 
 def mem_alloc(size):
@@ -138,8 +142,13 @@ def mem_alloc(size):
     gpu.note("mem_alloc", size)
     if gpu.allocated + size > gpu.MEMORY_BYTES:
         raise MemoryError("cuMemAlloc failed: out of memory")
-    gpu.allocated += size
+    gpu.take(size)
     return DeviceAllocation(size)
+
+
+def mem_get_info():
+    _needs_context()
+    return gpu.MEMORY_BYTES - gpu.allocated, gpu.MEMORY_BYTES
 
 
 def pagelocked_empty(shape, dtype):

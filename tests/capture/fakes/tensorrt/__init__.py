@@ -47,6 +47,12 @@ if VERSION >= (10, 0):
         STATIC, ON_PROFILE_CHANGE, USER_MANAGED = range(3)
 
 
+if MAJOR >= 11:
+
+    class EngineStat(enum.IntEnum):
+        TOTAL_WEIGHTS_SIZE, STRIPPED_WEIGHTS_SIZE = range(2)
+
+
 class TensorIOMode(enum.Enum):
     NONE, INPUT, OUTPUT = range(3)
 
@@ -144,6 +150,7 @@ class Runtime:
                 f"compute {spec['capability'][0]}.{spec['capability'][1]}, please rebuild.",
             )
             return None
+        gpu.take(spec.get("loaded_bytes", 0))
         return ICudaEngine(spec, self.logger)
 
 
@@ -169,6 +176,11 @@ class ICudaEngine:
 
         def get_device_memory_size_for_profile_v2(self, profile):
             return 1000 + profile
+
+    if MAJOR >= 11:
+
+        def get_engine_stat(self, stat):
+            return self.spec.get("weights_bytes", -1) if stat is EngineStat.TOTAL_WEIGHTS_SIZE else 0
 
     def get_tensor_name(self, index):
         return list(self.tensors)[index]
@@ -219,11 +231,18 @@ class EngineInspector:
 
 
 class IExecutionContext:
+    """Takes GPU memory as `context_bytes` of the spec says, whatever the engine says that it needs."""
+
     def __init__(self, engine):
+        self.held = engine.spec.get("context_bytes", 0)
+        gpu.take(self.held)
         self.engine, self.spec = engine, engine.spec
         self.shapes = {name: tensor["shape"] for name, tensor in engine.tensors.items() if tensor["input"]}
         self.addresses, self.profile, self.enqueues = {}, 0, 0
         self.nvtx_verbosity = ProfilingVerbosity.DETAILED
+
+    def __del__(self):
+        gpu.give(self.held)
 
     if VERSION >= (10, 1):
 

@@ -1,0 +1,98 @@
+"""What two captures measured without the profiler, side by side, and by how much the same differs from itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_tools import units
+from nsight_tools.comparison.judge import unjudged
+from nsight_tools.comparison.resampling import WALLS, statistics
+from nsight_tools.comparison.result import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nsight_tools.comparison.resampling import Floats
+    from nsight_tools.comparison.result import Difference
+    from nsight_tools.comparison.runs import ComparedRun
+    from nsight_tools.measured import Energy, Measured, Memory, Speed
+
+_SPEEDS = (
+    ("throughput_per_s", "inferences a second", ""),
+    ("p50_ns", "p50", "ns"),
+    ("p90_ns", "p90", "ns"),
+    ("p95_ns", "p95", "ns"),
+    ("p99_ns", "p99", "ns"),
+)
+_MEMORY = (
+    ("process_peak", "memory of the process, at most", "bytes"),
+    ("gpu_peak", "memory in use by all, at most", "bytes"),
+    ("file", "serialized engine", "bytes"),
+    ("engine", "engine on the GPU", "bytes"),
+    ("weights", "weights, by TensorRT", "bytes"),
+    ("activations", "activations of a context", "bytes"),
+    ("buffers", "inputs and outputs of a context", "bytes"),
+    ("further_context", "a further context takes", "bytes"),
+    ("further_contexts", "further contexts that fit", "count"),
+)
+_ENERGY = (("joules_per_inference", "energy of an inference", "J"),)
+
+
+def measurements(runs: tuple[ComparedRun, ComparedRun]) -> tuple[Difference, ...]:
+    """Speed, memory, energy and time to build, of what both captures measured. None has an interval.
+
+    What differs by no more than one side's repeats do is noise; of all else nobody knows how much it varies.
+    """
+    before, after = (run.summary.measured for run in runs)
+    return (
+        *_speeds(before, after),
+        *_pairs(_MEMORY, before.memory, after.memory),
+        *_pairs(_ENERGY, before.energy, after.energy),
+        *_built(before, after),
+    )
+
+
+def _speeds(before: Measured, after: Measured) -> Iterator[Difference]:
+    for (field, _, _), found in zip(_SPEEDS, _pairs(_SPEEDS, before.speed, after.speed), strict=False):
+        spread = max(side.spread(field) or 0.0 for side in (before, after))
+        noise = found.change is Change.UNKNOWN and abs(found.difference or 0.0) <= spread
+        yield replace(found, change=Change.NOISE, drift=spread) if noise else found
+
+
+def _pairs(
+    fields: Sequence[tuple[str, str, str]],
+    before: Speed | Memory | Energy | None,
+    after: Speed | Memory | Energy | None,
+) -> Iterator[Difference]:
+    for field, name, unit in fields:
+        values = (getattr(before, field, None), getattr(after, field, None))
+        if None not in values:
+            yield unjudged(name, unit, *values)
+
+
+def _built(before: Measured, after: Measured) -> Iterator[Difference]:
+    if before.build_s is not None and after.build_s is not None:
+        yield unjudged("build", "ns", 1e9 * before.build_s, 1e9 * after.build_s)
+
+
+def against_repeats(wall: Difference, runs: tuple[ComparedRun, ComparedRun]) -> Difference:
+    """The difference of the walls, noise where the repeats of one side lie as far apart."""
+    apart = [_apart(run.repeats) for run in runs]
+    spread = max(apart)
+    if wall.difference is None or spread <= (wall.drift or 0.0):
+        return wall
+    change = Change.NOISE if abs(wall.difference) <= spread and wall.change is not Change.SAME else wall.change
+    side = apart.index(spread)
+    detail = (
+        f"{('BEFORE', 'AFTER')[side]}, measured {len(runs[side].repeats)} times, differs by {units.duration(spread)}"
+    )
+    return replace(wall, drift=spread, change=change, detail=detail)
+
+
+def _apart(repeats: Sequence[Floats]) -> float:
+    """From the fastest to the slowest of runs, by their typical inference, in ns; 0 for fewer than two."""
+    typical = [float(statistics(wall, wall[:, None], np.ones((1, wall.size)))[0, WALLS]) for wall in repeats]
+    return max(typical) - min(typical) if typical else 0.0
