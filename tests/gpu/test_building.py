@@ -49,26 +49,28 @@ def needs(tensorrt: tuple[int, ...], since: tuple[int, ...], before: tuple[int, 
         pytest.skip(f"TensorRT {tensorrt} has no such thing")
 
 
-def test_phases(built: Callable[..., Capture]) -> None:
+def test_phases(built: Callable[..., Capture], tensorrt: tuple[int, ...]) -> None:
     build = built("build_plain").run["build"]
     phases = build["phases_s"]
     assert phases["parse"] > 0
     assert phases["build"] > phases["parse"]
     assert phases["deserialize"] > 0
     assert sum(filter(None, phases.values())) == pytest.approx(build["seconds"])
-    assert phases["serialize"] is not None, "TensorRT's log no longer says how long the generation took"
+    if tensorrt >= (10, 0):  # 8.6 does not log how long the generation took
+        assert phases["serialize"] is not None, "TensorRT's log no longer says how long the generation took"
 
 
 def test_one_timing_cache_makes_builds_alike(
-    built: Callable[..., Capture], tmp_path_factory: pytest.TempPathFactory
+    built: Callable[..., Capture], tensorrt: tuple[int, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     cache = str(tmp_path_factory.mktemp("cache") / "timing.cache")
     first = built("build_cached_1", "--timing-cache-file", cache)
     second = built("build_cached_2", "--timing-cache-file", cache)
     caches = [side.run["build"]["timing_cache"] for side in (first, second)]
     assert (caches[0]["fresh"], caches[1]["fresh"]) == (True, False)
-    assert caches[0]["misses"] > 0
-    assert caches[1]["misses"] == 0
+    if tensorrt >= (10, 0):  # 8.6 does not log how many entries a cache has
+        assert caches[0]["misses"] > 0
+        assert caches[1]["misses"] == 0
     assert second.run["build"]["phases_s"]["build"] < first.run["build"]["phases_s"]["build"]
     assert first.run["build"]["tactics"] == second.run["build"]["tactics"]
     found = compare(first.trace, second.trace)
@@ -153,10 +155,10 @@ def test_quantized_models(
     name: str,
     dtype: str,
 ) -> None:
-    """Models with Q/DQ layers; strongly typed, as that is what keeps to them in every TensorRT that has FP8."""
+    """Models with Q/DQ layers (`quantize.py`); strongly typed, which keeps to them in every TensorRT that has FP8."""
     needs(tensorrt, (10, 0) if dtype == "FP8" else (8, 5))
     typed = ("--strongly-typed",) if tensorrt >= (10, 0) else ("--int8", "--fp16")
-    capture = captured(name, model(f"{name}.onnx"), "--batch", "8", *QUICK, *sources(), *typed)
+    capture = captured(name, model(f"{name}.onnx"), "--shapes", "x:8x3x48x192", *QUICK, *sources(), *typed)
     assert capture.run["status"] == "done"
     assert dtype in dtypes(capture)
 

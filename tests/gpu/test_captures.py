@@ -58,7 +58,14 @@ def test_default(captured: Callable[..., Capture], model: Callable[[str], Path],
     assert layers["share"][0].as_py() > 0.98
     assert not {"PCI001", "PCI003", "STR001", "STR002", "THR001", "LCH002", "MEM001"} & capture.findings.keys()
     reformats = capture.findings.get("FUS002")
-    assert (reformats is not None and reformats.severity is Severity.WARNING) == (name == "cls_mixed")
+    if (
+        name == "cls_mixed"
+    ):  # a seventh of the inference time, or a sixth where the host is faster: a warning from 15 % on
+        assert reformats is not None
+        assert reformats.loss is not None
+        assert reformats.loss.share > 0.08
+    else:
+        assert reformats is None or reformats.severity is Severity.INFO
 
 
 @pytest.mark.parametrize("name", ENGINES)
