@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from importlib import import_module, metadata
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(nsight_analyses.__file__).parent
 RULES = [path for path in FOLDER.rglob("*.py") if re.match(r"[a-z]{3}\d{3}_", path.name)]
+SAID = ("code", "severity", "confidence", "message", "cause", "recommendation")
+"""What a finding says in words: its first fields."""
 CODES = sorted(path.name[:6].upper() for path in RULES)
 
 FULL = """Kernels are there.
@@ -396,3 +399,14 @@ class TestSelect:
         with pytest.raises(AnalysisError, match="no analysis has the code 'XYZ'") as raised:
             select(self.ALL, chosen, ignored)
         assert ", ".join(SOME) in raised.value.hint
+
+
+def test_no_installed_rule_prices_what_it_finds() -> None:
+    """A rule gives the loss that it saw; `worth` alone says what comes back of it."""
+    priced = []
+    for path in FOLDER.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
+                given = [keyword.arg for keyword in node.keywords if (keyword.arg or "").startswith("recoverable")]
+                priced += [path.name] * bool(given or len(node.args) > len(SAID))
+    assert priced == []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nsight_analyses.layers.layer_times import Kernels, Layer, engine_layers
 from nsight_tools.analysis import COMPUTE, analysis
-from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Severity
+from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import share
 
@@ -82,10 +82,7 @@ def generated_and_moving_kernels(trace: Trace) -> Iterator[Finding]:
             if run.tensorrt is False
             else "a fusion that TensorRT knows, one layout throughout, or a plugin would take them in"
         ),
-        moved if much else None,
-        run.per_inference(moved) if much else None,
-        "kernel time of the kernels that only move data" if much else "",
-        (
+        evidence=(
             Evidence("kernel time in generated kernels", made, "ns"),
             Evidence("kernel time that only moves data", moved, "ns"),
             *(
@@ -97,6 +94,9 @@ def generated_and_moving_kernels(trace: Trace) -> Iterator[Finding]:
                 for name, spent in _largest(kernels[generated & many | moves & much])
             ),
         ),
+        loss=Loss(moved, run.gpus.share(moved, kernels.device), "kernel time of the kernels that only move data")
+        if much
+        else None,
     )
 
 
