@@ -153,7 +153,9 @@ class Pricing:
             return None
         if self.untraced is not None:
             wall = self.untraced.wall
-            return Wall(Range(wall * (1 - REPEATS), wall, wall * (1 + REPEATS)), "measured without the profiler")
+            count = f" of {self.untraced.requests:,} inferences" if self.untraced.requests else ""
+            whole = Range(wall * (1 - REPEATS), wall, wall * (1 + REPEATS))
+            return Wall(whole, f"measured by an untraced run{count}")
         if self.replayable is not None and self.replayable.waits:
             low, point, high = _interval(self.before.wall, MODEL * self.before.wall[0])
             return Wall(Range(low, point, high), "a replay of the trace without what tracing may have cost")
