@@ -63,7 +63,7 @@ class Bench:
         trt = toolkit.tensorrt()
         assert task.engine is not None
         self.task, self.cuda, self.interruption = task, device.cuda, interruption
-        self.engine = Engine(trt, log.make_logger(trt, [], level=log.ERROR, verbose=True), task.engine)
+        self.engine = Engine(trt, log.make_logger(trt, [], level=log.ERROR, verbose=True), task.engine, task.settings)
         alone, self.ordered, self.overlapped = (Lane(self.engine, task, 0) for _ in range(3))
         self.pair = cost.Loops(task, device, alone, interruption, Ranges(0).or_none())
         self.ordered.make_slots(overlap=False, by_stage=True)
