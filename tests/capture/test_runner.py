@@ -124,7 +124,7 @@ def test_duration_and_iterations_are_both_reached(tmp_path: Path) -> None:
 
 
 def test_several_streams_on_one_thread_take_turns(tmp_path: Path) -> None:
-    ran = run(tmp_path, engine=engine(tmp_path, compute_us=3000), streams=3, iterations=12)
+    ran = run(tmp_path, engine=engine(tmp_path, compute_us=20_000), streams=3, iterations=12)
     assert ran.code == 0, ran.stderr
     samples = ran.samples
     assert samples["stream"].tolist() == [0, 1, 2] * 4
