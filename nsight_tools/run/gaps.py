@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.cuda_names import STALLS, WAITS, CallKind
-from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Growing, IntArray, Intervals, only_distinct, pieces, reaches
 
 if TYPE_CHECKING:
@@ -35,20 +34,17 @@ something. Twice as much would hide waits for a small accelerator, half as much 
 
 @dataclass(frozen=True)
 class Gaps:
-    """Idle stretches of a GPU between the kernels of an inference, shape (n,), ordered by GPU, inference and time.
+    """Idle stretches of a GPU between the kernels of an inference, shape (n,), by GPU in order of time.
 
     `host` where the launch call of the work that ends it had not returned when it began; `paused` where its thread did
-    something else before that call than launch, as to wait or allocate. `graph` where a CUDA graph
-    launched that work; `call` its row in `api_calls`, -1 where unknown; `lane` numbers the inferences of a GPU.
+    something else before that call than launch, as to wait or allocate. `graph` where a CUDA graph launched that work.
     """
 
     start: Ints
     end: Ints
-    lane: IntArray
     host: Bools
     paused: Bools
     graph: Bools
-    call: IntArray
     inference: IntArray
 
     @property
@@ -75,15 +71,8 @@ def gaps(run: Run) -> Gaps:
     parts = [gaps_of(run.work, run.judged_work, rows) for rows in by_device(run.work)]
     if not parts:
         none = np.zeros(0, np.int64)
-        return Gaps(none, none, none, none > 0, none > 0, none > 0, none, none)
+        return Gaps(none, none, none > 0, none > 0, none > 0, none)
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts[1:] else parts[0]
-    key = columns["inference"]
-    if len(parts) > 1:
-        key = joint_key(np.repeat(np.arange(len(parts)), [len(part["start"]) for part in parts]), key)
-    if (key[1:] < key[:-1]).any():
-        order = np.argsort(key, kind="stable")
-        key, columns = key[order], {name: column[order] for name, column in columns.items()}
-    lane = np.cumsum(np.append(False, key[1:] != key[:-1]), dtype=np.int32) if key.size else key
     host, call = columns["host"], columns["call"]
     graph, paused = np.zeros(len(host), np.bool_), np.zeros(len(host), np.bool_)
     graphs = run.calls.kind == CallKind.GRAPH_LAUNCH
@@ -91,7 +80,7 @@ def gaps(run: Run) -> Gaps:
         graph = graphs[call] & (call >= 0)
     rows = np.flatnonzero(host)
     paused[rows] = _paused(run, call[rows])
-    return Gaps(columns["start"], columns["end"], lane, host, paused, graph, call, columns["inference"])
+    return Gaps(columns["start"], columns["end"], host, paused, graph, columns["inference"])
 
 
 def _paused(run: Run, call: IntArray) -> Bools:

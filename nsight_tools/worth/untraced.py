@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from nsight_tools.columns import ints, words
 from nsight_tools.run import Run
+from nsight_tools.run.flow import SEVERAL
 from nsight_tools.timeline.intervals import at_a_time
 from nsight_tools.units import duration
 
@@ -33,8 +34,6 @@ the same captures, and a power cap takes a third of an H200's clock. Off by two:
 WAITED = 1.02
 """A request's window ends with its range, where the program waits in it, up to this share. Off by two, one that waits
 for half of its work is taken."""
-SEVERAL = 1.5
-"""Requests under way at a time from which on their period is held against the trace's, and not their wall."""
 
 SOURCES = {
     "runner": "the runner, by the host's clock and CUDA events",

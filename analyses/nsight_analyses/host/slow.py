@@ -13,6 +13,7 @@ from nsight_tools.findings import NOISE_SHARE
 from nsight_tools.run import Run
 from nsight_tools.run.holes import Owner, holes, other_processes
 from nsight_tools.run.samples import clock_samples
+from nsight_tools.tables import BUCKETS
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals, distinct
 
@@ -39,18 +40,7 @@ FEW = 0.1
 """Of the judged ones: what comes more often is work of its own, and not an inference in which something happened."""
 
 CLOCK, PROFILER, ALLOCATIONS, GRAPHS = "clock", "profiler", "allocations", "graphs"
-BUCKETS = (
-    "compute_ns",
-    "exposed_communication_ns",
-    "exposed_h2d_ns",
-    "exposed_d2h_ns",
-    "exposed_other_copy_ns",
-    "other_work_ns",
-    "launch_ns",
-    "sync_ns",
-    "host_ns",
-    "unattributed_ns",
-)
+PARTS = tuple(f"{bucket}_ns" for bucket in BUCKETS)
 """Parts of an inference's accounting: the one that grew most says where the time went that nothing explains."""
 
 
@@ -124,7 +114,7 @@ class Usual:
     """What inferences of a kind (a population on a thread) usually take: medians of those that are not marked."""
 
     def __init__(self, run: Run) -> None:
-        table = run.trace.table("inferences", ["wall_ns", *BUCKETS])
+        table = run.trace.table("inferences", ["wall_ns", *PARTS])
         self._columns = {name: ints(table[name]) for name in table.column_names}
         self.kind = _kinds(run)
         plain = (run.requests.mark.codes < 0) & run.requests.worked
@@ -179,9 +169,9 @@ def _told_apart(run: Run, outliers: IntArray, others: IntArray) -> Iterator[Grou
         mine = np.flatnonzero(named == at)
         if mine.size and (reason.what != PROFILER or excess[mine].sum() >= noise):
             yield Group(reason.what, rows[mine], excess[mine], taken[at][mine], reason)
-    growth = np.stack([usual.growth(name, rows) for name in BUCKETS])
+    growth = np.stack([usual.growth(name, rows) for name in PARTS])
     bucket = growth.argmax(axis=0)
-    for at, name in enumerate(BUCKETS):
+    for at, name in enumerate(PARTS):
         mine = np.flatnonzero((named == len(reasons)) & (bucket == at))
         if mine.size and excess[mine].sum() >= noise:
             yield Group(name, rows[mine], excess[mine], growth[at][mine])
