@@ -135,6 +135,11 @@ def test_plugins_are_loaded_before_the_engine(tmp_path: Path) -> None:
     assert calls == [*loads, *loads, ["deserialize", [True, -1]]]
 
 
+def test_a_model_may_use_the_plugins_that_tensorrt_brings(tmp_path: Path) -> None:
+    ran, _ = built(tmp_path, onnx=model(tmp_path, plugin="GroupNormalizationPlugin"))
+    assert ran.result["status"] == "done"
+
+
 @pytest.mark.parametrize(
     ("task", "profile"),
     [

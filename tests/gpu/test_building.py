@@ -163,6 +163,20 @@ def test_quantized_models(
     assert dtype in dtypes(capture)
 
 
+def test_a_plugin_of_tensorrts_own(
+    captured: Callable[..., Capture], model: Callable[[str], Path], tensorrt: tuple[int, ...]
+) -> None:
+    """`plug.py` puts it into the model; the engine that is built is captured again as an engine, too."""
+    needs(tensorrt, (8, 5), (11,))
+    built = captured("cls_plugin", model("cls_plugin.onnx"), "--shapes", SHAPE, *QUICK, *sources())
+    loaded = captured("cls_plugin_engine", built.path / "cls_plugin.engine", "--duration", "0.5")
+    for capture in (built, loaded):
+        assert capture.run["status"] == "done"
+        layers = capture.trace.table("layers", ["name", "type"]).to_pylist()
+        (plugin,) = [layer["name"] for layer in layers if "Plugin" in (layer["type"] or "")]
+        assert plugin in set(capture.trace.frame("launches", ["layer"])["layer"])
+
+
 @pytest.mark.parametrize("strategy", ["static", "profile", "runtime"])
 def test_allocation_strategies(
     captured: Callable[..., Capture], model: Callable[[str], Path], tensorrt: tuple[int, ...], strategy: str

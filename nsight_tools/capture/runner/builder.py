@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import calibration, log, options, specs, toolkit
 from .applied import Building
-from .engine import Engine, hint_for
+from .engine import Engine, hint_for, standard_plugins
 from .outcome import Failure, Result, write_atomically
 from .phases import Phases
 from .timing_cache import TimingCache
@@ -82,6 +82,7 @@ def _plan(building: Building, logger: Any, task: Task, phases: Phases) -> Any:
 
 def _builder(trt: Any, logger: Any, settings: dict[str, Any]) -> Any:
     builder = _bare_builder(trt, logger)
+    standard_plugins(trt, logger)
     for option, value in options.given(settings):
         if option.prepare:
             option.prepare(trt, builder, value)

@@ -46,6 +46,12 @@ def hint_for(line: str | None, otherwise: str) -> str:
     return next((hint for pattern, hint in _HINTS if line and re.search(pattern, line, re.IGNORECASE)), otherwise)
 
 
+def standard_plugins(trt: Any, logger: Any) -> None:
+    """Register the plugins that TensorRT brings along; before a model is parsed or an engine is loaded."""
+    if hasattr(trt, "init_libnvinfer_plugins"):
+        trt.init_libnvinfer_plugins(logger, "")
+
+
 class Engine:
     """A deserialized engine and its tensors; keeps the runtime that it needs alive.
 
@@ -59,8 +65,7 @@ class Engine:
         plan = _read(path)
         self.sha256, self.size_bytes = hashlib.sha256(plan).hexdigest(), len(plan)
         logger.forget()
-        if hasattr(trt, "init_libnvinfer_plugins"):
-            trt.init_libnvinfer_plugins(logger, "")
+        standard_plugins(trt, logger)
         self._runtime = trt.Runtime(logger)
         self.engine: Any = self._load(plan) if self._runtime else None
         if self.engine is None:

@@ -107,7 +107,11 @@ class ILogger:
         raise NotImplementedError
 
 
+standard_plugins = []
+
+
 def init_libnvinfer_plugins(logger, namespace):
+    standard_plugins.append("GroupNormalizationPlugin")
     return True
 
 
@@ -508,7 +512,7 @@ class OnnxParser:
 
     def parse_from_file(self, path):
         spec = json.loads(Path(path).read_text("utf-8"))
-        if spec.get("parse_error"):
+        if spec.get("parse_error") or spec.get("plugin", "none") not in (*standard_plugins, "none"):
             self.logger.log(1, "ModelImporter.cpp:726: While parsing node number 12 [Frobnicate]:")
             return False
         self.network.load(spec)
