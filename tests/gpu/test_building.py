@@ -177,6 +177,44 @@ def test_a_plugin_of_tensorrts_own(
         assert plugin in set(capture.trace.frame("launches", ["layer"])["layer"])
 
 
+def test_plugin_libraries(built: Callable[..., Capture], refused: Callable[..., str], model: Callable[[str], Path]) -> None:
+    """TensorRT's own registers its plugins itself, and cannot be loaded into a registry."""
+    library = os.environ.get("NSIGHT_TOOLS_PLUGINS")
+    if not library:
+        pytest.skip("NSIGHT_TOOLS_PLUGINS names no libnvinfer_plugin.so")
+    capture = built("build_static_plugins", "--static-plugins", library)
+    assert capture.run["build"]["settings"]["static_plugins"] == [library]
+    options = (model("cls.onnx"), "--shapes", SHAPE, *QUICK, *sources(), "--dynamic-plugins", library)
+    assert "others are for --static-plugins" in refused(*options)
+
+
+def test_layer_precisions(built: Callable[..., Capture], tensorrt: tuple[int, ...]) -> None:
+    """All layers kept at FP32 among flags that allow FP16."""
+    needs(tensorrt, (8, 5), (11,))
+    kept = ("--fp16", "--layer-precisions", "*:fp32", "--precision-constraints")
+    obeyed, ignored = (built(f"build_{how}", *kept, how) for how in ("obey", "none"))
+    assert "FP16" not in dtypes(obeyed)
+    assert "FP16" in dtypes(ignored)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("best", ("--best", "--placeholder-ranges")),
+        ("sparsity", ("--fp16", "--sparsity", "enable")),
+        ("mem_pool_size", ("--mem-pool-size", "workspace:16")),
+        ("profiling_verbosity", ("--profiling-verbosity", "layer_names_only")),
+    ],
+)
+def test_options_that_change_little(
+    built: Callable[..., Capture], tensorrt: tuple[int, ...], name: str, options: tuple[str, ...]
+) -> None:
+    needs(tensorrt, (8, 5), (11,) if name == "best" else (99,))
+    capture = built(f"build_{name}", *options)
+    assert capture.run["status"] == "done"
+    assert name in capture.run["build"]["settings"]
+
+
 @pytest.mark.parametrize("strategy", ["static", "profile", "runtime"])
 def test_allocation_strategies(
     captured: Callable[..., Capture], model: Callable[[str], Path], tensorrt: tuple[int, ...], strategy: str
