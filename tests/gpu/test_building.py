@@ -177,7 +177,9 @@ def test_a_plugin_of_tensorrts_own(
         assert plugin in set(capture.trace.frame("launches", ["layer"])["layer"])
 
 
-def test_plugin_libraries(built: Callable[..., Capture], refused: Callable[..., str], model: Callable[[str], Path]) -> None:
+def test_plugin_libraries(
+    built: Callable[..., Capture], refused: Callable[..., str], model: Callable[[str], Path]
+) -> None:
     """TensorRT's own registers its plugins itself, and cannot be loaded into a registry."""
     library = os.environ.get("NSIGHT_TOOLS_PLUGINS")
     if not library:
