@@ -15,6 +15,7 @@ PROGRAM = "nsight-tools"
 
 COMMANDS = {
     "capture": "capture",
+    "sweep": "sweep",
     "import": "import_",
     "analyze": "analyze",
     "report": "report",
