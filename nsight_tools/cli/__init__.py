@@ -16,6 +16,7 @@ PROGRAM = "nsight-tools"
 COMMANDS = {
     "capture": "capture",
     "sweep": "sweep",
+    "tune": "tune",
     "import": "import_",
     "analyze": "analyze",
     "report": "report",

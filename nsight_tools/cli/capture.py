@@ -23,7 +23,7 @@ AS_TYPED = "nsight_tools.as_typed"
 _ENGINE_ONLY = "of an engine, not of a command"
 
 
-class _Capture(click.Command):
+class WithCommand(click.Command):
     """A command that takes everything behind `--` as the command to run."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -206,7 +206,7 @@ def _options(command: Any) -> Any:
 
 @click.command(
     "capture",
-    cls=_Capture,
+    cls=WithCommand,
     short_help="Run an engine, or any command, under Nsight Systems.",
     epilog="""\b
 Example:
