@@ -119,6 +119,7 @@ def _running(
     from nsight_tools.capture.benchmark import Bench
     from nsight_tools.capture.options import ONNX, Build, refuse_to_build, settings_of
     from nsight_tools.tune.running import Running
+    from nsight_tools.tune.settings import conflict
 
     python = processes.resolve_python(options["python"], sys.executable)
     most = max(int(max(setting.get("streams"), setting.get("threads"))) for setting in wanted)
@@ -126,7 +127,8 @@ def _running(
         refuse_to_build(model, Build(settings_of({**read, **{n: v for each in wanted for n, v in each.options}})))
     bench = Bench(model, target / "engines", python, say, interrupts, options["telemetry_hz"], most)
     running = Running(bench, read)
-    return running, bench.probe(*running.asked(wanted[0]))
+    possible = next((setting for setting in wanted if conflict(setting) is None), wanted[0])
+    return running, bench.probe(*running.asked(possible))
 
 
 def _swept(

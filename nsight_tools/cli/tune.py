@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nsight_tools.cli import capture, settings
+from nsight_tools.cli import capture, importing, settings, tune_program
 from nsight_tools.report import safe
 
 if TYPE_CHECKING:
@@ -69,6 +69,14 @@ Example:
     show_default=True,
     help="Streams that are tried at most.",
 )
+@click.option(
+    "--continue",
+    "further",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="COMMAND: capture it again after a change, judge that, and name the next one.",
+)
+@importing.requests_options
 @click.pass_context
 def command(ctx: click.Context, /, model: Path | None, target: Path | None, **options: Any) -> None:
     """Tune MODEL, from the options of capture that are given: trace it, try the most promising change, and again.
@@ -76,9 +84,19 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     Each change is measured without the profiler, in turn with the best so far (A B A B), and kept where the interval
     says that it is faster, and its outputs are still right. All goes into a folder: each capture, ledger.json, and
     tune.html. Ctrl-C ends it at any time, and the same command goes on from there. It touches no clocks.
+
+    Of a COMMAND, which only its author can change, it names the next change; --continue DIR captures it again, says
+    what became of the change, and names the next.
     """
+    wrapped: list[str] | None = ctx.meta["command"]
+    if options["further"] is not None or wrapped is not None:
+        _program(ctx, model, target, wrapped, options)
+        return
     if model is None:
-        raise click.UsageError("give a MODEL")
+        raise click.UsageError("give a MODEL, a command behind --, or --continue DIR")
+    for name in ("inference_range", "group_by"):
+        if options[name] is not None:
+            raise click.UsageError(f"--{name.replace('_', '-')} is an option of a command, not of a MODEL")
     from nsight_tools.capture import privacy, supervised
     from nsight_tools.capture.options import InterruptedCaptureError, model_of
 
@@ -95,7 +113,22 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
 
 
 _RECORDING = ("graphs", "gpu_metrics_hz", "memory_usage", "nsys_args")
-settings.add(command, (*settings.RUN, *settings.BUILD, *settings.GIVEN, *_RECORDING, *settings.PROGRAM, "nsys"))
+_OF_COMMANDS = ("untraced", "capture_range")
+settings.add(command, (*settings.RUN, *settings.BUILD, *settings.GIVEN, *_RECORDING, *_OF_COMMANDS))
+settings.add(command, (*settings.PROGRAM, "nsys"))
+
+
+def _program(
+    ctx: click.Context, model: Path | None, target: Path | None, wrapped: list[str] | None, options: dict[str, Any]
+) -> None:
+    further = options["further"]
+    if model is not None or (further is not None and target is not None) or (further is None and not wrapped):
+        raise click.UsageError("give a MODEL, or a command behind --, or --continue DIR and maybe a command")
+    tune_program.refuse_engine_options(ctx)
+    if further is not None:
+        tune_program.go_on(further, wrapped or (), options)
+    else:
+        tune_program.begin(wrapped or (), target, options)
 
 
 def _tuned(
