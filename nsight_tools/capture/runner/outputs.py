@@ -119,11 +119,12 @@ def read(path: Path) -> dict[str, Array]:
 
     Raises OSError, ValueError, EOFError or zipfile.BadZipFile.
     """
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return {"": found}
-    with found as file:
-        return {name: file[name] for name in file.files}
+    with path.open("rb") as content:
+        found = np.load(content, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return {"": found}
+        with found as file:
+            return {name: file[name] for name in file.files}
 
 
 def _readable(tensor: Tensor) -> bool:
