@@ -64,7 +64,10 @@ def test_what_fp16_cannot_hold_is_no_error() -> None:
     """A sigmoid of noise: all but zeros, as of a text detector. A copy in FP16 passes, and so do zeros; ones do not."""
     r = np.full((1, 1, 8, 8), 1e-9, np.float32)
     for passes, a in ((True, r.astype(np.float16)), (True, np.zeros_like(r)), (False, np.ones_like(r))):
-        assert judged({"y": a}, {"y": r}, "it").passed is passes
+        found = judged({"y": a}, {"y": r}, "it")
+        assert found.passed is passes
+        assert found.outputs[0].faint
+    assert not one(normal(1, 3, 4), normal(2, 3, 4)).faint
 
 
 def test_nan_and_infinity_are_told_and_in_no_mean() -> None:

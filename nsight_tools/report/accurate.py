@@ -45,6 +45,8 @@ def measures(each: Agreement) -> str:
         parts.append(f"{each.broken:,} of {each.values:,} values are NaN or infinite on one side only")
     if each.alike:
         parts.append(f"{each.alike:,} values are NaN or infinite on both sides")
+    if each.faint:
+        parts.append("but the reference is all but zero: other inputs (--load-inputs) would tell more")
     return ", ".join(parts) or "nothing to compare"
 
 
