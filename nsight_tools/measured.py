@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools import run_files
+from nsight_tools.accuracy import Accuracy
 from nsight_tools.columns import ints, words
 from nsight_tools.units import duration
 from nsight_tools.worth.untraced import Known
@@ -87,6 +88,19 @@ class Energy:
 
 
 @dataclass(frozen=True)
+class Output:
+    """An output of the engine, of one inference of the run without the profiler."""
+
+    name: str
+    dtype: str
+    values: int
+    nan: int = 0
+    infinite: int = 0
+    not_read: str = ""
+    """Why its values are not known; empty where they are."""
+
+
+@dataclass(frozen=True)
 class Measured:
     """All that was measured without the profiler; None where it was not."""
 
@@ -98,6 +112,10 @@ class Measured:
     memory: Memory | None = None
     energy: Energy | None = None
     build_s: float | None = None
+    outputs: tuple[Output, ...] = ()
+    """Those that the capture kept."""
+    accuracy: Accuracy | None = None
+    """They beside those of a reference."""
 
     def spread(self, name: str) -> float | None:
         """By how much the repeats differ in a field of `Speed`: from the least to the most, in its unit."""
@@ -156,7 +174,19 @@ def _measured(trace: Trace) -> Measured:
         memory=memory if memory.known else None,
         energy=_energy(run, samples),
         build_s=seconds,
+        outputs=tuple(outputs(run)),
+        accuracy=Accuracy.of_json(run.get("accuracy")),
     )
+
+
+def outputs(run: Mapping[str, Any]) -> Iterator[Output]:
+    """Those that a capture kept, as its `run.json` says it."""
+    told = _mapping(run.get("outputs")).get("outputs")
+    for each in map(_mapping, told if isinstance(told, list) else ()):
+        name, dtype, reason = (each.get(key) for key in ("name", "dtype", "not_read"))
+        if isinstance(name, str) and isinstance(dtype, str):
+            values, nan, infinite = (_whole(each.get(key)) or 0 for key in ("values", "nan", "infinite"))
+            yield Output(name, dtype, values, nan, infinite, reason if isinstance(reason, str) else "")
 
 
 def _speeds(trace: Trace, run: Mapping[str, Any]) -> Iterator[tuple[str, Speed]]:

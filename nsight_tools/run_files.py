@@ -20,6 +20,9 @@ LAYER_PASS = "layer_pass.nsys-rep"  # noqa: S105 (no password)
 LAYERS = "layers.json"
 TELEMETRY = "telemetry.parquet"
 BENCHMARK = "benchmark.parquet"
+OUTPUTS = "outputs.npz"
+INPUTS = "inputs.npz"
+"""Of a process of the runner, where the reference needs them; a capture does not hold them."""
 SUFFIX = ".capture"
 VERSION = 1
 """Of run.json and all that stands beside it."""

@@ -59,6 +59,16 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Checking:
+    """What an engine's outputs are compared with, and what the measures must be."""
+
+    reference: str | None = None
+    """onnxruntime, an ONNX model, a file of arrays, or another capture; None for nothing."""
+    accuracy: tuple[str, ...] = ()
+    """Limits as `nsight_tools.accuracy.limits` reads them; the default ones where there are none."""
+
+
+@dataclass(frozen=True)
 class Recording:
     """What is recorded around it."""
 

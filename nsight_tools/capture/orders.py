@@ -50,5 +50,7 @@ def of_run(engine: Path, load: Load, build: Build) -> dict[str, Any]:
         "throughput": False,
         "own_cost": False,
         "further_context": False,
+        "outputs": False,
+        "keep_inputs": False,
         "inspect": False,
     }

@@ -18,11 +18,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools import __version__, files, run_files, units
-from nsight_tools.capture import machine, orders, privacy, profiler, rundir, starting, supervised, telemetry, timing
+from nsight_tools.capture import (
+    machine,
+    orders,
+    privacy,
+    profiler,
+    reference,
+    rundir,
+    starting,
+    supervised,
+    telemetry,
+    timing,
+)
 from nsight_tools.capture.options import (
     ONNX,
     Build,
     CaptureError,
+    Checking,
     InterruptedCaptureError,
     Load,
     Recording,
@@ -173,10 +185,15 @@ def capture_engine(
     python: Path,
     say: Callable[[str], None],
     force: bool = False,
+    checking: Checking | None = None,
 ) -> Captured:
     """Run an engine, or build it from ONNX first, and measure it untraced, traced, and by layer.
 
+    Its outputs are kept, and compared with a reference where `checking` names one: what came of that stands in
+    `run.json`, under `accuracy`, whether or not the limits hold.
+
     Raises:
+        AccuracyError: there is no such reference, or it does not fit the engine's outputs.
         InputError: `model` is no engine and no ONNX model.
         CaptureError: the engine cannot be built or run as asked, in TensorRT's words.
         NsysError: nsys made no report.
@@ -185,10 +202,12 @@ def capture_engine(
     model_of(model)
     if model.suffix != ONNX:
         refuse_to_build(model, build)
+    check = reference.Check(checking or Checking(), model)
     with _session(target, recording, nsys, say, force=force) as session, _scratch() as scratch:
         options = {**plain(load), **build.settings, "save_engine": build.save_engine, **plain(recording)}
+        options |= plain(check.asked)
         session.run |= {"kind": "engine", "options": options}
-        runs = _EngineRuns(session, load, build, python, scratch)
+        runs = _EngineRuns(session, load, build, python, scratch, check)
         runs.probe()
         engine = model if model.suffix != ONNX else runs.build(model)
         runs.of(engine)
@@ -203,9 +222,11 @@ def capture_engine(
 class _EngineRuns:
     """The runner's processes of one capture, in their order; each leaves its answer and its measurements."""
 
-    def __init__(self, session: Session, load: Load, build: Build, python: Path, scratch: Path) -> None:
+    def __init__(
+        self, session: Session, load: Load, build: Build, python: Path, scratch: Path, check: reference.Check
+    ) -> None:
         self._session, self._load, self._python, self._scratch = session, load, python, scratch
-        self._build = build
+        self._build, self._check = build, check
         self._engine = Path()
         self._samples: list[pa.Table] = []
 
@@ -244,14 +265,16 @@ class _EngineRuns:
         self._session.say(f"tracing {load.iterations} inferences with nsys {self._session.nsys.version}")
         traced = replace(load, duration_s=0.0)
         order = {**self._order(traced), "ranges": True, "capture_range": True, "inspect": True}
-        order["layer_ranges"] = recording.single_pass
+        order |= {"layer_ranges": recording.single_pass, **(self._check.order if recording.single_pass else {})}
         answer = self._traced(self._task("timing", order), self._session.report, _wanted(recording, capture_range=True))
         layers = answer.task.folder / run_files.LAYERS
         if layers.exists():
             shutil.copy(layers, self._session.folder / run_files.LAYERS)
         if answer.interrupted:
             return "interrupted"
-        if not recording.single_pass:
+        if recording.single_pass:
+            self._compare_outputs(answer)
+        else:
             self._session.say("tracing the layers")
             eager = replace(
                 traced,
@@ -268,7 +291,7 @@ class _EngineRuns:
 
     def _benchmark(self, load: Load, times: int) -> None:
         """Measure without the profiler, `times` times, each in a process of its own, as another capture would."""
-        more = {"throughput": True, "own_cost": True, "further_context": True}
+        more = {"throughput": True, "own_cost": True, "further_context": True, **self._check.order}
         for number in range(1, times + 1):
             again = f", {number} of {times}" if times > 1 else ""
             self._session.say(f"measuring without the profiler{again}")
@@ -278,6 +301,12 @@ class _EngineRuns:
             self._note(answer, name)
             if answer.interrupted:
                 raise InterruptedCaptureError("interrupted before anything was traced", hint="nothing was kept")
+            if number == 1:
+                self._compare_outputs(answer)
+
+    def _compare_outputs(self, answer: Answer) -> None:
+        session = self._session
+        session.run |= self._check.of(answer.task.folder, session.folder, session.say)
 
     def write(self) -> None:
         """Write what the runner measured, and what tracing added to it."""

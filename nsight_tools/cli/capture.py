@@ -64,6 +64,14 @@ def _of_engine(option: engine_options.Option) -> Any:
     )
 
 
+def _limits(text: str) -> str:
+    """Limits of accuracy, as they were given."""
+    from nsight_tools import accuracy
+
+    accuracy.limits(text)
+    return text
+
+
 _AT_LEAST_1 = click.IntRange(min=1)
 _OPTIONS = (
     click.argument("model", required=False, type=_path()),
@@ -131,6 +139,18 @@ _OPTIONS = (
         metavar="SPEC",
         callback=_read_by(specs.pairs),
         help="input:file,… raw bytes or .npy; default: random, never zeros.",
+    ),
+    click.option(
+        "--reference",
+        metavar="onnxruntime|FILE",
+        help="Compare outputs with those of the model in ONNX Runtime on the CPU, or of an .onnx, .npz or capture.",
+    ),
+    click.option(
+        "--accuracy",
+        metavar="SPEC",
+        multiple=True,
+        callback=_read_by(_limits),
+        help="What they must keep, or exit code 1: cos:0.999, rel:0.01, l0, l1, l2, lInf, top1; default: rel:0.05.",
     ),
     click.option(
         "--device", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="CUDA device."
@@ -260,6 +280,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
             python=processes.resolve_python(options["python"], sys.executable),
             say=say,
             force=options["force"],
+            checking=_checking(options),
         )
     _tell(captured, say)
     if captured.interrupted:
@@ -268,6 +289,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         _check_ranges(captured, options["nsys"])
         with contextlib.suppress(click.exceptions.Exit):
             ctx.invoke(analyze.command, inputs=(captured.path,), nsys=options["nsys"], color=options["color"])
+    if captured.run.get("accuracy", {}).get("passed") is False:
+        ctx.exit(1)
     if code := captured.exit_code:
         raise CaptureError(
             f"{wrapped[0] if wrapped else model}: ended with exit code {code}",
@@ -298,6 +321,14 @@ def _load(options: dict[str, Any]) -> Any:
     from nsight_tools.capture.options import load_of
 
     return load_of(options)
+
+
+def _checking(options: dict[str, Any]) -> Any:
+    from nsight_tools.capture.options import Checking
+
+    if options["accuracy"] and not options["reference"]:
+        raise click.UsageError("--accuracy goes with --reference: it needs what outputs are compared with")
+    return Checking(options["reference"], tuple(options["accuracy"]))
 
 
 def _build(options: dict[str, Any]) -> Any:
@@ -343,6 +374,22 @@ def _check_ranges(captured: Captured, nsys: Path | None) -> None:
         )
 
 
+def _tell_accuracy(run: dict[str, Any], say: Any) -> None:
+    """How far the outputs are from the reference's, each in a line; what is no number is told without one, too."""
+    if "outputs" not in run:
+        return
+    from nsight_tools import measured
+    from nsight_tools.accuracy import Accuracy
+    from nsight_tools.report import accurate
+
+    for line in accurate.odd(list(measured.outputs(run))):
+        say(line)
+    if found := Accuracy.of_json(run.get("accuracy")):
+        for each in found.outputs:
+            say(f"output {each.output} against {found.reference}: {accurate.measures(each)}")
+        say(accurate.verdict(found))
+
+
 def _tell(captured: Captured, say: Any) -> None:
     """What the run directory holds, and what tracing cost."""
     run = captured.run
@@ -355,6 +402,7 @@ def _tell(captured: Captured, say: Any) -> None:
             f"an inference takes {units.duration(tracing['untraced'])} without the profiler and "
             f"{units.duration(tracing['traced'])} traced ({more:+.0%}); median wall"
         )
+    _tell_accuracy(run, say)
     if run.get("untraced", {}).get("timed_processes") == 0:
         say("no inference was timed without the profiler: mark them with nsight_tools.inference()")
     if reason := run.get("telemetry", {}).get("reason"):
