@@ -110,6 +110,21 @@ class Bench:
             said = {name: answer.result.get(name) for name in ("engine", "device", "versions")}
             return Ran({**said, "measured": {"benchmark": answer.result.get("run")}}, answer.samples(), found)
 
+    def outputs(self, load: Load, build: Build, into: Path, *, keep_inputs: bool) -> Path:
+        """Run it for a moment to see what it computes: a folder as `reference.kept` reads it, which is `into`.
+
+        Raises as `run` does.
+        """
+        engine, short = self.engine(load, build), replace(load, iterations=1, duration_s=0.0)
+        with files.partial_folder(into.absolute()) as scratch:
+            order = {**orders.of_run(engine.absolute(), short, build), "outputs": True, "keep_inputs": keep_inputs}
+            task = Task("benchmark", scratch / "left", self.python, {"verbose": False, **order})
+            self._answered(task)
+            for name in ("task.json", "samples.npz"):
+                (task.folder / name).unlink(missing_ok=True)
+            files.put_in_place(task.folder, into)
+        return into
+
     @contextlib.contextmanager
     def _sampling(self, path: Path) -> Iterator[None]:
         if not self.telemetry_hz:

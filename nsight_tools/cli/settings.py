@@ -25,6 +25,8 @@ GIVEN = (
     *(name for name in BY_NAME if name not in BUILD),
 )
 """What all settings share."""
+OUTPUTS = ("reference", "accuracy")
+"""What outputs are compared with."""
 PROGRAM = ("telemetry_hz", "python")
 _BOTH = {"both": (False, True), "yes": (True,), "no": (False,)}
 
@@ -82,13 +84,19 @@ def say(text: str) -> None:
     click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)
 
 
-def given(ctx: click.Context, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def given(
+    ctx: click.Context, options: Mapping[str, Any], names: Iterable[str] = GIVEN
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What all settings share: options by name as they were read, and those that were given as they were typed."""
-    read = {name: options[name] for name in GIVEN if options[name] not in (None, (), [], False)}
+    read = {name: options[name] for name in names if not _is_nothing(options[name])}
     raw = ctx.meta.get(capture.AS_TYPED, {})
     line = click.core.ParameterSource.COMMANDLINE
     typed = {name: _text(raw.get(name, read[name])) for name in read if ctx.get_parameter_source(name) is line}
     return read, typed
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or value is False or value in ((), [])
 
 
 def _text(value: Any) -> Any:

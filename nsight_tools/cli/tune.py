@@ -114,7 +114,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
 
 _RECORDING = ("graphs", "gpu_metrics_hz", "memory_usage", "nsys_args")
 _OF_COMMANDS = ("untraced", "capture_range")
-settings.add(command, (*settings.RUN, *settings.BUILD, *settings.GIVEN, *_RECORDING, *_OF_COMMANDS))
+settings.add(command, (*settings.RUN, *settings.BUILD, *settings.GIVEN, *settings.OUTPUTS, *_RECORDING, *_OF_COMMANDS))
 settings.add(command, (*settings.PROGRAM, "nsys"))
 
 
@@ -140,7 +140,7 @@ def _tuned(
     from nsight_tools.tune.settings import Setting
 
     start = Setting.of({name: options[name] for name in (*settings.RUN, *settings.BUILD)})
-    read, typed = settings.given(ctx, options)
+    read, typed = settings.given(ctx, options, (*settings.GIVEN, *settings.OUTPUTS))
     _refuse_budget(options["budget"], read)
     loop, probe = _loop(model, target, start, read, options, interrupts)
     what = kept.about("tune", model, typed, probe) | {"start": start.as_json(), "goal": options["goal"]}
@@ -186,12 +186,13 @@ def _loop(
     from nsight_tools import nsys
     from nsight_tools.capture import processes
     from nsight_tools.capture.benchmark import Bench
-    from nsight_tools.capture.options import ONNX, Recording, refuse_to_build
+    from nsight_tools.capture.options import ONNX, Checking, Recording, refuse_to_build
     from nsight_tools.report.content import TraceReport
     from nsight_tools.summary import summarize
     from nsight_tools.tune import ledger as ledgers
     from nsight_tools.tune.candidates import Chooser
     from nsight_tools.tune.loop import Budget, Loop
+    from nsight_tools.tune.outputs import Outputs
     from nsight_tools.tune.running import Running
     from nsight_tools.tune.tracing import Tracing
     from nsight_tools.worth import plan
@@ -211,14 +212,16 @@ def _loop(
         refuse_to_build(model, build)
     probe = bench.probe(load, build)
     recording = Recording(**{name: options[name] for name in _RECORDING})
+    gate = Outputs(running, target, Checking(options["reference"], tuple(options["accuracy"])))
     keep: Callable[[Ledger], None] = lambda ledger: ledgers.write(target / ledgers.LEDGER, ledger)  # noqa: E731
     loop = Loop(
-        ledger=ledgers.Ledger({}, options["goal"], start),
+        ledger=ledgers.Ledger({}, options["goal"], start, reference=gate.name),
         measurer=running,
         tracer=Tracing(running, target, found, recording, headline),
         chooser=Chooser(options["goal"], builds, options["most_streams"]),
         keep=keep,
         say=settings.say,
+        gate=gate,
         budget=options["budget"] or Budget(),
     )
     return loop, probe

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-ABOUT = "about.json"
+ABOUT, START = "about.json", "start"
+"""What is measured; and of a tuning, what its start computes."""
 VERSION = 1
 """Of all that stands in such a folder."""
 
@@ -45,7 +46,7 @@ def about(kind: str, model: Path, given: Mapping[str, Any], probe: Mapping[str, 
 def opened(folder: Path, what: Mapping[str, Any], *, force: bool) -> Iterator[None]:
     """Hold `folder` for what `about` says, made if it is not there; `force` begins it anew.
 
-    A folder that was made here and holds nothing but what it is about at the end, goes.
+    One that holds nothing that was measured at the end, goes.
 
     Raises:
         OutputError: it is about something else, somebody else holds it, or it cannot be written.
@@ -63,7 +64,7 @@ def opened(folder: Path, what: Mapping[str, Any], *, force: bool) -> Iterator[No
         _check(folder, what)
         yield
     finally:
-        if {path.name for path in folder.iterdir()} <= {ABOUT}:
+        if {path.name for path in folder.iterdir()} <= {ABOUT, START}:
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 

@@ -106,6 +106,9 @@ class Ledger:
     ended: str = ""
     """Why it ended: nothing left, budget; empty while it does not."""
     reference: str | None = None
+    """What outputs are compared with; None where they are not."""
+    accuracy: dict[str, Any] | None = None
+    """What became of the start's outputs beside it."""
 
     @property
     def best(self) -> Setting:
@@ -179,6 +182,7 @@ def as_json(ledger: Ledger) -> dict[str, Any]:
         "goal": ledger.goal,
         "start": ledger.start.as_json(),
         "reference": ledger.reference,
+        "accuracy": ledger.accuracy,
         "first": ledger.first.as_json() if ledger.first else None,
         "captures": [
             {
@@ -267,6 +271,7 @@ def _ledger(data: dict[str, Any]) -> Ledger:
         seconds=data["seconds"],
         ended=data["ended"] or "",
         reference=data["reference"],
+        accuracy=data["accuracy"],
     )
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from nsight_tools.tune.measuring import Measurement, Measurer
     from nsight_tools.tune.settings import Setting
 
-LEAST_RUNS = 1 + 1 + 2 * judging.LOOKS[0]
-"""The start, its capture, and A B A B: what has to be made before anything can be said of one change."""
+LEAST_RUNS = 3 + 2 * judging.LOOKS[0]
+"""The start, its capture, a look at the outputs, and A B A B: before all of that nothing is known of any change."""
 
 
 class Tracer(Protocol):
@@ -36,6 +36,13 @@ class Tracer(Protocol):
 
 class Gate(Protocol):
     """Compares what a setting computes with what it should."""
+
+    def begin(self, start: Setting) -> dict[str, Any] | None:
+        """Keep what the start computes; what came of comparing it, None where there is nothing to compare it with.
+
+        Raises NsightToolsError where the start itself does not pass.
+        """
+        ...
 
     def check(self, setting: Setting) -> dict[str, Any]:
         """What became of the outputs: `passed` (None where they cannot be compared), and `failures` or `reason`.
@@ -101,6 +108,8 @@ class Loop:
         ledger, best = self.ledger, self.ledger.best
         if ledger.first is None:
             self.say(f"measuring the start: {ledger.start}")
+            if self.gate is not None:
+                ledger.accuracy = self.gate.begin(ledger.start)
             ledger.first = self._measured(ledger.start)
         elif (step := ledger.open_step) is not None:
             if self.gate is not None and step.accuracy is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,28 @@ from nsight_tools.tune.measuring import Failed, Measurement, Why
 from nsight_tools.tune.settings import conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from nsight_tools.tune.settings import Setting
 
 _OF_MEMORY = re.compile(r"out ?of ?(host ?)?memory|memory allocation|cudaMalloc|free (GPU )?memory", re.IGNORECASE)
 """What TensorRT, CUDA and the runner's hints say where memory does not suffice."""
+
+
+@contextlib.contextmanager
+def failing(setting: Setting) -> Iterator[None]:
+    """What keeps this setting from being run in the block, as Failed; Ctrl-C stays what it is."""
+    if problem := conflict(setting):
+        raise Failed(Why.REFUSED, problem)
+    try:
+        yield
+    except InterruptedCaptureError:
+        raise
+    except BuildError as error:
+        raise Failed(Why.BUILD, error.message, hint=error.hint) from error
+    except CaptureError as error:
+        why = Why.MEMORY if _OF_MEMORY.search(str(error)) else Why.REFUSED
+        raise Failed(why, error.message, hint=error.hint) from error
 
 
 @dataclass
@@ -41,18 +58,9 @@ class Running:
             Failed: it cannot be built or run.
             InterruptedCaptureError: Ctrl-C ended it.
         """
-        if problem := conflict(setting):
-            raise Failed(Why.REFUSED, problem)
         load, build = self.asked(setting)
-        try:
+        with failing(setting):
             ran = self.bench.run(load, build)
-        except InterruptedCaptureError:
-            raise
-        except BuildError as error:
-            raise Failed(Why.BUILD, error.message, hint=error.hint) from error
-        except CaptureError as error:
-            why = Why.MEMORY if _OF_MEMORY.search(str(error)) else Why.REFUSED
-            raise Failed(why, error.message, hint=error.hint) from error
         taken = ran.run["measured"]["benchmark"].get("memory", {}).get("taken_bytes")
         found = Measurement.of(of_one_run(ran.run, ran.rows, ran.telemetry), load.batch or 1, taken)
         if found is None:

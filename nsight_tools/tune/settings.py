@@ -12,7 +12,7 @@ from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.findings import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     Value = bool | int | str
 
@@ -85,25 +85,34 @@ def conflict(setting: Setting) -> str | None:
     return None
 
 
-def capture_command(model: str, setting: Setting, given: Mapping[str, str]) -> str:
+def capture_command(model: str, setting: Setting, given: Mapping[str, str | Sequence[str]]) -> str:
     """The `nsight-tools capture` that runs it; `given` are other options, as they were typed, by name."""
     parts = ["nsight-tools capture", shlex.quote(model)]
-    parts += [f"--{name.replace('_', '-')} {shlex.quote(text)}".rstrip() for name, text in given.items()]
+    for name, typed in given.items():
+        parts += [f"--{name.replace('_', '-')} {shlex.quote(text)}" for text in _each(typed)]
     return " ".join([*parts, setting.flags]).strip()
 
 
-def trtexec_command(model: str, setting: Setting, given: Mapping[str, str]) -> str:
+def trtexec_command(model: str, setting: Setting, given: Mapping[str, str | Sequence[str]]) -> str:
     """The trtexec that runs it, as far as trtexec can: it always pins memory, and makes its own streams."""
     load = "--onnx" if model.endswith(".onnx") else "--loadEngine"
     parts = ["trtexec", f"{load}={shlex.quote(model)}"]
-    for name, text in given.items():
+    for name, typed in given.items():
         row = BY_NAME.get(name)
-        flag = row.trtexec if row else {"shapes": "--shapes={value}"}.get(name, "")
-        parts.append(flag.format(value=shlex.quote(text)) if flag.startswith("--") else "")
+        flag = row.trtexec if row else _OF_TRTEXEC.get(name, "")
+        parts += [flag.format(value=shlex.quote(text)) for text in _each(typed) if flag.startswith("--")]
     said = (changes.said(Change(name, value)).trtexec for name, value in setting.options if value is not False)
     parts += [each for each in said if each.startswith("--") and " " not in each]
     parts += [] if setting.get("overlap_transfers") or setting.get("no_data_transfers") else ["--exposeDMA"]
     return " ".join(filter(None, parts))
+
+
+_OF_TRTEXEC = {"shapes": "--shapes={value}", "load_inputs": "--loadInputs={value}"}
+
+
+def _each(typed: str | Sequence[str]) -> Sequence[str]:
+    """What was typed for an option, once or several times."""
+    return (typed,) if isinstance(typed, str) else typed
 
 
 def of_api(setting: Setting) -> tuple[str, ...]:

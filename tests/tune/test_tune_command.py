@@ -15,6 +15,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import installed_nsys
+import numpy as np
 import pytest
 from capture.runner_cases import FAKES, engine, model
 from jsonschema import Draft202012Validator
@@ -84,7 +85,10 @@ def test_interrupted_and_killed_it_goes_on_to_the_end(tmp_path: Path) -> None:
     assert found["best"]["commands"]["trtexec"] in out
     assert (folder / "tune.html").read_text("utf-8").startswith("<!DOCTYPE html>")
     names = {path.name for path in folder.iterdir()}
-    assert names - {each["capture"] for each in found["captures"]} == {"about.json", "ledger.json", "tune.html"}
+    beside = {"about.json", "ledger.json", "start", "tune.html"}
+    assert names - {each["capture"] for each in found["captures"]} == beside
+    assert all(step["accuracy"]["passed"] for step in found["steps"])
+    assert found["reference"] == "start"
     assert ledgers.as_json(ledgers.read(folder / "ledger.json")) == found
     code, _, err = tuned(tmp_path, "model.engine", *SHORT, TRACED)
     assert code == 2
@@ -103,6 +107,24 @@ def test_a_model_is_built_for_each_step_that_asks_for_it(tmp_path: Path) -> None
     assert found["best"]["engine"].startswith("engines/model-")
     assert (tmp_path / "model.tune" / found["best"]["engine"]).exists()
     assert "trtexec --onnx=model.onnx --builderOptimizationLevel=" in out
+
+
+@pytest.mark.nsys
+def test_a_reference_decides(tmp_path: Path) -> None:
+    engine(tmp_path)
+    np.savez(tmp_path / "small.npz", y=np.zeros((2, 2), np.float16))
+    np.savez(tmp_path / "other.npz", y=np.full((8, 10), 3.0, np.float16))
+    for arguments, words in (
+        (("--reference", "absent.npz"), "absent.npz: does not exist"),
+        (("--reference", "small.npz"), "output y is 8x10, and 2x2 in small.npz"),
+        (("--reference", "other.npz"), "the start itself is not as other.npz: output y: rel is "),
+        (("--reference", "onnxruntime"), "model.engine is no ONNX model"),
+        (("--accuracy", "cos:2"), "cos:2: the limit of cos is a number from 0 to 1"),
+    ):
+        code, _, err = tuned(tmp_path, "model.engine", *arguments, *SHORT, TRACED)
+        assert code == 2
+        assert words in err.splitlines()[-1]
+        assert not (tmp_path / "model.tune").exists()
 
 
 @pytest.mark.nsys
@@ -136,8 +158,8 @@ REFUSED = [
     ([], "give a MODEL, a command behind --, or --continue DIR"),
     (["none.engine"], "none.engine: does not exist"),
     (["notes.txt"], "is neither an engine nor ONNX"),
-    (["model.engine", "--budget", "5"], "--budget 5: one step takes 6 runs"),
-    (["model.engine", "--budget", "5s"], "one step takes 6 runs, 19 s at the least"),
+    (["model.engine", "--budget", "5"], "--budget 5: one step takes 7 runs"),
+    (["model.engine", "--budget", "5s"], "one step takes 7 runs, 22 s at the least"),
     (["model.engine", "--budget", "soon"], "'soon' is no time, as 20m, and no number of runs, as 40"),
     (["model.engine", "--inference-range", "step"], "--inference-range is an option of a command"),
     (["--streams", "2", "--", "true"], "--streams is an option of a MODEL, not of a command"),

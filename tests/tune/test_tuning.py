@@ -132,6 +132,10 @@ class Outputs:
     def __init__(self) -> None:
         self.asked: list[Setting] = []
 
+    def begin(self, start: Setting) -> dict[str, Any] | None:
+        self.began = start
+        return {"passed": True}
+
     def check(self, setting: Setting) -> dict[str, Any]:
         self.asked.append(setting)
         if setting.get("use_cuda_graph"):
@@ -147,6 +151,7 @@ def test_what_loses_accuracy_is_not_measured() -> None:
     assert all(not step.runs and not step.kept for step in lost)
     assert "accuracy lost: output y: rel is 0.31" in lost[0].said
     assert not any(setting.get("use_cuda_graph") for setting in machine.asked)
+    assert gate.began == BAD
     assert gate.asked == [step.setting for step in ledger.steps]
     valid(ledger)
 
