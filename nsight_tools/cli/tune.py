@@ -99,6 +99,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
             raise click.UsageError(f"--{name.replace('_', '-')} is an option of a command, not of a MODEL")
     from nsight_tools.capture import privacy, supervised
     from nsight_tools.capture.options import InterruptedCaptureError, model_of
+    from nsight_tools.errors import NsightToolsError
 
     privacy.hide()
     target = target or Path(f"{model.stem}{SUFFIX}")
@@ -107,6 +108,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         ledger, interrupted = _tuned(ctx, model_of(model), target, options, interrupts, InterruptedCaptureError)
     for line in _text(ledger):
         click.echo(safe.visible(line, 600))
+    if ledger.ended == "budget" and not any(step.outcome for step in ledger.steps):
+        raise NsightToolsError("--budget: spent before one step was judged", hint="with more, the same command goes on")
     if interrupted:
         settings.say("interrupted: the same command goes on from here")
         ctx.exit(130)

@@ -20,10 +20,12 @@ from nsight_tools.findings import NOISE_SHARE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LOOKS = (2, 3, 5)
+LOOKS = (2, 3, 5, 8)
 """Rounds of A and B after which it is asked whether that is enough; after the last one it has to be. Two are the fewest
-of which an interval can be told (one degree of freedom), and tell a change of a half or more; five tell one of three
-times what two runs of the same differ by."""
+of which an interval can be told (one degree of freedom), and tell a change of a half or more; three tell one of eight
+times the standard deviation of runs of the same, five one of three times, and eight one of twice."""
+_MOST = 50.0
+"""Of a logarithm: what two rounds do not know may be more than a float holds."""
 GIVE_UP = 0.9
 """Level of the interval by which a change is given up for less than noise: one in twenty that would gain `NOISE_SHARE`
 is lost, and none is called faster by it."""
@@ -62,7 +64,7 @@ def times(sides: Sequence[bool], values: Sequence[float], level: float | None = 
     error = sqrt(float(residual @ residual) / freedom * float(np.linalg.inv(design.T @ design)[2, 2]))
     width = quantile(freedom, 1 - (1 - LEVEL) / len(LOOKS) if level is None else level) * error
     before = exp(float(log[~np.array(sides)].mean()))
-    return Times(before, *(exp(float(fit[2]) + each) - 1 for each in (0.0, -width, width)))
+    return Times(before, *(exp(min(float(fit[2]) + each, _MOST)) - 1 for each in (0.0, -width, width)))
 
 
 def quantile(freedom: int, level: float) -> float:

@@ -174,6 +174,8 @@ class Loop:
         step.throughput, step.latency = (judging.times(sides, series[name]) for name in ("throughput", "latency"))
         step.outcome = judging.verdict(sides, series[self.ledger.goal])
         step.said = said(self.ledger, step)
+        if not step.outcome and sum(sides) in judging.LOOKS:
+            self.say(f"  {step.said}: more rounds are made")
 
     def _tell(self, found: Found) -> None:
         if found.headline:
@@ -197,10 +199,11 @@ def said(ledger: Ledger, step: Step) -> str:
     what = "time of an input" if ledger.goal == "throughput" else "median latency"
     sure = f"{_percent(found.low)} to {_percent(found.high)}"
     rounds = f"{sum(run.candidate for run in step.runs)} rounds"
+    if not step.outcome:
+        return f"so far the {what} changed by {_percent(found.share)} in {rounds}"
     if step.outcome == "noise":
         return f"noise: the {what} differs by {sure} in {rounds}"
-    word = step.outcome or "not told yet"
-    return f"{word}: the {what} changed by {_percent(found.share)} ({sure}) in {rounds}"
+    return f"{step.outcome}: the {what} changed by {_percent(found.share)} ({sure}) in {rounds}"
 
 
 def _percent(share: float) -> str:

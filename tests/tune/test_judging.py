@@ -56,13 +56,13 @@ def test_the_fit_is_that_of_least_squares_by_hand() -> None:
 
 
 def test_equal_runs_are_called_faster_as_seldom_as_the_level_says() -> None:
-    found = [judged(5, 1.0, noise=0.01, seed=seed) for seed in range(2000)]
+    found = [judged(8, 1.0, noise=0.01, seed=seed) for seed in range(2000)]
     assert found.count("") == 0
     assert found.count("faster") + found.count("slower") <= 0.015 * len(found)
 
 
 def test_a_gain_of_a_tenth_is_found_where_runs_differ_by_a_hundredth() -> None:
-    found = [judged(5, 0.9, noise=0.01, seed=seed) for seed in range(200)]
+    found = [judged(8, 0.9, noise=0.01, seed=seed) for seed in range(200)]
     assert found.count("faster") >= 190
     assert found.count("slower") == 0
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _ROW = 0.34
 """Inches a step."""
+_NAME = 26
+"""Characters of a change, beside the plot; the table has all."""
 
 
 @styled
@@ -45,9 +47,18 @@ def way(ledger: Ledger) -> Drawing:
         axes.plot([level * (1 + times.low), level * (1 + times.high)], [at, at], color=colour("text"), linewidth=1.2)
         if line.step.promise is not None:
             _promised(axes, line.step.promise, level, at)
-        axes.text(max(level, after), at, f"  {line.outcome}", va="center", fontsize=8, color=colour("muted"))
+        beside = max(level, level * (1 + times.high))
+        axes.annotate(
+            line.outcome,
+            (beside, at),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=colour("muted"),
+        )
         level = after if line.step.kept else level
-        titles.append(name(f"{at}. {line.title}", 30))
+        titles.append(name(f"{at}. {line.title}", _NAME))
     axes.barh(rows - 1, level, height=0.62, color=colour("before"))
     axes.set_yticks(range(rows), [*titles, "end"])
     axes.set_ylim(rows - 0.5, -0.5)

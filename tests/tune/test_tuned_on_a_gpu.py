@@ -1,0 +1,55 @@
+"""Tunings of real engines on a GPU beside the map of all their settings: `sample_traces/tune`, an engine a folder.
+
+`measurements.parquet` is the sweep. `bad.ledger.json` begins with mistakes, `best.ledger.json` at the best there.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from nsight_tools.tune import ledger as ledgers
+from nsight_tools.tune import sweep
+from nsight_tools.tune.measuring import read_rows
+from nsight_tools.tune.settings import product
+
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces" / "tune"
+LEDGERS = sorted(SAMPLES.glob("*/*.ledger.json"))
+MAPPED = [path for path in LEDGERS if (path.parent / "measurements.parquet").exists()]
+ALL = product({
+    "use_cuda_graph": (False, True), "use_spin_wait": (False, True), "overlap_transfers": (False, True),
+    "streams": (1, 2, 4),
+})  # fmt: skip
+SCHEMA = json.loads(resources.files("nsight_tools.report").joinpath("ledger-schema-1.json").read_text("utf-8"))
+
+
+def name(path: Path) -> str:
+    return f"{path.parent.name} {path.name.partition('.')[0]}"
+
+
+@pytest.mark.parametrize("path", LEDGERS, ids=name)
+def test_a_ledger_is_as_its_schema_says(path: Path) -> None:
+    Draft202012Validator(SCHEMA).validate(json.loads(path.read_text("utf-8")))
+    assert ledgers.as_json(ledgers.read(path))["steps"]
+
+
+@pytest.mark.parametrize("path", MAPPED, ids=name)
+def test_a_tuning_ends_near_the_best_of_all_settings(path: Path) -> None:
+    found = ledgers.read(path)
+    mapped = {point.setting: point.middle for point in sweep.points(read_rows(path.parent / "measurements.parquet"))}
+    assert set(ALL) <= mapped.keys()
+    best = max(mapped[setting].throughput_per_s for setting in ALL)
+    assert found.ended == "nothing left"
+    assert mapped[found.best].throughput_per_s >= 0.9 * best
+    if path.name.startswith("bad"):
+        assert len(found.measured) <= len(ALL) / 3
+
+
+@pytest.mark.skipif(not LEDGERS, reason="no tuning of a GPU is here")
+def test_four_in_five_promises_held() -> None:
+    held, judged = (sum(each) for each in zip(*(ledgers.read(path).promised for path in LEDGERS), strict=True))
+    assert held >= 0.8 * judged
