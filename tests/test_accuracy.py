@@ -25,7 +25,7 @@ def normal(seed: int, *shape: int) -> Array:
 
 
 def test_the_measures_are_those_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accuracy, "_BLOCK", 7)  # several blocks, and one that is not full
+    monkeypatch.setattr("nsight_tools.accuracy.measures._BLOCK", 7)  # several blocks, and one that is not full
     a, r = normal(1, 5, 6), normal(2, 5, 6)
     a[0, :4] = r[0, :4]
     pairs = [(float(x), float(y)) for x, y in zip(a.ravel(), r.ravel(), strict=True)]

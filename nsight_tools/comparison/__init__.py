@@ -9,6 +9,7 @@ import numpy as np
 
 from nsight_tools.analysis import ALL, MEAN, analyze
 from nsight_tools.comparison import unmarked
+from nsight_tools.comparison.builds import Pair
 from nsight_tools.comparison.conditions import conditions
 from nsight_tools.comparison.families import family
 from nsight_tools.comparison.judge import judged, of_series
@@ -173,6 +174,9 @@ def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], o
         "layers": _add_parts(columns, "layers", [run.layers for run in runs]),
         "kernels": _add_parts(columns, "kernels", [run.kernels for run in runs]),
     }
+    pair = Pair.of(runs)
+    for group, names, matrices in pair.columns() if pair else ():
+        columns.add_all(group, names, "ns", matrices)
     found = columns.differences(runs)
     traced = replace(found["wall"][0], effect=cliffs_delta(runs[0].wall, runs[1].wall))
     concerns = {tuple(each.name.split()): each for each in found.get("concerns", ())}
@@ -199,6 +203,7 @@ def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], o
         work=tuple(found["work"]),
         layers=_detailed(found.get("layers", []), details["layers"]),
         kernels=_detailed(found.get("kernels", []), details["kernels"]),
+        builds=pair.result(found) if pair else None,
         predictions=predictions(outcomes[0], outcomes[1], {**came, OF_PERIOD: period}),
         untold=_untold(runs, found),
     )

@@ -218,7 +218,7 @@ def block_length(series: Floats) -> int:
 
 
 def student(freedom: float, level: float = LEVEL) -> float:
-    """Two-sided quantile of Student's t (Abramowitz and Stegun, 26.7.5, all four terms).
+    """Two-sided quantile of Student's t at `level` (Abramowitz and Stegun, 26.7.5, all four terms).
 
     No run has fewer than 2 degrees of freedom, since a block is at most a third of it; there it is 4 % too small, from
     3 on less than 1 %.

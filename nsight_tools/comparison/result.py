@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from nsight_tools.comparison.builds import Builds
     from nsight_tools.comparison.resampling import Floats
     from nsight_tools.summary import Summary
 
@@ -162,6 +163,8 @@ class Comparison:
     """Speed, memory, energy and time to build, without the profiler, where both captures have them."""
     layers: tuple[Difference, ...] = ()
     kernels: tuple[Difference, ...] = ()
+    builds: Builds | None = None
+    """What the build changed, where the two ran different builds of one model, and tell their layers' tensors."""
     predictions: tuple[Prediction, ...] = ()
     notes: tuple[str, ...] = ()
     untold: tuple[str, ...] = field(default=())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import nsight_tools
 from nsight_tools.comparison.resampling import LEVEL
-from nsight_tools.report import compared
+from nsight_tools.report import compared, compared_builds
 from nsight_tools.report.machine import plain
 
 if TYPE_CHECKING:
@@ -64,8 +64,13 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "measured": comparison.measured.value,
         "headline": compared.headline(comparison),
         **wall,
+        "builds": _builds(data["builds"], comparison),
         **{group: data[group] for group in _GROUPS},
     }
+
+
+def _builds(data: dict[str, Any] | None, comparison: Comparison) -> dict[str, Any] | None:
+    return {"said": compared_builds.answer(comparison.builds), **data} if data and comparison.builds else None
 
 
 def _side(side: Side) -> dict[str, Any]:

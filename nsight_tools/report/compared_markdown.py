@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.comparison.result import Verdict
-from nsight_tools.report import compared
+from nsight_tools.report import compared, compared_builds
 from nsight_tools.report.markdown import escape
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def _section(comparison: Comparison) -> list[str]:
     lines += _folded("Work and conditions", [_row(each.name, each) for each in (*work, *comparison.conditions)])
     measured = [_row(each.name, each) for each in comparison.measurements]
     lines += _folded("Measured without the profiler", measured)
+    lines += _builds(comparison)
     for name, parts in (("Layers", comparison.layers), ("Kernels", comparison.kernels)):
         chosen = compared.changed(parts)[: compared.ROWS_SHOWN]
         rest = compared.unshown(parts)
@@ -79,6 +80,23 @@ def _predictions(comparison: Comparison) -> list[str]:
     if comparison.verdict is Verdict.NOT_COMPARABLE:
         lines += ["", f"{escape(compared.NOT_PUT_DOWN)}."]
     return lines
+
+
+def _builds(comparison: Comparison) -> list[str]:
+    builds = comparison.builds
+    if builds is None:
+        return []
+    lines = ["", f"**{compared_builds.TITLE}**: {escape(compared_builds.answer(builds), 1200)}."]
+    lines += _folded(f"By {compared_builds.NOTE}", [_row(each.name, each) for each in compared.shown(builds.totals)])
+    rows = ["", "| region | changed | before | after | difference |", "|---|---|---|---|---:|"]
+    for each in builds.regions[: compared.ROWS_SHOWN]:
+        sides = (f"{units.quantity(time, 'ns')}: {compared_builds.built(side)}" for time, side in
+                 ((each.time.before, each.before), (each.time.after, each.after)))  # fmt: skip
+        cells = (compared_builds.name(each), compared_builds.changed(each), *sides, compared.change(each.time))
+        rows.append(f"| {' | '.join(escape(cell, 300) for cell in cells)} |")
+    rest = compared_builds.unshown(builds, compared.ROWS_SHOWN)
+    tail = ["", escape(rest)] if rest else []
+    return [*lines, "", f"<details><summary>{compared_builds.REGIONS}</summary>", *rows, *tail, "", "</details>"]
 
 
 def _folded(title: str, rows: Iterable[str], rest: str = "") -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.comparison.notes import signed
 from nsight_tools.comparison.result import Change, Effect, Verdict
-from nsight_tools.report import compared
+from nsight_tools.report import compared, compared_builds
 from nsight_tools.report.terminal import ROOMY, Look, Page
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ MOOD = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.NOISE: "cyan"}
 STYLE = {Change.LESS: "green", Change.MORE: "red", Change.NOISE: "dim", Change.SAME: "dim", Change.UNKNOWN: "yellow"}
 _SETUP = 16
 """Columns around what a difference of the set-up went from and to."""
+_HEAD = ("", "before", "after", "difference", "99 % interval", "part", "is")
 ROWS = 5
 """Layers and kernels that a page shows unless it shows everything."""
 EFFECT = {Effect.BLOCKS: "bold red", Effect.CONFOUNDS: "yellow", Effect.CHANGE: "cyan"}
@@ -60,6 +61,7 @@ def _section(page: Page, comparison: Comparison) -> None:
     title, note = ("Work of an inference", "") if whole else ("The GPUs", compared.NO_INTERVAL)
     _table(page, title, work, note=note)
     _table(page, "Conditions", [each for each in comparison.conditions if each not in kept])
+    _builds(page, comparison)
     _parts(page, "Layers", "kernel time of the typical inference", comparison.layers)
     _parts(page, "Kernels", "of the typical inference" if whole else compared.CALLS, comparison.kernels)
     if comparison.untold:
@@ -103,7 +105,7 @@ def _wall(page: Page, comparison: Comparison) -> None:
         _row(page, each, name=name, style="bold" if each in {comparison.wall, comparison.traced_wall} else "")
         for name, each in compared.walls(comparison)
     ]
-    head = [page.text(text, "dim") for text in ("", "before", "after", "difference", "99 % interval", "part", "is")]
+    head = [page.text(text, "dim") for text in _HEAD]
     table = [head, *rows] if roomy else [[*row[:4], row[-1]] for row in (head, *rows)]
     page.rows(table, right=(1, 2, 3, 4, 5) if roomy else (1, 2, 3))
 
@@ -150,6 +152,30 @@ def _table(page: Page, title: str, differences: Sequence[Difference], *, note: s
         for each in differences
     ]
     page.rows(rows, right=(1, 2, 3))
+
+
+def _builds(page: Page, comparison: Comparison) -> None:
+    builds = comparison.builds
+    if builds is None:
+        return
+    page.heading(compared_builds.TITLE, compared_builds.NOTE)
+    page.rows([[page.text(compared_builds.answer(builds), "bold", limit=1200)]])
+    head = [page.text(text, "dim") for text in _HEAD]
+    rows = [head, *(_row(page, each) for each in compared.shown(builds.totals))]
+    table = [[*row[: 5 if page.width >= ROOMY else 4], row[-1]] for row in rows]
+    page.rows(table, right=range(1, len(table[0]) - 1))
+    page.heading(compared_builds.REGIONS, compared_builds.REGIONS_NOTE)
+    count = len(builds.regions) if page.look.everything else ROWS
+    for each in builds.regions[:count]:
+        difference = page.text(f"  {signed(each.time.difference, 'ns')}", STYLE[each.time.change])
+        name = page.text(f"  {compared_builds.name(each)}: ", "bold")
+        page.line(difference, name, page.text(compared_builds.changed(each)))
+        sides = [("before", each.before), ("after", each.after)]
+        told = [("time", compared_builds.times(each)), *((label, compared_builds.built(side)) for label, side in sides)]
+        limit = 4000 if page.look.everything else 160
+        page.labelled([(label, page.text(text, limit=limit)) for label, text in told], indent=5, label_width=7)
+    if rest := compared_builds.unshown(builds, count):
+        page.rows([[page.text(rest, "dim")]])
 
 
 def _parts(page: Page, title: str, note: str, differences: Sequence[Difference]) -> None:

@@ -24,6 +24,7 @@ from nsight_tools.comparison import (
     TracingCost,
     Verdict,
 )
+from nsight_tools.comparison.builds import Builds, Built, Rebuilt
 from nsight_tools.findings import Severity
 from nsight_tools.report import compared, compared_html, compared_machine, compared_markdown, compared_text, junit
 from nsight_tools.report.content import TraceReport
@@ -46,6 +47,12 @@ COMPUTE = Difference("compute", "ns", 2_000_000, 1_950_000, -50_000, -1.5e5, 5e4
 
 def walls(center: float, count: int = 100) -> Floats:
     return np.random.default_rng(0).normal(center, center / 100, count)
+
+
+BUILT: tuple[Callable[[str], Built], ...] = (
+    lambda text: Built((text or "conv + relu",), 0, "FP16", (text or "hmma",)),
+    lambda text: Built((text or "conv", text or "relu"), 2, "FP16, INT8", ()),
+)
 
 
 def comparison(text: str = "", **changes: Any) -> Comparison:
@@ -71,6 +78,13 @@ def comparison(text: str = "", **changes: Any) -> Comparison:
         ),
         "layers": tuple(replace(COPIES, name=text or f"layer {at}", detail=text) for at in range(12)),
         "kernels": (replace(COMPUTE, name=text or "gemm"),),
+        "builds": Builds(
+            (Rebuilt((text or "x",), (text or "t",), BUILT[0](text), BUILT[1](text), ("fusion", "precision"), COPIES),),
+            rebuilt=1,
+            alike=2,
+            totals=(replace(COPIES, name="fusion, precision"), COMPUTE, replace(COPIES, name="reformats")),
+            reformats=(9, 167),
+        ),
         "predictions": (
             Prediction("PCI001", text or "copies are pageable", "gone", 2_000_000, 0, ("exposed_h2d",), COPIES, ()),
             Prediction("FUS002", text or "reformats", "still_there", 100_000, 90_000, ("compute",), COMPUTE, ()),
@@ -156,6 +170,31 @@ def test_a_narrow_page_wraps_no_row() -> None:
         assert len(table) > 3
         assert all(line.split()[-1] in {"less", "more", "noise", "same", "?"} for line in table)
         assert ("99 % interval" in page) is headed
+
+
+def test_two_builds_of_one_model_are_shown() -> None:
+    page = compared_text.render([comparison()], Look(width=120))
+    said = " ".join(page.split())
+    for words in (
+        "Two builds of one model kernel time of the typical inference",
+        "1 of 3 regions were built otherwise, and kernels take ",
+        "where fusion and precision differ",
+        "in reformats (9 → 167 layers)",
+        "t: fusion, precision time 1.99 ms → 90.0 µs before FP16 · 1 layer: conv + relu · hmma",
+        "after FP16, INT8 · 2 layers, 2 reformats: conv, relu",
+        "2 were built alike",
+    ):
+        assert words in said
+    found = json.loads(compared_machine.render([comparison()]))["comparisons"][0]["builds"]
+    assert found["regions"][0]["changed"] == ["fusion", "precision"]
+    assert found["said"].startswith("1 of 3 regions were built otherwise")
+    text = compared_markdown.render([comparison()])
+    assert "**Two builds of one model**: 1 of 3 regions" in text
+    assert "2 layers, 2 reformats" in text
+    alike = comparison(builds=None)
+    for render in RENDERERS[:4]:
+        assert "regions" not in render([alike]).replace("shown", "")
+    assert json.loads(compared_machine.render([alike]))["comparisons"][0]["builds"] is None
 
 
 def test_what_was_measured_is_shown_without_an_interval() -> None:

@@ -249,7 +249,7 @@ class IExecutionContext:
         gpu.take(self.held)
         self.engine, self.spec = engine, engine.spec
         self.shapes = {name: tensor["shape"] for name, tensor in engine.tensors.items() if tensor["input"]}
-        self.addresses, self.profile, self.enqueues, self.bound = {}, 0, 0, None
+        self.addresses, self.profile, self.enqueues, self.computed = {}, 0, 0, set()
         self.nvtx_verbosity = ProfilingVerbosity.DETAILED
 
     def __del__(self):
@@ -303,8 +303,9 @@ class IExecutionContext:
             )
             return False
         queue.work(self.spec["compute_us"] * 1000)
-        if self.bound != self.addresses:
-            self.bound = dict(self.addresses)
+        addresses = tuple(self.addresses.values())
+        if addresses not in self.computed:
+            self.computed.add(addresses)
             self._compute()
         return True
 
