@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.findings import NOISE_SHARE, Change
-from nsight_tools.tune.settings import conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,15 @@ OF_THE_RUN = (
     *("use_cuda_graph", "use_spin_wait", "overlap_transfers", "pageable", "default_stream", "streams", "threads"),
 )
 """Options of how an engine is run that change nothing of what it does. Batch and copies are the user's own business."""
+_OFF_DEFAULT, _PINNED = Change("default_stream", value=False), Change("pageable", value=False)
+_NEEDS = {
+    "use_cuda_graph": (_OFF_DEFAULT,),
+    "streams": (_OFF_DEFAULT, _PINNED),
+    "threads": (_OFF_DEFAULT, _PINNED),
+    "overlap_transfers": (_OFF_DEFAULT, _PINNED),
+}
+"""What has to be changed before another change can do anything: CUDA cannot capture on the default stream, which is one
+stream; and a copy from or to pageable memory overlaps with nothing, since the host waits for it."""
 _LEVELS = (3, 5)
 """Of the builder's optimization: TensorRT's default, and the one that tries most."""
 
@@ -92,10 +100,11 @@ class Chooser:
         if best.get("pageable"):
             yield Change("pageable", value=False), f"{untold}: copies from pageable memory wait for the host"
         if self.goal == THROUGHPUT:
+            # Before the streams: one thread launches for all of them, which without a graph has no time for more.
+            yield Change("use_cuda_graph"), f"{untold}: one launch instead of one for each kernel"
             if (more := 2 * best.get("streams")) <= self.most_streams:
                 room = "kernels that leave SMs empty, and pauses between kernels, have room for another stream's"
                 yield Change("streams", more), f"{untold}: {room}"
-            yield Change("use_cuda_graph"), f"{untold}: one launch instead of one for each kernel"
             if not best.get("no_data_transfers"):
                 yield Change("overlap_transfers"), f"{untold}: copies beside the kernels of another inference"
             yield Change("use_spin_wait"), f"{untold}: the next inference is launched as soon as one is done"
@@ -121,7 +130,8 @@ def _several(best: Setting) -> bool:
 
 
 def _on_top(best: Setting, changes: tuple[Change, ...], why: str, promise: Promise | None) -> Candidate:
-    """The changes, with what must be changed before them so that the runner can make them."""
-    if conflict(best.changed(*changes)) is None:
-        return Candidate(changes, why, promise)
-    return Candidate((Change("default_stream", value=False), *changes), why, promise)
+    """The changes, behind those that they need."""
+    more = [each for each in changes if each.value is True or each.value not in (False, 1)]
+    needed = [need for each in more for need in _NEEDS.get(each.option, ()) if not best.has(need)]
+    before = tuple(need for need in dict.fromkeys(needed) if need not in changes)
+    return Candidate((*before, *changes), why, promise)

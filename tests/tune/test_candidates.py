@@ -30,7 +30,7 @@ def test_the_most_promising_first_and_estimates_before_bounds() -> None:
     )
     found = order(Chooser("throughput"), Setting.of({"pageable": True}), promises)
     assert found[:3] == [(GRAPH,), (PINNED,), (SPIN,)]
-    assert found[3:] == [(Change("streams", 2),), (Change("overlap_transfers"),)]
+    assert found[3:] == [(PINNED, Change("streams", 2)), (PINNED, Change("overlap_transfers"))]
 
 
 def test_what_a_change_needs_is_changed_with_it() -> None:
@@ -39,9 +39,18 @@ def test_what_a_change_needs_is_changed_with_it() -> None:
     assert (OFF_DEFAULT,) in found
 
 
+def test_nothing_overlaps_with_copies_of_pageable_memory() -> None:
+    found = order(Chooser("throughput"), Setting.of({"pageable": True, "use_cuda_graph": True}))
+    assert found == [(PINNED,), (PINNED, Change("streams", 2)), (PINNED, Change("overlap_transfers")), (SPIN,)]
+    both = order(Chooser("throughput"), BAD)
+    assert (OFF_DEFAULT, PINNED, Change("streams", 2)) in both
+    assert (OFF_DEFAULT, GRAPH) in both
+
+
 def test_less_than_noise_is_no_promise() -> None:
     promises = (promise("LCH001", GRAPH, (10, 20, 30), 1000),)
-    assert order(Chooser("throughput"), Setting(), promises)[0] == (Change("streams", 2),)
+    found = order(Chooser("throughput"), Setting(), (*promises, promise("LCH006", SPIN, (100, 200, 300), 1000)))
+    assert found[:2] == [(SPIN,), (GRAPH,)]
 
 
 def test_streams_double_for_as_long_as_they_help() -> None:
@@ -61,7 +70,7 @@ def test_latency_is_not_bought_with_requests_under_way() -> None:
 def test_a_shorter_inference_is_no_promise_of_throughput_where_several_are_under_way() -> None:
     promises = (promise("LCH006", SPIN, (180, 200, 220), 1000),)
     assert order(Chooser("throughput"), Setting(), promises)[0] == (SPIN,)
-    assert order(Chooser("throughput"), Setting.of({"streams": 2}), promises)[0] == (Change("streams", 4),)
+    assert order(Chooser("throughput"), Setting.of({"streams": 2}), promises)[0] == (GRAPH,)
 
 
 def test_an_engine_is_not_built_otherwise() -> None:
@@ -88,4 +97,4 @@ def test_what_did_not_help_is_tried_again_only_where_an_estimate_promises_it() -
     bound = Promise("LCH006", "", (SPIN,), "bound", "period", 0.0, 100.0, 100.0, 1000.0)
     other = chooser.next(best, (bound,), tried)
     assert other is not None
-    assert other.changes == (Change("streams", 4),)
+    assert other.changes == (GRAPH,)
