@@ -18,9 +18,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools import __version__, files, run_files, units
-from nsight_tools.capture import machine, privacy, profiler, reference, rundir, starting, supervised, telemetry, timing
+from nsight_tools.capture import (
+    machine,
+    orders,
+    privacy,
+    profiler,
+    reference,
+    rundir,
+    starting,
+    supervised,
+    telemetry,
+    timing,
+)
 from nsight_tools.capture.options import (
-    ENGINES,
     ONNX,
     Build,
     CaptureError,
@@ -28,11 +38,11 @@ from nsight_tools.capture.options import (
     InterruptedCaptureError,
     Load,
     Recording,
+    model_of,
     plain,
+    refuse_to_build,
 )
 from nsight_tools.capture.processes import Answer, Task
-from nsight_tools.capture.runner.options import given
-from nsight_tools.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -189,12 +199,9 @@ def capture_engine(
         NsysError: nsys made no report.
         OutputError: the run directory cannot be written.
     """
-    if not model.is_file():
-        raise InputError(model, "does not exist" if not model.exists() else "is no file")
-    if model.suffix not in (*ENGINES, ONNX):
-        raise InputError(model, "is neither an engine nor ONNX", hint=f"name it {', '.join((*ENGINES, ONNX))}")
+    model_of(model)
     if model.suffix != ONNX:
-        _refuse_to_build(model, build)
+        refuse_to_build(model, build)
     check = reference.Check(checking or Checking(), model)
     with _session(target, recording, nsys, say, force=force) as session, _scratch() as scratch:
         options = {**plain(load), **build.settings, "save_engine": build.save_engine, **plain(recording)}
@@ -212,16 +219,6 @@ def capture_engine(
     return Captured(target, session.run)
 
 
-def _refuse_to_build(model: Path, build: Build) -> None:
-    of_builds = [option.line for option, _ in given(build.settings) if option.of == "build"]
-    of_builds += ["--save-engine"] if build.save_engine else []
-    if of_builds:
-        raise CaptureError(
-            f"{of_builds[0]} is how an engine is built, and {model.name} is built already",
-            hint="give the ONNX model, or leave the option out",
-        )
-
-
 class _EngineRuns:
     """The runner's processes of one capture, in their order; each leaves its answer and its measurements."""
 
@@ -235,7 +232,7 @@ class _EngineRuns:
 
     def probe(self) -> None:
         """See that the runner's Python has what is needed and asked for, and that nsys will see its ranges."""
-        answer = self._plainly(self._task("probe", {**plain(self._load), "settings": self._build.settings}))
+        answer = self._plainly(self._task("probe", orders.of_probe(self._load, self._build)))
         versions = answer.result["versions"]
         self._session.run["versions"] |= versions
         nsys = self._session.nsys
@@ -249,16 +246,7 @@ class _EngineRuns:
         """Build an engine, which stays in the run directory unless it is to be saved elsewhere."""
         engine = (self._build.save_engine or self._session.folder / f"{model.stem}.engine").absolute()
         self._session.say(f"building an engine from {model.name}; this can take minutes")
-        load = self._load
-        order = {
-            "onnx": str(model.absolute()),
-            "engine": str(engine),
-            "settings": self._build.settings,
-            "shapes": load.shapes,
-            "batch": load.batch,
-            "profiles": load.streams,
-            "device": load.device,
-        }
+        order = orders.of_build(model, engine, self._load, self._build, profiles=self._load.streams)
         answer = self._plainly(self._task("build", order))
         found = {**(answer.result.get("engine") or {}), **(answer.result.get("build") or {}), "path": engine.name}
         self._session.run["build"] = found
@@ -329,21 +317,7 @@ class _EngineRuns:
         self._session.run["tracing"] = tracing_added(rows)
 
     def _order(self, load: Load) -> dict[str, Any]:
-        return {
-            **plain(load),
-            "engine": str(self._engine),
-            "settings": {option.name: value for option, value in given(self._build.settings) if option.of != "build"},
-            "inputs": {name: str(path.absolute()) for name, path in load.inputs.items()},
-            "layer_ranges": False,
-            "ranges": False,
-            "capture_range": False,
-            "throughput": False,
-            "own_cost": False,
-            "further_context": False,
-            "outputs": False,
-            "keep_inputs": False,
-            "inspect": False,
-        }
+        return orders.of_run(self._engine, load, self._build)
 
     def _task(self, name: str, order: dict[str, Any]) -> Task:
         return Task(name, self._scratch / name, self._python, {"verbose": False, **order})

@@ -18,10 +18,12 @@ from nsight_tools.report import safe
 if TYPE_CHECKING:
     from nsight_tools.capture.session import Captured
 
+AS_TYPED = "nsight_tools.as_typed"
+"""In a context's `meta`: options that are read into other values, as they were typed, by name."""
 _ENGINE_ONLY = "of an engine, not of a command"
 
 
-class _Capture(click.Command):
+class WithCommand(click.Command):
     """A command that takes everything behind `--` as the command to run."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -41,6 +43,7 @@ def _read_by(read: specs.Reader) -> Any:
     """A callback that takes a value, or each of several, as the option's own reader does."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        ctx.meta.setdefault(AS_TYPED, {})[param.name] = value
         try:
             return [read(each) for each in value] if isinstance(value, tuple) else value and read(value)
         except ValueError as error:
@@ -223,7 +226,7 @@ def _options(command: Any) -> Any:
 
 @click.command(
     "capture",
-    cls=_Capture,
+    cls=WithCommand,
     short_help="Run an engine, or any command, under Nsight Systems.",
     epilog="""\b
 Example:
@@ -315,26 +318,9 @@ def _recording(options: dict[str, Any]) -> Any:
 
 
 def _load(options: dict[str, Any]) -> Any:
-    from nsight_tools.capture.options import Load
+    from nsight_tools.capture.options import load_of
 
-    return Load(
-        shapes=options["shapes"] or {},
-        batch=options["batch"],
-        inputs={name: Path(file) for name, file in options["load_inputs"] or ()},
-        iterations=options["iterations"],
-        duration_s=options["duration"],
-        warm_up_ms=options["warm_up"],
-        streams=max(options["streams"], options["threads"]),
-        threads=options["threads"],
-        cuda_graph=options["use_cuda_graph"],
-        spin_wait=options["use_spin_wait"],
-        data_transfers=not options["no_data_transfers"],
-        overlap_transfers=options["overlap_transfers"],
-        default_stream=options["default_stream"],
-        pageable=options["pageable"],
-        sleep_ms=options["idle_time"],
-        device=options["device"],
-    )
+    return load_of(options)
 
 
 def _checking(options: dict[str, Any]) -> Any:
@@ -346,10 +332,9 @@ def _checking(options: dict[str, Any]) -> Any:
 
 
 def _build(options: dict[str, Any]) -> Any:
-    from nsight_tools.capture.options import Build
+    from nsight_tools.capture.options import Build, settings_of
 
-    names = (option.name for option in engine_options.OPTIONS)
-    settings = {name: options[name] for name in names if options[name] is not False and options[name] not in (None, [])}
+    settings = settings_of(options)
     if problem := next(engine_options.problems(settings), None):
         raise click.UsageError(problem)
     return Build(settings, options["save_engine"])

@@ -217,13 +217,13 @@ def block_length(series: Floats) -> int:
     return int(np.clip(np.ceil(length), 1, max(most, 1)))
 
 
-def student(freedom: float) -> float:
-    """Two-sided quantile of Student's t at `LEVEL` (Abramowitz and Stegun, 26.7.5, all four terms).
+def student(freedom: float, level: float = LEVEL) -> float:
+    """Two-sided quantile of Student's t at `level` (Abramowitz and Stegun, 26.7.5, all four terms).
 
     No run has fewer than 2 degrees of freedom, since a block is at most a third of it; there it is 4 % too small, from
     3 on less than 1 %.
     """
-    z, freedom = _NORMAL, max(freedom, 2.0)
+    z, freedom = NormalDist().inv_cdf((1 + level) / 2), max(freedom, 2.0)
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,

@@ -120,7 +120,7 @@ def test_a_reference_is_looked_for_first(
     arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nsight_tools.nsys.find", lambda _named: None)
-    monkeypatch.setattr("nsight_tools.capture.session._refuse_to_build", lambda *_: None)
+    monkeypatch.setattr("nsight_tools.capture.session.refuse_to_build", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     model = "model.onnx" if "onnxruntime" in arguments else "model.engine"
     if model == "model.engine":
