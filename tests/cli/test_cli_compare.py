@@ -30,10 +30,10 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     def opened(path: Path, **_options: object) -> Trace:
         if path.stem == "broken":
             raise InputError(path, "is no SQLite database", hint="export the report again")
-        if path.stem == "batch":
-            return loop(jitter(40, 40), grid=500, size_bytes=7_000_000)
+        if path.stem == "shape":
+            return loop(jitter(40, 40), grid=170, size_bytes=1700)
         length, seed = LENGTHS[path.stem]
-        return loop(jitter(40, length, seed=seed))
+        return loop(jitter(40, length, seed=seed), grid=100, size_bytes=1000)
 
     monkeypatch.setattr(nsight_tools, "registry", dict, raising=False)
     monkeypatch.setattr(nsight_tools, "open_trace", opened, raising=False)
@@ -50,13 +50,13 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         ("slow", "5%", 1),
         ("slow", "5", 1),
         ("slow", "60 %", 0),
-        ("batch", "5%", 2),
+        ("shape", "5%", 2),
     ],
 )
 def test_the_gate(compare: Callable[..., Result], after: str, limit: str, status: int) -> None:
     result = compare("base.sqlite", f"{after}.sqlite", "--fail-on-regression", limit)
     assert result.exit_code == status
-    assert ("cannot be judged: bytes copied to the GPU" in result.stderr) is (status == 2)
+    assert ("cannot be judged: latency: bytes copied to the GPU" in result.stderr) is (status == 2)
     assert compare("base.sqlite", f"{after}.sqlite").exit_code == 0
 
 
@@ -80,8 +80,8 @@ def test_a_page_has_a_section_for_each_after(compare: Callable[..., Result], tmp
     assert (result.exit_code, result.stdout) == (0, "")
     written = page.read_text(encoding="utf-8")
     assert written.count('<section class="trace"') == 2
-    assert "Slower: " in written
-    assert "Noise: " in written
+    assert "Slower in latency: " in written
+    assert "Noise in throughput: " in written
 
 
 def test_without_before_there_is_nothing(compare: Callable[..., Result], tmp_path: Path) -> None:
@@ -101,4 +101,4 @@ def test_junit_goes_to_a_file_whole(compare: Callable[..., Result], tmp_path: Pa
     target = tmp_path / "results.xml"
     result = compare("base.sqlite", "slow.sqlite", "--format", "junit", "-o", target, "--fail-on-regression", "5%")
     assert result.exit_code == 1
-    assert '<failure message="slower: ' in target.read_text(encoding="utf-8")
+    assert '<failure message="slower in latency: ' in target.read_text(encoding="utf-8")
