@@ -22,6 +22,7 @@ from nsight_tools.comparison.inputs import FLAGS_11, WORK_SHARE
 from nsight_tools.comparison.result import BOTH, Change, Effect, Metric, SetupDifference
 from nsight_tools.comparison.verdicts import Alike
 from nsight_tools.findings import Severity
+from nsight_tools.worth.known import TWICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -81,7 +82,10 @@ def alike(runs: Pair) -> Alike:
     # Of several threads that launch one waits for another, and what tracing costs is that of all.
     tracing = about[0] == about[1] and runs[0].threads == runs[1].threads
     as_many = abs(calls[0] - calls[1]) <= WORK_SHARE * max(calls)
-    return Alike(tracing, tracing and ways[0] == ways[1] and as_many)
+    flights = sorted(run.in_flight for run in runs)
+    launching = tracing and ways[0] == ways[1] and as_many and flights[1] <= IN_FLIGHT * flights[0]
+    busy = [float(np.median(run.column("gpu_busy_ns"))) for run in runs]
+    return Alike(tracing, launching, launching and abs(busy[0] - busy[1]) <= TWICE * max(busy))
 
 
 def _machine(runs: Pair) -> Iterator[SetupDifference]:

@@ -20,7 +20,7 @@ from nsight_tools.comparison.resampling import ENOUGH, LEVEL, WALLS, Floats, cli
 from nsight_tools.comparison.result import Change, Difference, Judgement, Metric, Verdict
 from nsight_tools.comparison.runs import Speeds
 from nsight_tools.worth import Pricing
-from nsight_tools.worth.known import REPEATS, TWICE
+from nsight_tools.worth.known import MODEL, REPEATS, TWICE
 from nsight_tools.worth.left import DRAWS, Per, left
 from nsight_tools.worth.ranges import Range
 
@@ -57,6 +57,8 @@ class Alike:
     """The machine and the profiler: what a traced call costs, and how late a wait returns."""
     launching: bool = True
     """The way that they launch and wait, too: as many calls, on as many threads and streams."""
+    working: bool = True
+    """How long the GPU works for an inference, too: tracing, and what it hides, is the same then."""
 
 
 def judge(
@@ -117,24 +119,28 @@ def _without_profiler(
     """The verdict by what the profiler leaves of traced times, where a side was not `measured` without it.
 
     In logarithms: what tracing may cost, chance, and how far the model is off are independent of each other. Where both
-    launch alike, their traced times are compared, and the model has to tell no more than what the profiler hid of them.
+    launch alike, their traced times are compared, and the model has to tell no more than what the profiler hid of them;
+    nothing, where the GPU works as long for both.
     """
     same = alike.launching and not any(measured)
+    equal = same and alike.working
     if metric is Metric.THROUGHPUT and not same:
         usual = [run.usual_periods / many for run, many in zip(runs, per, strict=True)]
         chosen = [one if known else other for one, other, known in zip(chosen, usual, measured, strict=True)]
     if min(map(len, chosen)) < ENOUGH:
         return Judgement(metric, why=f"that takes {ENOUGH} inferences a side that are no outliers")
     found = difference(metric, chosen[0], chosen[1], LEVEL if same else ESTIMATED)
+    drifts = (None, None) if same else (0, 1)
     lefts = [
-        None if known else left(run.trace, Pricing.of(run.trace), PER[metric], run.judged, None if same else at)
-        for at, (known, run) in enumerate(zip(measured, runs, strict=True))
-    ]
+        None if known else left(run.trace, Pricing.of(run.trace), PER[metric], run.judged, drift)
+        for known, run, drift in zip(measured[: 1 if equal else 2], runs, drifts, strict=False)
+    ] * (2 if equal else 1)
     logs = [np.log(each.draws) if each else np.zeros(DRAWS) for each in lefts]
     both = logs[1] - logs[0] if alike.tracing else np.subtract.outer(logs[1], logs[0]).ravel()
     profiler = Range(*sorted((float(np.percentile(both, 5)), float(both[0]), float(np.percentile(both, 95)))))
     errors = [each.error if each else REPEATS for each in lefts]
-    model = TWICE if same else float(np.hypot(errors[0], errors[1]))
+    # Two short, traced runs of the same differ by as much as a traced and an untraced one do.
+    model = MODEL if same else float(np.hypot(errors[0], errors[1]))
     judgement = Judgement(
         metric,
         source="mixed" if any(measured) else "trace",
@@ -143,7 +149,7 @@ def _without_profiler(
     )
     # Where tracing leaves less open than chance and two runs of the same do, an untraced run would tell no more.
     open_ = max(abs(profiler.low), abs(profiler.high))
-    if judgement.verdict is not Verdict.NOISE or (same and open_ <= max(_chance(found), TWICE)):
+    if judgement.verdict is not Verdict.NOISE or (same and open_ <= max(_chance(found), model)):
         return judgement
     assert judgement.difference is not None
     open_difference = replace(judgement.difference, change=Change.UNKNOWN)
