@@ -187,7 +187,7 @@ class ComparedRun:
         turns = list(self.run.flow.turns.values())
         start, wall = self.run.requests.start, self.run.requests.wall
         steadier = all(2 * np.std(np.diff(start[each.rows])) < np.std(wall[each.rows]) for each in turns)
-        return steadier or between.each_ns > np.median(wall[self.judged])
+        return steadier or bool(between.each_ns > np.median(wall[self.judged]))
 
     @property
     def threads(self) -> int:

@@ -88,7 +88,7 @@ def _measured(judgement: Judgement) -> str:
         return f"{start} ({source(judgement)}); {_why_noise(judgement, found)}"
     known = f"{source(judgement)}; {_level(judgement)} interval {relative_interval(found)}"
     told = f"{start}, {change(found)} ({known})"
-    return f"{told}; {judgement.why}" if judgement.measured is Verdict.UNDECIDED else told
+    return f"{told}; {judgement.why}" if judgement.verdict is Verdict.UNDECIDED else told
 
 
 def _level(judgement: Judgement) -> str:
