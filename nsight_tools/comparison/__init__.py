@@ -9,12 +9,14 @@ import numpy as np
 
 from nsight_tools.analysis import ALL, MEAN, analyze
 from nsight_tools.comparison import unmarked
+from nsight_tools.comparison.alike import IN_FLIGHT, alike
 from nsight_tools.comparison.conditions import conditions
 from nsight_tools.comparison.families import family
 from nsight_tools.comparison.inputs import Carried, carried
 from nsight_tools.comparison.judge import judged
 from nsight_tools.comparison.measurements import measurements
 from nsight_tools.comparison.notes import notes
+from nsight_tools.comparison.pieces import keyed
 from nsight_tools.comparison.populations import populations
 from nsight_tools.comparison.predictions import PERIOD, predictions, without_tracing
 from nsight_tools.comparison.quantities import Quantities
@@ -33,8 +35,8 @@ from nsight_tools.comparison.result import (
     Verdict,
     regressed,
 )
-from nsight_tools.comparison.runs import ComparedRun, keyed
-from nsight_tools.comparison.setup import IN_FLIGHT, alike, differences
+from nsight_tools.comparison.runs import ComparedRun
+from nsight_tools.comparison.setup import differences
 from nsight_tools.comparison.verdicts import judge
 from nsight_tools.run.flow import SEVERAL
 from nsight_tools.tables import BUCKETS
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsight_tools.analysis import Outcome
+    from nsight_tools.comparison.pieces import Pieces
     from nsight_tools.comparison.quantities import Cells
-    from nsight_tools.comparison.runs import Pieces
     from nsight_tools.trace import Trace
 
     Outcomes = tuple[Sequence[Outcome], Sequence[Outcome]]

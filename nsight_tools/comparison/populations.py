@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from nsight_tools.comparison.result import Metric, OfPopulation
 from nsight_tools.comparison.runs import ComparedRun
-from nsight_tools.comparison.verdicts import Alike, judge
+from nsight_tools.comparison.verdicts import judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nsight_tools.comparison.alike import Alike
     from nsight_tools.comparison.result import SetupDifference
 
     Pair = tuple[ComparedRun, ComparedRun]

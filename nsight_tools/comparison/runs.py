@@ -12,20 +12,19 @@ import pyarrow.compute as pc
 
 from nsight_tools import run_files
 from nsight_tools.columns import Bools, Ints, ints, words
-from nsight_tools.comparison.quantities import Cells
+from nsight_tools.comparison.pieces import Pieces
 from nsight_tools.findings import NOISE_SHARE
 from nsight_tools.run import Run
 from nsight_tools.run.flow import pauses
 from nsight_tools.summary import summarize
 from nsight_tools.tables import BUCKETS
-from nsight_tools.timeline.attribution import Words, joint_key
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import at_a_time, distinct
 from nsight_tools.worth.known import POLLS_NS
 from nsight_tools.worth.program import FEWEST_WAITS
 from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
     from nsight_tools.comparison.resampling import Floats
     from nsight_tools.summary import Summary
@@ -44,42 +43,6 @@ class Speeds:
     walls: Floats = field(default_factory=lambda: np.zeros(0))
     periods: Floats = field(default_factory=lambda: np.zeros(0))
     at_a_time: float = 1.0
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """Kernels of the compared inferences, each column of shape (n,): inference (its row), word, duration."""
-
-    inferences: int
-    inference: Ints
-    word: Words
-    duration: Ints
-
-    def totals(self) -> dict[str, int]:
-        """Nanoseconds by word, over all inferences."""
-        named = self.word.codes >= 0
-        length = len(self.word.dictionary)
-        sums = np.bincount(self.word.codes[named], weights=self.duration[named], minlength=length)
-        counts = np.bincount(self.word.codes[named], minlength=length)
-        return {word: int(sums[i]) for i, word in enumerate(self.word.dictionary) if counts[i]}
-
-    def calls(self, keys: Mapping[str, int], columns: int) -> Floats:
-        """How many there are for an inference, by column; `keys` gives the column of each word."""
-        column = self._columns(keys)
-        counts: Floats = np.bincount(column[column >= 0], minlength=columns).astype(np.float64)
-        counts /= max(self.inferences, 1)
-        return counts
-
-    def cells(self, keys: Mapping[str, int], columns: int) -> Cells:
-        """Nanoseconds of each inference by column."""
-        column = self._columns(keys)
-        known = slice(None) if column.min(initial=0) >= 0 else column >= 0
-        return Cells(self.inferences, columns, self.inference[known], column[known], self.duration[known])
-
-    def _columns(self, keys: Mapping[str, int]) -> Ints:
-        by_code = np.array([*(keys.get(word, -1) for word in self.word.dictionary), -1], np.int64)
-        column: Ints = by_code[np.maximum(self.word.codes, -1)]
-        return column
 
 
 class ComparedRun:
@@ -295,20 +258,3 @@ class ComparedRun:
         node = self.trace.table("kernels", ["graph_node_id"])["graph_node_id"]
         held: Bools = ints(node)[ints(self._launches["row"])[rows]] >= 0
         return bool(held.size and held.mean() > 0.5)
-
-
-def keyed(names: Sequence[Mapping[str, int]], merge: dict[str, str], most: int) -> tuple[list[str], dict[str, int]]:
-    """Rows for the words of two runs (their totals, by word), and the row of each word.
-
-    `merge` gives the row's name where that is not the word. Of many rows the `most` with the most time in either run
-    stay by themselves; the last one takes the others.
-    """
-    weight: dict[str, int] = {}
-    for totals in names:
-        for word, total in totals.items():
-            key = merge.get(word, word)
-            weight[key] = weight.get(key, 0) + total
-    order = sorted(weight, key=lambda key: (-weight[key], key))
-    rows = order[:most] + ([f"{len(order) - most:,} others"] if len(order) > most else [])
-    place = {key: min(at, most) for at, key in enumerate(order)}
-    return rows, {word: place[merge.get(word, word)] for totals in names for word in totals}

@@ -17,12 +17,11 @@ import numpy as np
 from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
+from nsight_tools.comparison.alike import IN_FLIGHT
 from nsight_tools.comparison.conditions import SM_CLOCK
-from nsight_tools.comparison.inputs import FLAGS_11, WORK_SHARE
+from nsight_tools.comparison.inputs import FLAGS_11
 from nsight_tools.comparison.result import BOTH, Change, Effect, Metric, SetupDifference
-from nsight_tools.comparison.verdicts import Alike
 from nsight_tools.findings import Severity
-from nsight_tools.worth.known import TWICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 CLOCK_SHARE = 0.02
 """A clock that differs by more than this changes kernel times by about as much: 2 % is what trtexec calls unstable."""
-IN_FLIGHT = 1.25
-"""Inferences in flight, as a ratio, above which one waits for others that it did not wait for before."""
 CAPTURE = "capture"
 """The topic of the analysis that says whether a capture is fit to conclude from."""
 CONDITIONS = frozenset({"clock", "contention", "variation", "limits"})
@@ -68,24 +65,6 @@ def differences(
         *_how(runs),
     ]
     return tuple(sorted(found, key=lambda each: tuple(Effect).index(each.effect)))
-
-
-def alike(runs: Pair) -> Alike:
-    """How much of what the profiler costs is the same on both sides."""
-    about, ways = [], []
-    for run in runs:
-        system, capture = (dict(run.trace.manifest.get(name) or {}) for name in ("system", "capture"))
-        traced = [capture.get(name) for name in ("graph_trace", "memory_usage", "cpu_sampling_hz")]
-        about.append([run.summary.nsys_version, *traced, *(system.get(name) for name in ("driver", "cpu", "os"))])
-        ways.append([run.graphs, run.threads, run.run.flow.lanes, run.host_memory(), run.sources, run.polls])
-    calls = [float(run.launch_calls.mean()) for run in runs]
-    # Of several threads that launch one waits for another, and what tracing costs is that of all.
-    tracing = about[0] == about[1] and runs[0].threads == runs[1].threads
-    as_many = abs(calls[0] - calls[1]) <= WORK_SHARE * max(calls)
-    flights = sorted(run.in_flight for run in runs)
-    launching = tracing and ways[0] == ways[1] and as_many and flights[1] <= IN_FLIGHT * flights[0]
-    busy = [float(np.median(run.column("gpu_busy_ns"))) for run in runs]
-    return Alike(tracing, launching, launching and abs(busy[0] - busy[1]) <= TWICE * max(busy))
 
 
 def _machine(runs: Pair) -> Iterator[SetupDifference]:

@@ -8,7 +8,7 @@ both sides where machine and profiler are the same; how fast the host is differs
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from nsight_tools.worth.ranges import Range
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nsight_tools.comparison.alike import Alike
     from nsight_tools.comparison.result import SetupDifference
     from nsight_tools.comparison.runs import ComparedRun
 
@@ -47,18 +48,6 @@ def times(metric: Metric, run: ComparedRun | Speeds) -> Floats:
     if metric is Metric.THROUGHPUT:
         return run.periods
     return run.walls if isinstance(run, Speeds) else run.wall
-
-
-@dataclass(frozen=True)
-class Alike:
-    """What both sides share, so that nobody has to know it to tell them apart."""
-
-    tracing: bool = True
-    """The machine and the profiler: what a traced call costs, and how late a wait returns."""
-    launching: bool = True
-    """The way that they launch and wait, too: as many calls, on as many threads and streams."""
-    working: bool = True
-    """How long the GPU works for an inference, too: tracing, and what it hides, is the same then."""
 
 
 def judge(
