@@ -80,7 +80,7 @@ def section(comparison: Comparison, number: int = 1) -> str:
             predictions=[
                 (each, *compared.promise(each), compared.outcome(comparison, each)) for each in comparison.predictions
             ],
-            not_put_down=comparison.verdict is Verdict.NOT_COMPARABLE,
+            not_put_down=compared.not_put_down(comparison),
         )
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsight_tools import units
-from nsight_tools.comparison.result import Verdict
 from nsight_tools.report import compared, compared_builds
 from nsight_tools.report.markdown import escape
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.comparison.result import Comparison, Difference
 
-_HEAD = ("| | before | after | difference | 99 % interval | part | |", "|---|---:|---:|---:|---:|---:|---|")
+_HEAD = ("| | before | after | difference | interval | part | |", "|---|---:|---:|---:|---:|---:|---|")
 
 
 def render(comparisons: Sequence[Comparison]) -> str:
@@ -24,13 +23,22 @@ def render(comparisons: Sequence[Comparison]) -> str:
 
 def _section(comparison: Comparison) -> list[str]:
     title = f"## nsight-tools: {escape(compared.title(comparison))}"
-    lines = [title, "", f"**{escape(compared.headline(comparison), 1200)}**", ""]
+    first, *others = (escape(said, 1200) for said in compared.verdicts(comparison))
+    lines = [title, "", f"**{first}**", ""]
+    lines += [part for said in others for part in (said, "")]
     lines += _setup(comparison)
     lines += [f"- {escape(note, 1200)}" for note in comparison.notes]
     if comparison.wall is not None:
         rows = [(compared.label(each), each) for each in compared.shown(comparison.buckets)]
         lines += ["", *_HEAD, *(_row(name, each) for name, each in (*rows, *compared.walls(comparison)))]
         lines += ["", f"Of {escape(compared.TYPICAL)}."]
+    for name, count, judgements in compared.populations(comparison):
+        lines += [
+            "",
+            f"Inferences of kind {escape(name)}, {count}:",
+            "",
+            *(f"- {escape(each, 1200)}" for each in judgements),
+        ]
     lines += _predictions(comparison)
     work = compared.shown(comparison.work)
     lines += _folded("Work and conditions", [_row(each.name, each) for each in (*work, *comparison.conditions)])
@@ -50,7 +58,7 @@ def _setup(comparison: Comparison) -> list[str]:
     if not comparison.setup:
         return []
     rows = (
-        f"| {compared.EFFECTS[each.effect]} | {escape(each.aspect)} | {escape(each.before, 200)} | "
+        f"| {compared.effect_of(each)} | {escape(each.aspect)} | {escape(each.before, 200)} | "
         f"{escape(each.after, 200)} | {escape(each.why)} |"
         for each in comparison.setup
     )
@@ -77,7 +85,7 @@ def _predictions(comparison: Comparison) -> list[str]:
     for each in comparison.predictions:
         cells = (each.code, *compared.promise(each), compared.outcome(comparison, each))
         lines.append(f"| {' | '.join(escape(cell) for cell in cells)} |")
-    if comparison.verdict is Verdict.NOT_COMPARABLE:
+    if compared.not_put_down(comparison):
         lines += ["", f"{escape(compared.NOT_PUT_DOWN)}."]
     return lines
 

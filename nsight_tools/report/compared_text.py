@@ -24,7 +24,7 @@ MOOD = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.NOISE: "cyan"}
 STYLE = {Change.LESS: "green", Change.MORE: "red", Change.NOISE: "dim", Change.SAME: "dim", Change.UNKNOWN: "yellow"}
 _SETUP = 16
 """Columns around what a difference of the set-up went from and to."""
-_HEAD = ("", "before", "after", "difference", "99 % interval", "part", "is")
+_HEAD = ("", "before", "after", "difference", "interval", "part", "is")
 ROWS = 5
 """Layers and kernels that a page shows unless it shows everything."""
 EFFECT = {Effect.BLOCKS: "bold red", Effect.CONFOUNDS: "yellow", Effect.CHANGE: "cyan"}
@@ -42,8 +42,9 @@ def render(comparisons: Sequence[Comparison], look: Look | None = None) -> str:
 
 def _section(page: Page, comparison: Comparison) -> None:
     page.line(page.text(compared.title(comparison), "bold"))
-    mood = MOOD.get(comparison.verdict, "yellow")
-    page.line(page.text(compared.headline(comparison), f"bold {mood}", limit=1200))
+    for at, (judgement, said) in enumerate(zip(comparison.judgements, compared.verdicts(comparison), strict=False)):
+        mood = MOOD.get(judgement.verdict, "yellow")
+        page.line(page.text(said, mood if at else f"bold {mood}", limit=1200))
     page.rows([[page.text(compared.counted(comparison), "dim")]])
     _setup(page, comparison)
     if comparison.notes:
@@ -51,6 +52,7 @@ def _section(page: Page, comparison: Comparison) -> None:
         page.rows([[page.text("-"), page.text(note, limit=1200)] for note in comparison.notes])
     if comparison.wall is not None:
         _wall(page, comparison)
+    _populations(page, comparison)
     _predictions(page, comparison)
     whole = comparison.wall is not None
     every = (*comparison.measurements, *comparison.work, *comparison.conditions)
@@ -89,7 +91,7 @@ def _setup(page: Page, comparison: Comparison) -> None:
         return
     page.heading("What else differs", "what makes them not comparable first")
     for each in comparison.setup:
-        effect = page.text(f"  {compared.EFFECTS[each.effect]}: ", EFFECT[each.effect])
+        effect = page.text(f"  {compared.effect_of(each)}: ", EFFECT[each.effect])
         page.line(effect, page.text(each.aspect, "bold"))
         rows = [("before", each.before), ("after", each.after), ("why", each.why)]
         if len(both := f"{each.before} → {each.after}") <= page.width - _SETUP:
@@ -98,11 +100,11 @@ def _setup(page: Page, comparison: Comparison) -> None:
 
 
 def _wall(page: Page, comparison: Comparison) -> None:
-    roomy = page.width >= ROOMY
+    roomy, judged = page.width >= ROOMY, comparison.judgements
     page.heading("Time of an inference", compared.TYPICAL if roomy else compared.TYPICAL.partition(",")[0])
     rows = [_row(page, each) for each in compared.shown(comparison.buckets)]
     rows += [
-        _row(page, each, name=name, style="bold" if each in {comparison.wall, comparison.traced_wall} else "")
+        _row(page, each, name=name, style="bold" if any(each is one.difference for one in judged) else "")
         for name, each in compared.walls(comparison)
     ]
     head = [page.text(text, "dim") for text in _HEAD]
@@ -122,11 +124,20 @@ def _row(page: Page, each: Difference, *, name: str = "", style: str = "") -> li
     ]
 
 
+def _populations(page: Page, comparison: Comparison) -> None:
+    if not comparison.populations:
+        return
+    page.heading("Kinds of inferences", "the verdicts above are on the one with the most time")
+    for name, count, judgements in compared.populations(comparison):
+        page.line(page.text(f"  {name}", "bold"), page.text(f", {count}", "dim"))
+        page.rows([[page.text("-"), page.text(said, limit=1200)] for said in judgements])
+
+
 def _predictions(page: Page, comparison: Comparison) -> None:
     if not comparison.predictions:
         return
     page.heading("What BEFORE's findings promised, and what came", "per inference")
-    if comparison.verdict is Verdict.NOT_COMPARABLE:
+    if compared.not_put_down(comparison):
         page.rows([[page.text(compared.NOT_PUT_DOWN, "yellow")]])
     rows = []
     for each in comparison.predictions:
