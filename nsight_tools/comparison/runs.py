@@ -25,7 +25,6 @@ from nsight_tools.worth.program import FEWEST_WAITS
 from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
-
     from nsight_tools.comparison.resampling import Floats
     from nsight_tools.summary import Summary
     from nsight_tools.trace import Trace
@@ -66,6 +65,12 @@ class ComparedRun:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def of_population(self, number: int) -> ComparedRun:
+        """The same run's inferences of another population; what is read of its launches is read once."""
+        other = ComparedRun(self.trace, number)
+        other.__dict__["_launches"] = self._launches
+        return other
 
     @cached_property
     def summary(self) -> Summary:
