@@ -18,6 +18,8 @@ RUN = "run.json"
 REPORT = "report.nsys-rep"
 LAYER_PASS = "layer_pass.nsys-rep"  # noqa: S105 (no password)
 LAYERS = "layers.json"
+PROFILE = "profile.json"
+"""Layer times by TensorRT's own profiler, as trtexec --exportProfile writes them."""
 TELEMETRY = "telemetry.parquet"
 BENCHMARK = "benchmark.parquet"
 SUFFIX = ".capture"

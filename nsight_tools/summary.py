@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from nsight_tools.columns import pairs_in, words
 from nsight_tools.measured import Measured, measured
 from nsight_tools.run import Run
+from nsight_tools.run.layers import LayerTimes, layer_times
 from nsight_tools.run.samples import locked
 from nsight_tools.tables import BUCKETS, TABLES
 from nsight_tools.timeline.intervals import covered
@@ -151,6 +152,8 @@ class Summary:
     """None where there was none."""
     measured: Measured = field(default_factory=Measured)
     """All that was measured without the profiler."""
+    layer_times: LayerTimes | None = None
+    """None where TensorRT's own profiler measured none."""
     missing: dict[str, str] = field(default_factory=dict)
     """Reasons by table."""
 
@@ -193,6 +196,7 @@ def _summarized(trace: Trace) -> Summary:
         run=manifest.get("run"),
         untraced_run=_untraced_run(trace),
         measured=measured(trace),
+        layer_times=layer_times(trace) if trace.rows("layer_times") else None,
         missing={name: reason for name in TABLES if (reason := trace.missing(name)) is not None},
     )
 

@@ -61,6 +61,8 @@ class Recording:
     single_pass: bool = False
     untraced: bool = True
     """A wrapped command runs without the profiler first."""
+    profiler: bool = False
+    """An engine runs with TensorRT's own profiler, too, without nsys."""
     repeat: int = 1
     """An engine is measured so often without the profiler."""
     graphs: Literal["node", "graph"] = "node"

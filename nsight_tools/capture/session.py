@@ -274,19 +274,18 @@ class _EngineRuns:
             shutil.copy(layers, self._session.folder / run_files.LAYERS)
         if answer.interrupted:
             return "interrupted"
+        eager = replace(traced, cuda_graph=False, streams=1, threads=1, overlap_transfers=False)
         if not recording.single_pass:
             self._session.say("tracing the layers")
-            eager = replace(
-                traced,
-                iterations=LAYER_PASS_INFERENCES,
-                cuda_graph=False,
-                streams=1,
-                threads=1,
-                overlap_transfers=False,
-            )
-            order = {**self._order(eager), "ranges": True, "capture_range": True, "layer_ranges": True}
+            few = replace(eager, iterations=LAYER_PASS_INFERENCES)
+            order = {**self._order(few), "ranges": True, "capture_range": True, "layer_ranges": True}
             wanted = replace(_wanted(recording, capture_range=True), gpu_metrics_hz=None, memory_usage=False)
             answer = self._traced(self._task("layers", order), self._session.folder / run_files.LAYER_PASS, wanted)
+        if recording.profiler and not answer.interrupted:
+            self._session.say("timing the layers with TensorRT's own profiler")
+            answer = self._plainly(self._task("profiler", self._order(eager)))
+            shutil.copy(answer.task.folder / run_files.PROFILE, self._session.folder / run_files.PROFILE)
+            self._note(answer, answer.task.name)
         return "interrupted" if answer.interrupted else "done"
 
     def _benchmark(self, load: Load, times: int) -> None:

@@ -140,6 +140,11 @@ _OPTIONS = (
     # What is recorded
     click.option("--single-pass", is_flag=True, help="Only the traced pass: no benchmark, no layer pass."),
     click.option(
+        "--profiler",
+        is_flag=True,
+        help="Time the layers by TensorRT's own profiler, too, in a run of its own without nsys.",
+    ),
+    click.option(
         "--repeat",
         metavar="N",
         type=_AT_LEAST_1,
@@ -218,7 +223,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     """Run MODEL under Nsight Systems with NVTX ranges and telemetry, and say where its time goes.
 
     MODEL is a TensorRT engine (.engine, .plan) or .onnx, which is built first. It runs three times: without the
-    profiler (the truth), as deployed under it, and eagerly with layer ranges. A COMMAND runs twice: without the
+    profiler (the truth), as deployed under it, and eagerly with layer ranges; with --profiler once more, with
+    TensorRT's own. A COMMAND runs twice: without the
     profiler, where nsight_tools.inference() and trtexec time themselves, and under it. All goes into a run directory,
     which analyze, import and open_trace take.
     """
@@ -279,6 +285,7 @@ def _recording(options: dict[str, Any]) -> Any:
         *(
             "single_pass",
             "untraced",
+            "profiler",
             "repeat",
             "graphs",
             "gpu_metrics_hz",

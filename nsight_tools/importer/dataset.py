@@ -246,8 +246,12 @@ def _captured(
 ) -> dict[str, tuple[pa.Table, str | None]]:
     """Tables of what a capture recorded beside the report, and why one has no rows."""
     if run is None:
-        return {name: (TABLES[name].empty(), None) for name in ("telemetry", "benchmark")}
-    return {"telemetry": run.telemetry(gpus, aligned), "benchmark": run.benchmark()}
+        return {name: (TABLES[name].empty(), None) for name in ("telemetry", "benchmark", "layer_times")}
+    return {
+        "telemetry": run.telemetry(gpus, aligned),
+        "benchmark": run.benchmark(),
+        "layer_times": run.layer_times(),
+    }
 
 
 def _state(rows: int, reason: str | None) -> dict[str, Any]:
@@ -267,7 +271,7 @@ def _not_collected(
     advice = dialects.NOT_COLLECTED[name]
     if name in dialects.CUDA_TABLES or name == "launches":
         return _cuda_not_collected(name, rows, lost, export, advice)
-    if name in ("layers", "inferences", "enqueues", "environment", "telemetry", "benchmark"):
+    if name in ("layers", "inferences", "enqueues", "environment", "telemetry", "benchmark", "layer_times"):
         return advice
     if name == "diagnostics" and facts.schema_version(export) >= dialects.DIAGNOSTICS_SINCE:
         return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nsight_tools import changes, units
 from nsight_tools.analysis import Outcome, Status, analyze
 from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
-from nsight_tools.report import measurements, safe
+from nsight_tools.report import layer_times, measurements, safe
 from nsight_tools.summary import summarize
 from nsight_tools.worth import plan
 from nsight_tools.worth.untraced import SOURCES
@@ -306,7 +306,9 @@ class TraceReport:
         if self.summary.inferences:
             lines.append(" · ".join(self._requests()))
         found = self.summary.measured
-        return [*lines, *filter(None, (self.untraced_run, measurements.again(found), measurements.takes(found)))]
+        layers = layer_times.told(self.summary.layer_times) if self.summary.layer_times else ""
+        more = (self.untraced_run, measurements.again(found), measurements.takes(found), layers)
+        return [*lines, *filter(None, more)]
 
     def _machine(self) -> list[str]:
         s = self.summary

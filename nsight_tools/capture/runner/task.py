@@ -13,7 +13,7 @@ from .outcome import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TASKS = ("probe", "build", "benchmark", "timing", "layers")
+TASKS = ("probe", "build", "benchmark", "timing", "layers", "profiler")
 RUNS = TASKS[2:]
 
 
