@@ -22,6 +22,8 @@ PROFILE = "profile.json"
 """Layer times by TensorRT's own profiler, as trtexec --exportProfile writes them."""
 TELEMETRY = "telemetry.parquet"
 BENCHMARK = "benchmark.parquet"
+ENGINES = (".engine", ".plan", ".trt")
+"""How serialized engines are named."""
 SUFFIX = ".capture"
 VERSION = 1
 """Of run.json and all that stands beside it."""

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from nsight_tools.errors import NsightToolsError
 
-ENGINES = (".engine", ".plan", ".trt")
 ONNX = ".onnx"
 
 

@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from nsight_tools import __version__, files, run_files, units
 from nsight_tools.capture import machine, privacy, profiler, rundir, starting, supervised, telemetry, timing
 from nsight_tools.capture.options import (
-    ENGINES,
     ONNX,
     Build,
     CaptureError,
@@ -185,8 +184,10 @@ def capture_engine(
     """
     if not model.is_file():
         raise InputError(model, "does not exist" if not model.exists() else "is no file")
-    if model.suffix not in (*ENGINES, ONNX):
-        raise InputError(model, "is neither an engine nor ONNX", hint=f"name it {', '.join((*ENGINES, ONNX))}")
+    if model.suffix not in (*run_files.ENGINES, ONNX):
+        raise InputError(
+            model, "is neither an engine nor ONNX", hint=f"name it {', '.join((*run_files.ENGINES, ONNX))}"
+        )
     if model.suffix != ONNX:
         _refuse_to_build(model, build)
     with _session(target, recording, nsys, say, force=force) as session, _scratch() as scratch:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nsight_tools.importer.captured import RunDirectory
     from nsight_tools.importer.dialects import Source
     from nsight_tools.importer.sources import Chunk, Export
+    from nsight_tools.importer.trtexec_run import TrtexecRun
 
 Progress = Callable[[str, float | None], None]
 AHEAD = 4
@@ -54,6 +55,8 @@ class Wanted:
     run: RunDirectory | None = None
     layer_pass: Path | None = None
     group_by: str | None = None
+    trtexec: TrtexecRun | None = None
+    """What trtexec wrote, where that is the source."""
 
 
 def write_dataset(
