@@ -8,7 +8,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -121,6 +121,29 @@ def opened_binary(path: Path) -> Iterator[Callable[[bytes], None]]:
         return
     with _whole(path, "wb") as write:
         yield write
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Callable[[str, str], None]]:
+    """Give what writes a file of a name into a folder, which is put in place at `path` when the block ends, or not.
+
+    Raises:
+        OutputError: there is something at `path` already, or it cannot be written.
+    """
+    if path.exists():
+        raise OutputError(path, "exists already", hint="name a new folder with -o")
+    with ExitStack() as stack:
+        with _errors(path):
+            folder = stack.enter_context(files.partial_folder(path))
+
+        def write(name: str, text: str) -> None:
+            with _errors(path):
+                (folder / name).write_text(text, encoding="utf-8")
+
+        yield write
+        with _errors(path):
+            folder.chmod(0o755)
+            files.put_in_place(folder, path)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from nsight_tools.columns import words
 from nsight_tools.run import Run
 
 if TYPE_CHECKING:
+    from nsight_tools.columns import Ints
     from nsight_tools.trace import Trace
 
 LONG_NS = 50_000
@@ -107,6 +108,11 @@ def _layer_times(trace: Trace) -> LayerTimes | None:
 
 def traced_medians(trace: Trace) -> dict[str, int]:
     """The median time of each layer's work in the judged inferences that ran it, ns, by name; empty without layers."""
+    return {name: round(float(np.median(times))) for name, times in traced_layers(trace).items()}
+
+
+def traced_layers(trace: Trace) -> dict[str, Ints]:
+    """What each layer's work took in each judged inference that ran it, ns, by name, shape (inferences,)."""
     run = Run.of(trace)
     layer = words(trace.table("launches", ["layer"])["layer"])
     chosen = np.flatnonzero((layer.codes >= 0) & (run.work.inference >= 0) & run.judges(run.work.inference))
@@ -120,4 +126,4 @@ def traced_medians(trace: Trace) -> dict[str, int]:
     code = pairs >> 32
     ends = np.flatnonzero(np.diff(code)) + 1
     by_layer = zip(np.split(code, ends), np.split(sums, ends), strict=True)
-    return {layer.dictionary[of[0]]: round(float(np.median(times))) for of, times in by_layer}
+    return {layer.dictionary[of[0]]: times for of, times in by_layer}

@@ -110,3 +110,28 @@ def test_annotate_without_nsys_says_how_to_get_it(run: Run, tmp_path: Path, monk
     done = run("annotate", report, "-o", tmp_path / "to.nsys-rep")
     assert done.exit_code == 2
     assert "install the package nsight-systems" in done.stderr
+
+
+class TestTrtexec:
+    def test_a_folder_is_written_and_read_again(self, run: Run, sample: Path, tmp_path: Path) -> None:
+        done = run("export", sample, "--format", "trtexec", "-o", tmp_path / "out")
+        assert (done.exit_code, done.stdout) == (0, "")
+        names = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert names == [f"{sample.name}.{kind}.json" for kind in ("graph", "profile", "timing")]
+        assert [name for name in names if name not in done.stderr] == []
+        again = nsight_tools.open_trace(tmp_path / "out" / names[0])
+        assert again.rows("layers") == nsight_tools.open_trace(sample).rows("layers")
+        assert again.rows("benchmark") > 10
+        assert again.rows("layer_times") > 10
+
+    def test_what_is_there_is_kept(self, run: Run, sample: Path, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        done = run("export", sample, "--format", "trtexec", "-o", tmp_path / "out")
+        assert done.exit_code == 2
+        assert "out: exists already; name a new folder with -o" in done.stderr
+
+    def test_what_cannot_be_read_leaves_no_folder(self, run: Run, sample: Path, tmp_path: Path) -> None:
+        sample.write_bytes(b"")
+        done = run("export", sample, "--format", "trtexec", "-o", tmp_path / "out")
+        assert done.exit_code == 2
+        assert [path.name for path in tmp_path.iterdir()] == [sample.name]
