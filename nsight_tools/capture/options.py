@@ -28,6 +28,8 @@ class Build:
     settings: dict[str, Any] = field(default_factory=dict)
     """Values by name of `runner.options.OPTIONS`."""
     save_engine: Path | None = None
+    runtime: str = "tensorrt"
+    """One of `runner.toolkit.RUNTIMES`: what builds the engine and runs it."""
 
 
 @dataclass(frozen=True)

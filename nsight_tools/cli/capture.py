@@ -11,7 +11,7 @@ import click
 
 import nsight_tools
 from nsight_tools.capture.runner import options as engine_options
-from nsight_tools.capture.runner import specs
+from nsight_tools.capture.runner import specs, toolkit
 from nsight_tools.cli import analyze, output
 from nsight_tools.report import safe
 
@@ -134,6 +134,13 @@ _OPTIONS = (
     ),
     # How it is built from ONNX, and loaded
     *map(_of_engine, engine_options.OPTIONS),
+    click.option(
+        "--runtime",
+        type=click.Choice(list(toolkit.RUNTIMES)),
+        default="tensorrt",
+        show_default=True,
+        help="What builds and runs the engine. TensorRT-RTX builds without a GPU; it runs on GeForce and RTX GPUs.",
+    ),
     click.option(
         "--save-engine", metavar="FILE", type=_path(), help="ONNX: where the engine goes; default: run directory."
     ),
@@ -328,7 +335,7 @@ def _build(options: dict[str, Any]) -> Any:
     settings = {name: options[name] for name in names if options[name] is not False and options[name] not in (None, [])}
     if problem := next(engine_options.problems(settings), None):
         raise click.UsageError(problem)
-    return Build(settings, options["save_engine"])
+    return Build(settings, options["save_engine"], options["runtime"])
 
 
 def _refuse_engine_options(ctx: click.Context) -> None:
