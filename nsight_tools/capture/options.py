@@ -29,7 +29,7 @@ class Build:
     """Values by name of `runner.options.OPTIONS`."""
     save_engine: Path | None = None
     runtime: str = "tensorrt"
-    """One of `runner.toolkit.RUNTIMES`: what builds the engine and runs it."""
+    """One of `runner.versions.RUNTIMES`: what builds the engine and runs it."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import click
 
 import nsight_tools
 from nsight_tools.capture.runner import options as engine_options
-from nsight_tools.capture.runner import specs, toolkit
+from nsight_tools.capture.runner import specs, versions
 from nsight_tools.cli import analyze, output
 from nsight_tools.report import safe
 
@@ -136,7 +136,7 @@ _OPTIONS = (
     *map(_of_engine, engine_options.OPTIONS),
     click.option(
         "--runtime",
-        type=click.Choice(list(toolkit.RUNTIMES)),
+        type=click.Choice(list(versions.RUNTIMES)),
         default="tensorrt",
         show_default=True,
         help="What builds and runs the engine. TensorRT-RTX builds without a GPU; it runs on GeForce and RTX GPUs.",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 REPORTS = (".nsys-rep", ".qdrep")
 LAYERS_SUFFIX = ".layers.json"
+PROFILE_SUFFIX = ".profile.json"
 
 
 def import_report(
@@ -80,6 +81,7 @@ def import_report(
         _layer_pass(source, run, layer_pass),
         group_by,
         exports,
+        None if exports or run else _beside(source, PROFILE_SUFFIX),
     )
     report_progress = progress or (lambda _stage, _share: None)
     if not force and _is_current(target, describe(source, wanted), source, wanted):
@@ -184,6 +186,7 @@ def describe(source: Path, wanted: Wanted) -> dict[str, Any]:
         "layer_pass": wanted.layer_pass.name if wanted.layer_pass else None,
         "run": [file.name for file in wanted.run.files] if wanted.run else None,
         **({"trtexec": wanted.trtexec.named()} if wanted.trtexec else {}),
+        **({"profile": wanted.profile.name} if wanted.profile else {}),
         "size_bytes": sum(state.st_size for state in files),
         "modified_ns": max((state.st_mtime_ns for state in files), default=0),
         "keep_environment": wanted.keep_environment,
@@ -274,7 +277,12 @@ def _layers_json(source: Path, run: RunDirectory | None, given: Path | str | Non
         return Path(given)
     if run and run.layers:
         return run.layers
-    beside = source.with_name(f"{source.stem}{LAYERS_SUFFIX}")
+    return _beside(source, LAYERS_SUFFIX)
+
+
+def _beside(source: Path, suffix: str) -> Path | None:
+    """The file beside a report that has its name and this suffix."""
+    beside = source.with_name(f"{source.stem}{suffix}")
     return beside if beside.is_file() else None
 
 
@@ -310,7 +318,7 @@ def _files(source: Path, wanted: Wanted) -> list[Path]:
     data = _data_files(source)
     if wanted.layers and not wanted.layers.is_file():
         raise InputError(wanted.layers, "does not exist", hint="write it with trtexec --exportLayerInfo")
-    beside = [*([wanted.layers] if wanted.layers else []), *(wanted.run.files if wanted.run else [])]
+    beside = [*filter(None, (wanted.layers, wanted.profile)), *(wanted.run.files if wanted.run else [])]
     return [*data, *beside, *(_data_files(wanted.layer_pass) if wanted.layer_pass else [])]
 
 

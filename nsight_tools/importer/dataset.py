@@ -19,7 +19,7 @@ import pyarrow as pa
 from nsight_tools import memory
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import InputError
-from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers
+from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers, trtexec
 from nsight_tools.importer.beside import BESIDE_ROWS, HARMLESS, beside
 from nsight_tools.importer.decode import Decoder
 from nsight_tools.importer.manifest import MANIFEST
@@ -57,6 +57,8 @@ class Wanted:
     group_by: str | None = None
     trtexec: TrtexecRun | None = None
     """What trtexec wrote, where that is the source."""
+    profile: Path | None = None
+    """Layer times by TensorRT's own profiler, as trtexec writes them, that stand beside a report."""
 
 
 def write_dataset(
@@ -92,6 +94,8 @@ def write_dataset(
     why: dict[str, str | None] = {}
     for name, (table, reason) in _captured(wanted.run, small["gpus"], aligned).items():
         small[name], why[name] = table, reason
+    if wanted.profile is not None:
+        small["layer_times"] = layers.times(trtexec.read(wanted.profile, trtexec.Profile), "trtexec")
     working = derived.working_gpus(to)
     small |= {name: facts.resolved(small[name], working) for name in ("nvml_metrics", "telemetry")}
     for name, table in small.items():

@@ -15,7 +15,7 @@ from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report import content, figures, measurements, safe, tops
+from nsight_tools.report import content, figures, layer_times, measurements, safe, tops
 from nsight_tools.report.figures.accounting import ROLES
 from nsight_tools.report.text import EVIDENCE_SHOWN, window
 
@@ -127,6 +127,8 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
     pictures = _Pictures(trace, f"t{number}", {each.code: _PICTURES.get(each.picture) for each in report.outcomes})
     lead = next(iter(report.findings), None)
     without = not report.summary.inferences
+    profiled = report.summary.layer_times
+    layers = [(each, layer_times.share(each, profiled)) for each in layer_times.largest(profiled)] if profiled else []
     return (
         environment()
         .get_template("section.html.j2")
@@ -146,6 +148,8 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
                 ("layers", "Layers", *tops.layers(trace)),
                 ("kernels", "Kernels", *tops.kernels(trace)),
             ],
+            profiled=layers[: layer_times.ROWS],
+            profiled_count=len(layers),
             unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),
             capture=[*_capture(report), *measurements.every(report.summary.measured)],

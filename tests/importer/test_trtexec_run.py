@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +15,10 @@ from nsight_tools import open_trace
 from nsight_tools.cli import program
 from nsight_tools.errors import InputError
 from nsight_tools.importer.trtexec_run import TrtexecRun
+from nsight_tools.run.layers import layer_times, traced_medians
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from nsight_tools import Trace
 
@@ -183,3 +185,35 @@ def test_no_rule_fails_on_it(explored: Path) -> None:
     trace: Trace = open_trace(explored / "m.engine")
     failed = [each.code for each in nsight_tools.analyze(trace) if each.findings]
     assert failed == []
+
+
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
+
+
+def test_a_profile_beside_a_report_stands_beside_its_layers(tmp_path: Path) -> None:
+    """The layers that the trace knows, half of them timed 1.5 us longer, and one that it does not know."""
+    report = Path(shutil.copy(SAMPLES / "detector_pageable.sqlite", tmp_path / "run.sqlite"))
+    traced = traced_medians(open_trace(report))
+    rows = [{"name": name, "averageMs": (ns + 1_500) / 1e6} for name, ns in traced.items()]
+    (tmp_path / "run.profile.json").write_text(json.dumps([{"count": 9}, *rows, {"name": "?", "averageMs": 0.001}]))
+    trace = open_trace(report)
+    assert trace.rows("layer_times") == len(traced) + 1
+    found = layer_times(trace)
+    assert found is not None
+    assert (found.event_ns, [each.name for each in found.only("profiler")]) == (1_500, ["?"])
+    text = said(report)
+    assert "take 1.50 µs longer each by the profiler (median): its events around each layer" in text
+    assert "the trace does not know 1 layer of 1.00 µs (?)" in text
+    assert "medians of an inference by TensorRT's own profiler, and by the trace" in said(report, "--all")
+    page = said(report, "--format", "html")
+    assert "Layers by TensorRT&#39;s own profiler" in page or "Layers by TensorRT's own profiler" in page
+    (tmp_path / "run.profile.json").unlink()
+    assert open_trace(report).rows("layer_times") == 0
+
+
+def test_a_profile_beside_a_report_that_is_none_is_refused(tmp_path: Path) -> None:
+    report = Path(shutil.copy(SAMPLES / "detector_pageable.sqlite", tmp_path / "run.sqlite"))
+    (tmp_path / "run.profile.json").write_text(json.dumps(times()))
+    with pytest.raises(InputError, match="is trtexec's --exportTimes: times of inferences, not layer times"):
+        open_trace(report)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.profile.json", "run.sqlite"]

@@ -12,8 +12,6 @@ from typing import Any
 from . import versions as versions_of
 from .outcome import Failure
 
-RUNTIMES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
-"""Modules of each runtime that an engine can be built for: the first that is there is used."""
 INSTALL = {
     "tensorrt_rtx": "pip install tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings",
     "tensorrt_rtx_bindings": "pip install tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings",
@@ -45,14 +43,14 @@ _runtime = "tensorrt"
 
 
 def use(runtime: str) -> None:
-    """Take this one of RUNTIMES for all that follows in this process."""
+    """Take this one of `versions.RUNTIMES` for all that follows in this process."""
     global _runtime  # noqa: PLW0603 (a process of the runner does one task, with one TensorRT)
     _runtime = runtime
 
 
 def tensorrt() -> Any:
     """The module of TensorRT, or TensorRT-RTX, that is in use; 8.5 is the first with the API that the runner needs."""
-    *others, last = RUNTIMES[_runtime]
+    *others, last = versions_of.RUNTIMES[_runtime]
     module = next((found for found in map(_there, others) if found is not None), None) or load(last)
     if not versions_of.names_tensors(module):
         raise Failure(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+RUNTIMES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+"""Modules of each runtime that an engine can be built for and run by: the first that is there is used."""
 RTX_IS_LIKE = (11, 0)
 """TensorRT-RTX 1.7 has no weak types, no precision flags, and the names of TensorRT 11."""
 PROFILES_ARE_SHARED_FROM = (10, 0)
