@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.analysis import ALL, MEAN, analyze
-from nsight_tools.comparison import unmarked
+from nsight_tools.comparison import trtexec, unmarked
 from nsight_tools.comparison.conditions import conditions
 from nsight_tools.comparison.families import family
 from nsight_tools.comparison.judge import judged, of_series
@@ -86,6 +86,8 @@ def compare(
         conditions=under,
         measurements=measurements(runs),
     )
+    if all(map(trtexec.has_times, runs)):
+        return trtexec.by_times(whole, runs)
     if min(map(len, runs)) < ENOUGH:
         return _without_inferences(whole, runs)
     return _with_inferences(whole, runs, judged_by)
