@@ -117,7 +117,15 @@ def _trtexec_run(source: Path, layers: Path | str | None, *, ranges: tuple[objec
         return None
     if any(each is not None for each in ranges):
         raise InputError(source, "is of trtexec, and has no ranges and no kernels", hint="give a report")
-    return found if layers is None else replace(found, layers=Path(layers))
+    if layers is None:
+        return found
+    _check_layers(Path(layers))
+    return replace(found, layers=Path(layers))
+
+
+def _check_layers(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(path, "does not exist", hint="write it with trtexec --exportLayerInfo")
 
 
 def _import(
@@ -316,8 +324,8 @@ def _files(source: Path, wanted: Wanted) -> list[Path]:
     if wanted.trtexec is not None:
         return wanted.trtexec.files
     data = _data_files(source)
-    if wanted.layers and not wanted.layers.is_file():
-        raise InputError(wanted.layers, "does not exist", hint="write it with trtexec --exportLayerInfo")
+    if wanted.layers:
+        _check_layers(wanted.layers)
     beside = [*filter(None, (wanted.layers, wanted.profile)), *(wanted.run.files if wanted.run else [])]
     return [*data, *beside, *(_data_files(wanted.layer_pass) if wanted.layer_pass else [])]
 

@@ -144,7 +144,8 @@ def _layers(page: Page, report: TraceReport) -> None:
     layers = layer_times.largest(found)
     shown = layers if page.look.everything else layers[: layer_times.ROWS]
     count = f"the {len(shown)} largest of {len(layers):,}" if len(shown) < len(layers) else f"all {len(layers):,}"
-    page.heading("Layers", f"{count}; medians of an inference by TensorRT's own profiler, and by the trace")
+    beside = ", and by the trace" if found.traced_ns else ""
+    page.heading("Layers", f"{count}; medians of an inference by TensorRT's own profiler{beside}")
     head = (
         "",
         "profiler",

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = {Times: "timing", Profile: "profile", EngineLayers: "graph"}
 """What stands between an engine's name and `.json`, as TensorRT's engine explorer calls its files."""
-_MS = 1e-6
+_NS = 1_000_000
+"""Of a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,10 @@ def _rows(ends: dict[str, Ints]) -> list[InferenceTimes]:
     for values in zip(*(each.tolist() for each in ends.values()), strict=True):
         at = dict(zip(names, values, strict=True))
         took = {
-            f"{name}_ms": (at[f"end_{name}"] - at[f"start_{name}"]) * _MS if at[f"start_{name}"] >= 0 else 0.0
+            f"{name}_ms": (at[f"end_{name}"] - at[f"start_{name}"]) / _NS if at[f"start_{name}"] >= 0 else 0.0
             for name in ("h2d", "compute", "d2h")
         }
-        moments = {f"{name}_ms": value * _MS for name, value in at.items() if value >= 0}
+        moments = {f"{name}_ms": value / _NS for name, value in at.items() if value >= 0}
         rows.append(InferenceTimes(**moments, **took, latency_ms=sum(took.values())))
     return rows
 
@@ -144,7 +145,7 @@ def _measured(trace: Trace) -> Profile | None:
     whole = max(sum(row["total_ns"] or 0 for row in rows), 1)
 
     def ms(value: int | None) -> float | None:
-        return None if value is None else value * _MS
+        return None if value is None else value / _NS
 
     layers = [
         LayerTimes(
@@ -170,9 +171,9 @@ def _by_trace(trace: Trace) -> Profile | None:
         [
             LayerTimes(
                 name,
-                int(taken[name].sum()) * _MS,
-                float(taken[name].mean()) * _MS,
-                float(np.median(taken[name])) * _MS,
+                int(taken[name].sum()) / _NS,
+                float(taken[name].mean()) / _NS,
+                float(np.median(taken[name])) / _NS,
                 100 * int(taken[name].sum()) / whole,
             )
             for name in names

@@ -40,14 +40,18 @@ def _building() -> list[str]:
 
 
 @pytest.mark.parametrize("name", [*SHORT, LARGE])
-def test_both_know_the_same_layers(capture: Callable[[str], Capture], name: str) -> None:
-    """By name: what takes time for one takes time for the other."""
+def test_both_know_the_same_layers(
+    capture: Callable[[str], Capture], name: str, record_property: Callable[..., None]
+) -> None:
+    """By name: what takes time for one takes time for the other, but for the events around layers without a kernel."""
     found = layer_times(capture(name).trace)
     assert found is not None
     both = [each for each in found.layers if each.both]
     assert len(both) > 20
     assert sum(each.traced_ns or 0 for each in found.only("traced")) < 0.02 * found.traced_ns
-    assert sum(each.profiler_ns or 0 for each in both) > 0.95 * found.profiler_ns
+    known = sum(each.profiler_ns or 0 for each in both) / found.profiler_ns
+    record_property("share of the profiler's time in layers that the trace knows", known)
+    assert known > 0.85
     assert (found.inferences, found.measured_by) == (100, "runner")
 
 

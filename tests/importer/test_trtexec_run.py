@@ -138,6 +138,8 @@ def test_text_that_is_no_json_and_options_of_ranges_are_refused(tmp_path: Path) 
     with pytest.raises(InputError, match="is no JSON"):
         open_trace(tmp_path / "a.json")
     write(tmp_path, b_json=profile())
+    with pytest.raises(InputError, match=r"nothing\.json: does not exist"):
+        open_trace(tmp_path / "b.json", layers=tmp_path / "nothing.json")
     with pytest.raises(InputError, match="has no ranges and no kernels"):
         open_trace(tmp_path / "b.json", inference_range="x")
 

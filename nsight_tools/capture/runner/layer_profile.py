@@ -27,6 +27,8 @@ class Reports:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.times_ms: list[float] = []
+        self.profiler: Any = None
+        """Who is told: held here for as long as the context may call it."""
 
     def write(self, path: Path, inferences: int) -> None:
         """Write the times of the last so many inferences; those of the warm-up came before.
@@ -85,5 +87,5 @@ def attached(trt: Any, context: Any) -> Reports:
             self._times.append(ms)
 
     reports = Reports()
-    context.profiler = Profiler(reports)
+    reports.profiler = context.profiler = Profiler(reports)
     return reports
