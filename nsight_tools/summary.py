@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from nsight_tools.columns import pairs_in, words
 from nsight_tools.measured import Measured, measured
 from nsight_tools.run import Run
-from nsight_tools.run.layers import LayerTimes, layer_times
+from nsight_tools.run.layer_times import LayerTimes, layer_times
 from nsight_tools.run.samples import locked
 from nsight_tools.tables import BUCKETS, TABLES
 from nsight_tools.timeline.intervals import covered

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.report import safe
-from nsight_tools.run.layers import AGREE, LONG_NS
+from nsight_tools.run.layer_times import AGREE, LONG_NS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nsight_tools.run.layers import LayerTime, LayerTimes
+    from nsight_tools.run.layer_times import LayerTime, LayerTimes
 
 ROWS = 12
 """Layers that a page lists unless it shows everything."""

@@ -16,7 +16,7 @@ from nsight_tools.columns import ints
 from nsight_tools.errors import InputError
 from nsight_tools.importer.trtexec import EngineLayers, InferenceTimes, LayerTimes, Profile, Times, as_json
 from nsight_tools.run import Run
-from nsight_tools.run.layers import traced_layers
+from nsight_tools.run.layer_times import traced_layers
 from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nsight_tools.report.layer_times import told
-from nsight_tools.run.layers import AGREE, layer_times
+from nsight_tools.run.layer_times import AGREE, layer_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from nsight_tools import open_trace
 from nsight_tools.cli import program
 from nsight_tools.errors import InputError
 from nsight_tools.importer.trtexec_run import TrtexecRun
-from nsight_tools.run.layers import layer_times, traced_medians
+from nsight_tools.run.layer_times import layer_times, traced_medians
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

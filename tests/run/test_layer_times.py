@@ -9,7 +9,7 @@ import pytest
 from drawn_loop import loop
 
 from nsight_tools.report.layer_times import largest, share, told
-from nsight_tools.run.layers import LayerTime, LayerTimes, layer_times, traced_medians
+from nsight_tools.run.layer_times import LayerTime, LayerTimes, layer_times, traced_medians
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import Trace
 
