@@ -28,17 +28,20 @@ Then open the file in https://ui.perfetto.dev: it stays in the browser.
 
 \b
   nsight-tools export model.capture --format trtexec -o exported
-writes exported/model.engine.timing.json, .profile.json and .graph.json.""",
+writes exported/model.engine.timing.json, .profile.json and .graph.json.
+
+\b
+  nsight-tools export model.capture --format dl-designer --onnx model.onnx -o nodes""",
 )
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["perfetto", "trtexec"]),
+    type=click.Choice(["perfetto", "trtexec", "dl-designer"]),
     default="perfetto",
     show_default=True,
     help="perfetto: protobuf, for ui.perfetto.dev and trace_processor; trtexec: its --exportTimes, --exportProfile and "
-    "--exportLayerInfo, into a folder.",
+    "--exportLayerInfo, into a folder; dl-designer: what each ONNX node costs, for Nsight Deep Learning Designer.",
 )
 @click.option(
     "-o",
@@ -47,13 +50,20 @@ writes exported/model.engine.timing.json, .profile.json and .graph.json.""",
     metavar="FILE",
     required=True,
     type=click.Path(path_type=Path),
-    help="Write to this file, - for standard output, for trtexec to this new folder; it appears whole or not at all.",
+    help="perfetto: this file, - for standard output; others: this new folder. It appears whole or not at all.",
+)
+@click.option(
+    "--onnx",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="dl-designer: the ONNX model that the engine was built from, to stand beside the table of its nodes.",
 )
 @importing.options
 def command(
     source: Path,
     form: str,
     path: Path,
+    onnx: Path | None,
     layers: Path | None,
     layer_pass: Path | None,
     inference_range: str | None,
@@ -65,6 +75,9 @@ def command(
     For Perfetto: one timeline with tracks for the findings with their windows (the largest recoverable time first), the
     inferences with their accounting, threads with API calls and NVTX ranges, GPUs with their streams, counters; and
     arrows from each launch to what it launched.
+
+    For Nsight Deep Learning Designer: a table of the ONNX nodes with the layers that they became and what those take,
+    the model (--onnx), the engine where a run directory holds it, and the steps.
 
     trtexec's files are for tools that read those: times of inferences (of the run without the profiler where there is
     one), layer times (by TensorRT's own profiler where `capture --profiler` ran it), and the engine's layers.
@@ -85,8 +98,13 @@ def command(
             progress=progress,
         )
 
+    if onnx is not None and form != "dl-designer":
+        raise click.UsageError("--onnx is an option of --format dl-designer")
     if form == "trtexec":
         _as_trtexec(opened, path)
+        return
+    if form == "dl-designer":
+        _for_designer(opened, source, onnx, path)
         return
     from nsight_tools.report import perfetto
 
@@ -109,3 +127,24 @@ def _as_trtexec(opened: Callable[[Progress | None], Trace], path: Path) -> None:
             write(file.name, file.text)
     for file in written:
         click.echo(f"nsight-tools: {path / file.name}: {safe.visible(file.said, 200)}", err=True)
+
+
+def _for_designer(opened: Callable[[Progress | None], Trace], source: Path, onnx: Path | None, path: Path) -> None:
+    """Write what each ONNX node costs into a new folder, with the model, the engine, and what to do with them."""
+    from nsight_tools import run_files
+    from nsight_tools.report import onnx_nodes
+
+    with output.new_folder(path) as write:
+        with progress.shown(path.name) as callback:
+            found = onnx_nodes.costs(opened(callback))
+        folder = source if source.is_dir() else source.parent
+        engines = [file for file in sorted(folder.iterdir()) if file.suffix in run_files.ENGINES]
+        engine = engines[0] if len(engines) == 1 and (folder / run_files.RUN).is_file() else None
+        for file in filter(None, (onnx, engine)):
+            write(file.name, file)
+        write(onnx_nodes.TABLE, onnx_nodes.table(found))
+        write(onnx_nodes.STEPS, onnx_nodes.steps(found, onnx.name if onnx else "", engine.name if engine else ""))
+    count = len({node for each in found for node in each.nodes})
+    click.echo(
+        f"nsight-tools: {path}: {count:,} ONNX nodes in {len(found):,} layers; {onnx_nodes.STEPS} says how", err=True
+    )

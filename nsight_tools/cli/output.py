@@ -124,8 +124,8 @@ def opened_binary(path: Path) -> Iterator[Callable[[bytes], None]]:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Callable[[str, str], None]]:
-    """Give what writes a file of a name into a folder, which is put in place at `path` when the block ends, or not.
+def new_folder(path: Path) -> Iterator[Callable[[str, str | Path], None]]:
+    """Give what writes a text, or a file's copy, by name into a folder that is put in place at `path` at the end.
 
     Raises:
         OutputError: there is something at `path` already, or it cannot be written.
@@ -136,9 +136,12 @@ def new_folder(path: Path) -> Iterator[Callable[[str, str], None]]:
         with _errors(path):
             folder = stack.enter_context(files.partial_folder(path))
 
-        def write(name: str, text: str) -> None:
+        def write(name: str, content: str | Path) -> None:
             with _errors(path):
-                (folder / name).write_text(text, encoding="utf-8")
+                if isinstance(content, Path):
+                    shutil.copyfile(content, folder / name)
+                else:
+                    (folder / name).write_text(content, encoding="utf-8")
 
         yield write
         with _errors(path):

@@ -21,7 +21,7 @@ RUN = """
     thread 1:         .LlL................
     nvtx 1:           [i.................]
     nvtx 1 TensorRT:  [conv].............."""
-"""Both of the kernels under `conv` take 7 us together; the third has no layer."""
+"""The three kernels under `conv` take 11 us together."""
 
 
 def measured(*rows: tuple[str, int | None, int | None], by: str = "runner") -> pa.Table:
