@@ -234,7 +234,8 @@ def _run(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if model.get("name"):
         hashed = f", SHA-256 {str(model['sha256'])[:16]}…" if model.get("sha256") else ""
         yield "Engine", f"{model['name']}{hashed}"
-    names = {"tensorrt": "TensorRT", "cuda_runtime": "CUDA runtime", "python": "Python", "pycuda": "PyCUDA"}
+    names = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "cuda_runtime": "CUDA runtime"}
+    names |= {"python": "Python", "pycuda": "PyCUDA"}
     yield "Versions", ", ".join(f"{name} {versions[key]}" for key, name in names.items() if versions.get(key))
     yield "Driver mode", "; ".join(machine.modes(_mapping(_mapping(run.get("machine")).get("before"))))
     ran = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in options.items() if name in _RAN)

@@ -84,6 +84,7 @@ def test_options_build(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert "deserialize" not in took, "that needs a GPU"
     assert (ran.result["engine"], made["tactics"]) == (None, None)
     assert ran.result["versions"]["tensorrt_rtx"] == trt.__version__
+    assert ran.result["versions"]["tensorrt"] is None
 
 
 @without_gpu

@@ -92,6 +92,8 @@ def versions() -> dict[str, str | None]:
         ("cuda_bindings", ("cuda-bindings", "cuda-python")),
     ):
         found[name] = next(filter(None, map(_distribution, distributions)), None)
+    if _runtime != "tensorrt":
+        found["tensorrt"] = None  # it may be installed, and has no part in this
     with suppress(Failure):
         found[_runtime.replace("-", "_")] = str(tensorrt().__version__)
     found["cuda_driver"] = found["cuda_runtime"] = None
