@@ -18,11 +18,15 @@ RUN = "run.json"
 REPORT = "report.nsys-rep"
 LAYER_PASS = "layer_pass.nsys-rep"  # noqa: S105 (no password)
 LAYERS = "layers.json"
+PROFILE = "profile.json"
+"""Layer times by TensorRT's own profiler, as trtexec --exportProfile writes them."""
 TELEMETRY = "telemetry.parquet"
 BENCHMARK = "benchmark.parquet"
 OUTPUTS = "outputs.npz"
 INPUTS = "inputs.npz"
 """Of a process of the runner, where the reference needs them; a capture does not hold them."""
+ENGINES = (".engine", ".plan", ".trt")
+"""How serialized engines are named."""
 SUFFIX = ".capture"
 VERSION = 1
 """Of run.json and all that stands beside it."""

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from nsight_tools.columns import pairs_in, words
 from nsight_tools.measured import Measured, measured
 from nsight_tools.run import Run
+from nsight_tools.run.layer_times import LayerTimes, layer_times
 from nsight_tools.run.samples import locked
 from nsight_tools.tables import BUCKETS, TABLES
 from nsight_tools.timeline.intervals import covered
@@ -19,6 +20,7 @@ from nsight_tools.worth import Pricing
 from nsight_tools.worth.accounting import without_profiler
 from nsight_tools.worth.ranges import Range
 from nsight_tools.worth.untraced import Known
+from nsight_tools.worth.untraced import Untraced as TimedRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,6 +153,12 @@ class Summary:
     """None where there was none."""
     measured: Measured = field(default_factory=Measured)
     """All that was measured without the profiler."""
+    layer_times: LayerTimes | None = None
+    """None where TensorRT's own profiler measured none."""
+    trtexec: dict[str, str] = field(default_factory=dict)
+    """Of what trtexec wrote of a run without a trace: its files, by option. Empty for a trace."""
+    timed: TimedRun | None = None
+    """What the inferences of such a run took; None where it did not time them."""
     missing: dict[str, str] = field(default_factory=dict)
     """Reasons by table."""
 
@@ -158,6 +166,12 @@ class Summary:
 def summarize(trace: Trace) -> Summary:
     """The summary of a trace; the same object for all who ask, for as long as it is held."""
     return trace.once(_summarized)
+
+
+def _of_trtexec(trace: Trace) -> dict[str, str]:
+    """The files that trtexec wrote of a run that nobody traced, by option; none of a trace."""
+    files = trace.manifest.get("trtexec")
+    return {str(option): str(name) for option, name in files.items()} if isinstance(files, dict) else {}
 
 
 def _summarized(trace: Trace) -> Summary:
@@ -193,6 +207,9 @@ def _summarized(trace: Trace) -> Summary:
         run=manifest.get("run"),
         untraced_run=_untraced_run(trace),
         measured=measured(trace),
+        layer_times=layer_times(trace) if trace.rows("layer_times") else None,
+        trtexec=_of_trtexec(trace),
+        timed=Known.of(trace).untraced if _of_trtexec(trace) else None,
         missing={name: reason for name in TABLES if (reason := trace.missing(name)) is not None},
     )
 

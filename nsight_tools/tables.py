@@ -375,6 +375,20 @@ TABLES: dict[str, Table] = {
             _ascending("layer"),
         ),
         Table(
+            "layer_times",
+            "what layers take in an inference by TensorRT's own profiler: CUDA events around each, without nsys",
+            (
+                Column("layer", I32, "position in order of execution"),
+                Column("name", TEXT, "name, as in `layers`; one that comes again is another layer of that name"),
+                Column("inferences", I32, "inferences that were measured", True),
+                Column("total_ns", I64, "time of all of them together", True),
+                Column("average_ns", I64, "average of an inference", True),
+                Column("median_ns", I64, "median; null where an older trtexec wrote none", True),
+                Column("measured_by", WORD, "runner (of capture) or trtexec (its --exportProfile)"),
+            ),
+            _ascending("layer"),
+        ),
+        Table(
             "telemetry",
             "what NVML said of the GPUs while `nsight-tools capture` ran; null where a GPU does not say",
             (
@@ -432,7 +446,8 @@ TABLES: dict[str, Table] = {
                     "benchmark (not traced, otherwise as the report), benchmark_2 and so on (the same measured again, "
                     "each by a process of its own), throughput (not traced, transfers overlapped), "
                     "warm_up (not traced, before the benchmark was steady), timing (the traced run of the report), "
-                    "layers (the eager run with layer ranges), program (not traced: one row, the whole process)",
+                    "layers (the eager run with layer ranges), profiler (not traced, with TensorRT's own profiler), "
+                    "program (not traced: one row, the whole process)",
                 ),
                 Column(
                     "measured_by",

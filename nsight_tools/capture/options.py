@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nsight_tools import run_files
 from nsight_tools.capture.runner.options import OPTIONS, given
 from nsight_tools.errors import InputError, NsightToolsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ENGINES = (".engine", ".plan", ".trt")
 ONNX = ".onnx"
 
 
@@ -33,6 +33,8 @@ class Build:
     settings: dict[str, Any] = field(default_factory=dict)
     """Values by name of `runner.options.OPTIONS`."""
     save_engine: Path | None = None
+    runtime: str = "tensorrt"
+    """One of `runner.versions.RUNTIMES`: what builds the engine and runs it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Recording:
     single_pass: bool = False
     untraced: bool = True
     """A wrapped command runs without the profiler first."""
+    profiler: bool = False
+    """An engine runs with TensorRT's own profiler, too, without nsys."""
     repeat: int = 1
     """An engine is measured so often without the profiler."""
     graphs: Literal["node", "graph"] = "node"
@@ -104,8 +108,8 @@ def model_of(path: Path) -> Path:
     """The same path, of what is there and is named as an engine or an ONNX model; raises InputError else."""
     if not path.is_file():
         raise InputError(path, "does not exist" if not path.exists() else "is no file")
-    if path.suffix not in (*ENGINES, ONNX):
-        raise InputError(path, "is neither an engine nor ONNX", hint=f"name it {', '.join((*ENGINES, ONNX))}")
+    if path.suffix not in (*run_files.ENGINES, ONNX):
+        raise InputError(path, "is neither an engine nor ONNX", hint=f"name it {', '.join((*run_files.ENGINES, ONNX))}")
     return path
 
 

@@ -205,11 +205,14 @@ def capture_engine(
     check = reference.Check(checking or Checking(), model)
     with _session(target, recording, nsys, say, force=force) as session, _scratch() as scratch:
         options = {**plain(load), **build.settings, "save_engine": build.save_engine, **plain(recording)}
-        options |= plain(check.asked)
+        options |= {"runtime": build.runtime, **plain(check.asked)}
         session.run |= {"kind": "engine", "options": options}
         runs = _EngineRuns(session, load, build, python, scratch, check)
         runs.probe()
+        if model.suffix != ONNX:
+            runs.must_run(f"{model.name} was not captured")
         engine = model if model.suffix != ONNX else runs.build(model)
+        runs.must_run(f"{model.name} was built and not captured")
         runs.of(engine)
         session.run["model"] = {"name": model.name, "sha256": _sha256(model), "size_bytes": model.stat().st_size}
         with _telemetry(session):
@@ -229,10 +232,12 @@ class _EngineRuns:
         self._build, self._check = build, check
         self._engine = Path()
         self._samples: list[pa.Table] = []
+        self._cannot_run: dict[str, Any] | None = None
 
     def probe(self) -> None:
         """See that the runner's Python has what is needed and asked for, and that nsys will see its ranges."""
         answer = self._plainly(self._task("probe", orders.of_probe(self._load, self._build)))
+        self._cannot_run = answer.result.get("cannot_run")
         versions = answer.result["versions"]
         self._session.run["versions"] |= versions
         nsys = self._session.nsys
@@ -241,6 +246,16 @@ class _EngineRuns:
                 f"nsys {nsys.version} loses every range of Python's nvtx {versions['nvtx']}, silently",
                 hint=f"use a newer nsys (--nsys), or in {self._python}: pip install nvtx==0.2.11",
             )
+
+    def must_run(self, what: str) -> None:
+        """Raises CaptureError where the runtime executes nothing here: it may have built, and that is no capture."""
+        if (reason := self._cannot_run) is None:
+            return
+        where = f"{reason['where']}: " if reason.get("where") else ""
+        hint = reason.get("hint") or "capture the engine where its GPU is"
+        if "build" in self._session.run and self._build.save_engine is None:
+            hint += "; --save-engine keeps what is built here, to be captured where its GPU is"
+        raise CaptureError(f"{what}: {self._build.runtime} cannot run here: {where}{reason['what']}", hint=hint)
 
     def build(self, model: Path) -> Path:
         """Build an engine, which stays in the run directory unless it is to be saved elsewhere."""
@@ -272,21 +287,20 @@ class _EngineRuns:
             shutil.copy(layers, self._session.folder / run_files.LAYERS)
         if answer.interrupted:
             return "interrupted"
+        eager = replace(traced, cuda_graph=False, streams=1, threads=1, overlap_transfers=False)
         if recording.single_pass:
             self._compare_outputs(answer)
         else:
             self._session.say("tracing the layers")
-            eager = replace(
-                traced,
-                iterations=LAYER_PASS_INFERENCES,
-                cuda_graph=False,
-                streams=1,
-                threads=1,
-                overlap_transfers=False,
-            )
-            order = {**self._order(eager), "ranges": True, "capture_range": True, "layer_ranges": True}
+            few = replace(eager, iterations=LAYER_PASS_INFERENCES)
+            order = {**self._order(few), "ranges": True, "capture_range": True, "layer_ranges": True}
             wanted = replace(_wanted(recording, capture_range=True), gpu_metrics_hz=None, memory_usage=False)
             answer = self._traced(self._task("layers", order), self._session.folder / run_files.LAYER_PASS, wanted)
+        if recording.profiler and not answer.interrupted:
+            self._session.say("timing the layers with TensorRT's own profiler")
+            answer = self._plainly(self._task("profiler", self._order(eager)))
+            shutil.copy(answer.task.folder / run_files.PROFILE, self._session.folder / run_files.PROFILE)
+            self._note(answer, answer.task.name)
         return "interrupted" if answer.interrupted else "done"
 
     def _benchmark(self, load: Load, times: int) -> None:
@@ -320,7 +334,8 @@ class _EngineRuns:
         return orders.of_run(self._engine, load, self._build)
 
     def _task(self, name: str, order: dict[str, Any]) -> Task:
-        return Task(name, self._scratch / name, self._python, {"verbose": False, **order})
+        common = {"verbose": False, "runtime": self._build.runtime}
+        return Task(name, self._scratch / name, self._python, {**common, **order})
 
     def _plainly(self, task: Task) -> Answer:
         return task.run(lambda command: supervised.run(command, interrupts=self._session.interrupts))

@@ -114,7 +114,9 @@ def command(
     """Say where the time went in each INPUT, what could be won, and what to change for it.
 
     An INPUT is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, a run directory of capture, or a
-    dataset (.trace); a folder of those; a list of them (.txt or .list, one a line); or a URL that fsspec reads.
+    dataset (.trace); what trtexec wrote as JSON (--exportTimes, --exportProfile, --exportLayerInfo), or the engine that
+    it stands beside (model.engine.profile.json); a folder of those; a list of them (.txt or .list, one a line); or a
+    URL that fsspec reads.
     Several, as the ranks of a run, are analyzed side by side and laid beside each other: which one is slower than the
     others, in what and since when, and which findings they share. Where one fails, its error goes to standard error,
     the others are analyzed all the same, and the exit status is 2.

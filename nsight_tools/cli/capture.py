@@ -11,7 +11,7 @@ import click
 
 import nsight_tools
 from nsight_tools.capture.runner import options as engine_options
-from nsight_tools.capture.runner import specs
+from nsight_tools.capture.runner import specs, versions
 from nsight_tools.cli import analyze, output
 from nsight_tools.report import safe
 
@@ -158,10 +158,22 @@ _OPTIONS = (
     # How it is built from ONNX, and loaded
     *map(_of_engine, engine_options.OPTIONS),
     click.option(
+        "--runtime",
+        type=click.Choice(list(versions.RUNTIMES)),
+        default="tensorrt",
+        show_default=True,
+        help="What builds and runs the engine. TensorRT-RTX builds without a GPU; it runs on GeForce and RTX GPUs.",
+    ),
+    click.option(
         "--save-engine", metavar="FILE", type=_path(), help="ONNX: where the engine goes; default: run directory."
     ),
     # What is recorded
     click.option("--single-pass", is_flag=True, help="Only the traced pass: no benchmark, no layer pass."),
+    click.option(
+        "--profiler",
+        is_flag=True,
+        help="Time the layers by TensorRT's own profiler, too, in a run of its own without nsys.",
+    ),
     click.option(
         "--repeat",
         metavar="N",
@@ -241,7 +253,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     """Run MODEL under Nsight Systems with NVTX ranges and telemetry, and say where its time goes.
 
     MODEL is a TensorRT engine (.engine, .plan) or .onnx, which is built first. It runs three times: without the
-    profiler (the truth), as deployed under it, and eagerly with layer ranges. A COMMAND runs twice: without the
+    profiler (the truth), as deployed under it, and eagerly with layer ranges; with --profiler once more, with
+    TensorRT's own. A COMMAND runs twice: without the
     profiler, where nsight_tools.inference() and trtexec time themselves, and under it. All goes into a run directory,
     which analyze, import and open_trace take.
     """
@@ -305,6 +318,7 @@ def _recording(options: dict[str, Any]) -> Any:
         *(
             "single_pass",
             "untraced",
+            "profiler",
             "repeat",
             "graphs",
             "gpu_metrics_hz",
@@ -337,7 +351,7 @@ def _build(options: dict[str, Any]) -> Any:
     settings = settings_of(options)
     if problem := next(engine_options.problems(settings), None):
         raise click.UsageError(problem)
-    return Build(settings, options["save_engine"])
+    return Build(settings, options["save_engine"], options["runtime"])
 
 
 def _refuse_engine_options(ctx: click.Context) -> None:

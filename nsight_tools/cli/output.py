@@ -8,7 +8,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -121,6 +121,32 @@ def opened_binary(path: Path) -> Iterator[Callable[[bytes], None]]:
         return
     with _whole(path, "wb") as write:
         yield write
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Callable[[str, str | Path], None]]:
+    """Give what writes a text, or a file's copy, by name into a folder that is put in place at `path` at the end.
+
+    Raises:
+        OutputError: there is something at `path` already, or it cannot be written.
+    """
+    if path.exists():
+        raise OutputError(path, "exists already", hint="name a new folder with -o")
+    with ExitStack() as stack:
+        with _errors(path):
+            folder = stack.enter_context(files.partial_folder(path))
+
+        def write(name: str, content: str | Path) -> None:
+            with _errors(path):
+                if isinstance(content, Path):
+                    shutil.copyfile(content, folder / name)
+                else:
+                    (folder / name).write_text(content, encoding="utf-8")
+
+        yield write
+        with _errors(path):
+            folder.chmod(0o755)
+            files.put_in_place(folder, path)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.analysis import ALL, MEAN, analyze
-from nsight_tools.comparison import unmarked
+from nsight_tools.comparison import trtexec, unmarked
 from nsight_tools.comparison.alike import IN_FLIGHT, alike
 from nsight_tools.comparison.builds import Pair
 from nsight_tools.comparison.conditions import conditions
@@ -94,6 +94,8 @@ def compare(
         for name, run, many in zip(called, runs, load.inputs, strict=True)
     ]
     whole = Comparison(sides[0], sides[1], setup=setup, conditions=under, measurements=measurements(runs))
+    if all(map(trtexec.has_times, runs)):
+        return trtexec.by_times(whole, runs)
     if not marked:
         return _without_inferences(whole, runs)
     same = alike(runs)

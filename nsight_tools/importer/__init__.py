@@ -9,6 +9,7 @@ import importlib
 import os
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,15 @@ from nsight_tools.importer.dataset import Progress, Wanted, write_dataset
 from nsight_tools.importer.derived import RangeNotFoundError
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.sources import check_sqlite_file, open_export
+from nsight_tools.importer.trtexec_run import TrtexecRun
+from nsight_tools.importer.trtexec_run import write_dataset as write_trtexec_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPORTS = (".nsys-rep", ".qdrep")
 LAYERS_SUFFIX = ".layers.json"
+PROFILE_SUFFIX = ".profile.json"
 
 
 def import_report(
@@ -44,19 +48,20 @@ def import_report(
 ) -> Path:
     """Import a report or export, and return the path of its dataset.
 
-    `source` is a `.nsys-rep` or `.qdrep` (exported through `nsys`), an SQLite export, the folder that
-    `nsys export --type=parquetdir` writes, or a run directory of `nsight-tools capture`, which stands for the report in
-    it; given that report, what stands beside it is imported all the same. The dataset is `<report>.trace/` beside the
-    report, or in `output` (there `<run directory>.trace/`); where that folder cannot be written, in the user's cache.
-    One that is there already is used as it is, if the source (with all that stands beside it) and the options are the
-    same, unless `force`. Environment variables, command lines and process output are left out unless
-    `keep_environment`. `layers` is the engine inspector's JSON, by default `<stem>.layers.json` beside the source, or a
-    run directory's `layers.json`. `inference_range` names the NVTX ranges that are inferences, as NAME or NAME@DOMAIN,
-    `*` for anything in the name; by default nsight-tools' own ranges, else what the trace itself shows
-    (`timeline.requests`). `group_by` is a text in those names: the number beside it tells kinds of inferences apart.
-    `layer_pass` is another run of the same engine, with layer ranges (a report, an export or a dataset; by default the
-    layer pass of a run directory): where no layer range stands around the kernels of an inference, as in a CUDA graph,
-    their layers are told by their order, as they were there.
+    `source` is a `.nsys-rep` or `.qdrep` (exported through `nsys`), an SQLite export, the folder that `nsys export
+    --type=parquetdir` writes, or a run directory of `nsight-tools capture`, which stands for the report in it; given
+    that report, what stands beside it is imported all the same. It may be what trtexec wrote of a run as JSON, too, or
+    the engine that this stands beside: a dataset without a trace. The dataset is `<report>.trace/` beside the report,
+    or in `output` (there `<run directory>.trace/`); where that folder cannot be written, in the user's cache. One that
+    is there already is used as it is, if the source (with all that stands beside it) and the options are the same,
+    unless `force`. Environment variables, command lines and process output are left out unless `keep_environment`.
+    `layers` is the engine inspector's JSON, by default `<stem>.layers.json` beside the source, or a run directory's
+    `layers.json`. `inference_range` names the NVTX ranges that are inferences, as NAME or NAME@DOMAIN, `*` for anything
+    in the name; by default nsight-tools' own ranges, else what the trace itself shows (`timeline.requests`). `group_by`
+    is a text in those names: the number beside it tells kinds of inferences apart. `layer_pass` is another run of the
+    same engine, with layer ranges (a report, an export or a dataset; by default the layer pass of a run directory):
+    where no layer range stands around the kernels of an inference, as in a CUDA graph, their layers are told by their
+    order, as they were there.
 
     Raises InputError where the source cannot be read, NsysError where Nsight Systems is missing or fails, OutputError
     where the dataset cannot be written. Nothing is left behind then.
@@ -66,14 +71,17 @@ def import_report(
         raise InputError(source, "does not exist")
     run = RunDirectory.of(source)
     source = run.report if run else source
+    exports = _trtexec_run(source, layers, ranges=(layer_pass, inference_range, group_by))
     target = _target(source, run, Path(output) if output is not None else None)
     wanted = Wanted(
-        _layers_json(source, run, layers),
+        None if exports else _layers_json(source, run, layers),
         keep_environment,
         inference_range,
         run,
         _layer_pass(source, run, layer_pass),
         group_by,
+        exports,
+        None if exports or run else _beside(source, PROFILE_SUFFIX),
     )
     report_progress = progress or (lambda _stage, _share: None)
     if not force and _is_current(target, describe(source, wanted), source, wanted):
@@ -102,6 +110,24 @@ def import_report(
     return target
 
 
+def _trtexec_run(source: Path, layers: Path | str | None, *, ranges: tuple[object, ...]) -> TrtexecRun | None:
+    """What trtexec wrote, with the layers that somebody gives; None for a report or an export."""
+    found = TrtexecRun.of(source)
+    if found is None:
+        return None
+    if any(each is not None for each in ranges):
+        raise InputError(source, "is of trtexec, and has no ranges and no kernels", hint="give a report")
+    if layers is None:
+        return found
+    _check_layers(Path(layers))
+    return replace(found, layers=Path(layers))
+
+
+def _check_layers(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(path, "does not exist", hint="write it with trtexec --exportLayerInfo")
+
+
 def _import(
     source: Path,
     to: Path,
@@ -111,6 +137,9 @@ def _import(
     nsys: Path | str | None,
     progress: Progress,
 ) -> None:
+    if wanted.trtexec is not None:
+        write_trtexec_run(wanted.trtexec, to, source=about)
+        return
     with contextlib.ExitStack() as stack:
         export = source
         if source.suffix in REPORTS:
@@ -160,16 +189,24 @@ def describe(source: Path, wanted: Wanted) -> dict[str, Any]:
     files = [state for file in _files(source, wanted) if (state := _state(file)) is not None]
     return {
         "name": source.name,
-        "kind": "parquetdir" if source.is_dir() else "report" if source.suffix in REPORTS else "sqlite",
+        "kind": _kind(source, wanted),
         "layers": wanted.layers.name if wanted.layers else None,
         "layer_pass": wanted.layer_pass.name if wanted.layer_pass else None,
         "run": [file.name for file in wanted.run.files] if wanted.run else None,
+        **({"trtexec": wanted.trtexec.named()} if wanted.trtexec else {}),
+        **({"profile": wanted.profile.name} if wanted.profile else {}),
         "size_bytes": sum(state.st_size for state in files),
         "modified_ns": max((state.st_mtime_ns for state in files), default=0),
         "keep_environment": wanted.keep_environment,
         "inference_range": wanted.inference_range,
         "group_by": wanted.group_by,
     }
+
+
+def _kind(source: Path, wanted: Wanted) -> str:
+    if wanted.trtexec is not None:
+        return "trtexec"
+    return "parquetdir" if source.is_dir() else "report" if source.suffix in REPORTS else "sqlite"
 
 
 def _state(file: Path) -> os.stat_result | None:
@@ -248,7 +285,12 @@ def _layers_json(source: Path, run: RunDirectory | None, given: Path | str | Non
         return Path(given)
     if run and run.layers:
         return run.layers
-    beside = source.with_name(f"{source.stem}{LAYERS_SUFFIX}")
+    return _beside(source, LAYERS_SUFFIX)
+
+
+def _beside(source: Path, suffix: str) -> Path | None:
+    """The file beside a report that has its name and this suffix."""
+    beside = source.with_name(f"{source.stem}{suffix}")
     return beside if beside.is_file() else None
 
 
@@ -279,10 +321,12 @@ def _layer_pass_dataset(
 
 
 def _files(source: Path, wanted: Wanted) -> list[Path]:
+    if wanted.trtexec is not None:
+        return wanted.trtexec.files
     data = _data_files(source)
-    if wanted.layers and not wanted.layers.is_file():
-        raise InputError(wanted.layers, "does not exist", hint="write it with trtexec --exportLayerInfo")
-    beside = [*([wanted.layers] if wanted.layers else []), *(wanted.run.files if wanted.run else [])]
+    if wanted.layers:
+        _check_layers(wanted.layers)
+    beside = [*filter(None, (wanted.layers, wanted.profile)), *(wanted.run.files if wanted.run else [])]
     return [*data, *beside, *(_data_files(wanted.layer_pass) if wanted.layer_pass else [])]
 
 

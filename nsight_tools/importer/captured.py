@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from nsight_tools import files, run_files
 from nsight_tools.errors import InputError
-from nsight_tools.importer import untraced
+from nsight_tools.importer import layers, trtexec, untraced
 from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.importer.writer import cast_to
 from nsight_tools.tables import TABLES
@@ -76,7 +76,7 @@ class RunDirectory:
     @property
     def files(self) -> list[Path]:
         """Those beside the report that become part of the dataset."""
-        found = map(self._file, (run_files.RUN, run_files.TELEMETRY, run_files.BENCHMARK))
+        found = map(self._file, (run_files.RUN, run_files.TELEMETRY, run_files.BENCHMARK, run_files.PROFILE))
         return [path for path in found if path is not None] + self._times
 
     @property
@@ -124,6 +124,12 @@ class RunDirectory:
         if isinstance(seconds, (int, float)) and not reason:
             return untraced.of_process(seconds), None
         return TABLES["benchmark"].empty(), f"no run without the profiler: {reason}" if reason else ABSENT
+
+    def layer_times(self) -> tuple[pa.Table, str | None]:
+        """Table `layer_times`, or why it has no rows. Raises InputError where its file is none that a capture wrote."""
+        if (path := self._file(run_files.PROFILE)) is None:
+            return TABLES["layer_times"].empty(), None
+        return layers.times(trtexec.read(path, trtexec.Profile), "runner"), None
 
     def gpus(self, gpus: pa.Table) -> pa.Table:
         """Table `gpus` of the report, with the SMs of the partition where the run was on one (MIG).
@@ -182,7 +188,7 @@ _TOLD = {
     "accuracy": ("reference", "outputs", "limits"),
 }
 """What the manifest says of these parts of run.json."""
-_TRACED = ("timing", "layers")
+_TRACED = ("timing", "layers", "profiler")
 _OF_A_RUN = ("inferences", "seconds", "throughput_per_s", "throughput", "clock", "memory")
 _OF_A_CAPTURE = (
     run_files.REPORT,

@@ -19,7 +19,7 @@ import pyarrow as pa
 from nsight_tools import memory
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import InputError
-from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers
+from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers, trtexec
 from nsight_tools.importer.beside import BESIDE_ROWS, HARMLESS, beside
 from nsight_tools.importer.decode import Decoder
 from nsight_tools.importer.manifest import MANIFEST
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nsight_tools.importer.captured import RunDirectory
     from nsight_tools.importer.dialects import Source
     from nsight_tools.importer.sources import Chunk, Export
+    from nsight_tools.importer.trtexec_run import TrtexecRun
 
 Progress = Callable[[str, float | None], None]
 AHEAD = 4
@@ -54,6 +55,10 @@ class Wanted:
     run: RunDirectory | None = None
     layer_pass: Path | None = None
     group_by: str | None = None
+    trtexec: TrtexecRun | None = None
+    """What trtexec wrote, where that is the source."""
+    profile: Path | None = None
+    """Layer times by TensorRT's own profiler, as trtexec writes them, that stand beside a report."""
 
 
 def write_dataset(
@@ -89,6 +94,8 @@ def write_dataset(
     why: dict[str, str | None] = {}
     for name, (table, reason) in _captured(wanted.run, small["gpus"], aligned).items():
         small[name], why[name] = table, reason
+    if wanted.profile is not None:
+        small["layer_times"] = layers.times(trtexec.read(wanted.profile, trtexec.Profile), "trtexec")
     working = derived.working_gpus(to)
     small |= {name: facts.resolved(small[name], working) for name in ("nvml_metrics", "telemetry")}
     for name, table in small.items():
@@ -246,8 +253,12 @@ def _captured(
 ) -> dict[str, tuple[pa.Table, str | None]]:
     """Tables of what a capture recorded beside the report, and why one has no rows."""
     if run is None:
-        return {name: (TABLES[name].empty(), None) for name in ("telemetry", "benchmark")}
-    return {"telemetry": run.telemetry(gpus, aligned), "benchmark": run.benchmark()}
+        return {name: (TABLES[name].empty(), None) for name in ("telemetry", "benchmark", "layer_times")}
+    return {
+        "telemetry": run.telemetry(gpus, aligned),
+        "benchmark": run.benchmark(),
+        "layer_times": run.layer_times(),
+    }
 
 
 def _state(rows: int, reason: str | None) -> dict[str, Any]:
@@ -267,7 +278,7 @@ def _not_collected(
     advice = dialects.NOT_COLLECTED[name]
     if name in dialects.CUDA_TABLES or name == "launches":
         return _cuda_not_collected(name, rows, lost, export, advice)
-    if name in ("layers", "inferences", "enqueues", "environment", "telemetry", "benchmark"):
+    if name in ("layers", "inferences", "enqueues", "environment", "telemetry", "benchmark", "layer_times"):
         return advice
     if name == "diagnostics" and facts.schema_version(export) >= dialects.DIAGNOSTICS_SINCE:
         return None

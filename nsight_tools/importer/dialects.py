@@ -373,6 +373,7 @@ NOT_COLLECTED: Mapping[str, str] = {
     "diagnostics": "export with Nsight Systems 2024.2 or newer",
     "profiler_overhead": "none was recorded",
     "layers": "build with profiling verbosity DETAILED, or put the inspector's JSON beside it as <stem>.layers.json",
+    "layer_times": "capture with nsight-tools capture --profiler, or give trtexec's --exportProfile by itself",
     "environment": "import with --keep-environment",
     "telemetry": "capture with nsight-tools capture",
     "benchmark": "capture with nsight-tools capture, or give times of a run without the profiler as --untraced",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+MOST_MS = 1e12
+"""What is more than 30 years is no time of a layer."""
 _DTYPES = {
     **{name: name for name in ("FP64", "FP32", "FP16", "BF16", "FP8", "FP4", "BOOL")},
     **{f"{kind}{bits}": f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (4, 8, 16, 32, 64)},
@@ -52,6 +54,27 @@ def from_dataset(dataset: Path) -> pa.Table:
     """The `layers` table of another dataset of the same engine."""
     path = dataset / "layers.parquet"
     return pq.read_table(path).cast(TABLES["layers"].schema) if path.exists() else TABLES["layers"].empty()
+
+
+def times(profile: trtexec.Profile, measured_by: str) -> pa.Table:
+    """The `layer_times` table of what IProfiler measured."""
+    rows = [
+        {
+            "layer": at,
+            "name": layer.name,
+            "inferences": profile.count if profile.count is not None and 0 <= profile.count < 1 << 31 else None,
+            "total_ns": _nanoseconds(layer.time_ms),
+            "average_ns": _nanoseconds(layer.average_ms),
+            "median_ns": _nanoseconds(layer.median_ms),
+            "measured_by": measured_by,
+        }
+        for at, layer in enumerate(profile.layers)
+    ]
+    return pa.Table.from_pylist(rows, TABLES["layer_times"].schema)
+
+
+def _nanoseconds(ms: float | None) -> int | None:
+    return round(ms * 1e6) if ms is not None and 0 <= ms < MOST_MS else None
 
 
 def _executed(payloads: Iterable[str]) -> dict[str, dict[str, Any]]:

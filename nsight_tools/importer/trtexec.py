@@ -133,6 +133,26 @@ _INFERENCE_TIMES = {
 }
 
 
+def as_json(value: EngineLayers | Profile | Times) -> Any:
+    """What trtexec writes of it, by the names of its newest version; what is None is left out."""
+    if isinstance(value, EngineLayers):
+        return {"Layers": value.layers, "Bindings": []}
+    if isinstance(value, Times):
+        return [_named(each, _INFERENCE_TIMES) for each in value.inferences]
+    rows = [{"name": each.name, **_named(each, _LAYER_TIMES)} for each in value.layers]
+    return [{"count": value.count}, *rows] if value.count is not None else rows
+
+
+def _named(value: LayerTimes | InferenceTimes, names: Mapping[str, str]) -> dict[str, float]:
+    """The numbers of a row by trtexec's names; where it has had two for one, by the first."""
+    found: dict[str, float] = {}
+    of = {ours: theirs for theirs, ours in reversed([*names.items()])}
+    for ours in dict.fromkeys(names.values()):
+        if (number := getattr(value, ours)) is not None:
+            found[of[ours]] = number
+    return found
+
+
 def told(value: object) -> EngineLayers | Profile | Times | None:
     """Which of the three a JSON value is; None where it is none, as a list of nothing."""
     items = value.get("Layers") if isinstance(value, dict) else value or None

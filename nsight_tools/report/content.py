@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nsight_tools import changes, units
 from nsight_tools.analysis import Outcome, Status, analyze
 from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
-from nsight_tools.report import accurate, measurements, safe
+from nsight_tools.report import accurate, layer_times, measurements, safe, trtexec
 from nsight_tools.summary import summarize
 from nsight_tools.units import plural
 from nsight_tools.worth import plan
@@ -152,7 +152,12 @@ class TraceReport:
         return sorted((o for o in self.outcomes if o.status is status), key=lambda o: o.code)
 
     def unjudged(self) -> list[tuple[str, list[Outcome]]]:
-        """What could not be judged, by the reason, the one that stands in the way of most first."""
+        """What could not be judged, by the reason, the one that stands in the way of most first.
+
+        Nothing where there is no trace: the verdict says so once.
+        """
+        if self.summary.trtexec:
+            return []
         ordered = sorted(self.with_status(Status.COULD_NOT_RUN), key=lambda o: (o.reason, o.code))
         groups = [(reason, list(group)) for reason, group in groupby(ordered, lambda o: o.reason)]
         return sorted(groups, key=lambda group: (-len(group[1]), group[1][0].code))
@@ -225,6 +230,8 @@ class TraceReport:
     @property
     def verdict(self) -> str:
         """The line that a hurried reader reads."""
+        if self.summary.trtexec:
+            return trtexec.verdict(self.summary, len(self.findings))
         unjudged = len(self.with_status(Status.COULD_NOT_RUN))
         behind = f"; {unjudged} of {len(self.outcomes)} analyses could not be judged" if unjudged else ""
         if not (findings := self.findings):
@@ -303,11 +310,14 @@ class TraceReport:
     @property
     def facts(self) -> list[str]:
         """The header: what ran, what was recorded, and what was taken for an inference."""
+        layers = layer_times.told(self.summary.layer_times) if self.summary.layer_times else ""
+        if self.summary.trtexec:
+            return [*trtexec.facts(self.summary), *filter(None, (layers,))]
         lines = [" · ".join(self._machine()), " · ".join(self._recorded())]
         if self.summary.inferences:
             lines.append(" · ".join(self._requests()))
         found = self.summary.measured
-        lines += filter(None, (self.untraced_run, measurements.again(found), measurements.takes(found)))
+        lines += filter(None, (self.untraced_run, measurements.again(found), measurements.takes(found), layers))
         lines += [accurate.told(found.accuracy)] if found.accuracy else []
         return [*lines, *accurate.odd(found.outputs)]
 

@@ -15,7 +15,7 @@ from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report import accurate, content, figures, measurements, safe, tops
+from nsight_tools.report import accurate, content, figures, layer_times, measurements, safe, tops
 from nsight_tools.report.figures.accounting import ROLES
 from nsight_tools.report.text import EVIDENCE_SHOWN, window
 
@@ -128,6 +128,8 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
     pictures = _Pictures(trace, f"t{number}", {each.code: _PICTURES.get(each.picture) for each in report.outcomes})
     lead = next(iter(report.findings), None)
     without = not report.summary.inferences
+    profiled = report.summary.layer_times
+    layers = [(each, layer_times.share(each, profiled)) for each in layer_times.largest(profiled)] if profiled else []
     return (
         environment()
         .get_template("section.html.j2")
@@ -147,6 +149,8 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
                 ("layers", "Layers", *tops.layers(trace)),
                 ("kernels", "Kernels", *tops.kernels(trace)),
             ],
+            profiled=layers[: layer_times.ROWS],
+            profiled_count=len(layers),
             unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),
             capture=[*_capture(report), *_measured(report.summary.measured)],
@@ -236,7 +240,8 @@ def _run(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if model.get("name"):
         hashed = f", SHA-256 {str(model['sha256'])[:16]}…" if model.get("sha256") else ""
         yield "Engine", f"{model['name']}{hashed}"
-    names = {"tensorrt": "TensorRT", "cuda_runtime": "CUDA runtime", "python": "Python", "pycuda": "PyCUDA"}
+    names = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "cuda_runtime": "CUDA runtime"}
+    names |= {"python": "Python", "pycuda": "PyCUDA"}
     yield "Versions", ", ".join(f"{name} {versions[key]}" for key, name in names.items() if versions.get(key))
     yield "Driver mode", "; ".join(machine.modes(_mapping(_mapping(run.get("machine")).get("before"))))
     ran = (f"{name.replace('_', ' ')} {_plain(value)}" for name, value in options.items() if name in _RAN)

@@ -59,6 +59,7 @@ def _trace(report: TraceReport) -> dict[str, Any]:
         "untraced_run": asdict(summary.untraced_run) if summary.untraced_run else None,
         "measured": _measured(summary.measured),
         "layers_by_order": summary.layers_by_order,
+        "layer_times": asdict(summary.layer_times) if summary.layer_times else None,
         "headline": report.verdict,
         "plan": _plan(report),
         "outcomes": [_outcome(outcome) for outcome in sorted(report.outcomes, key=lambda o: o.code)],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.findings import SEVERITIES, Evidence, Finding, Severity
-from nsight_tools.report import content
+from nsight_tools.report import content, layer_times
 from nsight_tools.report.terminal import LABEL, ROOMY, Look, Page
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def _section(page: Page, report: TraceReport) -> None:
     if page.look.everything or not report.buckets():
         _time(page, report)
     _inference(page, report)
+    _layers(page, report)
     _findings(page, report)
     _unjudged(page, report)
     _clear(page, report)
@@ -133,6 +134,41 @@ def _bucket(page: Page, bucket: Bucket, *, roomy: bool) -> list[Text]:
 def _point(estimate: str) -> str:
     """`309 µs (258 µs to 446 µs)` without its interval, for a narrow page."""
     return estimate.partition(" (")[0]
+
+
+def _layers(page: Page, report: TraceReport) -> None:
+    """What layers take by TensorRT's own profiler, beside the trace: where asked for, or where nothing else is told."""
+    found = report.summary.layer_times
+    if found is None or not (page.look.everything or not report.buckets()):
+        return
+    layers = layer_times.largest(found)
+    shown = layers if page.look.everything else layers[: layer_times.ROWS]
+    count = f"the {len(shown)} largest of {len(layers):,}" if len(shown) < len(layers) else f"all {len(layers):,}"
+    beside = ", and by the trace" if found.traced_ns else ""
+    page.heading("Layers", f"{count}; medians of an inference by TensorRT's own profiler{beside}")
+    head = (
+        "",
+        "profiler",
+        "traced" if found.traced_ns else "",
+        "share",
+        "type" if any(each.type for each in shown) else "",
+    )
+    page.rows(
+        [
+            [page.text(column, "dim") for column in head],
+            *(
+                [
+                    page.fitted(each.name, page.width // 2),
+                    page.text("" if each.profiler_ns is None else units.duration(each.profiler_ns)),
+                    page.text("" if each.traced_ns is None else units.duration(each.traced_ns)),
+                    page.text(units.share(layer_times.share(each, found))),
+                    page.text(each.type, "dim"),
+                ]
+                for each in shown
+            ),
+        ],
+        right=(1, 2, 3),
+    )
 
 
 def _findings(page: Page, report: TraceReport) -> None:

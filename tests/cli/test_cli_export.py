@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,3 +111,60 @@ def test_annotate_without_nsys_says_how_to_get_it(run: Run, tmp_path: Path, monk
     done = run("annotate", report, "-o", tmp_path / "to.nsys-rep")
     assert done.exit_code == 2
     assert "install the package nsight-systems" in done.stderr
+
+
+class TestTrtexec:
+    def test_a_folder_is_written_and_read_again(self, run: Run, sample: Path, tmp_path: Path) -> None:
+        done = run("export", sample, "--format", "trtexec", "-o", tmp_path / "out")
+        assert (done.exit_code, done.stdout) == (0, "")
+        names = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert names == [f"{sample.name}.{kind}.json" for kind in ("graph", "profile", "timing")]
+        assert [name for name in names if name not in done.stderr] == []
+        again = nsight_tools.open_trace(tmp_path / "out" / names[0])
+        assert again.rows("layers") == nsight_tools.open_trace(sample).rows("layers")
+        assert again.rows("benchmark") > 10
+        assert again.rows("layer_times") > 10
+
+    def test_what_is_there_is_kept(self, run: Run, sample: Path, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        done = run("export", sample, "--format", "trtexec", "-o", tmp_path / "out")
+        assert done.exit_code == 2
+        assert "out: exists already; name a new folder with -o" in done.stderr
+
+    def test_what_cannot_be_read_leaves_no_folder(self, run: Run, sample: Path, tmp_path: Path) -> None:
+        sample.write_bytes(b"")
+        done = run("export", sample, "--format", "trtexec", "-o", tmp_path / "out")
+        assert done.exit_code == 2
+        assert [path.name for path in tmp_path.iterdir()] == [sample.name]
+
+
+class TestDesigner:
+    @pytest.mark.usefixtures("sample")
+    def test_a_folder_of_all_that_is_opened(self, run: Run, tmp_path: Path) -> None:
+        capture = tmp_path / "m.capture"
+        shutil.copytree(SAMPLES / "detector_pageable.capture", capture)
+        (capture / "m.engine").write_bytes(b"a plan")
+        (tmp_path / "m.onnx").write_bytes(b"a model")
+        layers = json.loads((capture / "layers.json").read_text(encoding="utf-8"), strict=False)
+        first = next(layer for layer in layers["Layers"] if layer.get("Metadata"))
+        to = tmp_path / "nodes"
+        done = run("export", capture, "--format", "dl-designer", "--onnx", tmp_path / "m.onnx", "-o", to)
+        assert (done.exit_code, done.stdout) == (0, ""), done.stderr
+        assert sorted(path.name for path in to.iterdir()) == ["STEPS.md", "m.engine", "m.onnx", "nodes.csv"]
+        assert (to / "m.onnx").read_bytes() == b"a model"
+        assert first["Name"] in (to / "nodes.csv").read_text(encoding="utf-8")
+        assert " ONNX nodes in " in done.stderr
+
+    def test_a_model_goes_with_this_format_alone(self, run: Run, sample: Path, tmp_path: Path) -> None:
+        done = run("export", sample, "--onnx", sample, "-o", tmp_path / "x")
+        assert done.exit_code == 2
+        assert "--onnx is an option of --format dl-designer" in done.stderr
+
+    def test_layers_without_nodes_leave_no_folder(self, run: Run, sample: Path, tmp_path: Path) -> None:
+        (tmp_path / "l.json").write_text('{"Layers": ["a", "b"]}', encoding="utf-8")
+        (sample.parent / "detector_pageable.layers.json").unlink(missing_ok=True)
+        done = run(
+            *("export", sample, "--layers", tmp_path / "l.json", "--format", "dl-designer", "-o", tmp_path / "out")
+        )
+        assert done.exit_code == 2
+        assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ import numpy as np
 from nsight_analyses.failed_enqueues import failed_on_streams
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import ints, words
+from nsight_tools.errors import NotApplicable
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import covered
@@ -50,6 +51,8 @@ def fit_to_conclude_from(trace: Trace) -> Iterator[Finding]:
     Blind spots: records that the profiler dropped without saying so. What tracing costs per launch is not in
     `profiler_overhead`: it is estimated for the gaps between kernels.
     """
+    if trace.manifest.get("trtexec"):
+        raise NotApplicable("nothing was traced: these are trtexec's own files")
     run = Run.of(trace)
     checks = (_failed_inferences, _lost_activity, _orphans, _whole_graphs, _too_few, _outside, _overhead, _errors)
     for check in checks:

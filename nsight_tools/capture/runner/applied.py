@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import specs
+from . import specs, versions
 from .outcome import Failure
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Building:
     builder: Any
     network: Any
     config: Any
-    capability: tuple[int, int]
-    """Compute capability of the GPU that it is built on."""
+    capability: tuple[int, int] | None
+    """Compute capability of the GPU that it is built on; None where it is built without one."""
 
     def layers(self) -> Iterator[Any]:
         return (self.network.get_layer(i) for i in range(self.network.num_layers))
@@ -44,7 +44,7 @@ def member(trt: Any, enumeration: str, name: str, where: str) -> Any:
     """A member of one of TensorRT's enumerations. Raises Failure where this version has none of this name."""
     found = getattr(getattr(trt, enumeration, None), name, None)
     if found is None:
-        raise Failure(f"TensorRT {trt.__version__} has no {enumeration}.{name}", where=where)
+        raise Failure(f"{versions.name(trt)} has no {enumeration}.{name}", where=where)
     return found
 
 
@@ -53,7 +53,7 @@ def best(building: Building, _value: bool) -> None:
     flags = building.trt.BuilderFlag
     for name in ("FP16", "INT8"):
         building.config.set_flag(getattr(flags, name))
-    if hasattr(flags, "BF16") and building.capability >= (8, 0):
+    if versions.has_bf16(building.trt) and (building.capability or (0, 0)) >= (8, 0):
         building.config.set_flag(flags.BF16)
 
 
@@ -82,14 +82,12 @@ def _formats(building: Building, tensors: Sequence[Any], formats: Sequence[Seque
 
 
 def _set_type(building: Building, tensor: Any, wanted: Any, what: str, where: str) -> None:
-    try:
-        tensor.dtype = wanted
-    except AttributeError as error:  # from TensorRT 11 on
+    if not versions.set_type(tensor, wanted):
         raise Failure(
-            f"{what} in this model, and TensorRT {building.trt.__version__} changes no types: not {wanted.name}",
+            f"{what} in this model, and {versions.name(building.trt)} changes no types: not {wanted.name}",
             where=where,
             hint="name the model's own type here, or convert the model",
-        ) from error
+        )
 
 
 def layer_precisions(building: Building, wanted: Mapping[str, str]) -> None:
@@ -171,7 +169,7 @@ def dla_core(building: Building, core: int) -> None:
     _has_dla_core(building.builder, core)
     config, flags = building.config, building.trt.BuilderFlag
     config.default_device_type, config.DLA_core = building.trt.DeviceType.DLA, core
-    if hasattr(flags, "FP16"):  # until TensorRT 10, where networks need not be strongly typed
+    if versions.has_weak_types(building.trt):
         config.set_flag(flags.PREFER_PRECISION_CONSTRAINTS)
         if not config.get_flag(flags.INT8):
             config.set_flag(flags.FP16)
@@ -215,7 +213,7 @@ def dynamic_plugins(trt: Any, owner: Any, libraries: Sequence[str]) -> None:
             raise Failure("does not exist", where=f"--dynamic-plugins {library}", hint="check the path")
         if registry.load_library(library) is None:
             raise Failure(
-                f"TensorRT {trt.__version__} cannot load it",
+                f"{versions.name(trt)} cannot load it",
                 where=f"--dynamic-plugins {library}",
                 hint="it must export getPluginCreators or getCreators; others are for --static-plugins",
             )

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import calibration, log, options, specs, toolkit
+from . import calibration, log, options, specs, toolkit, versions
 from .applied import Building
-from .engine import Engine, hint_for, standard_plugins
+from .engine import Engine, hint_for
 from .outcome import Failure, Result, write_atomically
 from .phases import Phases
 from .timing_cache import TimingCache
@@ -23,8 +23,12 @@ Ends = tuple["Shape", "Shape", "Shape"]
 """Of an optimization profile: the smallest, the usual and the largest shape of an input."""
 
 
-def build(task: Task, device: Device, result: Result) -> None:
-    """Build `task.engine` from `task.onnx`; the engine's file appears whole or not at all."""
+def build(task: Task, device: Device | None, result: Result) -> None:
+    """Build `task.engine` from `task.onnx`; the engine's file appears whole or not at all.
+
+    Without a GPU, which TensorRT-RTX needs none of to build, the engine is not loaded: nothing is said of what it
+    holds.
+    """
     trt = toolkit.tensorrt()
     settings = options.with_defaults(task.settings)
     options.refuse(trt, settings)
@@ -33,7 +37,7 @@ def build(task: Task, device: Device, result: Result) -> None:
     builder = _builder(trt, logger, settings)
     with phases("parse"):
         network = _parse(trt, logger, builder, task, settings)
-    building = Building(trt, builder, network, builder.create_builder_config(), device.capability)
+    building = Building(trt, builder, network, builder.create_builder_config(), device.capability if device else None)
     _configure(building, settings)
     ranges = calibration.give_ranges(building, settings)
     profiles = _add_profiles(building, task)
@@ -44,9 +48,11 @@ def build(task: Task, device: Device, result: Result) -> None:
     with phases("write"):
         write_atomically(task.engine, memoryview(plan))
         found = cache.write() if cache else None
-    with phases("deserialize"):
-        engine = Engine(trt, logger, task.engine, settings)
-    result.content["engine"] = engine.describe({})
+    engine = None
+    if device is not None:
+        with phases("deserialize"):
+            engine = Engine(trt, logger, task.engine, settings)
+        result.content["engine"] = engine.describe({})
     result.content["build"] = {
         "seconds": sum(filter(None, phases.seconds.values())),
         "phases_s": phases.seconds,
@@ -54,7 +60,8 @@ def build(task: Task, device: Device, result: Result) -> None:
         "settings": settings,
         "profile_shapes": {name: [list(end) for end in ends] for name, ends in profiles.items()},
         "timing_cache": found,
-        "tactics": engine.tactics(),
+        "size_bytes": memoryview(plan).nbytes,
+        "tactics": engine.tactics() if engine else None,
         **(ranges or {}),
     }
 
@@ -82,7 +89,7 @@ def _plan(building: Building, logger: Any, task: Task, phases: Phases) -> Any:
 
 def _builder(trt: Any, logger: Any, settings: dict[str, Any]) -> Any:
     builder = _bare_builder(trt, logger)
-    standard_plugins(trt, logger)
+    versions.standard_plugins(trt, logger)
     for option, value in options.given(settings):
         if option.prepare:
             option.prepare(trt, builder, value)
@@ -98,7 +105,7 @@ def _bare_builder(trt: Any, logger: Any) -> Any:
             line, "check that this TensorRT is whole: engines need its builder library, running them does not"
         )
         raise Failure(
-            f"TensorRT {trt.__version__} cannot build engines here", where="TensorRT", hint=hint, log=line
+            f"{versions.name(trt)} cannot build engines here", where="TensorRT", hint=hint, log=line
         ) from error
 
 
@@ -112,15 +119,12 @@ def _read(path: Path) -> bytes:
 def _parse(trt: Any, logger: Any, builder: Any, task: Task, settings: dict[str, Any]) -> Any:
     assert task.onnx is not None  # task.py sees to it
     _read(task.onnx)
-    flags = trt.NetworkDefinitionCreationFlag
-    named = ["EXPLICIT_BATCH"] if hasattr(flags, "EXPLICIT_BATCH") else []  # the only way from TensorRT 10 on
-    named += ["STRONGLY_TYPED"] if "strongly_typed" in settings else []
-    network = builder.create_network(sum(1 << int(getattr(flags, name)) for name in named))
+    network = builder.create_network(versions.network_flags(trt, strongly_typed="strongly_typed" in settings))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(task.onnx)):
         errors = [_describe(parser.get_error(i)) for i in range(parser.num_errors)]
         raise Failure(
-            f"TensorRT {trt.__version__} cannot parse the model: {errors[0] if errors else 'it does not say why'}",
+            f"{versions.name(trt)} cannot parse the model: {errors[0] if errors else 'it does not say why'}",
             where=str(task.onnx),
             hint="check the model (onnx.checker), or simplify it, or use a TensorRT that has this operator",
             log=logger.last_error(),
@@ -129,7 +133,7 @@ def _parse(trt: Any, logger: Any, builder: Any, task: Task, settings: dict[str, 
 
 
 def _describe(error: Any) -> str:
-    name = error.node_name() if hasattr(error, "node_name") else ""  # since TensorRT 10
+    name = versions.node_name(error)
     at = f"node {error.node()}" + (f" ({name})" if name else "")
     return f"{at}: {error.desc()}"
 

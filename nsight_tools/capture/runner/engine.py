@@ -1,6 +1,6 @@
 """A serialized engine, loaded; its tensors, and the shapes that a run gives them.
 
-What TensorRT's versions 8.5 to 11 differ in is in the table of options.py, or guarded here and in builder.py.
+What TensorRT's versions 8.5 to 11 differ in is in the table of options.py and in versions.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import options, specs, toolkit
+from . import options, specs, toolkit, versions
 from .outcome import Failure, write_atomically
 from .tensors import Shape, Tensor, kind_of
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .task import Task
-
-PROFILES_ARE_SHARED_FROM = 10
-"""TensorRT's major version from which several contexts may use one optimization profile."""
 
 _HINTS = (
     (
@@ -46,12 +43,6 @@ def hint_for(line: str | None, otherwise: str) -> str:
     return next((hint for pattern, hint in _HINTS if line and re.search(pattern, line, re.IGNORECASE)), otherwise)
 
 
-def standard_plugins(trt: Any, logger: Any) -> None:
-    """Register the plugins that TensorRT brings along; before a model is parsed or an engine is loaded."""
-    if hasattr(trt, "init_libnvinfer_plugins"):
-        trt.init_libnvinfer_plugins(logger, "")
-
-
 class Engine:
     """A deserialized engine and its tensors; keeps the runtime that it needs alive.
 
@@ -65,12 +56,12 @@ class Engine:
         plan = _read(path)
         self.sha256, self.size_bytes = hashlib.sha256(plan).hexdigest(), len(plan)
         logger.forget()
-        standard_plugins(trt, logger)
+        versions.standard_plugins(trt, logger)
         self._runtime = trt.Runtime(logger)
         self.engine: Any = self._load(plan) if self._runtime else None
         if self.engine is None:
             raise self.failure(
-                f"TensorRT {trt.__version__} cannot load the engine",
+                f"{versions.name(trt)} cannot load the engine",
                 "is it an engine? It must have been built by this version of TensorRT for this model of GPU",
             )
         self.tensors = [self._tensor(self.engine.get_tensor_name(i)) for i in range(self.engine.num_io_tensors)]
@@ -120,26 +111,19 @@ class Engine:
             "outputs": [tensor.as_json(shapes.get(tensor.name, tensor.shape)) for tensor in self.outputs],
             "dynamic": self.dynamic,
             "profiles": engine.num_optimization_profiles,
-            "aux_streams": getattr(engine, "num_aux_streams", None),  # since 8.6
+            "aux_streams": versions.aux_streams(engine),
             "device_memory_bytes": self.device_memory_bytes,
-            "weights_bytes": self._weights(),
+            "weights_bytes": versions.weights_bytes(self.trt, engine),
             "weight_streaming_budget_bytes": self._streamed(),
             "load_s": self.load_s,
             "layers": engine.num_layers,
-            "profiling_verbosity": word(getattr(engine, "profiling_verbosity", None)),
+            "profiling_verbosity": word(versions.profiling_verbosity(engine)),
         }
 
     @property
     def device_memory_bytes(self) -> int:
         """GPU memory of a context, as TensorRT says it, for the largest shapes of all profiles."""
-        memory = getattr(self.engine, "device_memory_size_v2", None)  # since 10.1; the older name is gone in 11
-        return int(self.engine.device_memory_size if memory is None else memory)
-
-    def _weights(self) -> int | None:
-        """Bytes of all weights, where TensorRT counts them; fewer are on the GPU where they are streamed."""
-        stat = getattr(getattr(self.trt, "EngineStat", None), "TOTAL_WEIGHTS_SIZE", None)
-        size = None if stat is None else int(self.engine.get_engine_stat(stat))
-        return size if size is not None and size >= 0 else None
+        return versions.device_memory_bytes(self.engine)
 
     def _streamed(self) -> int | None:
         return int(self.engine.weight_streaming_budget_v2) if "weight_streaming_budget" in self.settings else None
@@ -149,11 +133,11 @@ class Engine:
         profiles = int(self.engine.num_optimization_profiles)
         if not self.dynamic or contexts <= profiles:
             return number if self.dynamic else 0
-        if int(self.trt.__version__.split(".")[0]) >= PROFILES_ARE_SHARED_FROM:
+        if versions.shares_profiles(self.trt):
             return number % profiles
         raise Failure(
             f"{contexts} streams need {contexts} optimization profiles, and this engine with dynamic shapes has "
-            f"{profiles}: TensorRT {self.trt.__version__} lets no two contexts share one",
+            f"{profiles}: {versions.name(self.trt)} lets no two contexts share one",
             where=str(self.path),
             hint=f"use --streams {profiles}, or build the engine again from the ONNX model: --streams {contexts} then "
             "makes that many profiles",
@@ -219,9 +203,7 @@ class Engine:
                 raise self.failure(f"TensorRT refuses optimization profile {profile}", "build the engine again")
             if stream is not None:
                 stream.synchronize()
-        verbosity = self.trt.ProfilingVerbosity
-        if hasattr(context, "nvtx_verbosity"):  # since 8.5
-            context.nvtx_verbosity = verbosity.DETAILED if layer_ranges else verbosity.NONE
+        versions.set_layer_ranges(self.trt, context, wanted=layer_ranges)
         return context
 
     def set_shapes(self, context: Any, shapes: dict[str, Shape]) -> None:
@@ -260,8 +242,7 @@ class Engine:
 
     def output_shapes(self, context: Any) -> dict[str, Shape]:
         """Shapes of the outputs, once every input of the context is set."""
-        missing = list(context.infer_shapes()) if hasattr(context, "infer_shapes") else []
-        if missing:
+        if missing := versions.missing_shapes(context):
             raise self.failure(f"shapes cannot be inferred: {', '.join(missing)} is not set", "give them with --shapes")
         shapes = {tensor.name: tuple(context.get_tensor_shape(tensor.name)) for tensor in self.outputs}
         for name, shape in shapes.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import graphs, specs, toolkit
+from . import graphs, specs, toolkit, versions
 from .engine import handle_of, word
 from .outcome import Failure
 from .samples import COMPUTE, IN_ORDER, OVERLAPPED, WHOLE
@@ -71,7 +71,7 @@ class Lane:
 
     def nvtx_verbosity(self) -> str | None:
         """What TensorRT made of the verbosity asked for: never more than the engine was built with."""
-        return word(getattr(self.context, "nvtx_verbosity", None))
+        return word(versions.nvtx_verbosity(self.context))
 
     @property
     def buffer_bytes(self) -> int:

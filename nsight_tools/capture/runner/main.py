@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import toolkit
+from . import toolkit, versions
 from .interruption import EXIT_INTERRUPTED, INTERRUPTED, Interruption
 from .outcome import Failure, Result
 from .task import read_task
@@ -57,6 +57,7 @@ def _perform(task: Task) -> int:
 
 
 def _dispatch(task: Task, result: Result, interruption: Interruption) -> None:
+    toolkit.use(task.runtime)
     if task.task == "probe":
         from .probe import probe
 
@@ -68,8 +69,15 @@ def _dispatch(task: Task, result: Result, interruption: Interruption) -> None:
     from .device import Device
     from .run import run
 
-    toolkit.tensorrt()
-    device = Device(toolkit.cuda(), task.device)
+    trt = toolkit.tensorrt()
+    try:
+        device = Device(toolkit.cuda(), task.device)
+    except Failure:
+        if task.task != "build" or not versions.builds_without_gpu(trt):
+            raise
+        result.content["versions"] = toolkit.versions()
+        build(task, None, result)
+        return
     result.content["versions"] = toolkit.versions()
     result.content["device"] = device.describe()
     with device.current():

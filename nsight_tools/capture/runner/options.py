@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import applied, specs
+from . import applied, specs, versions
 from .outcome import Failure
 
 if TYPE_CHECKING:
@@ -396,7 +396,7 @@ def refuse(trt: Any, settings: Mapping[str, Any]) -> None:
     for option, _ in given(settings):
         if not all(_has(trt, name) for name in option.wanted):
             raise Failure(
-                f"TensorRT {trt.__version__} has no {option.line}{_when(trt, option)}",
+                f"{versions.name(trt)} has no {option.line}{_when(trt, option)}",
                 where=option.line,
                 hint=option.instead or "leave it out, or use a TensorRT that has it",
             )
@@ -412,11 +412,11 @@ def _has(trt: Any, dotted: str) -> bool:
 
 
 def _when(trt: Any, option: Option) -> str:
-    now = _numbers(trt.__version__)
+    now, of = versions.api(trt), "TensorRT " if versions.is_rtx(trt) else ""
     if option.since and now < _numbers(option.since):
-        return f": it came with {option.since}"
+        return f": it came with {of}{option.since}"
     if option.until and now >= _numbers(option.until):
-        return f": it went with {option.until}"
+        return f": it went with {of}{option.until}"
     return ""
 
 

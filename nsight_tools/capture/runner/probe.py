@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import options, toolkit
+from . import options, toolkit, versions
 from .device import Device
 from .outcome import Failure
 
@@ -16,23 +16,25 @@ NEEDED = (
     ("numpy", toolkit.load, "numpy"),
     ("nvtx", toolkit.load, "nvtx"),
     ("tensorrt", lambda _: toolkit.tensorrt(), ""),
-    ("pycuda", toolkit.load, "pycuda.driver"),
 )
+"""What builds and runs need; a run needs PyCUDA and a GPU, too, and so does each build but TensorRT-RTX's."""
 
 
 def probe(task: Task, result: Result) -> None:
-    """Versions and the GPU.
+    """Versions and the GPU; `cannot_run` is why this runtime builds here, and executes nothing.
 
     Fails if a package that every run needs is missing, with `errors` listing each, or if TensorRT lacks an option.
     """
+    toolkit.use(task.runtime)
     errors = [error.as_json() for _, load, module in NEEDED if (error := _failure(load, module)) is not None]
     graphs = _failure(lambda _: toolkit.cuda_graphs(), "")
     result.content["versions"] = toolkit.versions() | {"cuda_runtime": toolkit.runtime_version()}
     result.content["cuda_graphs"] = graphs.as_json() if graphs else None
-    if not any("pycuda" in str(error["where"]) for error in errors):
-        try:
-            result.content["device"] = Device(toolkit.cuda(), task.device).describe()
-        except Failure as error:
+    result.content["cannot_run"] = None
+    if (error := _failure(lambda _: _device(task, result), "")) is not None:
+        if not errors and versions.builds_without_gpu(toolkit.tensorrt()):
+            result.content["cannot_run"] = error.as_json()
+        else:
             errors.append(error.as_json())
     result.content["errors"] = errors
     if errors:
@@ -40,6 +42,10 @@ def probe(task: Task, result: Result) -> None:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise Failure(f"{first['what']}{more}", where=first["where"], hint=first["hint"])
     options.refuse(toolkit.tensorrt(), task.settings)
+
+
+def _device(task: Task, result: Result) -> None:
+    result.content["device"] = Device(toolkit.cuda(), task.device).describe()
 
 
 def _failure(load: Any, module: str) -> Failure | None:

@@ -1,4 +1,4 @@
-"""The passes that run an engine: benchmark, timing and layers."""
+"""The passes that run an engine: benchmark, timing, layers and TensorRT's own profiler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import cost, log, outputs, toolkit
+from . import cost, layer_profile, log, outputs, toolkit
 from .engine import Engine, hint_for
 from .lanes import Lane
 from .loop import Turns, serve
@@ -82,7 +82,10 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
             "pageable", "sleep_ms", "warm_up_ms", "layer_ranges", "capture_range",
         )},
     }  # fmt: skip
+    profiler = layer_profile.attached(trt, lanes[0].context) if task.task == "profiler" else None
     done = [_measured(task.task, task, device, engine, lanes, interruption, overlap=task.overlap_transfers)]
+    if profiler is not None:
+        profiler.write(task.output / layer_profile.FILE, done[0].columns["inference"].size)
     memory.measured(lanes)
     result.content["run"] = {
         **done[0].summary(),

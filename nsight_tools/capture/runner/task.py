@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from . import options, versions
 from .outcome import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TASKS = ("probe", "build", "benchmark", "timing", "layers")
+TASKS = ("probe", "build", "benchmark", "timing", "layers", "profiler")
 RUNS = TASKS[2:]
 
 
@@ -24,6 +24,8 @@ class Task:
     task: str
     output: Path
     verbose: bool = False
+    runtime: str = "tensorrt"
+    """One of `versions.RUNTIMES`."""
     device: int = 0
     engine: Path | None = None
     """Serialized engine: what `build` writes, and what the runs read."""
@@ -71,6 +73,8 @@ class Task:
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
         yield self.task not in TASKS, f"task is {self.task!r}, not one of {', '.join(TASKS)}"
+        known = ", ".join(versions.RUNTIMES)
+        yield self.runtime not in versions.RUNTIMES, f"runtime is {self.runtime!r}, not one of {known}"
         yield not self.output.is_dir(), f"output is no folder: {self.output}"
         yield self.task in RUNS and self.engine is None, f"{self.task} needs an engine"
         yield self.task == "build" and None in (self.onnx, self.engine), "build needs onnx and engine"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import platform
 from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
+from . import versions as versions_of
 from .outcome import Failure
 
 INSTALL = {
+    "tensorrt_rtx": "pip install tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings",
+    "tensorrt_rtx_bindings": "pip install tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings",
     "tensorrt": "pip install tensorrt (the version that the engine was built with)",
     "pycuda": "pip install pycuda",
     "nvtx": "pip install nvtx",
@@ -35,16 +39,31 @@ def load(module: str) -> Any:
         raise Failure(f"{module} cannot be loaded: {error}", where=module, hint=INSTALL[package]) from error
 
 
+_runtime = "tensorrt"
+
+
+def use(runtime: str) -> None:
+    """Take this one of `versions.RUNTIMES` for all that follows in this process."""
+    global _runtime  # noqa: PLW0603 (a process of the runner does one task, with one TensorRT)
+    _runtime = runtime
+
+
 def tensorrt() -> Any:
-    """TensorRT's module; 8.5 is the first with the tensor-name API that the runner uses."""
-    module = load("tensorrt")
-    if not hasattr(module.IExecutionContext, "execute_async_v3"):
+    """The module of TensorRT, or TensorRT-RTX, that is in use; 8.5 is the first with the API that the runner needs."""
+    *others, last = versions_of.RUNTIMES[_runtime]
+    module = next((found for found in map(_there, others) if found is not None), None) or load(last)
+    if not versions_of.names_tensors(module):
         raise Failure(
-            f"TensorRT {module.__version__} is too old",
+            f"{versions_of.name(module)} is too old",
             where="tensorrt",
             hint="use TensorRT 8.5 or later: the runner names tensors (execute_async_v3)",
         )
     return module
+
+
+def _there(module: str) -> Any:
+    """A module, or None where it is not installed; raises Failure where it is and cannot be loaded."""
+    return load(module) if importlib.util.find_spec(module) is not None else None
 
 
 def cuda() -> Any:
@@ -73,8 +92,10 @@ def versions() -> dict[str, str | None]:
         ("cuda_bindings", ("cuda-bindings", "cuda-python")),
     ):
         found[name] = next(filter(None, map(_distribution, distributions)), None)
+    if _runtime != "tensorrt":
+        found["tensorrt"] = None  # it may be installed, and has no part in this
     with suppress(Failure):
-        found["tensorrt"] = str(load("tensorrt").__version__)
+        found[_runtime.replace("-", "_")] = str(tensorrt().__version__)
     found["cuda_driver"] = found["cuda_runtime"] = None
     with suppress(Exception):
         found["cuda_driver"] = _dotted(cuda().get_driver_version())

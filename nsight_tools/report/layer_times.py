@@ -1,0 +1,83 @@
+"""What layers take by TensorRT's own profiler, beside the trace, in words: where both agree, and where not and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsight_tools import units
+from nsight_tools.report import safe
+from nsight_tools.run.layer_times import AGREE, LONG_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nsight_tools.run.layer_times import LayerTime, LayerTimes
+
+ROWS = 12
+"""Layers that a page lists unless it shows everything."""
+NAMED = 3
+"""Names of layers that a sentence gives."""
+_NAME = 60
+
+
+def told(found: LayerTimes) -> str:
+    """One line: all layers together by both, and what the two disagree about."""
+    layers = sum(each.profiler_ns is not None for each in found.layers)
+    whole = (
+        f"{_plural(layers)} {'takes' if layers == 1 else 'take'} {units.duration(found.profiler_ns)} in an inference"
+    )
+    if not found.traced_ns:
+        return f"TensorRT's own profiler: {whole}"
+    parts = [f"TensorRT's own profiler: {whole}, and {units.duration(found.traced_ns)} by the trace"]
+    return "; ".join([*parts, *_long(found), *_short(found), *_unknown(found)])
+
+
+def largest(found: LayerTimes) -> list[LayerTime]:
+    """The layers in order of time, the profiler's before the trace's; without those that took none."""
+    took = [each for each in found.layers if each.profiler_ns or each.traced_ns]
+    return sorted(took, key=lambda each: -(each.profiler_ns or each.traced_ns or 0))
+
+
+def share(layer: LayerTime, found: LayerTimes) -> float:
+    """The layer's part of the time of all layers, by the side that its time is of."""
+    whole = found.profiler_ns if layer.profiler_ns else found.traced_ns
+    return (layer.profiler_ns or layer.traced_ns or 0) / max(whole, 1)
+
+
+def _long(found: LayerTimes) -> Iterator[str]:
+    if not (layers := found.long):
+        return
+    bound = units.duration(LONG_NS)
+    first = layers[0]
+    if abs(first.differs) <= AGREE:
+        yield f"layers of {bound} and more agree within {units.share(abs(first.differs))}"
+        return
+    apart = sum(abs(each.differs) > AGREE for each in layers)
+    yield (
+        f"{apart} of {_plural(len(layers))} of {bound} and more differ by more than {units.share(AGREE)}, most "
+        f"{safe.elided(first.name, _NAME)}: {units.duration(first.profiler_ns)}, and {units.duration(first.traced_ns)} "
+        "by the trace"
+    )
+
+
+def _short(found: LayerTimes) -> Iterator[str]:
+    if (added := found.event_ns) is None:
+        return
+    which = f"shorter ones ({len(found.short):,})"
+    if added > 0:
+        yield f"{which} take {units.duration(added)} longer each by the profiler (median): its events around each layer"
+    else:
+        yield f"{which} are no longer by the profiler: its events cost nothing that shows"
+
+
+def _unknown(found: LayerTimes) -> Iterator[str]:
+    for side, other in (("profiler", "trace"), ("traced", "profiler")):
+        if layers := found.only(side):
+            took = units.duration(sum(each.profiler_ns or each.traced_ns or 0 for each in layers))
+            names = ", ".join(safe.elided(each.name, _NAME) for each in layers[:NAMED])
+            more = ", …" if len(layers) > NAMED else ""
+            yield f"the {other} does not know {_plural(len(layers))} of {took} ({names}{more})"
+
+
+def _plural(count: int) -> str:
+    return f"{count:,} layer{'' if count == 1 else 's'}"
