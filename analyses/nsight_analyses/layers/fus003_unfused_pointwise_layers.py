@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.layers.layer_times import Kernels, Layer, engine_layers, of_inferences
+from nsight_analyses.layers.layer_times import Kernels, of_inferences
 from nsight_analyses.layers.tensorrt import no_layers
 from nsight_analyses.measure import EXAMPLES
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.columns import words
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.engine import Layer, engine_layers
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import windows
 from nsight_tools.units import duration, share

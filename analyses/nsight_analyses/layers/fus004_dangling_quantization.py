@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nsight_analyses.layers.layer_times import Kernels, Layer, engine_layers
+from nsight_analyses.layers.layer_times import Kernels
 from nsight_analyses.layers.tensorrt import no_layers
 from nsight_analyses.measure import EXAMPLES
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.engine import Layer, engine_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.layers.layer_times import Kernels, Layer, device_majors, engine_layers
+from nsight_analyses.layers.layer_times import Kernels, device_majors
 from nsight_analyses.measure import EFFORT_SHARE
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.errors import NotApplicable
 from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.engine import Layer, engine_layers
 from nsight_tools.units import share
 
 if TYPE_CHECKING:
