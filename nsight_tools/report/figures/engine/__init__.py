@@ -11,6 +11,7 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.report.figures.engine import colours, drawing
 from nsight_tools.report.figures.engine.places import Placed, placed
 from nsight_tools.report.figures.engine.regions import Box, Folded, folded
+from nsight_tools.report.figures.style import name
 from nsight_tools.run import Run
 from nsight_tools.run.engine import COPY_NODE, Engine, time_by_layer
 
@@ -25,6 +26,10 @@ WIDTH, HEIGHT = 990.0, 1300.0
 """Pixels that the picture has at most: a page's column, and what a printed page has room for at that width."""
 _TERMINALS = 8
 """Inputs, and outputs, of the engine that stand by themselves."""
+_CELLS = 600
+"""Cells at most, some 300 bytes each."""
+_NAME = 120
+"""Letters of a name that is shown where the mouse points."""
 _FRAMES = (("reformat", "converts a tensor"), ("quantize", "Q or DQ"))
 
 
@@ -123,23 +128,35 @@ class _Drawn:
         counted = Counter(layer.type or "of unknown type" for layer in layers)
         types = ", ".join(f"{count} {kind}" for kind, count in counted.most_common())
         hover = "; ".join(filter(None, (what, self._time(time), types)))
-        rows = [[self._cell(each) for each in row] for row in box.rows]
+        rows = [self._cells(row) for row in box.rows]
         kind = " forks" if box.forks else ""
         frames = {_frame(layer) for layer in layers}
         kind += frames.pop() if len(frames) == 1 else ""
         took = units.duration(time / self._of) if time else ""
         return drawing.box(at, _title(self._layers[chief].name), (what, took), rows, kind, hover)
 
-    def _cell(self, number: int) -> tuple[str, str]:
-        """A layer's classes, and what is said of it."""
-        layer, time = self._layers[number], self._times[number]
-        classes = ["cell" + _frame(layer), colours.datatype(layer.writes)]
-        if self._all:
-            classes.append(colours.step(time / self._all))
-        facts = [layer.name, layer.type, self._time(time) or "no kernel seen" * bool(self._all)]
-        ends = [_tensor(side[0]) if side else "" for side in (layer.inputs, layer.outputs)]
-        facts.append(" → ".join(filter(None, ends)))
-        return " ".join(classes), "; ".join(filter(None, facts))
+    def _cells(self, row: Sequence[int]) -> list[tuple[str, str]]:
+        """The cells of a row: a layer each, or several that follow one another where the engine has too many."""
+        each = -(-len(self._layers) // _CELLS)
+        return [self._cell(row[at : at + each]) for at in range(0, len(row), each)]
+
+    def _cell(self, numbers: Sequence[int]) -> tuple[str, str]:
+        """The classes of a cell, and what is said of it."""
+        layers = [self._layers[each] for each in numbers]
+        time = sum(self._times[each] for each in numbers)
+        frames, types = {_frame(layer) for layer in layers}, {colours.datatype(layer.writes) for layer in layers}
+        classes = "cell" + (frames.pop() if len(frames) == 1 else "")
+        classes += f" {types.pop()}" if len(types) == 1 else " d0"
+        classes += f" {colours.step(time / self._all)}" if self._all else ""
+        names = " … ".join(dict.fromkeys(name(each.name, _NAME) for each in (layers[0], layers[-1])))
+        ends = (layers[0].inputs, layers[-1].outputs)
+        facts = [
+            f"{len(layers)} layers: {names}" if len(layers) > 1 else names,
+            layers[0].type if len(layers) == 1 else "",
+            self._time(time) or "no kernel seen" * bool(self._all),
+            " → ".join(_tensor(side[0]) for side in ends if side),
+        ]
+        return classes, "; ".join(filter(None, facts))
 
     def _time(self, time: int) -> str:
         """What a layer takes, and its share; empty where no kernel of it was seen."""
@@ -183,16 +200,16 @@ def _pooled(
 
     if len(tensors) > _TERMINALS:
         every = [layer for _, layers in tensors for layer in layers]
-        names = ", ".join(str(tensor["name"]) for tensor, _ in tensors)
+        names = ", ".join(name(tensor["name"]) for tensor, _ in tensors)
         return [(f"{len(tensors)} {what}", names, edges(every))]
     return [(str(tensor["name"]), f"{what[:-1]} {_tensor(tensor)}", edges(layers)) for tensor, layers in tensors]
 
 
-def _title(name: str) -> str:
+def _title(layer: str) -> str:
     """The part of a layer's name that tells it from others: the first of what was fused; what a reformat is for."""
-    if name.startswith(COPY_NODE):
-        return f"for {name.partition(' to ')[2] or name}"
-    first, fused, _ = name.partition(" + ")
+    if layer.startswith(COPY_NODE):
+        return f"for {layer.partition(' to ')[2] or layer}"
+    first, fused, _ = layer.partition(" + ")
     if "/" in first and not first.startswith("{"):
         first = f"…{first[-drawing.LETTERS + 3 :]}" if len(first) > drawing.LETTERS - 2 else first
     return f"{first} +" if fused else first
@@ -206,4 +223,4 @@ def _frame(layer: Layer) -> str:
 def _tensor(tensor: dict[str, Any]) -> str:
     """A tensor in words: name, datatype, shape and layout, as far as known."""
     shape = "\N{MULTIPLICATION SIGN}".join(str(size) for size in tensor["shape"] or ())
-    return " ".join(filter(None, (str(tensor["name"]), tensor["dtype"], shape, tensor["format"])))
+    return " ".join(filter(None, (name(tensor["name"], _NAME), tensor["dtype"], shape, tensor["format"])))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,28 +67,30 @@ def folded(count: int, edges: Collection[tuple[int, int]], kinds: Sequence[Hasha
     for parts in (100, 50, 25):
         if parts < count:
             group = {each: each * parts // count for each in range(count)}
-            yield _joined(alone, group)
+            yield _joined(alone, group, branched=True)
 
 
-def _joined(graph: Folded, group: dict[int, int], repeats: Collection[int] = ()) -> Folded:
-    """Boxes of one group as one; those without a group stay alone. The boxes of `repeats` (groups) keep their rows."""
+def _joined(graph: Folded, group: dict[int, int], *, rows: bool = False, branched: bool = False) -> Folded:
+    """Boxes of one group as one; those without a group stay alone. With `rows` each box of a group keeps its own.
+
+    `branched` is whether what is joined is more than a chain.
+    """
     members: dict[tuple[bool, int], list[int]] = defaultdict(list)
     for place in range(len(graph.boxes)):
         members[(True, group[place]) if place in group else (False, place)].append(place)
     made: list[Box] = []
     of: dict[int, int] = {}
     order = sorted(members.items(), key=lambda item: max(graph.boxes[place].last for place in item[1]))
-    for key, places in order:
+    for _, places in order:
         of.update(dict.fromkeys(places, len(made)))
         boxes = [graph.boxes[place] for place in places]
         if len(boxes) == 1:
             made.append(boxes[0])
-        elif key[0] and key[1] in repeats:
+        elif rows:
             made.append(Box(tuple(row for box in boxes for row in box.rows), any(box.forks for box in boxes)))
         else:
-            inside = {(a, b) for a, b in graph.edges if a in set(places) and b in set(places)}
-            chained = set(pairwise(places)) == inside and not any(box.forks for box in boxes)
-            made.append(Box((tuple(sorted(layer for box in boxes for layer in box.layers)),), not chained))
+            forks = branched or any(box.forks for box in boxes)
+            made.append(Box((tuple(sorted(layer for box in boxes for layer in box.layers)),), forks))
     between = frozenset((of[a], of[b]) for a, b in graph.edges if of[a] != of[b])
     return Folded(tuple(made), between)
 
@@ -156,7 +157,7 @@ def _blocks(graph: Folded, size: int) -> Folded:
     for number, (layers, _, places) in enumerate(sorted(found, key=lambda each: (-each[0], each[1]))):
         if layers <= size and group.keys().isdisjoint(places):
             group.update(dict.fromkeys(places, number))
-    return _joined(graph, group)
+    return _joined(graph, group, branched=True)
 
 
 def _between(behind: Sequence[Iterable[int]], fork: int, join: int) -> set[int]:
@@ -217,7 +218,7 @@ def _repeats(graph: Folded, kinds: Sequence[Hashable]) -> Folded:
     once = _joined(graph, rows)
     place_of = {layer: place for place, box in enumerate(once.boxes) for layer in box.layers}
     group = {place_of[graph.boxes[place].layers[0]]: which for place, which in repeated.items()}
-    return _joined(once, group, set(group.values()))
+    return _joined(once, group, rows=True)
 
 
 def _tandem(signs: Sequence[Hashable]) -> tuple[int, int]:
