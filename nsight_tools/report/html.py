@@ -18,6 +18,7 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.report import content, figures, measurements, safe, tops
 from nsight_tools.report.figures.accounting import ROLES
 from nsight_tools.report.figures.engine.colours import style as graph_style
+from nsight_tools.report.ncu import HAND_OVER
 from nsight_tools.report.text import EVIDENCE_SHOWN, window
 
 if TYPE_CHECKING:
@@ -361,5 +362,5 @@ def environment() -> jinja2.Environment:
         where=lambda evidence: "; ".join(part for part in (window(evidence), evidence.detail) if part),
         percent=lambda ratio: f"{100 * min(max(ratio or 0.0, 0.0), 1.0):.2f}",
     )
-    environment.globals.update(EVIDENCE_SHOWN=EVIDENCE_SHOWN)
+    environment.globals.update(EVIDENCE_SHOWN=EVIDENCE_SHOWN, HAND_OVER=HAND_OVER)
     return environment

@@ -61,6 +61,7 @@ def _trace(report: TraceReport) -> dict[str, Any]:
         "layers_by_order": summary.layers_by_order,
         "headline": report.verdict,
         "plan": _plan(report),
+        "hand_over": [asdict(each) for each in report.hand_over],
         "outcomes": [_outcome(outcome) for outcome in sorted(report.outcomes, key=lambda o: o.code)],
     }
 
