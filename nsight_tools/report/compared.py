@@ -30,8 +30,6 @@ TYPICAL = "the typical inference: mean of the middle half by wall, with 99 % int
 NO_INTERVAL = "no interval: what these vary by is not known"
 CALLS = "median call of the same kernel and grid, with 99 % intervals"
 NOT_PUT_DOWN = "not comparable: nothing here is put down to a finding"
-_SOURCES = {"untraced": "measured", "trace": "estimated", "mixed": "measured and estimated"}
-"""What the times that are judged are, in a table's cell."""
 _STATUS = {
     "gone": "gone",
     "smaller": "smaller",
@@ -246,7 +244,8 @@ def walls(comparison: Comparison) -> list[tuple[str, Difference]]:
     rows: list[tuple[str, Difference | None]] = []
     for each in comparison.judgements:
         name = "time per input" if each.metric is Metric.THROUGHPUT else "wall"
-        rows += [(f"{name}, {_SOURCES[each.source]}", each.difference), (f"{name}, as traced", each.traced)]
+        known = "untraced" if each.source == "untraced" else f"estimated, {_level(each)}"
+        rows += [(f"{name}, {known}", each.difference), (f"{name}, as traced", each.traced)]
     rows += [(f"wall, {each.name}", each) for each in comparison.walls]
     return [(name, each) for name, each in rows if each is not None]
 
@@ -304,6 +303,8 @@ def outcome(comparison: Comparison, prediction: Prediction) -> str:
         unjudged = "AFTER does not record enough to say whether it is gone"
         said = unjudged if prediction.status == "unjudged" else "not acted on, or without effect"
         return f"{said}; {where} became less for other reasons" if _less(came) else said
+    if came is not None and came.change is Change.UNKNOWN:
+        return f"whether the time came back is undecided, in {where}"
     if came is None or came.difference is None or not _less(came):
         became = "became more" if came is not None and came.change is Change.MORE else "did not change beyond noise"
         return f"but the time did not come back: {where} {became}"

@@ -190,6 +190,8 @@ def test_predictions_are_honest() -> None:
     assert compared.outcome(found, second) == "not acted on, or without effect"
     in_vain = replace(first, came=COMPUTE)
     assert "did not come back" in compared.outcome(found, in_vain)
+    open_ = replace(first, came=replace(COPIES, change=Change.UNKNOWN))
+    assert "undecided" in compared.outcome(found, open_)
     more = replace(first, promised_ns=1_000_000)
     assert "something else" in compared.outcome(found, more)
     shared = replace(first, shared_with=("PCI003",))
