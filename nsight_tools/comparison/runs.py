@@ -25,7 +25,6 @@ from nsight_tools.worth.program import FEWEST_WAITS
 from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
-
     from nsight_tools.comparison.resampling import Floats
     from nsight_tools.summary import Summary
     from nsight_tools.trace import Trace
