@@ -41,6 +41,7 @@ from nsight_tools.comparison.setup import differences
 from nsight_tools.comparison.verdicts import judge
 from nsight_tools.run.flow import SEVERAL
 from nsight_tools.tables import BUCKETS
+from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -275,7 +276,11 @@ def _shared(bucket: Difference, wall: Difference) -> Difference:
 
 
 def _untold(runs: tuple[ComparedRun, ComparedRun], found: dict[str, Any]) -> tuple[str, ...]:
-    told = []
+    told = [
+        f"what {side} takes without the profiler: {problem}"
+        for side, run in zip(("BEFORE", "AFTER"), runs, strict=True)
+        if (problem := Known.of(run.trace).problem)
+    ]
     if "layers" not in found:
         without = [("BEFORE", "AFTER")[at] for at, run in enumerate(runs) if not run.layers.totals()]
         told.append(f"what single layers changed: no kernel of {' and '.join(without)} can be put down to a layer")

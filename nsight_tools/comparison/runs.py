@@ -66,6 +66,12 @@ class ComparedRun:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def of_population(self, number: int) -> ComparedRun:
+        """The same run's inferences of another population; what is read of its launches is read once."""
+        other = ComparedRun(self.trace, number)
+        other.__dict__["_launches"] = self._launches
+        return other
+
     @cached_property
     def summary(self) -> Summary:
         return summarize(self.trace)
