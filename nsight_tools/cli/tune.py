@@ -55,7 +55,8 @@ Example:
     type=click.Choice(["throughput", "latency"]),
     default="throughput",
     show_default=True,
-    help="The time of an input, completion to completion; or that of the median inference.",
+    help="The time of an input, completion to completion; or that of the median inference. COMMAND: what compare leads "
+    "with, unless given.",
 )
 @click.option(
     "--budget", metavar="TIME|RUNS", callback=_budget, help="What all of it may take: 20m, or 40 runs and captures."
@@ -127,6 +128,8 @@ def _program(
     if model is not None or (further is not None and target is not None) or (further is None and not wrapped):
         raise click.UsageError("give a MODEL, or a command behind --, or --continue DIR and maybe a command")
     tune_program.refuse_engine_options(ctx)
+    if ctx.get_parameter_source("goal") is not click.core.ParameterSource.COMMANDLINE:
+        options |= {"goal": None}  # what leads a comparison follows from what runs
     if further is not None:
         tune_program.go_on(further, wrapped or (), options)
     else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nsight_tools.tune.programs import Named, Program, Seen
 
 ALLOWED = (
-    *("target", "force", "further", "untraced", "capture_range", "inference_range", "group_by"),
+    *("target", "force", "goal", "further", "untraced", "capture_range", "inference_range", "group_by"),
     *("graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "nsys_args", "nsys"),
 )
 """Options that a program has."""
@@ -99,11 +99,12 @@ class _Watcher:
         return programs.Seen(name, report.verdict, programs.named(report.findings, report.one_takes_ns))
 
     def compare(self, before: str, after: str) -> tuple[str, str]:
-        """The verdict and the headline of `compare`."""
+        """The verdict of `compare` on the goal, or its leading one where none was given; and what it says of both."""
         import nsight_tools
+        from nsight_tools.report import compared
 
         found = nsight_tools.compare(self._trace(before), self._trace(after), names=(before, after))
-        return found.verdict.value, nsight_tools.headline(found)
+        return found.chosen(self._options["goal"])[0].verdict.value, "; ".join(compared.verdicts(found))
 
     def _trace(self, name: str) -> Any:
         import nsight_tools

@@ -53,7 +53,7 @@ class Judged:
     before: str
     after: str
     verdict: str
-    """As `compare` has it: faster, slower, noise, not_comparable, cannot_tell."""
+    """As `compare` has it: faster, slower, noise, undecided, not_comparable, cannot_tell."""
     said: str
 
     @property

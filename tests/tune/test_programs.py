@@ -56,7 +56,7 @@ def test_a_change_that_helps_is_kept_and_the_next_one_is_of_the_new_capture() ->
     assert watcher.commands == [["serve"]] * 3
 
 
-@pytest.mark.parametrize("verdict", ["noise", "slower", "not_comparable", "cannot_tell"])
+@pytest.mark.parametrize("verdict", ["noise", "slower", "undecided", "not_comparable", "cannot_tell"])
 def test_a_change_that_does_not_is_named_no_more(verdict: str) -> None:
     watcher = Watcher([(PINNED, GRAPH), (PINNED,), ()], [verdict, verdict])
     program = programs.begin(["serve"], watcher)
