@@ -94,6 +94,20 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
+def write(path: Path, content: str | bytes) -> None:
+    """Make `path` a file of this content; text is UTF-8. Whoever looks finds the old one or the new one, whole.
+
+    Raises OSError where it cannot be written.
+    """
+    remove_left(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def put_in_place(new: Path, target: Path) -> None:
     """Make `new` the folder `target`, and remove what was there. Both must be on one file system.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools import run_files
+from nsight_tools.accuracy import Accuracy
 from nsight_tools.columns import ints, words
 from nsight_tools.units import duration
 from nsight_tools.worth.untraced import Known
@@ -15,12 +16,15 @@ from nsight_tools.worth.untraced import Known
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import pyarrow as pa
+
     from nsight_tools.columns import Bools, Ints
     from nsight_tools.trace import Trace
 
 ENERGY_TAKES_NS = 10_000_000_000
 """A run that is shorter tells no energy: the counter is read ten times a second, so that both ends of a run are off by
 0.1 s or less each, which is 2 % of 10 s. Off by two, that is 4 %, or 1 %."""
+_SAMPLED = ("time_ns", "device", "memory_used_bytes", "own_memory_bytes", "power_mw", "energy_mj", "processes")
 HOLE_NS = 1_000_000_000
 """Without a sample for so long, power says nothing of the time between."""
 
@@ -84,6 +88,19 @@ class Energy:
 
 
 @dataclass(frozen=True)
+class Output:
+    """An output of the engine, of one inference of the run without the profiler."""
+
+    name: str
+    dtype: str
+    values: int
+    nan: int = 0
+    infinite: int = 0
+    not_read: str = ""
+    """Why its values are not known; empty where they are."""
+
+
+@dataclass(frozen=True)
 class Measured:
     """All that was measured without the profiler; None where it was not."""
 
@@ -95,6 +112,10 @@ class Measured:
     memory: Memory | None = None
     energy: Energy | None = None
     build_s: float | None = None
+    outputs: tuple[Output, ...] = ()
+    """Those that the capture kept."""
+    accuracy: Accuracy | None = None
+    """They beside those of a reference."""
 
     def spread(self, name: str) -> float | None:
         """By how much the repeats differ in a field of `Speed`: from the least to the most, in its unit."""
@@ -111,6 +132,29 @@ class Measured:
 def measured(trace: Trace) -> Measured:
     """What the dataset holds of it; the same object for all who ask."""
     return trace.once(_measured)
+
+
+def of_one_run(run: Mapping[str, Any], rows: pa.Table, telemetry: pa.Table | None) -> Measured:
+    """The same of one benchmark by itself, without a dataset.
+
+    `run` says of it what `run.json` does, `rows` are its inferences (`run_files.BENCHMARK_SCHEMA`), and `telemetry` was
+    sampled meanwhile (`run_files.TELEMETRY_SCHEMA`).
+    """
+    told = _mapping(_mapping(run.get("measured")).get("benchmark"))
+    start, wall = (np.asarray(rows[name].to_numpy()) for name in ("start_ns", "wall_ns"))
+    window = _between(told.get("clock"), 0)
+    samples = None
+    if telemetry is not None and window:
+        at = telemetry.rename_columns(
+            [{"utc_ns": "time_ns", "index": "device"}.get(n, n) for n in telemetry.column_names]
+        )
+        samples = _Samples.chosen(at, run, window)
+    memory = _memory(run, samples)
+    return Measured(
+        speed=_speed(start, wall, told) if len(wall) else None,
+        memory=memory if memory.known else None,
+        energy=_energy(run, samples),
+    )
 
 
 def _measured(trace: Trace) -> Measured:
@@ -130,7 +174,19 @@ def _measured(trace: Trace) -> Measured:
         memory=memory if memory.known else None,
         energy=_energy(run, samples),
         build_s=seconds,
+        outputs=tuple(outputs(run)),
+        accuracy=Accuracy.of_json(run.get("accuracy")),
     )
+
+
+def outputs(run: Mapping[str, Any]) -> Iterator[Output]:
+    """Those that a capture kept, as its `run.json` says it."""
+    told = _mapping(run.get("outputs")).get("outputs")
+    for each in map(_mapping, told if isinstance(told, list) else ()):
+        name, dtype, reason = (each.get(key) for key in ("name", "dtype", "not_read"))
+        if isinstance(name, str) and isinstance(dtype, str):
+            values, nan, infinite = (_whole(each.get(key)) or 0 for key in ("values", "nan", "infinite"))
+            yield Output(name, dtype, values, nan, infinite, reason if isinstance(reason, str) else "")
 
 
 def _speeds(trace: Trace, run: Mapping[str, Any]) -> Iterator[tuple[str, Speed]]:
@@ -165,11 +221,15 @@ def _window(trace: Trace, run: Mapping[str, Any]) -> tuple[int, int] | None:
         run.get("untraced") if not trace.manifest.get("untraced_file") else None
     )
     offset = _whole(_mapping(trace.manifest.get("clock")).get("offset_ns"))
-    marks = _mapping(held).get("clock")
+    return None if offset is None else _between(_mapping(held).get("clock"), offset)
+
+
+def _between(marks: object, offset_ns: int) -> tuple[int, int] | None:
+    """The first and the last of the clock's marks, less an offset; None where they are not two."""
     utc = [_whole(_mapping(each).get("utc_ns")) for each in marks] if isinstance(marks, list) else []
-    if offset is None or len(utc) < 2 or utc[0] is None or utc[-1] is None or utc[0] >= utc[-1]:
+    if len(utc) < 2 or utc[0] is None or utc[-1] is None or utc[0] >= utc[-1]:
         return None
-    return utc[0] - offset, utc[-1] - offset
+    return utc[0] - offset_ns, utc[-1] - offset_ns
 
 
 @dataclass(frozen=True)
@@ -184,18 +244,23 @@ class _Samples:
 
     @classmethod
     def of(cls, trace: Trace, run: Mapping[str, Any], window: tuple[int, int]) -> _Samples:
-        names = ("time_ns", "device", "memory_used_bytes", "own_memory_bytes", "power_mw", "energy_mj", "processes")
-        table = trace.table("telemetry", [*names, "bus_id"])
+        used = np.unique(ints(trace.table("launches", ["device"])["device"]))
+        return cls.chosen(trace.table("telemetry", [*_SAMPLED, "bus_id"]), run, window, used)
+
+    @classmethod
+    def chosen(
+        cls, table: pa.Table, run: Mapping[str, Any], window: tuple[int, int], used: Ints | None = None
+    ) -> _Samples:
+        """Those of the GPU that `run` names; else of those in use, by number; else of all."""
         buses = words(table["bus_id"])
         told = _mapping(run.get("device")).get("bus_id")
         if isinstance(told, str):
             mine = [each for each in buses.dictionary if run_files.bus_id(each) == run_files.bus_id(told)]
             chosen = buses.among(*mine)
         else:
-            used = np.unique(ints(trace.table("launches", ["device"])["device"]))
-            chosen = np.isin(ints(table["device"]), used)
+            chosen = np.isin(ints(table["device"]), used) if used is not None else np.ones(len(table), np.bool_)
         order = np.flatnonzero(chosen)
-        columns = {name: ints(table[name])[order] for name in names}
+        columns = {name: ints(table[name])[order] for name in _SAMPLED}
         return cls(columns, buses.codes[order], window)
 
     @property

@@ -87,3 +87,8 @@ def _digits(value: float, significant: int = 3) -> str:
         return "0"
     magnitude = math.floor(math.log10(abs(rounded)))
     return f"{value:,.{max(0, significant - 1 - magnitude)}f}"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 layer`, `1,200 layers`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

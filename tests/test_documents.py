@@ -60,7 +60,14 @@ def test_layout_names_what_is_there() -> None:
             assert path.name in layout
 
 
-DOCUMENTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/best_practices.md", "docs/trtexec.md")
+DOCUMENTS = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/best_practices.md",
+    "docs/trtexec.md",
+    "docs/tune.md",
+)
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, "analyses/README.md", "sample_traces/README.md"])

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from nsight_tools.errors import NsightToolsError
+from nsight_tools import run_files
+from nsight_tools.capture.runner.options import OPTIONS, given
+from nsight_tools.errors import InputError, NsightToolsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ONNX = ".onnx"
 
@@ -56,6 +61,16 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Checking:
+    """What an engine's outputs are compared with, and what the measures must be."""
+
+    reference: str | None = None
+    """onnxruntime, an ONNX model, a file of arrays, or another capture; None for nothing."""
+    accuracy: tuple[str, ...] = ()
+    """Limits as `nsight_tools.accuracy.limits` reads them; the default ones where there are none."""
+
+
+@dataclass(frozen=True)
 class Recording:
     """What is recorded around it."""
 
@@ -87,3 +102,53 @@ def plain(options: object) -> dict[str, Any]:
         return list(item) if isinstance(item, tuple) else item
 
     return {key: value(item) for key, item in asdict(options).items()}  # type: ignore[call-overload]
+
+
+def model_of(path: Path) -> Path:
+    """The same path, of what is there and is named as an engine or an ONNX model; raises InputError else."""
+    if not path.is_file():
+        raise InputError(path, "does not exist" if not path.exists() else "is no file")
+    if path.suffix not in (*run_files.ENGINES, ONNX):
+        raise InputError(path, "is neither an engine nor ONNX", hint=f"name it {', '.join((*run_files.ENGINES, ONNX))}")
+    return path
+
+
+def refuse_to_build(model: Path, build: Build) -> None:
+    """Raises CaptureError where an engine that is built already would be built otherwise."""
+    of_builds = [option.line for option, _ in given(build.settings) if option.of == "build"]
+    of_builds += ["--save-engine"] if build.save_engine else []
+    if of_builds:
+        raise CaptureError(
+            f"{of_builds[0]} is how an engine is built, and {model.name} is built already",
+            hint="give the ONNX model, or leave the option out",
+        )
+
+
+def load_of(options: Mapping[str, Any]) -> Load:
+    """How an engine is run, from options as the command line names them; what is not among them is as by default."""
+    usual, told = Load(), {name: value for name, value in options.items() if value is not None}
+    threads = told.get("threads", usual.threads)
+    return Load(
+        shapes=told.get("shapes", {}),
+        batch=told.get("batch"),
+        inputs={name: Path(file) for name, file in told.get("load_inputs", ())},
+        iterations=told.get("iterations", usual.iterations),
+        duration_s=told.get("duration", usual.duration_s),
+        warm_up_ms=told.get("warm_up", usual.warm_up_ms),
+        streams=max(told.get("streams", usual.streams), threads),
+        threads=threads,
+        cuda_graph=told.get("use_cuda_graph", False),
+        spin_wait=told.get("use_spin_wait", False),
+        data_transfers=not told.get("no_data_transfers", False),
+        overlap_transfers=told.get("overlap_transfers", False),
+        default_stream=told.get("default_stream", False),
+        pageable=told.get("pageable", False),
+        sleep_ms=told.get("idle_time", usual.sleep_ms),
+        device=told.get("device", usual.device),
+    )
+
+
+def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """How one is built and loaded, by name of `runner.options.OPTIONS`: what is given of the options."""
+    told = {option.name: options.get(option.name) for option in OPTIONS}
+    return {name: value for name, value in told.items() if value is not False and value not in (None, [])}

@@ -18,19 +18,31 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools import __version__, files, run_files, units
-from nsight_tools.capture import machine, privacy, profiler, rundir, starting, supervised, telemetry, timing
+from nsight_tools.capture import (
+    machine,
+    orders,
+    privacy,
+    profiler,
+    reference,
+    rundir,
+    starting,
+    supervised,
+    telemetry,
+    timing,
+)
 from nsight_tools.capture.options import (
     ONNX,
     Build,
     CaptureError,
+    Checking,
     InterruptedCaptureError,
     Load,
     Recording,
+    model_of,
     plain,
+    refuse_to_build,
 )
 from nsight_tools.capture.processes import Answer, Task
-from nsight_tools.capture.runner.options import given
-from nsight_tools.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -173,28 +185,30 @@ def capture_engine(
     python: Path,
     say: Callable[[str], None],
     force: bool = False,
+    checking: Checking | None = None,
 ) -> Captured:
     """Run an engine, or build it from ONNX first, and measure it untraced, traced, and by layer.
 
+    Its outputs are kept, and compared with a reference where `checking` names one: what came of that stands in
+    `run.json`, under `accuracy`, whether or not the limits hold.
+
     Raises:
+        AccuracyError: there is no such reference, or it does not fit the engine's outputs.
         InputError: `model` is no engine and no ONNX model.
         CaptureError: the engine cannot be built or run as asked, in TensorRT's words.
         NsysError: nsys made no report.
         OutputError: the run directory cannot be written.
     """
-    if not model.is_file():
-        raise InputError(model, "does not exist" if not model.exists() else "is no file")
-    if model.suffix not in (*run_files.ENGINES, ONNX):
-        raise InputError(
-            model, "is neither an engine nor ONNX", hint=f"name it {', '.join((*run_files.ENGINES, ONNX))}"
-        )
+    model_of(model)
     if model.suffix != ONNX:
-        _refuse_to_build(model, build)
+        refuse_to_build(model, build)
+    check = reference.Check(checking or Checking(), model)
     with _session(target, recording, nsys, say, force=force) as session, _scratch() as scratch:
         options = {**plain(load), **build.settings, "save_engine": build.save_engine, **plain(recording)}
         options["runtime"] = build.runtime
+        options |= plain(check.asked)
         session.run |= {"kind": "engine", "options": options}
-        runs = _EngineRuns(session, load, build, python, scratch)
+        runs = _EngineRuns(session, load, build, python, scratch, check)
         runs.probe()
         if model.suffix != ONNX:
             runs.must_run(f"{model.name} was not captured")
@@ -209,29 +223,21 @@ def capture_engine(
     return Captured(target, session.run)
 
 
-def _refuse_to_build(model: Path, build: Build) -> None:
-    of_builds = [option.line for option, _ in given(build.settings) if option.of == "build"]
-    of_builds += ["--save-engine"] if build.save_engine else []
-    if of_builds:
-        raise CaptureError(
-            f"{of_builds[0]} is how an engine is built, and {model.name} is built already",
-            hint="give the ONNX model, or leave the option out",
-        )
-
-
 class _EngineRuns:
     """The runner's processes of one capture, in their order; each leaves its answer and its measurements."""
 
-    def __init__(self, session: Session, load: Load, build: Build, python: Path, scratch: Path) -> None:
+    def __init__(
+        self, session: Session, load: Load, build: Build, python: Path, scratch: Path, check: reference.Check
+    ) -> None:
         self._session, self._load, self._python, self._scratch = session, load, python, scratch
-        self._build = build
+        self._build, self._check = build, check
         self._engine = Path()
         self._samples: list[pa.Table] = []
         self._cannot_run: dict[str, Any] | None = None
 
     def probe(self) -> None:
         """See that the runner's Python has what is needed and asked for, and that nsys will see its ranges."""
-        answer = self._plainly(self._task("probe", {**plain(self._load), "settings": self._build.settings}))
+        answer = self._plainly(self._task("probe", orders.of_probe(self._load, self._build)))
         self._cannot_run = answer.result.get("cannot_run")
         versions = answer.result["versions"]
         self._session.run["versions"] |= versions
@@ -256,16 +262,7 @@ class _EngineRuns:
         """Build an engine, which stays in the run directory unless it is to be saved elsewhere."""
         engine = (self._build.save_engine or self._session.folder / f"{model.stem}.engine").absolute()
         self._session.say(f"building an engine from {model.name}; this can take minutes")
-        load = self._load
-        order = {
-            "onnx": str(model.absolute()),
-            "engine": str(engine),
-            "settings": self._build.settings,
-            "shapes": load.shapes,
-            "batch": load.batch,
-            "profiles": load.streams,
-            "device": load.device,
-        }
+        order = orders.of_build(model, engine, self._load, self._build, profiles=self._load.streams)
         answer = self._plainly(self._task("build", order))
         found = {**(answer.result.get("engine") or {}), **(answer.result.get("build") or {}), "path": engine.name}
         self._session.run["build"] = found
@@ -284,7 +281,7 @@ class _EngineRuns:
         self._session.say(f"tracing {load.iterations} inferences with nsys {self._session.nsys.version}")
         traced = replace(load, duration_s=0.0)
         order = {**self._order(traced), "ranges": True, "capture_range": True, "inspect": True}
-        order["layer_ranges"] = recording.single_pass
+        order |= {"layer_ranges": recording.single_pass, **(self._check.order if recording.single_pass else {})}
         answer = self._traced(self._task("timing", order), self._session.report, _wanted(recording, capture_range=True))
         layers = answer.task.folder / run_files.LAYERS
         if layers.exists():
@@ -292,7 +289,9 @@ class _EngineRuns:
         if answer.interrupted:
             return "interrupted"
         eager = replace(traced, cuda_graph=False, streams=1, threads=1, overlap_transfers=False)
-        if not recording.single_pass:
+        if recording.single_pass:
+            self._compare_outputs(answer)
+        else:
             self._session.say("tracing the layers")
             few = replace(eager, iterations=LAYER_PASS_INFERENCES)
             order = {**self._order(few), "ranges": True, "capture_range": True, "layer_ranges": True}
@@ -307,7 +306,7 @@ class _EngineRuns:
 
     def _benchmark(self, load: Load, times: int) -> None:
         """Measure without the profiler, `times` times, each in a process of its own, as another capture would."""
-        more = {"throughput": True, "own_cost": True, "further_context": True}
+        more = {"throughput": True, "own_cost": True, "further_context": True, **self._check.order}
         for number in range(1, times + 1):
             again = f", {number} of {times}" if times > 1 else ""
             self._session.say(f"measuring without the profiler{again}")
@@ -317,6 +316,12 @@ class _EngineRuns:
             self._note(answer, name)
             if answer.interrupted:
                 raise InterruptedCaptureError("interrupted before anything was traced", hint="nothing was kept")
+            if number == 1:
+                self._compare_outputs(answer)
+
+    def _compare_outputs(self, answer: Answer) -> None:
+        session = self._session
+        session.run |= self._check.of(answer.task.folder, session.folder, session.say)
 
     def write(self) -> None:
         """Write what the runner measured, and what tracing added to it."""
@@ -327,23 +332,10 @@ class _EngineRuns:
         self._session.run["tracing"] = tracing_added(rows)
 
     def _order(self, load: Load) -> dict[str, Any]:
-        return {
-            **plain(load),
-            "engine": str(self._engine),
-            "settings": {option.name: value for option, value in given(self._build.settings) if option.of != "build"},
-            "inputs": {name: str(path.absolute()) for name, path in load.inputs.items()},
-            "layer_ranges": False,
-            "ranges": False,
-            "capture_range": False,
-            "throughput": False,
-            "own_cost": False,
-            "further_context": False,
-            "inspect": False,
-        }
+        return orders.of_run(self._engine, load, self._build)
 
     def _task(self, name: str, order: dict[str, Any]) -> Task:
-        common = {"verbose": False, "runtime": self._build.runtime}
-        return Task(name, self._scratch / name, self._python, {**common, **order})
+        return Task(name, self._scratch / name, self._python, {"verbose": False, **order})
 
     def _plainly(self, task: Task) -> Answer:
         return task.run(lambda command: supervised.run(command, interrupts=self._session.interrupts))

@@ -15,6 +15,8 @@ PROGRAM = "nsight-tools"
 
 COMMANDS = {
     "capture": "capture",
+    "sweep": "sweep",
+    "tune": "tune",
     "import": "import_",
     "analyze": "analyze",
     "report": "report",

@@ -18,10 +18,12 @@ from nsight_tools.report import safe
 if TYPE_CHECKING:
     from nsight_tools.capture.session import Captured
 
+AS_TYPED = "nsight_tools.as_typed"
+"""In a context's `meta`: options that are read into other values, as they were typed, by name."""
 _ENGINE_ONLY = "of an engine, not of a command"
 
 
-class _Capture(click.Command):
+class WithCommand(click.Command):
     """A command that takes everything behind `--` as the command to run."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -41,6 +43,7 @@ def _read_by(read: specs.Reader) -> Any:
     """A callback that takes a value, or each of several, as the option's own reader does."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        ctx.meta.setdefault(AS_TYPED, {})[param.name] = value
         try:
             return [read(each) for each in value] if isinstance(value, tuple) else value and read(value)
         except ValueError as error:
@@ -59,6 +62,14 @@ def _of_engine(option: engine_options.Option) -> Any:
     return click.option(
         option.line, option.name, metavar=option.metavar, callback=read, multiple=option.many, help=said
     )
+
+
+def _limits(text: str) -> str:
+    """Limits of accuracy, as they were given."""
+    from nsight_tools import accuracy
+
+    accuracy.limits(text)
+    return text
 
 
 _AT_LEAST_1 = click.IntRange(min=1)
@@ -128,6 +139,18 @@ _OPTIONS = (
         metavar="SPEC",
         callback=_read_by(specs.pairs),
         help="input:file,… raw bytes or .npy; default: random, never zeros.",
+    ),
+    click.option(
+        "--reference",
+        metavar="onnxruntime|FILE",
+        help="Compare outputs with those of the model in ONNX Runtime on the CPU, or of an .onnx, .npz or capture.",
+    ),
+    click.option(
+        "--accuracy",
+        metavar="SPEC",
+        multiple=True,
+        callback=_read_by(_limits),
+        help="What they must keep, or exit code 1: cos:0.999, rel:0.01, l0, l1, l2, lInf, top1; default: rel:0.05.",
     ),
     click.option(
         "--device", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="CUDA device."
@@ -215,7 +238,7 @@ def _options(command: Any) -> Any:
 
 @click.command(
     "capture",
-    cls=_Capture,
+    cls=WithCommand,
     short_help="Run an engine, or any command, under Nsight Systems.",
     epilog="""\b
 Example:
@@ -270,6 +293,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
             python=processes.resolve_python(options["python"], sys.executable),
             say=say,
             force=options["force"],
+            checking=_checking(options),
         )
     _tell(captured, say)
     if captured.interrupted:
@@ -278,6 +302,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         _check_ranges(captured, options["nsys"])
         with contextlib.suppress(click.exceptions.Exit):
             ctx.invoke(analyze.command, inputs=(captured.path,), nsys=options["nsys"], color=options["color"])
+    if captured.run.get("accuracy", {}).get("passed") is False:
+        ctx.exit(1)
     if code := captured.exit_code:
         raise CaptureError(
             f"{wrapped[0] if wrapped else model}: ended with exit code {code}",
@@ -306,33 +332,23 @@ def _recording(options: dict[str, Any]) -> Any:
 
 
 def _load(options: dict[str, Any]) -> Any:
-    from nsight_tools.capture.options import Load
+    from nsight_tools.capture.options import load_of
 
-    return Load(
-        shapes=options["shapes"] or {},
-        batch=options["batch"],
-        inputs={name: Path(file) for name, file in options["load_inputs"] or ()},
-        iterations=options["iterations"],
-        duration_s=options["duration"],
-        warm_up_ms=options["warm_up"],
-        streams=max(options["streams"], options["threads"]),
-        threads=options["threads"],
-        cuda_graph=options["use_cuda_graph"],
-        spin_wait=options["use_spin_wait"],
-        data_transfers=not options["no_data_transfers"],
-        overlap_transfers=options["overlap_transfers"],
-        default_stream=options["default_stream"],
-        pageable=options["pageable"],
-        sleep_ms=options["idle_time"],
-        device=options["device"],
-    )
+    return load_of(options)
+
+
+def _checking(options: dict[str, Any]) -> Any:
+    from nsight_tools.capture.options import Checking
+
+    if options["accuracy"] and not options["reference"]:
+        raise click.UsageError("--accuracy goes with --reference: it needs what outputs are compared with")
+    return Checking(options["reference"], tuple(options["accuracy"]))
 
 
 def _build(options: dict[str, Any]) -> Any:
-    from nsight_tools.capture.options import Build
+    from nsight_tools.capture.options import Build, settings_of
 
-    names = (option.name for option in engine_options.OPTIONS)
-    settings = {name: options[name] for name in names if options[name] is not False and options[name] not in (None, [])}
+    settings = settings_of(options)
     if problem := next(engine_options.problems(settings), None):
         raise click.UsageError(problem)
     return Build(settings, options["save_engine"], options["runtime"])
@@ -372,6 +388,22 @@ def _check_ranges(captured: Captured, nsys: Path | None) -> None:
         )
 
 
+def _tell_accuracy(run: dict[str, Any], say: Any) -> None:
+    """How far the outputs are from the reference's, each in a line; what is no number is told without one, too."""
+    if "outputs" not in run:
+        return
+    from nsight_tools import measured
+    from nsight_tools.accuracy import Accuracy
+    from nsight_tools.report import accurate
+
+    for line in accurate.odd(list(measured.outputs(run))):
+        say(line)
+    if found := Accuracy.of_json(run.get("accuracy")):
+        for each in found.outputs:
+            say(f"output {each.output} against {found.reference}: {accurate.measures(each)}")
+        say(accurate.verdict(found))
+
+
 def _tell(captured: Captured, say: Any) -> None:
     """What the run directory holds, and what tracing cost."""
     run = captured.run
@@ -384,6 +416,7 @@ def _tell(captured: Captured, say: Any) -> None:
             f"an inference takes {units.duration(tracing['untraced'])} without the profiler and "
             f"{units.duration(tracing['traced'])} traced ({more:+.0%}); median wall"
         )
+    _tell_accuracy(run, say)
     if run.get("untraced", {}).get("timed_processes") == 0:
         say("no inference was timed without the profiler: mark them with nsight_tools.inference()")
     if reason := run.get("telemetry", {}).get("reason"):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nsight_tools.analysis import Outcome
+    from nsight_tools.cli.importing import Command
     from nsight_tools.comparison import Comparison
     from nsight_tools.report.terminal import Look
     from nsight_tools.trace import Trace
@@ -33,6 +34,18 @@ def _percent(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         if 0 <= (number := float(value.strip().removesuffix("%"))) < float("inf"):
             return number
     raise click.BadParameter(f"'{value}' is no percentage of 0 or more, as 5%")
+
+
+def _untraced(side: str, *, multiple: bool = False) -> Callable[[Command], Command]:
+    """An option that names what a side took without the profiler."""
+    each = "; once for each AFTER, in their order" if multiple else ""
+    return click.option(
+        f"--untraced-{side}",
+        metavar="FILE",
+        multiple=multiple,
+        type=click.Path(path_type=Path),
+        help=f"Times of {side.upper()} without the profiler, as analyze --untraced takes them{each}.",
+    )
 
 
 @click.command(
@@ -60,8 +73,15 @@ Example:
     "limit",
     metavar="PERCENT",
     callback=_percent,
-    help="Exit with 1 where inferences became slower by more, beyond noise; with 2 where that cannot be judged.",
+    help="Exit with 1 where time grew by more, beyond noise; with 2 where that cannot be judged.",
 )
+@click.option(
+    "--metric",
+    type=click.Choice(["throughput", "latency", "both"]),
+    help="Which verdict --fail-on-regression goes by; default: the one that leads.",
+)
+@_untraced("before")
+@_untraced("after", multiple=True)
 @importing.requests_options
 @importing.max_memory_option
 @importing.nsys_option
@@ -75,6 +95,9 @@ def command(
     form: str,
     path: str | None,
     limit: float | None,
+    metric: str | None,
+    untraced_before: Path | None,
+    untraced_after: tuple[Path, ...],
     inference_range: str | None,
     group_by: str | None,
     nsys: Path | None,
@@ -82,28 +105,31 @@ def command(
     *,
     everything: bool,
 ) -> None:
-    """Say what changed from BEFORE to each AFTER, and whether that is more than noise.
+    """Say what changed from BEFORE to each AFTER, in throughput and in latency, and whether that is more than noise.
 
     Each is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, a run directory of capture, or a
-    dataset (.trace). Differences are those of the typical inference, with 99 % intervals. What makes two traces not
-    comparable (another GPU, another batch, another load on the GPU) comes first, and no verdict is given then:
-    --fail-on-regression exits with 2, as it does where there are no inferences, or too few.
+    dataset (.trace). Where both were measured without the profiler, that is judged; else what the traces leave of it,
+    and a difference that may all be the profiler's is undecided. Where something else than the change may have made
+    the difference (another GPU, another load on it, another program's pace), there is no verdict: --fail-on-regression
+    exits with 2, as it does where a verdict is undecided, or there are too few inferences.
     """
+    if untraced_after and len(untraced_after) != len(afters):
+        raise click.UsageError(f"--untraced-after is given {len(untraced_after)} times, for {len(afters)} AFTER")
     opened = partial(nsight_tools.open_trace, nsys=nsys, inference_range=inference_range, group_by=group_by)
     found: list[Comparison] = []
     status = 0
     with output.opened(path) as write:
-        first, outcomes = _analyzed(before, opened)
-        for each in afters:
+        first, outcomes = _analyzed(before, partial(opened, untraced=untraced_before))
+        for each, times in zip(afters, untraced_after or [None] * len(afters), strict=True):
             try:
-                found.append(_compared((before, first, outcomes), each, opened))
+                found.append(_compared((before, first, outcomes), each, partial(opened, untraced=times)))
             except Exception as error:  # noqa: BLE001 (the others are compared all the same)
                 status = failures.report(error, debug=debug)
         if not found:
             raise click.exceptions.Exit(status)
         look = partial(output.look, color, to_file=path is not None and str(path) != "-", everything=everything)
-        write(_rendered(found, form, limit, look))
-    raise click.exceptions.Exit(status or _gate(found, limit))
+        write(_rendered(found, form, (limit, metric), look))
+    raise click.exceptions.Exit(status or _gate(found, limit, metric))
 
 
 def _analyzed(source: Path, opened: Callable[..., Trace]) -> tuple[Trace, list[Outcome]]:
@@ -123,24 +149,37 @@ def _compared(before: tuple[Path, Trace, Sequence[Outcome]], after: Path, opened
         return nsight_tools.compare(before[1], trace, names=names, outcomes=(before[2], outcomes))
 
 
-def _gate(found: Sequence[Comparison], limit: float | None) -> int:
+def _gate(found: Sequence[Comparison], limit: float | None, metric: str | None) -> int:
     """The exit status: a regression weighs more than what could not be judged."""
     if limit is None:
         return 0
     from nsight_tools.comparison import regressed
 
-    judged = [regressed(each, limit) for each in found]
+    judged = [regressed(each, limit, metric) for each in found]
     for each, regression in zip(found, judged, strict=True):
         if regression is None:
-            why = ", ".join(difference.aspect for difference in each.blocking) or "too few inferences"
-            problem = f"{each.after.name}: whether it became slower cannot be judged: {why}"
-            failures.report(
-                NsightToolsError(problem, hint="compare captures of the same work on the same GPU"), debug=False
-            )
+            _report_unjudged(each, limit, metric)
     return REGRESSED if any(judged) else NOT_JUDGED if None in judged else 0
 
 
-def _rendered(found: list[Comparison], form: str, limit: float | None, look: Callable[[], Look]) -> str:
+def _report_unjudged(comparison: Comparison, limit: float, metric: str | None) -> None:
+    from nsight_tools.comparison import Verdict, regressed
+
+    open_ = [each for each in comparison.chosen(metric) if regressed(comparison, limit, each.metric.value) is None]
+    said = "; ".join(f"{each.metric.value}: {each.why or 'no inferences are known'}" for each in open_)
+    undecided = any(each.verdict is Verdict.UNDECIDED for each in open_)
+    hint = (
+        "give both an untraced run: captures hold one, --untraced-before and --untraced-after take one"
+        if undecided
+        else "compare captures of the same work on the same GPU"
+    )
+    problem = f"{comparison.after.name}: whether it became slower cannot be judged: {said}"
+    failures.report(NsightToolsError(problem, hint=hint), debug=False)
+
+
+def _rendered(
+    found: list[Comparison], form: str, gate: tuple[float | None, str | None], look: Callable[[], Look]
+) -> str:
     # Each format's module is imported where it is asked for: rich for text only.
     if form == "json":
         from nsight_tools.report import compared_machine
@@ -157,7 +196,7 @@ def _rendered(found: list[Comparison], form: str, limit: float | None, look: Cal
     if form == "junit":
         from nsight_tools.report import junit
 
-        return junit.render_comparisons(found, limit)
+        return junit.render_comparisons(found, *gate)
     from nsight_tools.report import compared_text
 
     return compared_text.render(found, look())

@@ -34,7 +34,9 @@ _PACKAGES = (
     ("nvtx", ("nvtx",), "captures carry no ranges of ours, and inferences are told apart by TensorRT's own ranges"),
     ("cuda.bindings", ("cuda-bindings", "cuda-python"), "the capture's runner cannot use CUDA graphs"),
     ("nvidia-ml-py", ("nvidia-ml-py", "pynvml"), "captures record no clocks, power and reasons for throttling"),
+    ("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "outputs are compared with no model (--reference onnxruntime)"),
 )
+_ACCURACY = "pip install 'nsight-tools[accuracy]'"
 _CAPTURE = "pip install 'nsight-tools[capture]'"
 
 
@@ -107,7 +109,8 @@ def _checks(nsys: Path | None) -> Iterator[Check]:
         yield restricted
     for name, distributions, cost in _PACKAGES:
         version = _version(distributions)
-        yield Check(name, "ok", version) if version else Check(name, "absent", "not installed", cost, _CAPTURE)
+        remedy = _ACCURACY if name == "onnxruntime" else _CAPTURE
+        yield Check(name, "ok", version) if version else Check(name, "absent", "not installed", cost, remedy)
         if name == "nvtx" and version and found and found.loses_python_nvtx(version):
             yield Check(
                 "nvtx and nsys",

@@ -9,13 +9,17 @@ import numpy as np
 
 from nsight_tools.analysis import ALL, MEAN, analyze
 from nsight_tools.comparison import trtexec, unmarked
+from nsight_tools.comparison.alike import IN_FLIGHT, Alike, alike
+from nsight_tools.comparison.builds import Pair
 from nsight_tools.comparison.conditions import conditions
 from nsight_tools.comparison.families import family
-from nsight_tools.comparison.judge import judged, of_series
-from nsight_tools.comparison.measurements import against_repeats, measurements
-from nsight_tools.comparison.notes import PERIOD, notes, untraced
-from nsight_tools.comparison.predictions import PERIOD as OF_PERIOD
-from nsight_tools.comparison.predictions import predictions, without_tracing
+from nsight_tools.comparison.inputs import Carried, carried
+from nsight_tools.comparison.judge import judged
+from nsight_tools.comparison.measurements import measurements
+from nsight_tools.comparison.notes import notes
+from nsight_tools.comparison.pieces import keyed
+from nsight_tools.comparison.populations import populations
+from nsight_tools.comparison.predictions import PERIOD, predictions, without_tracing
 from nsight_tools.comparison.quantities import Quantities
 from nsight_tools.comparison.resampling import ENOUGH, MOST, WALLS, Floats, cliffs_delta, estimate
 from nsight_tools.comparison.result import (
@@ -23,24 +27,27 @@ from nsight_tools.comparison.result import (
     Comparison,
     Difference,
     Effect,
+    Judgement,
+    Metric,
+    OfPopulation,
     Prediction,
     SetupDifference,
     Side,
-    TracingCost,
     Verdict,
     regressed,
 )
-from nsight_tools.comparison.runs import ComparedRun, keyed
-from nsight_tools.comparison.setup import IN_FLIGHT, differences
-from nsight_tools.comparison.tracing import tracing_cost
+from nsight_tools.comparison.runs import ComparedRun
+from nsight_tools.comparison.setup import differences
+from nsight_tools.comparison.verdicts import judge
+from nsight_tools.run.flow import SEVERAL
 from nsight_tools.tables import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsight_tools.analysis import Outcome
+    from nsight_tools.comparison.pieces import Pieces
     from nsight_tools.comparison.quantities import Cells
-    from nsight_tools.comparison.runs import Pieces
     from nsight_tools.trace import Trace
 
     Outcomes = tuple[Sequence[Outcome], Sequence[Outcome]]
@@ -50,10 +57,12 @@ __all__ = [
     "Comparison",
     "Difference",
     "Effect",
+    "Judgement",
+    "Metric",
+    "OfPopulation",
     "Prediction",
     "SetupDifference",
     "Side",
-    "TracingCost",
     "Verdict",
     "compare",
     "regressed",
@@ -66,47 +75,67 @@ MOST_ROWS = 1_000
 def compare(
     before: Trace, after: Trace, *, names: tuple[str, str] | None = None, outcomes: Outcomes | None = None
 ) -> Comparison:
-    """What changed from `before` to `after`, and whether that is more than noise.
+    """What changed from `before` to `after`, and whether that is more than noise: throughput and latency.
 
     `names` are what the two are called (their source's name otherwise); `outcomes` those of their analyses, where they
-    were run already. Warm-up inferences are left out. Quantities are those of the typical inference (`resampling`).
+    were run already. Warm-up inferences are left out. Quantities are those of the typical inference (`resampling`). A
+    trace that holds an untraced run (`Trace.with_untraced`) is judged by that.
     """
     called = names or tuple(str(trace.manifest["source"]["name"]) for trace in (before, after))
     judged_by = outcomes or (analyze(before), analyze(after))
     runs = ComparedRun(before), ComparedRun(after)
+    marked = min(map(len, runs)) > 0
+    load = carried(runs) if marked else Carried()
     under = conditions(*runs)
-    setup = differences(runs, under, judged_by) if min(map(len, runs)) else _setup_unmarked(runs, under, judged_by)
-    sides = [_side(name, run) for name, run in zip(called, runs, strict=True)]
-    whole = Comparison(
-        sides[0],
-        sides[1],
-        Verdict.CANNOT_TELL,
-        Verdict.CANNOT_TELL,
-        setup=setup,
-        conditions=under,
-        measurements=measurements(runs),
-    )
+    setup = differences(runs, under, judged_by, load) if marked else _setup_unmarked(runs)
+    sides = [
+        Side(name, run.summary, len(run), run.left_out, inputs=many, walls=run.wall)
+        for name, run, many in zip(called, runs, load.inputs, strict=True)
+    ]
+    whole = Comparison(sides[0], sides[1], setup=setup, conditions=under, measurements=measurements(runs))
     if all(map(trtexec.has_times, runs)):
-        return trtexec.by_times(whole, runs)
+        both = [judge(metric, runs, load.inputs, setup, Alike()) for metric in Metric]
+        whole = _in_flight(whole, runs, both[0], both[1])
+        return trtexec.by_times(replace(whole, throughput=both[0], latency=both[1]), runs)
+    if not marked:
+        return _without_inferences(whole, runs)
+    same = alike(runs)
+    throughput, latency = (judge(metric, runs, load.inputs, setup, same) for metric in Metric)
+    whole = replace(
+        _in_flight(whole, runs, throughput, latency),
+        throughput=throughput,
+        latency=latency,
+        populations=populations(runs, load.inputs, setup, same),
+    )
     if min(map(len, runs)) < ENOUGH:
         return _without_inferences(whole, runs)
     return _with_inferences(whole, runs, judged_by)
 
 
-def _side(name: str, run: ComparedRun) -> Side:
-    cost = tracing_cost(run) if len(run) else None
-    return Side(name, run.summary, len(run), run.left_out, cost, run.wall)
+def _in_flight(
+    whole: Comparison, runs: tuple[ComparedRun, ComparedRun], throughput: Judgement, latency: Judgement
+) -> Comparison:
+    """With what is under way on each side, and the verdict that leads.
+
+    Tracing can leave one under way where there are several without it; then a wall is several periods (Little, 1961).
+    """
+    sides = []
+    for name, side, run in (("before", whole.before, runs[0]), ("after", whole.after, runs[1])):
+        wall, period = (getattr(each.difference, name, None) for each in (latency, throughput))
+        little = wall / (period * side.inputs) if wall and period else 1.0
+        sides.append(replace(side, in_flight=max(run.in_flight, little)))
+    several = max(side.in_flight for side in sides) >= SEVERAL
+    other_batch = whole.before.inputs != whole.after.inputs
+    leads = Metric.THROUGHPUT if several or other_batch else Metric.LATENCY
+    return replace(whole, before=sides[0], after=sides[1], leads=leads)
 
 
-def _setup_unmarked(
-    runs: tuple[ComparedRun, ComparedRun], under: Sequence[Difference], by: Outcomes
-) -> tuple[SetupDifference, ...]:
-    found = differences(runs, under, by) if all(map(len, runs)) else ()
-    if any(map(len, runs)):
-        one, other = (f"{len(run):,} inferences" if len(run) else "none known" for run in runs)
-        why = "only one side says what an inference is: name its NVTX ranges with --inference-range"
-        return (SetupDifference("inferences", one, other, Effect.BLOCKS, why), *found)
-    return found
+def _setup_unmarked(runs: tuple[ComparedRun, ComparedRun]) -> tuple[SetupDifference, ...]:
+    if not any(map(len, runs)):
+        return ()
+    one, other = (f"{len(run):,} inferences" if len(run) else "none known" for run in runs)
+    why = "only one side says what an inference is: name its NVTX ranges with --inference-range"
+    return (SetupDifference("inferences", one, other, Effect.BLOCKS, why, tuple(Metric)),)
 
 
 def _without_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Comparison:
@@ -175,48 +204,36 @@ def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], o
         "layers": _add_parts(columns, "layers", [run.layers for run in runs]),
         "kernels": _add_parts(columns, "kernels", [run.kernels for run in runs]),
     }
+    pair = Pair.of(runs)
+    for group, names, matrices in pair.columns() if pair else ():
+        columns.add_all(group, names, "ns", matrices)
     found = columns.differences(runs)
     traced = replace(found["wall"][0], effect=cliffs_delta(runs[0].wall, runs[1].wall))
     concerns = {tuple(each.name.split()): each for each in found.get("concerns", ())}
     came = concerns | {ALL: traced, MEAN: found["walls"][1]}
-    wall, source = _headline(runs, traced)
-    if source == "benchmark" and max(run.in_flight for run in runs) < IN_FLIGHT:
-        came = without_tracing(came, wall, {each.name: each for each in found["buckets"]})
-    measured = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(wall.change, Verdict.NOISE)
-    period = of_series(PERIOD, "ns", *(run.period for run in runs))
+    latency = replace(whole.latency, traced=traced)
     sides = [whole.before, whole.after]
-    if source == "benchmark":
-        sides = [replace(side, walls=run.benchmark) for side, run in zip(sides, runs, strict=True)]
+    if latency.source == "untraced" and latency.difference is not None:
+        sides = [replace(side, walls=run.untraced.walls) for side, run in zip(sides, runs, strict=True)]
+        if max(run.in_flight for run in runs) < IN_FLIGHT:
+            came = without_tracing(came, latency.difference, {each.name: each for each in found["buckets"]})
+    if whole.throughput.difference is not None:
+        came[PERIOD] = whole.throughput.difference
     judged_all = replace(
         whole,
         before=sides[0],
         after=sides[1],
-        verdict=Verdict.NOT_COMPARABLE if whole.blocking else measured,
-        measured=measured,
-        wall=wall,
-        wall_source=source,
-        traced_wall=traced,
-        walls=(*found["walls"], period),
+        latency=latency,
+        walls=tuple(found["walls"]),
         buckets=tuple(_shared(each, traced) for each in found["buckets"]),
         work=tuple(found["work"]),
         layers=_detailed(found.get("layers", []), details["layers"]),
         kernels=_detailed(found.get("kernels", []), details["kernels"]),
-        predictions=predictions(outcomes[0], outcomes[1], {**came, OF_PERIOD: period}),
+        builds=pair.result(found) if pair else None,
+        predictions=predictions(outcomes[0], outcomes[1], came),
         untold=_untold(runs, found),
     )
-    bounded = replace(judged_all, untraced=untraced(judged_all))
-    return replace(bounded, notes=notes(bounded))
-
-
-def _headline(runs: tuple[ComparedRun, ComparedRun], traced: Difference) -> tuple[Difference, str]:
-    """The wall of the untraced benchmark where both have one, else of the trace."""
-    series = [run.benchmark for run in runs]
-    if min(one.size for one in series) < ENOUGH:
-        return traced, "trace"
-    both = [(one, one[:, None]) for one in series]
-    families = np.arange(WALLS + 1)
-    found = judged("wall", "ns", WALLS, estimate(both[0], both[1], families), effect=cliffs_delta(*series))
-    return against_repeats(found, runs), "benchmark"
+    return replace(judged_all, notes=notes(judged_all))
 
 
 def _add_work(columns: _Columns, runs: tuple[ComparedRun, ComparedRun]) -> None:

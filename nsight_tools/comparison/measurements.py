@@ -9,7 +9,7 @@ import numpy as np
 
 from nsight_tools import units
 from nsight_tools.comparison.judge import unjudged
-from nsight_tools.comparison.resampling import WALLS, statistics
+from nsight_tools.comparison.resampling import statistics
 from nsight_tools.comparison.result import Change
 
 if TYPE_CHECKING:
@@ -78,21 +78,19 @@ def _built(before: Measured, after: Measured) -> Iterator[Difference]:
         yield unjudged("build", "ns", 1e9 * before.build_s, 1e9 * after.build_s)
 
 
-def against_repeats(wall: Difference, runs: tuple[ComparedRun, ComparedRun]) -> Difference:
-    """The difference of the walls, noise where the repeats of one side lie as far apart."""
-    apart = [_apart(run.repeats) for run in runs]
+def against_repeats(found: Difference, repeats: Sequence[Sequence[Floats]], at: int) -> Difference:
+    """A difference, noise where the repeats of one side lie as far apart; by number `at` of their `statistics`."""
+    apart = [_apart(side, at) for side in repeats]
     spread = max(apart)
-    if wall.difference is None or spread <= (wall.drift or 0.0):
-        return wall
-    change = Change.NOISE if abs(wall.difference) <= spread and wall.change is not Change.SAME else wall.change
+    if found.difference is None or spread <= (found.drift or 0.0):
+        return found
+    change = Change.NOISE if abs(found.difference) <= spread and found.change is not Change.SAME else found.change
     side = apart.index(spread)
-    detail = (
-        f"{('BEFORE', 'AFTER')[side]}, measured {len(runs[side].repeats)} times, differs by {units.duration(spread)}"
-    )
-    return replace(wall, drift=spread, change=change, detail=detail)
+    detail = f"{('BEFORE', 'AFTER')[side]}, measured {len(repeats[side])} times, differs by {units.duration(spread)}"
+    return replace(found, drift=spread, change=change, detail=detail)
 
 
-def _apart(repeats: Sequence[Floats]) -> float:
-    """From the fastest to the slowest of runs, by their typical inference, in ns; 0 for fewer than two."""
-    typical = [float(statistics(wall, wall[:, None], np.ones((1, wall.size)))[0, WALLS]) for wall in repeats]
-    return max(typical) - min(typical) if typical else 0.0
+def _apart(repeats: Sequence[Floats], at: int) -> float:
+    """From the fastest to the slowest of runs, in ns; 0 for fewer than two."""
+    found = [float(statistics(one, one[:, None], np.ones((1, one.size)))[0, at]) for one in repeats if one.size]
+    return max(found) - min(found) if found else 0.0

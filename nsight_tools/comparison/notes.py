@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from nsight_tools.comparison.result import Comparison, Difference
 
-ALIKE = 0.2
-"""Tracing that cost the two sides the same but for this share takes nothing from their difference."""
-PERIOD = "from one inference to the next"
 REAL = frozenset({Change.LESS, Change.MORE})
 STILL = 0.03
 """Calls of a kernel that differ by less than this have not changed in kind."""
@@ -24,47 +21,8 @@ STILL = 0.03
 
 def notes(comparison: Comparison) -> tuple[str, ...]:
     """In the order in which they matter."""
-    every = (_tracing, _repeats, _clock, _several, _rate, _tail, _calls, _builds)
+    every = (_repeats, _clock, _several, _tail, _calls, _builds)
     return tuple(note for tell in every for note in tell(comparison))
-
-
-def untraced(comparison: Comparison) -> tuple[float, float] | None:
-    """Bounds of the difference of the walls without the profiler; None where tracing cost both sides about as much.
-
-    A wall loses at most what tracing cost the host, and no more than the time in which the GPU idled in it.
-    """
-    wall = comparison.traced_wall
-    likely = [side.tracing.point_ns for side in (comparison.before, comparison.after) if side.tracing]
-    if wall is None or wall.difference is None or comparison.wall_source != "trace" or len(likely) < 2:
-        return None
-    if abs(likely[0] - likely[1]) <= ALIKE * max(likely):
-        return None
-    before, after = _most(comparison)
-    return wall.difference - after, wall.difference + before
-
-
-def _most(comparison: Comparison) -> tuple[float, float]:
-    """What tracing added to the walls of the two sides at most."""
-    wall, busy = comparison.traced_wall, next(each for each in comparison.work if each.name == "GPU busy")
-    assert wall is not None
-    idle = (wall.before or 0) - (busy.before or 0), (wall.after or 0) - (busy.after or 0)
-    cost = (side.tracing.high_ns if side.tracing else 0.0 for side in (comparison.before, comparison.after))
-    before, after = (max(min(*pair), 0.0) for pair in zip(cost, idle, strict=True))
-    return before, after
-
-
-def _tracing(comparison: Comparison) -> Iterator[str]:
-    if comparison.untraced is None:
-        return
-    before, after = _most(comparison)
-    low, high = comparison.untraced
-    yield (
-        "Both are as traced, and tracing costs the two sides differently: it added at most "
-        f"{units.duration(before)} to an inference of BEFORE and {units.duration(after)} to one of AFTER. Untraced, "
-        f"the difference lies between {signed(low, 'ns')} and {signed(high, 'ns')}"
-        + ("; whether any is left cannot be told" if low < 0 < high else "")
-        + ". Compare captures that hold an untraced benchmark to know."
-    )
 
 
 def _repeats(comparison: Comparison) -> Iterator[str]:
@@ -101,19 +59,6 @@ def _several(comparison: Comparison) -> Iterator[str]:
     if len(changes) > 1:
         named = ", ".join(changes)
         yield f"Several things changed at once ({named}): what each of them did cannot be told from two traces."
-
-
-def _rate(comparison: Comparison) -> Iterator[str]:
-    """Where inferences follow each other faster or slower, though each takes as long (or the other way round)."""
-    wall = comparison.traced_wall
-    period = next((each for each in comparison.walls if each.name == PERIOD), None)
-    if wall is None or period is None or period.change not in REAL or period.change is wall.change:
-        return
-    rate = period.relative(period.difference)
-    yield (
-        f"Throughput changed otherwise than latency: one inference every {units.duration(period.after)}, where it was "
-        f"{units.duration(period.before)}" + (f" ({percent(rate)})." if rate is not None else ".")
-    )
 
 
 def _tail(comparison: Comparison) -> Iterator[str]:

@@ -51,7 +51,6 @@ BATCH = 1 << 20
 SEED = 20_040
 """Fixed: the same two traces give the same answer."""
 TAIL = 0.99
-_NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)
 WALLS = 3
 """What `statistics` puts in front of the typical values: median, mean and 99th percentile of the wall."""
 
@@ -104,11 +103,13 @@ def _quantities(values: Floats | Quantities, inferences: int) -> Quantities:
     return values if isinstance(values, Quantities) else Quantities(inferences, [values])
 
 
-def estimate(before: Series, after: Series, families: NDArray[np.int64], *, beside: int = 1) -> Estimates:
+def estimate(
+    before: Series, after: Series, families: NDArray[np.int64], *, beside: int = 1, level: float = LEVEL
+) -> Estimates:
     """The differences between two runs, each given as wall (n,) and values (n, k) in order of time.
 
     `families` has shape (WALLS + k,): quantities of one family are judged together; `beside` is how many calls of this
-    function are (by Bonferroni). Deterministic. Both runs need `ENOUGH` inferences.
+    function are (by Bonferroni); `level` is the intervals'. Deterministic. Both runs need `ENOUGH` inferences.
     """
     runs = before, after
     points = [statistics(*run, np.ones((1, run[0].size)))[0] for run in runs]
@@ -124,12 +125,13 @@ def estimate(before: Series, after: Series, families: NDArray[np.int64], *, besi
     deviation -= deviation.mean(axis=0)
     error = deviation.std(axis=0)
     studentised = np.abs(deviation) / np.where(error > 0, error, 1)
-    widen = student(min(wall.size / block for (wall, _), block in zip(runs, blocks, strict=True)) - 1) / _NORMAL
-    widen *= NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / beside) / _NORMAL
+    normal = NormalDist().inv_cdf((1 + level) / 2)
+    widen = student(min(wall.size / block for (wall, _), block in zip(runs, blocks, strict=True)) - 1, level) / normal
+    widen *= NormalDist().inv_cdf(1 - (1 - level) / 2 / beside) / normal
     width = np.zeros(error.size)
     for family in np.unique(families):
         mine = families == family
-        width[mine] = np.quantile(studentised[:, mine].max(axis=1), LEVEL) * widen * error[mine]
+        width[mine] = np.quantile(studentised[:, mine].max(axis=1), level) * widen * error[mine]
     return Estimates(points[0], points[1], difference - width, difference + width, np.maximum(*halves))
 
 
@@ -217,13 +219,13 @@ def block_length(series: Floats) -> int:
     return int(np.clip(np.ceil(length), 1, max(most, 1)))
 
 
-def student(freedom: float) -> float:
-    """Two-sided quantile of Student's t at `LEVEL` (Abramowitz and Stegun, 26.7.5, all four terms).
+def student(freedom: float, level: float = LEVEL) -> float:
+    """Two-sided quantile of Student's t at `level` (Abramowitz and Stegun, 26.7.5, all four terms).
 
     No run has fewer than 2 degrees of freedom, since a block is at most a third of it; there it is 4 % too small, from
     3 on less than 1 %.
     """
-    z, freedom = _NORMAL, max(freedom, 2.0)
+    z, freedom = NormalDist().inv_cdf((1 + level) / 2), max(freedom, 2.0)
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from nsight_tools.comparison.builds import Builds
     from nsight_tools.comparison.resampling import Floats
     from nsight_tools.summary import Summary
 
@@ -31,17 +32,31 @@ class Verdict(str, Enum):
     FASTER = "faster"
     SLOWER = "slower"
     NOISE = "noise"
+    UNDECIDED = "undecided"
+    """All of the difference may be the profiler's: without an untraced run of both nobody can tell."""
     NOT_COMPARABLE = "not_comparable"
     """What was measured is not the same thing twice: the difference is given, but not put down to the change."""
     CANNOT_TELL = "cannot_tell"
     """No inferences, or too few."""
 
 
+class Metric(str, Enum):
+    """What is judged: each answers another question, and a change can make one better and the other worse."""
+
+    THROUGHPUT = "throughput"
+    """The time that passes for each input, from one completion on a GPU to the next, over all threads and streams."""
+    LATENCY = "latency"
+    """The wall of an inference."""
+
+
+BOTH = tuple(Metric)
+
+
 class Effect(str, Enum):
     """What a difference in set-up means for the comparison."""
 
     BLOCKS = "blocks"
-    """The two do not measure the same thing."""
+    """The two do not measure the same thing, for one of the verdicts at least."""
     CONFOUNDS = "confounds"
     """It may have caused the difference, beside the change that is judged."""
     CHANGE = "change"
@@ -85,6 +100,46 @@ class SetupDifference:
     after: str
     effect: Effect
     why: str
+    blocks: tuple[Metric, ...] = ()
+    """Of which there is no verdict for that."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One of the two verdicts: `verdict` is the answer, `measured` what the times alone say.
+
+    `difference` is of the times that it rests on, in ns: without the profiler, as measured, or as estimated from the
+    traces, and then its interval holds what the profiler may have cost. `traced` is the same as traced.
+    """
+
+    metric: Metric
+    verdict: Verdict = Verdict.CANNOT_TELL
+    measured: Verdict = Verdict.CANNOT_TELL
+    difference: Difference | None = None
+    traced: Difference | None = None
+    source: str = "trace"
+    """untraced, where both sides were measured without the profiler; trace; mixed, where one was."""
+    level: float | None = None
+    """Of the interval."""
+    why: str = ""
+    """What leaves it undecided, or unjudged."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is an answer: faster, slower or noise."""
+        return self.verdict in {Verdict.FASTER, Verdict.SLOWER, Verdict.NOISE}
+
+
+@dataclass(frozen=True)
+class OfPopulation:
+    """The two verdicts on one population of inferences, where there are several: those that do the same work."""
+
+    name: str
+    before: int
+    """How many of them are compared."""
+    after: int
+    throughput: Judgement
+    latency: Judgement
 
 
 @dataclass(frozen=True)
@@ -111,15 +166,6 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class TracingCost:
-    """Host time that tracing added to an inference: nanoseconds, least to most."""
-
-    low_ns: float
-    point_ns: float
-    high_ns: float
-
-
-@dataclass(frozen=True)
 class Side:
     """One of the two traces."""
 
@@ -128,7 +174,10 @@ class Side:
     inferences: int
     """Compared: without warm-up, and without those that the GPU did nothing for."""
     left_out: int
-    tracing: TracingCost | None = None
+    in_flight: float = 1.0
+    """Under way at a time, without the profiler where that is known."""
+    inputs: float = 1.0
+    """Inputs that an inference carries: its batch, where both sides tell; else as a multiple of BEFORE's."""
     walls: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
     """Of the compared inferences in order of time, shape (n,), ns: those that `Comparison.wall_source` names."""
 
@@ -139,21 +188,17 @@ class Comparison:
 
     before: Side
     after: Side
-    verdict: Verdict
-    """The answer."""
-    measured: Verdict
-    """What the wall alone says, whether or not the two are comparable."""
-    wall: Difference | None = None
-    """Of the untraced benchmark where both have one, else as traced: `wall_source` is benchmark or trace."""
-    wall_source: str = "trace"
-    untraced: tuple[float, float] | None = None
-    """Where the difference of the walls lies without the profiler, where that cost the two sides differently; ns."""
+    throughput: Judgement = Judgement(Metric.THROUGHPUT)
+    latency: Judgement = Judgement(Metric.LATENCY)
+    leads: Metric = Metric.LATENCY
+    """The verdict to begin with: throughput where several are in flight on either side, or the batch differs."""
+    populations: tuple[OfPopulation, ...] = ()
+    """Of each kind of inference, where either side has several; the verdicts above are on the one with most time."""
     setup: tuple[SetupDifference, ...] = ()
     walls: tuple[Difference, ...] = ()
-    """The wall by other measures: median, mean, 99th percentile, time from one inference to the next."""
+    """The traced wall by other measures: median, mean, 99th percentile."""
     buckets: tuple[Difference, ...] = ()
     """Of the traced wall, to which they sum."""
-    traced_wall: Difference | None = None
     work: tuple[Difference, ...] = ()
     """Kernels, launches, copies and bytes."""
     conditions: tuple[Difference, ...] = ()
@@ -162,6 +207,8 @@ class Comparison:
     """Speed, memory, energy and time to build, without the profiler, where both captures have them."""
     layers: tuple[Difference, ...] = ()
     kernels: tuple[Difference, ...] = ()
+    builds: Builds | None = None
+    """What the build changed, where the two ran different builds of one model, and tell their layers' tensors."""
     predictions: tuple[Prediction, ...] = ()
     notes: tuple[str, ...] = ()
     untold: tuple[str, ...] = field(default=())
@@ -171,13 +218,49 @@ class Comparison:
     def blocking(self) -> tuple[SetupDifference, ...]:
         return tuple(each for each in self.setup if each.effect is Effect.BLOCKS)
 
+    @property
+    def judgements(self) -> tuple[Judgement, Judgement]:
+        """Both verdicts, the leading one first."""
+        both = self.throughput, self.latency
+        return both if self.leads is Metric.THROUGHPUT else (both[1], both[0])
 
-def regressed(comparison: Comparison, percent: float) -> bool | None:
-    """Whether the wall became longer by more than `percent`, beyond noise; None where that cannot be judged.
+    @property
+    def verdict(self) -> Verdict:
+        """The leading verdict."""
+        return self.judgements[0].verdict
 
-    It is judged where the two are comparable and have inferences enough.
+    @property
+    def wall(self) -> Difference | None:
+        """Of the latency, as it is judged."""
+        return self.latency.difference
+
+    @property
+    def traced_wall(self) -> Difference | None:
+        """Of the latency as traced, to which the buckets sum."""
+        return self.latency.traced
+
+    def chosen(self, metric: str | None) -> tuple[Judgement, ...]:
+        """The verdicts that `metric` names: throughput, latency or both; the leading one where it is None."""
+        if metric is None:
+            return self.judgements[:1]
+        return self.judgements if metric == "both" else tuple(j for j in self.judgements if j.metric.value == metric)
+
+
+def regressed(comparison: Comparison, percent: float, metric: str | None = None) -> bool | None:
+    """Whether time grew by more than `percent`, beyond noise; None where that cannot be judged.
+
+    Of the verdicts that `metric` names: throughput, latency or both; the leading one where it is None. One that became
+    worse is enough. What is undecided is no regression where its whole interval is below the limit.
     """
-    if comparison.verdict in {Verdict.NOT_COMPARABLE, Verdict.CANNOT_TELL} or comparison.wall is None:
+    found = [_regressed(each, percent) for each in comparison.chosen(metric)]
+    return True if any(found) else None if None in found else False
+
+
+def _regressed(judgement: Judgement, percent: float) -> bool | None:
+    difference = judgement.difference
+    if difference is None or not (judgement.judged or judgement.verdict is Verdict.UNDECIDED):
         return None
-    grown = comparison.wall.relative(comparison.wall.difference)
-    return comparison.verdict is Verdict.SLOWER and grown is not None and 100 * grown > percent
+    grown, high = (100 * (difference.relative(each) or 0.0) for each in (difference.difference, difference.high))
+    if judgement.judged:
+        return judgement.verdict is Verdict.SLOWER and grown > percent
+    return False if high <= percent else None

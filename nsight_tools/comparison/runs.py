@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,19 @@ import pyarrow.compute as pc
 
 from nsight_tools import run_files
 from nsight_tools.columns import Bools, Ints, ints, words
-from nsight_tools.comparison.quantities import Cells
+from nsight_tools.comparison.pieces import Pieces
+from nsight_tools.findings import NOISE_SHARE
 from nsight_tools.run import Run
+from nsight_tools.run.flow import pauses
 from nsight_tools.summary import summarize
 from nsight_tools.tables import BUCKETS
-from nsight_tools.timeline.attribution import Words, joint_key
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import at_a_time, distinct
+from nsight_tools.worth.known import POLLS_NS
+from nsight_tools.worth.program import FEWEST_WAITS
 from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from nsight_tools.comparison.resampling import Floats
     from nsight_tools.summary import Summary
     from nsight_tools.trace import Trace
@@ -30,50 +32,33 @@ if TYPE_CHECKING:
 BENCHMARK = "benchmark"
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """Kernels of the compared inferences, each column of shape (n,): inference (its row), word, duration."""
+@dataclass(frozen=True, eq=False)
+class Speeds:
+    """Times of a run without the profiler, in order of time, ns: walls, and from one completion on a GPU to the next.
 
-    inferences: int
-    inference: Ints
-    word: Words
-    duration: Ints
+    `at_a_time` is how many were under way.
+    """
 
-    def totals(self) -> dict[str, int]:
-        """Nanoseconds by word, over all inferences."""
-        named = self.word.codes >= 0
-        length = len(self.word.dictionary)
-        sums = np.bincount(self.word.codes[named], weights=self.duration[named], minlength=length)
-        counts = np.bincount(self.word.codes[named], minlength=length)
-        return {word: int(sums[i]) for i, word in enumerate(self.word.dictionary) if counts[i]}
-
-    def calls(self, keys: Mapping[str, int], columns: int) -> Floats:
-        """How many there are for an inference, by column; `keys` gives the column of each word."""
-        column = self._columns(keys)
-        counts: Floats = np.bincount(column[column >= 0], minlength=columns).astype(np.float64)
-        counts /= max(self.inferences, 1)
-        return counts
-
-    def cells(self, keys: Mapping[str, int], columns: int) -> Cells:
-        """Nanoseconds of each inference by column."""
-        column = self._columns(keys)
-        known = slice(None) if column.min(initial=0) >= 0 else column >= 0
-        return Cells(self.inferences, columns, self.inference[known], column[known], self.duration[known])
-
-    def _columns(self, keys: Mapping[str, int]) -> Ints:
-        by_code = np.array([*(keys.get(word, -1) for word in self.word.dictionary), -1], np.int64)
-        column: Ints = by_code[np.maximum(self.word.codes, -1)]
-        return column
+    walls: Floats = field(default_factory=lambda: np.zeros(0))
+    periods: Floats = field(default_factory=lambda: np.zeros(0))
+    at_a_time: float = 1.0
 
 
 class ComparedRun:
-    """One trace's judged inferences (`run.Requests`), as arrays of shape (n,) in order of start."""
+    """One trace's judged inferences (`run.Requests`), as arrays of shape (n,) in order of start.
 
-    def __init__(self, trace: Trace) -> None:
+    Or the steady ones of the `population` of that number.
+    """
+
+    def __init__(self, trace: Trace, population: int | None = None) -> None:
         self.trace = trace
         table = trace.table("inferences")
         self.run = Run.of(trace)
-        self._rows = np.flatnonzero(self.run.requests.judged)
+        requests = self.run.requests
+        self.judged = requests.judged if population is None else requests.steady & (requests.population == population)
+        self._leads = population is None or bool(np.array_equal(self.judged, requests.judged))
+        """Whether these are the judged ones, of which the untraced run is."""
+        self._rows = np.flatnonzero(self.judged)
         self.left_out = table.num_rows - len(self._rows)
         self._table = table.take(pa.array(self._rows))
         self._all = table.num_rows
@@ -94,22 +79,42 @@ class ComparedRun:
         return self.column("wall_ns")
 
     @cached_property
-    def benchmark(self) -> Floats:
-        """Wall times of the untraced run, in order; empty where there is none, or it is not of these inferences."""
-        return np.zeros(0) if Known.of(self.trace).problem else self._walls(BENCHMARK)
+    def periods(self) -> Floats:
+        """Time from one completion on a GPU to the next, shape (m,), in order of time."""
+        found: Floats = self.run.flow.completions(self.judged).astype(np.float64)
+        return found
 
     @cached_property
-    def repeats(self) -> list[Floats]:
-        """The same of each time that it was made; none where it was made once."""
-        count = len(self.summary.measured.repeats)
-        return [self._walls(run_files.benchmark(number)) for number in range(1, count + 1)]
+    def usual_periods(self) -> Floats:
+        """The same to inferences that are no outliers."""
+        found: Floats = self.run.flow.completions(self.judged & ~self.run.requests.outlier).astype(np.float64)
+        return found
 
-    def _walls(self, run: str) -> Floats:
-        table = self.trace.table("benchmark", ["run", "inference", "wall_ns"])
-        chosen = words(table["run"]).among(run)
-        order = np.argsort(ints(table["inference"])[chosen], kind="stable")
-        walls: Floats = ints(table["wall_ns"])[chosen][order].astype(np.float64)
-        return walls
+    @cached_property
+    def untraced(self) -> Speeds:
+        """The run without the profiler; empty where there is none, or it is not of these inferences."""
+        known = Known.of(self.trace)
+        mine = known.untraced is not None and self._leads
+        return self._speeds(BENCHMARK, known.rows) if mine else Speeds()
+
+    @cached_property
+    def repeats(self) -> list[Speeds]:
+        """The same of each time that it was made; none where it was made once."""
+        count = len(self.summary.measured.repeats) if self._leads else 0
+        return [self._speeds(run_files.benchmark(number)) for number in range(1, count + 1)]
+
+    def _speeds(self, run: str, rows: Ints | None = None) -> Speeds:
+        """Of one run of table `benchmark`; of these rows of it, where some are given."""
+        table = self.trace.table("benchmark", ["run", "start_ns", "wall_ns"])
+        (every,) = np.nonzero(words(table["run"]).among(run))
+        start, wall = ints(table["start_ns"])[every], ints(table["wall_ns"])[every]
+        kept = np.ones(every.size, np.bool_) if rows is None else np.isin(every, rows)
+        order, done = np.argsort(start, kind="stable"), np.argsort(start + wall, kind="stable")
+        since = np.diff((start + wall)[done])
+        counts = kept[done[1:]] & ~pauses(since, wall[done])
+        gpus = max(len(distinct(self.run.requests.device[self.judged])), 1)  # trtexec's own times are of one
+        walls: Floats = wall[order][kept[order]].astype(np.float64)
+        return Speeds(walls, gpus * since[counts].astype(np.float64), at_a_time(start, start + wall))
 
     @property
     def buckets(self) -> Floats:
@@ -117,34 +122,34 @@ class ComparedRun:
         return np.stack([self.column(f"{bucket}_ns") for bucket in BUCKETS], axis=1)
 
     @cached_property
-    def period(self) -> Floats:
-        """Time from one inference to the next, shape (n - lanes,): over a whole turn of the lanes that make them."""
-        start, lanes = np.sort(self.column("start_ns")), self.lanes
-        apart: Floats = (start[lanes:] - start[:-lanes]) / lanes if start.size > lanes else start[:0]
-        return apart
-
-    @cached_property
-    def lanes(self) -> int:
-        """Pairs of thread and kernel stream that make inferences."""
-        _, rows = self._owned
-        table = self._launches
-        computes = words(table["work"]).among("kernel", "graph")[rows]
-        pairs = joint_key(ints(table["tid"])[rows][computes], ints(table["stream"])[rows][computes])
-        return max(len(distinct(pairs)), 1)
-
-    @cached_property
     def in_flight(self) -> float:
         """How many inferences run at a time, while any does: in the untraced run, where it is more.
 
         Tracing slows the thread that feeds several streams, until hardly two are under way at once.
         """
-        table = self.trace.table("benchmark", ["run", "start_ns", "wall_ns"])
-        chosen = words(table["run"]).among(BENCHMARK) & (self.benchmark.size > 0)
-        start, wall = (ints(table[name])[chosen] for name in ("start_ns", "wall_ns"))
-        return max(
-            at_a_time(start, start + wall),
-            at_a_time(ints(self._table["start_ns"]), ints(self._table["end_ns"])),
-        )
+        start, end = ints(self._table["start_ns"]), ints(self._table["end_ns"])
+        return max(self.untraced.at_a_time, at_a_time(start, end))
+
+    @cached_property
+    def polls(self) -> bool | None:
+        """Whether its threads poll for the GPU's end, or sleep until it; None where too few waits tell."""
+        late = self.run.flow.late_ns
+        late = late[late >= 0]
+        return bool(np.median(late) < POLLS_NS) if late.size >= FEWEST_WAITS else None
+
+    @property
+    def paced(self) -> bool:
+        """Whether inferences come at a pace that is not the program's own: another program, or a clock, sets it."""
+        between = self.run.flow.between
+        if between.total_ns < NOISE_SHARE * max(between.whole_ns, 1):
+            return False
+        if between.waits is not None or not between.regular:
+            return between.waited_for
+        # A loop of its own starts one when the one before is done: starts vary as much as walls, and a clock's do not.
+        turns = list(self.run.flow.turns.values())
+        start, wall = self.run.requests.start, self.run.requests.wall
+        steadier = all(2 * np.std(np.diff(start[each.rows])) < np.std(wall[each.rows]) for each in turns)
+        return steadier or bool(between.each_ns > np.median(wall[self.judged]))
 
     @property
     def threads(self) -> int:
@@ -252,20 +257,3 @@ class ComparedRun:
         node = self.trace.table("kernels", ["graph_node_id"])["graph_node_id"]
         held: Bools = ints(node)[ints(self._launches["row"])[rows]] >= 0
         return bool(held.size and held.mean() > 0.5)
-
-
-def keyed(names: Sequence[Mapping[str, int]], merge: dict[str, str], most: int) -> tuple[list[str], dict[str, int]]:
-    """Rows for the words of two runs (their totals, by word), and the row of each word.
-
-    `merge` gives the row's name where that is not the word. Of many rows the `most` with the most time in either run
-    stay by themselves; the last one takes the others.
-    """
-    weight: dict[str, int] = {}
-    for totals in names:
-        for word, total in totals.items():
-            key = merge.get(word, word)
-            weight[key] = weight.get(key, 0) + total
-    order = sorted(weight, key=lambda key: (-weight[key], key))
-    rows = order[:most] + ([f"{len(order) - most:,} others"] if len(order) > most else [])
-    place = {key: min(at, most) for at, key in enumerate(order)}
-    return rows, {word: place[merge.get(word, word)] for totals in names for word in totals}

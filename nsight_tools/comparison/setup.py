@@ -1,9 +1,10 @@
 """What differs between two traces besides the times: machine, measurement, work, and the change itself.
 
-Each difference is one of three. It *blocks*, where the two do not measure the same thing: another GPU, a GPU that was
-shared on one side, another batch, inferences that overlap on one side only. It *confounds*, where it may have caused
-part of the difference: driver, clock, versions, tracing. Or it may be the very *change* that is judged: a CUDA graph,
-pinned memory, another precision, other tactics. Facts that one side does not record are not compared.
+Each difference is one of three. It *blocks* one verdict or both, where the two do not measure the same thing: another
+GPU, a GPU that was shared on one side, requests that come at another program's pace. It *confounds*, where it may have
+caused part of the difference: driver, clock, versions, tracing. Or it may be the very *change* that is judged: streams,
+threads, a batch, a CUDA graph, pinned memory, another precision, other tactics. Facts that one side does not record are
+not compared.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import numpy as np
 from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
+from nsight_tools.comparison.alike import IN_FLIGHT
 from nsight_tools.comparison.conditions import SM_CLOCK
-from nsight_tools.comparison.result import Change, Effect, SetupDifference
+from nsight_tools.comparison.inputs import FLAGS_11
+from nsight_tools.comparison.result import BOTH, Change, Effect, Metric, SetupDifference
 from nsight_tools.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from nsight_tools.analysis import Outcome
+    from nsight_tools.comparison.inputs import Carried
     from nsight_tools.comparison.result import Difference
     from nsight_tools.comparison.runs import ComparedRun
     from nsight_tools.findings import Finding
@@ -32,34 +36,31 @@ if TYPE_CHECKING:
 
 CLOCK_SHARE = 0.02
 """A clock that differs by more than this changes kernel times by about as much: 2 % is what trtexec calls unstable."""
-IN_FLIGHT = 1.25
-"""Inferences in flight, as a ratio, above which latency waits for other inferences and cannot be compared."""
-WORK_SHARE = 0.01
-"""Blocks of the same kernels that differ by more come from another batch or shape."""
-KNOWN_WORK = 0.5
-"""Share of the kernel time, of kernels that both runs have, from which their grids speak for all of the work."""
 CAPTURE = "capture"
 """The topic of the analysis that says whether a capture is fit to conclude from."""
 CONDITIONS = frozenset({"clock", "contention", "variation", "limits"})
 """Topics of analyses that judge what an inference ran under, and not what it does."""
 CONDITIONS_SHARE = 0.05
 """Of an inference: what conditions cost one side more than the other, from which on they are the difference."""
-FLAGS_11 = (
-    "from 11.0 on trtexec uses a CUDA graph, leaves out transfers and waits by spinning, unless told otherwise: give "
-    "both the same flags"
-)
 
 
 def differences(
-    runs: Pair, conditions: Sequence[Difference], outcomes: tuple[Sequence[Outcome], Sequence[Outcome]]
+    runs: Pair,
+    conditions: Sequence[Difference],
+    outcomes: tuple[Sequence[Outcome], Sequence[Outcome]],
+    load: Carried,
 ) -> tuple[SetupDifference, ...]:
-    """Every difference in set-up that the traces tell: what blocks first, then what confounds, then the change."""
+    """Every difference in set-up that the traces tell: what blocks first, then what confounds, then the change.
+
+    `load` has those of what an inference carries.
+    """
+    measured = all(run.untraced.walls.size for run in runs)
     found = [
         *_machine(runs),
-        *_judged_conditions(runs, outcomes),
+        *_judged_conditions(runs, outcomes, measured=measured),
         *_clock(conditions),
-        *_measurement(runs),
-        *_work(runs),
+        *_measurement(runs, measured=measured),
+        *load.setup,
         *_engine(runs),
         *_how(runs),
     ]
@@ -68,8 +69,11 @@ def differences(
 
 def _machine(runs: Pair) -> Iterator[SetupDifference]:
     before, after = ([_gpu(gpu) for gpu in run.summary.gpus] for run in runs)
-    if before and after and before != after:
-        yield _differ("GPU", (_list(before), _list(after)), Effect.BLOCKS, "another GPU runs at another speed")
+    if before and after and {*before} != {*after}:
+        yield _differ("GPU", (_list(before), _list(after)), Effect.BLOCKS, "another GPU runs at another speed", BOTH)
+    elif len(before) != len(after) and before and after:
+        why = "throughput is that of a GPU"
+        yield _differ("GPUs", (str(len(before)), str(len(after))), Effect.CHANGE, why)
     system: tuple[dict[str, Any], ...] = tuple(dict(run.trace.manifest.get("system") or {}) for run in runs)
     words = {
         "driver": "a driver can change kernels, launches and clocks",
@@ -98,9 +102,11 @@ def _modes(run: ComparedRun) -> list[str]:
     return machine.modes(before) if isinstance(before, dict) else []
 
 
-def _differ(aspect: str, said: Iterable[str], effect: Effect, why: str) -> SetupDifference:
+def _differ(
+    aspect: str, said: Iterable[str], effect: Effect, why: str, blocks: tuple[Metric, ...] = ()
+) -> SetupDifference:
     before, after = said
-    return SetupDifference(aspect, before, after, effect, why)
+    return SetupDifference(aspect, before, after, effect, why, blocks)
 
 
 def _gpu(gpu: dict[str, Any]) -> str:
@@ -113,8 +119,13 @@ def _major(version: object) -> int:
     return int(head) if head.isdecimal() else 0
 
 
-def _judged_conditions(runs: Pair, outcomes: tuple[Sequence[Outcome], Sequence[Outcome]]) -> Iterator[SetupDifference]:
-    """What the analyses say of clocks and other processes, and what spoils a capture."""
+def _judged_conditions(
+    runs: Pair, outcomes: tuple[Sequence[Outcome], Sequence[Outcome]], *, measured: bool
+) -> Iterator[SetupDifference]:
+    """What the analyses say of clocks and other processes, and what spoils a capture.
+
+    A spoilt trace says nothing against times that both sides have `measured` without the profiler.
+    """
     by_code = [{outcome.code: outcome for outcome in side} for side in outcomes]
     for code in sorted({*by_code[0], *by_code[1]}):
         sides = [side.get(code) for side in by_code]
@@ -124,10 +135,11 @@ def _judged_conditions(runs: Pair, outcomes: tuple[Sequence[Outcome], Sequence[O
         costs = [_cost(each) / float(np.median(run.wall)) for each, run in zip(sides, runs, strict=True)]
         if topic == CAPTURE and any(_spoilt(each) for each in sides):
             why = "a capture that is not fit to conclude from is not fit to compare"
-            yield _differ(f"capture ({code})", said, Effect.BLOCKS, why)
+            effect = Effect.CONFOUNDS if measured else Effect.BLOCKS
+            yield _differ(f"capture ({code})", said, effect, why, () if measured else BOTH)
         elif topic in CONDITIONS and abs(costs[0] - costs[1]) >= CONDITIONS_SHARE:
             why = f"it costs {units.share(costs[0])} of an inference before and {units.share(costs[1])} after"
-            yield _differ(f"GPU conditions ({code})", said, Effect.BLOCKS, why)
+            yield _differ(f"GPU conditions ({code})", said, Effect.BLOCKS, why, BOTH)
         elif topic in CONDITIONS and (ranks[0] != ranks[1] or ranks[0] > 1):
             why = "the GPU may not have had the same to give to both"
             yield _differ(f"GPU conditions ({code})", said, Effect.CONFOUNDS, why)
@@ -170,22 +182,27 @@ def _clock(conditions: Sequence[Difference]) -> Iterator[SetupDifference]:
             yield _differ(each.name, said, Effect.CONFOUNDS, why)
 
 
-def _measurement(runs: Pair) -> Iterator[SetupDifference]:
+def _measurement(runs: Pair, *, measured: bool) -> Iterator[SetupDifference]:
     before, after = runs
     sources = [" and ".join(run.sources) for run in runs]
     chosen = [run.trace.manifest["source"].get("inference_range") or "" for run in runs]
     if sources[0] != sources[1]:
         ranged = any("inference_range" in run.sources for run in runs)
         why = "a range can hold host work that an enqueue or a graph launch does not"
-        yield _differ("inferences", sources, Effect.BLOCKS if ranged else Effect.CONFOUNDS, why)
+        effect = Effect.BLOCKS if ranged else Effect.CONFOUNDS
+        yield _differ("inferences", sources, effect, why, (Metric.LATENCY,) if ranged else ())
     elif chosen[0] != chosen[1]:
         why = "other ranges were named as inferences"
-        yield _differ("--inference-range", (each or "default" for each in chosen), Effect.BLOCKS, why)
+        yield _differ("--inference-range", (each or "default" for each in chosen), Effect.BLOCKS, why, BOTH)
+    if any(run.paced for run in runs):
+        said = (f"every {units.duration(float(run.periods.mean()))}" if run.paced else "its own" for run in runs)
+        why = "inferences come when they are asked for: how many a second there could be is not seen"
+        yield _differ("pace", said, Effect.BLOCKS, why, (Metric.THROUGHPUT,))
     flights = sorted((before.in_flight, after.in_flight))
     if before.threads != after.threads or flights[1] > IN_FLIGHT * flights[0]:
         said = (f"{run.in_flight:.2g}, from {_threads(run.threads)}" for run in runs)
-        why = "an inference that others overlap waits for them: compare the time from one to the next, not the latency"
-        yield _differ("inferences in flight", said, Effect.BLOCKS, why)
+        why = "an inference that others overlap waits for them: its latency grows where throughput does"
+        yield _differ("inferences in flight", said, Effect.CHANGE, why)
     captures = [dict(run.trace.manifest.get("capture") or {}) for run in runs]
     options = {
         "graph_trace": "CUDA graphs traced as",
@@ -198,75 +215,14 @@ def _measurement(runs: Pair) -> Iterator[SetupDifference]:
         if one is not None and other is not None and one != other and matters:
             why = "the profiler costs another amount of time: node by node about a tenth of an inference"
             # Two untraced benchmarks are the same whatever the trace beside them holds.
-            spoilt = option == "graph_trace" and not all(run.benchmark.size for run in runs)
+            spoilt = option == "graph_trace" and not measured
             effect = Effect.BLOCKS if spoilt else Effect.CONFOUNDS
-            yield _differ(label, (str(one), str(other)), effect, why if spoilt else why.partition(":")[0])
+            told = why if spoilt else why.partition(":")[0]
+            yield _differ(label, (str(one), str(other)), effect, told, BOTH if spoilt else ())
     versions = [run.summary.nsys_version or "" for run in runs]
     if all(versions) and versions[0] != versions[1]:
         why = "another version of Nsight Systems costs another amount of time"
         yield _differ("Nsight Systems", versions, Effect.CONFOUNDS, why)
-
-
-def _work(runs: Pair) -> Iterator[SetupDifference]:
-    """Batch and shapes: by the engine's input tensors, by the grids of the same kernels, by what is copied."""
-    shapes = [_inputs(run) for run in runs]
-    other_shape = sorted(name for name in shapes[0].keys() & shapes[1].keys() if not _fits(*(s[name] for s in shapes)))
-    for name in other_shape:
-        said = ("x".join(map(str, shape[name])) for shape in shapes)
-        why = "an inference is not the same amount of work"
-        yield _differ(f"input tensor {name}", said, Effect.BLOCKS, why)
-    same_work = _same_grids(runs)
-    if same_work is False and not other_shape:
-        said = (f"{units.number(sum(run.blocks_by_kernel().values()))} blocks" for run in runs)
-        why = "the kernels that both have run in other grids: another batch or shape, or other layers that use them"
-        yield _differ("work of the kernels", said, Effect.CONFOUNDS, why)
-    for kind, label in (("h2d", "bytes copied to the GPU"), ("d2h", "bytes copied to the host")):
-        one, other = (float(run.copied(kind).mean()) for run in runs)
-        if abs(one - other) <= WORK_SHARE * max(one, other):
-            continue
-        why, effect = _copied(one, other, same_work)
-        yield _differ(f"{label}, of an inference", (units.size(one), units.size(other)), effect, why)
-
-
-def _copied(before: float, after: float, same_work: bool | None) -> tuple[str, Effect]:
-    if not before or not after:
-        return f"one side leaves the transfer out; {FLAGS_11}", Effect.CONFOUNDS
-    if same_work:
-        return "the kernels' work is the same: another type or layout of what is copied, or fewer copies", Effect.CHANGE
-    return "an inference carries another batch or shape", Effect.BLOCKS
-
-
-def _inputs(run: ComparedRun) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors that some layer reads and none writes."""
-    layers = run.trace.table("layers", ["inputs", "outputs"]).to_pylist()
-    written = {tensor["name"] for layer in layers for tensor in layer["outputs"] or ()}
-    read = (tensor for layer in layers for tensor in layer["inputs"] or ())
-    return {t["name"]: tuple(t["shape"]) for t in read if t["name"] not in written and t["shape"]}
-
-
-def _fits(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether two shapes can be the same; -1 stands for any length."""
-    return len(one) == len(other) and all(a == b or -1 in {a, b} for a, b in zip(one, other, strict=True))
-
-
-def _same_grids(runs: Pair) -> bool | None:
-    """Whether the kernels that both runs have do the same work; None where they have too few in common to tell.
-
-    Kernels launched as often in both are compared, so that a layer more or less is not taken for another batch.
-    """
-    blocks = [run.blocks_by_kernel() for run in runs]
-    counts = [run.kernels.word.counts() for run in runs]
-    both = [
-        name
-        for name in blocks[0].keys() & blocks[1].keys()
-        if abs(counts[0][name] / len(runs[0]) - counts[1][name] / len(runs[1])) < 0.01
-    ]
-    for run in runs:
-        totals = run.kernels.totals()
-        if sum(totals[name] for name in both) < KNOWN_WORK * max(sum(totals.values()), 1):
-            return None
-    ratios = [blocks[1][name] / blocks[0][name] for name in both]
-    return sum(abs(ratio - 1) > WORK_SHARE for ratio in ratios) * 2 < len(ratios)
 
 
 def _engine(runs: Pair) -> Iterator[SetupDifference]:
@@ -326,6 +282,15 @@ def _how(runs: Pair) -> Iterator[SetupDifference]:
     if all(memory) and memory[0] != memory[1]:
         why = "copies from and to pageable memory are slower, and hold the host up"
         yield _differ("host memory of the copies", (_list(kinds) for kinds in memory), Effect.CHANGE, why)
+    polls = [run.polls for run in runs]
+    if None not in polls and polls[0] != polls[1]:
+        said = ("polls" if each else "sleeps" for each in polls)
+        why = "a thread that polls for the GPU's end goes on at once, and keeps a core busy"
+        yield _differ("waits", said, Effect.CHANGE, why)
+    lanes = [run.run.flow.lanes for run in runs]
+    if lanes[0] != lanes[1]:
+        why = "inferences of several streams or threads run beside each other"
+        yield _differ("streams that inferences take turns on", map(str, lanes), Effect.CHANGE, why)
     streams = [int(run.column("streams").max(initial=0)) for run in runs]
     if streams[0] != streams[1]:
         said = (units.number(each) for each in streams)

@@ -9,11 +9,12 @@ import numpy as np
 
 from nsight_tools.columns import ints, words
 from nsight_tools.comparison.judge import judged, unjudged
-from nsight_tools.comparison.resampling import ENOUGH, WALLS, Floats, cliffs_delta, estimate
-from nsight_tools.comparison.result import Change, Comparison, Difference, Verdict
+from nsight_tools.comparison.resampling import ENOUGH, WALLS, estimate
 from nsight_tools.comparison.runs import BENCHMARK
 
 if TYPE_CHECKING:
+    from nsight_tools.comparison.resampling import Floats
+    from nsight_tools.comparison.result import Comparison, Difference
     from nsight_tools.comparison.runs import ComparedRun
 
 _PARTS = {
@@ -23,39 +24,39 @@ _PARTS = {
     "enqueue_ns": "enqueue on the host",
 }
 """Columns of `benchmark` beside the wall, and what they are called."""
+_WALLS = ("median", "mean", "99th percentile")
 _UNTOLD = "whether both ran alike: trtexec's files do not say with which batch, streams, transfers or graphs"
 
 
 def has_times(run: ComparedRun) -> bool:
     """Whether trtexec timed inferences enough of a run that nobody traced."""
-    return bool(run.summary.trtexec) and run.benchmark.size >= ENOUGH
+    return bool(run.summary.trtexec) and run.untraced.walls.size >= ENOUGH
 
 
 def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Comparison:
-    """The comparison, with what two runs' own times tell; both have some (`has_times`)."""
+    """The comparison, whose verdicts are known, with what else two runs' own times tell; both have some (`has_times`).
+
+    What a part of an inference became is that of the typical one, as of its wall.
+    """
     known = {name: label for name, label in _PARTS.items() if all(_column(run, name).min() >= 0 for run in runs)}
+    walls = [_column(run, "wall_ns") for run in runs]
     sides = [
-        (run.benchmark, np.stack([run.benchmark, *(_column(run, name) for name in known)], axis=1)) for run in runs
+        (wall, np.stack([wall, *(_column(run, name) for name in known)], axis=1))
+        for wall, run in zip(walls, runs, strict=True)
     ]
     families = np.zeros(WALLS + 1 + len(known), np.int64)
     families[:WALLS] = np.arange(1, WALLS + 1)
     estimates = estimate(sides[0], sides[1], families)
-    effect = cliffs_delta(*(run.benchmark for run in runs))
-    wall = judged("wall", "ns", WALLS, estimates, effect=effect)
-    walls = [judged(name, "ns", at, estimates) for at, name in enumerate(("median", "mean", "99th percentile"))]
     parts = [judged(label, "ns", at, estimates) for at, label in enumerate(known.values(), WALLS + 1)]
-    verdict = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(wall.change, Verdict.NOISE)
-    both = zip((whole.before, whole.after), runs, strict=True)
-    before, after = (replace(side, inferences=int(run.benchmark.size), walls=run.benchmark) for side, run in both)
+    before, after = (
+        replace(side, inferences=int(wall.size), walls=wall)
+        for side, wall in zip((whole.before, whole.after), walls, strict=True)
+    )
     return replace(
         whole,
         before=before,
         after=after,
-        verdict=verdict,
-        measured=verdict,
-        wall=wall,
-        wall_source=BENCHMARK,
-        walls=tuple(walls),
+        walls=tuple(judged(name, "ns", at, estimates) for at, name in enumerate(_WALLS)),
         work=tuple(parts),
         layers=_layers(runs),
         untold=(_UNTOLD,),
@@ -63,7 +64,7 @@ def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Compar
 
 
 def _column(run: ComparedRun, name: str) -> Floats:
-    """A column of the inferences that `ComparedRun.benchmark` holds, in their order; -1 where it was not measured."""
+    """A column of the inferences that trtexec timed, in their order; -1 where it was not measured."""
     table = run.trace.table("benchmark", ["run", "inference", name])
     chosen = words(table["run"]).among(BENCHMARK)
     order = np.argsort(ints(table["inference"])[chosen], kind="stable")

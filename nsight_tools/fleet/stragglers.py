@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_tools.comparison.inputs import WORK_SHARE
 from nsight_tools.comparison.resampling import ENOUGH, Floats
-from nsight_tools.comparison.setup import WORK_SHARE
 from nsight_tools.fleet.numbers import QUANTITIES
 
 if TYPE_CHECKING:

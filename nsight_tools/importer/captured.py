@@ -184,8 +184,10 @@ class RunDirectory:
 _TOLD = {
     "build": ("seconds", "phases_s", "timing_cache", "tactics", "int8_ranges"),
     "engine": ("size_bytes", "device_memory_bytes", "weights_bytes"),
+    "outputs": ("outputs",),
+    "accuracy": ("reference", "outputs", "limits"),
 }
-"""What the manifest says of two parts of run.json."""
+"""What the manifest says of these parts of run.json."""
 _TRACED = ("timing", "layers", "profiler")
 _OF_A_RUN = ("inferences", "seconds", "throughput_per_s", "throughput", "clock", "memory")
 _OF_A_CAPTURE = (

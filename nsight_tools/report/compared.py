@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.comparison.notes import signed
-from nsight_tools.comparison.result import Change, Effect, Verdict
+from nsight_tools.comparison.result import Change, Effect, Metric, Verdict
 from nsight_tools.report.content import BUCKETS
+from nsight_tools.run.flow import SEVERAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nsight_tools.comparison.result import Comparison, Difference, Prediction, SetupDifference
+    from nsight_tools.comparison.result import Comparison, Difference, Judgement, Prediction, SetupDifference
 
 ROWS_SHOWN = 10
 """Layers and kernels that a page shows unless it shows everything; JSON has all."""
@@ -29,6 +30,8 @@ TYPICAL = "the typical inference: mean of the middle half by wall, with 99 % int
 NO_INTERVAL = "no interval: what these vary by is not known"
 CALLS = "median call of the same kernel and grid, with 99 % intervals"
 NOT_PUT_DOWN = "not comparable: nothing here is put down to a finding"
+_SOURCES = {"untraced": "measured", "trace": "estimated", "mixed": "measured and estimated"}
+"""What the times that are judged are, in a table's cell."""
 _STATUS = {
     "gone": "gone",
     "smaller": "smaller",
@@ -43,45 +46,63 @@ def title(comparison: Comparison) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """The line that a hurried reader reads."""
-    if comparison.verdict is Verdict.CANNOT_TELL:
+    """The line that a hurried reader reads: the leading verdict."""
+    return verdicts(comparison)[0]
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """Both verdicts in a sentence each, the leading one first; one sentence where neither can be told."""
+    if all(each.verdict is Verdict.CANNOT_TELL for each in comparison.judgements):
         blocked = f"not comparable ({_aspects(comparison.blocking)}); " if comparison.blocking else ""
-        return f"{blocked}cannot tell {comparison.untold[0]}"
-    measured = _measured(comparison)
-    if comparison.verdict is Verdict.NOT_COMPARABLE:
-        return (
-            f"not comparable ({_aspects(comparison.blocking)}): not to be put down to a change. As measured {measured}"
-        )
-    return measured
+        return [f"{blocked}cannot tell {comparison.untold[0]}"]
+    return [said(each) for each in comparison.judgements]
+
+
+def said(judgement: Judgement) -> str:
+    """One verdict in a sentence."""
+    what = judgement.metric.value
+    if judgement.difference is None:
+        return f"{what} cannot be told: {judgement.why}"
+    if judgement.verdict is Verdict.NOT_COMPARABLE:
+        names = ", ".join(dict.fromkeys(_short(aspect) for aspect in judgement.why.split(", ")))
+        return f"{what} not comparable ({names}): not to be put down to a change. As measured {_measured(judgement)}"
+    return _measured(judgement)
 
 
 def _aspects(found: Sequence[SetupDifference]) -> str:
     # Several codes of one family are one reason here; each of them follows in full.
-    return ", ".join(dict.fromkeys(each.aspect.partition(" (")[0].partition(", ")[0] for each in found))
+    return ", ".join(dict.fromkeys(_short(each.aspect) for each in found))
 
 
-def _measured(comparison: Comparison) -> str:
-    wall = comparison.wall
-    assert wall is not None
-    times = f"{units.duration(wall.before)} → {units.duration(wall.after)} per inference"
-    if comparison.measured is Verdict.NOISE:
-        return f"noise: {times} ({source(comparison)}); {_why_noise(wall)}"
-    known = f"{source(comparison)}; 99 % interval {relative_interval(wall)}"
-    said = f"{comparison.measured.value}: {times}, {change(wall)} ({known})"
-    bounds = comparison.untraced
-    if bounds and bounds[0] < 0 < bounds[1]:
-        said += "; all of it may be the profiler's own"
-    return said
+def _short(aspect: str) -> str:
+    return aspect.partition(" (")[0].partition(", ")[0]
 
 
-def _why_noise(wall: Difference) -> str:
-    if wall.change is Change.SAME:
+def _measured(judgement: Judgement) -> str:
+    found = judgement.difference
+    assert found is not None
+    per = "input" if judgement.metric is Metric.THROUGHPUT else "inference"
+    times = f"{units.duration(found.before)} → {units.duration(found.after)} per {per}"
+    start = f"{judgement.measured.value} in {judgement.metric.value}: {times}"
+    if judgement.measured is Verdict.NOISE:
+        return f"{start} ({source(judgement)}); {_why_noise(judgement, found)}"
+    known = f"{source(judgement)}; {_level(judgement)} interval {relative_interval(found)}"
+    told = f"{start}, {change(found)} ({known})"
+    return f"{told}; {judgement.why}" if judgement.verdict is Verdict.UNDECIDED else told
+
+
+def _level(judgement: Judgement) -> str:
+    return f"{100 * (judgement.level or 0.0):.0f} %"
+
+
+def _why_noise(judgement: Judgement, found: Difference) -> str:
+    if found.change is Change.SAME:
         return "no difference at all"
-    if wall.low is not None and wall.high is not None and wall.low <= 0 <= wall.high:
-        return f"the difference of {change(wall)} is within chance: 99 % interval {interval(wall)}"
-    if wall.detail:  # of its repeats
-        return f"the difference of {change(wall)} is no larger than that of the same: {wall.detail}"
-    return f"the difference of {change(wall)} is no larger than one run's own drift, {units.duration(wall.drift)}"
+    if found.low is not None and found.high is not None and found.low <= 0 <= found.high:
+        return f"the difference of {change(found)} is within chance: {_level(judgement)} interval {interval(found)}"
+    if found.detail:  # of its repeats
+        return f"the difference of {change(found)} is no larger than that of the same: {found.detail}"
+    return f"the difference of {change(found)} is no larger than one run's own drift, {units.duration(found.drift)}"
 
 
 def where(comparison: Comparison) -> str:
@@ -92,12 +113,54 @@ def where(comparison: Comparison) -> str:
     if not most:
         return "no part of an inference changed beyond noise"
     said = ", ".join(f"{label(each)} {signed(each.difference, each.unit)}" for each in most)
-    return said if comparison.wall_source == "trace" else f"as traced, {said}"
+    return said if comparison.latency.source == "trace" else f"as traced, {said}"
 
 
-def source(comparison: Comparison) -> str:
-    """Where the wall that is judged comes from."""
-    return "untraced benchmark" if comparison.wall_source == "benchmark" else "as traced"
+def source(judgement: Judgement) -> str:
+    """Where the times that are judged come from."""
+    return {
+        "untraced": "untraced runs",
+        "trace": "untraced, as estimated from the traces",
+        "mixed": "one side untraced, the other estimated from its trace",
+    }[judgement.source]
+
+
+def drawn_wall(comparison: Comparison) -> tuple[Difference | None, str]:
+    """The difference of the walls that figures draw, and where those come from: an estimated wall is no run's."""
+    if comparison.latency.source == "untraced":
+        return comparison.wall, "without the profiler"
+    return comparison.traced_wall, "as traced"
+
+
+def in_flight(comparison: Comparison) -> str:
+    """How many inferences are under way, and what they carry, where either is not one; else nothing."""
+    sides = comparison.before, comparison.after
+    parts = []
+    if max(side.in_flight for side in sides) >= SEVERAL:
+        parts.append("inferences in flight " + " → ".join(f"{side.in_flight:.2g}" for side in sides))
+    if any(side.inputs != 1 for side in sides):
+        parts.append("inputs of an inference " + " → ".join(units.number(side.inputs) for side in sides))
+    return ", ".join(parts)
+
+
+def populations(comparison: Comparison) -> list[tuple[str, str, list[str]]]:
+    """Of each kind of inference its name, how many there are, and its verdicts in a sentence each."""
+    lead = comparison.leads
+    return [
+        (
+            each.name,
+            f"{each.before:,} inferences before and {each.after:,} after",
+            [said(one) for one in sorted((each.throughput, each.latency), key=lambda one: one.metric is not lead)],
+        )
+        for each in comparison.populations
+    ]
+
+
+def effect_of(each: SetupDifference) -> str:
+    """What a difference in set-up means, in words: which verdict it takes, where that is one."""
+    if each.effect is Effect.BLOCKS and len(each.blocks) == 1:
+        return f"no verdict on {each.blocks[0].value}"
+    return EFFECTS[each.effect]
 
 
 def apart(comparison: Comparison) -> str:
@@ -116,8 +179,9 @@ def counted(comparison: Comparison) -> str:
         f"{label} {side.inferences:,} inferences" + (f" ({side.left_out:,} left out: warm-up)" if side.left_out else "")
         for label, side in sides
     ]
-    wall = f"; {words}" if comparison.wall and (words := effect(comparison.wall)) else ""
-    return ", ".join(said) + wall
+    flight = f"; {words}" if (words := in_flight(comparison)) else ""
+    wall = f"; {words}" if comparison.traced_wall and (words := effect(comparison.traced_wall)) else ""
+    return ", ".join(said) + flight + wall
 
 
 def named(difference: Difference) -> str:
@@ -178,10 +242,12 @@ def part(bucket: Difference) -> str:
 
 
 def walls(comparison: Comparison) -> list[tuple[str, Difference]]:
-    """The wall by every measure, each with its name."""
-    rows = [("wall, untraced benchmark", comparison.wall)] if comparison.wall_source == "benchmark" else []
-    rows.append(("wall, as traced", comparison.traced_wall))
-    rows += [(each.name if "next" in each.name else f"wall, {each.name}", each) for each in comparison.walls]
+    """What is judged, and the same as traced, each with its name; then the traced wall by other measures."""
+    rows: list[tuple[str, Difference | None]] = []
+    for each in comparison.judgements:
+        name = "time per input" if each.metric is Metric.THROUGHPUT else "wall"
+        rows += [(f"{name}, {_SOURCES[each.source]}", each.difference), (f"{name}, as traced", each.traced)]
+    rows += [(f"wall, {each.name}", each) for each in comparison.walls]
     return [(name, each) for name, each in rows if each is not None]
 
 
@@ -232,7 +298,7 @@ def outcome(comparison: Comparison, prediction: Prediction) -> str:
     """What a prediction came to, honest about what cannot be put down to it."""
     came = prediction.came
     where = _where(prediction)
-    if comparison.verdict is Verdict.NOT_COMPARABLE:
+    if not_put_down(comparison):
         return ""
     if prediction.status in {"unjudged", "still_there"}:
         unjudged = "AFTER does not record enough to say whether it is gone"
@@ -250,6 +316,11 @@ def outcome(comparison: Comparison, prediction: Prediction) -> str:
     return said
 
 
+def not_put_down(comparison: Comparison) -> bool:
+    """Whether the times of an inference are not comparable, so that none of them is put down to a finding."""
+    return comparison.latency.verdict is Verdict.NOT_COMPARABLE
+
+
 def _less(came: Difference | None) -> bool:
     return came is not None and came.change is Change.LESS
 
@@ -258,7 +329,7 @@ def _where(prediction: Prediction) -> str:
     names = {
         "wall": "the whole inference",
         "mean": "the mean of the wall",
-        "period": "the time from one inference to the next",
+        "period": "the time per input",
     }
     words = [names.get(bucket, bucket.replace("_", " ")) for bucket in prediction.buckets]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

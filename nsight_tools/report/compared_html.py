@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.comparison.result import Change, Effect, Verdict
-from nsight_tools.report import compared, figures, html
+from nsight_tools.report import compared, compared_builds, figures, html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,12 +73,14 @@ def section(comparison: Comparison, number: int = 1) -> str:
                 (title, figure, [_Row(compared.named(each), each) for each in compared.changed(found)], found)
                 for title, figure, found in parts
             ],
+            words=compared_builds,
+            build_rows=[_Row(each.name, each) for each in comparison.builds.totals] if comparison.builds else [],
             measured_rows=[_Row(each.name, each) for each in comparison.measurements],
             work_rows=[_Row(each.name, each) for each in (*compared.shown(comparison.work), *comparison.conditions)],
             predictions=[
                 (each, *compared.promise(each), compared.outcome(comparison, each)) for each in comparison.predictions
             ],
-            not_put_down=comparison.verdict is Verdict.NOT_COMPARABLE,
+            not_put_down=compared.not_put_down(comparison),
         )
     )
 

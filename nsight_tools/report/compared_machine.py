@@ -1,4 +1,4 @@
-"""Comparisons for machines: JSON, one stable schema (`comparison-schema-1.json` beside this module)."""
+"""Comparisons for machines: JSON, one stable schema (`comparison-schema-2.json` beside this module)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import nsight_tools
 from nsight_tools.comparison.resampling import LEVEL
-from nsight_tools.report import compared
+from nsight_tools.report import compared, compared_builds
 from nsight_tools.report.machine import plain
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from nsight_tools.comparison.result import Comparison, Side
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_METRICS = ("throughput", "latency")
 _GROUPS = (
+    "populations",
     "setup",
     "walls",
     "buckets",
@@ -56,26 +58,30 @@ def schema() -> dict[str, Any]:
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     data = asdict(comparison, dict_factory=_words)
-    wall = {name: data[name] for name in ("wall", "wall_source", "traced_wall", "untraced")}
     return {
         "before": _side(comparison.before),
         "after": _side(comparison.after),
+        "leads": comparison.leads.value,
         "verdict": comparison.verdict.value,
-        "measured": comparison.measured.value,
         "headline": compared.headline(comparison),
-        **wall,
+        "builds": _builds(data["builds"], comparison),
+        **{metric: data[metric] | {"said": compared.said(getattr(comparison, metric))} for metric in _METRICS},
         **{group: data[group] for group in _GROUPS},
     }
 
 
+def _builds(data: dict[str, Any] | None, comparison: Comparison) -> dict[str, Any] | None:
+    return {"said": compared_builds.answer(comparison.builds), **data} if data and comparison.builds else None
+
+
 def _side(side: Side) -> dict[str, Any]:
-    tracing = None if side.tracing is None else asdict(side.tracing)
     return {
         "name": side.name,
         "source": side.summary.source,
         "inferences": side.inferences,
         "left_out": side.left_out,
-        "tracing": tracing,
+        "in_flight": side.in_flight,
+        "inputs": side.inputs,
     }
 
 

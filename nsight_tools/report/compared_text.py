@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.comparison.notes import signed
 from nsight_tools.comparison.result import Change, Effect, Verdict
-from nsight_tools.report import compared
+from nsight_tools.report import compared, compared_builds
 from nsight_tools.report.terminal import ROOMY, Look, Page
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ MOOD = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.NOISE: "cyan"}
 STYLE = {Change.LESS: "green", Change.MORE: "red", Change.NOISE: "dim", Change.SAME: "dim", Change.UNKNOWN: "yellow"}
 _SETUP = 16
 """Columns around what a difference of the set-up went from and to."""
+_HEAD = ("", "before", "after", "difference", "interval", "part", "is")
 ROWS = 5
 """Layers and kernels that a page shows unless it shows everything."""
 EFFECT = {Effect.BLOCKS: "bold red", Effect.CONFOUNDS: "yellow", Effect.CHANGE: "cyan"}
@@ -41,8 +42,9 @@ def render(comparisons: Sequence[Comparison], look: Look | None = None) -> str:
 
 def _section(page: Page, comparison: Comparison) -> None:
     page.line(page.text(compared.title(comparison), "bold"))
-    mood = MOOD.get(comparison.verdict, "yellow")
-    page.line(page.text(compared.headline(comparison), f"bold {mood}", limit=1200))
+    for at, (judgement, said) in enumerate(zip(comparison.judgements, compared.verdicts(comparison), strict=False)):
+        mood = MOOD.get(judgement.verdict, "yellow")
+        page.line(page.text(said, mood if at else f"bold {mood}", limit=1200))
     page.rows([[page.text(compared.counted(comparison), "dim")]])
     _setup(page, comparison)
     if comparison.notes:
@@ -50,6 +52,7 @@ def _section(page: Page, comparison: Comparison) -> None:
         page.rows([[page.text("-"), page.text(note, limit=1200)] for note in comparison.notes])
     if comparison.wall is not None:
         _wall(page, comparison)
+    _populations(page, comparison)
     _predictions(page, comparison)
     whole = comparison.wall is not None
     every = (*comparison.measurements, *comparison.work, *comparison.conditions)
@@ -60,6 +63,7 @@ def _section(page: Page, comparison: Comparison) -> None:
     title, note = ("Work of an inference", "") if whole else ("The GPUs", compared.NO_INTERVAL)
     _table(page, title, work, note=note)
     _table(page, "Conditions", [each for each in comparison.conditions if each not in kept])
+    _builds(page, comparison)
     _parts(page, "Layers", "kernel time of the typical inference", comparison.layers)
     _parts(page, "Kernels", "of the typical inference" if whole else compared.CALLS, comparison.kernels)
     if comparison.untold:
@@ -87,7 +91,7 @@ def _setup(page: Page, comparison: Comparison) -> None:
         return
     page.heading("What else differs", "what makes them not comparable first")
     for each in comparison.setup:
-        effect = page.text(f"  {compared.EFFECTS[each.effect]}: ", EFFECT[each.effect])
+        effect = page.text(f"  {compared.effect_of(each)}: ", EFFECT[each.effect])
         page.line(effect, page.text(each.aspect, "bold"))
         rows = [("before", each.before), ("after", each.after), ("why", each.why)]
         if len(both := f"{each.before} → {each.after}") <= page.width - _SETUP:
@@ -96,14 +100,14 @@ def _setup(page: Page, comparison: Comparison) -> None:
 
 
 def _wall(page: Page, comparison: Comparison) -> None:
-    roomy = page.width >= ROOMY
+    roomy, judged = page.width >= ROOMY, comparison.judgements
     page.heading("Time of an inference", compared.TYPICAL if roomy else compared.TYPICAL.partition(",")[0])
     rows = [_row(page, each) for each in compared.shown(comparison.buckets)]
     rows += [
-        _row(page, each, name=name, style="bold" if each in {comparison.wall, comparison.traced_wall} else "")
+        _row(page, each, name=name, style="bold" if any(each is one.difference for one in judged) else "")
         for name, each in compared.walls(comparison)
     ]
-    head = [page.text(text, "dim") for text in ("", "before", "after", "difference", "99 % interval", "part", "is")]
+    head = [page.text(text, "dim") for text in _HEAD]
     table = [head, *rows] if roomy else [[*row[:4], row[-1]] for row in (head, *rows)]
     page.rows(table, right=(1, 2, 3, 4, 5) if roomy else (1, 2, 3))
 
@@ -120,11 +124,20 @@ def _row(page: Page, each: Difference, *, name: str = "", style: str = "") -> li
     ]
 
 
+def _populations(page: Page, comparison: Comparison) -> None:
+    if not comparison.populations:
+        return
+    page.heading("Kinds of inferences", "the verdicts above are on the one with the most time")
+    for name, count, judgements in compared.populations(comparison):
+        page.line(page.text(f"  {name}", "bold"), page.text(f", {count}", "dim"))
+        page.rows([[page.text("-"), page.text(said, limit=1200)] for said in judgements])
+
+
 def _predictions(page: Page, comparison: Comparison) -> None:
     if not comparison.predictions:
         return
     page.heading("What BEFORE's findings promised, and what came", "per inference")
-    if comparison.verdict is Verdict.NOT_COMPARABLE:
+    if compared.not_put_down(comparison):
         page.rows([[page.text(compared.NOT_PUT_DOWN, "yellow")]])
     rows = []
     for each in comparison.predictions:
@@ -150,6 +163,30 @@ def _table(page: Page, title: str, differences: Sequence[Difference], *, note: s
         for each in differences
     ]
     page.rows(rows, right=(1, 2, 3))
+
+
+def _builds(page: Page, comparison: Comparison) -> None:
+    builds = comparison.builds
+    if builds is None:
+        return
+    page.heading(compared_builds.TITLE, compared_builds.NOTE)
+    page.rows([[page.text(compared_builds.answer(builds), "bold", limit=1200)]])
+    head = [page.text(text, "dim") for text in _HEAD]
+    rows = [head, *(_row(page, each) for each in compared.shown(builds.totals))]
+    table = [[*row[: 5 if page.width >= ROOMY else 4], row[-1]] for row in rows]
+    page.rows(table, right=range(1, len(table[0]) - 1))
+    page.heading(compared_builds.REGIONS, compared_builds.REGIONS_NOTE)
+    count = len(builds.regions) if page.look.everything else ROWS
+    for each in builds.regions[:count]:
+        difference = page.text(f"  {signed(each.time.difference, 'ns')}", STYLE[each.time.change])
+        name = page.text(f"  {compared_builds.name(each)}: ", "bold")
+        page.line(difference, name, page.text(compared_builds.changed(each)))
+        sides = [("before", each.before), ("after", each.after)]
+        told = [("time", compared_builds.times(each)), *((label, compared_builds.built(side)) for label, side in sides)]
+        limit = 4000 if page.look.everything else 160
+        page.labelled([(label, page.text(text, limit=limit)) for label, text in told], indent=5, label_width=7)
+    if rest := compared_builds.unshown(builds, count):
+        page.rows([[page.text(rest, "dim")]])
 
 
 def _parts(page: Page, title: str, note: str, differences: Sequence[Difference]) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from nsight_tools import changes, units
 from nsight_tools.analysis import Outcome, Status, analyze
 from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
-from nsight_tools.report import layer_times, measurements, safe, trtexec
+from nsight_tools.report import accurate, layer_times, measurements, safe, trtexec
 from nsight_tools.summary import summarize
+from nsight_tools.units import plural
 from nsight_tools.worth import plan
 from nsight_tools.worth.untraced import SOURCES
 
@@ -244,7 +245,7 @@ class TraceReport:
             worth = f"; mend {codes} first, until then all other times mean little{worth if rest else ''}"
         follow = len(self.all_findings) - len(findings)
         hence = f", and {follow} that follow{'s' if follow == 1 else ''} from them" if follow else ""
-        found = f"{_plural(len(findings), 'finding')} ({_severities(findings)}){hence}{worth}{behind}"
+        found = f"{plural(len(findings), 'finding')} ({_severities(findings)}){hence}{worth}{behind}"
         return f"{self.together}; {found}" if self.plan_leads else found
 
     @property
@@ -316,8 +317,9 @@ class TraceReport:
         if self.summary.inferences:
             lines.append(" · ".join(self._requests()))
         found = self.summary.measured
-        more = (self.untraced_run, measurements.again(found), measurements.takes(found), layers)
-        return [*lines, *filter(None, more)]
+        lines += filter(None, (self.untraced_run, measurements.again(found), measurements.takes(found), layers))
+        lines += [accurate.told(found.accuracy)] if found.accuracy else []
+        return [*lines, *accurate.odd(found.outputs)]
 
     def _machine(self) -> list[str]:
         s = self.summary
@@ -334,12 +336,12 @@ class TraceReport:
     def _recorded(self) -> list[str]:
         s, counts = self.summary, self.summary.counts
         facts = ["duration not recorded" if s.duration_ns is None else f"{units.duration(s.duration_ns)} traced"]
-        facts += [_plural(counts.get("kernels") or 0, "kernel")]
+        facts += [plural(counts.get("kernels") or 0, "kernel")]
         if counts.get("graph_launches"):
-            facts.append(_plural(counts["graph_launches"], "whole-graph launch", "whole-graph launches"))
-        facts += [_plural(s.inferences, "inference"), _plural(s.streams, "stream")]
+            facts.append(plural(counts["graph_launches"], "whole-graph launch", "whole-graph launches"))
+        facts += [plural(s.inferences, "inference"), plural(s.streams, "stream")]
         if s.processes > 1:
-            facts.append(_plural(s.processes, "process", "processes"))
+            facts.append(plural(s.processes, "process", "processes"))
         if s.layers_by_order:
             facts.append(_by_order(s.layers_by_order))
         return facts
@@ -349,7 +351,7 @@ class TraceReport:
         s = self.summary
         known = {
             "name": f"'{safe.elided(s.inference_name, 60)}'" if s.inference_name else "a range",
-            "enqueues": f"{_plural(s.enqueues, 'enqueue')} of {_plural(s.engines, 'engine')}",
+            "enqueues": f"{plural(s.enqueues, 'enqueue')} of {plural(s.engines, 'engine')}",
             "alike": units.share(s.alike),
         }
         sources = str(s.inference_source or "").split(" and ")
@@ -359,7 +361,7 @@ class TraceReport:
         if len(s.populations) > 1:
             judged, *others = s.populations
             part = sum(each.time_ns for each in others) / max(sum(each.time_ns for each in s.populations), 1)
-            each = f" ({_plural(judged.kernels, 'kernel')} each)" if judged.kernels else ""
+            each = f" ({plural(judged.kernels, 'kernel')} each)" if judged.kernels else ""
             rest = f"{sum(other.count for other in others):,} do other work, {units.share(part)} of the time"
             facts.append(
                 f"judged: {judged.count:,} that take the most time{each}; {rest} "
@@ -380,7 +382,7 @@ class TraceReport:
         where = f" ({safe.elided(run.file, 60)})" if run.file else ""
         if run.problem:
             return f"without the profiler: times by {by}{where} are not taken, for {run.problem}"
-        timed = f"{_plural(run.inferences, 'inference')} timed by {by}{where}"
+        timed = f"{plural(run.inferences, 'inference')} timed by {by}{where}"
         speed = self.summary.measured.speed
         return (
             f"without the profiler: {measurements.told(speed)}; {timed}" if speed else f"without the profiler: {timed}"
@@ -471,11 +473,11 @@ class TraceReport:
 def _left_out(times: Times) -> str:
     """How many inferences are left out, for they launched nothing, or warm up."""
     left_out = (
-        f"{_plural(times.without_work, 'inference')} that launched nothing left out. " if times.without_work else ""
+        f"{plural(times.without_work, 'inference')} that launched nothing left out. " if times.without_work else ""
     )
     if times.warm_up:
         left_out += (
-            f"{_plural(times.warm_up, 'inference')} of the warm-up left out, which took "
+            f"{plural(times.warm_up, 'inference')} of the warm-up left out, which took "
             f"{units.duration(times.warm_up_ns)} longer. "
         )
     return left_out
@@ -495,11 +497,11 @@ def _by_order(ordered: Mapping[str, Any]) -> str:
     if not sources:
         least = units.share(ordered["in_common"])
         return (
-            f"layers of {_plural(kernels, 'kernel')} unknown: what has layers has {least} of the kernels' order at most"
+            f"layers of {plural(kernels, 'kernel')} unknown: what has layers has {least} of the kernels' order at most"
         )
     known = units.share(sum(sources.values()) / kernels)
     where = " and ".join(_AS_IN.get(one, one) for one in sources)
-    return f"layers of {known} of {_plural(kernels, 'kernel')} told by their order, as in {where}"
+    return f"layers of {known} of {plural(kernels, 'kernel')} told by their order, as in {where}"
 
 
 def claim(finding: Finding) -> str:
@@ -536,7 +538,7 @@ def _severities(findings: Sequence[Finding]) -> str:
         Severity.WARNING: ("warning", "warnings"),
         Severity.INFO: ("info",) * 2,
     }
-    return ", ".join(_plural(counts[severity], *words[severity]) for severity in SEVERITIES if counts[severity])
+    return ", ".join(plural(counts[severity], *words[severity]) for severity in SEVERITIES if counts[severity])
 
 
 def _gpus(gpus: Sequence[Mapping[str, Any]]) -> str:
@@ -544,7 +546,3 @@ def _gpus(gpus: Sequence[Mapping[str, Any]]) -> str:
         return "GPU not recorded"
     names = Counter(safe.elided(str(gpu.get("name") or "unnamed GPU"), 80) for gpu in gpus)
     return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in names.items())
-
-
-def _plural(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -15,7 +15,7 @@ from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report import content, figures, layer_times, measurements, safe, tops
+from nsight_tools.report import accurate, content, figures, layer_times, measurements, safe, tops
 from nsight_tools.report.figures.accounting import ROLES
 from nsight_tools.report.text import EVIDENCE_SHOWN, window
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from nsight_tools.findings import Finding
+    from nsight_tools.measured import Measured
     from nsight_tools.report.content import TraceReport
     from nsight_tools.trace import Trace
 
@@ -152,7 +153,7 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
             profiled_count=len(layers),
             unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),
-            capture=[*_capture(report), *measurements.every(report.summary.measured)],
+            capture=[*_capture(report), *_measured(report.summary.measured)],
             missing=_missing(report),
             diagnostics=_diagnostics(trace),
             content=content,
@@ -226,6 +227,11 @@ def _capture(report: TraceReport) -> list[tuple[str, str]]:
         ("Traced", units.duration(s.duration_ns)),
     ]
     return [(label, str(value)) for label, value in known if value]
+
+
+def _measured(found: Measured) -> list[tuple[str, str]]:
+    """What it measured without the profiler, as labels and values."""
+    return [*measurements.every(found), *accurate.every(found.outputs, found.accuracy)]
 
 
 def _run(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

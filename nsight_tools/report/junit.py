@@ -2,8 +2,8 @@
 
 Not SARIF: a result of SARIF stands at a line of a file, and a trace has neither. An analysis is a test case: it fails
 where a finding reaches `--fail-on`, is skipped where it could not be judged or had nothing to look for, and passes
-otherwise, its findings in the output. A comparison is three: whether the two can be compared, the wall, and each
-promise of BEFORE's findings.
+otherwise, its findings in the output. A comparison is several: whether the two can be compared, throughput, latency,
+and each promise of BEFORE's findings.
 """
 
 from __future__ import annotations
@@ -43,9 +43,12 @@ def render(reports: Sequence[TraceReport], failing: Collection[Severity]) -> str
     return _document((report.name, [_analysis(report, o, failing) for o in report.outcomes]) for report in reports)
 
 
-def render_comparisons(comparisons: Sequence[Comparison], percent: float | None) -> str:
-    """Comparisons, a suite each; the wall fails where it became longer by more than `percent` (never, where None)."""
-    return _document((compared.title(each), _cases(each, percent)) for each in comparisons)
+def render_comparisons(comparisons: Sequence[Comparison], percent: float | None, metric: str | None = None) -> str:
+    """Comparisons, a suite each; a verdict fails where time grew by more than `percent` (never, where None).
+
+    `metric` says which of them can: throughput, latency or both; the leading one where it is None.
+    """
+    return _document((compared.title(each), _cases(each, percent, metric)) for each in comparisons)
 
 
 def _analysis(report: TraceReport, outcome: Outcome, failing: Collection[Severity]) -> Case:
@@ -63,19 +66,26 @@ def _finding(report: TraceReport, finding: Finding) -> str:
     return "\n".join(lines)
 
 
-def _cases(comparison: Comparison, percent: float | None) -> list[Case]:
+def _cases(comparison: Comparison, percent: float | None, metric: str | None) -> list[Case]:
     reasons = "\n".join(
         safe.visible(f"{each.aspect}: {each.before} -> {each.after}: {each.why}", _LIMIT) for each in comparison.setup
     )
     comparable = Case("comparable", output=reasons)
-    if comparison.blocking:
-        aspects = ", ".join(each.aspect for each in comparison.blocking)
+    gated = comparison.chosen(metric)
+    blocked = [each for each in comparison.blocking if any(one.metric in each.blocks for one in gated)]
+    if blocked:
+        aspects = ", ".join(each.aspect for each in blocked)
         comparable = Case("comparable", "skipped" if percent is None else "error", aspects, reasons)
-    said = compared.headline(comparison)
-    judged = regressed(comparison, percent or 0.0)
-    state = "skipped" if judged is None else "failure" if judged and percent is not None else ""
-    notes = "\n".join(safe.visible(note, _LIMIT) for note in (said, *comparison.notes))
-    return [comparable, Case("wall", state, said if state else "", notes), *_promises(comparison)]
+    cases = [comparable]
+    notes = "\n".join(safe.visible(note, _LIMIT) for note in comparison.notes)
+    told = compared.verdicts(comparison)
+    for each in comparison.judgements:
+        said = compared.said(each) if len(told) > 1 else told[0]
+        judged = regressed(comparison, percent or 0.0, each.metric.value)
+        fails = judged and percent is not None and each in gated
+        state = "skipped" if judged is None else "failure" if fails else ""
+        cases.append(Case(each.metric.value, state, said if state else "", "\n".join(filter(None, (said, notes)))))
+    return [*cases, *_promises(comparison)]
 
 
 def _promises(comparison: Comparison) -> Iterable[Case]:

@@ -68,7 +68,8 @@ def _trace(report: TraceReport) -> dict[str, Any]:
 
 def _measured(found: Measured) -> dict[str, Any]:
     """All that was measured without the profiler, and by which share of the median its repeats differ."""
-    return asdict(found) | {"spread": found.spreads() or None}
+    accuracy = found.accuracy.as_json() if found.accuracy else None
+    return asdict(found) | {"spread": found.spreads() or None, "accuracy": accuracy}
 
 
 def _plan(report: TraceReport) -> dict[str, Any] | None:

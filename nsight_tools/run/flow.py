@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.run.calls import OS_WAITS, os_waits
-from nsight_tools.timeline.intervals import Intervals, at_a_time
+from nsight_tools.timeline.attribution import joint_key
+from nsight_tools.timeline.intervals import Intervals, at_a_time, distinct
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
@@ -177,8 +178,7 @@ class Flow:
         for mine in self._in_turn():
             done = mine[np.argsort(requests.end[mine], kind="stable")]
             since = np.diff(requests.end[done])
-            usual = np.median(since) + np.median(requests.wall[done]) if since.size else 0.0
-            chosen = requests.judged[done[1:]] & (since <= PAUSE * usual)
+            chosen = requests.judged[done[1:]] & ~pauses(since, requests.wall[done])
             if chosen.any():
                 device = int(requests.device[done[-1]])
                 rate[device] = rate.get(device, 0.0) + 1 / max(float(since[chosen].mean()), 1.0)
@@ -186,6 +186,34 @@ class Flow:
             walls = requests.wall[requests.judged]
             return round(float(np.median(walls))) if walls.size else 0
         return round(float(np.mean([1 / each for each in rate.values()])))
+
+    @cached_property
+    def periods(self) -> Ints:
+        """`completions` of the judged requests: their mean is the time that passes on a GPU for each; ns."""
+        return self.completions(self._run.requests.judged)
+
+    def completions(self, chosen: Bools) -> Ints:
+        """Time from one completion on a GPU to the next there, of all threads and streams, in order of time; ns.
+
+        To those of the requests `chosen`, shape (requests,); pauses are left out.
+        """
+        requests = self._run.requests
+        found, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for device in np.unique(requests.device[chosen]).tolist():
+            rows = np.flatnonzero(requests.counted & (requests.device == device))
+            rows = rows[np.argsort(requests.end[rows], kind="stable")]
+            since = np.diff(requests.end[rows])
+            kept = chosen[rows[1:]] & ~pauses(since, requests.wall[rows])
+            found.append(since[kept])
+            ends.append(requests.end[rows[1:]][kept])
+        series: Ints = np.concatenate(found)[np.argsort(np.concatenate(ends), kind="stable")]
+        return series
+
+    @cached_property
+    def lanes(self) -> int:
+        """Pairs of thread and stream that judged requests' kernels run on; at least 1."""
+        work = self._run.work[np.flatnonzero(self._run.judged_work & self._run.work.computes)]
+        return max(len(distinct(joint_key(work.tid, work.stream))), 1)
 
     def _in_turn(self) -> list[IntArray]:
         """Rows of the requests that follow one another: of a thread; where each has one of its own, of a GPU."""
@@ -228,6 +256,12 @@ class Flow:
             bool(told) and all(regular for regular, _ in told),
             round(float(np.median([step for _, step in told]))) if told else 0,
         )
+
+
+def pauses(since: Ints, wall: Ints) -> Bools:
+    """Which times from one completion to the next hold a pause between runs; `wall` is of the same requests."""
+    pauses: Bools = since > PAUSE * (np.median(since) + np.median(wall)) if since.size else np.zeros(0, np.bool_)
+    return pauses
 
 
 def _grid(start: Ints, before: Ints, paused: Bools) -> tuple[bool, int] | None:

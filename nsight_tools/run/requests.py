@@ -82,6 +82,11 @@ class Requests:
         """Those that lead a thread, an engine or a population before it is steady."""
         return self.mark.among(*NOT_STEADY) & self.counted
 
+    @property
+    def outlier(self) -> Bools:
+        """Those that are far slower than others of their population, and lead nothing."""
+        return self.mark.among("outlier")
+
     @cached_property
     def steady(self) -> Bools:
         """Those that count and are no warm-up."""

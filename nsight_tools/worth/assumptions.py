@@ -18,6 +18,7 @@ from nsight_tools.worth.ranges import Range, shares
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.worth.ranges import Floats
 
 SAMPLES = 32
@@ -89,7 +90,7 @@ class Assumptions:
         drawn = shares(len(DRAWN) + 2, self.samples - 1)[-1]
         return replace(self, drift=np.append(1.0, (AWAKE_DRIFT if polls else HOST_DRIFT).at(drawn)))
 
-    def __getitem__(self, rows: slice) -> Assumptions:
+    def __getitem__(self, rows: slice | IntArray) -> Assumptions:
         columns: dict[str, Any] = {
             name: getattr(self, name)[rows] for name in self.__dataclass_fields__ if name != "traced"
         }

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.columns import ints
 from nsight_tools.run import Run
 from nsight_tools.worth.assumptions import Assumptions
 from nsight_tools.worth.changes import CHANGES, NotReplayedError, overlaps
 from nsight_tools.worth.gpu import peak_of
 from nsight_tools.worth.host import HostCosts
 from nsight_tools.worth.known import FLOOR_NS, HOLES, MODEL, NOTHING, REPEATS, SPARE, TWICE
+from nsight_tools.worth.left import BOUNDED, REPLAYED, lost_of_wall
 from nsight_tools.worth.program import TO_GPU, TO_HOST
 from nsight_tools.worth.ranges import Range
 from nsight_tools.worth.reading import program_of
@@ -158,16 +158,10 @@ class Pricing:
             return Wall(whole, f"measured by an untraced run{count}")
         if self.replayable is not None and self.replayable.waits:
             low, point, high = _interval(self.before.wall, MODEL * self.before.wall[0])
-            return Wall(Range(low, point, high), "a replay of the trace without what tracing may have cost")
-        judged, wall = self._run.requests.judged, self.requests.wall
-        table = self._run.trace.table("inferences", ["launch_ns", "host_ns"])
-        # What the host does while the GPU works costs nothing.
-        alone = (ints(table["launch_ns"]) + ints(table["host_ns"]))[judged]
-        _, likely, most = (float(np.median(np.minimum(cost[judged], alone))) for cost in self.host.of_requests)
-        error = 2 * MODEL * wall
-        return Wall(
-            Range(wall - most - error, wall - likely, wall + error), "the traced run, less what tracing may cost"
-        )
+            return Wall(Range(low, point, high), REPLAYED)
+        likely, most = lost_of_wall(self._run, self.host, self._run.requests.judged)
+        wall, error = self.requests.wall, 2 * MODEL * self.requests.wall
+        return Wall(Range(wall - most - error, wall - likely, wall + error), BOUNDED)
 
     @cached_property
     def stretch(self) -> float:
@@ -254,7 +248,7 @@ class Pricing:
         after = replay(program, self.assumed.drifted(polls=program.changed_wait))
         if overlapped and holes > HOLES * before[0]:
             return self._bound("the GPU waits for what the trace does not show, another process maybe: measure it", per)
-        spare = self._spare if overlapped else np.zeros_like(before)
+        spare = self.spare if overlapped else np.zeros_like(before)
         share = TWICE if self.untraced is not None else MODEL
         low, point, high = _interval(before - getattr(after, per) + spare, share * before[0])
         real = self._untraced(per) or float(before[0] + spare[0])
@@ -271,7 +265,7 @@ class Pricing:
         return None if known is None else known.period if per == "period" else known.wall
 
     @property
-    def _spare(self) -> Floats:
+    def spare(self) -> Floats:
         """What passes for each request beside its usual time, and requests under way hide, shape (P,)."""
         before = self.before.period
         share = (np.arange(len(before) - 1) + 0.5) / (len(before) - 1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import installed_nsys
 import pytest
 from click.testing import CliRunner
-from runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, engine, model
+from runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, X, Y, engine, model
 
 from nsight_tools import open_trace
 from nsight_tools.cli import program
@@ -127,6 +127,48 @@ def test_layers_are_timed_by_tensorrts_own_profiler(tmp_path: Path, more: tuple[
     again = open_trace(tmp_path / "run")
     assert again.manifest["source"]["sha256"] != before
     assert [row["name"] for row in again.table("layer_times").to_pylist()] == ["x"]
+
+
+@pytest.mark.nsys
+def test_outputs_are_compared_with_those_of_another_capture(tmp_path: Path) -> None:
+    """As they are, with small errors, broken, and against what does not fit; nothing is left of the last one."""
+    before = capture(tmp_path, engine(tmp_path), "--single-pass", "-o", "before", version="8.6.0")
+    assert before.returncode == 0, before.stderr
+    cases: list[tuple[dict[str, Any], int, str]] = [
+        ({"error": 0.001}, 0, "nsight-tools: accurate enough (rel at most 0.05)"),
+        ({"error": 0.5}, 1, "nsight-tools: accuracy is lost: output y: rel is "),
+        ({"nan": 3}, 1, "nsight-tools: output y: of 80 values 3 NaN"),
+    ]
+    for spec, code, words in cases:
+        path = engine(tmp_path, **spec)
+        more = ("--single-pass", "--force") if "nan" in spec else ("--force",)
+        done = capture(tmp_path, path, "--reference", "before", *more, version="8.6.0")
+        assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+        run: dict[str, Any] = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+        assert run["accuracy"]["passed"] is (code == 0)
+        assert run["options"]["reference"] == "before"
+        assert "output y against before: " in done.stderr
+        assert summarize(open_trace(tmp_path / "run")).measured.accuracy is not None
+    shown = CliRunner().invoke(program, ["analyze", str(tmp_path / "run")]).output
+    assert "outputs against before: accuracy is lost: output y: 3 of 80 values are NaN" in " ".join(shown.split())
+    found = json.loads(CliRunner().invoke(program, ["analyze", "--format", "json", str(tmp_path / "run")]).output)
+    measured = found["traces"][0]["measured"]
+    assert measured["outputs"][0]["nan"] == 3
+    assert measured["accuracy"]["outputs"][0]["broken"] == 3
+    allowed = capture(
+        tmp_path, engine(tmp_path, error=0.5), "--reference", "before", "--accuracy", "rel:0.9,cos:0.5", "--force",
+        "--single-pass", version="8.6.0",
+    )  # fmt: skip
+    assert allowed.returncode == 0, allowed.stderr
+    assert "accurate enough (rel at most 0.9, cos at least 0.5)" in allowed.stderr
+    wide = engine(tmp_path, tensors=(X, Y | {"shape": [8, 12]}))
+    done = capture(tmp_path, wide, "--reference", "before", "-o", "other", version="8.6.0")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "nsight-tools: error: output y is 8x12, and 8x10 in before; give a reference of the same shapes, or run with "
+        "its --shapes"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before", "model.engine", "run"]
 
 
 REFUSED = [

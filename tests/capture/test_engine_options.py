@@ -106,6 +106,31 @@ def test_what_is_wrong_is_said_in_one_line(arguments: list[str], words: str, mon
     assert words in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--reference", "r.npz", "--accuracy", "cosine:1"], "cosine:1: give a measure and its limit, as cos:0.999"),
+        (["--reference", "r.npz", "--accuracy", "rel:0.1", "--accuracy", "cos:2"], "cos:2: the limit of cos is a"),
+        (["--accuracy", "cos:0.999"], "--accuracy goes with --reference"),
+        (["--reference", "nowhere.npz"], "nowhere.npz: does not exist; give --reference onnxruntime"),
+        (["--reference", "onnxruntime"], "model.onnx: does not exist"),
+    ],
+)
+def test_a_reference_is_looked_for_first(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nsight_tools.nsys.find", lambda _named: None)
+    monkeypatch.setattr("nsight_tools.capture.session.refuse_to_build", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    model = "model.onnx" if "onnxruntime" in arguments else "model.engine"
+    if model == "model.engine":
+        Path(model).touch()
+    result = CliRunner().invoke(program, ["capture", model, *arguments])
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
+    assert [path.name for path in tmp_path.iterdir()] == (["model.engine"] if model == "model.engine" else [])
+
+
 def test_an_engine_is_built_already(tmp_path: Path) -> None:
     model = tmp_path / "model.engine"
     model.touch()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 from comparison.loops import jitter, loop
+from drawing import table
 
 import nsight_tools
 from nsight_tools.cli import program
@@ -27,13 +28,25 @@ LENGTHS = {"base": (20, 1), "same": (20, 2), "slow": (30, 3), "fast": (12, 4)}
 def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run `nsight-tools compare` on drawn loops by their names, without analyses."""
 
-    def opened(path: Path, **_options: object) -> Trace:
+    def opened(path: Path, untraced: Path | None = None, **_options: object) -> Trace:
+        trace = drawn_as(path)
+        if untraced is None:
+            return trace
+        rows = [
+            {"run": "benchmark", "measured_by": "runner", "inference": at, "start_ns": at * 30_000, "wall_ns": wall}
+            for at, wall in enumerate(jitter(40, 25_000, 100))
+        ]
+        return trace.with_untraced(table("benchmark", rows), untraced.name)
+
+    def drawn_as(path: Path) -> Trace:
         if path.stem == "broken":
             raise InputError(path, "is no SQLite database", hint="export the report again")
         if path.stem == "batch":
-            return loop(jitter(40, 40), grid=500, size_bytes=7_000_000)
+            return loop(jitter(40, 35), grid=200, size_bytes=2000)
+        if path.stem == "shape":
+            return loop(jitter(40, 40), grid=170, size_bytes=1700)
         length, seed = LENGTHS[path.stem]
-        return loop(jitter(40, length, seed=seed))
+        return loop(jitter(40, length, seed=seed), grid=100, size_bytes=1000)
 
     monkeypatch.setattr(nsight_tools, "registry", dict, raising=False)
     monkeypatch.setattr(nsight_tools, "open_trace", opened, raising=False)
@@ -50,14 +63,40 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         ("slow", "5%", 1),
         ("slow", "5", 1),
         ("slow", "60 %", 0),
-        ("batch", "5%", 2),
+        ("shape", "5%", 2),
     ],
 )
 def test_the_gate(compare: Callable[..., Result], after: str, limit: str, status: int) -> None:
     result = compare("base.sqlite", f"{after}.sqlite", "--fail-on-regression", limit)
     assert result.exit_code == status
-    assert ("cannot be judged: bytes copied to the GPU" in result.stderr) is (status == 2)
+    assert ("cannot be judged: latency: bytes copied to the GPU" in result.stderr) is (status == 2)
     assert compare("base.sqlite", f"{after}.sqlite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "status"),
+    [("latency", 1), ("both", 1), ("throughput", 0), (None, 0)],
+    ids=["latency", "both", "throughput", "lead"],
+)
+def test_the_metric_of_the_gate(compare: Callable[..., Result], metric: str | None, status: int) -> None:
+    """Twice the batch in less than twice the time: throughput leads, and is better; an inference takes longer."""
+    chosen = ["--metric", metric] if metric else []
+    result = compare("base.sqlite", "batch.sqlite", "--fail-on-regression", "5%", *chosen)
+    assert result.exit_code == status
+    first, second = result.stdout.splitlines()[1], result.stdout
+    assert first.startswith("faster in throughput: ")
+    assert "slower in latency: " in second
+
+
+def test_untraced_times_are_of_the_side_that_they_are_named_for(compare: Callable[..., Result]) -> None:
+    given = compare("base.sqlite", "slow.sqlite", "--untraced-before", "b.json", "--untraced-after", "a.json")
+    assert given.exit_code == 0
+    assert "untraced runs" in given.stdout
+    one = compare("base.sqlite", "slow.sqlite", "--untraced-after", "a.json")
+    assert "one side untraced" in " ".join(one.stdout.split())
+    wrong = compare("base.sqlite", "same.sqlite", "slow.sqlite", "--untraced-after", "a.json")
+    assert wrong.exit_code == 2
+    assert "--untraced-after is given 1 times, for 2 AFTER" in wrong.stderr
 
 
 def test_several_afters_are_each_held_against_before(compare: Callable[..., Result]) -> None:
@@ -80,8 +119,8 @@ def test_a_page_has_a_section_for_each_after(compare: Callable[..., Result], tmp
     assert (result.exit_code, result.stdout) == (0, "")
     written = page.read_text(encoding="utf-8")
     assert written.count('<section class="trace"') == 2
-    assert "Slower: " in written
-    assert "Noise: " in written
+    assert "Slower in latency: " in written
+    assert "Noise in throughput: " in written
 
 
 def test_without_before_there_is_nothing(compare: Callable[..., Result], tmp_path: Path) -> None:
@@ -101,4 +140,4 @@ def test_junit_goes_to_a_file_whole(compare: Callable[..., Result], tmp_path: Pa
     target = tmp_path / "results.xml"
     result = compare("base.sqlite", "slow.sqlite", "--format", "junit", "-o", target, "--fail-on-regression", "5%")
     assert result.exit_code == 1
-    assert '<failure message="slower: ' in target.read_text(encoding="utf-8")
+    assert '<failure message="slower in latency: ' in target.read_text(encoding="utf-8")

@@ -76,6 +76,7 @@ def test_doctor_says_what_each_absence_costs(run: Run, monkeypatch: pytest.Monke
     said = " ".join(result.stdout.split())
     assert "absent nsys no nsys on PATH: .nsys-rep reports cannot be read" in said
     assert "absent tensorrt not installed: no engine can be built, run or captured" in said
+    assert "absent onnxruntime not installed: outputs are compared with no model (--reference onnxruntime)" in said
     assert said.endswith("Ready to analyze .sqlite exports and datasets.")
 
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 from report import fakes
 from report.test_html import Page
-from report.test_report_comparison import COMPUTE, WALL, comparison, walls
+from report.test_report_comparison import COMPUTE, LATENCY, WALL, blocked_by, comparison, walls
 
 from nsight_tools import NsightToolsError, figures
-from nsight_tools.comparison import Change, Comparison, Effect, SetupDifference, Side, Verdict
+from nsight_tools.comparison import Change, Comparison, Effect, Metric, SetupDifference, Side
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report import compared_html
 
-BARE = Comparison(Side("b", {}, 0, 0), Side("a", {}, 0, 0), Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, untold=("x",))
+BARE = Comparison(Side("b", {}, 0, 0), Side("a", {}, 0, 0), untold=("x",))
 
 
 def text_of(*comparisons: Comparison) -> str:
@@ -27,8 +27,9 @@ def test_order_of_a_reader() -> None:
     place = 0
     for part in (
         "after.sqlite against before.sqlite",
-        "Faster: 4.00 ms → 2.00 ms per inference",
-        "Where exposed copies to the GPU",
+        "Faster in latency: 4.00 ms → 2.00 ms per inference",
+        "Faster in throughput: 4.10 ms → 2.10 ms per input",
+        "Where as traced, exposed copies to the GPU",
         "Set-up may be the change: host memory",
         "BEFORE 100 inferences (2 left out: warm-up)",
         "What else differs",
@@ -52,8 +53,8 @@ def test_order_of_a_reader() -> None:
 
 
 def test_what_is_not_comparable_says_so_where_promises_are_held_against_it() -> None:
-    blocked = (SetupDifference("GPU", "L4", "H200", Effect.BLOCKS, "another GPU"),)
-    text = text_of(comparison(verdict=Verdict.NOT_COMPARABLE, setup=blocked))
+    blocked = (SetupDifference("GPU", "L4", "H200", Effect.BLOCKS, "another GPU", tuple(Metric)),)
+    text = text_of(comparison(**blocked_by(blocked)))
     assert "Set-up not comparable: GPU." in text
     assert "Not comparable: nothing here is put down to a finding." in text
 
@@ -145,6 +146,6 @@ def test_parts_are_those_that_changed_most() -> None:
 def test_a_wall_without_difference_is_drawn() -> None:
     same = replace(WALL, after=WALL.before, difference=0.0, low=0.0, high=0.0, change=Change.SAME)
     still = walls(4e6) * 0 + 4e6
-    found = comparison(wall=same, traced_wall=same)
+    found = comparison(latency=replace(LATENCY, difference=same, traced=same))
     sides = [replace(side, walls=still) for side in (found.before, found.after)]
     assert "<svg" in compared_html.page([replace(found, before=sides[0], after=sides[1])])

@@ -18,12 +18,15 @@ from nsight_tools.comparison import (
     Comparison,
     Difference,
     Effect,
+    Judgement,
+    Metric,
+    OfPopulation,
     Prediction,
     SetupDifference,
     Side,
-    TracingCost,
     Verdict,
 )
+from nsight_tools.comparison.builds import Builds, Built, Rebuilt
 from nsight_tools.findings import Severity
 from nsight_tools.report import compared, compared_html, compared_machine, compared_markdown, compared_text, junit
 from nsight_tools.report.content import TraceReport
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 WALL = Difference(
     "wall", "ns", 4_000_000, 2_000_000, -2_000_000, -2_100_000, -1_900_000, 9_000, Change.LESS, effect=-0.98
 )
+PERIOD = replace(WALL, name="time per input", before=4_100_000, after=2_100_000)
+THROUGHPUT = Judgement(Metric.THROUGHPUT, Verdict.FASTER, Verdict.FASTER, PERIOD, PERIOD, "untraced", 0.99)
+LATENCY = Judgement(Metric.LATENCY, Verdict.FASTER, Verdict.FASTER, WALL, WALL, "untraced", 0.99)
 COPIES = Difference(
     "exposed_h2d", "ns", 1_990_000, 90_000, -1_900_000, -2e6, -1.8e6, 1e3, Change.LESS, effect=-1.0, share=0.95
 )
@@ -48,16 +54,20 @@ def walls(center: float, count: int = 100) -> Floats:
     return np.random.default_rng(0).normal(center, center / 100, count)
 
 
+BUILT: tuple[Callable[[str], Built], ...] = (
+    lambda text: Built((text or "conv + relu",), 0, "FP16", (text or "hmma",)),
+    lambda text: Built((text or "conv", text or "relu"), 2, "FP16, INT8", ()),
+)
+
+
 def comparison(text: str = "", **changes: Any) -> Comparison:
     """A comparison; `text` in every place that takes text from a trace."""
-    side = Side(text or "before.sqlite", fakes.SUMMARY, 100, 2, TracingCost(1e4, 2e4, 3e4), walls(4e6))
+    side = Side(text or "before.sqlite", fakes.SUMMARY, 100, 2, walls=walls(4e6))
     values: dict[str, Any] = {
         "before": side,
         "after": replace(side, name=text or "after.sqlite", walls=walls(2e6)),
-        "verdict": Verdict.FASTER,
-        "measured": Verdict.FASTER,
-        "wall": WALL,
-        "traced_wall": WALL,
+        "throughput": THROUGHPUT,
+        "latency": LATENCY,
         "setup": (SetupDifference(text or "host memory", text or "pageable", text or "pinned", Effect.CHANGE, text),),
         "walls": (replace(WALL, name="median", effect=None),),
         "buckets": (COMPUTE, COPIES, Difference("sync", "ns", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, Change.SAME)),
@@ -71,6 +81,13 @@ def comparison(text: str = "", **changes: Any) -> Comparison:
         ),
         "layers": tuple(replace(COPIES, name=text or f"layer {at}", detail=text) for at in range(12)),
         "kernels": (replace(COMPUTE, name=text or "gemm"),),
+        "builds": Builds(
+            (Rebuilt((text or "x",), (text or "t",), BUILT[0](text), BUILT[1](text), ("fusion", "precision"), COPIES),),
+            rebuilt=1,
+            alike=2,
+            totals=(replace(COPIES, name="fusion, precision"), COMPUTE, replace(COPIES, name="reformats")),
+            reformats=(9, 167),
+        ),
         "predictions": (
             Prediction("PCI001", text or "copies are pageable", "gone", 2_000_000, 0, ("exposed_h2d",), COPIES, ()),
             Prediction("FUS002", text or "reformats", "still_there", 100_000, 90_000, ("compute",), COMPUTE, ()),
@@ -91,27 +108,75 @@ RENDERERS: list[Callable[[list[Comparison]], str]] = [
 
 
 def test_the_first_lines_say_it_all() -> None:
-    first, second, *_ = compared_text.render([comparison()]).splitlines()
+    first, *lines = compared_text.render([comparison()]).splitlines()
     assert first == "after.sqlite against before.sqlite"
-    assert second == (
-        "faster: 4.00 ms → 2.00 ms per inference, −2.00 ms (−50 %) (as traced; 99 % interval −52 to −48 %)"  # noqa: RUF001 (a minus)
+    second, _, third = " ".join(lines[:4]).partition(") faster")
+    assert f"{second})" == (
+        "faster in latency: 4.00 ms → 2.00 ms per inference, −2.00 ms (−50 %) (untraced runs; "  # noqa: RUF001 (a minus)
+        "99 % interval −52 to −48 %)"  # noqa: RUF001 (a minus)
     )
+    assert third.startswith(" in throughput: 4.10 ms → 2.10 ms per input")
+
+
+def test_throughput_leads_where_several_are_in_flight() -> None:
+    sides = {side: replace(getattr(comparison(), side), in_flight=4.0, inputs=2.0) for side in ("before", "after")}
+    found = comparison(leads=Metric.THROUGHPUT, **sides)
+    assert compared.headline(found).startswith("faster in throughput: ")
+    assert "inferences in flight 4 → 4, inputs of an inference 2 → 2" in compared.counted(found)
+
+
+def test_what_may_be_the_profilers_own_is_undecided() -> None:
+    wall = replace(WALL, low=-3e6, high=1e5, change=Change.UNKNOWN)
+    why = "all of it may be the profiler's own"
+    latency = Judgement(Metric.LATENCY, Verdict.UNDECIDED, Verdict.UNDECIDED, wall, WALL, "trace", 0.9, why)
+    said = compared.headline(comparison(latency=latency))
+    assert said.startswith("undecided in latency: 4.00 ms → 2.00 ms")
+    assert said.endswith(f"90 % interval −75 to +2.5 %); {why}")  # noqa: RUF001 (a minus)
+
+
+def test_each_kind_of_inference_has_its_verdicts() -> None:
+    kinds = (OfPopulation("1: 137 kernels", 60, 40, THROUGHPUT, LATENCY),)
+    pages = [render([comparison(populations=kinds)]) for render in RENDERERS[:2]]
+    for page in pages:
+        assert "60 inferences before and 40 after" in " ".join(page.split())
+    assert "Kinds of inferences" in compared_html.page([comparison(populations=kinds)])
 
 
 def test_noise_is_said_plainly_and_why() -> None:
     wall = replace(WALL, difference=-1_000, low=-5_000, high=3_000, change=Change.NOISE)
-    found = comparison(wall=wall, verdict=Verdict.NOISE, measured=Verdict.NOISE)
-    assert compared.headline(found).startswith("noise: ")
-    assert "is within chance" in compared.headline(found)
-    drifting = replace(wall, low=-1_500, high=-500)
-    assert "one run's own drift, 9.00 µs" in compared.headline(replace(found, wall=drifting))
+    noise = replace(LATENCY, difference=wall, verdict=Verdict.NOISE, measured=Verdict.NOISE)
+    said = compared.headline(comparison(latency=noise))
+    assert said.startswith("noise in latency: ")
+    assert "is within chance" in said
+    drifting = replace(noise, difference=replace(wall, low=-1_500, high=-500))
+    assert "one run's own drift, 9.00 µs" in compared.headline(comparison(latency=drifting))
+
+
+def blocked_by(setup: tuple[SetupDifference, ...]) -> dict[str, Any]:
+    """What a comparison says of two that are not comparable."""
+    why = ", ".join(each.aspect for each in setup)
+    return {
+        "setup": setup,
+        "throughput": replace(THROUGHPUT, verdict=Verdict.NOT_COMPARABLE, why=why),
+        "latency": replace(LATENCY, verdict=Verdict.NOT_COMPARABLE, why=why),
+    }
+
+
+def test_one_verdict_may_be_left() -> None:
+    paced = SetupDifference("pace", "its own", "every 33.0 ms", Effect.BLOCKS, "", (Metric.THROUGHPUT,))
+    assert compared.effect_of(paced) == "no verdict on throughput"
+    found = replace(comparison(**blocked_by((paced,))), latency=LATENCY)
+    said = compared.verdicts(found)
+    assert said[0].startswith("faster in latency")
+    assert said[1].startswith("throughput not comparable (pace)")
+    assert compared.NOT_PUT_DOWN not in compared_text.render([found])
 
 
 def test_what_is_not_comparable_gets_no_verdict() -> None:
-    blocked = (SetupDifference("GPU", "L4", "H200", Effect.BLOCKS, "another GPU"),)
-    found = comparison(verdict=Verdict.NOT_COMPARABLE, setup=blocked)
+    blocked = (SetupDifference("GPU", "L4", "H200", Effect.BLOCKS, "another GPU", tuple(Metric)),)
+    found = comparison(**blocked_by(blocked))
     assert compared.headline(found).startswith(
-        "not comparable (GPU): not to be put down to a change. As measured faster"
+        "latency not comparable (GPU): not to be put down to a change. As measured faster in latency"
     )
     page = compared_text.render([found])
     assert page.index("What else differs") < page.index("Time of an inference")
@@ -155,7 +220,32 @@ def test_a_narrow_page_wraps_no_row() -> None:
         table = page.partition("Time of an inference")[2].partition("\n\n")[0].splitlines()[2:]
         assert len(table) > 3
         assert all(line.split()[-1] in {"less", "more", "noise", "same", "?"} for line in table)
-        assert ("99 % interval" in page) is headed
+        assert (" interval " in page.partition("Time of an inference")[2]) is headed
+
+
+def test_two_builds_of_one_model_are_shown() -> None:
+    page = compared_text.render([comparison()], Look(width=120))
+    said = " ".join(page.split())
+    for words in (
+        "Two builds of one model kernel time of the typical inference",
+        "1 of 3 regions were built otherwise, and kernels take ",
+        "where fusion and precision differ",
+        "in reformats (9 → 167 layers)",
+        "t: fusion, precision time 1.99 ms → 90.0 µs before FP16 · 1 layer: conv + relu · hmma",
+        "after FP16, INT8 · 2 layers, 2 reformats: conv, relu",
+        "2 were built alike",
+    ):
+        assert words in said
+    found = json.loads(compared_machine.render([comparison()]))["comparisons"][0]["builds"]
+    assert found["regions"][0]["changed"] == ["fusion", "precision"]
+    assert found["said"].startswith("1 of 3 regions were built otherwise")
+    text = compared_markdown.render([comparison()])
+    assert "**Two builds of one model**: 1 of 3 regions" in text
+    assert "2 layers, 2 reformats" in text
+    alike = comparison(builds=None)
+    for render in RENDERERS[:4]:
+        assert "regions" not in render([alike]).replace("shown", "")
+    assert json.loads(compared_machine.render([alike]))["comparisons"][0]["builds"] is None
 
 
 def test_what_was_measured_is_shown_without_an_interval() -> None:
@@ -179,12 +269,13 @@ def test_json_fits_its_schema() -> None:
     Draft202012Validator.check_schema(compared_machine.schema())
     validator = Draft202012Validator(compared_machine.schema())
     before, after = (Side(name, Summary(name), 0, 0) for name in "ba")
-    bare = Comparison(before, after, Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, untold=("x",))
+    bare = Comparison(before, after, untold=("x",))
     for each in (
         comparison(),
         comparison(fakes.HOSTILE),
         comparison(fakes.LONG),
-        comparison(untraced=(-1.0, 2.0)),
+        comparison(populations=(OfPopulation("1: 137 kernels", 60, 40, THROUGHPUT, LATENCY),)),
+        comparison(**blocked_by((SetupDifference("GPU", "a", "b", Effect.BLOCKS, "", tuple(Metric)),))),
         bare,
     ):
         validator.validate(json.loads(compared_machine.render([each])))
@@ -196,8 +287,11 @@ def test_the_schema_knows_what_the_code_knows() -> None:
     assert list(difference) == [field.name for field in fields(Difference)]
     assert difference["change"]["enum"] == [each.value for each in Change]
     properties = defined["comparison"]["properties"]
-    assert set(properties) == {field.name for field in fields(Comparison)} | {"headline"}
+    assert set(properties) == {field.name for field in fields(Comparison)} | {"headline", "verdict"}
     assert properties["verdict"]["enum"] == [each.value for each in Verdict]
+    assert list(defined["judgement"]["properties"]) == [field.name for field in fields(Judgement)]
+    assert list(defined["said"]["properties"]) == [*(field.name for field in fields(Judgement)), "said"]
+    assert list(defined["population"]["properties"]) == [field.name for field in fields(OfPopulation)]
     setup = properties["setup"]["items"]["properties"]
     assert setup["effect"]["enum"] == [each.value for each in Effect]
     predicted = properties["predictions"]["items"]["properties"]
@@ -263,16 +357,18 @@ def test_junit_skips_what_has_nothing_to_look_for() -> None:
 
 def test_junit_of_a_comparison_follows_the_gate() -> None:
     slower = replace(WALL, difference=400_000, low=3e5, high=5e5, change=Change.MORE)
-    found = comparison(wall=slower, verdict=Verdict.SLOWER, measured=Verdict.SLOWER)
-    assert states(junit.render_comparisons([found], 5.0))["wall"] == "failure"
-    assert states(junit.render_comparisons([found], 15.0))["wall"] == ""
-    assert states(junit.render_comparisons([found], None))["wall"] == ""
-    blocked = replace(
-        found, verdict=Verdict.NOT_COMPARABLE, setup=(SetupDifference("GPU", "a", "b", Effect.BLOCKS, ""),)
-    )
+    latency = replace(LATENCY, difference=slower, verdict=Verdict.SLOWER, measured=Verdict.SLOWER)
+    found = comparison(latency=latency)
+    assert states(junit.render_comparisons([found], 5.0))["latency"] == "failure"
+    assert states(junit.render_comparisons([found], 5.0, "both"))["latency"] == "failure"
+    assert states(junit.render_comparisons([found], 5.0, "throughput"))["latency"] == ""
+    assert states(junit.render_comparisons([found], 15.0))["latency"] == ""
+    assert states(junit.render_comparisons([found], None))["latency"] == ""
+    blocked = comparison(**blocked_by((SetupDifference("GPU", "a", "b", Effect.BLOCKS, "", tuple(Metric)),)))
     assert states(junit.render_comparisons([blocked], 5.0)) | {} == {
         "comparable": "error",
-        "wall": "skipped",
+        "throughput": "skipped",
+        "latency": "skipped",
         "promise of PCI001": "",
         "promise of FUS002": "",
     }
@@ -281,5 +377,5 @@ def test_junit_of_a_comparison_follows_the_gate() -> None:
 @pytest.mark.parametrize("render", RENDERERS)
 def test_every_format_takes_a_comparison_without_inferences(render: Callable[[list[Comparison]], str]) -> None:
     before, after = (Side(name, Summary(name), 0, 0) for name in "ba")
-    bare = Comparison(before, after, Verdict.CANNOT_TELL, Verdict.CANNOT_TELL, untold=("x",))
+    bare = Comparison(before, after, untold=("x",))
     assert "cannot tell" in render([bare]).lower()

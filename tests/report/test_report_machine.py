@@ -12,9 +12,10 @@ from jsonschema import Draft202012Validator, ValidationError
 from report import fakes
 
 from nsight_tools import changes
+from nsight_tools.accuracy import DEFAULT, MEASURES, Accuracy, Agreement, Limit, judged
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Change, Confidence, Evidence, Finding, Severity
-from nsight_tools.measured import Energy, Measured, Memory, Speed
+from nsight_tools.measured import Energy, Measured, Memory, Output, Speed
 from nsight_tools.report import machine
 from nsight_tools.report.content import TraceReport
 from nsight_tools.run.requests import Population
@@ -128,17 +129,28 @@ def test_what_was_measured_is_told() -> None:
     assert found["spread"]["p50_ns"] == 0
     (trace,) = valid(TraceReport("x", Summary(""), ()))["traces"]
     assert trace["measured"] == {
-        **dict.fromkeys(["speed", "overlapped", "memory", "energy", "build_s", "spread"]), "repeats": [],
+        **dict.fromkeys(["speed", "overlapped", "memory", "energy", "build_s", "spread", "accuracy"]),
+        "repeats": [], "outputs": [],
     }  # fmt: skip
+    outputs = (Output("y", "float16", 80, nan=2), Output("z", "float8_e4m3", 3, not_read="why"))
+    y = np.arange(20.0).reshape(2, 10)
+    accuracy = judged({"y": y}, {"y": y + 1}, "before")
+    found = valid(fakes.report(measured=Measured(outputs=outputs, accuracy=accuracy)))["traces"][0]["measured"]
+    assert [each["nan"] for each in found["outputs"]] == [2, 0]
+    assert found["accuracy"]["failures"] == list(accuracy.failures)
+    assert found["accuracy"]["outputs"][0]["lInf"] == 1
     short = fakes.report(measured=Measured(energy=Energy(problem="too short")))
     assert valid(short)["traces"][0]["measured"]["energy"]["joules"] is None
 
 
 def test_the_schema_knows_what_is_measured() -> None:
     defined = machine.schema()["$defs"]
-    for kind in (Speed, Memory, Energy):
+    for kind in (Speed, Memory, Energy, Output, Agreement, Limit):
         assert list(defined[kind.__name__.lower()]["properties"]) == [each.name for each in fields(kind)]
     assert list(defined["measured"]["properties"]) == [*(each.name for each in fields(Measured)), "spread"]
+    written = Accuracy("before", (), DEFAULT).as_json()
+    assert sorted(defined["accuracy"]["properties"]) == sorted(written)
+    assert defined["limit"]["properties"]["measure"]["enum"] == list(MEASURES)
 
 
 def test_outcomes_are_in_order_of_code() -> None:

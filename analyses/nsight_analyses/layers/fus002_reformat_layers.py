@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.layers.layer_times import COPY_NODE, REFORMATS, of_inferences
+from nsight_analyses.layers.layer_times import of_inferences
 from nsight_analyses.layers.tensorrt import no_layers
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.columns import words
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.layers import COPY_NODE, REFORMATS
 from nsight_tools.units import share
 
 if TYPE_CHECKING:

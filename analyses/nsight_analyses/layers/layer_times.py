@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,71 +16,29 @@ from nsight_tools.timeline.intervals import pieces
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
+    from nsight_tools.run.layers import Layer
     from nsight_tools.run.work import Work
     from nsight_tools.trace import Trace
 
-REFORMATS = frozenset({"Reformat", "NoOp"})
-COPY_NODE = "Reformatting CopyNode"
 _MATRIX = re.compile(r"conv|gemm|matmul|matrixmultiply|fullyconnected|fully_connected", re.IGNORECASE)
 """Layer types that multiply matrices: CaskConvolution, CaskGemmConvolution, CaskDeconvolutionV2, CaskConvActPool, gemm,
 fusedConvActConv, MatrixMultiply, CaskGemmMatrixMultiply, CublasLtMatrixMultiply, FullyConnected …"""
 _FLOATS = frozenset({"FP32", "FP16", "BF16"})
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer of the engine; `type` is empty, `inputs` and `outputs` are without members where not recorded."""
-
-    name: str
-    type: str = ""
-    inputs: tuple[dict[str, Any], ...] = ()
-    outputs: tuple[dict[str, Any], ...] = ()
-    groups: int = 1
-    tactic: str = ""
-
-    @property
-    def reformats(self) -> bool:
-        """Whether it only changes a tensor's datatype or layout."""
-        return self.type in REFORMATS or self.name.startswith(COPY_NODE)
-
-    @property
-    def multiplies(self) -> bool:
-        """Whether it is a convolution or a matrix multiplication."""
-        return bool(_MATRIX.search(self.type))
-
-    @property
-    def convolves(self) -> bool:
-        return "conv" in self.type.lower()
-
-    @property
-    def dtype(self) -> str:
-        """Datatype of what it works on: of its first input; empty where unknown."""
-        return str((self.inputs[0]["dtype"] if self.inputs else None) or "")
-
-    def floats(self) -> bool:
-        """Whether it writes floating-point numbers of 16 or 32 bits."""
-        return any(tensor["dtype"] in _FLOATS for tensor in self.outputs)
+def multiplies(layer: Layer) -> bool:
+    """Whether it is a convolution or a matrix multiplication."""
+    return bool(_MATRIX.search(layer.type))
 
 
-def engine_layers(trace: Trace) -> dict[str, Layer]:
-    """The layers of the engine by name, in the engine's order."""
-    columns = ["name", "type", "inputs", "outputs", "attributes", "tactic"]
-    return {
-        row["name"]: Layer(
-            row["name"],
-            row["type"] or "",
-            tuple(row["inputs"] or ()),
-            tuple(row["outputs"] or ()),
-            _groups(row["attributes"]),
-            row["tactic"] or "",
-        )
-        for row in trace.table("layers", columns).to_pylist()
-    }
+def convolves(layer: Layer) -> bool:
+    """Whether it is a convolution."""
+    return "conv" in layer.type.lower()
 
 
-def _groups(attributes: str | None) -> int:
-    groups = json.loads(attributes).get("Groups") if attributes else None
-    return groups if isinstance(groups, int) else 1
+def writes_floats(layer: Layer) -> bool:
+    """Whether it writes floating-point numbers of 16 or 32 bits."""
+    return any(tensor["dtype"] in _FLOATS for tensor in layer.outputs)
 
 
 @dataclass(frozen=True)

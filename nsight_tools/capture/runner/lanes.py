@@ -36,7 +36,8 @@ class Slot:
     """One set of buffers of a lane, and the calls that run an inference in it.
 
     `before(events, ranges)` copies in and `after(events, ranges)` copies out, each recording its events; `enqueue()` is
-    true where it worked. `inward` and `outward` are the copies alone.
+    true where it worked. `inward` and `outward` are the copies alone; `fetch` copies outputs even where no inference
+    does, into `hosts`, the host's buffers by tensor.
     """
 
     lane: int
@@ -47,6 +48,8 @@ class Slot:
     inward: list[Callable[[], None]]
     outward: list[Callable[[], None]]
     buffers: list[Any]
+    fetch: list[Callable[[], None]]
+    hosts: dict[str, Bytes]
 
 
 class Lane:
@@ -59,8 +62,8 @@ class Lane:
         self.shapes, self.shape_source = engine.shapes(task, engine.profile_of(number, task.streams))
         self.context = engine.make_context(number, task.streams, self.stream, layer_ranges=task.layer_ranges)
         engine.set_shapes(self.context, self.shapes)
-        self._host_inputs = {tensor.name: self._host_input(tensor) for tensor in engine.inputs if tensor.on_host}
-        for name, array in self._host_inputs.items():
+        self.host_inputs = {tensor.name: self._host_input(tensor) for tensor in engine.inputs if tensor.on_host}
+        for name, array in self.host_inputs.items():
             self.context.set_tensor_address(name, array.ctypes.data)
         self.shapes |= engine.output_shapes(self.context)
         self._memory, self.memory_bytes = engine.give_memory(self.context, number, task.streams)
@@ -106,22 +109,20 @@ class Lane:
         self.slots = []
         cuda, stream = self.cuda, self.stream
         streams = (cuda.Stream(NON_BLOCKING), stream, cuda.Stream(NON_BLOCKING)) if overlap else (stream,) * 3
-        generator = np.random.default_rng([self.task.seed, self.number])
-        for _ in range(IN_FLIGHT if overlap else 1):
-            self.slots.append(self._slot(streams, generator, alone=not overlap, by_stage=by_stage))
+        for number in range(IN_FLIGHT if overlap else 1):
+            self.slots.append(self._slot(streams, number, alone=not overlap, by_stage=by_stage))
 
-    def _slot(
-        self, streams: tuple[Any, Any, Any], generator: np.random.Generator, *, alone: bool, by_stage: bool
-    ) -> Slot:
+    def _slot(self, streams: tuple[Any, Any, Any], number: int, *, alone: bool, by_stage: bool) -> Slot:
         addresses: list[tuple[str, int]] = []
         inward: list[Callable[[], None]] = []
         outward: list[Callable[[], None]] = []
         buffers: list[Any] = []
+        hosts: dict[str, Bytes] = {}
         for tensor in self.engine.tensors:
-            if tensor.name in self._host_inputs:
+            if tensor.name in self.host_inputs:
                 continue
             size = max(tensor.size_bytes(self.shapes[tensor.name]), 1)
-            host = self._host_buffer(tensor, size, generator)
+            host = hosts[tensor.name] = self._host_buffer(tensor, size, number)
             if tensor.on_host:
                 addresses.append((tensor.name, host.ctypes.data))
                 continue
@@ -136,14 +137,15 @@ class Lane:
         self.cuda.Context.synchronize()
         enqueue = self._enqueue(addresses, alone=alone)
         if not self.task.data_transfers:
-            return Slot(self.number, COMPUTE, *_compute_only(streams[1], enqueue), [], [], buffers)
+            return Slot(self.number, COMPUTE, *_compute_only(streams[1], enqueue), [], [], buffers, outward, hosts)
         if not alone:
             calls = _overlapped(streams, inward, enqueue, outward)
-            return Slot(self.number, OVERLAPPED, *calls, inward, outward, buffers)
+            return Slot(self.number, OVERLAPPED, *calls, inward, outward, buffers, outward, hosts)
         calls = _in_order(self.stream, inward, enqueue, outward, by_stage=by_stage)
-        return Slot(self.number, IN_ORDER if by_stage else WHOLE, *calls, inward, outward, buffers)
+        return Slot(self.number, IN_ORDER if by_stage else WHOLE, *calls, inward, outward, buffers, outward, hosts)
 
-    def _host_buffer(self, tensor: Tensor, size: int, generator: np.random.Generator) -> Bytes:
+    def _host_buffer(self, tensor: Tensor, size: int, slot: int) -> Bytes:
+        """A buffer; an input's is filled. Its random numbers depend on its name, and not on what other inputs are."""
         try:
             pinned = not self.task.pageable
             host: Bytes = self.cuda.pagelocked_empty(size, np.uint8) if pinned else np.empty(size, np.uint8)
@@ -152,6 +154,7 @@ class Lane:
         host[:] = 0  # touched, so that no page is missing later
         if tensor.is_input:
             path = self.task.inputs.get(tensor.name)
+            generator = np.random.default_rng([self.task.seed, self.number, slot, *tensor.name.encode()])
             values = contents(tensor, self.shapes[tensor.name], path, generator)
             host[: values.size] = values
         return host

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import cost, layer_profile, log, toolkit
+from . import cost, layer_profile, log, outputs, toolkit
 from .engine import Engine, hint_for
 from .lanes import Lane
 from .loop import Turns, serve
@@ -94,6 +94,8 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
         "clock": done[0].clock,
         "memory": memory.as_json(),
     }
+    if task.outputs and not interruption.requested:
+        result.content["outputs"] = _outputs(engine, task, device, lanes[0])
     if task.throughput and not task.default_stream and not interruption.requested:  # on one stream nothing overlaps
         done.append(_measured("throughput", task, device, engine, lanes, interruption, overlap=True))
         result.content["run"]["throughput"] = done[1].summary()
@@ -102,6 +104,17 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
     if task.further_context and not interruption.requested:
         memory.try_one_more(engine, task)
     _save(task, done)
+
+
+def _outputs(engine: Engine, task: Task, device: Device, lane: Lane) -> dict[str, Any]:
+    engine.logger.forget()
+    try:
+        return outputs.keep(engine, task, lane)
+    except (Failure, device.cuda.Error) as error:
+        line = engine.logger.last_error()
+        raise Failure(
+            f"outputs: {error}", where=str(engine.path), hint=hint_for(line, "run with --verbose"), log=line
+        ) from error
 
 
 def _check_inputs(engine: Engine, task: Task) -> None:

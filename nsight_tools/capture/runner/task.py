@@ -60,6 +60,10 @@ class Task:
     """Measure what the runner's loop itself costs, too."""
     further_context: bool = False
     """Measure what one more context takes of the GPU's memory, too."""
+    outputs: bool = False
+    """Keep the outputs of one inference, too."""
+    keep_inputs: bool = False
+    """And its inputs."""
     inspect: bool = False
 
     def __post_init__(self) -> None:

@@ -57,13 +57,14 @@ def compared_walls(comparison: Comparison) -> Drawing:
     usual = max(float(np.quantile(each, TAIL, method="lower")) for each in walls)
     high = min(max(float(each.max()) for each in walls), low + 1.25 * (usual - low) or low + 1)
     room = max(0.03 * (high - low), 1.0)
-    for (_, role, line), wall in zip(SIDES, walls, strict=True):
-        share, value = _distribution(wall)
+    for (_, role, line), its in zip(SIDES, walls, strict=True):
+        share, value = _distribution(its)
         axes.plot(value, share, color=colour(role), linestyle=line, linewidth=1.6, drawstyle="steps-post")
-        axes.plot([np.median(wall)], [0.5], "o", color=colour(role), markersize=5)
-    if comparison.wall is not None:
-        _typical(axes, comparison.wall)
-    _span_axis(axes, low - room, high + room, f"of an inference, {compared.source(comparison)}")
+        axes.plot([np.median(its)], [0.5], "o", color=colour(role), markersize=5)
+    wall, known = compared.drawn_wall(comparison)
+    if wall is not None:
+        _typical(axes, wall)
+    _span_axis(axes, low - room, high + room, f"of an inference, {known}")
     axes.set_ylim(0, 1.02)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.set_ylabel("took no longer")
@@ -101,7 +102,7 @@ def compared_over_time(comparison: Comparison) -> Drawing:
     _up_axis(axes, bottom, high + room)
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.0f} %"))
-    axes.set_xlabel(f"of the run, {compared.source(comparison)}, by inferences in order of time")
+    axes.set_xlabel(f"of the run, {compared.drawn_wall(comparison)[1]}, by inferences in order of time")
     _sides_legend(figure, walls)
     figure.note = _notes_over_time(walls, bottom, high + room)
     return figure

@@ -23,6 +23,7 @@ from nsight_tools.report.figures.style import (
     styled,
     time_axis,
 )
+from nsight_tools.run.layers import COPY_NODE, REFORMATS
 from nsight_tools.timeline.attribution import Words
 from nsight_tools.timeline.intervals import Intervals
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 LANES = 9
 """Kinds of layers with a lane of their own; the others share one."""
 _GRAPH = "whole CUDA graph"
-REFORMATS = ("Reformat", "NoOp")
-"""Layer types that only change how a tensor lies in memory."""
 
 
 @styled
@@ -122,7 +121,7 @@ def _by_name(layer: str) -> str:
     """The type of a layer that only its name tells of."""
     if not layer:
         return "no layer known"
-    if layer.startswith("Reformatting CopyNode"):
+    if layer.startswith(COPY_NODE):
         return "Reformat"
     return "{ForeignNode}" if layer.startswith("{ForeignNode") else "layers of unknown type"
 

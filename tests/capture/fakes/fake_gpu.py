@@ -15,6 +15,8 @@ SMALLEST_COPY_NS = 2000
 JOURNAL = []
 MEMORY_BYTES = int(os.environ.get("FAKE_GPU_MEMORY", "1000000000"))
 allocated = 0
+CONTENTS = {}
+"""What lies at an address, as bytes of NumPy: what was copied there, or what an enqueue put there."""
 
 
 def take(size):

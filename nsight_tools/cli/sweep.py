@@ -1,0 +1,196 @@
+"""`nsight-tools sweep`: many settings of one model, each measured without the profiler."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nsight_tools.cli import settings
+from nsight_tools.report import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nsight_tools.report.swept import Swept
+    from nsight_tools.tune.measuring import Measurer, Row
+    from nsight_tools.tune.settings import Setting
+
+SUFFIX = ".sweep"
+MEASUREMENTS, PAGE = "measurements.parquet", "sweep.html"
+_NANOSECONDS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+
+def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """A time as `5ms`, in ns."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s)\s*", value)
+    if found is None or not float(found[1]):
+        raise click.BadParameter(f"'{value}' is no time, as 5ms or 800us")
+    return float(found[1]) * _NANOSECONDS[found[2]]
+
+
+@click.command(
+    "sweep",
+    short_help="Measure many settings of an engine, without the profiler.",
+    epilog="""\b
+Example:
+  nsight-tools sweep model.engine --streams 1,2,4 --use-cuda-graph both --latency-limit 5ms
+""",
+)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", metavar="DIR", type=click.Path(path_type=Path), help="Default: <name>.sweep.")
+@click.option("--force", is_flag=True, help="Begin a sweep of that name anew.")
+@click.option(
+    "--latency-limit",
+    "limit",
+    metavar="TIME",
+    callback=_duration,
+    help="Name the best setting with such a p99, as 5ms.",
+)
+@click.option(
+    "--repeat",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Measure each setting N times, all once before any again: by how much the same differs is noise.",
+)
+@click.pass_context
+def command(ctx: click.Context, /, model: Path, target: Path | None, limit: float | None, **options: Any) -> None:
+    """Measure MODEL under every combination of settings, without the profiler, and say which to take.
+
+    Options of how it is run and built take several values: --streams 1,2,4; a switch takes both. Each combination is a
+    line: throughput, p50 and p99 of an inference, memory, and from --duration 10 on energy. All of it goes into a
+    folder: measurements.parquet, and sweep.html with the front of throughput against p99. Ctrl-C keeps what was
+    measured, and the same command goes on from there: what was measured is not measured again.
+    """
+    from nsight_tools.capture import supervised
+    from nsight_tools.capture.options import model_of
+    from nsight_tools.tune import kept
+    from nsight_tools.tune.settings import product
+
+    target = target or Path(f"{model.stem}{SUFFIX}")
+    wanted = product({name: options[name] for name in (*settings.RUN, *settings.BUILD) if options[name] is not None})
+    _refuse(wanted)
+    read, typed = settings.given(ctx, options)
+    say = settings.say
+    interrupts = supervised.Interrupts(say)
+    with interrupts.handled():
+        measurer, probe = _running(model_of(model), target, read, wanted, options, say, interrupts)
+        what = kept.about("sweep", model, typed, probe)
+        with kept.opened(target, what, force=options["force"]):
+            found = _swept(target, what, wanted, options["repeat"], measurer, limit, say)
+    if found.left:
+        say(f"interrupted: {found.left} runs are left; the same command goes on from here")
+        ctx.exit(130)
+    _tell(found)
+
+
+settings.add(command, (*settings.RUN, *settings.BUILD), several=True)
+settings.add(command, (*settings.GIVEN, *settings.PROGRAM))
+
+
+def _refuse(wanted: Sequence[Setting]) -> None:
+    from nsight_tools.capture.runner.options import BY_NAME, problems
+
+    for setting in wanted:
+        of_build = {name: value for name, value in setting.options if name in BY_NAME}
+        if problem := next(problems(of_build), None):
+            raise click.UsageError(problem)
+
+
+def _running(
+    model: Path,
+    target: Path,
+    read: dict[str, Any],
+    wanted: Sequence[Setting],
+    options: dict[str, Any],
+    say: Callable[[str], None],
+    interrupts: Any,
+) -> tuple[Measurer, dict[str, Any]]:
+    """What measures, and what it found of its Python and its GPU. Raises CaptureError where something is missing."""
+    from nsight_tools.capture import processes
+    from nsight_tools.capture.benchmark import Bench
+    from nsight_tools.capture.options import ONNX, Build, refuse_to_build, settings_of
+    from nsight_tools.tune.running import Running
+    from nsight_tools.tune.settings import conflict
+
+    python = processes.resolve_python(options["python"], sys.executable)
+    most = max(int(max(setting.get("streams"), setting.get("threads"))) for setting in wanted)
+    if model.suffix != ONNX:
+        refuse_to_build(model, Build(settings_of({**read, **{n: v for each in wanted for n, v in each.options}})))
+    bench = Bench(model, target / "engines", python, say, interrupts, options["telemetry_hz"], most)
+    running = Running(bench, read)
+    possible = next((setting for setting in wanted if conflict(setting) is None), wanted[0])
+    return running, bench.probe(*running.asked(possible))
+
+
+def _swept(
+    target: Path,
+    what: dict[str, Any],
+    wanted: Sequence[Setting],
+    times: int,
+    measurer: Measurer,
+    limit: float | None,
+    say: Callable[[str], None],
+) -> Swept:
+    from nsight_tools.capture.options import InterruptedCaptureError
+    from nsight_tools.errors import NsightToolsError
+    from nsight_tools.report import swept
+    from nsight_tools.tune import measuring, sweep
+
+    table = target / MEASUREMENTS
+    rows: list[Row] = measuring.read_rows(table) if table.exists() else []
+    todo = len(sweep.left(wanted, rows, times))
+    if kept := times * len(wanted) - todo:
+        say(f"{kept} of {times * len(wanted)} runs were made before")
+    click.echo(swept.head())
+    for setting in wanted:
+        for row in rows:
+            if row.setting == setting:
+                click.echo(safe.visible(swept.line(row), 500))
+    began, made = time.monotonic(), 0
+    try:
+        for row in sweep.measured(wanted, times, measurer, rows, lambda all_: measuring.write_rows(table, all_)):
+            made += 1
+            click.echo(safe.visible(swept.line(row), 500))
+            remaining = len(sweep.left(wanted, rows, times))
+            takes = remaining * (time.monotonic() - began) / made
+            if remaining:
+                say(f"{remaining} of {times * len(wanted)} runs are left, about {_minutes(takes)}")
+    except (InterruptedCaptureError, KeyboardInterrupt):
+        pass
+    failed = [row for row in rows if row.measurement is None and row.setting in wanted]
+    remaining = len(sweep.left(wanted, rows, times))
+    found = swept.Swept(what, sweep.points(rows, wanted), failed, limit, remaining)
+    if not found.points and failed and not remaining:
+        table.unlink(missing_ok=True)
+        raise NsightToolsError(f"no setting could be measured; the first: {failed[0].said}")
+    if found.points:
+        _write_page(target / PAGE, found)
+        say(f"measured into {target}")
+    return found
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _write_page(path: Path, found: Swept) -> None:
+    from nsight_tools import files
+    from nsight_tools.report import swept_html
+
+    files.write(path, swept_html.page(found))
+
+
+def _tell(found: Swept) -> None:
+    from nsight_tools.report import swept
+
+    for sentence in swept.answers(found):
+        click.echo(safe.visible(sentence, 500))

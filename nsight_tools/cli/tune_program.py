@@ -1,0 +1,142 @@
+"""`nsight-tools tune -- COMMAND` and `tune --continue`: for programs that only their authors can change."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nsight_tools.cli import settings
+from nsight_tools.report import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nsight_tools.tune.programs import Named, Program, Seen
+
+ALLOWED = (
+    *("target", "force", "further", "untraced", "capture_range", "inference_range", "group_by"),
+    *("graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "nsys_args", "nsys"),
+)
+"""Options that a program has."""
+SUFFIX = ".tune"
+
+
+def refuse_engine_options(ctx: click.Context) -> None:
+    """Raises UsageError for an option that only a model has."""
+    for option in ctx.command.params:
+        given = ctx.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and option.name not in ALLOWED:
+            raise click.UsageError(f"{option.opts[0]} is an option of a MODEL, not of a command")
+
+
+def begin(command: Sequence[str], target: Path | None, options: dict[str, Any]) -> None:
+    """Capture a program, and name the first change."""
+    from nsight_tools.errors import OutputError
+    from nsight_tools.tune import programs
+    from nsight_tools.tune.ledger import LEDGER
+
+    target = target or Path(f"{Path(command[0]).name}{SUFFIX}")
+    if (target / LEDGER).exists() and not options["force"]:
+        hint = f"go on with it: nsight-tools tune --continue {target}; or begin anew with --force"
+        raise OutputError(target, "exists", hint=hint)
+    if target.exists() and any(target.iterdir()) and not (target / LEDGER).exists():
+        raise OutputError(target, "holds something else", hint="name another folder with -o")
+    made = not target.exists()
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        program = programs.begin(command, _Watcher(target, options))
+        for left in target.glob("*.capture"):
+            if left.name != program.seen[0].capture:
+                shutil.rmtree(left)  # of a tuning that is begun anew
+        programs.write(target / LEDGER, program)
+    finally:
+        if made and not any(target.iterdir()):
+            target.rmdir()
+    _tell(program, target)
+
+
+def go_on(folder: Path, command: Sequence[str], options: dict[str, Any]) -> None:
+    """Capture it again after a change, judge that, and name the next one."""
+    from nsight_tools.tune import programs
+    from nsight_tools.tune.ledger import LEDGER
+
+    program = programs.read(folder / LEDGER)
+    programs.go_on(program, _Watcher(folder, options), command)
+    programs.write(folder / LEDGER, program)
+    _tell(program, folder)
+
+
+class _Watcher:
+    """Captures under Nsight Systems, and compares by `compare`."""
+
+    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+        from nsight_tools import nsys
+
+        self._folder, self._options, self._nsys = folder, options, nsys.find(options["nsys"])
+
+    def capture(self, command: Sequence[str], name: str) -> Seen:
+        """Raises CaptureError where the program fails, or is interrupted."""
+        from nsight_tools.capture import privacy, session
+        from nsight_tools.capture.options import CaptureError, InterruptedCaptureError, Recording
+        from nsight_tools.report.content import TraceReport
+        from nsight_tools.tune import programs
+
+        privacy.hide()
+        names = (
+            *("untraced", "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "capture_range", "nsys_args"),
+        )
+        recording = Recording(**{each: self._options[each] for each in names})
+        target = self._folder / name
+        captured = session.capture_command(command, target, recording, self._nsys, say=settings.say, force=True)
+        if captured.interrupted or captured.exit_code:
+            shutil.rmtree(target, ignore_errors=True)
+            if captured.interrupted:
+                raise InterruptedCaptureError("interrupted", hint="the same command captures it again")
+            raise CaptureError(f"{command[0]}: ended with exit code {captured.exit_code}", hint="mend it first")
+        report = TraceReport.of(name, self._trace(name))
+        return programs.Seen(name, report.verdict, programs.named(report.findings, report.one_takes_ns))
+
+    def compare(self, before: str, after: str) -> tuple[str, str]:
+        """The verdict and the headline of `compare`."""
+        import nsight_tools
+
+        found = nsight_tools.compare(self._trace(before), self._trace(after), names=(before, after))
+        return found.verdict.value, nsight_tools.headline(found)
+
+    def _trace(self, name: str) -> Any:
+        import nsight_tools
+
+        asked = {each: self._options[each] for each in ("inference_range", "group_by")}
+        return nsight_tools.open_trace(self._folder / name, nsys=self._nsys.path, **asked)
+
+
+def _tell(program: Program, folder: Path) -> None:
+    for line in _lines(program, folder):
+        click.echo(safe.visible(line, 1200))
+
+
+def _lines(program: Program, folder: Path) -> Iterator[str]:
+    if program.steps:
+        step = program.steps[-1]
+        asked = f"{step.named.code}: " if step.named else ""
+        yield f"{asked}{step.said}; {'kept' if step.kept else f'not kept: {step.before} stays the best'}"
+    else:
+        yield program.seen[-1].headline
+    coming = program.next
+    if coming is None:
+        yield f"nothing is left that findings promise; the best is {folder / program.best.capture}"
+        return
+    yield f"next: {coming.recommendation}"
+    yield f"  {coming.code}: {coming.message}{_promised(coming)}"
+    yield f"make this change, then: nsight-tools tune --continue {folder}"
+
+
+def _promised(named: Named) -> str:
+    from nsight_tools import units
+
+    if named.share is None:
+        return ""
+    return f"; {'at most' if named.bound else 'about'} {units.share(named.share)} of an inference"

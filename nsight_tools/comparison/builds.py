@@ -1,0 +1,176 @@
+"""What another build of the same model changed: which regions got other fusions, precisions or tactics, and what of it.
+
+Answers "INT8 is slower than FP16" and "slower after the upgrade": region by region (`regions`), with the time of its
+kernels in the typical inference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nsight_tools.comparison.regions import regions
+from nsight_tools.run.layers import NOTHING, engine_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from nsight_tools.comparison.quantities import Cells
+    from nsight_tools.comparison.regions import Region
+    from nsight_tools.comparison.result import Difference
+    from nsight_tools.comparison.runs import ComparedRun
+    from nsight_tools.run.layers import Layer
+
+MOST = 1_000
+"""Regions that are judged by themselves, as of layers; those with the least layers are left to the sums."""
+ALIKE = "built alike"
+REFORMATS = "reformats, wherever they are"
+
+
+@dataclass(frozen=True)
+class Built:
+    """How one build made a region."""
+
+    layers: tuple[str, ...]
+    """Those that compute, by name."""
+    reformats: int
+    precision: str
+    """Types that its layers read, as `FP16, FP32`; empty where the engine does not tell."""
+    tactics: tuple[str, ...]
+    """Kernels that the builder chose, of layers that have a choice."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A region that the two builds made in different ways."""
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    before: Built
+    after: Built
+    changed: tuple[str, ...]
+    """Of fusion, precision, reformats, tactic, format: what differs, but for what follows from another."""
+    time: Difference
+    """Of its kernels."""
+
+
+@dataclass(frozen=True)
+class Builds:
+    """Two builds of one model, side by side."""
+
+    regions: tuple[Rebuilt, ...]
+    """Those that were built otherwise, the largest difference first."""
+    rebuilt: int
+    """How many were."""
+    alike: int
+    """How many were not."""
+    totals: tuple[Difference, ...]
+    """Sums over regions by what changed in them, and `ALIKE`; then `REFORMATS`, which are in the others."""
+    reformats: tuple[int, int]
+    """Layers of each build that only reformat."""
+
+
+class Pair:
+    """Two traces whose engines are builds of one model, but not the same."""
+
+    def __init__(self, runs: tuple[ComparedRun, ComparedRun], found: Sequence[Region]) -> None:
+        self._runs = runs
+        self._sides = [(_built(region.sides[0]), _built(region.sides[1])) for region in found]
+        self._changed = [_changes(region, *sides) for region, sides in zip(found, self._sides, strict=True)]
+        order = sorted(range(len(found)), key=lambda at: -sum(map(len, found[at].sides)))
+        self._rebuilt = [at for at in order if self._changed[at]]
+        self._found = found
+        self._kinds = [*dict.fromkeys(filter(None, (", ".join(each) for each in self._changed))), ALIKE, REFORMATS]
+
+    @classmethod
+    def of(cls, runs: tuple[ComparedRun, ComparedRun]) -> Pair | None:
+        """None where the engines' tensors are not known, they are of two models, or one build."""
+        sides = [list(engine_layers(run.trace).values()) for run in runs]
+        if not all(any(layer.outputs for layer in side) for side in sides):
+            return None
+        pair = cls(runs, regions(*sides))
+        return pair if pair._rebuilt else None
+
+    def columns(self) -> list[tuple[str, Sequence[str], Sequence[Cells]]]:
+        """What is to be estimated: a group's name, its rows, and the nanoseconds of each inference of both runs."""
+        single = [{layer.name: at for at, i in enumerate(self._shown) for layer in self._found[i].sides[side]}
+                  for side in (0, 1)]  # fmt: skip
+        kinds = [self._by_kind(side) for side in (0, 1)]
+        reformats = [
+            {layer.name: 0 for region in self._found for layer in region.sides[side] if layer.reformats}
+            for side in (0, 1)
+        ]
+        names = [", ".join(self._found[at].writes) for at in self._shown]
+        return [
+            ("regions", names, self._cells(single, len(names))),
+            ("builds", self._kinds[:-1], self._cells(kinds, len(self._kinds) - 1)),
+            ("builds", self._kinds[-1:], self._cells(reformats, 1)),
+        ]
+
+    def result(self, found: Mapping[str, Sequence[Difference]]) -> Builds:
+        """What the estimates say, by group."""
+        rows = []
+        for at, time in zip(self._shown, found["regions"], strict=True):
+            region, (before, after) = self._found[at], self._sides[at]
+            rows.append(Rebuilt(region.reads, region.writes, before, after, self._changed[at], time))
+        rows.sort(key=lambda each: -abs(each.time.difference or 0.0))
+        counts = [sum(_moves(layer) for region in self._found for layer in region.sides[side]) for side in (0, 1)]
+        rebuilt = len(self._rebuilt)
+        *kinds, alike, reformats = found["builds"]
+        kinds.sort(key=lambda each: -abs(each.difference or 0.0))
+        totals = (*kinds, alike, reformats)
+        return Builds(tuple(rows), rebuilt, len(self._found) - rebuilt, totals, (counts[0], counts[1]))
+
+    @property
+    def _shown(self) -> list[int]:
+        return self._rebuilt[:MOST]
+
+    def _by_kind(self, side: int) -> dict[str, int]:
+        number = {kind: at for at, kind in enumerate(self._kinds)}
+        return {
+            layer.name: number[", ".join(changed) or ALIKE]
+            for region, changed in zip(self._found, self._changed, strict=True)
+            for layer in region.sides[side]
+        }
+
+    def _cells(self, keys: Sequence[Mapping[str, int]], rows: int) -> list[Cells]:
+        return [run.layers.cells(key, rows) for run, key in zip(self._runs, keys, strict=True)]
+
+
+def _built(layers: Sequence[Layer]) -> Built:
+    computing = [layer for layer in layers if not layer.reformats]
+    return Built(
+        tuple(layer.name for layer in computing),
+        sum(map(_moves, layers)),
+        _types(computing or layers),
+        tuple(layer.tactic for layer in computing if layer.tactic),
+    )
+
+
+def _moves(layer: Layer) -> bool:
+    """Whether it is a reformat that takes time."""
+    return layer.reformats and layer.type != NOTHING
+
+
+def _types(layers: Iterable[Layer]) -> str:
+    return ", ".join(sorted({tensor["dtype"] for layer in layers for tensor in layer.inputs if tensor["dtype"]}))
+
+
+def _changes(region: Region, before: Built, after: Built) -> tuple[str, ...]:
+    """What the builds made otherwise; a consequence is not told: another precision or fusion has another tactic.
+
+    Of one layer on either side only its name can differ, since what it does is the same.
+    """
+    alone = len(before.layers) == len(after.layers) == 1
+    found = {
+        "fusion": before.layers != after.layers and not alone,
+        "precision": before.precision != after.precision,
+        "reformats": before.reformats != after.reformats,
+    }
+    found["tactic"] = before.tactics != after.tactics and not (found["fusion"] or found["precision"])
+    found["format"] = _formats(region.sides[0]) != _formats(region.sides[1]) and not any(found.values())
+    return tuple(name for name, differs in found.items() if differs)
+
+
+def _formats(layers: Sequence[Layer]) -> list[tuple[str | None, str | None]]:
+    return [(tensor["dtype"], tensor["format"]) for layer in layers for tensor in (*layer.inputs, *layer.outputs)]

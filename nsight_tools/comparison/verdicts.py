@@ -1,0 +1,174 @@
+"""The two verdicts on a pair: throughput, the time that passes for each input, and latency, the wall of an inference.
+
+Where both sides were measured without the profiler, those times are judged. Else each side's traced times are taken to
+what is left of them without it (`worth.left`), and the interval holds what nobody knows of that: a difference that may
+all be the profiler's own is undecided. What a traced call costs, and how late a wait returns, is the same unknown on
+both sides where machine and profiler are the same; how fast the host is differs from run to run (`worth.known`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nsight_tools import units
+from nsight_tools.comparison.judge import judged
+from nsight_tools.comparison.measurements import against_repeats
+from nsight_tools.comparison.resampling import ENOUGH, LEVEL, WALLS, Floats, cliffs_delta, estimate
+from nsight_tools.comparison.result import Change, Difference, Judgement, Metric, Verdict
+from nsight_tools.comparison.runs import Speeds
+from nsight_tools.worth import Pricing
+from nsight_tools.worth.known import MODEL, REPEATS, TWICE
+from nsight_tools.worth.left import DRAWS, Per, left
+from nsight_tools.worth.ranges import Range
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nsight_tools.comparison.alike import Alike
+    from nsight_tools.comparison.result import SetupDifference
+    from nsight_tools.comparison.runs import ComparedRun
+
+    Pair = tuple[ComparedRun, ComparedRun]
+
+NAMES = {Metric.THROUGHPUT: "time per input", Metric.LATENCY: "wall"}
+PER: dict[Metric, Per] = {Metric.THROUGHPUT: "period", Metric.LATENCY: "wall"}
+MEAN, TYPICAL = 1, WALLS
+"""Which of `statistics` each metric is: throughput is a mean, stalls and all; a wall is that of the typical one."""
+ESTIMATED = 0.9
+"""The level of an interval that holds what tracing may cost: that of the ranges in `worth.known`."""
+TWO_RUNS = f"two runs of the same differ by up to {units.share(TWICE)}, and --repeat tells by how much these do"
+UNDECIDED = "all of it may be the profiler's own"
+
+
+def times(metric: Metric, run: ComparedRun | Speeds) -> Floats:
+    """The times of a run that a metric is about, in order, ns: walls, or from one completion on a GPU to the next."""
+    if metric is Metric.THROUGHPUT:
+        return run.periods
+    return run.walls if isinstance(run, Speeds) else run.wall
+
+
+def judge(
+    metric: Metric, runs: Pair, inputs: tuple[float, float], setup: Sequence[SetupDifference], alike: Alike
+) -> Judgement:
+    """The verdict of one metric; `inputs` are what an inference of each side carries."""
+    per = inputs if metric is Metric.THROUGHPUT else (1.0, 1.0)
+    traced = [times(metric, run) / many for run, many in zip(runs, per, strict=True)]
+    untraced = [times(metric, run.untraced) / many for run, many in zip(runs, per, strict=True)]
+    measured = [series.size >= ENOUGH for series in untraced]
+    chosen = [one if known else other for one, other, known in zip(untraced, traced, measured, strict=True)]
+    few = [
+        f"{label} has {series.size:,}"
+        for label, series in zip(("BEFORE", "AFTER"), chosen, strict=True)
+        if series.size < ENOUGH
+    ]
+    if few:
+        return Judgement(metric, why=f"that takes {ENOUGH} inferences a side, and {' and '.join(few)}")
+    if all(measured):
+        found = _of_two_runs(metric, difference(metric, chosen[0], chosen[1]), runs, per)
+        judgement = Judgement(metric, source="untraced", level=LEVEL, **_told(found))
+    else:
+        judgement = _without_profiler(metric, runs, chosen, measured, per, alike)
+    if min(map(len, traced)) >= ENOUGH:
+        judgement = replace(judgement, traced=difference(metric, traced[0], traced[1]))
+    blocked = ", ".join(dict.fromkeys(each.aspect for each in setup if metric in each.blocks))
+    return replace(judgement, verdict=Verdict.NOT_COMPARABLE, why=blocked) if blocked else judgement
+
+
+def difference(metric: Metric, before: Floats, after: Floats, level: float = LEVEL) -> Difference:
+    """By how much two series of times in order differ, by what the metric is of them, with an interval of `level`."""
+    pair = [(series, series[:, None]) for series in (before, after)]
+    at = MEAN if metric is Metric.THROUGHPUT else TYPICAL
+    estimates = estimate(pair[0], pair[1], np.arange(WALLS + 1), level=level)
+    return judged(NAMES[metric], "ns", at, estimates, effect=cliffs_delta(before, after))
+
+
+def _told(found: Difference) -> dict[str, Any]:
+    said = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(found.change, Verdict.NOISE)
+    return {"verdict": said, "measured": said, "difference": found}
+
+
+def _of_two_runs(metric: Metric, found: Difference, runs: Pair, per: tuple[float, float]) -> Difference:
+    """A difference beyond what the same differs by from run to run: its repeats, else what is usual."""
+    at = MEAN if metric is Metric.THROUGHPUT else TYPICAL
+    repeats = [[times(metric, each) / many for each in run.repeats] for run, many in zip(runs, per, strict=True)]
+    held = against_repeats(found, repeats, at)
+    usual = TWICE * (found.before or 0.0)
+    if any(repeats) or usual <= (held.drift or 0.0):
+        return held
+    small = abs(held.difference or 0.0) <= usual and held.change is not Change.SAME
+    return replace(held, drift=usual, detail=TWO_RUNS, change=Change.NOISE if small else held.change)
+
+
+def _without_profiler(
+    metric: Metric, runs: Pair, chosen: list[Floats], measured: list[bool], per: tuple[float, float], alike: Alike
+) -> Judgement:
+    """The verdict by what the profiler leaves of traced times, where a side was not `measured` without it.
+
+    In logarithms: what tracing may cost, chance, and how far the model is off are independent of each other. Where both
+    launch alike, their traced times are compared, and the model has to tell no more than what the profiler hid of them;
+    nothing, where the GPU works as long for both.
+    """
+    same = alike.launching and not any(measured)
+    equal = same and alike.working
+    if metric is Metric.THROUGHPUT and not same:
+        usual = [run.usual_periods / many for run, many in zip(runs, per, strict=True)]
+        chosen = [one if known else other for one, other, known in zip(chosen, usual, measured, strict=True)]
+    if min(map(len, chosen)) < ENOUGH:
+        return Judgement(metric, why=f"that takes {ENOUGH} inferences a side that are no outliers")
+    found = difference(metric, chosen[0], chosen[1], LEVEL if same else ESTIMATED)
+    drifts = (None, None) if same else (0, 1)
+    lefts = [
+        None if known else left(run.trace, Pricing.of(run.trace), PER[metric], run.judged, drift)
+        for known, run, drift in zip(measured[: 1 if equal else 2], runs, drifts, strict=False)
+    ] * (2 if equal else 1)
+    logs = [np.log(each.draws) if each else np.zeros(DRAWS) for each in lefts]
+    both = logs[1] - logs[0] if alike.tracing else np.subtract.outer(logs[1], logs[0]).ravel()
+    profiler = Range(*sorted((float(np.percentile(both, 5)), float(both[0]), float(np.percentile(both, 95)))))
+    errors = [each.error if each else REPEATS for each in lefts]
+    # Two short, traced runs of the same differ by as much as a traced and an untraced one do.
+    model = MODEL if same else float(np.hypot(errors[0], errors[1]))
+    judgement = Judgement(
+        metric,
+        source="mixed" if any(measured) else "trace",
+        level=ESTIMATED,
+        **_told(_estimated(found, float(np.exp(logs[0][0])), profiler, model)),
+    )
+    # Where tracing leaves less open than chance and two runs of the same do, an untraced run would tell no more.
+    open_ = max(abs(profiler.low), abs(profiler.high))
+    if judgement.verdict is not Verdict.NOISE or (same and open_ <= max(_chance(found), model)):
+        return judgement
+    assert judgement.difference is not None
+    open_difference = replace(judgement.difference, change=Change.UNKNOWN)
+    return replace(
+        judgement, verdict=Verdict.UNDECIDED, measured=Verdict.UNDECIDED, difference=open_difference, why=UNDECIDED
+    )
+
+
+def _chance(found: Difference) -> float:
+    """Half of a difference's interval, as a share."""
+    width = (found.high or 0.0) - (found.low or 0.0)
+    return width / 2 / max(min(found.before or 0.0, found.after or 0.0), 1.0)
+
+
+def _estimated(traced: Difference, left_before: float, profiler: Range, model: float) -> Difference:
+    """A traced difference as it is likely to be without the profiler; `profiler` and `model` are of logarithms."""
+    before, after = max(traced.before or 0.0, 1.0), max(traced.after or 0.0, 1.0)
+    point = float(np.log(after / before)) + profiler.point
+    beside = float(np.hypot(_chance(traced), model))
+    below, above = (float(np.hypot(end - profiler.point, beside)) for end in (profiler.low, profiler.high))
+    told, drift = before * left_before, (traced.drift or 0.0) * left_before
+    low, middle, high = (told * float(np.expm1(each)) for each in (point - below, point, point + above))
+    noise = low <= 0 <= high or abs(middle) <= drift
+    return replace(
+        traced,
+        before=told,
+        after=told + middle,
+        difference=middle,
+        low=low,
+        high=high,
+        drift=drift,
+        change=Change.NOISE if noise else Change.MORE if middle > 0 else Change.LESS,
+    )

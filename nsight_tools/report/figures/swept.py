@@ -1,0 +1,71 @@
+"""Settings of a sweep by throughput and p99."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from nsight_tools.errors import NothingToShow
+from nsight_tools.report.figures.style import Drawing, colour, duration_axis, legend, name, plots, styled
+
+if TYPE_CHECKING:
+    from nsight_tools.report.swept import Swept
+
+LABELLED = 6
+"""Settings of the front that are named in the figure; the table has all."""
+_ROOM = 1.08
+
+
+@styled
+def settings_front(found: Swept) -> Drawing:
+    """Every setting by its throughput (x) and its p99 (y), with the front, its knee, and the limit asked for.
+
+    Raises NothingToShow where nothing was measured.
+    """
+    if not found.points:
+        raise NothingToShow("no setting was measured")
+    front, knee = found.front, found.knee
+    figure, (axes,) = plots([3.4], title=False)
+    others = [point for point in found.points if point not in front]
+    for group, role, size in ((others, "muted", 5), (front, "after", 6)):
+        rates = [point.middle.throughput_per_s for point in group]
+        axes.plot(rates, [point.middle.p99_ns for point in group], "o", color=colour(role), markersize=size)
+    axes.plot(
+        [point.middle.throughput_per_s for point in front],
+        [point.middle.p99_ns for point in front],
+        color=colour("after"),
+        linewidth=1.4,
+    )
+    entries = [
+        Line2D([], [], color=colour("after"), marker="o", markersize=6, label="front"),
+        Line2D([], [], color=colour("muted"), marker="o", markersize=5, linestyle="none", label="other settings"),
+    ]
+    if knee is not None:
+        where = ([knee.middle.throughput_per_s], [knee.middle.p99_ns])
+        ring: Any = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
+        axes.plot(*where, color=colour("alarm"), **ring)
+        entries.append(Line2D([], [], color=colour("alarm"), label="knee", **ring))
+    if found.limit_ns is not None:
+        axes.axhline(found.limit_ns, color=colour("alarm"), linestyle=(0, (4.0, 2.0)), linewidth=1.0)
+        entries.append(Line2D([], [], color=colour("alarm"), linestyle=(0, (4.0, 2.0)), label="limit"))
+    longest = max([point.middle.p99_ns for point in found.points] + ([found.limit_ns] if found.limit_ns else []))
+    most = max(point.middle.throughput_per_s for point in found.points)
+    duration_axis(axes, _ROOM * longest, "p99")
+    axes.set_xlim(0, _ROOM * most)
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
+    axes.set_xlabel("inputs a second")
+    for point in front[-LABELLED:]:
+        axes.annotate(
+            name(point.setting, 48),
+            (point.middle.throughput_per_s, point.middle.p99_ns),
+            xytext=(-7, 6),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=colour("muted"),
+        )
+    legend(figure, entries)
+    return figure

@@ -1,0 +1,90 @@
+"""The way of a tuning, from first to last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.lines import Line2D
+
+from nsight_tools.errors import NothingToShow
+from nsight_tools.report import tuned
+from nsight_tools.report.figures.style import Drawing, colour, legend, name, plots, scale_of, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from nsight_tools.tune.ledger import Ledger
+    from nsight_tools.tune.promises import Promise
+
+_ROW = 0.34
+"""Inches a step."""
+_NAME = 26
+"""Characters of a change, beside the plot; the table has all."""
+
+
+@styled
+def way(ledger: Ledger) -> Drawing:
+    """A waterfall: the time of an input (or of the median inference) at the start, after each step, and at the end.
+
+    Raises NothingToShow where no step was judged.
+    """
+    judged = [line for line in tuned.lines(ledger) if ledger.of_goal(line.step) is not None]
+    if not judged:
+        raise NothingToShow("no step was measured")
+    start = tuned.start_ns(ledger)
+    rows = len(judged) + 2
+    figure, (axes,) = plots([_ROW * rows], title=False)
+    axes.barh(0, start, height=0.62, color=colour("before"))
+    level, titles = start, ["start"]
+    for at, line in enumerate(judged, 1):
+        times = ledger.of_goal(line.step)
+        assert times is not None
+        after = level * (1 + times.share)
+        if line.step.kept:
+            axes.barh(at, level - after, left=after, height=0.62, color=colour("after"))
+        else:
+            axes.plot([level, level], [at - 0.31, at + 0.31], color=colour("muted"), linewidth=1.6)
+        axes.plot([level * (1 + times.low), level * (1 + times.high)], [at, at], color=colour("text"), linewidth=1.2)
+        if line.step.promise is not None:
+            _promised(axes, line.step.promise, level, at)
+        beside = max(level, level * (1 + times.high))
+        axes.annotate(
+            line.outcome,
+            (beside, at),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=colour("muted"),
+        )
+        level = after if line.step.kept else level
+        titles.append(name(f"{at}. {line.title}", _NAME))
+    axes.barh(rows - 1, level, height=0.62, color=colour("before"))
+    axes.set_yticks(range(rows), [*titles, "end"])
+    axes.set_ylim(rows - 0.5, -0.5)
+    factor, unit = scale_of(start)
+    axes.set_xlim(0, 1.25 * start)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / factor:,.10g}")
+    axes.set_xlabel(f"{unit}: {tuned.WHAT[ledger.goal]} so long")
+    legend(
+        figure,
+        [
+            ("before", "start and end"),
+            ("after", "saved"),
+            Line2D([], [], color=colour("text"), linewidth=1.2, label="interval of what came"),
+            Line2D([], [], color=colour("alarm"), marker="D", markersize=4, linewidth=1.0, label="promised"),
+        ],
+    )
+    return figure
+
+
+def _promised(axes: Axes, promise: Promise, level: float, at: int) -> None:
+    """What was promised, as a share of what it is a part of, laid off from the time before."""
+    if not promise.of_ns or promise.point_ns is None or promise.low_ns is None or promise.high_ns is None:
+        return
+    low, point, high = (
+        level * (1 - each / promise.of_ns) for each in (promise.low_ns, promise.point_ns, promise.high_ns)
+    )
+    height = at - 0.2
+    axes.plot([max(high, 0.0), low], [height, height], color=colour("alarm"), linewidth=1.0)
+    axes.plot([max(point, 0.0)], [height], "D", color=colour("alarm"), markersize=4)

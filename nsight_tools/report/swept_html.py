@@ -1,0 +1,36 @@
+"""A sweep as one HTML page: the front of throughput against p99, and every setting."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from nsight_tools.report import html, swept
+from nsight_tools.report.figures.swept import settings_front
+
+if TYPE_CHECKING:
+    from nsight_tools.report.swept import Swept
+
+_CAPTION = (
+    "Each mark is a setting, the median of its runs. The line joins those that no other beats in throughput and p99 at "
+    "once; the ring is its knee, from where more throughput costs more p99."
+)
+
+
+def page(found: Swept) -> str:
+    """The sweep as a page that holds all that it shows."""
+    figure = html.drawn(partial(settings_front, found), "s1", _CAPTION)
+    front, knee = found.front, found.knee
+    ordered = sorted(found.points, key=lambda point: -point.middle.throughput_per_s)
+    section = (
+        html.environment()
+        .get_template("sweep.html.j2")
+        .render(
+            found=found,
+            answers=list(swept.answers(found)),
+            figure=figure,
+            head=swept.HEAD,
+            rows=[(point, swept.cells(point.middle), point in front, point is knee) for point in ordered],
+        )
+    )
+    return html.page([section], "sweep")

@@ -1,0 +1,106 @@
+"""The folder of a sweep or a tuning: what it is about, whose it is while it runs, and that it can be gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from nsight_tools import __version__, files
+from nsight_tools.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+ABOUT, START = "about.json", "start"
+"""What is measured; and of a tuning, what its start computes."""
+VERSION = 1
+"""Of all that stands in such a folder."""
+
+
+def about(kind: str, model: Path, given: Mapping[str, Any], probe: Mapping[str, Any]) -> dict[str, Any]:
+    """What is measured, and under which conditions: only what was measured under the same stands side by side.
+
+    `given` are the options that all settings share, as they were typed; `probe` is what the runner's Python has.
+    """
+    with model.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    device, versions = probe.get("device") or {}, probe.get("versions") or {}
+    return {
+        "version": VERSION,
+        "kind": kind,
+        "model": {"name": model.name, "sha256": digest.hexdigest(), "size_bytes": model.stat().st_size},
+        "given": {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()},
+        "gpu": device.get("name"),
+        "tensorrt": versions.get("tensorrt"),
+    }
+
+
+@contextlib.contextmanager
+def opened(folder: Path, what: Mapping[str, Any], *, force: bool) -> Iterator[None]:
+    """Hold `folder` for what `about` says, made if it is not there; `force` begins it anew.
+
+    One that holds nothing that was measured at the end, goes.
+
+    Raises:
+        OutputError: it is about something else, somebody else holds it, or it cannot be written.
+    """
+    if force:
+        _remove(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(folder, f"cannot be made: {error.strerror}", hint="name another folder with -o") from error
+    lock = files.held(folder)
+    if lock is None:
+        raise OutputError(folder, "is being written by another run", hint="wait for it, or name another with -o")
+    try:
+        _check(folder, what)
+        yield
+    finally:
+        if {path.name for path in folder.iterdir()} <= {ABOUT, START}:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _check(folder: Path, what: Mapping[str, Any]) -> None:
+    file = folder / ABOUT
+    if not file.exists():
+        if any(folder.iterdir()):
+            raise OutputError(folder, "holds something else", hint="name another folder with -o")
+        files.write(file, json.dumps({**what, "tool_version": __version__}, indent=1) + "\n")
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        differs = next((name for name in what if before.get(name) != what[name]), None)
+    except (OSError, ValueError, AttributeError) as error:
+        raise OutputError(folder, f"{ABOUT} cannot be read", hint="begin anew with --force") from error
+    if differs is not None:
+        said = _differing(before.get(differs), what[differs], differs)
+        raise OutputError(
+            folder, f"was measured with {said}", hint="name another folder with -o, or begin anew with --force"
+        )
+
+
+def _differing(before: Any, now: Any, name: str) -> str:
+    if name == "model" or not isinstance(now, dict) or not isinstance(before, dict):
+        return "another model" if name == "model" else f"another {name}: {before}"
+    option = next(each for each in {**before, **now} if before.get(each) != now.get(each))
+    return f"another --{option.replace('_', '-')}"
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists() and not (folder / ABOUT).exists() and any(folder.iterdir()):
+        raise OutputError(folder, "holds something else, and is not replaced", hint="name another folder with -o")
+    if folder.exists():
+        lock = files.held(folder)
+        if lock is None:
+            raise OutputError(folder, "is being written by another run", hint="wait for it")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)

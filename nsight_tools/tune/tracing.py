@@ -1,0 +1,87 @@
+"""The tracer that has a GPU: each capture is one of `capture`; and one that has what others found before."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nsight_tools.analysis import analyze
+from nsight_tools.capture import session
+from nsight_tools.capture.options import InterruptedCaptureError, Recording
+from nsight_tools.errors import InputError
+from nsight_tools.run_files import SUFFIX
+from nsight_tools.trace import open_trace
+from nsight_tools.tune import ledger, promises
+from nsight_tools.tune.ledger import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from nsight_tools.analysis import Outcome
+    from nsight_tools.nsys import Nsys
+    from nsight_tools.trace import Trace
+    from nsight_tools.tune.running import Running
+    from nsight_tools.tune.settings import Setting
+
+    Headline = Callable[[str, Trace, Sequence[Outcome]], str]
+
+
+@dataclass
+class Tracing:
+    """Captures a setting under Nsight Systems, into a folder, and analyzes it."""
+
+    running: Running
+    folder: Path
+    nsys: Nsys
+    recording: Recording
+    headline: Headline
+    """A report's first sentence."""
+
+    def trace(self, setting: Setting, number: int) -> Found:
+        """Capture and analyze it.
+
+        Raises:
+            InterruptedCaptureError: Ctrl-C ended it; nothing of it is kept.
+            NsightToolsError: it cannot be captured or analyzed.
+        """
+        bench, (load, build) = self.running.bench, self.running.asked(setting)
+        engine = bench.engine(load, build)
+        target = self.folder / f"{number}{SUFFIX}"
+        captured = session.capture_engine(
+            engine,
+            target,
+            load,
+            bench.of_loading(build),
+            replace(self.recording, telemetry_hz=bench.telemetry_hz),
+            self.nsys,
+            python=bench.python,
+            say=lambda text: bench.say(f"  {text}"),
+            force=True,
+        )
+        if captured.interrupted:
+            shutil.rmtree(target, ignore_errors=True)
+            raise InterruptedCaptureError("interrupted")
+        built = engine != bench.model
+        return self._read(setting, target, str(engine.relative_to(self.folder)) if built else engine.name)
+
+    def _read(self, setting: Setting, target: Path, engine: str) -> Found:
+        trace = open_trace(target, nsys=self.nsys.path)
+        outcomes = analyze(trace)
+        found = promises.of_outcomes(trace, outcomes)
+        return Found(setting, target.name, found, self.headline(target.name, trace, outcomes), engine)
+
+
+class FoundBefore:
+    """A tracer that hands out what ledgers hold of the same settings; what is in none is an error."""
+
+    def __init__(self, *ledgers: Path) -> None:
+        self._paths = ledgers
+        self._found = {each.setting: each for path in ledgers for each in ledger.read(path).captures}
+
+    def trace(self, setting: Setting, number: int) -> Found:  # noqa: ARG002 (the protocol's)
+        """What was found in it. Raises InputError where it was never captured."""
+        if setting not in self._found:
+            raise InputError(self._paths[0], f"has no capture of {setting}", hint="tune it on a GPU")
+        return self._found[setting]

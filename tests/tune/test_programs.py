@@ -1,0 +1,120 @@
+"""A program that only its author can change: what is named next, what is judged, and what the ledger keeps."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from nsight_tools.errors import InputError, NsightToolsError
+from nsight_tools.findings import Confidence, Finding, Severity
+from nsight_tools.tune import programs
+from nsight_tools.tune.programs import Named, Program, Seen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+SCHEMA = json.loads(resources.files("nsight_tools.report").joinpath("program-ledger-schema-1.json").read_text("utf-8"))
+PINNED = Named("PCI001", "pageable", "pin the buffers", 0.3, bound=False)
+GRAPH = Named("LCH001", "launches", "use a graph", 0.2, bound=False)
+
+
+class Watcher:
+    """Sees what it is given, capture by capture, and says of each pair what it is given."""
+
+    def __init__(self, seen: Sequence[tuple[Named, ...]], verdicts: Sequence[str] = ()) -> None:
+        self._seen, self._verdicts = iter(seen), iter(verdicts)
+        self.commands: list[list[str]] = []
+
+    def capture(self, command: Sequence[str], name: str) -> Seen:
+        self.commands.append(list(command))
+        return Seen(name, "drawn", next(self._seen))
+
+    def compare(self, before: str, after: str) -> tuple[str, str]:
+        return next(self._verdicts), f"{after} beside {before}"
+
+
+def valid(program: Program) -> Program:
+    data = json.loads(json.dumps(programs.as_json(program), allow_nan=False))
+    Draft202012Validator(SCHEMA).validate(data)
+    return program
+
+
+def test_a_change_that_helps_is_kept_and_the_next_one_is_of_the_new_capture() -> None:
+    watcher = Watcher([(PINNED, GRAPH), (GRAPH,), ()], ["faster", "faster"])
+    program = programs.begin(["serve"], watcher)
+    assert valid(program).next == PINNED
+    judged = programs.go_on(program, watcher)
+    assert (judged.named, judged.before, judged.after, judged.kept) == (PINNED, "0.capture", "1.capture", True)
+    assert (program.best.capture, program.next) == ("1.capture", GRAPH)
+    programs.go_on(program, watcher)
+    assert valid(program).next is None
+    assert watcher.commands == [["serve"]] * 3
+
+
+@pytest.mark.parametrize("verdict", ["noise", "slower", "not_comparable", "cannot_tell"])
+def test_a_change_that_does_not_is_named_no_more(verdict: str) -> None:
+    watcher = Watcher([(PINNED, GRAPH), (PINNED,), ()], [verdict, verdict])
+    program = programs.begin(["serve"], watcher)
+    programs.go_on(program, watcher)
+    assert (program.best.capture, program.next) == ("0.capture", GRAPH)
+    programs.go_on(program, watcher, ["serve", "--other"])
+    assert (program.steps[-1].before, program.next) == ("0.capture", None)
+    assert valid(program).command == ["serve", "--other"]
+
+
+def test_what_did_not_help_may_be_named_again_behind_something_that_did() -> None:
+    watcher = Watcher([(PINNED, GRAPH), (), (PINNED,)], ["noise", "faster"])
+    program = programs.begin(["serve"], watcher)
+    programs.go_on(program, watcher)
+    programs.go_on(program, watcher)
+    assert program.next == PINNED
+
+
+def test_a_capture_that_fails_changes_nothing(tmp_path: Path) -> None:
+    class Failing(Watcher):
+        def capture(self, command: Sequence[str], name: str) -> Seen:
+            raise NsightToolsError(f"{name}: {command[0]} crashed")
+
+    program = programs.begin(["serve"], Watcher([(PINNED,)]))
+    programs.write(tmp_path / "ledger.json", program)
+    with pytest.raises(NsightToolsError, match=r"1\.capture: serve crashed"):
+        programs.go_on(program, Failing([]))
+    assert programs.as_json(programs.read(tmp_path / "ledger.json"))["next"]["code"] == "PCI001"
+    assert program.steps == []
+
+
+def test_a_ledger_is_read_as_it_was_written(tmp_path: Path) -> None:
+    watcher = Watcher([(PINNED, GRAPH), (GRAPH,)], ["faster"])
+    program = programs.begin(["serve"], watcher)
+    programs.go_on(program, watcher)
+    programs.write(tmp_path / "ledger.json", program)
+    assert programs.read(tmp_path / "ledger.json") == program
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"command": ["x"], "captures": [], "steps": []}'])
+def test_what_is_no_ledger(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ledger.json").write_text(text, "utf-8")
+    with pytest.raises(InputError, match="is no ledger of a program's tuning"):
+        programs.read(tmp_path / "ledger.json")
+
+
+def finding(code: str, severity: Severity, saves: int | None, recommendation: str = "do it") -> Finding:
+    return Finding(
+        code, severity, Confidence.HIGH, "seen", "because", recommendation, recoverable_ns_per_inference=saves
+    )
+
+
+def test_noise_and_what_asks_for_nothing_are_not_named() -> None:
+    findings = [
+        finding("CAP001", Severity.ERROR, None),
+        finding("PCI001", Severity.WARNING, 300),
+        finding("LCH006", Severity.INFO, 10),
+        finding("GPU001", Severity.INFO, None),
+        finding("LCH001", Severity.WARNING, 200, recommendation=""),
+    ]
+    assert [(each.code, each.share) for each in programs.named(findings, 1000.0)] == [("CAP001", None), ("PCI001", 0.3)]

@@ -1,0 +1,198 @@
+"""`nsight-tools tune` over a made TensorRT and GPU, with a real Nsight Systems: what it leaves and refuses.
+
+A made GPU starts no capture range, so that all of a pass is traced; and it is no measure of what is faster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import installed_nsys
+import numpy as np
+import pytest
+from capture.runner_cases import FAKES, engine, model
+from jsonschema import Draft202012Validator
+
+from nsight_tools.tune import ledger as ledgers
+from nsight_tools.tune import programs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHORT = ("--duration", "0.05", "--iterations", "10", "--warm-up", "1", "--telemetry-hz", "0")
+TRACED = "--nsys-arg=--capture-range=none"
+SERVES = (
+    "import time, nsight_tools\nfor n in range(30):\n    with nsight_tools.inference():\n        time.sleep(0.003)\n"
+)
+
+
+def started(folder: Path, *arguments: str | Path, nsys: bool = True) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(FAKES), "TMPDIR": str(folder)}
+    if nsys:
+        environment["NSIGHT_TOOLS_NSYS"] = str(installed_nsys.main().path)
+    command = [sys.executable, "-m", "nsight_tools", "tune", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def tuned(folder: Path, *arguments: str | Path, nsys: bool = True) -> tuple[int, str, str]:
+    process = started(folder, *arguments, nsys=nsys)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def ledger(folder: Path, schema: str = "ledger-schema-1.json") -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((folder / "ledger.json").read_text("utf-8"))
+    text = resources.files("nsight_tools.report").joinpath(schema).read_text("utf-8")
+    Draft202012Validator(json.loads(text)).validate(data)
+    return data
+
+
+@pytest.mark.nsys
+def test_interrupted_and_killed_it_goes_on_to_the_end(tmp_path: Path) -> None:
+    engine(tmp_path)
+    arguments = ("model.engine", "--default-stream", *SHORT, TRACED, "--budget", "24")
+    folder = tmp_path / "model.tune"
+    for number in (signal.SIGKILL, signal.SIGINT):
+        process = started(tmp_path, *arguments)
+        before = ledger(folder)["runs"] if folder.exists() else 0
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if (folder / "ledger.json").exists() and ledger(folder)["runs"] > before:
+                break
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == (-signal.SIGKILL if number is signal.SIGKILL else 130), err
+        assert ledger(folder)["ended"] is None
+    code, out, err = tuned(tmp_path, *arguments)
+    assert code == 0, err
+    found = ledger(folder)
+    assert found["ended"] in {"budget", "nothing left"}
+    assert found["runs"] <= 24
+    assert found["captures"][0]["capture"] == "0.capture"
+    assert (folder / "0.capture" / "report.nsys-rep").exists()
+    assert found["first"]["p50_ns"] >= 300_000
+    assert found["best"]["commands"]["capture"] in out
+    assert found["best"]["commands"]["trtexec"] in out
+    assert (folder / "tune.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    names = {path.name for path in folder.iterdir()}
+    beside = {"about.json", "ledger.json", "start", "tune.html"}
+    assert names - {each["capture"] for each in found["captures"]} == beside
+    assert all(step["accuracy"]["passed"] for step in found["steps"])
+    assert found["reference"] == "start"
+    assert ledgers.as_json(ledgers.read(folder / "ledger.json")) == found
+    code, _, err = tuned(tmp_path, "model.engine", *SHORT, TRACED)
+    assert code == 2
+    assert "was measured with another --default-stream" in err
+
+
+@pytest.mark.nsys
+def test_a_model_is_built_for_each_step_that_asks_for_it(tmp_path: Path) -> None:
+    model(tmp_path)
+    more = ("--builder-optimization-level", "3", "--use-cuda-graph", "--use-spin-wait", "--overlap-transfers")
+    code, out, err = tuned(tmp_path, "model.onnx", *more, "--most-streams", "1", *SHORT, TRACED)
+    assert code == 0, err
+    found = ledger(tmp_path / "model.tune")
+    assert found["ended"] == "nothing left"
+    assert [step["changes"][-1]["option"] for step in found["steps"]][:2] == ["builder_optimization_level", "fp16"]
+    assert found["best"]["engine"].startswith("engines/model-")
+    assert (tmp_path / "model.tune" / found["best"]["engine"]).exists()
+    assert "trtexec --onnx=model.onnx --builderOptimizationLevel=" in out
+
+
+@pytest.mark.nsys
+def test_a_reference_decides(tmp_path: Path) -> None:
+    engine(tmp_path)
+    np.savez(tmp_path / "small.npz", y=np.zeros((2, 2), np.float16))
+    np.savez(tmp_path / "other.npz", y=np.full((8, 10), 3.0, np.float16))
+    for arguments, words in (
+        (("--reference", "absent.npz"), "absent.npz: does not exist"),
+        (("--reference", "small.npz"), "output y is 8x10, and 2x2 in small.npz"),
+        (("--reference", "other.npz"), "the start itself is not as other.npz: output y: rel is "),
+        (("--reference", "onnxruntime"), "model.engine is no ONNX model"),
+        (("--accuracy", "cos:2"), "cos:2: the limit of cos is a number from 0 to 1"),
+    ):
+        code, _, err = tuned(tmp_path, "model.engine", *arguments, *SHORT, TRACED)
+        assert code == 2
+        assert words in err.splitlines()[-1]
+        assert not (tmp_path / "model.tune").exists()
+
+
+@pytest.mark.nsys
+def test_a_program_is_named_a_change_and_judged_after_it(tmp_path: Path) -> None:
+    (tmp_path / "serve.py").write_text(SERVES, "utf-8")
+    command = ("--", sys.executable, "serve.py")
+    code, out, err = tuned(tmp_path, "-o", "serve.tune", *command)
+    assert code == 0, err
+    assert "next: " in out or "nothing is left that findings promise" in out
+    folder = tmp_path / "serve.tune"
+    first = ledger(folder, "program-ledger-schema-1.json")
+    code, _, err = tuned(tmp_path, "-o", "serve.tune", *command)
+    assert code == 2
+    assert "go on with it: nsight-tools tune --continue serve.tune" in err
+    (tmp_path / "serve.py").write_text(SERVES.replace("0.003", "0.001"), "utf-8")
+    code, out, err = tuned(tmp_path, "--continue", "serve.tune")
+    assert code == 0, err
+    found = programs.read(folder / "ledger.json")
+    assert [each.capture for each in found.seen] == ["0.capture", "1.capture"]
+    assert found.steps[0].said in out
+    (tmp_path / "serve.py").write_text("import sys; sys.exit(3)", "utf-8")
+    code, _, err = tuned(tmp_path, "--continue", "serve.tune")
+    assert code == 2
+    assert "ended with exit code 3" in err
+    assert programs.read(folder / "ledger.json") == found
+    assert sorted(path.name for path in folder.iterdir()) == ["0.capture", "1.capture", "ledger.json"]
+    assert first["command"] == [sys.executable, "serve.py"]
+
+
+REFUSED = [
+    ([], "give a MODEL, a command behind --, or --continue DIR"),
+    (["none.engine"], "none.engine: does not exist"),
+    (["notes.txt"], "is neither an engine nor ONNX"),
+    (["model.engine", "--budget", "5"], "--budget 5: one step takes 7 runs"),
+    (["model.engine", "--budget", "5s"], "one step takes 7 runs, 22 s at the least"),
+    (["model.engine", "--budget", "soon"], "'soon' is no time, as 20m, and no number of runs, as 40"),
+    (["model.engine", "--inference-range", "step"], "--inference-range is an option of a command"),
+    (["--streams", "2", "--", "true"], "--streams is an option of a MODEL, not of a command"),
+    (["--"], "or a command behind --"),
+    (["--continue", "nowhere"], "is no ledger of a program's tuning"),
+    (["--continue", "nowhere", "model.engine"], "or --continue DIR and maybe a command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), REFUSED, ids=str)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: list[str], words: str) -> None:
+    engine(tmp_path)
+    (tmp_path / "notes.txt").write_text("", "utf-8")
+    code, _, err = tuned(tmp_path, *arguments, nsys=False)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert words in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.engine", "notes.txt"]
+
+
+@pytest.mark.nsys
+def test_an_engine_that_cannot_be_run_leaves_nothing(tmp_path: Path) -> None:
+    engine(tmp_path)
+    (tmp_path / "bad.engine").write_text("no engine", "utf-8")
+    for arguments, words in (
+        (("bad.engine",), "cannot load the engine"),
+        (("model.engine", "--fp16"), "--fp16 is how an engine is built, and model.engine is built already"),
+        (
+            ("model.engine", "--default-stream", "--use-cuda-graph"),
+            "CUDA cannot capture a graph on the legacy default stream",
+        ),
+    ):
+        code, _, err = tuned(tmp_path, *arguments, *SHORT, TRACED)
+        assert code == 2
+        assert words in err.splitlines()[-1]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.engine", "model.engine"]
