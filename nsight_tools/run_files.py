@@ -22,11 +22,11 @@ PROFILE = "profile.json"
 """Layer times by TensorRT's own profiler, as trtexec --exportProfile writes them."""
 TELEMETRY = "telemetry.parquet"
 BENCHMARK = "benchmark.parquet"
-ENGINES = (".engine", ".plan", ".trt")
-"""How serialized engines are named."""
 OUTPUTS = "outputs.npz"
 INPUTS = "inputs.npz"
 """Of a process of the runner, where the reference needs them; a capture does not hold them."""
+ENGINES = (".engine", ".plan", ".trt")
+"""How serialized engines are named."""
 SUFFIX = ".capture"
 VERSION = 1
 """Of run.json and all that stands beside it."""

@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 
 def of_probe(load: Load, build: Build) -> dict[str, Any]:
     """See whether this Python has what is needed and asked for."""
-    return {**plain(load), "runtime": build.runtime, "settings": build.settings}
+    return {**plain(load), "settings": build.settings}
 
 
 def of_build(model: Path, engine: Path, load: Load, build: Build, *, profiles: int) -> dict[str, Any]:
     """Build `engine` of an ONNX model; for dynamic shapes with so many optimization profiles."""
     return {
-        "runtime": build.runtime,
         "onnx": str(model.absolute()),
         "engine": str(engine),
         "settings": build.settings,
@@ -42,7 +41,6 @@ def of_run(engine: Path, load: Load, build: Build) -> dict[str, Any]:
     """Run an engine; what is measured or traced beside that is left out, for the caller to ask for."""
     return {
         **plain(load),
-        "runtime": build.runtime,
         "engine": str(engine),
         "settings": of_loading(build.settings),
         "inputs": {name: str(path.absolute()) for name, path in load.inputs.items()},

@@ -205,8 +205,7 @@ def capture_engine(
     check = reference.Check(checking or Checking(), model)
     with _session(target, recording, nsys, say, force=force) as session, _scratch() as scratch:
         options = {**plain(load), **build.settings, "save_engine": build.save_engine, **plain(recording)}
-        options["runtime"] = build.runtime
-        options |= plain(check.asked)
+        options |= {"runtime": build.runtime, **plain(check.asked)}
         session.run |= {"kind": "engine", "options": options}
         runs = _EngineRuns(session, load, build, python, scratch, check)
         runs.probe()
@@ -335,7 +334,8 @@ class _EngineRuns:
         return orders.of_run(self._engine, load, self._build)
 
     def _task(self, name: str, order: dict[str, Any]) -> Task:
-        return Task(name, self._scratch / name, self._python, {"verbose": False, **order})
+        common = {"verbose": False, "runtime": self._build.runtime}
+        return Task(name, self._scratch / name, self._python, {**common, **order})
 
     def _plainly(self, task: Task) -> Answer:
         return task.run(lambda command: supervised.run(command, interrupts=self._session.interrupts))

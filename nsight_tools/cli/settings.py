@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsight_tools.capture.runner.options import BY_NAME
-from nsight_tools.cli import capture
+from nsight_tools.cli import capture, output
 from nsight_tools.report import safe
 
 if TYPE_CHECKING:
@@ -77,6 +77,15 @@ def _several(option: click.Option) -> click.Option:
             help=option.help,
         )
     return click.Option([*option.opts, option.name or ""], type=kind, metavar="N,…", help=option.help)
+
+
+WHOLE = 10_000
+"""Characters of a line on standard output: what is to be pasted loses nothing."""
+
+
+def tell(line: str) -> None:
+    """A line of the result, on standard output."""
+    output.show(f"{safe.visible(line, WHOLE)}\n")
 
 
 def say(text: str) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsight_tools.cli import settings
-from nsight_tools.report import safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,16 +149,16 @@ def _swept(
     todo = len(sweep.left(wanted, rows, times))
     if kept := times * len(wanted) - todo:
         say(f"{kept} of {times * len(wanted)} runs were made before")
-    click.echo(swept.head())
+    settings.tell(swept.head())
     for setting in wanted:
         for row in rows:
             if row.setting == setting:
-                click.echo(safe.visible(swept.line(row), 500))
+                settings.tell(swept.line(row))
     began, made = time.monotonic(), 0
     try:
         for row in sweep.measured(wanted, times, measurer, rows, lambda all_: measuring.write_rows(table, all_)):
             made += 1
-            click.echo(safe.visible(swept.line(row), 500))
+            settings.tell(swept.line(row))
             remaining = len(sweep.left(wanted, rows, times))
             takes = remaining * (time.monotonic() - began) / made
             if remaining:
@@ -193,4 +192,4 @@ def _tell(found: Swept) -> None:
     from nsight_tools.report import swept
 
     for sentence in swept.answers(found):
-        click.echo(safe.visible(sentence, 500))
+        settings.tell(sentence)

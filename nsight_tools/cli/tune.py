@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsight_tools.cli import capture, importing, settings, tune_program
-from nsight_tools.report import safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +106,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     with interrupts.handled():
         ledger, interrupted = _tuned(ctx, model_of(model), target, options, interrupts, InterruptedCaptureError)
     for line in _text(ledger):
-        click.echo(safe.visible(line, 600))
+        settings.tell(line)
     if ledger.ended == "budget" and not any(step.outcome for step in ledger.steps):
         raise NsightToolsError("--budget: spent before one step was judged", hint="with more, the same command goes on")
     if interrupted:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsight_tools.cli import settings
-from nsight_tools.report import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,7 +114,7 @@ class _Watcher:
 
 def _tell(program: Program, folder: Path) -> None:
     for line in _lines(program, folder):
-        click.echo(safe.visible(line, 1200))
+        settings.tell(line)
 
 
 def _lines(program: Program, folder: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nsight_tools.analysis import ALL, MEAN, analyze
 from nsight_tools.comparison import trtexec, unmarked
-from nsight_tools.comparison.alike import IN_FLIGHT, Alike, alike
+from nsight_tools.comparison.alike import IN_FLIGHT, alike
 from nsight_tools.comparison.builds import Pair
 from nsight_tools.comparison.conditions import conditions
 from nsight_tools.comparison.families import family
@@ -41,6 +41,7 @@ from nsight_tools.comparison.setup import differences
 from nsight_tools.comparison.verdicts import judge
 from nsight_tools.run.flow import SEVERAL
 from nsight_tools.tables import BUCKETS
+from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,9 +95,7 @@ def compare(
     ]
     whole = Comparison(sides[0], sides[1], setup=setup, conditions=under, measurements=measurements(runs))
     if all(map(trtexec.has_times, runs)):
-        both = [judge(metric, runs, load.inputs, setup, Alike()) for metric in Metric]
-        whole = _in_flight(whole, runs, both[0], both[1])
-        return trtexec.by_times(replace(whole, throughput=both[0], latency=both[1]), runs)
+        return trtexec.by_times(whole, runs)
     if not marked:
         return _without_inferences(whole, runs)
     same = alike(runs)
@@ -279,7 +278,11 @@ def _shared(bucket: Difference, wall: Difference) -> Difference:
 
 
 def _untold(runs: tuple[ComparedRun, ComparedRun], found: dict[str, Any]) -> tuple[str, ...]:
-    told = []
+    told = [
+        f"what {side} takes without the profiler: {problem}"
+        for side, run in zip(("BEFORE", "AFTER"), runs, strict=True)
+        if (problem := Known.of(run.trace).problem)
+    ]
     if "layers" not in found:
         without = [("BEFORE", "AFTER")[at] for at, run in enumerate(runs) if not run.layers.totals()]
         told.append(f"what single layers changed: no kernel of {' and '.join(without)} can be put down to a layer")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsight_tools.comparison.result import Metric, OfPopulation
-from nsight_tools.comparison.runs import ComparedRun
 from nsight_tools.comparison.verdicts import judge
 
 if TYPE_CHECKING:
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.comparison.alike import Alike
     from nsight_tools.comparison.result import SetupDifference
+    from nsight_tools.comparison.runs import ComparedRun
 
     Pair = tuple[ComparedRun, ComparedRun]
 
@@ -31,7 +31,7 @@ def populations(
     numbers = [[each.number for each in run.run.requests.populations[:MOST]] for run in runs]
     if max(map(len, numbers)) < 2:
         return ()
-    sides = [[ComparedRun(run.trace, number) for number in its] for run, its in zip(runs, numbers, strict=True)]
+    sides = [[run.of_population(number) for number in its] for run, its in zip(runs, numbers, strict=True)]
     found = []
     for at, one, other in _matched(sides[0], sides[1]):
         pair = one, other

@@ -66,6 +66,12 @@ class ComparedRun:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def of_population(self, number: int) -> ComparedRun:
+        """The same run's inferences of another population; what is read of its launches is read once."""
+        other = ComparedRun(self.trace, number)
+        other.__dict__["_launches"] = self._launches
+        return other
+
     @cached_property
     def summary(self) -> Summary:
         return summarize(self.trace)
@@ -112,7 +118,7 @@ class ComparedRun:
         order, done = np.argsort(start, kind="stable"), np.argsort(start + wall, kind="stable")
         since = np.diff((start + wall)[done])
         counts = kept[done[1:]] & ~pauses(since, wall[done])
-        gpus = max(len(distinct(self.run.requests.device[self.judged])), 1)  # trtexec's own times are of one
+        gpus = len(distinct(self.run.requests.device[self.judged]))
         walls: Floats = wall[order][kept[order]].astype(np.float64)
         return Speeds(walls, gpus * since[counts].astype(np.float64), at_a_time(start, start + wall))
 

@@ -9,12 +9,11 @@ import numpy as np
 
 from nsight_tools.columns import ints, words
 from nsight_tools.comparison.judge import judged, unjudged
-from nsight_tools.comparison.resampling import ENOUGH, WALLS, estimate
+from nsight_tools.comparison.resampling import ENOUGH, LEVEL, WALLS, Floats, cliffs_delta, estimate
+from nsight_tools.comparison.result import Change, Comparison, Difference, Judgement, Metric, Verdict
 from nsight_tools.comparison.runs import BENCHMARK
 
 if TYPE_CHECKING:
-    from nsight_tools.comparison.resampling import Floats
-    from nsight_tools.comparison.result import Comparison, Difference
     from nsight_tools.comparison.runs import ComparedRun
 
 _PARTS = {
@@ -24,39 +23,42 @@ _PARTS = {
     "enqueue_ns": "enqueue on the host",
 }
 """Columns of `benchmark` beside the wall, and what they are called."""
-_WALLS = ("median", "mean", "99th percentile")
 _UNTOLD = "whether both ran alike: trtexec's files do not say with which batch, streams, transfers or graphs"
+
+
+_NO_RATE = "trtexec's files do not say how many inputs an inference carries"
 
 
 def has_times(run: ComparedRun) -> bool:
     """Whether trtexec timed inferences enough of a run that nobody traced."""
-    return bool(run.summary.trtexec) and run.untraced.walls.size >= ENOUGH
+    return bool(run.summary.trtexec) and _column(run, "wall_ns").size >= ENOUGH
 
 
 def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Comparison:
-    """The comparison, whose verdicts are known, with what else two runs' own times tell; both have some (`has_times`).
-
-    What a part of an inference became is that of the typical one, as of its wall.
-    """
+    """The comparison, with what two runs' own times tell; both have some (`has_times`)."""
     known = {name: label for name, label in _PARTS.items() if all(_column(run, name).min() >= 0 for run in runs)}
-    walls = [_column(run, "wall_ns") for run in runs]
+    took = [_column(run, "wall_ns") for run in runs]
     sides = [
-        (wall, np.stack([wall, *(_column(run, name) for name in known)], axis=1))
-        for wall, run in zip(walls, runs, strict=True)
+        (mine, np.stack([mine, *(_column(run, name) for name in known)], axis=1))
+        for mine, run in zip(took, runs, strict=True)
     ]
     families = np.zeros(WALLS + 1 + len(known), np.int64)
     families[:WALLS] = np.arange(1, WALLS + 1)
     estimates = estimate(sides[0], sides[1], families)
+    effect = cliffs_delta(*took)
+    wall = judged("wall", "ns", WALLS, estimates, effect=effect)
+    walls = [judged(name, "ns", at, estimates) for at, name in enumerate(("median", "mean", "99th percentile"))]
     parts = [judged(label, "ns", at, estimates) for at, label in enumerate(known.values(), WALLS + 1)]
-    before, after = (
-        replace(side, inferences=int(wall.size), walls=wall)
-        for side, wall in zip((whole.before, whole.after), walls, strict=True)
-    )
+    verdict = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(wall.change, Verdict.NOISE)
+    both = zip((whole.before, whole.after), took, strict=True)
+    before, after = (replace(side, inferences=mine.size, walls=mine) for side, mine in both)
     return replace(
         whole,
         before=before,
         after=after,
-        walls=tuple(judged(name, "ns", at, estimates) for at, name in enumerate(_WALLS)),
+        throughput=Judgement(Metric.THROUGHPUT, source="untraced", why=_NO_RATE),
+        latency=Judgement(Metric.LATENCY, verdict, verdict, wall, source="untraced", level=LEVEL),
+        walls=tuple(walls),
         work=tuple(parts),
         layers=_layers(runs),
         untold=(_UNTOLD,),
@@ -64,7 +66,7 @@ def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Compar
 
 
 def _column(run: ComparedRun, name: str) -> Floats:
-    """A column of the inferences that trtexec timed, in their order; -1 where it was not measured."""
+    """A column of the inferences that `ComparedRun.benchmark` holds, in their order; -1 where it was not measured."""
     table = run.trace.table("benchmark", ["run", "inference", name])
     chosen = words(table["run"]).among(BENCHMARK)
     order = np.argsort(ints(table["inference"])[chosen], kind="stable")

@@ -22,7 +22,7 @@ BETTER = {Change.LESS: "less", Change.MORE: "more"}
 _WALLS = (
     "How many inferences took no longer than so much. Vertical lines stand at the typical inferences, dots at the "
     "medians. The band is the 99 % interval of the difference, laid off from BEFORE: where it covers BEFORE's line, "
-    "the difference is noise."
+    "the difference is within chance."
 )
 _OVER_TIME = (
     "Both runs from their first inference to their last: what drifts, warms up or comes in bursts makes a difference "

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 LONG_NS = 50_000
 """Layers from here on have to agree; those below tell what the profiler's events cost. On an H200 (three engines of
-TensorRT 8.6) that was 2.8 to 3.2 us a layer, long or short, 6 % of it. Off by two, fewer short layers tell that cost, or
-AGREE is asked where it is an eighth of a layer."""
+TensorRT 8.6) that was 2.8 to 3.2 us a layer, long or short: 6 % of it. Off by two, fewer short layers tell that cost,
+or AGREE is asked where it is an eighth of a layer."""
 AGREE = 0.05
 """Share by which both may differ where the events' cost is taken off: 0.6 % in seven of eight such layers there, and
 5.0 % in the first, before which there is none."""

@@ -104,32 +104,6 @@ def test_what_is_measured_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.nsys
-@pytest.mark.parametrize("more", [(), ("--single-pass",)])
-def test_layers_are_timed_by_tensorrts_own_profiler(tmp_path: Path, more: tuple[str, ...]) -> None:
-    path = engine(tmp_path, profile=[["conv", 80], ["fc", 20]])
-    done = capture(tmp_path, path, "--profiler", "--use-cuda-graph", "--iterations", "30", *more, version="8.6.0")
-    assert done.returncode == 0, done.stderr
-    assert "nsight-tools: timing the layers with TensorRT's own profiler" in done.stderr
-    run: dict[str, Any] = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
-    assert run["options"]["profiler"] is True
-    assert "report.nsys-rep" in {each["report"] for each in run["passes"]}
-    assert "profiler" in run["measured"]
-    trace = open_trace(tmp_path / "run")
-    rows = trace.table("layer_times").to_pylist()
-    assert [(row["name"], row["median_ns"], row["inferences"], row["measured_by"]) for row in rows] == [
-        ("conv", 80_000, 30, "runner"), ("fc", 20_000, 30, "runner"),
-    ]  # fmt: skip
-    shown = CliRunner().invoke(program, ["analyze", str(tmp_path / "run")]).output
-    assert "TensorRT's own profiler: 2 layers take 100 µs in an inference" in " ".join(shown.split())
-    assert open_trace(tmp_path / "run").missing("layer_times") is None
-    before = trace.manifest["source"]["sha256"]
-    (tmp_path / "run" / "profile.json").write_text('[{"count": 1}, {"name": "x", "timeMs": 1}]')
-    again = open_trace(tmp_path / "run")
-    assert again.manifest["source"]["sha256"] != before
-    assert [row["name"] for row in again.table("layer_times").to_pylist()] == ["x"]
-
-
-@pytest.mark.nsys
 def test_outputs_are_compared_with_those_of_another_capture(tmp_path: Path) -> None:
     """As they are, with small errors, broken, and against what does not fit; nothing is left of the last one."""
     before = capture(tmp_path, engine(tmp_path), "--single-pass", "-o", "before", version="8.6.0")
@@ -169,6 +143,31 @@ def test_outputs_are_compared_with_those_of_another_capture(tmp_path: Path) -> N
         "its --shapes"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["before", "model.engine", "run"]
+
+
+@pytest.mark.parametrize("more", [(), ("--single-pass",)])
+def test_layers_are_timed_by_tensorrts_own_profiler(tmp_path: Path, more: tuple[str, ...]) -> None:
+    path = engine(tmp_path, profile=[["conv", 80], ["fc", 20]])
+    done = capture(tmp_path, path, "--profiler", "--use-cuda-graph", "--iterations", "30", *more, version="8.6.0")
+    assert done.returncode == 0, done.stderr
+    assert "nsight-tools: timing the layers with TensorRT's own profiler" in done.stderr
+    run: dict[str, Any] = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert run["options"]["profiler"] is True
+    assert "report.nsys-rep" in {each["report"] for each in run["passes"]}
+    assert "profiler" in run["measured"]
+    trace = open_trace(tmp_path / "run")
+    rows = trace.table("layer_times").to_pylist()
+    assert [(row["name"], row["median_ns"], row["inferences"], row["measured_by"]) for row in rows] == [
+        ("conv", 80_000, 30, "runner"), ("fc", 20_000, 30, "runner"),
+    ]  # fmt: skip
+    shown = CliRunner().invoke(program, ["analyze", str(tmp_path / "run")]).output
+    assert "TensorRT's own profiler: 2 layers take 100 µs in an inference" in " ".join(shown.split())
+    assert open_trace(tmp_path / "run").missing("layer_times") is None
+    before = trace.manifest["source"]["sha256"]
+    (tmp_path / "run" / "profile.json").write_text('[{"count": 1}, {"name": "x", "timeMs": 1}]')
+    again = open_trace(tmp_path / "run")
+    assert again.manifest["source"]["sha256"] != before
+    assert [row["name"] for row in again.table("layer_times").to_pylist()] == ["x"]
 
 
 REFUSED = [

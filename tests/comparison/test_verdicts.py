@@ -147,6 +147,12 @@ def test_one_untraced_run_is_held_against_an_estimate() -> None:
     assert found.latency.verdict is Verdict.SLOWER
 
 
+def test_times_of_another_program_are_not_taken_and_that_is_said() -> None:
+    found = compared(measured(threads(1), 900_000, 905_000), threads(1))
+    assert found.latency.source == "trace"
+    assert any(each.startswith("what BEFORE takes without the profiler: one takes 900 ") for each in found.untold)
+
+
 def paced(every: int, kernels: int, seed: int) -> Trace:
     """Requests that a clock asks for: each begins a moment behind its beat, whatever the one before it took."""
     random = np.random.default_rng(seed)

@@ -46,7 +46,8 @@ def compared_walls(comparison: Comparison) -> Drawing:
     """The distribution of the wall time of inferences before and after, as the share that took no longer.
 
     The lines stand at the typical inferences, the dots at the medians. The band around AFTER's line is the interval of
-    the difference, put where BEFORE's typical inference is: where it covers BEFORE's line the difference is noise.
+    the difference, put where BEFORE's typical inference is: where it covers BEFORE's line the difference is within
+    chance. They are untraced where both sides were measured so, else as traced: what that leaves open is not drawn.
 
     Raises NothingToShow where a side has no inferences.
     """

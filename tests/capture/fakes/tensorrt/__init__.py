@@ -317,18 +317,6 @@ class IExecutionContext:
             self._report(queue)
         return True
 
-    def _report(self, queue):
-        """With a profiler an enqueue waits for its work, and says what each layer took: `profile` of the spec, in µs.
-
-        The first enqueue is ten times slower; `profile_grows` adds a layer to each.
-        """
-        assert self.profiler.ready, "its own initializer was not called"
-        gpu.sleep_until(queue.until)
-        layers = self.spec.get("profile", [["conv", self.spec["compute_us"]]])
-        slower = 10 if self.enqueues == 1 else 1
-        for name, us in layers + [["more", 1]] * (self.enqueues if self.spec.get("profile_grows") else 0):
-            self.profiler.report_layer_time(name, us * slower / 1000)
-
     def _compute(self):
         """Puts outputs where they belong: they depend on the inputs' bytes, and the spec's `error` and `nan`."""
         tensors = self.engine.tensors.items()
@@ -344,6 +332,18 @@ class IExecutionContext:
             whole = np.dtype(dtype).kind != "f"
             content = (np.rint(10 * values) if whole else values).astype(dtype)
             gpu.CONTENTS[self.addresses[name]] = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
+
+    def _report(self, queue):
+        """With a profiler an enqueue waits for its work, and says what each layer took: `profile` of the spec, in µs.
+
+        The first enqueue is ten times slower; `profile_grows` adds a layer to each.
+        """
+        assert self.profiler.ready, "its own initializer was not called"
+        gpu.sleep_until(queue.until)
+        layers = self.spec.get("profile", [["conv", self.spec["compute_us"]]])
+        slower = 10 if self.enqueues == 1 else 1
+        for name, us in layers + [["more", 1]] * (self.enqueues if self.spec.get("profile_grows") else 0):
+            self.profiler.report_layer_time(name, us * slower / 1000)
 
 
 class Builder:
