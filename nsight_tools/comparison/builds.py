@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsight_tools.comparison.regions import regions
-from nsight_tools.run.layers import NOTHING, engine_layers
+from nsight_tools.run.engine import NOTHING, engine_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nsight_tools.comparison.regions import Region
     from nsight_tools.comparison.result import Difference
     from nsight_tools.comparison.runs import ComparedRun
-    from nsight_tools.run.layers import Layer
+    from nsight_tools.run.engine import Layer
 
 MOST = 1_000
 """Regions that are judged by themselves, as of layers; those with the least layers are left to the sums."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from nsight_tools.run.layers import Layer
+    from nsight_tools.run.engine import Layer
 
     Node = tuple[int, int]
     """A layer: its side, 0 or 1, and its place there."""

@@ -12,6 +12,7 @@ from nsight_tools import changes, units
 from nsight_tools.analysis import Outcome, Status, analyze
 from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
 from nsight_tools.report import accurate, layer_times, measurements, safe, trtexec
+from nsight_tools.report.ncu import HandOver, hand_over
 from nsight_tools.summary import summarize
 from nsight_tools.units import plural
 from nsight_tools.worth import plan
@@ -92,20 +93,22 @@ class Bucket:
 class TraceReport:
     """One analyzed input: its name as the user gave it, what it holds at a glance, and the outcomes.
 
-    `plan` is what the changes of its findings give together, where that can be told.
+    `plan` is what the changes of its findings give together, where that can be told. `hand_over` is how Nsight Compute
+    profiles the kernels of the layers that take the most time.
     """
 
     name: str
     summary: Summary
     outcomes: Sequence[Outcome]
     plan: Plan | None = None
+    hand_over: Sequence[HandOver] = ()
 
     @classmethod
     def of(cls, name: str, trace: Trace, analyses: Iterable[Analysis] | None = None) -> TraceReport:
         """The report on a trace, by `analyses` (every installed one, where None)."""
         summary, outcomes = summarize(trace), analyze(trace, analyses)
         found = cls(name, summary, outcomes)
-        return replace(found, plan=plan(trace, found.findings))
+        return replace(found, plan=plan(trace, found.findings), hand_over=hand_over(trace))
 
     @property
     def all_findings(self) -> list[Finding]:

@@ -62,6 +62,7 @@ def _trace(report: TraceReport) -> dict[str, Any]:
         "layer_times": asdict(summary.layer_times) if summary.layer_times else None,
         "headline": report.verdict,
         "plan": _plan(report),
+        "hand_over": [asdict(each) for each in report.hand_over],
         "outcomes": [_outcome(outcome) for outcome in sorted(report.outcomes, key=lambda o: o.code)],
     }
 

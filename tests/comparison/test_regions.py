@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsight_tools.comparison.regions import Region, regions
-from nsight_tools.run.layers import Layer
+from nsight_tools.run.engine import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

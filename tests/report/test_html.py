@@ -25,6 +25,7 @@ from nsight_tools.worth.ranges import Range
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pyarrow as pa
 
 PICTURE = """
     nvtx 1:            [i.............].[i.............]
@@ -36,6 +37,16 @@ PICTURE = """
 
 def trace(**options: object) -> Trace:
     return drawn(PICTURE, **options)
+
+
+def layers(name: str) -> pa.Table:
+    """An engine of two layers that have this name in all that can be named."""
+    tensors = [{"name": each, "dtype": name, "shape": [1], "format": name} for each in ("x", name, "y")]
+    rows = [
+        {"layer": n, "name": f"{name}{n}", "type": name, "inputs": [tensors[n]], "outputs": [tensors[n + 1]]}
+        for n in range(2)
+    ]
+    return table("layers", rows)
 
 
 class Page(HTMLParser):
@@ -93,7 +104,7 @@ def test_each_figure_once() -> None:
 
 @pytest.mark.parametrize("text", [fakes.HOSTILE, fakes.LONG, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "שלום"])
 def test_hostile_names(text: str) -> None:
-    of = trace(kernel_names=text, names={"conv": text})
+    of = trace(kernel_names=text, names={"conv": text}, tables={"layers": layers(text)})
     written = page_of(fakes.hostile(text), of)
     page = Page(written)
     assert {tag for tag, _ in page.tags} & {
@@ -111,6 +122,7 @@ def test_hostile_names(text: str) -> None:
     assert all(link.startswith("#") for link in links)
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b\u2028]", written)
     assert len(written) < 400_000
+    assert "by precision" in page.text or "by time" in page.text  # the engine's graph is among it
 
 
 def test_it_fetches_nothing_and_says_so() -> None:
@@ -184,6 +196,16 @@ def test_nothing_to_show() -> None:
     assert "No figure: " in text
     assert "No kernels were recorded: no CUDA activity was traced." in text
     assert "Inferences none were found here" in text
+
+
+def test_the_engine_stands_in_the_page() -> None:
+    page = Page(page_of(fakes.report(), trace(tables={"layers": layers("conv")})))
+    radios = [attributes for tag, attributes in page.tags if tag == "input"]
+    assert [each["type"] for each in radios] == ["radio"] * len(radios)
+    assert [each["class"] for each in radios if "checked" in each] == ["by-time"]
+    assert "2 layers" not in page.text  # two boxes
+    missing = Page(page_of(fakes.report())).text
+    assert "No graph of the engine: the engine's layers are not known" in missing
 
 
 def test_both_palettes_are_complete() -> None:

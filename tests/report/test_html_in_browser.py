@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from report import fakes
 from report.browser import Browser, browser, needs_browser
-from report.test_html import page_of, trace
+from report.test_html import layers, page_of, trace
 from report.test_report_comparison import comparison
 from shared_corpus import REPOSITORY
 
@@ -28,7 +28,7 @@ CUT = """
         const page = svg.getBoundingClientRect();
         return [...svg.querySelectorAll('text')].filter(text => {
             const box = text.getBoundingClientRect();
-            return box.left < page.left - 1 || box.right > page.right + 1 || box.top < page.top - 1;
+            return box.width && (box.left < page.left - 1 || box.right > page.right + 1 || box.top < page.top - 1);
         }).map(text => text.textContent);
     })
 """
@@ -60,10 +60,37 @@ def test_a_real_trace(browser: Browser, tmp_path: Path, name: str) -> None:
     assert min(sizes.values()) > 50_000
 
 
+FILLS = "[...document.querySelectorAll('.box .cell')].map(cell => getComputedStyle(cell).fill)"
+
+
+def test_the_engine_is_coloured_by_choice(browser: Browser, tmp_path: Path) -> None:
+    """Without a script: what is checked says by what."""
+    source = shutil.copytree(REPOSITORY / "sample_traces" / "classifier_mixed.capture", tmp_path / "mixed")
+    opened = nsight_tools.open_trace(source)
+    report = TraceReport("mixed", nsight_tools.summarize(opened), [])
+    file = tmp_path / "page.html"
+    file.write_text(html.page([html.section(report, opened)]), encoding="utf-8")
+    browser.show(file)
+    by_time = browser.ask(FILLS)
+    assert len(by_time) == 376
+    assert browser.ask("[...document.querySelectorAll('.of')].map(of => getComputedStyle(of).display)") == [
+        "inline",
+        "none",
+    ]
+    browser.ask("document.querySelector('input.by-precision').click()")
+    by_precision = browser.ask(FILLS)
+    assert len(set(by_time)) > 3
+    assert len(set(by_precision)) == 2  # FP32 and FP16
+    assert not set(by_precision) & {"rgb(0, 0, 0)"}
+    assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.ask(CUT) == []
+
+
 def test_hostile_names_do_nothing(browser: Browser, tmp_path: Path) -> None:
     evil = fakes.HOSTILE + "<script>document.title = 'owned'</script><img src=https://example.com/x.png>"
     file = tmp_path / "page.html"
-    file.write_text(page_of(fakes.hostile(evil), trace(kernel_names=evil, names={"conv": evil})), encoding="utf-8")
+    of = trace(kernel_names=evil, names={"conv": evil}, tables={"layers": layers(evil)})
+    file.write_text(page_of(fakes.hostile(evil), of), encoding="utf-8")
     browser.show(file)
     assert browser.logged == []
     assert browser.requested == [file.as_uri()]

@@ -12,7 +12,7 @@ from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.columns import words
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
-from nsight_tools.run.layers import COPY_NODE, REFORMATS
+from nsight_tools.run.engine import COPY_NODE, REFORMATS
 from nsight_tools.units import share
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.layers.layer_times import Kernels, multiplies, of_inferences
+from nsight_analyses.layers.layer_times import Kernels, of_inferences
 from nsight_analyses.layers.tensorrt import no_layers
 from nsight_analyses.measure import EXAMPLES
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.columns import words
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
-from nsight_tools.run.layers import Layer, engine_layers
+from nsight_tools.run.engine import Layer, engine_layers
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import windows
 from nsight_tools.units import duration, share
@@ -167,7 +167,7 @@ class _Unfused:
             if layer.reformats and len(layer.inputs) == len(layer.outputs) == 1
         }
         self._of_matrices = {
-            self._source(tensor["name"]) for layer in engine.values() if multiplies(layer) for tensor in layer.outputs
+            self._source(tensor["name"]) for layer in engine.values() if layer.multiplies for tensor in layer.outputs
         }
         self._parts = self._all_parts(kernels)
         rows: dict[bytes, list[Row]] = {}

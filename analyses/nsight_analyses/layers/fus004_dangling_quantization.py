@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nsight_analyses.layers.layer_times import Kernels, multiplies, writes_floats
+from nsight_analyses.layers.layer_times import Kernels
 from nsight_analyses.layers.tensorrt import no_layers
 from nsight_analyses.measure import EXAMPLES
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
-from nsight_tools.run.layers import Layer, engine_layers
+from nsight_tools.run.engine import Layer, engine_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,7 +53,7 @@ def dangling_quantization(trace: Trace) -> Iterator[Finding]:
         )
     inner = list(_inner(engine.values()))
     dangling = [layer for layer in inner if _dangles(layer)]
-    wide = [layer for layer in inner if multiplies(layer) and layer.dtype in NARROW and writes_floats(layer)]
+    wide = [layer for layer in inner if layer.multiplies and layer.dtype in NARROW and layer.floats()]
     if not (dangling or wide):
         return
     run = Run.of(trace)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.layers.layer_times import Kernels, convolves, device_majors, multiplies
+from nsight_analyses.layers.layer_times import Kernels, device_majors
 from nsight_analyses.measure import EFFORT_SHARE
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.errors import NotApplicable
 from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
-from nsight_tools.run.layers import Layer, engine_layers
+from nsight_tools.run.engine import Layer, engine_layers
 from nsight_tools.units import share
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
 
 def _half_precision(kernels: Kernels, engine: dict[str, Layer]) -> bool:
     """Whether some layer works in 16 bits or fewer; by names of kernels, where no layer has a datatype."""
-    types = {layer.dtype for layer in engine.values() if multiplies(layer) and layer.dtype}
+    types = {layer.dtype for layer in engine.values() if layer.multiplies and layer.dtype}
     if types:
         return types != {"FP32"}
     used = np.flatnonzero(np.bincount(kernels.name.codes, minlength=len(kernels.name.dictionary)))
@@ -177,7 +177,7 @@ def _off(kernels: Kernels, engine: dict[str, Layer], *, tf32: bool) -> Iterator[
     for name, times in kernels.by_layer().items():
         layer = engine.get(name)
         if name and layer is not None and layer.type:
-            if multiplies(layer) and layer.groups == 1:
+            if layer.multiplies and layer.groups == 1:
                 yield from _judge(name, times, layer, tf32=tf32)
             continue
         matrices = {kernel: time for kernel, time in times.items() if _MATRIX_KERNEL.search(kernel)}
@@ -204,10 +204,10 @@ def _misaligned(layer: Layer | None) -> str:
     """The first dimension that Tensor Cores cannot take, as "C 3 is no multiple of 4"; empty where all fit."""
     if layer is None or layer.dtype not in ALIGNMENT:
         return ""
-    wanted, at = ALIGNMENT[layer.dtype], 1 if convolves(layer) else -1
+    wanted, at = ALIGNMENT[layer.dtype], 1 if layer.convolves else -1
     for letters, tensors in (("CK", layer.inputs), ("KN", layer.outputs)):
         shape = (tensors[0]["shape"] if tensors else None) or []
         padded = -(-shape[at] // wanted) * wanted if len(shape) > 1 else 0
         if shape and shape[at] < padded < 2 * shape[at]:
-            return f"{letters[0 if convolves(layer) else 1]} {shape[at]} is no multiple of {wanted}"
+            return f"{letters[0 if layer.convolves else 1]} {shape[at]} is no multiple of {wanted}"
     return ""

@@ -9,7 +9,7 @@ from nsight_analyses.layers.layer_times import Kernels
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
-from nsight_tools.run.layers import Layer, engine_layers
+from nsight_tools.run.engine import Layer, engine_layers
 from nsight_tools.units import share
 
 if TYPE_CHECKING:

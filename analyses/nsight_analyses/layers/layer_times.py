@@ -1,8 +1,7 @@
-"""What the layer rules share: the kernels of inferences by layer and name, and what the engine says of a layer."""
+"""What the layer rules share: the kernels of inferences by layer and name."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,29 +15,8 @@ from nsight_tools.timeline.intervals import pieces
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
-    from nsight_tools.run.layers import Layer
     from nsight_tools.run.work import Work
     from nsight_tools.trace import Trace
-
-_MATRIX = re.compile(r"conv|gemm|matmul|matrixmultiply|fullyconnected|fully_connected", re.IGNORECASE)
-"""Layer types that multiply matrices: CaskConvolution, CaskGemmConvolution, CaskDeconvolutionV2, CaskConvActPool, gemm,
-fusedConvActConv, MatrixMultiply, CaskGemmMatrixMultiply, CublasLtMatrixMultiply, FullyConnected …"""
-_FLOATS = frozenset({"FP32", "FP16", "BF16"})
-
-
-def multiplies(layer: Layer) -> bool:
-    """Whether it is a convolution or a matrix multiplication."""
-    return bool(_MATRIX.search(layer.type))
-
-
-def convolves(layer: Layer) -> bool:
-    """Whether it is a convolution."""
-    return "conv" in layer.type.lower()
-
-
-def writes_floats(layer: Layer) -> bool:
-    """Whether it writes floating-point numbers of 16 or 32 bits."""
-    return any(tensor["dtype"] in _FLOATS for tensor in layer.outputs)
 
 
 @dataclass(frozen=True)

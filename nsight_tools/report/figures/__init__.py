@@ -16,6 +16,7 @@ from nsight_tools.report.figures.compared import (
     compared_parts,
     compared_walls,
 )
+from nsight_tools.report.figures.engine import EngineGraph, engine_graph
 from nsight_tools.report.figures.inline import svg
 from nsight_tools.report.figures.layers import grids, inference_layers
 from nsight_tools.report.figures.streams import launches, streams
@@ -25,11 +26,13 @@ from nsight_tools.report.figures.transfers import transfers
 __all__ = [
     "COLOURS",
     "Drawing",
+    "EngineGraph",
     "clocks",
     "compared_buckets",
     "compared_over_time",
     "compared_parts",
     "compared_walls",
+    "engine_graph",
     "grids",
     "inference_accounting",
     "inference_layers",

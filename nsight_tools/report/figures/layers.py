@@ -23,7 +23,7 @@ from nsight_tools.report.figures.style import (
     styled,
     time_axis,
 )
-from nsight_tools.run.layers import COPY_NODE, REFORMATS
+from nsight_tools.run.engine import COPY_NODE, REFORMATS
 from nsight_tools.timeline.attribution import Words
 from nsight_tools.timeline.intervals import Intervals
 

@@ -1,0 +1,226 @@
+"""The engine's graph: layers as cells of boxes, tensors as lines, coloured by time or precision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nsight_tools import units
+from nsight_tools.errors import NothingToShow
+from nsight_tools.report.figures.engine import colours, drawing
+from nsight_tools.report.figures.engine.places import Placed, placed
+from nsight_tools.report.figures.engine.regions import Box, Folded, folded
+from nsight_tools.report.figures.style import name
+from nsight_tools.run import Run
+from nsight_tools.run.engine import COPY_NODE, Engine, time_by_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from nsight_tools.report.figures.engine.colours import Mode
+    from nsight_tools.run.engine import Layer
+    from nsight_tools.trace import Trace
+
+WIDTH, HEIGHT = 990.0, 1300.0
+"""Pixels that the picture has at most: a page's column, and what a printed page has room for at that width."""
+_TERMINALS = 8
+"""Inputs, and outputs, of the engine that stand by themselves."""
+_CELLS = 600
+"""Cells at most, some 300 bytes each."""
+_NAME = 120
+"""Letters of a name that is shown where the mouse points."""
+_FRAMES = (("reformat", "converts a tensor"), ("quantize", "Q or DQ"))
+
+
+@dataclass(frozen=True)
+class EngineGraph:
+    """The engine's graph; notebooks show it."""
+
+    parts: tuple[str, ...]
+    picture: Placed
+    modes: tuple[Mode, ...]
+    """The ways to colour it that there is something to say for; the first is shown first."""
+    note: str = ""
+
+    def svg(self, label: str = "", style: str = "") -> str:
+        """An `<svg>` element. Its colours come from the page's style (`colours.style`), or from `style`."""
+        return drawing.svg(self.parts, self.picture, WIDTH, label, style)
+
+    def _repr_svg_(self) -> str:
+        return self.svg(style=colours.alone(self.modes[0]))
+
+
+def engine_graph(trace: Trace) -> EngineGraph:
+    """The engine's layers as its list has them, with what each takes of the judged inferences' kernel time.
+
+    Chains stand in one box, larger engines' blocks too, until all of it has room on a page. Raises NothingToShow where
+    no layers are known, or no tensors between them, and where pygraphviz is not installed.
+    """
+    engine = Engine.of(trace)
+    if not engine.layers:
+        why = trace.missing("layers")
+        raise NothingToShow("the engine's layers are not known" + (f": {why}" if why else ""))
+    if len(engine.layers) > 1 and not engine.edges:
+        raise NothingToShow(
+            "the engine's list of layers has no tensors; build it with DETAILED profiling verbosity to see its graph"
+        )
+    return _Drawn(trace, engine).graph()
+
+
+class _Drawn:
+    """One engine's graph in the making."""
+
+    def __init__(self, trace: Trace, engine: Engine) -> None:
+        self._engine, self._layers = engine, engine.layers
+        run = Run.of(trace)
+        times = time_by_layer(run)
+        self._all = sum(times.values())
+        self._times = [times.get(layer.name, 0) for layer in engine.layers]
+        self._of, self._per = max(run.count, 1), "an inference" if run.count else "in all"
+        self._tensors = {(edge.source, edge.target): edge.tensor for edge in engine.edges}
+
+    def graph(self) -> EngineGraph:
+        """Put together as far as it needs to be, laid out, and drawn."""
+        kinds = [None if layer.reformats else layer.type for layer in self._layers]
+        for level in folded(len(self._layers), self._tensors, kinds):
+            terminals = self._terminals(level)
+            sizes = [drawing.size(len(box.rows)) for box in level.boxes] + [drawing.TERMINAL] * len(terminals)
+            ends = {edge for number, (*_, edges) in enumerate(terminals, len(level.boxes)) for edge in edges(number)}
+            picture = placed(sizes, level.edges | ends, WIDTH, HEIGHT)
+            if picture.height <= HEIGHT and picture.width <= WIDTH:
+                break
+        modes = self._modes()
+        picture = picture.moved(0.0, _KEY)
+        picture = Placed(picture.width, picture.height + _KEY, picture.middles, picture.curves, picture.bends)
+        return EngineGraph(tuple(self._parts(level, terminals, picture, modes)), picture, modes, self._note(level))
+
+    def _parts(
+        self, level: Folded, terminals: Sequence[_Terminal], picture: Placed, modes: Sequence[Mode]
+    ) -> Iterator[str]:
+        also = [frame for frame in _FRAMES if any(_frame(layer).strip() == frame[0] for layer in self._layers)]
+        used = {colours.datatype(layer.writes) for layer in self._layers} | set(colours.TIME.classes)
+        yield from (drawing.legend(mode, 2.0, used, also) for mode in modes)
+        yield '<g class="lines">'
+        box_of = {layer: number for number, box in enumerate(level.boxes) for layer in box.layers}
+        said: dict[tuple[int, int], list[str]] = {}
+        for (source, target), tensor in self._tensors.items():
+            said.setdefault((box_of[source], box_of[target]), []).append(_tensor(tensor))
+        yield from (drawing.curve(points, "; ".join(said.get(edge, ())[:4])) for edge, points in picture.curves)
+        for (source, _), points in picture.bends:
+            yield drawing.bend(points, next((words[0] for edge, words in said.items() if edge[0] == source), ""))
+        yield "</g>"
+        for number, box in enumerate(level.boxes):
+            yield self._box(box, picture.middles[number])
+        for number, (title, hover, _) in enumerate(terminals, len(level.boxes)):
+            yield drawing.terminal(picture.middles[number], title, hover)
+
+    def _box(self, box: Box, at: tuple[float, float]) -> str:
+        layers = [self._layers[each] for each in box.layers]
+        time = sum(self._times[each] for each in box.layers)
+        chief = max(box.layers, key=lambda each: (not self._layers[each].reformats, self._times[each]))
+        if len(layers) == 1:
+            what = layers[0].type or "layer"
+        elif len(box.rows) > 1:
+            what = f"{len(box.rows)} \N{MULTIPLICATION SIGN} {len(box.rows[0])} layers"
+        else:
+            what = f"{len(layers)} layers"
+        counted = Counter(layer.type or "of unknown type" for layer in layers)
+        types = ", ".join(f"{count} {kind}" for kind, count in counted.most_common())
+        hover = "; ".join(filter(None, (what, self._time(time), types)))
+        rows = [self._cells(row) for row in box.rows]
+        kind = " forks" if box.forks else ""
+        frames = {_frame(layer) for layer in layers}
+        kind += frames.pop() if len(frames) == 1 else ""
+        took = units.duration(time / self._of) if time else ""
+        return drawing.box(at, _title(self._layers[chief].name), (what, took), rows, kind, hover)
+
+    def _cells(self, row: Sequence[int]) -> list[tuple[str, str]]:
+        """The cells of a row: a layer each, or several that follow one another where the engine has too many."""
+        each = -(-len(self._layers) // _CELLS)
+        return [self._cell(row[at : at + each]) for at in range(0, len(row), each)]
+
+    def _cell(self, numbers: Sequence[int]) -> tuple[str, str]:
+        """The classes of a cell, and what is said of it."""
+        layers = [self._layers[each] for each in numbers]
+        time = sum(self._times[each] for each in numbers)
+        frames, types = {_frame(layer) for layer in layers}, {colours.datatype(layer.writes) for layer in layers}
+        classes = "cell" + (frames.pop() if len(frames) == 1 else "")
+        classes += f" {types.pop()}" if len(types) == 1 else " d0"
+        classes += f" {colours.step(time / self._all)}" if self._all else ""
+        names = " … ".join(dict.fromkeys(name(each.name, _NAME) for each in (layers[0], layers[-1])))
+        ends = (layers[0].inputs, layers[-1].outputs)
+        facts = [
+            f"{len(layers)} layers: {names}" if len(layers) > 1 else names,
+            layers[0].type if len(layers) == 1 else "",
+            self._time(time) or "no kernel seen" * bool(self._all),
+            " → ".join(_tensor(side[0]) for side in ends if side),
+        ]
+        return classes, "; ".join(filter(None, facts))
+
+    def _time(self, time: int) -> str:
+        """What a layer takes, and its share; empty where no kernel of it was seen."""
+        return f"{units.duration(time / self._of)}, {units.share(time / self._all)}" if time else ""
+
+    def _modes(self) -> tuple[Mode, ...]:
+        known = any(colours.datatype(layer.writes) != "d0" for layer in self._layers)
+        modes = [colours.TIME] * bool(self._all) + [colours.PRECISION] * known
+        return tuple(modes or [colours.PRECISION])
+
+    def _terminals(self, level: Folded) -> list[_Terminal]:
+        """The engine's inputs and outputs: title, what is said of them, and their edges, given their number."""
+        box_of = {layer: number for number, box in enumerate(level.boxes) for layer in box.layers}
+        return [
+            *_pooled("inputs", self._engine.inputs, box_of, lambda mine, box: (mine, box)),
+            *_pooled("outputs", self._engine.outputs, box_of, lambda mine, box: (box, mine)),
+        ]
+
+    def _note(self, level: Folded) -> str:
+        times = f"Times are {self._per}. " if self._all else "No kernel is known to belong to a layer: no times. "
+        if len(level.boxes) == len(self._layers):
+            return times
+        return f"{times}{len(self._layers):,} layers in {len(level.boxes):,} boxes, named after their longest layer."
+
+
+_KEY = 24.0
+"""Height of the legend."""
+_Terminal = tuple[str, str, "Callable[[int], set[tuple[int, int]]]"]
+
+
+def _pooled(
+    what: str,
+    tensors: Sequence[tuple[dict[str, Any], tuple[int, ...]]],
+    box_of: dict[int, int],
+    edge: Callable[[int, int], tuple[int, int]],
+) -> list[_Terminal]:
+    """Each of these tensors, or all as one where they are many."""
+
+    def edges(layers: Sequence[int]) -> Callable[[int], set[tuple[int, int]]]:
+        return lambda mine: {edge(mine, box_of[layer]) for layer in layers}
+
+    if len(tensors) > _TERMINALS:
+        every = [layer for _, layers in tensors for layer in layers]
+        names = ", ".join(name(tensor["name"]) for tensor, _ in tensors)
+        return [(f"{len(tensors)} {what}", names, edges(every))]
+    return [(str(tensor["name"]), f"{what[:-1]} {_tensor(tensor)}", edges(layers)) for tensor, layers in tensors]
+
+
+def _title(layer: str) -> str:
+    """The part of a layer's name that tells it from others: the first of what was fused; what a reformat is for."""
+    if layer.startswith(COPY_NODE):
+        return f"for {layer.partition(' to ')[2] or layer}"
+    first, fused, _ = layer.partition(" + ")
+    if "/" in first and not first.startswith("{"):
+        first = f"…{first[-drawing.LETTERS + 3 :]}" if len(first) > drawing.LETTERS - 2 else first
+    return f"{first} +" if fused else first
+
+
+def _frame(layer: Layer) -> str:
+    """The class of what only converts tensors."""
+    return " quantize" if layer.quantizes else " reformat" if layer.reformats else ""
+
+
+def _tensor(tensor: dict[str, Any]) -> str:
+    """A tensor in words: name, datatype, shape and layout, as far as known."""
+    shape = "\N{MULTIPLICATION SIGN}".join(str(size) for size in tensor["shape"] or ())
+    return " ".join(filter(None, (name(tensor["name"], _NAME), tensor["dtype"], shape, tensor["format"])))

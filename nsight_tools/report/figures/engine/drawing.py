@@ -1,0 +1,111 @@
+"""The engine's graph as SVG: boxes of layers, a cell for each, lines for tensors."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from nsight_tools.report import safe
+from nsight_tools.report.figures.style import name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from nsight_tools.report.figures.engine.colours import Mode
+    from nsight_tools.report.figures.engine.places import Placed, Point
+
+BOX = 146.0
+"""Width of a box: three columns of two boxes beside each other fill a page."""
+_PAD, _LINE, _CELL, _GAP = 5.0, 12.0, 10.0, 2.0
+LETTERS, _NOTE = 21, 25
+"""Of a name, and of the line below it, that a box has room for in DejaVu Sans, which is wider than most."""
+_LETTER = 5.6
+"""Width of a letter of a legend."""
+TERMINAL = (BOX, 18.0)
+"""Size of what stands for an input or output of the engine."""
+
+
+def size(rows: int) -> Point:
+    """Width and height of a box with so many rows of cells."""
+    return BOX, 2 * _LINE + rows * (_CELL + _GAP) + 2 * _PAD - _GAP
+
+
+def box(
+    at: Point, title: str, line: tuple[str, str], rows: Sequence[Sequence[tuple[str, str]]], kind: str, hover: str
+) -> str:
+    """A box with its title, what it is and its time below that, and for each layer a cell (its classes, words)."""
+    width, height = size(len(rows))
+    what = " · ".join(filter(None, (name(line[0], _NOTE - len(line[1]) - 3 * bool(line[1])), line[1])))
+    x, y = at[0] - width / 2, at[1] - height / 2
+    parts = [
+        f'<g class="box{kind}">',
+        f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{width:g}" height="{height:g}" rx="3"/>',
+        f"<title>{_text(hover)}</title>",
+        f'<text x="{x + _PAD:.1f}" y="{y + _PAD + 9:.1f}">{escape(name(title, LETTERS))}</text>',
+        f'<text class="note" x="{x + _PAD:.1f}" y="{y + _PAD + 9 + _LINE:.1f}">{escape(what)}</text>',
+        *_cells(x + _PAD, y + _PAD + 2 * _LINE, width - 2 * _PAD, rows),
+        "</g>",
+    ]
+    return "".join(parts)
+
+
+def _cells(x: float, y: float, width: float, rows: Sequence[Sequence[tuple[str, str]]]) -> Iterator[str]:
+    each = width / max(len(row) for row in rows)
+    gap = min(_GAP, each / 4)
+    for number, row in enumerate(rows):
+        for place, (classes, hover) in enumerate(row):
+            left, top = x + place * each, y + number * (_CELL + _GAP)
+            yield (
+                f'<rect class="{classes}" x="{left:.1f}" y="{top:.1f}" width="{each - gap:.1f}" height="{_CELL:g}">'
+                f"<title>{_text(hover)}</title></rect>"
+            )
+
+
+def terminal(at: Point, title: str, hover: str) -> str:
+    """An input or output of the engine."""
+    width, height = TERMINAL
+    x, y = at[0] - width / 2, at[1] - height / 2
+    return (
+        f'<g class="terminal">'
+        f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{width:g}" height="{height:g}" rx="9"/>'
+        f'<title>{_text(hover)}</title><text text-anchor="middle" x="{at[0]:.1f}" y="{at[1] + 4:.1f}">'
+        f"{escape(name(title, LETTERS))}</text></g>"
+    )
+
+
+def curve(points: Sequence[Point], hover: str) -> str:
+    """A tensor's line, as Bézier curves."""
+    (x, y), rest = points[0], " ".join(f"{x:.1f} {y:.1f}" for x, y in points[1:])
+    return f'<path d="M{x:.1f} {y:.1f}C{rest}"><title>{_text(hover)}</title></path>'
+
+
+def bend(points: Iterable[Point], hover: str) -> str:
+    """A line that goes on in the next column."""
+    corners = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return f'<path class="on" d="M{corners}"><title>{_text(hover)}</title></path>'
+
+
+def legend(mode: Mode, top: float, used: Collection[str], also: Sequence[tuple[str, str]]) -> str:
+    """What the colours that are used of a mode mean, and the frames of cells (class, words), in one line."""
+    parts, x = (
+        [f'<text class="note" x="0" y="{top + 9:.1f}">{escape(mode.shows)}</text>'],
+        12 + _LETTER * len(mode.shows),
+    )
+    for classes, words in [*((each, said) for each, (_, said) in mode.classes.items() if each in used), *also]:
+        parts.append(f'<rect class="cell {classes}" x="{x:.1f}" y="{top:.1f}" width="11" height="11"/>')
+        parts.append(f'<text class="note" x="{x + 15:.1f}" y="{top + 9:.1f}">{escape(words)}</text>')
+        x += 27 + _LETTER * len(words)
+    return f'<g class="of of-{mode.name}">{"".join(parts)}</g>'
+
+
+def svg(parts: Iterable[str], picture: Placed, width: float, label: str, style: str = "") -> str:
+    """All of it as one element."""
+    wide, high = max(picture.width, width), picture.height
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}" role="img" '
+        f'aria-label="{escape(label)}" class="engine" style="--wide:{wide:.0f}px">{style}{"".join(parts)}</svg>'
+    )
+
+
+def _text(words: str) -> str:
+    return escape(safe.visible(words))
