@@ -29,7 +29,7 @@ def told(found: LayerTimes) -> str:
     if not found.traced_ns:
         return f"TensorRT's own profiler: {whole}"
     parts = [f"TensorRT's own profiler: {whole}, and {units.duration(found.traced_ns)} by the trace"]
-    return "; ".join([*parts, *_long(found), *_short(found), *_unknown(found)])
+    return "; ".join([*parts, *_short(found), *_long(found), *_unknown(found)])
 
 
 def largest(found: LayerTimes) -> list[LayerTime]:
@@ -44,30 +44,33 @@ def share(layer: LayerTime, found: LayerTimes) -> float:
     return (layer.profiler_ns or layer.traced_ns or 0) / max(whole, 1)
 
 
+def _short(found: LayerTimes) -> Iterator[str]:
+    """What the profiler's events cost, as short layers tell."""
+    if found.event_ns is None:
+        return
+    which = f"{_plural(len(found.short))} below {units.duration(LONG_NS)}"
+    if found.added_ns:
+        yield f"its events around each layer add {units.duration(found.added_ns)} to it (median of the {which})"
+    else:
+        yield f"its events cost nothing that shows in the {which}"
+
+
 def _long(found: LayerTimes) -> Iterator[str]:
+    """Whether long layers agree beyond that."""
     if not (layers := found.long):
         return
-    bound = units.duration(LONG_NS)
+    bound, beyond = units.duration(LONG_NS), "without that, " if found.added_ns else ""
     first = layers[0]
-    if abs(first.differs) <= AGREE:
-        yield f"layers of {bound} and more agree within {units.share(abs(first.differs))}"
+    most = abs(first.beyond(found.added_ns))
+    if most <= AGREE:
+        yield f"{beyond}{_plural(len(layers))} of {bound} and more agree within {units.share(most)}"
         return
-    apart = sum(abs(each.differs) > AGREE for each in layers)
+    apart = sum(abs(each.beyond(found.added_ns)) > AGREE for each in layers)
     yield (
-        f"{apart} of {_plural(len(layers))} of {bound} and more differ by more than {units.share(AGREE)}, most "
+        f"{beyond}{apart} of {_plural(len(layers))} of {bound} and more differ by more than {units.share(AGREE)}, most "
         f"{safe.elided(first.name, _NAME)}: {units.duration(first.profiler_ns)}, and {units.duration(first.traced_ns)} "
         "by the trace"
     )
-
-
-def _short(found: LayerTimes) -> Iterator[str]:
-    if (added := found.event_ns) is None:
-        return
-    which = f"shorter ones ({len(found.short):,})"
-    if added > 0:
-        yield f"{which} take {units.duration(added)} longer each by the profiler (median): its events around each layer"
-    else:
-        yield f"{which} are no longer by the profiler: its events cost nothing that shows"
 
 
 def _unknown(found: LayerTimes) -> Iterator[str]:

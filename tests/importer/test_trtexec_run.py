@@ -204,7 +204,7 @@ def test_a_profile_beside_a_report_stands_beside_its_layers(tmp_path: Path) -> N
     assert found is not None
     assert (found.event_ns, [each.name for each in found.only("profiler")]) == (1_500, ["?"])
     text = said(report)
-    assert "take 1.50 µs longer each by the profiler (median): its events around each layer" in text
+    assert "its events around each layer add 1.50 µs to it" in text
     assert "the trace does not know 1 layer of 1.00 µs (?)" in text
     assert "medians of an inference by TensorRT's own profiler, and by the trace" in said(report, "--all")
     page = said(report, "--format", "html")
