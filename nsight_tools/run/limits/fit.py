@@ -1,0 +1,230 @@
+"""What each kernel of a request takes of the hardware, from samples that each hold many kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_tools.run.limits.mixture import (
+    PEAK,
+    PRIOR,
+    ROUNDING,
+    Entries,
+    Normal,
+    Pieces,
+    Timing,
+    chunks,
+    find_timing,
+    idle_share,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from nsight_tools.columns import Ints
+    from nsight_tools.run.limits.bounded import Solution
+    from nsight_tools.run.limits.positions import Positions
+    from nsight_tools.run.metrics import Grid
+    from nsight_tools.timeline.intervals import Intervals
+
+    Floats = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+
+DRAWS = 200
+"""Resamples of the requests: their 5th and 95th percentile are those of ten draws at each end."""
+CHANCE = (5, 95)
+"""Percentiles: an interval holds nine times in ten, as all of ours."""
+IN_ONE = 1.645
+"""Standard deviations from the middle to either percentile, of a normal distribution."""
+WIDE = 20.0
+"""Points of the peak to either side: what is known no better is solved as one with a neighbour. Limits are told apart
+at 30 and 60 % (`verdict`): a share of 45 +- 20 is on neither side."""
+MOST = 400
+"""Unknowns at most: a linear system of so many takes 5 ms, and there are some hundreds. Of more kernels, neighbours
+are solved as one from the beginning."""
+MOST_TIMED = 96
+"""Unknowns at most, and 12 samples of each, where the timing is found: it is the same for all kernels."""
+SAMPLES_EACH = 12
+BLOCKS = 100
+"""Of requests that are drawn again: more of them change no percentile of `DRAWS`."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Shares of the peak in percent, of groups of positions: what is solved as one.
+
+    `group`, shape (positions,), is each position's; `share` (groups, words) its share over the kernels' time, as
+    traced; `draws` (draws, groups, words) the same of resamples. `idle` (words,) is what the samples show while the GPU
+    runs nothing that was traced, and `idle_ns` for how long it does.
+    """
+
+    group: Ints
+    share: Floats
+    draws: Floats
+    idle: Floats
+    idle_low: Floats
+    idle_ns: int
+    timing: Timing
+    samples: int
+    half: Floats
+    """Half of the interval of each group's SMs active (the first metric) by the samples' scatter alone, in points."""
+
+
+def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fit:
+    """Solve the mixture. `others` is what ran besides, a column of it for each kind; `busy` all that ran."""
+    count = len(positions)
+    group = by_time(positions.time, MOST)
+    period = grid.period
+    mine = Pieces(positions.start, positions.end, positions.of.astype(np.int64), count)
+    timing = _timing(grid, mine, positions.time, busy)
+    pieces = _with(mine.merged(group), others)
+    entries, idle = (
+        Entries.of(pieces, grid.time, period, timing),
+        idle_share(busy, grid.time, period, timing),
+    )
+    normal = Normal.of(entries, grid.percent, idle)
+    into, half = _told_apart(normal, int(group.max(initial=-1)) + 1)
+    group = into[group]
+    normal, column = _merged(normal, into)
+    solutions = [normal.solved(word, ROUNDING) for word in range(len(grid.words))]
+    groups = int(group.max(initial=-1)) + 1
+    lengths = _lengths(mine, group, timing)
+    drawn = _drawn(normal, solutions, entries.merged(column[:-1]), idle, grid, positions)
+    share = np.stack([solution.x for solution in solutions], axis=1)
+    # What the first and the last microsecond of a kernel do is not known: activity over all of its time, as well.
+    plain = _plain(grid, mine.merged(group), others, busy, timing)
+    spread = np.random.default_rng(1).random((DRAWS, 1, 1)) * (plain - share[:groups] * lengths[:, None])
+    draws = np.clip(drawn[:, :groups] * lengths[:, None] + spread, 0, PEAK)
+    return Fit(
+        group,
+        share[:groups] * lengths[:, None],
+        draws,
+        share[-1],
+        np.percentile(drawn[:, -1], CHANCE[0], axis=0),
+        round(float(idle.sum()) * period),
+        timing,
+        len(grid),
+        half,
+    )
+
+
+def by_time(time: Ints, most: int) -> Ints:
+    """A group for each position, neighbours together where there are more than `most`: of about the same time each."""
+    if len(time) <= most:
+        return np.arange(len(time))
+    middle = np.cumsum(time) - time / 2
+    return np.unique(np.floor(middle * most / max(time.sum(), 1)), return_inverse=True)[1].reshape(-1)
+
+
+def _with(mine: Pieces, others: Pieces) -> Pieces:
+    """Both, the columns of `others` behind ours."""
+    return Pieces(
+        np.concatenate([mine.start, others.start]),
+        np.concatenate([mine.end, others.end]),
+        np.concatenate([mine.column, others.column + mine.columns]),
+        mine.columns + others.columns,
+    )
+
+
+def _timing(grid: Grid, mine: Pieces, time: Ints, busy: Intervals) -> Timing:
+    """Found on some of the samples, from the middle of the run, with neighbours as one."""
+    into = by_time(time, min(MOST_TIMED, max(len(grid) // SAMPLES_EACH, 1)))
+    pieces = mine.merged(into)
+    wanted = SAMPLES_EACH * pieces.columns
+    first = max((len(grid) - wanted) // 2, 0)
+    some = grid[first : first + wanted]
+    edge = 3 * grid.period
+    near = pieces.within(int(some.time[0]) - edge, int(some.time[-1]) + edge)
+    return find_timing(some, near, busy, range(min(2, len(grid.words))))
+
+
+def _lengths(mine: Pieces, group: Ints, timing: Timing) -> Floats:
+    return mine.merged(group).lengths(timing)
+
+
+def _plain(grid: Grid, pieces: Pieces, others: Pieces, busy: Intervals, timing: Timing) -> Floats:
+    """The shares, (groups, words), where kernels are active from their first to their last moment, as traced."""
+    lag = (timing.begins + timing.ends) // 2
+    timing = Timing(lag, lag)
+    entries = Entries.of(_with(pieces, others), grid.time, grid.period, timing)
+    normal = Normal.of(entries, grid.percent, idle_share(busy, grid.time, grid.period, timing))
+    shares = [normal.solved(word, ROUNDING).x for word in range(len(grid.words))]
+    return np.stack(shares, axis=1)[: pieces.columns]
+
+
+def _told_apart(normal: Normal, groups: int) -> tuple[Ints, Floats]:
+    """Which groups stay by themselves, and the half interval of each, in points of the first metric.
+
+    As long as one's interval is wide, it is solved as one with the neighbour that it is mixed up with the most.
+    """
+    into = np.arange(groups)
+    while True:
+        merged, _ = _merged(normal, into)
+        count = int(into.max(initial=-1)) + 1
+        x = merged.solved(0, ROUNDING).x
+        variance = max(merged.residual(x, 0) / max(merged.samples - len(x), 1), ROUNDING)
+        known = np.linalg.inv(merged.matrix / variance + np.eye(len(x)) / PRIOR)[:count, :count]
+        half = (IN_ONE * np.sqrt(np.diag(known))).astype(np.float64)
+        pairs = _pairs(half, known)
+        if not pairs.any():
+            return into, half
+        into = (np.cumsum(np.append(True, ~pairs)) - 1)[into]
+
+
+def _pairs(half: Floats, known: Floats) -> Bools:
+    """Which groups are solved as one with the next from now on, shape (groups - 1,); none of them twice."""
+    chosen = np.zeros(max(half.size - 1, 0), np.bool_)
+    beside = np.diag(known, 1)
+    taken = np.zeros(half.size, np.bool_)
+    for at in np.argsort(-half, kind="stable"):
+        if half[at] <= WIDE:
+            break
+        sides = [side for side in (at - 1, at) if 0 <= side < chosen.size and not (taken[side] or taken[side + 1])]
+        if sides and not taken[at]:
+            side = min(sides, key=lambda side: beside[side])
+            chosen[side] = taken[side] = taken[side + 1] = True
+    return chosen
+
+
+def _merged(normal: Normal, into: Ints) -> tuple[Normal, Ints]:
+    """The normal equations with groups as one, and each old column's new one; others' and idle time stay."""
+    count = int(into.max(initial=-1)) + 1
+    rest = np.arange(len(normal.matrix) - into.size) + count
+    column = np.concatenate([into, rest])
+    to = np.zeros((column.size, count + rest.size))
+    to[np.arange(column.size), column] = 1
+    return Normal(to.T @ normal.matrix @ to, to.T @ normal.right, normal.square, normal.samples), column
+
+
+def _drawn(
+    normal: Normal, solutions: list[Solution], entries: Entries, idle: Floats, grid: Grid, positions: Positions
+) -> Floats:
+    """The solutions of resampled requests, shape (draws, unknowns, words).
+
+    One step of Newton's method from the whole's solution: what a request's samples leave unexplained pulls as often as
+    the request was drawn (a bootstrap by its score function). Of many requests, as many neighbours are drawn together
+    as make `BLOCKS` of them.
+    """
+    blocks = min(positions.requests, BLOCKS)
+    began = np.full(positions.requests, np.iinfo(np.int64).max)
+    np.minimum.at(began, positions.request, positions.start)
+    request = np.maximum(np.searchsorted(np.sort(began), grid.time, "right") - 1, 0)
+    whose = request * blocks // max(positions.requests, 1)
+    x = np.stack([solution.x for solution in solutions], axis=1)
+    pull = np.zeros((blocks, *x.shape))
+    for lo, hi, part in chunks(entries, idle):
+        rest = grid.percent[lo:hi] - part @ x
+        for block in range(int(whose[lo]), int(whose[hi - 1]) + 1):
+            mine = slice(*np.searchsorted(whose[lo:hi], (block, block + 1)))
+            pull[block] += part[mine].T @ rest[mine]
+    times = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), DRAWS)
+    found = np.empty((DRAWS, *x.shape))
+    for word, solution in enumerate(solutions):
+        free = solution.free
+        matrix = normal.matrix[np.ix_(free, free)] + np.eye(int(free.sum())) * (ROUNDING / PRIOR)
+        step = np.zeros((DRAWS, len(x)))
+        step[:, free] = (times - 1) @ np.linalg.solve(matrix, pull[:, free, word].T).T
+        found[:, :, word] = np.clip(solution.x + step, 0, PEAK)
+    return found

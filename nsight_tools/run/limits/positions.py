@@ -1,0 +1,78 @@
+"""The kernels of a request by position: the same piece of work in every request of a population."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsight_tools.columns import Ints, words
+from nsight_tools.timeline.attribution import Words, joint_key
+
+if TYPE_CHECKING:
+    from nsight_tools.run import Run
+    from nsight_tools.timeline.intervals import IntArray
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Kernels of the judged requests on one GPU, and which position each has; in order of start.
+
+    `row` (rows of `Run.work`), `start`, `end`, `request` (counted from 0) and `of` have the shape (kernels,); `name`,
+    `layer` and `time` (nanoseconds a request) the shape (positions,), in the order in which they usually start.
+    """
+
+    row: IntArray
+    start: Ints
+    end: Ints
+    request: IntArray
+    of: IntArray
+    requests: int
+    name: Words
+    layer: Words
+    time: Ints
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    @classmethod
+    def of_run(cls, run: Run, device: int) -> Positions:
+        """Those of a GPU. A position is a layer and a kernel's name, and which of them it is in its request."""
+        work = run.work
+        row = np.flatnonzero(run.judged_work & (work.device == device) & work.kind.among("kernel", "communication"))
+        start, end = work.start[row], work.end[row]
+        inference = work.inference[row]
+        lowest = int(inference.min()) if row.size else 0
+        seen = np.flatnonzero(np.bincount(inference - lowest)) + lowest if row.size else np.zeros(0, np.int64)
+        request = np.searchsorted(seen, inference)
+        name = words(run.trace.table("kernels", ["name"])["name"])[work.row[row]]
+        layer = words(run.trace.table("launches", ["layer"])["layer"])[row]
+        kinds, kind = np.unique(joint_key(layer.codes.astype(np.int64) + 1, name.codes), return_inverse=True)
+        kind = kind.reshape(-1)
+        # Which of its kind each is in its request: by order of start, as the rows are.
+        lane = request.astype(np.int64) * max(kinds.size, 1) + kind
+        order = np.argsort(lane, kind="stable")
+        begins = np.flatnonzero(np.append(True, np.diff(lane[order]) != 0)) if row.size else np.zeros(0, np.int64)
+        turn = np.empty(row.size, np.int64)
+        turn[order] = np.arange(row.size) - np.repeat(begins, np.diff(np.append(begins, row.size)))
+        _, first, of = np.unique(joint_key(kind, turn), return_index=True, return_inverse=True)
+        of = of.reshape(-1)
+        began = np.full(seen.size, np.iinfo(np.int64).max)
+        np.minimum.at(began, request, start)
+        usual = np.bincount(of, start - began[request]) / np.bincount(of) if row.size else np.zeros(0)
+        rank = np.argsort(usual, kind="stable")
+        place = np.empty(rank.size, np.int64)
+        place[rank] = np.arange(rank.size)
+        time = np.bincount(of, end - start)[rank] / max(seen.size, 1) if row.size else np.zeros(0)
+        return cls(
+            row,
+            start,
+            end,
+            request,
+            place[of],
+            int(seen.size),
+            name[first[rank]],
+            layer[first[rank]],
+            np.round(time).astype(np.int64),
+        )
