@@ -5,6 +5,17 @@ same kernels at other moments of the sampling clock: many samples of them are a 
 own share of the hardware's peak.
 """
 
-from nsight_tools.run.limits.table import layer_limits, notes, why_no_limits
+from nsight_tools.run.limits.table import layer_limits, notes, of_positions, why_no_limits
+from nsight_tools.run.limits.verdict import NAMES, LayerLimit, Part, of_kernels, of_layers
 
-__all__ = ["layer_limits", "notes", "why_no_limits"]
+__all__ = [
+    "NAMES",
+    "LayerLimit",
+    "Part",
+    "layer_limits",
+    "notes",
+    "of_kernels",
+    "of_layers",
+    "of_positions",
+    "why_no_limits",
+]

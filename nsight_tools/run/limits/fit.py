@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_tools.run.limits.doubt import doubt
 from nsight_tools.run.limits.mixture import (
     PEAK,
     PRIOR,
@@ -93,14 +94,14 @@ def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fi
     lengths = _lengths(mine, group, timing)
     drawn = _drawn(normal, solutions, entries.merged(column[:-1]), idle, grid, positions)
     share = np.stack([solution.x for solution in solutions], axis=1)
-    # What the first and the last microsecond of a kernel do is not known: activity over all of its time, as well.
-    plain = _plain(grid, mine.merged(group), others, busy, timing)
-    spread = np.random.default_rng(1).random((DRAWS, 1, 1)) * (plain - share[:groups] * lengths[:, None])
-    draws = np.clip(drawn[:, :groups] * lengths[:, None] + spread, 0, PEAK)
+    value = share[:groups] * lengths[:, None]
+    draws = drawn[:, :groups] * lengths[:, None]
+    own = doubt(value[group], draws[:, group], positions.time, positions.alike, timing)
+    draws += np.random.default_rng(1).normal(size=draws.shape) * _of_groups(own, group, positions.time)
     return Fit(
         group,
-        share[:groups] * lengths[:, None],
-        draws,
+        value,
+        np.clip(draws, 0, PEAK),
         share[-1],
         np.percentile(drawn[:, -1], CHANCE[0], axis=0),
         round(float(idle.sum()) * period),
@@ -144,14 +145,11 @@ def _lengths(mine: Pieces, group: Ints, timing: Timing) -> Floats:
     return mine.merged(group).lengths(timing)
 
 
-def _plain(grid: Grid, pieces: Pieces, others: Pieces, busy: Intervals, timing: Timing) -> Floats:
-    """The shares, (groups, words), where kernels are active from their first to their last moment, as traced."""
-    lag = (timing.begins + timing.ends) // 2
-    timing = Timing(lag, lag)
-    entries = Entries.of(_with(pieces, others), grid.time, grid.period, timing)
-    normal = Normal.of(entries, grid.percent, idle_share(busy, grid.time, grid.period, timing))
-    shares = [normal.solved(word, ROUNDING).x for word in range(len(grid.words))]
-    return np.stack(shares, axis=1)[: pieces.columns]
+def _of_groups(doubt: Floats, group: Ints, time: Ints) -> Floats:
+    """The doubt of groups, (groups, words), from that of their positions, which are off by themselves each."""
+    area = np.zeros((int(group.max(initial=-1)) + 1, doubt.shape[1]))
+    np.add.at(area, group, (doubt * time[:, None]) ** 2)
+    return np.sqrt(area) / np.maximum(np.bincount(group, time), 1)[:, None]
 
 
 def _told_apart(normal: Normal, groups: int) -> tuple[Ints, Floats]:
@@ -165,8 +163,8 @@ def _told_apart(normal: Normal, groups: int) -> tuple[Ints, Floats]:
         count = int(into.max(initial=-1)) + 1
         x = merged.solved(0, ROUNDING).x
         variance = max(merged.residual(x, 0) / max(merged.samples - len(x), 1), ROUNDING)
-        known = np.linalg.inv(merged.matrix / variance + np.eye(len(x)) / PRIOR)[:count, :count]
-        half = (IN_ONE * np.sqrt(np.diag(known))).astype(np.float64)
+        known = np.asarray(np.linalg.inv(merged.matrix / variance + np.eye(len(x)) / PRIOR)[:count, :count], np.float64)
+        half = IN_ONE * np.sqrt(np.diag(known))
         pairs = _pairs(half, known)
         if not pairs.any():
             return into, half
@@ -176,7 +174,7 @@ def _told_apart(normal: Normal, groups: int) -> tuple[Ints, Floats]:
 def _pairs(half: Floats, known: Floats) -> Bools:
     """Which groups are solved as one with the next from now on, shape (groups - 1,); none of them twice."""
     chosen = np.zeros(max(half.size - 1, 0), np.bool_)
-    beside = np.diag(known, 1)
+    beside = np.diag(known, 1)  # below 0 where what one has more, the other has less
     taken = np.zeros(half.size, np.bool_)
     for at in np.argsort(-half, kind="stable"):
         if half[at] <= WIDE:

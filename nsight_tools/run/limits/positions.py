@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.columns import Ints, words
+from nsight_tools.columns import Ints, ints, words
 from nsight_tools.timeline.attribution import Words, joint_key
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Positions:
     name: Words
     layer: Words
     time: Ints
+    alike: Ints
+    """The same number: the same kernel with the same grid, blocks and shared memory."""
 
     def __len__(self) -> int:
         return len(self.time)
@@ -75,4 +77,14 @@ class Positions:
             name[first[rank]],
             layer[first[rank]],
             np.round(time).astype(np.int64),
+            _alike(run, work.row[row[first[rank]]]),
         )
+
+
+def _alike(run: Run, kernel: IntArray) -> Ints:
+    """A number for each of these rows of `kernels`, the same where they are launched in the same way."""
+    sizes = [f"{what}_{axis}" for what in ("grid", "block") for axis in "xyz"]
+    table = run.trace.table("kernels", ["name", *sizes, "dynamic_shared_memory_bytes"])
+    columns = [words(table["name"]).codes[kernel].astype(np.int64)]
+    columns += [ints(table[name])[kernel] for name in table.column_names[1:]]
+    return np.unique(np.stack(columns), axis=1, return_inverse=True)[1].reshape(-1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools.errors import CouldNotRun
@@ -59,6 +60,15 @@ def layer_limits(trace: Trace) -> pa.Table:
     Made when first asked for, and kept in the dataset's folder. No rows where nothing can be told: `why_no_limits`.
     """
     return trace.once(_kept)
+
+
+def of_positions(trace: Trace, device: int, metric: str) -> Floats:
+    """A metric's share by position of a kernel in its request, shape (positions,); empty where it is not told."""
+    table = layer_limits(trace)
+    chosen = pc.and_(pc.equal(table["of"], "kernel"), pc.equal(table["device"], device))
+    rows = table.filter(pc.and_(chosen, pc.equal(table["metric"], metric)))
+    found: Floats = rows["share"].to_numpy()
+    return found  # in order of position, as they were written
 
 
 def why_no_limits(trace: Trace) -> str | None:
