@@ -26,7 +26,7 @@ def doubt(share: Floats, draws: Floats, time: Ints, alike: Ints, timing: Timing)
 
     The same kernel takes the same share wherever it stands in a request. By how much its repeats differ, more than
     their draws do, is the model's own error: activity that is counted to a neighbour, which moves a share the less the
-    longer the kernel is. Where too few repeat, each kernel's activity may begin and end otherwise than all others' on
+    longer a kernel is. Where too few repeat, each kernel's activity may begin and end otherwise than all others' on
     average by half of what these differ from the timestamps.
 
     `share` is (positions, words), `draws` (draws, positions, words), `time` and `alike` (positions,).
@@ -46,6 +46,5 @@ def doubt(share: Floats, draws: Floats, time: Ints, alike: Ints, timing: Timing)
     if count >= FEWEST:
         found: Floats = np.sqrt(differ / count) / length
         return found
-    beside = np.stack([np.roll(share, 1, axis=0), share, np.roll(share, -1, axis=0)])
-    level: Floats = np.sqrt((beside**2).mean(axis=0))
+    level: Floats = np.sqrt(np.average(share**2, axis=0, weights=length[:, 0]))
     return abs(timing.ends - timing.begins) / 2 * level / length

@@ -69,8 +69,12 @@ class Fit:
     idle_ns: int
     timing: Timing
     samples: int
-    half: Floats
-    """Half of the interval of each group's SMs active (the first metric) by the samples' scatter alone, in points."""
+
+    @property
+    def half(self) -> Floats:
+        """Half of each group's interval of the first metric, in points, shape (groups,)."""
+        low, high = np.percentile(self.draws[:, :, 0], CHANCE, axis=0)
+        return np.asarray((high - low) / 2, np.float64)
 
 
 def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fit:
@@ -86,7 +90,7 @@ def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fi
         idle_share(busy, grid.time, period, timing),
     )
     normal = Normal.of(entries, grid.percent, idle)
-    into, half = _told_apart(normal, int(group.max(initial=-1)) + 1)
+    into = _told_apart(normal, int(group.max(initial=-1)) + 1)
     group = into[group]
     normal, column = _merged(normal, into)
     solutions = [normal.solved(word, ROUNDING) for word in range(len(grid.words))]
@@ -107,7 +111,6 @@ def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fi
         round(float(idle.sum()) * period),
         timing,
         len(grid),
-        half,
     )
 
 
@@ -152,8 +155,8 @@ def _of_groups(doubt: Floats, group: Ints, time: Ints) -> Floats:
     return np.sqrt(area) / np.maximum(np.bincount(group, time), 1)[:, None]
 
 
-def _told_apart(normal: Normal, groups: int) -> tuple[Ints, Floats]:
-    """Which groups stay by themselves, and the half interval of each, in points of the first metric.
+def _told_apart(normal: Normal, groups: int) -> Ints:
+    """Which groups stay by themselves: a new number for each.
 
     As long as one's interval is wide, it is solved as one with the neighbour that it is mixed up with the most.
     """
@@ -167,7 +170,7 @@ def _told_apart(normal: Normal, groups: int) -> tuple[Ints, Floats]:
         half = IN_ONE * np.sqrt(np.diag(known))
         pairs = _pairs(half, known)
         if not pairs.any():
-            return into, half
+            return into
         into = (np.cumsum(np.append(True, ~pairs)) - 1)[into]
 
 

@@ -14,7 +14,7 @@ from nsight_tools.run.limits.positions import Positions
 from nsight_tools.run.metrics import Metrics
 from nsight_tools.run.samples import DROP, SAMPLES
 from nsight_tools.timeline.intervals import Intervals
-from nsight_tools.units import share
+from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -125,13 +125,13 @@ def _refuse_others(grid: Grid, found: Fit) -> None:
 
 
 def _refuse_few(found: Fit, positions: Positions) -> None:
-    time = np.bincount(found.group, positions.time, found.half.size)
-    alone = np.bincount(found.group, minlength=found.half.size) < max(len(positions), 2)
-    known = time[(found.half <= WIDE) & alone].sum() / max(time.sum(), 1)
-    if known < TOLD and len(positions) > 1:
+    half, count = found.half, len(positions)
+    time = np.bincount(found.group, positions.time, half.size)
+    apart = np.bincount(found.group, minlength=half.size) < max(count, 2)
+    if time[(half <= WIDE) & apart].sum() < TOLD * time.sum():
         raise CouldNotRun(
-            f"{found.samples:,} samples of GPU metrics are too few for {len(positions):,} kernels; "
-            "capture longer or at a higher frequency"
+            f"{found.samples:,} samples of GPU metrics are too few for {count:,} kernels of "
+            f"{duration(time.sum() / count)}; capture longer or at a higher frequency"
         )
 
 
