@@ -45,9 +45,9 @@ at 30 and 60 % (`verdict`): a share of 45 +- 20 is on neither side."""
 MOST = 400
 """Unknowns at most: a linear system of so many takes 5 ms, and there are some hundreds. Of more kernels, neighbours
 are solved as one from the beginning."""
-MOST_TIMED = 96
-"""Unknowns at most, and 12 samples of each, where the timing is found: it is the same for all kernels."""
-SAMPLES_EACH = 12
+MOST_TIMED = 160
+"""Unknowns at most, and 16 samples of each, where the timing is found: it is the same for all kernels."""
+SAMPLES_EACH = 16
 BLOCKS = 100
 """Of requests that are drawn again: more of them change no percentile of `DRAWS`."""
 

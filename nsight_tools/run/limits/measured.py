@@ -77,11 +77,12 @@ class Measured:
     def shares(self, weight: Floats) -> tuple[Floats, Floats, Floats]:
         """Share, low and high of sums of groups, from 0 to 1, shape (sums, words); `weight` is (sums, groups).
 
-        Samples of whole percents say no more than half a percent to either side, and 1 is all that is above 0.
+        Samples of whole percents call 1 all that is above 0, and hardly change where little happens, so that rounding
+        does not average out: one percent more to either side.
         """
         value = weight @ self.fit.share
         low, high = np.percentile(np.einsum("sg,dgw->dsw", weight, self.fit.draws), CHANCE, axis=0)
-        low, high = np.minimum(low, value) - self.steps / 2, np.maximum(high, value) + self.steps / 2
+        low, high = np.minimum(low, value) - self.steps, np.maximum(high, value) + self.steps
         low = np.where(low <= self.steps, 0, low)
         return value / PEAK, np.clip(low, 0, PEAK) / PEAK, np.clip(high, 0, PEAK) / PEAK
 

@@ -183,10 +183,10 @@ class _Search:
 def find_timing(grid: Grid, pieces: Pieces, busy: Intervals, words: Sequence[int]) -> Timing:
     """When activity begins and ends: where the mixture leaves the least of these metrics.
 
-    First the lag of the samples, up to two intervals either way; then both ends, down to a 500th of an interval.
+    First the lag of the samples, up to two intervals either way; then both ends, down to a 1000th of an interval.
     `pieces` must have far fewer columns than there are samples.
     """
     search, period = _Search(grid, pieces, busy, words), grid.period
     lag = min(((at * period // 4,) * 2 for at in range(-8, 9)), key=search.left)
     lag = search.best(lag, ((-1, -1), (1, 1)), period // 8, period // 100)
-    return Timing(*search.best(lag, ((-1, 0), (1, 0), (0, -1), (0, 1), (1, -1)), period // 100, period // 500))
+    return Timing(*search.best(lag, ((-1, 0), (1, 0), (0, -1), (0, 1), (1, -1)), period // 100, period // 1000))
