@@ -140,8 +140,8 @@ def _timing(grid: Grid, mine: Pieces, time: Ints, busy: Intervals) -> Timing:
     first = max((len(grid) - wanted) // 2, 0)
     some = grid[first : first + wanted]
     edge = 3 * grid.period
-    near = pieces.within(int(some.time[0]) - edge, int(some.time[-1]) + edge)
-    return find_timing(some, near, busy, range(min(2, len(grid.words))))
+    since, until = int(some.time[0]) - edge, int(some.time[-1]) + edge
+    return find_timing(some, pieces.within(since, until), busy.clip(since, until), range(min(2, len(grid.words))))
 
 
 def _lengths(mine: Pieces, group: Ints, timing: Timing) -> Floats:

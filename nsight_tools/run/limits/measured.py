@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.run.limits.fit import CHANCE, WIDE, Fit, fit
@@ -67,7 +68,9 @@ class Measured:
                 f"only {len(grid)} samples of GPU metrics lie in the inferences, and it takes {SAMPLES} at least; "
                 "capture longer or at a higher frequency"
             )
-        found = fit(grid, positions, _others(run, device, positions), run.gpus.busy(device))
+        others, busy = _others(run, device, positions), run.gpus.busy(device)
+        with threadpool_limits(1, "blas"):  # hundreds of small systems: threads cost more than they bring, and much
+            found = fit(grid, positions, others, busy)  # more where other processes have the cores
         _refuse_others(grid, found)
         _refuse_few(found, positions)
         steps = np.where((np.rint(grid.percent) == grid.percent).all(axis=0), 1.0, 0.0)
@@ -81,7 +84,7 @@ class Measured:
         does not average out: one percent more to either side.
         """
         value = weight @ self.fit.share
-        low, high = np.percentile(np.einsum("sg,dgw->dsw", weight, self.fit.draws), CHANCE, axis=0)
+        low, high = np.percentile(weight @ self.fit.draws, CHANCE, axis=0)
         low, high = np.minimum(low, value) - self.steps, np.maximum(high, value) + self.steps
         low = np.where(low <= self.steps, 0, low)
         return value / PEAK, np.clip(low, 0, PEAK) / PEAK, np.clip(high, 0, PEAK) / PEAK
