@@ -58,9 +58,3 @@ class Solution:
 
     def __init__(self, x: Floats, at: npt.NDArray[np.int8]) -> None:
         self.x, self.at = x, at
-
-    @property
-    def free(self) -> Bools:
-        """Which unknowns lie at no bound."""
-        free: Bools = self.at == 0
-        return free

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.run.limits.doubt import doubt
+from nsight_tools.run.limits.doubt import doubt, rounding
 from nsight_tools.run.limits.mixture import (
     PEAK,
     PRIOR,
@@ -100,7 +100,10 @@ def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fi
     share = np.stack([solution.x for solution in solutions], axis=1)
     value = share[:groups] * lengths[:, None]
     draws = drawn[:, :groups] * lengths[:, None]
-    own = doubt(value[group], draws[:, group], positions.time, positions.alike, timing)
+    own = np.hypot(
+        doubt(value[group], draws[:, group], positions.time, positions.alike, timing),
+        rounding(grid.percent, period, positions.time),
+    )
     draws += np.random.default_rng(1).normal(size=draws.shape) * _of_groups(own, group, positions.time)
     return Fit(
         group,
@@ -222,10 +225,10 @@ def _drawn(
             pull[block] += part[mine].T @ rest[mine]
     times = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), DRAWS)
     found = np.empty((DRAWS, *x.shape))
+    # A share at a bound moves too: that the whole's lies there is as uncertain as any other.
+    matrix = normal.matrix + np.eye(len(x)) * (ROUNDING / PRIOR)
+    moved = np.linalg.solve(matrix, pull.transpose(1, 0, 2).reshape(len(x), -1)).reshape(len(x), blocks, -1)
     for word, solution in enumerate(solutions):
-        free = solution.free
-        matrix = normal.matrix[np.ix_(free, free)] + np.eye(int(free.sum())) * (ROUNDING / PRIOR)
-        step = np.zeros((DRAWS, len(x)))
-        step[:, free] = (times - 1) @ np.linalg.solve(matrix, pull[:, free, word].T).T
+        step = (times - 1) @ moved[:, :, word].T
         found[:, :, word] = np.clip(solution.x + step, 0, PEAK)
     return found

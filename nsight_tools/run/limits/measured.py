@@ -10,10 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.run.limits.fit import CHANCE, WIDE, Fit, fit
-from nsight_tools.run.limits.mixture import PEAK, Pieces
+from nsight_tools.run.limits.mixture import EDGE_NS, PEAK, Pieces
 from nsight_tools.run.limits.positions import Positions
 from nsight_tools.run.metrics import Metrics
-from nsight_tools.run.samples import DROP, SAMPLES
+from nsight_tools.run.samples import DROP, HELD_SHARE, SAMPLES
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
 
@@ -60,8 +60,8 @@ class Measured:
         if not run.count:
             raise CouldNotRun("no inference repeats, and one run of a kernel has too few samples")
         positions = Positions.of_run(run, device)
-        if not len(positions):
-            raise CouldNotRun(f"no kernel of an inference ran on GPU {device}")
+        if positions.copies.all():
+            raise CouldNotRun(f"no kernel of an inference ran on GPU {device} by itself: graphs were traced as a whole")
         grid, notes = _usable(grid, positions)
         if len(grid) < SAMPLES:
             raise CouldNotRun(
@@ -71,7 +71,7 @@ class Measured:
         others, busy = _others(run, device, positions), run.gpus.busy(device)
         with threadpool_limits(1, "blas"):  # hundreds of small systems: threads cost more than they bring, and much
             found = fit(grid, positions, others, busy)  # more where other processes have the cores
-        _refuse_others(grid, found)
+        _refuse_others(grid, found, run.gpus.busy(device))
         _refuse_few(found, positions)
         steps = np.where((np.rint(grid.percent) == grid.percent).all(axis=0), 1.0, 0.0)
         notes += _said(positions, found)
@@ -100,15 +100,15 @@ def _usable(grid: Grid, positions: Positions) -> tuple[Grid, tuple[str, ...]]:
         return grid, ()
     usual = np.median(grid.clock[known])
     off = known & (np.abs(grid.clock / usual - 1) > DROP)
-    if not off.any():
-        return grid, ()
+    if off.mean() < HELD_SHARE:
+        return grid[~off], ()
     return grid[~off], (
         f"the clock changes: only the {share(1 - off.mean())} of the samples near {usual:,.0f} MHz count",
     )
 
 
 def _others(run: Run, device: int, positions: Positions) -> Pieces:
-    """What ran besides on the GPU: a column for each kind of copy, and one for all other kernels."""
+    """What ran besides on the GPU, of no judged inference: a column for each kind of copy, and one for kernels."""
     work = run.work
     mine = np.zeros(len(work), np.bool_)
     mine[positions.row] = True
@@ -117,10 +117,13 @@ def _others(run: Run, device: int, positions: Positions) -> Pieces:
     return Pieces(work.start[rows], work.end[rows], column.reshape(-1).astype(np.int64), kinds.size)
 
 
-def _refuse_others(grid: Grid, found: Fit) -> None:
+def _refuse_others(grid: Grid, found: Fit, busy: Intervals) -> None:
     if "sms_active" not in grid.words or found.idle_ns < SAMPLES * grid.period:
         return
-    low = found.idle_low[grid.words.index("sms_active")]
+    idle = busy.clip(int(grid.time[0]), int(grid.time[-1])).gaps()
+    # Of a stretch of idle time its edges say nothing: a neighbour's activity may reach into it.
+    edges = PEAK * EDGE_NS * len(idle) / max(idle.total, 1)
+    low = found.idle_low[grid.words.index("sms_active")] - edges
     if low > OTHERS:
         raise CouldNotRun(
             f"another process works on the GPU: {low:.0f} % of its SMs at least are active while this one runs "

@@ -1,4 +1,4 @@
-"""The kernels of a request by position: the same piece of work in every request of a population."""
+"""The GPU work of a request by position: the same kernel or copy in every request of a population."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.columns import Ints, ints, words
+from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.timeline.attribution import Words, joint_key
 
 if TYPE_CHECKING:
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Positions:
-    """Kernels of the judged requests on one GPU, and which position each has; in order of start.
+    """Kernels, copies and sets of the judged requests on one GPU, and which position each has; in order of start.
 
-    `row` (rows of `Run.work`), `start`, `end`, `request` (counted from 0) and `of` have the shape (kernels,); `name`,
-    `layer` and `time` (nanoseconds a request) the shape (positions,), in the order in which they usually start.
+    `row` (rows of `Run.work`), `start`, `end`, `request` (counted from 0) and `of` have the shape (works,); all others
+    the shape (positions,), in the order in which they usually start: `name` (a copy's is its kind, as d2d), `copies`,
+    `layer`, and `time` in nanoseconds a request.
     """
 
     row: IntArray
@@ -30,6 +31,7 @@ class Positions:
     of: IntArray
     requests: int
     name: Words
+    copies: Bools
     layer: Words
     time: Ints
     alike: Ints
@@ -42,13 +44,13 @@ class Positions:
     def of_run(cls, run: Run, device: int) -> Positions:
         """Those of a GPU. A position is a layer and a kernel's name, and which of them it is in its request."""
         work = run.work
-        row = np.flatnonzero(run.judged_work & (work.device == device) & work.kind.among("kernel", "communication"))
+        row = np.flatnonzero(run.judged_work & (work.device == device) & ~work.kind.among("graph"))
         start, end = work.start[row], work.end[row]
         inference = work.inference[row]
         lowest = int(inference.min()) if row.size else 0
         seen = np.flatnonzero(np.bincount(inference - lowest)) + lowest if row.size else np.zeros(0, np.int64)
         request = np.searchsorted(seen, inference)
-        name = words(run.trace.table("kernels", ["name"])["name"])[work.row[row]]
+        name, copies = _names(run, row)
         layer = words(run.trace.table("launches", ["layer"])["layer"])[row]
         kinds, kind = np.unique(joint_key(layer.codes.astype(np.int64) + 1, name.codes), return_inverse=True)
         kind = kind.reshape(-1)
@@ -75,16 +77,30 @@ class Positions:
             place[of],
             int(seen.size),
             name[first[rank]],
+            copies[first[rank]],
             layer[first[rank]],
             np.round(time).astype(np.int64),
-            _alike(run, work.row[row[first[rank]]]),
+            _alike(run, work.row[row[first[rank]]], copies[first[rank]]),
         )
 
 
-def _alike(run: Run, kernel: IntArray) -> Ints:
-    """A number for each of these rows of `kernels`, the same where they are launched in the same way."""
+def _names(run: Run, row: IntArray) -> tuple[Words, Bools]:
+    """What each of these works is called, and which are copies or sets: both of shape (works,)."""
+    work = run.work
+    kernels = words(run.trace.table("kernels", ["name"])["name"])
+    copies = work.moves[row]
+    codes = work.kind.codes[row].astype(np.int64) + len(kernels.dictionary)
+    codes[~copies] = kernels.codes[work.row[row[~copies]]]
+    return Words(codes, [*kernels.dictionary, *work.kind.dictionary]), copies
+
+
+def _alike(run: Run, own_row: IntArray, copies: Bools) -> Ints:
+    """A number for each of these works, by its row in its table: the same for kernels launched in the same way."""
     sizes = [f"{what}_{axis}" for what in ("grid", "block") for axis in "xyz"]
     table = run.trace.table("kernels", ["name", *sizes, "dynamic_shared_memory_bytes"])
+    kernel = own_row[~copies]
     columns = [words(table["name"]).codes[kernel].astype(np.int64)]
     columns += [ints(table[name])[kernel] for name in table.column_names[1:]]
-    return np.unique(np.stack(columns), axis=1, return_inverse=True)[1].reshape(-1)
+    found = np.arange(own_row.size) + own_row.size  # each copy is alone
+    found[~copies] = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].reshape(-1)
+    return np.unique(found, return_inverse=True)[1].reshape(-1)

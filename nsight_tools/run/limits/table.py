@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 FILE = "layer_limits.parquet"
-METHOD = 1
+METHOD = 4
 """Goes up with each change of how the shares are found: what was kept by another method is made again."""
 _ABOUT = b"nsight_tools.layer_limits"
 
 WORD = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
-        pa.field("of", WORD, nullable=False),  # kernel or layer
+        pa.field("of", WORD, nullable=False),  # kernel, copy or layer
         pa.field("device", pa.int32(), nullable=False),
         pa.field("position", pa.int32()),  # of a kernel in its request, by order of start
         pa.field("layer", WORD),
@@ -51,11 +51,11 @@ SCHEMA = pa.schema(
 def layer_limits(trace: Trace) -> pa.Table:
     """What each kernel and each layer of the judged inferences takes of the hardware, one row for each metric.
 
-    `of` says whether a row is of a `kernel` (with its `position` in the inference) or of a `layer` (all its kernels);
-    `time_ns` and `kernels` are an inference's. `share` is the metric's share of the hardware's peak over that time,
-    from 0 to 1; it lies between `low` and `high` nine times in ten. `metric` is sms_active, sm_issue, tensor_active,
-    warps (compute warps in flight), dram_read, dram_write, or another percentage by its own name. Rows with the same
-    number in `together` could not be told apart and share their values.
+    `of` says whether a row is of a `kernel`, a `copy` (with its `position` in the inference) or of a `layer` (all that
+    runs for it); `time_ns` and `kernels` are an inference's. `share` is the metric's share of the hardware's peak over
+    that time, from 0 to 1; it lies between `low` and `high` nine times in ten. `metric` is sms_active, sm_issue,
+    tensor_active, warps (compute warps in flight), dram_read, dram_write, or another percentage by its own name. Rows
+    with the same number in `together` could not be told apart and share their values.
 
     Made when first asked for, and kept in the dataset's folder. No rows where nothing can be told: `why_no_limits`.
     """
@@ -65,7 +65,7 @@ def layer_limits(trace: Trace) -> pa.Table:
 def of_positions(trace: Trace, device: int, metric: str) -> Floats:
     """A metric's share by position of a kernel in its request, shape (positions,); empty where it is not told."""
     table = layer_limits(trace)
-    chosen = pc.and_(pc.equal(table["of"], "kernel"), pc.equal(table["device"], device))
+    chosen = pc.and_(pc.not_equal(table["of"], "layer"), pc.equal(table["device"], device))
     rows = table.filter(pc.and_(chosen, pc.equal(table["metric"], metric)))
     found: Floats = rows["share"].to_numpy()
     return found  # in order of position, as they were written
@@ -166,7 +166,7 @@ def _kernels(measured: Measured) -> list[tuple[dict[str, Any], Floats]]:
     return [
         (
             {
-                "of": "kernel",
+                "of": "copy" if positions.copies[at] else "kernel",
                 "position": at,
                 "layer": positions.layer.at(at) or None,
                 "kernel": positions.name.at(at),

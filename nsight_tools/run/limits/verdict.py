@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.run import Run
+from nsight_tools.run.limits.mixture import EDGE_NS
 from nsight_tools.run.limits.table import layer_limits
 from nsight_tools.units import duration
 from nsight_tools.units import share as percent
@@ -84,15 +85,17 @@ class LayerLimit:
         both = [self.parts[name] for name in ("dram_read", "dram_write") if name in self.parts]
         if not both:
             return None
-        share = sum(part.share for part in both)
+        share = min(sum(part.share for part in both), 1.0)
         down = sum((part.share - part.low) ** 2 for part in both) ** 0.5
         up = sum((part.high - part.share) ** 2 for part in both) ** 0.5
-        return Part(min(share, 1.0), max(share - down, 0.0), min(share + up, 1.0))
+        return Part(share, max(share - down, 0.0), min(share + up, 1.0))
 
     @property
     def limit(self) -> str:
         """A word of `NAMES`."""
         word, part = self._highest
+        if self.time_ns < EDGE_NS * self.kernels:
+            return LATENCY
         if _unsure(part):
             return NOT_TOLD
         if part.share >= PEAK_SHARE:
