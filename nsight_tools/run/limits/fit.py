@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.run.limits.doubt import doubt, rounding
+from nsight_tools.run.limits.doubt import doubt, repeats, rounding
 from nsight_tools.run.limits.mixture import (
     PEAK,
     PRIOR,
@@ -56,12 +56,14 @@ BLOCKS = 100
 class Fit:
     """Shares of the peak in percent, of groups of positions: what is solved as one.
 
-    `group`, shape (positions,), is each position's; `share` (groups, words) its share over the kernels' time, as
-    traced; `draws` (draws, groups, words) the same of resamples. `idle` (words,) is what the samples show while the GPU
-    runs nothing that was traced, and `idle_ns` for how long it does.
+    `group`, shape (positions,), is each position's, and `kind` what it repeats; `share` (groups, words) its share over
+    the kernels' time, as traced; `draws` (draws, groups, words) the same of resamples. `idle` (words,) is what the
+    samples show while the GPU runs nothing that was traced, `idle_low` the least of it that is likely, and `idle_ns`
+    for how long that is.
     """
 
     group: Ints
+    kind: Ints
     share: Floats
     draws: Floats
     idle: Floats
@@ -69,6 +71,12 @@ class Fit:
     idle_ns: int
     timing: Timing
     samples: int
+
+    @property
+    def kinds(self) -> Ints:
+        """How many kinds of work are told as one, by group: 1 where only repeats of the same are; shape (groups,)."""
+        first = np.unique(self.kind, return_index=True)[1]
+        return np.bincount(self.group[first], minlength=len(self.share))
 
     @property
     def half(self) -> Floats:
@@ -79,35 +87,33 @@ class Fit:
 
 def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fit:
     """Solve the mixture. `others` is what ran besides, a column of it for each kind; `busy` all that ran."""
-    count = len(positions)
-    group = by_time(positions.time, MOST)
-    period = grid.period
+    period, count = grid.period, len(positions)
     mine = Pieces(positions.start, positions.end, positions.of.astype(np.int64), count)
     timing = _timing(grid, mine, positions.time, busy)
-    pieces = _with(mine.merged(group), others)
-    entries, idle = (
-        Entries.of(pieces, grid.time, period, timing),
-        idle_share(busy, grid.time, period, timing),
-    )
+    group = by_time(positions.time, MOST)
+    kind = repeats(positions.time, positions.alike) if count <= MOST else group
+    entries = Entries.of(_with(mine.merged(group), others), grid.time, period, timing)
+    idle = idle_share(busy, grid.time, period, timing)
     normal = Normal.of(entries, grid.percent, idle)
-    into = _told_apart(normal, int(group.max(initial=-1)) + 1)
-    group = into[group]
-    normal, column = _merged(normal, into)
-    solutions = [normal.solved(word, ROUNDING) for word in range(len(grid.words))]
-    groups = int(group.max(initial=-1)) + 1
-    lengths = _lengths(mine, group, timing)
-    drawn = _drawn(normal, solutions, entries.merged(column[:-1]), idle, grid, positions)
-    share = np.stack([solution.x for solution in solutions], axis=1)
-    value = share[:groups] * lengths[:, None]
-    draws = drawn[:, :groups] * lengths[:, None]
     own = np.hypot(
-        doubt(value[group], draws[:, group], positions.time, positions.alike, timing),
+        doubt(*_by_themselves(normal, group), positions.time, kind, timing),
         rounding(grid.percent, period, positions.time),
     )
+    first = np.unique(group, return_index=True)[1]
+    normal, column = _merged(normal, kind[first])  # the same work is one unknown
+    into = _told_apart(normal, int(kind.max(initial=-1)) + 1)
+    normal, again = _merged(normal, into)
+    group, groups = into[kind], int(into.max(initial=-1)) + 1
+    solutions = [normal.solved(word, ROUNDING) for word in range(len(grid.words))]
+    drawn = _drawn(normal, solutions, entries.merged(again[column][:-1]), idle, grid, positions)
+    share = np.stack([solution.x for solution in solutions], axis=1)
+    lengths = mine.merged(group).lengths(timing)[:, None]
+    draws = drawn[:, :groups] * lengths
     draws += np.random.default_rng(1).normal(size=draws.shape) * _of_groups(own, group, positions.time)
     return Fit(
         group,
-        value,
+        kind,
+        share[:groups] * lengths,
         np.clip(draws, 0, PEAK),
         share[-1],
         np.percentile(drawn[:, -1], CHANCE[0], axis=0),
@@ -115,6 +121,22 @@ def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fi
         timing,
         len(grid),
     )
+
+
+def _by_themselves(normal: Normal, group: Ints) -> tuple[Floats, Floats]:
+    """Each position's shares and their variances, (positions, words), by the samples' scatter, no repeat as one."""
+    words = range(normal.right.shape[1])
+    x = np.stack([normal.solved(word, ROUNDING).x for word in words], axis=1)
+    variance = np.empty_like(x)
+    for word in words:
+        variance[:, word] = np.diag(_known(normal, x[:, word], word))
+    return x[group], variance[group]
+
+
+def _known(normal: Normal, x: Floats, word: int) -> Floats:
+    """The covariance of a metric's shares, (k, k), by what they leave of the samples and what is known beforehand."""
+    scatter = max(normal.residual(x, word) / max(normal.samples - len(x), 1), ROUNDING)
+    return np.asarray(np.linalg.inv(normal.matrix / scatter + np.eye(len(x)) / PRIOR), np.float64)
 
 
 def by_time(time: Ints, most: int) -> Ints:
@@ -147,15 +169,11 @@ def _timing(grid: Grid, mine: Pieces, time: Ints, busy: Intervals) -> Timing:
     return find_timing(some, pieces.within(since, until), busy.clip(since, until), range(min(2, len(grid.words))))
 
 
-def _lengths(mine: Pieces, group: Ints, timing: Timing) -> Floats:
-    return mine.merged(group).lengths(timing)
-
-
 def _of_groups(doubt: Floats, group: Ints, time: Ints) -> Floats:
-    """The doubt of groups, (groups, words), from that of their positions, which are off by themselves each."""
+    """The doubt of groups, (groups, words), from that of their positions: what repeats is off by the same each time."""
     area = np.zeros((int(group.max(initial=-1)) + 1, doubt.shape[1]))
-    np.add.at(area, group, (doubt * time[:, None]) ** 2)
-    return np.sqrt(area) / np.maximum(np.bincount(group, time), 1)[:, None]
+    np.add.at(area, group, doubt * time[:, None])
+    return area / np.maximum(np.bincount(group, time), 1)[:, None]
 
 
 def _told_apart(normal: Normal, groups: int) -> Ints:
@@ -167,9 +185,7 @@ def _told_apart(normal: Normal, groups: int) -> Ints:
     while True:
         merged, _ = _merged(normal, into)
         count = int(into.max(initial=-1)) + 1
-        x = merged.solved(0, ROUNDING).x
-        variance = max(merged.residual(x, 0) / max(merged.samples - len(x), 1), ROUNDING)
-        known = np.asarray(np.linalg.inv(merged.matrix / variance + np.eye(len(x)) / PRIOR)[:count, :count], np.float64)
+        known = _known(merged, merged.solved(0, ROUNDING).x, 0)[:count, :count]
         half = IN_ONE * np.sqrt(np.diag(known))
         pairs = _pairs(half, known)
         if not pairs.any():

@@ -132,13 +132,15 @@ def _refuse_others(grid: Grid, found: Fit, busy: Intervals) -> None:
 
 
 def _refuse_few(found: Fit, positions: Positions) -> None:
-    half, count = found.half, len(positions)
-    time = np.bincount(found.group, positions.time, half.size)
-    apart = np.bincount(found.group, minlength=half.size) < max(count, 2)
-    if time[(half <= WIDE) & apart].sum() < TOLD * time.sum():
+    """A group tells of the work that takes most of its time, if any does."""
+    time = np.bincount(found.group, positions.time, found.half.size)
+    first = np.unique(found.kind, return_index=True)[1]
+    longest = np.zeros(time.size)
+    np.maximum.at(longest, found.group[first], np.bincount(found.kind, positions.time))
+    if time[(found.half <= WIDE) & (longest >= TOLD * time)].sum() < TOLD * time.sum():
         raise CouldNotRun(
-            f"{found.samples:,} samples of GPU metrics are too few for {count:,} kernels of "
-            f"{duration(time.sum() / count)}; capture longer or at a higher frequency"
+            f"{found.samples:,} samples of GPU metrics are too few for {len(positions):,} kernels of "
+            f"{duration(time.sum() / len(positions))}; capture longer or at a higher frequency"
         )
 
 
@@ -151,12 +153,11 @@ def _said(positions: Positions, found: Fit) -> tuple[str, ...]:
         notes.append(
             f"kernels overlap for {share(beside / total)} of their time: each is told as it runs beside the others"
         )
-    together = np.bincount(found.group)
-    several = int(together[together > 1].sum())
-    if several:
-        time = positions.time[together[found.group] > 1].sum() / max(positions.time.sum(), 1)
+    together = found.kinds[found.group] > 1
+    if together.any():
+        time = positions.time[together].sum() / max(positions.time.sum(), 1)
         notes.append(
-            f"{several:,} of {len(positions):,} kernels, {share(float(time))} of the time, are too short beside a "
-            "sample to be told from their neighbours, and are told together with them"
+            f"{together.sum():,} of {len(positions):,} kernels, {share(float(time))} of the time, are too short beside "
+            "a sample to be told from their neighbours, and are told together with them"
         )
     return tuple(notes)

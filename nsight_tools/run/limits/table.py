@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 FILE = "layer_limits.parquet"
-METHOD = 4
+METHOD = 6
 """Goes up with each change of how the shares are found: what was kept by another method is made again."""
 _ABOUT = b"nsight_tools.layer_limits"
 
@@ -55,7 +55,7 @@ def layer_limits(trace: Trace) -> pa.Table:
     runs for it); `time_ns` and `kernels` are an inference's. `share` is the metric's share of the hardware's peak over
     that time, from 0 to 1; it lies between `low` and `high` nine times in ten. `metric` is sms_active, sm_issue,
     tensor_active, warps (compute warps in flight), dram_read, dram_write, or another percentage by its own name. Rows
-    with the same number in `together` could not be told apart and share their values.
+    with the same number in `together` could not be told apart and share their values; so do repeats of the same kernel.
 
     Made when first asked for, and kept in the dataset's folder. No rows where nothing can be told: `why_no_limits`.
     """
@@ -160,9 +160,8 @@ def _rows(measured: Measured) -> list[dict[str, Any]]:
 
 def _kernels(measured: Measured) -> list[tuple[dict[str, Any], Floats]]:
     """A row for each position, and the weight of each group in it, shape (groups,)."""
-    positions, group = measured.positions, measured.fit.group
-    size = np.bincount(group)
-    only = np.eye(size.size)
+    positions, group, kinds = measured.positions, measured.fit.group, measured.fit.kinds
+    only = np.eye(kinds.size)
     return [
         (
             {
@@ -172,7 +171,7 @@ def _kernels(measured: Measured) -> list[tuple[dict[str, Any], Floats]]:
                 "kernel": positions.name.at(at),
                 "kernels": 1,
                 "time_ns": int(positions.time[at]),
-                "together": int(group[at]) if size[group[at]] > 1 else None,
+                "together": int(group[at]) if kinds[group[at]] > 1 else None,
             },
             only[group[at]],
         )
@@ -182,7 +181,7 @@ def _kernels(measured: Measured) -> list[tuple[dict[str, Any], Floats]]:
 
 def _layers(measured: Measured) -> list[tuple[dict[str, Any], Floats]]:
     """The same for each layer, whose kernels count by their time."""
-    positions, group = measured.positions, measured.fit.group
+    positions, group, kinds = measured.positions, measured.fit.group, measured.fit.kinds
     size = np.bincount(group)
     found = []
     codes = positions.layer.codes
@@ -197,7 +196,7 @@ def _layers(measured: Measured) -> list[tuple[dict[str, Any], Floats]]:
             "kernel": None,
             "kernels": int(mine.size),
             "time_ns": int(positions.time[mine].sum()),
-            "together": one if (group[mine] == one).all() and size[one] > mine.size else None,
+            "together": one if (group[mine] == one).all() and kinds[one] > 1 and size[one] > mine.size else None,
         }
         found.append((row, weight / weight.sum()))
     return found
