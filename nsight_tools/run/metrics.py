@@ -69,7 +69,7 @@ class Metrics:
         """What a GPU's samples say in percent of a peak, one row a sample.
 
         What is known by its meaning comes first, in the order of `SHARES`, then all else that its name says is a
-        percentage, by that name without the unit. Constant metrics (another engine's, of graphics) are left out.
+        percentage, by that name without the unit; of the latter constant ones (of graphics, say) are left out.
         """
         names = {}
         for code, name in enumerate(self.metric.dictionary):
@@ -77,7 +77,8 @@ class Metrics:
             if not rows.size:
                 continue
             word = self.means.at(int(rows[0])) or (name.partition(" [")[0] if name.endswith("%]") else "")
-            if word == CLOCK or (word and word not in names and word != ACTIVE and np.ptp(self.value[rows]) > 0):
+            differs = word in {CLOCK, *SHARES} or (word not in {"", ACTIVE} and np.ptp(self.value[rows]) > 0)
+            if differs and word not in names:
                 names[word] = rows
         clock = names.pop(CLOCK, np.zeros(0, np.int64))
         order = [*(word for word in SHARES if word in names), *(word for word in names if word not in SHARES)]

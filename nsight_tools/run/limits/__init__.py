@@ -6,13 +6,14 @@ own share of the hardware's peak.
 """
 
 from nsight_tools.run.limits.table import layer_limits, notes, of_positions, why_no_limits
-from nsight_tools.run.limits.verdict import NAMES, LayerLimit, Part, of_kernels, of_layers
+from nsight_tools.run.limits.verdict import NAMES, LayerLimit, Part, needed_bytes, of_kernels, of_layers
 
 __all__ = [
     "NAMES",
     "LayerLimit",
     "Part",
     "layer_limits",
+    "needed_bytes",
     "notes",
     "of_kernels",
     "of_layers",

@@ -67,8 +67,9 @@ def rounding(percent: Floats, period: int, time: Ints) -> Floats:
     Rounding averages out over samples that differ, and not over ones that are all but the same: of values that scatter
     by s steps an error of exp(-2 (pi s)^2) / pi steps stays (the first harmonic of a rounded value's mean). A kernel
     that fills a hundredth of a sample has a hundred times that. Half of the scatter counts: the rest is other kernels'.
+    Samples that are all 0 leave nothing: a sample with anything above it is 1.
     """
     scatter = percent.std(axis=0) / 2
     stays = np.exp(-2 * (np.pi * scatter) ** 2) / np.pi
-    whole = (np.rint(percent) == percent).all(axis=0)
+    whole = (np.rint(percent) == percent).all(axis=0) & (percent > 0).any(axis=0)
     return np.where(whole, stays, 0)[None, :] * (period / np.maximum(time, 1))[:, None]

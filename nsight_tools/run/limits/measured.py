@@ -56,7 +56,7 @@ class Measured:
         grid = Metrics.of(run.trace).shares(device)
         if not len(grid) or not grid.words:
             missing = run.trace.missing("gpu_metrics")
-            raise CouldNotRun(missing or f"no GPU metric of GPU {device} changes in the samples")
+            raise CouldNotRun(missing or f"the GPU metrics hold no share of a peak of GPU {device}")
         if not run.count:
             raise CouldNotRun("no inference repeats, and one run of a kernel has too few samples")
         positions = Positions.of_run(run, device)

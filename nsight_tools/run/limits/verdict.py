@@ -170,7 +170,7 @@ def _of_layers(trace: Trace) -> tuple[LayerLimit, ...]:
     for row in rows:
         if row["of"] == of:
             grouped.setdefault((row["device"], row["layer"] if of == "layer" else row["position"]), []).append(row)
-    needed, gpus = dict(_needed(trace)), Run.of(trace).gpus
+    needed, gpus = needed_bytes(trace), Run.of(trace).gpus
     found = [_limit(mine, needed.get(mine[0]["layer"]), gpus.of(mine[0]["device"])) for mine in grouped.values()]
     return tuple(sorted(found, key=lambda each: -each.time_ns))
 
@@ -198,8 +198,16 @@ def _limit(rows: list[dict[str, Any]], needed: int | None, gpu: GpuFacts) -> Lay
     return LayerLimit(**{**limit.__dict__, "dram_bytes": moved})
 
 
-def _needed(trace: Trace) -> Iterator[tuple[str, int]]:
+def needed_bytes(trace: Trace) -> dict[str, int]:
     """Bytes of each layer's inputs, outputs and weights, by its name; only where all shapes and types are known."""
+    return trace.once(_all_needed)
+
+
+def _all_needed(trace: Trace) -> dict[str, int]:
+    return dict(_needed(trace))
+
+
+def _needed(trace: Trace) -> Iterator[tuple[str, int]]:
     for row in trace.table("layers", ["name", "inputs", "outputs", "attributes"]).to_pylist():
         tensors = [*(row["inputs"] or ()), *(row["outputs"] or ())]
         sizes = [_bytes(tensor) for tensor in tensors]
