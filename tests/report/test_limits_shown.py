@@ -40,8 +40,8 @@ def test_json(trace: Trace) -> None:
 
 def test_page(trace: Trace) -> None:
     page = html.section(TraceReport("x", summarize(trace), []), trace)
-    assert "<th>limited by</th>" in page
-    assert "<td>occupancy<br>" in page
+    assert "Limited by occupancy: " in page
+    assert "Limited by the Tensor Cores: " in page
 
 
 def test_why_nothing_is_told_is_in_all_of_them() -> None:
