@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.findings import SEVERITIES, Evidence, Finding, Severity
-from nsight_tools.report import content, layer_times
+from nsight_tools.report import content, layer_times, limits
 from nsight_tools.report.terminal import LABEL, ROOMY, Look, Page
-from nsight_tools.run.limits import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +19,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from nsight_tools.report.content import Bucket, TraceReport
-    from nsight_tools.run.limits import LayerLimit
 
 EVIDENCE_SHOWN = 8
 """Measurements of one finding that a page shows unless it shows everything; JSON has all."""
-LIMITS_SHOWN = 5
-"""Layers whose limit a page names unless it shows everything."""
 EXAMPLES_NAMED = 3
 """Places to look at of a finding whose evidence is not shown."""
 
@@ -53,7 +49,7 @@ def _section(page: Page, report: TraceReport) -> None:
         _time(page, report)
     _inference(page, report)
     _layers(page, report)
-    _limits(page, report)
+    limits.add(page, report.summary)
     _findings(page, report)
     _unjudged(page, report)
     _clear(page, report)
@@ -174,36 +170,6 @@ def _layers(page: Page, report: TraceReport) -> None:
         ],
         right=(1, 2, 3),
     )
-def _limits(page: Page, report: TraceReport) -> None:
-    """The layers that take the most time, and what limits each."""
-    summary = report.summary
-    if not summary.limits:
-        if summary.limits_notes and page.look.everything:
-            page.rows([[page.text(note, "dim")] for note in summary.limits_notes])
-        return
-    count = len(summary.limits) if page.look.everything else LIMITS_SHOWN
-    page.heading("What limits the layers", _by_limit(summary.limits))
-    page.rows(
-        (
-            [
-                page.fitted(each.name, page.width // 3),
-                page.text(units.duration(each.time_ns)),
-                page.text(f"{NAMES[each.limit]}: {each.because}"),
-            ]
-            for each in summary.limits[:count]
-        ),
-        right=(1,),
-    )
-    page.rows([[page.text(note, "dim")] for note in summary.limits_notes])
-
-
-def _by_limit(limits: Sequence[LayerLimit]) -> str:
-    """The time of an inference by what limits it, as "latency 320 µs, memory 41 µs", the longest first."""
-    time: dict[str, int] = {}
-    for each in limits:
-        time[each.limit] = time.get(each.limit, 0) + each.time_ns
-    longest = sorted(time.items(), key=lambda item: -item[1])
-    return "of an inference: " + ", ".join(f"{NAMES[limit]} {units.duration(ns)}" for limit, ns in longest)
 
 
 def _findings(page: Page, report: TraceReport) -> None:
