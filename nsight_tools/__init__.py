@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nsight_tools.ranges import inference, phase
     from nsight_tools.report import figures
     from nsight_tools.report.compared import headline
+    from nsight_tools.run.limits import layer_limits
     from nsight_tools.summary import Summary, summarize
     from nsight_tools.trace import Trace, open_trace
 
@@ -43,6 +44,7 @@ _HOME = {
     "import_report": "importer",
     "inference": "ranges",
     "phase": "ranges",
+    "layer_limits": "run.limits",
     "headline": "report.compared",
     "Summary": "summary",
     "summarize": "summary",
@@ -73,6 +75,7 @@ __all__ = [
     "headline",
     "import_report",
     "inference",
+    "layer_limits",
     "open_trace",
     "phase",
     "registry",

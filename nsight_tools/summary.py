@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nsight_tools.columns import Bools, Ints
+    from nsight_tools.run.limits import LayerLimit
     from nsight_tools.run.requests import Population
     from nsight_tools.trace import Trace
 
@@ -159,6 +160,10 @@ class Summary:
     """Of what trtexec wrote of a run without a trace: its files, by option. Empty for a trace."""
     timed: TimedRun | None = None
     """What the inferences of such a run took; None where it did not time them."""
+    limits: tuple[LayerLimit, ...] = ()
+    """What limits each layer, the longest first; empty without GPU metrics, and where they do not tell."""
+    limits_notes: tuple[str, ...] = ()
+    """What has to be known beside, or why they do not tell."""
     missing: dict[str, str] = field(default_factory=dict)
     """Reasons by table."""
 
@@ -180,6 +185,7 @@ def _summarized(trace: Trace) -> Summary:
     gpus = trace.table("gpus").to_pylist()
     system, about, nsys = (manifest.get(name) or {} for name in ("system", "requests", "nsys"))
     requests = run.requests
+    layers, notes = _limits(trace)
     return Summary(
         source=manifest["source"]["name"],
         captured_by=manifest["source"].get("captured_by"),
@@ -210,8 +216,20 @@ def _summarized(trace: Trace) -> Summary:
         layer_times=layer_times(trace) if trace.rows("layer_times") else None,
         trtexec=_of_trtexec(trace),
         timed=Known.of(trace).untraced if _of_trtexec(trace) else None,
+        limits=layers,
+        limits_notes=notes,
         missing={name: reason for name in TABLES if (reason := trace.missing(name)) is not None},
     )
+
+
+def _limits(trace: Trace) -> tuple[tuple[LayerLimit, ...], tuple[str, ...]]:
+    """What limits the layers, and what has to be known beside; nothing where GPU metrics were not sampled."""
+    if not trace.rows("gpu_metrics"):
+        return (), ()
+    from nsight_tools.run.limits import notes, of_layers, why_no_limits
+
+    why = why_no_limits(trace)
+    return of_layers(trace), tuple(notes(trace)) if why is None else (f"what limits the layers is not told: {why}",)
 
 
 def _clocks(run: Run) -> tuple[str, ...]:

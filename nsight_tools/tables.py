@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from nsight_tools import cuda_names
 
-DATASET_VERSION = 7
+DATASET_VERSION = 8
 
 I16, I32, I64, F64, BOOL, TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -288,7 +288,13 @@ TABLES: dict[str, Table] = {
                 Column("device", I32, "GPU"),
                 Column("metric", WORD, "name with its unit, as GPC Clock Frequency [MHz]"),
                 Column("value", F64, "in the unit that the name says"),
-                Column("means", WORD, "what it is, whatever its name: sm_clock, active (GR or GPC); else null", True),
+                Column(
+                    "means",
+                    WORD,
+                    "what it is, whatever its name: sm_clock, active (GR or GPC), sms_active, sm_issue, "
+                    "tensor_active, warps, dram_read, dram_write; else null",
+                    True,
+                ),
             ),
             _ascending("time_ns", "device", "metric"),
         ),

@@ -63,7 +63,7 @@ from typing import Any
 import pyarrow as pa
 
 from nsight_tools.cuda_names import communicates, does
-from nsight_tools.importer.dialects import METRICS
+from nsight_tools.importer.dialects import meaning
 from nsight_tools.tables import TABLES
 
 US = 1000
@@ -125,17 +125,13 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
     """
     shape = TABLES[name]
     if name == "gpu_metrics":
-        rows = [{"means": _meaning(row["metric"])} | row for row in rows]
+        rows = [{"means": meaning(row["metric"])} | row for row in rows]
     for column, direction in reversed(shape.order):  # stable sorts, the least important column first; nulls last
         sign = -1 if direction == "descending" else None
         values = [(row.get(column) is None, _signed(row.get(column), sign)) for row in rows]
         rows = [rows[at] for at in sorted(range(len(rows)), key=values.__getitem__)]
     blank = {c.name: None if c.nullable else _nothing(c.type) for c in shape.columns}
     return pa.Table.from_pylist([blank | row for row in rows], schema=shape.schema)
-
-
-def _meaning(metric: str) -> str | None:
-    return next((word for word, names in METRICS.items() if metric.startswith(names)), None)
 
 
 def with_column(source: pa.Table, name: str, values: Any) -> pa.Table:

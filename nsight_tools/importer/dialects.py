@@ -154,9 +154,25 @@ HERTZ_LABELLED_MEGAHERTZ = 100_000
 METRICS: Mapping[str, tuple[str, ...]] = {
     "sm_clock": ("GPC Clock Frequency", "SM Clock Frequency", "SM Frequency"),
     "active": ("GR Active", "GPC Active"),
+    "sms_active": ("SMs Active", "SM Active"),
+    "sm_issue": ("SM Issue",),
+    "tensor_active": ("Tensor Active",),
+    "warps": ("Compute Warps in Flight", "Compute Warps In Flight"),
+    "dram_read": ("DRAM Read", "VRAM Read"),
+    "dram_write": ("DRAM Write", "VRAM Write"),
 }
-"""What Nsight Systems has called the clock of the SMs, and the share of time in which the GPU's engine works, for
-whomever: what its names begin with, by metric set."""
+"""What Nsight Systems has called the clock of the SMs, the share of time in which the GPU's engine works, and its
+parts' shares of their peaks, for whomever: what its names begin with, by metric set (its user guide, "GPU Metrics").
+A metric that it gives in several units counts in percent."""
+
+
+def meaning(metric: str) -> str | None:
+    """What a metric is, whatever its name: a word of `METRICS`; None for all others."""
+    name, _, unit = metric.partition(" [")
+    if unit.startswith("Avg"):
+        return None
+    return next((word for word, names in METRICS.items() if name.startswith(names)), None)
+
 
 NVML_UNITS = {"Power": "W", "Temperature": "C"}
 

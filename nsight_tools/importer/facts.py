@@ -146,10 +146,7 @@ def _metrics(time: pa.ChunkedArray, kind: Ints, metric: pa.DictionaryArray, valu
     value = np.where(is_clock & (value > dialects.HERTZ_LABELLED_MEGAHERTZ), value / 1e6, value)
     # The lowest byte of a metric set's type is the GPU that it was sampled on.
     device = pa.array((kind & 0xFF).astype(np.int32))
-    meant = [
-        next((word for word, names in dialects.METRICS.items() if name.startswith(names)), None)
-        for name in metric.dictionary.to_pylist()
-    ]
+    meant = [dialects.meaning(name) for name in metric.dictionary.to_pylist()]
     means = pa.array(meant, STRING).dictionary_encode()
     means = pa.DictionaryArray.from_arrays(means.indices.take(metric.indices), means.dictionary)
     return pa.table([time, device, metric, pa.array(value), means], schema=TABLES["gpu_metrics"].schema)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nsight_tools.findings import Change, Finding
     from nsight_tools.measured import Measured
     from nsight_tools.report.content import TraceReport
+    from nsight_tools.run.limits import LayerLimit
     from nsight_tools.summary import Summary, Times
 
 SCHEMA_VERSION = 2
@@ -60,6 +61,7 @@ def _trace(report: TraceReport) -> dict[str, Any]:
         "measured": _measured(summary.measured),
         "layers_by_order": summary.layers_by_order,
         "layer_times": asdict(summary.layer_times) if summary.layer_times else None,
+        "limits": _limits(summary),
         "headline": report.verdict,
         "plan": _plan(report),
         "hand_over": [asdict(each) for each in report.hand_over],
@@ -71,6 +73,25 @@ def _measured(found: Measured) -> dict[str, Any]:
     """All that was measured without the profiler, and by which share of the median its repeats differ."""
     accuracy = found.accuracy.as_json() if found.accuracy else None
     return asdict(found) | {"spread": found.spreads() or None, "accuracy": accuracy}
+
+
+def _limits(summary: Summary) -> dict[str, Any] | None:
+    """What limits the layers; None where GPU metrics were not sampled."""
+    if not (summary.limits or summary.limits_notes):
+        return None
+    return {"layers": [_limit(each) for each in summary.limits], "notes": list(summary.limits_notes)}
+
+
+def _limit(layer: LayerLimit) -> dict[str, Any]:
+    moved = dict(zip(("low", "point", "high"), layer.dram_bytes, strict=True)) if layer.dram_bytes else None
+    return {
+        **{name: getattr(layer, name) for name in ("name", "device", "kernels", "time_ns", "limit", "because")},
+        "together": layer.together,
+        "shares": {name: asdict(part) for name, part in layer.parts.items()},
+        "dram_bytes": moved,
+        "needed_bytes": layer.needed_bytes,
+        "moved_more": layer.moved_more,
+    }
 
 
 def _plan(report: TraceReport) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.findings import SEVERITIES, Evidence, Finding, Severity
-from nsight_tools.report import content, layer_times
+from nsight_tools.report import content, layer_times, limits
 from nsight_tools.report.terminal import LABEL, ROOMY, Look, Page
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def _section(page: Page, report: TraceReport) -> None:
         _time(page, report)
     _inference(page, report)
     _layers(page, report)
+    limits.add(page, report.summary)
     _findings(page, report)
     _unjudged(page, report)
     _clear(page, report)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import ints, words
+from nsight_tools.run.limits import NAMES
+from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Ints
+    from nsight_tools.run.limits import LayerLimit
     from nsight_tools.timeline.attribution import Words
     from nsight_tools.trace import Trace
 
@@ -27,6 +30,9 @@ class Top:
     count: int
     total_ns: int
     share: float
+    limit: str = ""
+    """What limits a layer, and the numbers behind it; empty where GPU metrics do not tell."""
+    because: str = ""
 
 
 def layers(trace: Trace, rows: int = ROWS) -> tuple[list[Top], int]:
@@ -37,7 +43,14 @@ def layers(trace: Trace, rows: int = ROWS) -> tuple[list[Top], int]:
     table = trace.table("launches", ["start_ns", "end_ns", "layer"])
     type_of = {row["name"]: row["type"] or "" for row in trace.table("layers", ["name", "type"]).to_pylist()}
     found, distinct = _tops(words(table["layer"]), ints(table["end_ns"]) - ints(table["start_ns"]), rows)
-    return [replace(top, detail=type_of.get(top.name, "")) for top in found], distinct
+    limit_of = {each.name: each for each in summarize(trace).limits}
+    return [_described(top, type_of.get(top.name, ""), limit_of.get(top.name)) for top in found], distinct
+
+
+def _described(top: Top, kind: str, limit: LayerLimit | None) -> Top:
+    if limit is None:
+        return replace(top, detail=kind)
+    return replace(top, detail=kind, limit=NAMES[limit.limit], because=limit.because)
 
 
 def kernels(trace: Trace, rows: int = ROWS) -> tuple[list[Top], int]:

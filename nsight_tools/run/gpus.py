@@ -29,6 +29,8 @@ class GpuFacts:
     max_blocks_per_sm: int | None = None
     max_registers_per_sm: int | None = None
     max_shared_memory_per_sm_bytes: int | None = None
+    memory_bandwidth_bytes_per_s: int | None = None
+    l2_cache_bytes: int | None = None
     integrated: bool | None = None
 
 

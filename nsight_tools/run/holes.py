@@ -15,7 +15,7 @@ import numpy as np
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.run.driver import mode_of
 from nsight_tools.run.gaps import HOLE_NS
-from nsight_tools.run.samples import Metrics
+from nsight_tools.run.metrics import Metrics
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.timeline.requests import ENQUEUE_PREFIX

@@ -1,4 +1,6 @@
-"""Samples of the GPUs: clock, activity, power, heat, and why clocks are held back; the one place that reads them.
+"""Samples of the GPUs: clock, activity, power, heat, and why clocks are held back.
+
+NVML's are read here, and those of GPU metrics in `metrics`.
 
 A GPU's samples count while it is busy with this process' work in the steady state. The clock is Nsight Systems' own
 where GPU metrics were collected, else NVML's.
@@ -14,6 +16,7 @@ import numpy as np
 
 from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.hardware import REASONS, SETTINGS
+from nsight_tools.run.metrics import Metrics
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,48 +48,6 @@ NVML = "NVML"
 """The source of few samples, 20 ms apart at 50 Hz."""
 HELD_SHARE = 0.01
 """Of the busy time; a clock that is held back more rarely changes no median and no throughput."""
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Nsight Systems' samples of the GPUs' hardware metrics, whoever worked there, in order of time."""
-
-    time: Ints
-    device: Ints
-    value: Floats
-    is_clock: Bools
-    is_active: Bools
-
-    @classmethod
-    def of(cls, trace: Trace) -> Metrics:
-        """Those of a trace, read once."""
-        return trace.once(_metrics)
-
-    def clock(self, device: int) -> tuple[Ints, Floats]:
-        """When the clock of a GPU's SMs was sampled, and MHz, shape (n,) each."""
-        here = self.is_clock & (self.device == device)
-        return self.time[here], self.value[here]
-
-    def active(self, device: int) -> tuple[Ints, Floats]:
-        """When a GPU's activity was sampled, and percent of the time since, shape (n,) each."""
-        here = self.is_active & (self.device == device)
-        return self.time[here], self.value[here]
-
-    def sampled(self, device: int) -> bool:
-        """Whether the GPU's activity was sampled."""
-        return bool(len(self.active(device)[0]))
-
-
-def _metrics(trace: Trace) -> Metrics:
-    table = trace.table("gpu_metrics")
-    means = words(table["means"])
-    return Metrics(
-        ints(table["time_ns"]),
-        ints(table["device"]),
-        table["value"].to_numpy(),
-        means.among("sm_clock"),
-        means.among("active"),
-    )
 
 
 @dataclass(frozen=True)

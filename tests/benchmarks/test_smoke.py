@@ -23,7 +23,7 @@ INFERENCES, KERNELS, CALLS = 50, 5000, 5154
 FAKES = HERE.parent / "capture"
 
 
-def script(name: str, *arguments: str | int | Path) -> str:
+def script(name: str, *arguments: str | float | Path) -> str:
     command = [sys.executable, str(HERE / name), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
@@ -47,6 +47,12 @@ def test_runner_over_a_made_gpu(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[1:6]] == ["bare", "again", "ranges", "untraced", "throughput"]
     assert all(float(line.split()[1]) > 50 for line in lines[1:6])
+
+
+def test_limits_of_a_short_run() -> None:
+    lines = script("bench_limits.py", "--seconds", 0.3, "--kernels", 12).splitlines()
+    assert lines[0].startswith("3,000 samples, ")
+    assert float(lines[1].rpartition("median ")[2].partition(",")[0]) < 3
 
 
 def value(path: Path, query: str) -> int:

@@ -601,7 +601,7 @@ class TestMetrics:
         )
         assert [(r["time_ns"], r["device"], r["metric"], r["means"], r["value"]) for r in found] == [
             (10, 0, "GPC Clock Frequency [MHz]", "sm_clock", 1979.73),
-            (10, 0, "SMs Active [Throughput %]", None, 97),
+            (10, 0, "SMs Active [Throughput %]", "sms_active", 97),
             (20, 0, "GPC Clock Frequency [MHz]", "sm_clock", 1980),
             (20, 1, "GPC Clock Frequency [MHz]", "sm_clock", 345),
             (30, 0, "metric 9", None, 1),

@@ -48,7 +48,7 @@ def test_the_document_is_the_agreed_one() -> None:
     assert said["tool"]["name"] == "nsight-tools"
     assert list(trace) == [
         *("source", "nsys_version", "schema_version", "gpus", "duration_ns", "counts", "requests", "inference"),
-        *("untraced_run", "measured", "layers_by_order", "layer_times", "headline", "plan", "hand_over"),
+        *("untraced_run", "measured", "layers_by_order", "layer_times", "limits", "headline", "plan", "hand_over"),
         "outcomes",
     ]
     assert [outcome["code"] for outcome in trace["outcomes"]] == [

@@ -12,7 +12,8 @@ from nsight_tools.comparison import compare
 from nsight_tools.comparison.conditions import SM_CLOCK
 from nsight_tools.report.figures.clocks import _metric
 from nsight_tools.run import Run
-from nsight_tools.run.samples import NVML, SAMPLES, Metrics, Samples, busy_clock, clock_samples
+from nsight_tools.run.metrics import Metrics
+from nsight_tools.run.samples import NVML, SAMPLES, Samples, busy_clock, clock_samples
 from nsight_tools.trace import Trace, open_trace
 
 THROTTLED = Path(__file__).parents[2] / "sample_traces" / "detector_throttled.capture"

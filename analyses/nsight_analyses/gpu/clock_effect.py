@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nsight_tools.run import Run
-    from nsight_tools.run.samples import Metrics
+    from nsight_tools.run.metrics import Metrics
     from nsight_tools.run.work import Work
     from nsight_tools.trace import Trace
 

@@ -12,6 +12,7 @@ from nsight_tools.columns import words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.metrics import Metrics
 from nsight_tools.run.samples import (
     DROP,
     FEWEST_BUSY,
@@ -21,7 +22,6 @@ from nsight_tools.run.samples import (
     NVML,
     POWER,
     SAMPLES,
-    Metrics,
     sampled,
     why_low,
 )
@@ -99,7 +99,7 @@ def _why_not(trace: Trace, few: int) -> str:
         return metrics
     if (reason := trace.missing("gpus")) is not None:
         return reason
-    if not Metrics.of(trace).is_clock.any():
+    if not Metrics.of(trace).clocked:
         return "the GPU metrics hold no SM clock; capture with another --gpu-metrics-set"
     return f"fewer than {SAMPLES} clock samples lie inside of kernels; capture longer or at a higher frequency"
 

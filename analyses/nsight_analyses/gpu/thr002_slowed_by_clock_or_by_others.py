@@ -14,7 +14,8 @@ from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Lo
 from nsight_tools.run import Run
 from nsight_tools.run.driver import mode_of
 from nsight_tools.run.holes import SLICE_NS, Owner, holes
-from nsight_tools.run.samples import HEAT, POWER, Metrics, Reasons, Samples, why_low
+from nsight_tools.run.metrics import Metrics
+from nsight_tools.run.samples import HEAT, POWER, Reasons, Samples, why_low
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:

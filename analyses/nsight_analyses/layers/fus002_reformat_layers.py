@@ -13,7 +13,8 @@ from nsight_tools.columns import words
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.engine import COPY_NODE, REFORMATS
-from nsight_tools.units import share
+from nsight_tools.run.limits import needed_bytes, of_layers
+from nsight_tools.units import share, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +100,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
                 "ns",
                 detail=f"{int(copy_nodes.sum())} kernels",
             ),
+            *_bytes(trace, names),
             *(
                 Evidence(
                     "layer",
@@ -116,6 +118,19 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
             "kernel time of the reformat layers; where the host is the limit, their launches come on top",
         ),
     )
+
+
+def _bytes(trace: Trace, names: list[str]) -> Iterator[Evidence]:
+    """What these layers read and write in an inference, where the engine's list tells, and what device memory moved."""
+    needed = needed_bytes(trace)
+    known = [needed[name] for name in names if name in needed]
+    if not known:
+        return
+    layers = of_layers(trace) if trace.rows("gpu_metrics") else ()
+    moved = sum(each.dram_bytes[1] for each in layers if each.name in names and each.dram_bytes)
+    said = f"of {len(known)} of {len(names)} layers, by their tensors"
+    detail = f"{said}; device memory moved {size(moved)}" if moved else said
+    yield Evidence("read and written by them in an inference", sum(known), "bytes", detail=detail)
 
 
 def _is_reformat(name: str, types: dict[str, dict[str, object]]) -> bool:

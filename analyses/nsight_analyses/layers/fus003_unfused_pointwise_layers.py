@@ -19,9 +19,10 @@ from nsight_tools.columns import words
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.engine import Layer, engine_layers
+from nsight_tools.run.limits import needed_bytes
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import windows
-from nsight_tools.units import duration, share
+from nsight_tools.units import duration, share, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +135,10 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
                 detail=f"{duration(found.short_time)}, {share(found.short_time / total)} of the kernel time",
             ),
             Evidence("reformats within the rows", found.reformats, "count"),
-            *(Evidence("row", time, "ns", detail=names) for names, time in found.worst(EXAMPLES)),
+            *(
+                Evidence("row", time, "ns", detail=f"{', '.join(names)}{_between(engine, needed_bytes(trace), names)}")
+                for names, time in found.worst(EXAMPLES)
+            ),
         ),
         loss=Loss(
             found.most,
@@ -142,6 +146,15 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
             "kernel time of each row, less its longest layer where no convolution or multiplication could take it in",
         ),
     )
+
+
+def _between(engine: dict[str, Layer], needed: dict[str, int], names: tuple[str, ...]) -> str:
+    """What a row reads and writes between its layers, which one kernel would keep to itself; nothing where unknown."""
+    if not all(name in needed for name in names):
+        return ""
+    written = {tensor["name"] for name in names for tensor in engine[name].outputs}
+    inner = {tensor["name"] for name in names for tensor in engine[name].inputs if tensor["name"] in written}
+    return f": they read and write {size(sum(needed[name] for name in names))}, {len(inner)} tensors only between them"
 
 
 def _why(found: _Unfused, each: int) -> str:
@@ -178,10 +191,9 @@ class _Unfused:
             for row in rows[sequence]:
                 self._add(row, codes, times)
 
-    def worst(self, number: int) -> list[tuple[str, int]]:
+    def worst(self, number: int) -> list[tuple[tuple[str, ...], int]]:
         """Runs with the most time: the names of their layers, and their kernel time."""
-        longest = sorted(self._by_run.items(), key=lambda item: -item[1])[:number]
-        return [(", ".join(names), time) for names, time in longest]
+        return sorted(self._by_run.items(), key=lambda item: -item[1])[:number]
 
     def _all_parts(self, kernels: Kernels) -> dict[int, Part]:
         parts: dict[int, Part] = {}

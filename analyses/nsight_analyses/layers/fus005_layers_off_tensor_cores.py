@@ -15,6 +15,8 @@ from nsight_tools.errors import NotApplicable
 from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.engine import Layer, engine_layers
+from nsight_tools.run.limits import NAMES, LayerLimit, Part, of_kernels, of_layers
+from nsight_tools.run.limits.verdict import MEMORY, NOT_TOLD, OCCUPANCY
 from nsight_tools.units import share
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ CUDA_CORE_KERNEL = re.compile(
     r"ffma|hfma|dp4a|sm50_xmma|[sdh]gemm|[sh]cudnn|gemv|convolve_|gcgemm|winograd|maxwell_|pascal_", re.IGNORECASE
 )
 """`xmma` alone says neither: `sm80_xmma_…_ffma_…` runs on CUDA cores, `sm80_xmma_…_tensor16x8x16_…` does not."""
+USED = 0.02
+"""Share of the Tensor Cores' peak: the samples are whole percents, so that less than one to either side is not told.
+A layer that computes on them is at 10 % and more; if it is off by two, the same ones are found."""
+PADDING_BRINGS_NOTHING = (MEMORY, OCCUPANCY)
 _DEPTHWISE_KERNEL = re.compile(r"depthwise|conv\dd_c1_k1|grouped_direct", re.IGNORECASE)
 _SINGLE_KERNEL = re.compile(r"f32f32_f32f32|sgemm|scudnn")
 _HALF_KERNEL = re.compile(r"f16f16|bf16|fp16|hmma|imma|h\d*(884|1688|16816)|i8i8|e4m3|\bhgemm", re.IGNORECASE)
@@ -56,6 +62,10 @@ class Slow:
     dtype: str
     misaligned: str
     of_layer: bool
+    tensor: Part | None = None
+    """Share of their peak that the Tensor Cores are active at, where GPU metrics tell."""
+    limit: str = ""
+    """What limits the layer, where they tell."""
 
 
 @analysis(
@@ -69,6 +79,10 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
     imma, hmma, gmma, s1688, 16816, nvjet, …), as a share of all kernels' time; kernels that are in no layer go by their
     own name. From 5 % on, as in NVIDIA's skill for layer profiles, and 2.5 % of the inference time, of what could be
     changed: layers with a misaligned dimension, and all of them where nothing in the engine works in half precision.
+    Where GPU metrics tell how active the Tensor Cores are (`layer_limits`), that decides before the names: a layer that
+    uses 2 % of their peak for sure is not counted, whatever its kernels are called, and one that stays below is, where
+    no name says otherwise. A misaligned dimension then explains only what neither device memory nor idle SMs limit:
+    padding moves more bytes, and fills no SM.
     Otherwise TensorRT was allowed to and timed these as faster, which is worth a look only if they take a fifth of the
     inference time. Names that say neither are not counted. Depthwise
     and grouped convolutions are not counted either: with so few channels a group there is nothing for Tensor Cores.
@@ -96,7 +110,7 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
         )
     engine, total = engine_layers(trace), int(kernels.time.sum())
     tf32 = max(majors, default=FIRST_TF32) >= FIRST_TF32
-    slow = sorted(_off(kernels, engine, tf32=tf32), key=lambda layer: -layer.time)
+    slow = sorted(_off(kernels, engine, _Measured.of(run), tf32=tf32), key=lambda layer: -layer.time)
     lost = sum(layer.time for layer in slow)
     misaligned = [layer for layer in slow if layer.misaligned]
     explained = sum(layer.time for layer in misaligned)
@@ -109,7 +123,7 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
     yield Finding(
         "FUS005",
         Severity.WARNING,
-        Confidence.LOW,
+        Confidence.MEDIUM if all(layer.tensor for layer in slow) else Confidence.LOW,
         f"{_counted(slow)} {share(lost / total)} of the kernel time without the Tensor Cores",
         _cause(slow, misaligned, explained / lost),
         "; ".join(_advice(explained, single, tf32=tf32)),
@@ -167,37 +181,64 @@ def _advice(explained: int, single: int, *, tf32: bool) -> Iterator[str]:
 
 
 def _described(layer: Slow) -> str:
-    facts = ", ".join(fact for fact in (layer.dtype, layer.misaligned) if fact)
+    tensor = f"Tensor Cores {layer.tensor}" if layer.tensor else ""
+    limit = f"limited by {NAMES[layer.limit]}" if layer.limit and layer.limit != NOT_TOLD else ""
+    facts = ", ".join(fact for fact in (layer.dtype, layer.misaligned, tensor, limit) if fact)
     if not layer.of_layer:
         return layer.kernel
     return f"{layer.name}{f' ({facts})' if facts else ''}: {layer.kernel}"
 
 
-def _off(kernels: Kernels, engine: dict[str, Layer], *, tf32: bool) -> Iterator[Slow]:
+def _off(kernels: Kernels, engine: dict[str, Layer], measured: _Measured, *, tf32: bool) -> Iterator[Slow]:
     for name, times in kernels.by_layer().items():
         layer = engine.get(name)
         if name and layer is not None and layer.type:
             if layer.multiplies and layer.groups == 1:
-                yield from _judge(name, times, layer, tf32=tf32)
+                yield from _judge(name, times, layer, measured, tf32=tf32)
             continue
         matrices = {kernel: time for kernel, time in times.items() if _MATRIX_KERNEL.search(kernel)}
         if name:
-            yield from _judge(name, matrices, None, tf32=tf32)
+            yield from _judge(name, matrices, None, measured, tf32=tf32)
             continue
         for kernel, time in matrices.items():
-            yield from _judge(kernel, {kernel: time}, None, tf32=tf32)
+            yield from _judge(kernel, {kernel: time}, None, measured, tf32=tf32)
 
 
-def _judge(name: str, times: dict[str, int], layer: Layer | None, *, tf32: bool) -> Iterator[Slow]:
+def _judge(name: str, times: dict[str, int], layer: Layer | None, measured: _Measured, *, tf32: bool) -> Iterator[Slow]:
     named = [*times, layer.tactic if layer else ""]
+    tensor, limit = measured.about(name)
     if any(TENSOR_CORE_KERNEL.search(one) or _DEPTHWISE_KERNEL.search(one) for one in named):
         return
+    if not times or (tensor is not None and tensor.low >= USED):
+        return
     told = [kernel for kernel in times if CUDA_CORE_KERNEL.search(kernel)]
-    if told or CUDA_CORE_KERNEL.search(named[-1]):
+    if told or CUDA_CORE_KERNEL.search(named[-1]) or (tensor is not None and tensor.high < USED):
         longest = max(told or times, key=lambda kernel: times[kernel])
         dtype = layer.dtype if layer else "FP32" if _SINGLE_KERNEL.search(longest) else ""
-        misaligned = _misaligned(layer) if tf32 or dtype != "FP32" else ""
-        yield Slow(name, sum(times.values()), longest, dtype, misaligned, name not in times)
+        fits = limit in PADDING_BRINGS_NOTHING or (dtype == "FP32" and not tf32)
+        misaligned = "" if fits else _misaligned(layer)
+        yield Slow(name, sum(times.values()), longest, dtype, misaligned, name not in times, tensor, limit)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What GPU metrics tell of layers and kernels, by name: how active the Tensor Cores are, and what limits them."""
+
+    layers: dict[str, LayerLimit]
+    kernels: dict[str, Part]
+
+    @classmethod
+    def of(cls, run: Run) -> _Measured:
+        """Nothing where there are none."""
+        if not run.trace.rows("gpu_metrics"):
+            return cls({}, {})
+        return cls({each.name: each for each in of_layers(run.trace)}, of_kernels(run.trace, "tensor_active"))
+
+    def about(self, name: str) -> tuple[Part | None, str]:
+        """Of a layer, or of a kernel without one."""
+        if name in self.layers and not self.layers[name].together:
+            return self.layers[name].parts.get("tensor_active"), self.layers[name].limit
+        return self.kernels.get(name), ""
 
 
 def _misaligned(layer: Layer | None) -> str:

@@ -15,7 +15,7 @@ from nsight_tools.report.figures.data import COLUMNS, Floats, Shown, envelope, o
 from nsight_tools.report.figures.lanes import Lane, draw
 from nsight_tools.report.figures.style import Drawing, colour, duration_axis, plots, since, styled, time_axis
 from nsight_tools.run import Run
-from nsight_tools.run.samples import Metrics
+from nsight_tools.run.metrics import Metrics
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:

@@ -1,0 +1,75 @@
+"""How far the shares may be off besides the samples' scatter: no kernel begins and ends exactly as all others do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from nsight_tools.columns import Ints
+    from nsight_tools.run.limits.mixture import Timing
+
+    Floats = npt.NDArray[np.float64]
+
+FEWEST = 10
+"""Repeats that tell the error: of ten its size is known to a quarter (a variance of n has a spread of sqrt(2 / n))."""
+AS_LONG = 0.03
+"""Share by which the times of a kernel's repeats differ at most: one that takes longer has other work, whatever its
+grid. The same work on three engines of an H200 took the same time within 2 %; at 10 % nothing else came of it."""
+
+
+def repeats(time: Ints, alike: Ints) -> Ints:
+    """A number for each position, (positions,): the same for what does the same work, launched alike and as long."""
+    order = np.lexsort((time, alike))
+    number, first, found = -1, order[:1], np.empty(order.size, np.int64)
+    for at in order.tolist():
+        if number < 0 or alike[at] != alike[first] or time[at] > (1 + AS_LONG) * time[first]:
+            number, first = number + 1, at
+        found[at] = number
+    _, begins, which = np.unique(found, return_index=True, return_inverse=True)
+    rank = np.empty(begins.size, np.int64)
+    rank[np.argsort(begins)] = np.arange(begins.size)  # in order of their first position
+    return rank[which.reshape(-1)]
+
+
+def doubt(share: Floats, variance: Floats, time: Ints, kind: Ints, timing: Timing) -> Floats:
+    """Standard deviation of each share, in points, beside what the samples' scatter has; shape (positions, words).
+
+    Each kernel's activity begins and ends otherwise than all others' on average, by half of what these differ from the
+    timestamps: that moves a share the less the longer the kernel is. And the same kernel takes the same share wherever
+    it stands in a request: by how much its repeats differ when each is solved by itself, more than the scatter
+    explains, is activity that is counted to a neighbour. It is not known, and left out, where too few repeat.
+
+    `share` and its `variance` are (positions, words), `time` and `kind` (`repeats`) (positions,).
+    """
+    length = np.maximum(time, 1)[:, None]
+    level: Floats = np.sqrt(np.average(share**2, axis=0, weights=length[:, 0]))
+    edges = abs(timing.ends - timing.begins) / 2 * level / length
+    count = np.bincount(kind)
+    again = count[kind] > 1
+    degrees = int((count[count > 1] - 1).sum())
+    if degrees < FEWEST:
+        return edges
+    mean = np.stack([np.bincount(kind, column) for column in share.T], axis=1) / count[:, None]
+    off = ((share - mean[kind]) * length)[again]
+    scatter = (variance * length**2 * (1 - 1 / count[kind])[:, None])[again]
+    leaks = np.sqrt(np.maximum((off**2 - scatter).sum(axis=0), 0) / degrees) / length
+    found: Floats = np.hypot(edges, leaks)
+    return found
+
+
+def rounding(percent: Floats, period: int, time: Ints) -> Floats:
+    """What rounding to whole percents adds, in points, shape (positions, words); nothing of samples that have parts.
+
+    Rounding averages out over samples that differ, and not over ones that are all but the same: of values that scatter
+    by s steps an error of exp(-2 (pi s)^2) / pi steps stays (the first harmonic of a rounded value's mean). A kernel
+    that fills a hundredth of a sample has a hundred times that. Half of the scatter counts: the rest is other kernels'.
+    Samples that are all 0 leave nothing: a sample with anything above it is 1.
+    """
+    scatter = percent.std(axis=0) / 2
+    stays = np.exp(-2 * (np.pi * scatter) ** 2) / np.pi
+    whole = (np.rint(percent) == percent).all(axis=0) & (percent > 0).any(axis=0)
+    return np.where(whole, stays, 0)[None, :] * (period / np.maximum(time, 1))[:, None]

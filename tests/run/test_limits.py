@@ -1,0 +1,266 @@
+"""Shares of the hardware that kernels take, told from longer samples: drawn, so that they are known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from drawn_samples import Kernel, Sampler, sampled
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsight_tools import layer_limits
+from nsight_tools.importer.dialects import meaning
+from nsight_tools.run import Run
+from nsight_tools.run.limits import notes, of_layers, why_no_limits
+from nsight_tools.run.limits.bounded import solve
+from nsight_tools.run.limits.measured import Measured
+from nsight_tools.run.limits.table import FILE
+from nsight_tools.trace import Trace, open_trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+US = 1000
+SIX = [
+    Kernel("conv", 14, {"sms_active": 95, "sm_issue": 40, "tensor_active": 30, "dram_read": 10}, "layer a"),
+    Kernel("pool", 9, {"sms_active": 12, "sm_issue": 3, "tensor_active": 0, "dram_read": 4}, "layer b"),
+    Kernel("gemm", 22, {"sms_active": 80, "sm_issue": 20, "tensor_active": 72, "dram_read": 25}, "layer c"),
+    Kernel("copy", 6, {"sms_active": 99, "sm_issue": 15, "tensor_active": 0, "dram_read": 90}, "layer d"),
+    Kernel("gemm", 11, {"sms_active": 45, "sm_issue": 10, "tensor_active": 20, "dram_read": 5}, "layer e"),
+    Kernel("exp", 8, {"sms_active": 90, "sm_issue": 70, "tensor_active": 0, "dram_read": 30}, "layer f"),
+]
+METRICS = ("sms_active", "sm_issue", "tensor_active", "dram_read")
+
+
+def shares(trace: Trace, metric: str, of: str = "kernel") -> pd.DataFrame:
+    frame = layer_limits(trace).to_pandas()
+    return frame[(frame["of"] == of) & (frame["metric"] == metric)].reset_index(drop=True)
+
+
+def off(trace: Trace, kernels: list[Kernel], metric: str) -> float:
+    """By how many points the shares differ from the drawn ones at most."""
+    found = shares(trace, metric).astype({"kernel": str}).sort_values(["kernel", "position"])
+    known = [kernel.percent[metric] for kernel in sorted(kernels, key=lambda kernel: kernel.name)]
+    return float(np.abs(100 * found["share"].to_numpy() - known).max())
+
+
+@pytest.mark.parametrize("period", [50, 100, 200])
+def test_a_mixture_of_known_shares_is_told_apart(period: int) -> None:
+    trace = sampled(SIX, Sampler(period * US), requests=600)
+    holds = []
+    for metric in METRICS:
+        assert off(trace, SIX, metric) < 6
+        found = shares(trace, metric)
+        known = np.array([kernel.percent[metric] for kernel in SIX]) / 100
+        holds += ((found["low"] <= known + 1e-9) & (known <= found["high"] + 1e-9)).tolist()
+    assert np.mean(holds) >= 0.85
+    assert list(shares(trace, "sms_active")["kernel"]) == [kernel.name for kernel in SIX]
+    assert notes(trace) == []
+
+
+@pytest.mark.parametrize("lag", [-100, -37, 30, 150])
+def test_the_lag_of_the_samples_is_found(lag: int) -> None:
+    trace = sampled(SIX, Sampler(lag=lag * US))
+    timing = Measured.of(Run.of(trace), 0).fit.timing
+    assert timing.begins == pytest.approx(-lag * US, abs=500)
+    assert timing.ends == pytest.approx(-lag * US, abs=500)
+    assert off(trace, SIX, "sms_active") < 5
+
+
+def test_activity_that_begins_and_ends_within_a_kernel_counts_over_all_of_its_time() -> None:
+    trace = sampled(SIX, Sampler(late=400, early=1000), requests=600)
+    timing = Measured.of(Run.of(trace), 0).fit.timing
+    assert timing.begins == pytest.approx(400, abs=300)
+    assert timing.ends == pytest.approx(-1000, abs=300)
+    known = [kernel.percent["sms_active"] * (kernel.us - 1.4) / kernel.us for kernel in SIX]
+    assert np.abs(100 * shares(trace, "sms_active")["share"].to_numpy() - known).max() < 4
+
+
+def test_a_layer_is_the_mean_of_its_kernels_by_their_time() -> None:
+    two = [Kernel("one", 10, {"sms_active": 90}, "layer a"), Kernel("other", 30, {"sms_active": 10}, "layer a")]
+    trace = sampled([*two, Kernel("last", 20, {"sms_active": 50}, "layer b")])
+    found = shares(trace, "sms_active", "layer")
+    assert list(found["layer"]) == ["layer a", "layer b"]
+    assert found["share"][0] == pytest.approx(0.3, abs=0.02)
+    assert found["share"][1] == pytest.approx(0.5, abs=0.02)
+    assert list(found["kernels"]) == [2, 1]
+    assert found["low"][0] <= 0.3 <= found["high"][0]
+
+
+def test_short_neighbours_are_told_as_one() -> None:
+    """Of 0.3 us each, beside samples of 1 ms: only their mean is known."""
+    short = [Kernel(f"short {at}", 0.3, {"sms_active": 20.0 + 60 * (at % 2)}) for at in range(6)]
+    long = [Kernel("long", 40, {"sms_active": 70}), Kernel("idle", 40, {"sms_active": 5})]
+    trace = sampled([*long, *short], Sampler(1000 * US), requests=1500)
+    found = shares(trace, "sms_active")
+    assert found["together"].notna().sum() >= 6
+    assert found["share"][0] == pytest.approx(0.7, abs=0.05)
+    (note,) = [each for each in notes(trace) if "too short beside a sample" in each]
+    assert "of 8 kernels" in note
+
+
+def test_another_process_is_no_limit_of_ours() -> None:
+    trace = sampled(SIX, Sampler(idle=60))
+    assert layer_limits(trace).num_rows == 0
+    assert (why_no_limits(trace) or "").startswith("another process works on the GPU: ")
+
+
+def test_too_few_samples() -> None:
+    trace = sampled(SIX, requests=12)
+    assert layer_limits(trace).num_rows == 0
+    assert "samples of GPU metrics lie in the inferences, and it takes 20 at least" in (why_no_limits(trace) or "")
+
+
+def test_samples_that_tell_too_little() -> None:
+    many = [Kernel(f"kernel {at}", 0.5, {"sms_active": 10.0 + 80 * (at % 3 == 0)}) for at in range(60)]
+    trace = sampled(many, Sampler(2000 * US), requests=700)
+    assert layer_limits(trace).num_rows == 0
+    assert "too few for 60 kernels" in (why_no_limits(trace) or "")
+
+
+def test_overlapping_streams_are_told_where_the_mixture_is() -> None:
+    """The second of each pair runs beside the first, for another time."""
+    kernels = [
+        Kernel("a", 30, {"sms_active": 40}),
+        Kernel("b", 12, {"sms_active": 30}, stream=8, beside=True),
+        Kernel("c", 15, {"sms_active": 90}),
+    ]
+    trace = sampled(kernels, requests=600)
+    assert off(trace, kernels, "sms_active") < 6
+    assert any(note.startswith("kernels overlap for 21 % of their time") for note in notes(trace))
+
+
+def test_what_always_runs_together_is_told_less_exactly() -> None:
+    kernels = [
+        Kernel("a", 30, {"sms_active": 60}),
+        Kernel("b", 30, {"sms_active": 20}, stream=8, beside=True),
+        Kernel("c", 15, {"sms_active": 90}),
+    ]
+    found = shares(sampled(kernels, requests=600), "sms_active").set_index("kernel")
+    wide = found["high"] - found["low"]
+    assert wide["a"] > 3 * wide["c"]
+    for kernel in kernels:
+        assert found["low"][kernel.name] <= kernel.percent["sms_active"] / 100 <= found["high"][kernel.name]
+
+
+def test_samples_at_another_clock_are_left_out() -> None:
+    trace = sampled(SIX, Sampler(clock=(1980.0, 1980.0, 1400.0)), requests=600)
+    assert off(trace, SIX, "sms_active") < 5
+    (note,) = notes(trace)
+    assert note == "the clock changes: only the 67 % of the samples near 1,980 MHz count"
+
+
+def test_a_trace_without_metrics_says_so() -> None:
+    trace = sampled([Kernel("a", 10)])
+    empty = Trace.from_tables(
+        {name: trace.table(name) for name in ("kernels", "launches", "inferences", "gpus")},
+        missing={"gpu_metrics": "capture with --gpu-metrics"},
+    )
+    assert layer_limits(empty).num_rows == 0
+    assert why_no_limits(empty) == "capture with --gpu-metrics"
+
+
+def test_the_table_is_kept_with_its_dataset(tmp_path: Path) -> None:
+    trace = sampled(SIX, requests=200)
+    folder = tmp_path / "run.trace"
+    folder.mkdir()
+    kept = Trace(folder, trace.manifest)
+    kept._given = trace._given
+    made = layer_limits(kept)
+    assert made.num_rows > 0
+    assert (folder / FILE).is_file()
+    again = Trace(folder, trace.manifest)  # which has no tables to make it of
+    assert layer_limits(again).equals(made)
+    (folder / FILE).write_bytes(b"PAR1 and no more")
+    mended = Trace(folder, trace.manifest)
+    mended._given = trace._given
+    assert layer_limits(mended).equals(made)
+    assert [path.name for path in folder.iterdir()] == [FILE]
+
+
+def test_a_dataset_that_cannot_be_written_to_has_its_limits_all_the_same(tmp_path: Path) -> None:
+    trace = sampled(SIX, requests=200)
+    kept = Trace(tmp_path / "missing" / "run.trace", trace.manifest)
+    kept._given = trace._given
+    assert layer_limits(kept).num_rows > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kernel", "limit"),
+    [
+        (Kernel("copy", 40, {"sms_active": 95, "sm_issue": 10, "dram_read": 50, "dram_write": 40}), "memory"),
+        (Kernel("gemm", 40, {"sms_active": 99, "sm_issue": 20, "tensor_active": 80}), "tensor"),
+        (Kernel("gelu", 40, {"sms_active": 99, "sm_issue": 75, "tensor_active": 1}), "issue"),
+        (Kernel("pool", 40, {"sms_active": 9, "sm_issue": 2, "tensor_active": 0}), "occupancy"),
+        (Kernel("gather", 40, {"sms_active": 95, "sm_issue": 12, "dram_read": 20}), "latency"),
+        (Kernel("tiny", 3, {"sms_active": 20, "sm_issue": 4, "dram_read": 3}), "latency"),
+    ],
+    ids=lambda each: each.name if isinstance(each, Kernel) else each,
+)
+def test_each_kind_of_limit_is_named(kernel: Kernel, limit: str) -> None:
+    other = Kernel("other", 20, dict.fromkeys(kernel.percent, 30.0))
+    found = {each.name: each for each in of_layers(sampled([kernel, other], requests=500))}
+    assert found[kernel.name].limit == limit
+    assert found[kernel.name].because
+
+
+def test_bytes_are_the_share_of_the_bandwidth() -> None:
+    """90 % of 4 TB/s for 40 us are 144 MB."""
+    kernels = [Kernel("copy", 40, {"sms_active": 95, "dram_read": 50, "dram_write": 40}, "layer a")]
+    kernels += [Kernel("rest", 25, {"sms_active": 20, "dram_read": 1, "dram_write": 1}, "layer b")]
+    copy, rest = of_layers(sampled(kernels, requests=500))
+    assert copy.dram_bytes is not None
+    assert rest.dram_bytes is not None
+    assert copy.dram_bytes[1] == pytest.approx(144e6, rel=0.05)
+    assert copy.dram_bytes[0] < copy.dram_bytes[1] < copy.dram_bytes[2]
+    assert copy.moved_more is None  # what it needs is not known
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("SMs Active [Throughput %]", "sms_active"),
+        ("SM Active", "sms_active"),
+        ("SM Issue [Throughput %]", "sm_issue"),
+        ("Tensor Active / FP16 Active [Throughput %]", "tensor_active"),
+        ("Compute Warps in Flight [Throughput %]", "warps"),
+        ("Compute Warps in Flight [Avg]", None),
+        ("Compute Warps in Flight [Avg Warps per Cycle]", None),
+        ("VRAM Read Bandwidth [Throughput %]", "dram_read"),
+        ("DRAM Write Throughput", "dram_write"),
+        ("PCIe RX Throughput [Throughput %]", None),
+    ],
+)
+def test_names_of_metrics(name: str, means: str | None) -> None:
+    assert meaning(name) == means
+
+
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_bounded_least_squares_leaves_no_slope_that_could_be_followed(unknowns: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    a = random.random((3 * unknowns, unknowns))
+    normal, right = a.T @ a, a.T @ (120 * random.random(3 * unknowns) * random.choice([-1, 1], 3 * unknowns))
+    x = solve(normal, right, np.full(unknowns, 100.0)).x
+    slope = normal @ x - right
+    near = 1e-6 * np.abs(right).max()
+    assert ((x >= 0) & (x <= 100)).all()
+    assert (np.abs(slope[(x > 0) & (x < 100)]) < near).all()
+    assert (slope[x == 0] > -near).all()
+    assert (slope[x == 100] < near).all()
+
+
+def test_a_kept_table_of_a_real_dataset(tmp_path: Path) -> None:
+    """Of a report without metrics nothing is kept, and the reason is the importer's."""
+    from pathlib import Path as Here
+
+    source = Here(__file__).parents[2] / "sample_traces" / "classifier_sync.sqlite"
+    copy = tmp_path / source.name
+    copy.write_bytes(source.read_bytes())
+    trace = open_trace(copy)
+    assert (why_no_limits(trace) or "").startswith("capture with --gpu-metrics-devices")
+    assert not (trace.path / FILE).exists()
