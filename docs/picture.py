@@ -5,6 +5,7 @@ python docs/picture.py
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -24,7 +25,14 @@ FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', mono
 def output() -> list[str]:
     """The lines that the command prints, with its colours."""
     program = ("-c", "from nsight_tools.cli import main; main()", *COMMAND[1:], "--color", "always")
-    done = subprocess.run([sys.executable, *program], cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=True)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, *program],
+        cwd=REPOSITORY,
+        env={**os.environ, "COLUMNS": str(WIDTH - 1)},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
     return done.stdout.splitlines()
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _TIME = ("ns", "µs", "ms", "s")
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -14,6 +18,33 @@ _UNKNOWN = "unknown"
 def duration(ns: float | None) -> str:
     """Nanoseconds as "850 ns", "12.3 µs", "4.00 ms", "1,234 s"."""
     return _scaled(ns, _TIME)
+
+
+def column(values: Iterable[float | None]) -> tuple[str, list[str]]:
+    """Nanoseconds of one table in one unit, points under each other: the unit, and each as "0.792", "1,410.0".
+
+    The unit is that of the longest, which has four digits; what is not there is empty.
+    """
+    given = list(values)
+    longest = max((abs(each) for each in given if each is not None), default=0.0)
+    step = _step(longest)
+    decimals = 0 if step == 0 else max(0, 3 - math.floor(math.log10(longest / 1000**step)))
+    return _TIME[step], ["" if each is None else f"{each / 1000**step:,.{decimals}f}" for each in given]
+
+
+def part(part_ns: float, whole_ns: float) -> str:
+    """A part and its whole: "0.214 of 1.46 ms"; below a tenth of the whole's unit in its own: "85.0 µs of 1.46 ms"."""
+    step = _step(whole_ns)
+    if step != _step(part_ns) and abs(part_ns) < 0.1 * 1000**step:
+        return f"{duration(part_ns)} of {duration(whole_ns)}"
+    return f"{_digits(part_ns / 1000**step) if step else number(part_ns)} of {duration(whole_ns)}"
+
+
+def between(low_ns: float, high_ns: float, word: str = "to") -> str:
+    """Two ends: "1.00 to 1.18 ms"; two units where they need two."""
+    low, high = duration(low_ns), duration(high_ns)
+    same = low.partition(" ")[2] == high.partition(" ")[2]
+    return f"{low.partition(' ')[0] if same else low} {word} {high}"
 
 
 def size(count: float | None) -> str:
@@ -73,11 +104,16 @@ def quantity(value: float | str | None, unit: str) -> str:
 def _scaled(value: float | None, units: tuple[str, ...]) -> str:
     if value is None or not math.isfinite(value):
         return _UNKNOWN
-    scaled, step = float(value), 0
-    # 999.6 would be written as 1000: what rounds up to the next unit is given in it.
-    while abs(scaled) >= 999.5 and step + 1 < len(units):
+    step = _step(value, len(units))
+    return f"{number(value) if step == 0 else _digits(value / 1000**step)} {units[step]}"
+
+
+def _step(value: float, units: int = len(_TIME)) -> int:
+    """Which unit of so many fits: 999.6 would be written as 1000, and is given in the next one."""
+    step, scaled = 0, abs(float(value))
+    while scaled >= 999.5 and step + 1 < units:
         scaled, step = scaled / 1000, step + 1
-    return f"{number(value) if step == 0 else _digits(scaled)} {units[step]}"
+    return step
 
 
 def _digits(value: float, significant: int = 3) -> str:

@@ -23,6 +23,7 @@ def pytest_configure() -> None:
     """
     hypothesis.settings.register_profile("without deadline", deadline=None)  # which is for the machine, not the code
     hypothesis.settings.load_profile("without deadline")
+    os.environ["COLUMNS"] = "100"  # what is printed is as wide as the reader's terminal
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)

@@ -165,7 +165,7 @@ def _untraced(session: Session, command: Sequence[str], streams: starting.Stream
             )
             raise CaptureError(
                 f"{command[0]}: {how} without the profiler, and was not traced",
-                hint="mend it, or trace it all the same with --no-untraced",
+                hint="put it right, or trace it all the same with --no-untraced",
             )
         left = asked.left()
         for at, file in enumerate(left):

@@ -52,7 +52,8 @@ def max_memory_option(command: Command) -> Command:
         metavar="SIZE",
         callback=_fenced,
         expose_value=False,
-        help="Give up, with an error, what takes more, as 8G (all processes together); default: 3/4 of the machine's.",
+        help="Stop with an error where more memory is needed, as 8G (all processes together); default: 3/4 of the "
+        "machine's.",
     )(command)
 
 

@@ -61,11 +61,22 @@ def look(color: str, *, to_file: bool = False, everything: bool = False) -> Look
     terminal = not to_file and sys.stdout.isatty()
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     return Look(
-        width=shutil.get_terminal_size((WIDTH, 24)).columns if terminal else WIDTH,
+        width=WIDTH if to_file else _columns(),
         colour=color == "always" or (color == "auto" and terminal and not plain),
         unicode=to_file or _is_unicode(sys.stdout),
         everything=everything,
     )
+
+
+def _columns() -> int:
+    """How wide the reader's window is: as COLUMNS says, else of any stream that is a terminal, as behind a pager."""
+    if os.environ.get("COLUMNS", "").isdecimal():
+        return int(os.environ["COLUMNS"])
+    for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__):
+        with suppress(OSError, ValueError, AttributeError):
+            if columns := os.get_terminal_size(stream.fileno()).columns:  # type: ignore[union-attr]
+                return columns
+    return WIDTH
 
 
 def show(text: str) -> None:

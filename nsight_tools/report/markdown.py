@@ -81,7 +81,7 @@ def _details(report: TraceReport, finding: Finding, number: int) -> list[str]:
     }
     lines = ["", f"<details><summary>{number}. {html(f'{finding.code}: {finding.message}', 200)}</summary>", ""]
     lines += [f"- **{label}:** {escape(text, 1200)}" for label, text in claims.items() if text]
-    lines += [f"- **Hence also:** {escape(f'{f.code}: {f.message}', 600)}" for f in report.following(finding)]
+    lines += [f"- **Also:** {escape(f'{f.code}: {f.message}', 600)}" for f in report.following(finding)]
     if finding.evidence:
         lines += ["", "| Evidence | Value | Where |", "|---|---:|---|"]
     for each in finding.evidence[:EVIDENCE_SHOWN]:

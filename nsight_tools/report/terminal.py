@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from nsight_tools import units
 from nsight_tools.report import safe
 
 if TYPE_CHECKING:
@@ -18,11 +20,21 @@ if TYPE_CHECKING:
 
 
 WIDTH = 100
+"""Columns where nobody says how many there are."""
+MOST = 120
+"""Columns beyond which lines are hard to read."""
 LABEL = 10
 """Columns of a label."""
 ROOMY = 96
 """Columns from which on the parts of an inference have room for bars and intervals."""
 _LEAST = 40
+_TIE = "\ue000"
+"""Stands for the space between a number and its unit while lines are broken. No text of a trace has it: `safe.visible`
+escapes what is for private use."""
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|[nµum]?s|[kMGTP]?B|[µumkM]?J|[MG]Hz)(?![\w]))")
+_FILLS = (("█", "#", "green"), ("▓", "=", "yellow"), ("▒", "-", "magenta"), ("░", ".", "bright_black"), (" ", " ", ""))
+"""Of a stacked bar's parts: in Unicode, in ASCII, and their colour."""
+_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @dataclass(frozen=True)
@@ -59,12 +71,13 @@ class Page:
     @property
     def width(self) -> int:
         """Columns in use: as many as there are, but no more than people read and no fewer than a table needs."""
-        return max(_LEAST, min(WIDTH, self.look.width))
+        return max(_LEAST, min(MOST, self.look.width))
 
     def text(self, text: object, style: str = "", *, limit: int = safe.LIMIT) -> Text:
         """Untrusted or own text, made harmless, in `style`; it wraps, and breaks where it cannot wrap."""
         shown = safe.visible(text, limit)
-        return Text(shown if self.look.unicode else safe.as_ascii(shown), style=style, overflow="fold")
+        shown = shown if self.look.unicode else safe.as_ascii(shown)
+        return Text(_UNIT.sub(_TIE, shown), style=style, overflow="fold")
 
     def fitted(self, text: object, width: int) -> Text:
         """The same on one line of at most `width` columns, without its middle where it is longer."""
@@ -126,12 +139,31 @@ class Page:
             self._console.print(Padding(grid, (0, 0, 0, indent)))
 
     def bar(self, ratio: float, style: str = "cyan", most: int = 24) -> Text:
-        """A bar for a ratio of 0 to 1, of `most` columns where there is room; what is not nothing shows a sliver."""
+        """A bar for a ratio of 0 to 1, of `most` columns where there is room, to an eighth of a column."""
         width = most if self.width >= 80 else 8
-        full, sliver = ("█", "▏") if self.look.unicode else ("#", ".")
-        filled = round(max(0.0, min(1.0, ratio)) * width)
-        return Text(full * filled or (sliver if ratio > 0 else ""), style=style)
+        eighths = round(8 * width * max(0.0, min(1.0, ratio))) or int(ratio > 0)
+        if not self.look.unicode:
+            return Text("#" * round(eighths / 8) or "." * min(eighths, 1), style=style)
+        return Text(("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip(), style=style)
+
+    def stack(self, parts: Iterable[tuple[str, float]], *, indent: int = 2) -> None:
+        """Print one bar over the page's width of parts that make a whole, and below it what each is; kinds add up."""
+        sums: dict[str, float] = {}
+        for kind, value in parts:
+            sums[kind] = sums.get(kind, 0.0) + value
+        whole, width, end, drawn = sum(sums.values()), self.width - indent, 0.0, 0
+        if whole <= 0:
+            return
+        bar, legend = [], []
+        for (kind, value), (fill, plain, style) in zip(sums.items(), _FILLS, strict=False):
+            end += value
+            columns = round(width * end / whole) - drawn
+            drawn += columns
+            mark = fill if self.look.unicode else plain
+            bar.append(self.text(mark * columns, style))
+            legend.append(self.text(f"{mark} {kind} {units.share(value / whole)}   ", style))
+        self.rows([[Text.assemble(*bar)], [Text.assemble(*legend)]], indent=indent)
 
     def __str__(self) -> str:
         # rich pads cells with spaces; a page carries none at its lines' ends.
-        return "".join(f"{line.rstrip()}\n" for line in self._file.getvalue().splitlines())
+        return "".join(f"{line.rstrip()}\n" for line in self._file.getvalue().replace(_TIE, " ").splitlines())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from nsight_tools.report.content import Bucket, TraceReport
+    from nsight_tools.report.content import TraceReport
 
 EVIDENCE_SHOWN = 8
 """Measurements of one finding that a page shows unless it shows everything; JSON has all."""
@@ -26,6 +26,12 @@ EXAMPLES_NAMED = 3
 """Places to look at of a finding whose evidence is not shown."""
 
 COLOUR = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
+_KIND_OF = {
+    content.BUCKETS["compute"]: "compute",
+    **{content.BUCKETS[each]: "exposed copies" for each in ("exposed_h2d", "exposed_d2h", "exposed_other_copy")},
+    content.BUCKETS["exposed_communication"]: "communication",
+    content.BUCKETS["other_work"]: "other work",
+}
 _METRIC = 40
 """Columns of a measurement's name."""
 _ONE_LINE = 60
@@ -45,8 +51,6 @@ def render(reports: Sequence[TraceReport], look: Look | None = None) -> str:
 
 def _section(page: Page, report: TraceReport) -> None:
     _head(page, report)
-    if page.look.everything or not report.buckets():
-        _time(page, report)
     _inference(page, report)
     _layers(page, report)
     limits.add(page, report.summary)
@@ -55,7 +59,11 @@ def _section(page: Page, report: TraceReport) -> None:
     _clear(page, report)
     if page.look.everything:
         _not_applicable(page, report)
-    if any(_is_shown_whole(page, finding) and finding.evidence for finding in report.findings):
+    if page.look.everything or not report.buckets():
+        _time(page, report)
+    page.heading("The run")
+    page.rows([[page.text(fact, limit=600)] for fact in report.about])
+    if page.look.everything and any(finding.evidence for finding in report.findings):
         page.blank()
         page.line(page.text(content.EVIDENCE_NOTE, "dim"))
     if not page.look.everything and (left_out := _left_out(report)):
@@ -64,10 +72,11 @@ def _section(page: Page, report: TraceReport) -> None:
 
 
 def _head(page: Page, report: TraceReport) -> None:
-    page.line(page.text(f"{report.name}: ", "bold"), page.text(report.verdict, f"bold {_mood(report)}".strip()))
+    page.line(page.fitted(report.name, page.width))
+    page.line(page.text(f"{report.verdict}.", f"bold {_mood(report)}".strip(), limit=1200))
     for finding in report.spoilers:
-        page.line(page.text(f"Read first: {finding.code} ", "bold red"), page.text(finding.message))
-    page.rows([[page.text(fact, "dim", limit=600)] for fact in report.facts])
+        page.line(page.text(f"Read first ({finding.code}): ", "bold red"), page.text(finding.message))
+    page.rows([[page.text(fact, "dim", limit=600)] for fact in report.measured])
 
 
 def _mood(report: TraceReport) -> str:
@@ -103,33 +112,31 @@ def _inference(page: Page, report: TraceReport) -> None:
     times = report.summary.times
     if times is None or not (buckets := report.buckets()):
         return
-    page.heading("Time of an inference", f"medians and {report.tail} each by itself; share of the median")
+    medians = [*(each.median for each in buckets), times.wall_median_ns]
+    tails = [*(each.p99 for each in buckets), times.wall_p99_ns]
+    unit, cells = units.column([*medians, *tails])
+    untraced = [*(each.untraced for each in buckets), report.untraced_wall]
+    page.heading("Time of an inference", f"in {unit}; each median and {report.tail} by itself")
+    page.stack([(_KIND_OF.get(each.label, "no GPU work"), each.median) for each in buckets])
     roomy = page.width >= ROOMY
-    columns = (
-        "median",
-        report.tail,
-        "share",
-        *([""] if roomy else []),
-        "without the profiler" if report.tracing_lengthens else "",
-    )
-    head = [page.text(column, "dim") for column in ("", *columns)]
-    walls = (units.duration(each) for each in (times.wall_median_ns, times.wall_p99_ns))
-    whole = [page.text(each, "bold") for each in ("from first to last event", *walls, "", *([""] if roomy else []))]
-    untraced = page.text(report.untraced_wall if roomy else _point(report.untraced_wall), "bold")
-    page.rows([head, *(_bucket(page, each, roomy=roomy) for each in buckets), [*whole, untraced]], right=(1, 2, 3))
+    last = ("without the profiler" if roomy else "untraced") if report.tracing_lengthens else ""
+    bars = ("",) if roomy else ()
+    rows = [[page.text(each, "dim") for each in ("", "median", report.tail, "share", *bars, last)]]
+    for at, each in enumerate([*buckets, None]):
+        style = "" if each else "bold"
+        colour = "green" if each and each.label == "compute" else "yellow"
+        rows.append(
+            [
+                page.text(each.label if each else "from first to last event", style),
+                page.text(cells[at], style),
+                page.text(cells[len(medians) + at], style),
+                page.text(units.share(each.share) if each else ""),
+                *(page.bar(each.share if each else 0, colour, most=8) for _ in bars),
+                page.text(untraced[at] if roomy else _point(untraced[at]), style or "dim"),
+            ]
+        )
+    page.rows(rows, right=(1, 2, 3))
     page.rows([[page.text(note, "dim")] for note in (report.beside, report.observer_note) if note])
-
-
-def _bucket(page: Page, bucket: Bucket, *, roomy: bool) -> list[Text]:
-    bar = page.bar(bucket.share, style="green" if bucket.label == "compute" else "yellow", most=8)
-    return [
-        page.text(bucket.label),
-        page.text(units.duration(bucket.median)),
-        page.text(units.duration(bucket.p99)),
-        page.text(units.share(bucket.share)),
-        *([bar] if roomy else []),
-        page.text(bucket.untraced if roomy else _point(bucket.untraced), "dim"),
-    ]
 
 
 def _point(estimate: str) -> str:
@@ -175,56 +182,80 @@ def _layers(page: Page, report: TraceReport) -> None:
 def _findings(page: Page, report: TraceReport) -> None:
     if not (findings := report.findings):
         return
-    page.heading(
-        "Findings", "largest recoverable time first" + (f". {content.OVERLAP_NOTE}" if len(findings) > 1 else "")
-    )
+    page.heading("Findings", report.tally)
+    _listed(page, report)
     _together(page, report)
     said: dict[str, int] = {}
     for number, finding in enumerate(findings, 1):
-        if number > 1:
-            page.blank()
+        page.blank()
         _finding(page, report, finding, number, said)
 
 
+def _listed(page: Page, report: TraceReport) -> None:
+    """A line for each finding: what to change, what it is worth, its code."""
+    findings = report.findings
+    each_gives = [finding.recoverable_ns_per_inference for finding in findings]
+    unit, cells = units.column(each_gives)
+    rows = [[page.text(head, "dim") for head in ("", "", f"worth, {unit}" if any(each_gives) else "", "share", "")]]
+    for number, (finding, cell) in enumerate(zip(findings, cells, strict=True), 1):
+        share = report.share(finding)
+        gain = cell if finding.recoverable_ns_per_inference else ""
+        if not cell and finding.recoverable_ns:
+            gain = f"{units.duration(finding.recoverable_ns)} in all"
+        gain = f"≤ {gain}" if gain and content.claim(finding) == "at most" else gain
+        rows.append(
+            [
+                page.text(f"{number}.", "dim"),
+                page.text(_sentence(report.act(finding)), "green"),
+                page.text(gain, "bold"),
+                page.text(units.share(share) if share else ""),
+                page.text(f"{finding.code} {finding.severity.value}", COLOUR[finding.severity]),
+            ]
+        )
+    page.rows(rows, indent=0, right=(0, 2, 3))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def _together(page: Page, report: TraceReport) -> None:
-    """What the changes give one after the other; where one change says it all, the verdict has said so."""
-    if report.plan is None:
-        return
-    steps = report.steps or ([] if report.plan_leads else [report.together])
-    page.rows([[page.text(f"{at}.", "dim"), page.text(step, "green")] for at, step in enumerate(steps, 1)], indent=0)
-    page.rows([[page.text(note, "dim")] for note in (report.beside_the_sum,) if note], indent=0)
-    if steps or report.beside_the_sum:
-        page.blank()
+    """What the changes give one after the other, and what counts the same time twice."""
+    steps = "; ".join(report.steps) or ("" if report.plan_leads else report.together)
+    notes = (
+        f"One after the other: {steps}." if report.steps else f"Together: {steps}." if steps else "",
+        report.beside_the_sum,
+        content.OVERLAP_NOTE if len(report.findings) > 1 else "",
+    )
+    if said := [[page.text(note, "dim", limit=1200)] for note in notes if note]:
+        page.rows(said)
 
 
 def _finding(page: Page, report: TraceReport, finding: Finding, number: int, said: dict[str, int]) -> None:
     """Print a finding; `said` holds which one said a text first, so that none is said twice."""
-    head = page.text(f"{number}. ", "dim")
-    head.append_text(page.text(f"{finding.code} {finding.severity.value}", COLOUR[finding.severity]))
-    page.rows([[head, page.text(finding.message, "bold")]], indent=0)
+    page.rows([[page.text(f"{number}.", "dim"), page.text(_sentence(finding.message), "bold")]], indent=0)
     whole = _is_shown_whole(page, finding)
+    everything = page.look.everything
     worth = report.worth(finding) or ("no time to recover is claimed" if whole else "")
-    recoverable = report.worth_ns(finding) > 0
     claims = (
         ("Worth", f"{worth}; confidence {finding.confidence.value}" if worth else ""),
-        ("Bound by", finding.bound if whole and (recoverable or page.look.everything) else ""),
-        ("Cause", finding.cause if whole or not recoverable else ""),
+        ("Bound by", finding.bound if everything else ""),
+        ("Cause", finding.cause if whole or report.worth_ns(finding) <= 0 else ""),
         ("Change", finding.recommendation),
     )
     rows: list[tuple[str, Text]] = []
     for label, text in claims:
-        before = number if page.look.everything else said.setdefault(f"{label} {text}", number)
+        before = number if everything else said.setdefault(f"{label} {text}", number)
         again = label != "Worth" and before != number
         style = "green" if label == "Change" else ""
         rows.append((label, page.text(f"as in {before}." if again and text else text, style, limit=1200)))
     rows += [
-        ("Hence also", page.text(f"{f.code} {f.severity.value}: {f.message}", limit=600))
-        for f in report.following(finding)
+        ("Also", page.text(f"{f.message} ({f.code} {f.severity.value})", limit=600)) for f in report.following(finding)
     ]
-    if not whole:
+    if not everything:
         rows.append(("Look at", page.text(", ".join(_moments(finding)))))
     page.labelled([row for row in rows if row[1].plain], indent=_INDENT)
-    if whole:
+    if everything:
         _evidence(page, finding.evidence)
 
 
@@ -238,15 +269,14 @@ def _moments(finding: Finding) -> list[str]:
 
 
 def _evidence(page: Page, evidence: Sequence[Evidence]) -> None:
-    shown = evidence if page.look.everything else evidence[:EVIDENCE_SHOWN]
-    metrics = [page.fitted(each.metric, _METRIC) for each in shown]
-    values = [page.text(units.quantity(each.value, each.unit), limit=120) for each in shown]
+    metrics = [page.fitted(each.metric, _METRIC) for each in evidence]
+    values = [page.text(units.quantity(each.value, each.unit), limit=120) for each in evidence]
     taken = sum(max((cell.cell_len for cell in cells), default=0) + 2 for cells in (metrics, values))
     left = page.width - _INDENT - LABEL - 1 - taken
     room = left if left >= _ONE_LINE else 2 * left - _ONE_LINE // 4
     rows = [
         [page.text("Evidence".ljust(LABEL - 1) if at == 0 else "", "dim"), metric, value, page.fitted(where(one), room)]
-        for at, (one, metric, value) in enumerate(zip(shown, metrics, values, strict=True))
+        for at, (one, metric, value) in enumerate(zip(evidence, metrics, values, strict=True))
     ]
     page.rows(rows, indent=_INDENT, right=(2,))
 
@@ -298,12 +328,10 @@ def _not_applicable(page: Page, report: TraceReport) -> None:
 
 def _left_out(report: TraceReport) -> str:
     """What of the report the short page does not say."""
-    short = [f for f in report.findings if f.severity is Severity.INFO]
-    cut = sum(max(len(f.evidence) - EVIDENCE_SHOWN, 0) for f in report.findings if f not in short)
+    measured = sum(len(finding.evidence) for finding in report.findings)
     grouped = sum(len(outcomes) for _, outcomes in report.unjudged() if len(outcomes) > 1)
     parts = [
-        f"bound and evidence of the info findings ({len(short)})" if short else "",
-        f"{cut} more measurements" if cut else "",
+        f"{measured:,} measurement{'s' if measured > 1 else ''} that the findings rest on" if measured else "",
         f"what {grouped} analyses look for" if grouped else "",
         "time by kind of GPU work" if report.buckets() and report.summary.time else "",
     ]

@@ -124,7 +124,7 @@ def test_nothing_is_left_where_every_rank_fails(ranks: Callable[..., Path], tmp_
 def test_a_report_by_itself_is_as_it_was(ranks: Callable[..., Path]) -> None:
     folder = ranks(1)
     said = analyze(folder / "rank0.sqlite", *FEW).stdout
-    assert said.startswith(f"{folder}/rank0.sqlite: ")
+    assert said.splitlines()[0].endswith("/rank0.sqlite")
     assert analyze(folder, *FEW).stdout == said
 
 

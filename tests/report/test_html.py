@@ -73,7 +73,7 @@ def test_order_of_a_reader() -> None:
     text = Page(page_of(fakes.report())).text
     place = 0
     for part in (
-        "at most 1.20 ms of 3.85 ms per inference without the profiler (31 %) recoverable",
+        "at most 1.20 of 3.85 ms an inference (31 %)",
         "Change first",
         "Where the time of an inference goes",
         "Findings, largest recoverable time first",

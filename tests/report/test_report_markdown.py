@@ -41,7 +41,7 @@ def rendered(page: str) -> Seen:
 def test_a_comment_has_title_verdict_table_and_details() -> None:
     page = markdown.render([fakes.report()])
     assert page.startswith(
-        "## nsight-tools: traces/detector\\_b4.nsys-rep\n\n**3 findings (1 error, 1 warning, 1 info); mend CAP001 first"
+        "## nsight-tools: traces/detector\\_b4.nsys-rep\n\n**The capture is not fit to conclude from."
     )
     assert "| 2 | PCI001 | warning | 200 of 200 asynchronous copies" in page
     assert page.count("<details>") == page.count("</details>") == 4
