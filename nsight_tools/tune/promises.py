@@ -42,7 +42,7 @@ class Promise:
 
     @property
     def said(self) -> str:
-        """`PCI001 promises 1.2 ms to 1.6 ms of 4.00 ms`."""
+        """`CODE promises 1.2 ms to 1.6 ms of 4.00 ms`."""
         if self.kind == "none" or self.point_ns is None:
             return f"{self.code} promises no time"
         whole = f" of {units.duration(self.of_ns)}" if self.of_ns else ""

@@ -83,7 +83,7 @@ def test_a_sweep_names_the_front_of_real_settings(path: Path) -> None:
 @pytest.mark.parametrize("path", LEDGERS, ids=name)
 def test_a_ledger_is_as_its_schema_says(path: Path) -> None:
     Draft202012Validator(SCHEMA).validate(json.loads(path.read_text("utf-8")))
-    assert ledgers.as_json(ledgers.read(path))["steps"]
+    assert bool(ledgers.as_json(ledgers.read(path))["steps"]) == path.name.startswith("bad")
 
 
 @pytest.mark.parametrize("path", MAPPED, ids=name)
@@ -92,7 +92,7 @@ def test_a_tuning_ends_near_the_best_of_all_settings(path: Path) -> None:
     mapped = {point.setting: point.middle for point in sweep.points(read_rows(path.parent / "measurements.parquet"))}
     assert set(ALL) <= mapped.keys()
     best = max(mapped[setting].throughput_per_s for setting in ALL)
-    assert found.ended == "nothing left"
+    assert found.ended in {"nothing left", ""}  # a tuning whose time on the machine was up ends in the middle
     assert mapped[found.best].throughput_per_s >= 0.9 * best
     if path.name.startswith("bad"):
         assert len(found.measured) <= len(ALL) / 3
