@@ -29,8 +29,9 @@ HAND_OVER = (
     "Nsight Compute runs the kernel some dozens of times, alone, and writes kernel.ncu-rep; it needs the right to read "
     "the GPU's counters. It finds the kernel by its name, and by how many of that name are launched before it. PROGRAM "
     "stands for the program and its arguments, which are not in this page (a capture's run.json has them under "
-    "passes), and the number holds where the report begins with the program; if it begins later, the kernel is the "
-    "same one of an earlier inference, or of the warm-up. trtexec stands for a captured engine, which launches the "
+    "passes), and the number holds where the report begins with the program, or with cudaProfilerStart, where "
+    "--profile-from-start off belongs to it. If it begins later, the kernel is the same one of an earlier inference, "
+    "or of the warm-up. trtexec stands for a captured engine, which launches the "
     "same kernels there."
 )
 """What has to be known of the commands."""
@@ -78,7 +79,7 @@ def hand_over(trace: Trace, rows: int = ROWS) -> list[HandOver]:
     # What a reader does not see is not offered to be run.
     found = [each for each in found if safe.visible(name := seen.name(each[2]), _LONGEST) == name]
     found.sort(key=lambda each: -each[0])
-    program = trtexec(trace)
+    program = trtexec(trace) or f"{_range(trace)}{PROGRAM}"
     return [
         HandOver(layer, seen.name(place), round(time / run.count), time / max(whole, 1), seen.command(place, program))
         for time, layer, place in found[:rows]
@@ -108,15 +109,15 @@ class _Seen:
     def name(self, place: int) -> str:
         return str(self.names[self._codes[place]])
 
-    def command(self, place: int, program: str | None) -> str:
+    def command(self, place: int, program: str) -> str:
         """The command for the kernel at this place in the request."""
         same: Bools = self._codes == self._codes[place]
         within, each = int(same[:place].sum()), int(same.sum())
-        if program:
+        if not program.endswith(PROGRAM):
             return _command(self.name(place), _ENQUEUES * each + within, program)
         at = int(self._place[place])
         earlier = (self._every[:at] == self._codes[place]) & (self._pid[:at] == self._pid[at])
-        return _command(self.name(place), int(earlier.sum()), PROGRAM)
+        return _command(self.name(place), int(earlier.sum()), program)
 
 
 def _command(kernel: str, skip: int, program: str) -> str:
@@ -144,6 +145,12 @@ def trtexec(trace: Trace) -> str | None:
     parts += [f"--iterations={_ENQUEUES + 2}", "--warmUp=0", "--duration=0"]
     line = " ".join(map(shlex.quote, parts))
     return line if safe.visible(line, _LONGEST) == line else None
+
+
+def _range(trace: Trace) -> str:
+    """What makes Nsight Compute count from where the report of a captured command begins."""
+    asked = _mapping(_mapping(trace.manifest.get("run")).get("options"))
+    return "--profile-from-start off " if asked.get("capture_range") is True else ""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -97,6 +97,12 @@ def test_what_is_odd_in_a_capture_leaves_the_program_open(odd: object) -> None:
     assert ncu.hand_over(found)[0].command.endswith(ncu.PROGRAM)
 
 
+def test_a_captured_range_is_counted_from_its_start() -> None:
+    found = trace()
+    found.manifest["run"] = {"kind": "command", "options": {"capture_range": True}}
+    assert ncu.hand_over(found)[0].command.endswith(f" --profile-from-start off {ncu.PROGRAM}")
+
+
 def test_names_are_words_of_a_shell() -> None:
     """Nothing in a name is a command; what cannot be seen is not offered to be run."""
     evil = "$(reboot); `id` 'x'"
