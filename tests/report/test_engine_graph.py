@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from nsight_tools import Trace, figures
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report.figures.engine import HEIGHT, WIDTH, places
-from nsight_tools.report.figures.engine.regions import CHAIN, MOST, Box, Folded, folded
+from nsight_tools.report.figures.engine import HEIGHT, SCREEN, WIDTH, places
+from nsight_tools.report.figures.engine.regions import CHAIN, MOST, MOST_EDGES, ROWS, Box, Folded, folded
 from nsight_tools.run.engine import Engine
 
 if TYPE_CHECKING:
@@ -157,20 +157,40 @@ def test_a_graph_that_cannot_be_folded_is_cut() -> None:
     assert {len(each.boxes) for each in levels} == {100, 50, 25}
 
 
+def test_a_graph_of_many_tensors_is_cut_further() -> None:
+    """Each layer reads all before it: only so few boxes are left that Graphviz is done with them soon."""
+    count = 60
+    edges = {(a, b) for b in range(count) for a in range(b)}
+    (found,) = folded(count, edges, ["x"] * count)
+    assert len(found.edges) == 25 * 24 / 2 <= MOST_EDGES
+
+
+def test_a_deep_network_has_several_boxes_of_rows() -> None:
+    found = next(each for each in folded(3 * 60 + 1, residual(60), ["x"] * 181) if len(each.boxes) < 10)
+    assert [len(box.rows) for box in found.boxes] == [1, ROWS, ROWS, 60 - 2 * ROWS]
+
+
 def test_a_tall_graph_stands_in_columns() -> None:
     """Read like a newspaper; every line that is cut goes on in the next column."""
     count = 60
     edges = set(pairwise(range(count))) | {(0, count - 1)}
-    picture = places.placed([(100.0, 40.0)] * count, edges, WIDTH, HEIGHT)
-    assert picture.height <= HEIGHT < 60 * 40
+    picture = places.placed([(100.0, 40.0)] * count, edges, WIDTH, SCREEN, HEIGHT)
+    assert picture.height <= SCREEN < 60 * 40
     assert picture.width <= WIDTH
-    columns = [picture.middles[box][0] for box in range(count)]
-    assert columns == sorted(columns) or max(columns) > 300
     boxes = sorted(picture.middles.values())
     assert all(abs(x - u) >= 100 or abs(y - v) >= 40 for n, (x, y) in enumerate(boxes) for u, v in boxes[:n])
-    drawn_edges = {edge for edge, _ in picture.curves}
-    assert edges <= drawn_edges
-    assert {source for (source, _), _ in picture.bends} >= {0}
+    assert edges <= {edge for edge, _ in picture.curves}
+    for (source, _), corners in picture.bends:  # from below a box to above all of the next column
+        assert corners[0][1] > picture.middles[source][1]
+        assert corners[-1][0] > corners[0][0]
+
+
+def test_lines_side_by_side_are_cut_only_for_a_page() -> None:
+    """Six layers on the way down are read on the way up."""
+    edges = set(pairwise(range(16))) | {(n, 15 - n) for n in range(6)}
+    sizes = [(100.0, 40.0)] * 16
+    assert places.placed(sizes, edges, WIDTH, 500, HEIGHT).bends == ()
+    assert len(places.placed(sizes, edges, WIDTH, 500, 500).bends) > 2
 
 
 def test_small_engines_show_every_layer() -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 990.0, 1300.0
 """Pixels that the picture has at most: a page's column, and what a printed page has room for at that width."""
+SCREEN = 800.0
+"""Pixels from which on a second column is begun."""
 _TERMINALS = 8
 """Inputs, and outputs, of the engine that stand by themselves."""
 _CELLS = 600
@@ -87,7 +89,7 @@ class _Drawn:
             terminals = self._terminals(level)
             sizes = [drawing.size(len(box.rows)) for box in level.boxes] + [drawing.TERMINAL] * len(terminals)
             ends = {edge for number, (*_, edges) in enumerate(terminals, len(level.boxes)) for edge in edges(number)}
-            picture = placed(sizes, level.edges | ends, WIDTH, HEIGHT)
+            picture = placed(sizes, level.edges | ends, WIDTH, SCREEN, HEIGHT)
             if picture.height <= HEIGHT and picture.width <= WIDTH:
                 break
         modes = self._modes()

@@ -17,6 +17,8 @@ GUTTER = 26.0
 """Between two columns, for the lines that go on in the next."""
 _STEP = 5.0
 """Between two such lines."""
+_FEW = 2
+"""Lines from one column into the next that an eye still follows."""
 _INCH = 72.0
 
 
@@ -42,19 +44,24 @@ class Placed:
         return replace(self, middles=middles, curves=all_of(self.curves), bends=all_of(self.bends))
 
 
-def placed(sizes: Sequence[Point], edges: Collection[tuple[int, int]], width: float, height: float) -> Placed:
-    """Boxes of these sizes, in as few columns as keep them within `height`, else in as many as `width` has room for.
+def placed(
+    sizes: Sequence[Point], edges: Collection[tuple[int, int]], width: float, height: float, most: float
+) -> Placed:
+    """Boxes of these sizes, in as few columns as keep them within `height`, or come nearest to it within `width`.
 
-    Raises NothingToShow where pygraphviz, which brings dot, is not installed.
+    Columns that more than a few lines go between are harder to read than one that is long: there are such only where
+    it would be higher than `most`. Raises NothingToShow where pygraphviz, which brings dot, is not installed.
     """
     whole = _dot(dict(enumerate(sizes)), edges)
     best = whole
-    columns = 2
-    while best.height > height and columns * (max(w for w, _ in sizes) + GUTTER) - GUTTER <= width:
+    widest = max(w for w, _ in sizes) + GUTTER
+    for columns in range(2, int((width + GUTTER) // widest) + 1):
+        if best.height <= height or whole.width > width:
+            break
         tried = _columns(sizes, edges, whole, columns)
-        if tried.width <= width and tried.height < best.height:
+        few = len(tried.bends) <= _FEW * (columns - 1)
+        if tried.width <= width and tried.height < best.height and (few or best.height > most):
             best = tried
-        columns += 1
     return best
 
 

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 CHAIN = 14
 """Layers of a chain that one box holds: what can be told apart side by side in a box with room for a short name."""
-MOST = 200
-"""Boxes that are laid out at all; five columns of what a screen and a half holds are some 100."""
+MOST, MOST_EDGES = 200, 300
+"""Boxes and edges that are laid out at all. Five columns of what a screen and a half holds are some 100 boxes; 300
+edges take Graphviz up to 3 s, and 770 took it 70; no 25 boxes, which are always tried, have more."""
+ROWS = 24
+"""Of a repeated block that one box holds, so that a deep network does not make a box that is higher than a page."""
 _PERIOD = 8
 """Boxes that a repeated pattern may have: an attention and a feed-forward block are two."""
 
@@ -46,7 +49,7 @@ class Folded:
 
 
 def folded(count: int, edges: Collection[tuple[int, int]], kinds: Sequence[Hashable]) -> Iterator[Folded]:
-    """Layers 0 to `count` - 1, put together more and more; those with more than `MOST` boxes are passed over.
+    """Layers 0 to `count` - 1, put together more and more; what has too many boxes or edges is passed over.
 
     First as they are; then with chains in one box; then with blocks, from small to large ones, those that repeat as
     one box; at last cut into equal parts of the engine's order. `kinds` says by layer what has to be the same for two
@@ -56,18 +59,23 @@ def folded(count: int, edges: Collection[tuple[int, int]], kinds: Sequence[Hasha
     chains = _chains(_lone(alone))
     levels: Iterator[Folded] = iter((alone, chains))
     for level in levels:
-        if len(level.boxes) <= MOST:
+        if _drawable(level):
             yield level
     size = 8
     while size <= count // 4:
         blocks = _repeats(_blocks(chains, size), kinds)
-        if len(blocks.boxes) <= MOST:
+        if _drawable(blocks):
             yield blocks
         size *= 2
     for parts in (100, 50, 25):
         if parts < count:
             group = {each: each * parts // count for each in range(count)}
-            yield _joined(alone, group, branched=True)
+            if _drawable(cut := _joined(alone, group, branched=True)):
+                yield cut
+
+
+def _drawable(graph: Folded) -> bool:
+    return len(graph.boxes) <= MOST and len(graph.edges) <= MOST_EDGES
 
 
 def _joined(graph: Folded, group: dict[int, int], *, rows: bool = False, branched: bool = False) -> Folded:
@@ -197,7 +205,7 @@ def _dominators(before: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _repeats(graph: Folded, kinds: Sequence[Hashable]) -> Folded:
-    """Blocks that follow one another and are the same, alone or as a pattern of a few, as one box with a row each."""
+    """Blocks that follow one another and are the same, alone or as a pattern of a few, with a row of a box each."""
     same = [tuple(kinds[layer] for layer in box.layers if kinds[layer] is not None) for box in graph.boxes]
     rows: dict[int, int] = {}
     repeated: dict[int, int] = {}
@@ -209,8 +217,9 @@ def _repeats(graph: Folded, kinds: Sequence[Hashable]) -> Folded:
             mine = run[at : at + period * times]
             if times > 1 and any(graph.boxes[place].forks for place in mine):
                 for row in range(times):
-                    rows.update(dict.fromkeys(mine[row * period : (row + 1) * period], number + row))
-                repeated.update(dict.fromkeys(mine, number))
+                    once_each = mine[row * period : (row + 1) * period]
+                    rows.update(dict.fromkeys(once_each, number + row))
+                    repeated.update(dict.fromkeys(once_each, number + row // ROWS))
                 number += times
                 at += len(mine)
             else:
