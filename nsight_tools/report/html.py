@@ -15,9 +15,8 @@ from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report import accurate, content, figures, layer_times, measurements, safe, tops
+from nsight_tools.report import accurate, content, engine_page, figures, layer_times, measurements, safe, tops
 from nsight_tools.report.figures.accounting import ROLES
-from nsight_tools.report.figures.engine.colours import style as graph_style
 from nsight_tools.report.ncu import HAND_OVER
 from nsight_tools.report.text import EVIDENCE_SHOWN, window
 
@@ -119,7 +118,7 @@ def page(sections: Sequence[str], what: str = "report") -> str:
         .render(
             sections=[Markup(each) for each in sections],  # noqa: S704 (made by `section`, which escapes)
             colours=figures.COLOURS,
-            graph=Markup(graph_style()),  # noqa: S704 (constants of ours)
+            graph=Markup(engine_page.style()),  # noqa: S704 (constants of ours)
             what=what,
             version=nsight_tools.__version__,
         )
@@ -154,7 +153,7 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
             ],
             profiled=layers[: layer_times.ROWS],
             profiled_count=len(layers),
-            graph=_graph(trace),
+            graph=engine_page.graph(trace),
             unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),
             capture=[*_capture(report), *_measured(report.summary.measured)],
@@ -175,31 +174,6 @@ def drawn(draw: Callable[[], figures.Drawing], prefix: str, caption: str) -> Fig
         return Figure(None, f"No figure: {nothing}.")
     svg = figures.svg(drawing, prefix, caption)
     return Figure(Markup(svg), caption, drawing.note)  # noqa: S704 (matplotlib's, which escapes names)
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The engine's graph on the page, or in its place what is said instead; and the ways to colour it."""
-
-    svg: Markup | None
-    caption: str
-    modes: Sequence[str] = ()
-
-
-_GRAPH = (
-    "Each box is a layer of the engine, or several that follow one another, and each cell in it a layer; lines are "
-    "tensors. It is read downwards, column by column; dashed lines go on in the next column. A frame around a cell "
-    "says that its layer only converts a tensor, or quantizes it. Hover over a cell or a line to see what it is."
-)
-
-
-def _graph(trace: Trace) -> Graph:
-    try:
-        graph = figures.engine_graph(trace)
-    except NothingToShow as nothing:
-        return Graph(None, f"No graph of the engine: {nothing}.")
-    svg = Markup(graph.svg(_GRAPH))  # noqa: S704 (its own, which escapes names)
-    return Graph(svg, f"{_GRAPH} {graph.note}", [mode.name for mode in graph.modes])
 
 
 class _Pictures:

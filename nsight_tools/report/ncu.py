@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.capture.runner import options
 from nsight_tools.columns import words
 from nsight_tools.report import safe
 from nsight_tools.run import Run
@@ -168,7 +167,9 @@ def _shapes(trace: Trace, given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _loaded(given: Mapping[str, Any]) -> Iterator[str]:
-    """Trtexec's words for how the engine was loaded."""
+    """How the engine was loaded, in trtexec's words."""
+    from nsight_tools.capture.runner import options
+
     for option in options.OPTIONS:
         value = given.get(option.name)
         if option.of != "build" and option.trtexec and value not in (None, False, []):
