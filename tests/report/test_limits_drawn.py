@@ -81,7 +81,14 @@ def test_kernels_stand_in_their_order_end_to_end() -> None:
     heights, edges, _ = lanes[-1].patches[0].get_data()  # type: ignore[attr-defined]
     assert heights.tolist() == pytest.approx([0.9, 0.1, 0.1, 0.1, 0.0])
     assert edges.tolist() == [0, 20_000, 40_000, 60_000, 80_000, 100_000]
-    assert figure.note.startswith("40 % of the time is of kernels too short")
+    assert figure.note.startswith("40 % of the time is of kernels that are not told")
+
+
+def test_a_roofline_of_next_to_nothing_is_none() -> None:
+    """Eleven of twelve layers move nothing."""
+    idle = {f"cached_{n}": LIMITS["cached"] for n in range(11)}
+    with pytest.raises(NothingToShow, match=r"only layers of 8.3 % of the kernel time"):
+        figures.roofline(told(idle | {"copy": LIMITS["copy"]}))
 
 
 def test_metrics_that_were_not_sampled_have_no_lane() -> None:

@@ -40,8 +40,10 @@ _LEAST = 1e-3
 _WIDEST = 1e3
 """Most that a layer may be right of the ridge: a whole peak of computation against the least share of memory's."""
 _LABELS = 6
-_AREA = 8_000.0
-"""Points squared that all kernel time is, as circles."""
+_AREA, _LARGEST = 8_000.0, 1_500.0
+"""Points squared that all kernel time is, as circles, unless one of them would be larger than the second."""
+_MUST = 0.1
+"""Share of the kernel time that a roofline has to be about: what shows less says nothing of the engine."""
 
 
 def _told(trace: Trace) -> Sequence[LayerLimit]:
@@ -67,9 +69,15 @@ def roofline(trace: Trace) -> Drawing:
     shown = [each for each in layers if _told_apart(each)]
     if not any(each.memory is not None for each in layers):
         raise NothingToShow("what device memory moves is not among the report's GPU metrics")
-    if not shown:
-        raise NothingToShow("no layer takes enough of device memory and of a unit that computes to be told from none")
     whole = sum(each.time_ns for each in layers)
+    about = sum(each.time_ns for each in shown) / max(whole, 1)
+    if about < _MUST:
+        raise NothingToShow(
+            f"only layers of {units.share(about)} of the kernel time take enough of device memory, and of a unit that "
+            "computes, to be told from none"
+        )
+    areas = min(_AREA, _LARGEST * whole / max(each.time_ns for each in shown))
+    size = [max(areas * each.time_ns / whole, 4.0) for each in shown]
     points = [_point(each) for each in shown]
     figure, (axes,) = plots([3.4], title=False)
     _roof(axes, points)
@@ -81,14 +89,14 @@ def roofline(trace: Trace) -> Drawing:
             axes.scatter(
                 [points[at][0] for at in chosen],
                 [points[at][1] for at in chosen],
-                [max(_AREA * shown[at].time_ns / whole, 4.0) for at in chosen],
+                [size[at] for at in chosen],
                 facecolors=paint if tensor else "none",
                 edgecolors=colour("muted") if tensor and limit in {"latency", "not told"} else paint,
                 linewidths=0.5 if tensor else 1.2,
                 alpha=0.85,
                 zorder=3,
             )
-    _named(axes, shown, points)
+    _named(axes, shown, points, size)
     used = {each.limit for each in shown}
     legend(
         figure,
@@ -107,10 +115,9 @@ def roofline(trace: Trace) -> Drawing:
             ),
         ],
     )
-    left = sum(each.time_ns for each in layers) - sum(each.time_ns for each in shown)
-    if left:
+    if len(shown) < len(layers):
         figure.note = (
-            f"{len(layers) - len(shown)} of {len(layers)} layers, {units.share(left / whole)} of the kernel time, are "
+            f"{len(layers) - len(shown)} of {len(layers)} layers, {units.share(1 - about)} of the kernel time, are "
             "left out: device memory or what computes is not told from none."
         )
     return figure
@@ -172,11 +179,13 @@ def _roof(axes: Axes, points: Sequence[tuple[float, float, bool]]) -> None:
     axes.annotate("computing peak", (right, 1.0), xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom")
 
 
-def _named(axes: Axes, layers: Sequence[LayerLimit], points: Sequence[tuple[float, float, bool]]) -> None:
+def _named(
+    axes: Axes, layers: Sequence[LayerLimit], points: Sequence[tuple[float, float, bool]], size: Sequence[float]
+) -> None:
     """The longest layers' names, where they cover no other's."""
     taken: list[tuple[float, float]] = []
     box = axes.transData.transform
-    for layer, (x, y, _) in list(zip(layers, points, strict=True))[: 3 * _LABELS]:
+    for layer, (x, y, _), area in list(zip(layers, points, size, strict=True))[: 3 * _LABELS]:
         at = box((x, y))
         if len(taken) < _LABELS and all(abs(at[0] - u) > 190 or abs(at[1] - v) > 16 for u, v in taken):
             taken.append((float(at[0]), float(at[1])))
@@ -184,7 +193,7 @@ def _named(axes: Axes, layers: Sequence[LayerLimit], points: Sequence[tuple[floa
             axes.annotate(
                 layer_name(layer.name),
                 (x, y),
-                xytext=(7 if right else -7, 0),
+                xytext=((area**0.5 / 2 + 3) * (1 if right else -1), 0),
                 textcoords="offset points",
                 ha="left" if right else "right",
                 va="center",
@@ -270,4 +279,4 @@ def _together(kernels: Iterable[Mapping[str, Any]]) -> str:
     if not shared:
         return ""
     part = units.share(shared / max(sum(each["time_ns"] for each in every), 1))
-    return f"{part} of the time is of kernels too short to be told from their neighbours: they have one height."
+    return f"{part} of the time is of kernels that are not told from their neighbours: they have one height."
