@@ -90,6 +90,20 @@ _GRIDS = _Picture(
     "All kernel time by the size of the grid; orange bars: fewer blocks than half of the GPU's SMs.",
     "kernel time by size of the grid",
 )
+_ROOFLINE = _Picture(
+    figures.roofline,
+    "Each circle is a layer; its area is its time. Up: how much it computes, of the peak of the unit that it uses the "
+    "most, Tensor Cores or instruction issue. Right: how much it computes for what it moves; 1 is where the GPU would "
+    "be at both peaks. The line is the roof, the dashed one 60 % of it, from where on a layer is bound by it. All of "
+    "it is measured in shares of peaks, from GPU metrics: no operations are counted.",
+    of_finding=False,
+)
+_LIMITS = _Picture(
+    figures.limits,
+    "Shares of the hardware's peaks while each kernel runs, from GPU metrics. Where all are low, the layer waits: for "
+    "memory's or instructions' latency, or with too few blocks for the GPU.",
+    of_finding=False,
+)
 _PICTURES = {
     "transfers": _TRANSFERS,
     "streams": _STREAMS,
@@ -153,6 +167,7 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
             ],
             profiled=layers[: layer_times.ROWS],
             profiled_count=len(layers),
+            limits=[pictures.draw(_ROOFLINE), pictures.draw(_LIMITS)],
             graph=engine_page.graph(trace),
             unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),

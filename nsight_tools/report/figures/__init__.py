@@ -19,6 +19,7 @@ from nsight_tools.report.figures.compared import (
 from nsight_tools.report.figures.engine import EngineGraph, engine_graph
 from nsight_tools.report.figures.inline import svg
 from nsight_tools.report.figures.layers import grids, inference_layers
+from nsight_tools.report.figures.limits import limits, roofline
 from nsight_tools.report.figures.streams import launches, streams
 from nsight_tools.report.figures.style import COLOURS, Drawing
 from nsight_tools.report.figures.transfers import transfers
@@ -38,6 +39,8 @@ __all__ = [
     "inference_layers",
     "inferences_over_time",
     "launches",
+    "limits",
+    "roofline",
     "streams",
     "svg",
     "transfers",

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nsight_tools import units
 from nsight_tools.report import safe
+from nsight_tools.run.engine import COPY_NODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -223,3 +224,18 @@ def name(text: object, limit: int = 40) -> str:
     """A name from a trace, inert, on one line, without its middle where it is longer than `limit`."""
     shown = safe.visible(text)
     return shown if len(shown) <= limit else f"{shown[: limit - limit // 4 - 1]}…{shown[-(limit // 4) :]}"
+
+
+def layer_name(layer: str, limit: int = 24) -> str:
+    """The part of a layer's name that tells it from others: the first of what was fused; what a reformat is for.
+
+    Of a path the end is kept, of all else both ends; inert, at most `limit` letters.
+    """
+    if layer.startswith(COPY_NODE):
+        return name(f"for {layer.partition(' to ')[2] or layer}", limit)
+    first, fused, _ = layer.partition(" + ")
+    room = limit - 2 * bool(fused)
+    first = safe.visible(first)
+    path = "/" in first and not first.startswith("{")
+    first = f"…{first[1 - room :]}" if path and len(first) > room else name(first, room)
+    return f"{first} +" if fused else first

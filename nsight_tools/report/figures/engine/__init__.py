@@ -1,4 +1,4 @@
-"""The engine's graph: layers as cells of boxes, tensors as lines, coloured by time or precision."""
+"""The engine's graph: layers as cells of boxes, tensors as lines, coloured by time, precision, or what limits them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.report.figures.engine import colours, drawing
 from nsight_tools.report.figures.engine.places import Placed, placed
 from nsight_tools.report.figures.engine.regions import Box, Folded, folded
-from nsight_tools.report.figures.style import name
+from nsight_tools.report.figures.style import layer_name, name
 from nsight_tools.run import Run
-from nsight_tools.run.engine import COPY_NODE, Engine, time_by_layer
+from nsight_tools.run.engine import Engine, time_by_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,12 +74,15 @@ class _Drawn:
     """One engine's graph in the making."""
 
     def __init__(self, trace: Trace, engine: Engine) -> None:
+        from nsight_tools.run.limits import of_layers
+
         self._engine, self._layers = engine, engine.layers
         run = Run.of(trace)
         times = time_by_layer(run)
         self._all = sum(times.values())
         self._times = [times.get(layer.name, 0) for layer in engine.layers]
         self._of, self._per = max(run.count, 1), "an inference" if run.count else "in all"
+        self._limits = {each.name: each for each in of_layers(trace)}
         self._tensors = {(edge.source, edge.target): edge.tensor for edge in engine.edges}
 
     def graph(self) -> EngineGraph:
@@ -102,6 +105,7 @@ class _Drawn:
     ) -> Iterator[str]:
         also = [frame for frame in _FRAMES if any(_frame(layer).strip() == frame[0] for layer in self._layers)]
         used = {colours.datatype(layer.writes) for layer in self._layers} | set(colours.TIME.classes)
+        used |= {colours.limit(each.limit) for each in self._limits.values()}
         yield from (drawing.legend(mode, 2.0, used, also) for mode in modes)
         yield '<g class="lines">'
         box_of = {layer: number for number, box in enumerate(level.boxes) for layer in box.layers}
@@ -135,7 +139,7 @@ class _Drawn:
         frames = {_frame(layer) for layer in layers}
         kind += frames.pop() if len(frames) == 1 else ""
         took = units.duration(time / self._of) if time else ""
-        return drawing.box(at, _title(self._layers[chief].name), (what, took), rows, kind, hover)
+        return drawing.box(at, layer_name(self._layers[chief].name, drawing.LETTERS), (what, took), rows, kind, hover)
 
     def _cells(self, row: Sequence[int]) -> list[tuple[str, str]]:
         """The cells of a row: a layer each, or several that follow one another where the engine has too many."""
@@ -150,12 +154,16 @@ class _Drawn:
         classes = "cell" + (frames.pop() if len(frames) == 1 else "")
         classes += f" {types.pop()}" if len(types) == 1 else " d0"
         classes += f" {colours.step(time / self._all)}" if self._all else ""
+        limits = [self._limits[layer.name] for layer in layers if layer.name in self._limits]
+        told = {limit.limit for limit in limits}
+        classes += f" {colours.limit(told.pop() if len(told) == 1 else '')}" if self._limits else ""
         names = " … ".join(dict.fromkeys(name(each.name, _NAME) for each in (layers[0], layers[-1])))
         ends = (layers[0].inputs, layers[-1].outputs)
         facts = [
             f"{len(layers)} layers: {names}" if len(layers) > 1 else names,
             layers[0].type if len(layers) == 1 else "",
             self._time(time) or "no kernel seen" * bool(self._all),
+            f"limited by {limits[0].limit}: {limits[0].because}" if len(limits) == 1 else "",
             " → ".join(_tensor(side[0]) for side in ends if side),
         ]
         return classes, "; ".join(filter(None, facts))
@@ -167,6 +175,7 @@ class _Drawn:
     def _modes(self) -> tuple[Mode, ...]:
         known = any(colours.datatype(layer.writes) != "d0" for layer in self._layers)
         modes = [colours.TIME] * bool(self._all) + [colours.PRECISION] * known
+        modes += [colours.LIMIT] * bool(self._limits)
         return tuple(modes or [colours.PRECISION])
 
     def _terminals(self, level: Folded) -> list[_Terminal]:
@@ -205,16 +214,6 @@ def _pooled(
         names = ", ".join(name(tensor["name"]) for tensor, _ in tensors)
         return [(f"{len(tensors)} {what}", names, edges(every))]
     return [(str(tensor["name"]), f"{what[:-1]} {_tensor(tensor)}", edges(layers)) for tensor, layers in tensors]
-
-
-def _title(layer: str) -> str:
-    """The part of a layer's name that tells it from others: the first of what was fused; what a reformat is for."""
-    if layer.startswith(COPY_NODE):
-        return f"for {layer.partition(' to ')[2] or layer}"
-    first, fused, _ = layer.partition(" + ")
-    if "/" in first and not first.startswith("{"):
-        first = f"…{first[-drawing.LETTERS + 3 :]}" if len(first) > drawing.LETTERS - 2 else first
-    return f"{first} +" if fused else first
 
 
 def _frame(layer: Layer) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsight_tools.report.figures.limits import ROLES
 from nsight_tools.report.figures.style import COLOURS
 
 if TYPE_CHECKING:
@@ -55,10 +56,19 @@ PRECISION = Mode(
         "d6": ("var(--communication)", "4 bits"),
     },
 )
+LIMIT = Mode(
+    "limit",
+    "what limits a layer",
+    {
+        f"l{number}": (f"var(--{role})", limit)
+        for number, (limit, role) in enumerate({**ROLES, "not told": "paper"}.items())
+    },
+)
+_LIMITS = {limit: class_ for class_, (_, limit) in LIMIT.classes.items()}
 _DTYPES = {"FP32": "d1", "FP16": "d2", "BF16": "d3", "INT8": "d4", "UINT8": "d4", "FP8": "d5"} | dict.fromkeys(
     ("FP4", "INT4", "UINT4"), "d6"
 )
-MODES = (TIME, PRECISION)
+MODES = (TIME, PRECISION, LIMIT)
 
 
 def step(share: float) -> str:
@@ -69,6 +79,11 @@ def step(share: float) -> str:
 def datatype(name: str) -> str:
     """The class of a layer that writes this datatype."""
     return _DTYPES.get(name, "d0")
+
+
+def limit(word: str) -> str:
+    """The class of a layer that this limits."""
+    return _LIMITS.get(word, _LIMITS["not told"])
 
 
 def style(scope: str = "") -> str:
@@ -102,9 +117,9 @@ svg.engine .lines path { fill: none; stroke: var(--unknown); stroke-width: 1.2; 
 svg.engine .lines path.on { stroke-dasharray: 4 3; stroke-linejoin: round; }
 svg.engine .cell { fill: var(--paper); stroke: var(--grid); stroke-width: .6; }
 svg.engine .cell.reformat { stroke: var(--h2d); stroke-width: 2; }
-svg.engine .cell.quantize { stroke: var(--other); stroke-width: 2; }
+svg.engine .cell.quantize { stroke: var(--text); stroke-width: 2; }
 svg.engine .box.reformat .frame { stroke: var(--h2d); stroke-dasharray: 4 2; }
-svg.engine .box.quantize .frame { stroke: var(--other); stroke-dasharray: 4 2; }
+svg.engine .box.quantize .frame { stroke: var(--text); stroke-dasharray: 4 2; }
 svg.engine .terminal .frame { fill: var(--tint, none); }
 svg.engine .of { display: none; }
 """

@@ -1,0 +1,282 @@
+"""What limits the layers: a roofline in shares of the hardware's peaks, and an inference's kernels in their order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from nsight_tools import units
+from nsight_tools.errors import NothingToShow
+from nsight_tools.report.figures.style import Drawing, colour, layer_name, legend, plots, styled, time_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from matplotlib.axes import Axes
+
+    from nsight_tools.run.limits import LayerLimit, Part
+    from nsight_tools.trace import Trace
+
+ROLES = {
+    "memory": "other",
+    "tensor": "launch",
+    "issue": "compute",
+    "occupancy": "copy",
+    "latency": "unknown",
+    "not told": "grid",
+}
+"""What a limit is drawn in."""
+LANES = {
+    "sms_active": "SMs active",
+    "sm_issue": "issue",
+    "tensor_active": "Tensor Cores",
+    "memory": "device memory",
+}
+_LEAST = 1e-3
+"""Least share of a peak on the roofline: samples are whole percents, and a mean of hundreds of them a tenth of that."""
+_WIDEST = 1e3
+"""Most that a layer may be right of the ridge: a whole peak of computation against the least share of memory's."""
+_LABELS = 6
+_AREA, _LARGEST = 8_000.0, 1_500.0
+"""Points squared that all kernel time is, as circles, unless one of them would be larger than the second."""
+_MUST = 0.1
+"""Share of the kernel time that a roofline has to be about: what shows less says nothing of the engine."""
+
+
+def _told(trace: Trace) -> Sequence[LayerLimit]:
+    from nsight_tools.run.limits import of_layers, why_no_limits
+
+    found = of_layers(trace)
+    if not found:
+        raise NothingToShow(f"what limits the layers is not known: {why_no_limits(trace) or 'no kernel was judged'}")
+    return found
+
+
+@styled
+def roofline(trace: Trace) -> Drawing:
+    """The layers of an inference by what they take of the peak to compute, and of the memory's beside it.
+
+    y is the share of its peak of the unit that computes the most, Tensor Cores or instruction issue, x that share over
+    the one of device memory: arithmetic intensity, in units of the GPU's own ridge, without counting any FLOPs. The
+    roof is where either is at its peak. Area is time.
+
+    Raises NothingToShow where nothing can be told of the layers, or of device memory.
+    """
+    layers = _told(trace)
+    shown = [each for each in layers if _told_apart(each)]
+    if not any(each.memory is not None for each in layers):
+        raise NothingToShow("what device memory moves is not among the report's GPU metrics")
+    whole = sum(each.time_ns for each in layers)
+    about = sum(each.time_ns for each in shown) / max(whole, 1)
+    if about < _MUST:
+        raise NothingToShow(
+            f"only layers of {units.share(about)} of the kernel time take enough of device memory, and of a unit that "
+            "computes, to be told from none"
+        )
+    areas = min(_AREA, _LARGEST * whole / max(each.time_ns for each in shown))
+    size = [max(areas * each.time_ns / whole, 4.0) for each in shown]
+    points = [_point(each) for each in shown]
+    figure, (axes,) = plots([3.4], title=False)
+    _roof(axes, points)
+    for limit, role in ROLES.items():
+        mine = [at for at, each in enumerate(shown) if each.limit == limit]
+        for tensor in (True, False):
+            chosen = [at for at in mine if points[at][2] == tensor]
+            paint = colour(role)
+            axes.scatter(
+                [points[at][0] for at in chosen],
+                [points[at][1] for at in chosen],
+                [size[at] for at in chosen],
+                facecolors=paint if tensor else "none",
+                edgecolors=colour("muted") if tensor and limit in {"latency", "not told"} else paint,
+                linewidths=0.5 if tensor else 1.2,
+                alpha=0.85,
+                zorder=3,
+            )
+    _named(axes, shown, points, size)
+    used = {each.limit for each in shown}
+    legend(
+        figure,
+        [
+            *((ROLES[limit], f"{_WORDS.get(limit, limit)}-bound") for limit in ROLES if limit in used - {"not told"}),
+            *([(ROLES["not told"], "not told")] if "not told" in used else []),
+            Line2D([], [], marker="o", linestyle="", color=colour("muted"), label="by Tensor Cores"),
+            Line2D(
+                [],
+                [],
+                marker="o",
+                linestyle="",
+                color=colour("muted"),
+                markerfacecolor="none",
+                label="by other instructions",
+            ),
+        ],
+    )
+    if len(shown) < len(layers):
+        figure.note = (
+            f"{len(layers) - len(shown)} of {len(layers)} layers, {units.share(1 - about)} of the kernel time, are "
+            "left out: device memory or what computes is not told from none."
+        )
+    return figure
+
+
+def _key(words: str, *, filled: bool = True) -> Line2D:
+    paint = colour("muted")
+    face = paint if filled else "none"
+    return Line2D([], [], marker="o", linestyle="", color=paint, markerfacecolor=face, label=words)
+
+
+_WORDS = {"tensor": "Tensor", "issue": "issue"}
+
+
+def _told_apart(layer: LayerLimit) -> bool:
+    """Whether both shares are told from nothing."""
+    memory, (_, part) = layer.memory, _computes(layer)
+    return memory is not None and memory.low > 0 and part is not None and part.low > 0
+
+
+def _computes(layer: LayerLimit) -> tuple[str, Part | None]:
+    """The unit that computes the most, and its share of its peak."""
+    known = {unit: layer.parts[unit] for unit in ("tensor_active", "sm_issue") if unit in layer.parts}
+    return max(known.items(), key=lambda item: item[1].share) if known else ("", None)
+
+
+def _point(layer: LayerLimit) -> tuple[float, float, bool]:
+    """Where a layer stands, and whether Tensor Cores compute the most."""
+    unit, part = _computes(layer)
+    assert part is not None
+    assert layer.memory is not None
+    y = max(part.share, _LEAST)
+    return min(y / max(layer.memory.share, _LEAST), _WIDEST), y, unit == "tensor_active"
+
+
+def _roof(axes: Axes, points: Sequence[tuple[float, float, bool]]) -> None:
+    """Both axes, the roof, and what is near it by the bar that limits are told by."""
+    from nsight_tools.run.limits.verdict import PEAK_SHARE
+
+    xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
+    left, right = min(0.1, min(xs) / 1.5), max(10.0, max(xs) * 1.5)
+    bottom = min(0.1, min(ys) / 1.5)
+    for share, look in ((1.0, "-"), (PEAK_SHARE, (0, (4, 3)))):
+        corner = [(max(left, bottom / share), max(left * share, bottom)), (1.0, share), (right, share)]
+        axes.plot(*zip(*corner, strict=True), color=colour("muted"), linewidth=1.0, linestyle=look, zorder=2)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, 1.6)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+    axes.tick_params(which="minor", length=0)
+    axes.grid(which="major")
+    axes.set_xlabel("share of the computing peak over share of device memory's: arithmetic intensity, 1 at the ridge")
+    axes.set_ylabel("of the computing peak")
+    axes.annotate("device memory's peak", (0.9, 0.9), rotation=0, ha="right", va="bottom", color=colour("muted"))
+    axes.annotate("computing peak", (right, 1.0), xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom")
+
+
+def _named(
+    axes: Axes, layers: Sequence[LayerLimit], points: Sequence[tuple[float, float, bool]], size: Sequence[float]
+) -> None:
+    """The longest layers' names, where they cover no other's."""
+    taken: list[tuple[float, float]] = []
+    box = axes.transData.transform
+    for layer, (x, y, _), area in list(zip(layers, points, size, strict=True))[: 3 * _LABELS]:
+        at = box((x, y))
+        if len(taken) < _LABELS and all(abs(at[0] - u) > 190 or abs(at[1] - v) > 16 for u, v in taken):
+            taken.append((float(at[0]), float(at[1])))
+            right = at[0] < box((axes.get_xlim()[1], y))[0] - 200
+            axes.annotate(
+                layer_name(layer.name),
+                (x, y),
+                xytext=((area**0.5 / 2 + 3) * (1 if right else -1), 0),
+                textcoords="offset points",
+                ha="left" if right else "right",
+                va="center",
+                fontsize=8,
+                zorder=4,
+            )
+
+
+@styled
+def limits(trace: Trace) -> Drawing:
+    """The kernels of an inference in their order, laid end to end: what limits their layers, and shares of the peaks.
+
+    Raises NothingToShow where nothing can be told.
+    """
+    layers = _told(trace)
+    device = layers[0].device
+    kernels = _kernels(trace, device)
+    if not kernels:
+        raise NothingToShow("no kernel has a place of its own in an inference")
+    by_name = {each.name: each for each in layers if each.device == device}
+    time = np.array([each["time_ns"] for each in kernels])
+    edges = np.append(0, np.cumsum(time))
+    shares = {metric: [_share(each, metric) for each in kernels] for metric in LANES}
+    known = {metric: values for metric, values in shares.items() if any(value is not None for value in values)}
+    figure, (strip, *lanes) = plots([0.3, *[0.62] * len(known)], gap=0.16)
+    verdicts = [_limit(each, by_name) for each in kernels]
+    _colours(strip, edges, verdicts)
+    for axes, (metric, values) in zip(lanes, known.items(), strict=True):
+        heights = np.array([np.nan if value is None else value for value in values], float)
+        axes.stairs(np.nan_to_num(heights), edges, fill=True, color=colour("compute"), linewidth=0)
+        axes.set_ylim(0, 1)
+        axes.set_yticks([0, 1], ["0", "100 %"])
+        axes.grid(axis="y")
+        axes.set_ylabel(LANES[metric], rotation=0, ha="right", va="center", labelpad=26)
+    lanes_or_strip = (lanes or [strip])[-1]
+    time_axis(lanes_or_strip, 0, int(edges[-1]), "of kernels, one behind the other")
+    strip.set_title(f"{len(kernels)} kernels of an inference, by what limits their layers")
+    used = set(verdicts)
+    legend(figure, [(role, limit) for limit, role in ROLES.items() if limit in used])
+    figure.note = _together(kernels)
+    return figure
+
+
+def _kernels(trace: Trace, device: int) -> list[dict[str, Any]]:
+    """The kernels of an inference in their order: time, layer, name, and the shares by metric."""
+    from nsight_tools.run.limits import layer_limits
+
+    found: dict[int, dict[str, Any]] = {}
+    for row in layer_limits(trace).to_pylist():
+        if row["of"] == "kernel" and row["device"] == device:
+            one = found.setdefault(row["position"], {**row, "shares": {}})
+            one["shares"][row["metric"]] = row["share"]
+    return [found[position] for position in sorted(found)]
+
+
+def _share(kernel: Mapping[str, Any], metric: str) -> float | None:
+    shares: Mapping[str, float] = kernel["shares"]
+    if metric != "memory":
+        return shares.get(metric)
+    both = [shares[each] for each in ("dram_read", "dram_write") if each in shares]
+    return min(sum(both), 1.0) if both else None
+
+
+def _limit(kernel: Mapping[str, Any], layers: Mapping[str, LayerLimit]) -> str:
+    found = layers.get(kernel["layer"] or kernel["kernel"])
+    return found.limit if found else "not told"
+
+
+def _colours(axes: Axes, edges: Any, verdicts: Sequence[str]) -> None:
+    """A stretch of colour for each run of kernels with the same limit."""
+    begin = 0
+    for at in range(1, len(verdicts) + 1):
+        if at == len(verdicts) or verdicts[at] != verdicts[begin]:
+            axes.axvspan(edges[begin], edges[at], color=colour(ROLES[verdicts[begin]]), linewidth=0)
+            begin = at
+    axes.set_yticks([])
+
+
+def _together(kernels: Iterable[Mapping[str, Any]]) -> str:
+    """How much of it was told as one with a neighbour."""
+    every = list(kernels)
+    shared = sum(each["time_ns"] for each in every if each["together"] is not None)
+    if not shared:
+        return ""
+    part = units.share(shared / max(sum(each["time_ns"] for each in every), 1))
+    return f"{part} of the time is of kernels that are not told from their neighbours: they have one height."
