@@ -47,14 +47,17 @@ def headline(ledger: Ledger) -> str:
 
 
 def start_ns(ledger: Ledger) -> float:
-    """The time of the start: as the first step that was judged measured it, else as it was measured alone."""
+    """The time of the start, in ns: of an input, or of the median inference where that is the goal.
+
+    As the first step that was judged measured it, else as it was measured alone; 0 where neither is there.
+    """
+    inputs = 1 if ledger.goal == "latency" else ledger.start.get("batch") or 1
     for step in ledger.steps:
         if (times := ledger.of_goal(step)) is not None and step.start == ledger.start:
-            return times.before_ns
+            return times.before_ns / inputs
     if ledger.first is None:
         return 0.0
-    batch = ledger.start.get("batch") or 1
-    return float(ledger.first.p50_ns) if ledger.goal == "latency" else batch * 1e9 / ledger.first.throughput_per_s
+    return float(ledger.first.p50_ns) if ledger.goal == "latency" else 1e9 / ledger.first.throughput_per_s
 
 
 def lines(ledger: Ledger) -> list[Line]:

@@ -51,7 +51,7 @@ class Step:
     accuracy: dict[str, Any] | None = None
     """What became of the outputs, as `run.json` has it; None where they were not compared."""
     throughput: Times | None = None
-    """The time of an input, completion to completion."""
+    """The time from one completion to the next, of an inference with all inputs of its batch, as findings promise."""
     latency: Times | None = None
     """The wall of the median inference."""
 

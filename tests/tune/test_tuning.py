@@ -328,3 +328,6 @@ def test_a_batch_is_counted_in_the_time_of_an_inference() -> None:
     assert step.throughput is not None
     assert step.throughput.before_ns == pytest.approx(400_000, rel=0.02)
     assert isinstance(ledger.first, Measurement)
+    assert tuned.start_ns(ledger) == pytest.approx(100_000, rel=0.02)  # of an input, as its label says
+    ledger.steps.clear()
+    assert tuned.start_ns(ledger) == pytest.approx(100_000, rel=0.02)
