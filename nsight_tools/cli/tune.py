@@ -94,9 +94,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         return
     if model is None:
         raise click.UsageError("give a MODEL, a command behind --, or --continue DIR")
-    for name in ("inference_range", "group_by"):
-        if options[name] is not None:
-            raise click.UsageError(f"--{name.replace('_', '-')} is an option of a command, not of a MODEL")
+    tune_program.refuse_program_options(ctx)
     from nsight_tools.capture import privacy, supervised
     from nsight_tools.capture.options import InterruptedCaptureError, model_of
     from nsight_tools.errors import NsightToolsError
@@ -116,9 +114,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
 
 
 _RECORDING = ("graphs", "gpu_metrics_hz", "memory_usage", "nsys_args")
-_OF_COMMANDS = ("untraced", "capture_range")
-settings.add(command, (*settings.RUN, *settings.BUILD, *settings.GIVEN, *settings.OUTPUTS, *_RECORDING, *_OF_COMMANDS))
-settings.add(command, (*settings.PROGRAM, "nsys"))
+settings.add(command, (*settings.RUN, *settings.BUILD, *settings.GIVEN, *settings.OUTPUTS, *_RECORDING))
+settings.add(command, (*tune_program.CAPTURED_OTHERWISE, *settings.PROGRAM, "nsys"))
 
 
 def _program(
@@ -130,10 +127,11 @@ def _program(
     tune_program.refuse_engine_options(ctx)
     if ctx.get_parameter_source("goal") is not click.core.ParameterSource.COMMANDLINE:
         options |= {"goal": None}  # what leads a comparison follows from what runs
+    asked = tune_program.given(ctx, options)
     if further is not None:
-        tune_program.go_on(further, wrapped or (), options)
+        tune_program.go_on(further, wrapped or (), options, asked)
     else:
-        tune_program.begin(wrapped or (), target, options)
+        tune_program.begin(wrapped or (), target, options, asked)
 
 
 def _tuned(

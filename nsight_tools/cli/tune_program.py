@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 
     from nsight_tools.tune.programs import Named, Program, Seen
 
-ALLOWED = (
-    *("target", "force", "goal", "further", "untraced", "capture_range", "inference_range", "group_by"),
-    *("graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "nsys_args", "nsys"),
-)
+CAPTURED_OTHERWISE = ("untraced", "capture_range")
+_RECORDING = (*CAPTURED_OTHERWISE, "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "nsys_args")
+_OPENED = ("inference_range", "group_by")
+REMEMBERED = ("goal", *_OPENED, *_RECORDING)
+"""Options of a tuning: `--continue` goes on with those that it was begun with."""
+ALLOWED = (*REMEMBERED, "target", "force", "further", "nsys")
 """Options that a program has."""
 SUFFIX = ".tune"
 
@@ -26,30 +29,49 @@ SUFFIX = ".tune"
 def refuse_engine_options(ctx: click.Context) -> None:
     """Raises UsageError for an option that only a model has."""
     for option in ctx.command.params:
-        given = ctx.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
-        if given and option.name not in ALLOWED:
+        if _is_given(ctx, option) and option.name not in ALLOWED:
             raise click.UsageError(f"{option.opts[0]} is an option of a MODEL, not of a command")
 
 
-def begin(command: Sequence[str], target: Path | None, options: dict[str, Any]) -> None:
-    """Capture a program, and name the first change."""
+def refuse_program_options(ctx: click.Context) -> None:
+    """Raises UsageError for an option that only a command has."""
+    for option in ctx.command.params:
+        if _is_given(ctx, option) and option.name in (*CAPTURED_OTHERWISE, *_OPENED):
+            raise click.UsageError(f"{option.opts[0]} is an option of a command, not of a MODEL")
+
+
+def _is_given(ctx: click.Context, option: click.Parameter) -> bool:
+    return ctx.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
+
+
+def given(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options to remember, by name, that were given on the command line."""
+    names = [each.name for each in ctx.command.params if _is_given(ctx, each)]
+    return {name: options[name] for name in REMEMBERED if name in names}
+
+
+def begin(command: Sequence[str], target: Path | None, options: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Capture a program, and name the first change; `asked` are the options that were `given`."""
     from nsight_tools.errors import OutputError
     from nsight_tools.tune import programs
     from nsight_tools.tune.ledger import LEDGER
 
     target = target or Path(f"{Path(command[0]).name}{SUFFIX}")
     if (target / LEDGER).exists() and not options["force"]:
-        hint = f"go on with it: nsight-tools tune --continue {target}; or begin anew with --force"
+        hint = f"go on with it: nsight-tools tune --continue {shlex.quote(str(target))}; or begin anew with --force"
         raise OutputError(target, "exists", hint=hint)
     if target.exists() and any(target.iterdir()) and not (target / LEDGER).exists():
         raise OutputError(target, "holds something else", hint="name another folder with -o")
     made = not target.exists()
     target.mkdir(parents=True, exist_ok=True)
     try:
-        program = programs.begin(command, _Watcher(target, options))
-        for left in target.glob("*.capture"):
-            if left.name != program.seen[0].capture:
-                shutil.rmtree(left)  # of a tuning that is begun anew
+        watcher = _Watcher(target, options)
+        if (target / LEDGER).exists():  # begun anew: its ledger goes first, so that it never names what is gone
+            (target / LEDGER).unlink()
+            for left in target.glob("*.capture"):
+                shutil.rmtree(left)
+        program = programs.begin(command, watcher)
+        program.options = asked
         programs.write(target / LEDGER, program)
     finally:
         if made and not any(target.iterdir()):
@@ -57,13 +79,17 @@ def begin(command: Sequence[str], target: Path | None, options: dict[str, Any]) 
     _tell(program, target)
 
 
-def go_on(folder: Path, command: Sequence[str], options: dict[str, Any]) -> None:
-    """Capture it again after a change, judge that, and name the next one."""
+def go_on(folder: Path, command: Sequence[str], options: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Capture it again after a change, judge that, and name the next one.
+
+    What was `asked` when it was begun holds, unless it is asked otherwise now, and holds from then on.
+    """
     from nsight_tools.tune import programs
     from nsight_tools.tune.ledger import LEDGER
 
     program = programs.read(folder / LEDGER)
-    programs.go_on(program, _Watcher(folder, options), command)
+    program.options = {name: value for name, value in program.options.items() if name in REMEMBERED} | asked
+    programs.go_on(program, _Watcher(folder, options | program.options), command)
     programs.write(folder / LEDGER, program)
     _tell(program, folder)
 
@@ -84,10 +110,7 @@ class _Watcher:
         from nsight_tools.tune import programs
 
         privacy.hide()
-        names = (
-            *("untraced", "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "capture_range", "nsys_args"),
-        )
-        recording = Recording(**{each: self._options[each] for each in names})
+        recording = Recording(**{each: self._options[each] for each in _RECORDING})
         target = self._folder / name
         captured = session.capture_command(command, target, recording, self._nsys, say=settings.say, force=True)
         if captured.interrupted or captured.exit_code:
@@ -109,7 +132,7 @@ class _Watcher:
     def _trace(self, name: str) -> Any:
         import nsight_tools
 
-        asked = {each: self._options[each] for each in ("inference_range", "group_by")}
+        asked = {each: self._options[each] for each in _OPENED}
         return nsight_tools.open_trace(self._folder / name, nsys=self._nsys.path, **asked)
 
 
@@ -131,7 +154,7 @@ def _lines(program: Program, folder: Path) -> Iterator[str]:
         return
     yield f"next: {coming.recommendation}"
     yield f"  {coming.code}: {coming.message}{_promised(coming)}"
-    yield f"make this change, then: nsight-tools tune --continue {folder}"
+    yield f"make this change, then: nsight-tools tune --continue {shlex.quote(str(folder))}"
 
 
 def _promised(named: Named) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Of the ledger: `program-ledger-schema-1.json` of the reports describes it."""
-KEPT, UNCHANGED = "faster", "nothing left"
+KEPT = "faster"
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Program:
     command: list[str]
     seen: list[Seen] = field(default_factory=list)
     steps: list[Judged] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    """How it is captured and judged, by option, where that was asked for: each capture is as the first."""
 
     @property
     def best(self) -> Seen:
@@ -141,6 +143,7 @@ def as_json(program: Program) -> dict[str, Any]:
         "version": VERSION,
         "tool": {"name": "nsight-tools", "version": nsight_tools.__version__},
         "command": program.command,
+        "options": program.options,
         "captures": [asdict(each) | {"named": [asdict(one) for one in each.named]} for each in program.seen],
         "steps": [asdict(step) | {"kept": step.kept} for step in program.steps],
         "best": program.best.capture,
@@ -171,7 +174,7 @@ def read(path: Path) -> Program:
             )
             for each in data["steps"]
         ]
-        found = Program([str(part) for part in data["command"]], seen, steps)
+        found = Program([str(part) for part in data["command"]], seen, steps, dict(data["options"]))
         found.best  # noqa: B018 (raises where the captures are not those of the steps)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration) as error:
         hint = "name the folder of a tuning that began with: nsight-tools tune -- COMMAND"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
+from nsight_tools.cli import tune_program
+from nsight_tools.cli.tune import command as tune
 from nsight_tools.errors import InputError, NsightToolsError
 from nsight_tools.findings import Confidence, Finding, Severity
 from nsight_tools.tune import programs
@@ -118,3 +121,61 @@ def test_noise_and_what_asks_for_nothing_are_not_named() -> None:
         finding("LCH001", Severity.WARNING, 200, recommendation=""),
     ]
     assert [(each.code, each.share) for each in programs.named(findings, 1000.0)] == [("CAP001", None), ("PCI001", 0.3)]
+
+
+class Recorded(Watcher):
+    """In place of the one that has a GPU: keeps the options that it is given, and leaves a capture."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+    crashes = False
+
+    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+        super().__init__([(PINNED,)], ["noise"])
+        self._folder = folder
+        self.asked.append(options)
+
+    def capture(self, command: Sequence[str], name: str) -> Seen:
+        if self.crashes:
+            raise NsightToolsError("crashed")
+        (self._folder / name).mkdir()
+        return super().capture(command, name)
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> type[Recorded]:
+    monkeypatch.setattr(tune_program, "_Watcher", Recorded)
+    monkeypatch.setattr(Recorded, "asked", [])
+    return Recorded
+
+
+def tuned(*arguments: str) -> None:
+    CliRunner().invoke(tune, arguments, catch_exceptions=False)
+
+
+def test_it_goes_on_as_it_was_begun(tmp_path: Path, recorded: type[Recorded]) -> None:
+    folder = str(tmp_path / "serve.tune")
+    ranges = ("--inference-range", "step *", "--nsys-arg", "--trace=cuda", "--no-untraced")
+    tuned("-o", folder, "--goal", "latency", *ranges, "--", "serve", "--streams", "3")
+    tuned("--continue", folder)
+    tuned("--continue", folder, "--goal", "throughput", "--telemetry-hz", "5")
+    tuned("--continue", folder)
+    names = ("goal", "inference_range", "untraced", "telemetry_hz")
+    seen = [tuple(options[name] for name in names) for options in recorded.asked]
+    begun, otherwise = ("latency", "step *", False, 50.0), ("throughput", "step *", False, 5.0)
+    assert seen == [begun, begun, otherwise, otherwise]
+    assert [list(options["nsys_args"]) for options in recorded.asked] == [["--trace=cuda"]] * 4
+    assert valid(programs.read(tmp_path / "serve.tune" / "ledger.json")).command == ["serve", "--streams", "3"]
+
+
+def test_one_that_is_begun_anew_leaves_no_ledger_of_captures_that_are_gone(
+    tmp_path: Path, recorded: type[Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "serve.tune"
+    tuned("-o", str(folder), "--", "serve")
+    tuned("--continue", str(folder))
+    tuned("-o", str(folder), "--force", "--", "other")
+    assert sorted(path.name for path in folder.iterdir()) == ["0.capture", "ledger.json"]
+    monkeypatch.setattr(recorded, "crashes", True)
+    with pytest.raises(NsightToolsError, match="crashed"):
+        tuned("-o", str(folder), "--force", "--", "other")
+    assert list(folder.iterdir()) == []

@@ -162,6 +162,8 @@ REFUSED = [
     (["model.engine", "--budget", "5s"], "one step takes 7 runs, 22 s at the least"),
     (["model.engine", "--budget", "soon"], "'soon' is no time, as 20m, and no number of runs, as 40"),
     (["model.engine", "--inference-range", "step"], "--inference-range is an option of a command"),
+    (["model.engine", "--capture-range"], "--capture-range is an option of a command"),
+    (["model.engine", "--no-untraced"], "--no-untraced is an option of a command"),
     (["--streams", "2", "--", "true"], "--streams is an option of a MODEL, not of a command"),
     (["--"], "or a command behind --"),
     (["--continue", "nowhere"], "is no ledger of a program's tuning"),
