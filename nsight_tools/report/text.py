@@ -333,6 +333,9 @@ def _left_out(report: TraceReport) -> str:
     parts = [
         f"{measured:,} measurement{'s' if measured > 1 else ''} that the findings rest on" if measured else "",
         f"what {grouped} analyses look for" if grouped else "",
+        "why it is not told what limits the layers"
+        if report.summary.limits_notes and not report.summary.limits
+        else "",
         "time by kind of GPU work" if report.buckets() and report.summary.time else "",
     ]
     return ", ".join(part for part in parts if part)

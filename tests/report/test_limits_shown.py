@@ -53,4 +53,5 @@ def test_why_nothing_is_told_is_in_all_of_them() -> None:
     assert said["traces"][0]["limits"]["layers"] == []
     assert why in said["traces"][0]["limits"]["notes"][0]
     assert why in " ".join(text.render([report], Look(everything=True, width=300)).split())
+    assert "Left out: why it is not told what limits the layers" in text.render([report], Look(width=300))
     assert why in html.section(report, shared)

@@ -103,16 +103,8 @@ def roofline(trace: Trace) -> Drawing:
         [
             *((ROLES[limit], f"{_WORDS.get(limit, limit)}-bound") for limit in ROLES if limit in used - {"not told"}),
             *([(ROLES["not told"], "not told")] if "not told" in used else []),
-            Line2D([], [], marker="o", linestyle="", color=colour("muted"), label="by Tensor Cores"),
-            Line2D(
-                [],
-                [],
-                marker="o",
-                linestyle="",
-                color=colour("muted"),
-                markerfacecolor="none",
-                label="by other instructions",
-            ),
+            _key("by Tensor Cores"),
+            _key("by other instructions", filled=False),
         ],
     )
     if len(shown) < len(layers):
