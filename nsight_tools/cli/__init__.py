@@ -75,7 +75,8 @@ Example:
 \b
 Exit status:
   0    done
-  1    analyze --fail-on was reached, or compare --fail-on-regression
+  1    analyze --fail-on was reached, or compare --fail-on-regression,
+       or the outputs of a capture are outside of --accuracy
   2    could not read or run something: standard error says what, where and what next;
        or compare --fail-on-regression could not be judged
   130  interrupted
