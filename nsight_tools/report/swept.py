@@ -83,11 +83,12 @@ def answers(found: Swept) -> Iterator[str]:
     if found.limit_ns is not None:
         limit = units.duration(found.limit_ns)
         best = found.within
-        least = units.duration(quickest.middle.p99_ns)
+        least = quickest.middle.p99_ns
+        more = units.duration(least - found.limit_ns)
         yield (
             f"best within a p99 of {limit}: {_said(best)}"
             if best
-            else f"no setting keeps a p99 of {limit}; {least} is the least"
+            else f"no setting keeps a p99 of {limit}: the least is {units.duration(least)}, {more} more"
         )
     if (spread := max(point.spread for point in found.points)) > 0:
         yield f"runs of one setting differ in throughput by up to {units.share(spread)}"

@@ -232,7 +232,7 @@ def _best(ledger: Ledger) -> dict[str, Any]:
         "engine": (found.engine if found else "") or None,
         "commands": {
             "capture": settings.capture_command(model, best, given),
-            "trtexec": settings.trtexec_command(model, best, given),
+            "trtexec": settings.trtexec_command(model, best, given, ledger.about.get("tensorrt")),
         },
         "api": list(settings.of_api(best)),
     }

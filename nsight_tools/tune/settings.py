@@ -93,8 +93,21 @@ def capture_command(model: str, setting: Setting, given: Mapping[str, str | Sequ
     return " ".join([*parts, setting.flags]).strip()
 
 
-def trtexec_command(model: str, setting: Setting, given: Mapping[str, str | Sequence[str]]) -> str:
-    """The trtexec that runs it, as far as trtexec can: it always pins memory, and makes its own streams."""
+_OTHERWISE_FROM_11 = {
+    "use_cuda_graph": "--noCudaGraph",
+    "use_spin_wait": "--noSpinWait",
+    "no_data_transfers": "--includeDataTransfers",
+}
+"""What trtexec 11 does unless told otherwise, as `docs/trtexec.md` has it, and how it is told."""
+
+
+def trtexec_command(
+    model: str, setting: Setting, given: Mapping[str, str | Sequence[str]], tensorrt: str | None = None
+) -> str:
+    """The trtexec that runs it, as far as trtexec can: it always pins memory, and makes its own streams.
+
+    `tensorrt` is the version: from 11 on trtexec uses a graph, spins and copies nothing unless it is told otherwise.
+    """
     load = "--onnx" if model.endswith(".onnx") else "--loadEngine"
     parts = ["trtexec", f"{load}={shlex.quote(model)}"]
     for name, typed in given.items():
@@ -103,6 +116,8 @@ def trtexec_command(model: str, setting: Setting, given: Mapping[str, str | Sequ
         parts += [flag.format(value=shlex.quote(text)) for text in _each(typed) if flag.startswith("--")]
     said = (changes.said(Change(name, value)).trtexec for name, value in setting.options if value is not False)
     parts += [each for each in said if each.startswith("--") and " " not in each]
+    if tensorrt and tensorrt.partition(".")[0].isdigit() and int(tensorrt.partition(".")[0]) >= 11:
+        parts += [flag for option, flag in _OTHERWISE_FROM_11.items() if not setting.get(option)]
     parts += [] if setting.get("overlap_transfers") or setting.get("no_data_transfers") else ["--exposeDMA"]
     return " ".join(filter(None, parts))
 

@@ -11,6 +11,7 @@ import pytest
 from nsight_tools.errors import InputError
 from nsight_tools.findings import Change
 from nsight_tools.measured import Energy, Measured, Memory, Speed
+from nsight_tools.report import swept
 from nsight_tools.tune import kept, measuring, sweep
 from nsight_tools.tune.measuring import Failed, MeasuredBefore, Measurement, Row, Why
 from nsight_tools.tune.settings import Setting, capture_command, conflict, of_api, product, trtexec_command
@@ -68,6 +69,9 @@ def test_a_setting_is_told_in_everybodys_words() -> None:
     assert trtexec_command("m.onnx", setting, given) == theirs
     overlapped = setting.changed(Change("overlap_transfers"))
     assert "--exposeDMA" not in trtexec_command("m.engine", overlapped, {})
+    assert trtexec_command("m.onnx", setting, given, "10.13.2") == theirs
+    told = "--noSpinWait --includeDataTransfers --exposeDMA"  # trtexec 11 spins and copies nothing by itself
+    assert trtexec_command("m.onnx", setting, given, "11.0.0") == theirs.replace("--exposeDMA", told)
     assert any("cudaStreamBeginCapture" in each for each in of_api(setting))
     assert any("cudaHostAlloc" in each for each in of_api(setting))
     assert not any("cudaHostAlloc" in each for each in of_api(Setting.of({"pageable": True})))
@@ -99,6 +103,12 @@ def test_a_point_is_the_median_of_its_runs() -> None:
     assert (point.middle.throughput_per_s, point.middle.p99_ns, point.runs) == (100.0, 20_000, 3)
     assert point.spread == pytest.approx(0.2)
     assert point.middle.energy_j is None
+
+
+def test_a_limit_that_is_just_missed_is_not_told_as_kept() -> None:
+    point = sweep.Point(Setting(), measured(100.0, 1003))
+    said = list(swept.answers(swept.Swept({}, [point], limit_ns=1e6)))
+    assert "no setting keeps a p99 of 1.00 ms: the least is 1.00 ms, 3.00 µs more" in said
 
 
 def test_a_batch_counts_its_inputs() -> None:
