@@ -106,7 +106,8 @@ def trtexec_command(
 ) -> str:
     """The trtexec that runs it, as far as trtexec can: it always pins memory, and makes its own streams.
 
-    `tensorrt` is the version: from 11 on trtexec uses a graph, spins and copies nothing unless it is told otherwise.
+    What has to be written for the model at hand stands behind it, as a comment. `tensorrt` is the version: from 11 on
+    trtexec uses a graph, spins and copies nothing unless it is told otherwise.
     """
     load = "--onnx" if model.endswith(".onnx") else "--loadEngine"
     parts = ["trtexec", f"{load}={shlex.quote(model)}"]
@@ -114,12 +115,13 @@ def trtexec_command(
         row = BY_NAME.get(name)
         flag = row.trtexec if row else _OF_TRTEXEC.get(name, "")
         parts += [flag.format(value=shlex.quote(text)) for text in _each(typed) if flag.startswith("--")]
-    said = (changes.said(Change(name, value)).trtexec for name, value in setting.options if value is not False)
+    said = [changes.said(Change(name, value)).trtexec for name, value in setting.options if value is not False]
     parts += [each for each in said if each.startswith("--") and " " not in each]
     if tensorrt and tensorrt.partition(".")[0].isdigit() and int(tensorrt.partition(".")[0]) >= 11:
         parts += [flag for option, flag in _OTHERWISE_FROM_11.items() if not setting.get(option)]
     parts += [] if setting.get("overlap_transfers") or setting.get("no_data_transfers") else ["--exposeDMA"]
-    return " ".join(filter(None, parts))
+    by_hand = [f"# and {each}" for each in said if each.startswith("--") and " " in each]
+    return " ".join(filter(None, [*parts, *by_hand]))
 
 
 _OF_TRTEXEC = {"shapes": "--shapes={value}", "load_inputs": "--loadInputs={value}"}

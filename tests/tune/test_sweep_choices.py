@@ -70,6 +70,8 @@ def test_a_setting_is_told_in_everybodys_words() -> None:
     overlapped = setting.changed(Change("overlap_transfers"))
     assert "--exposeDMA" not in trtexec_command("m.engine", overlapped, {})
     assert trtexec_command("m.onnx", setting, given, "10.13.2") == theirs
+    batch = trtexec_command("m.onnx", Setting.of({"batch": 8}), {})
+    assert batch == "trtexec --onnx=m.onnx --exposeDMA # and --shapes with 8 as first dimension"
     told = "--noSpinWait --includeDataTransfers --exposeDMA"  # trtexec 11 spins and copies nothing by itself
     assert trtexec_command("m.onnx", setting, given, "11.0.0") == theirs.replace("--exposeDMA", told)
     assert any("cudaStreamBeginCapture" in each for each in of_api(setting))
