@@ -27,7 +27,7 @@ from enum import Enum
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
-from nsight_tools.errors import AnalysisError, CouldNotRun, NotApplicable
+from nsight_tools.errors import AnalysisError, CouldNotRun, NotApplicable, meant
 from nsight_tools.findings import SEVERITIES, Change, follows
 from nsight_tools.worth.promises import priced
 
@@ -230,7 +230,9 @@ def select(
     chosen, ignored = tuple(chosen), tuple(ignored)
     for prefix in (*chosen, *ignored):
         if not any(code.startswith(prefix) for code in analyses):
-            raise AnalysisError(f"no analysis has the code '{prefix}'", hint=f"the codes are {', '.join(analyses)}")
+            families = dict.fromkeys(code[:3] for code in analyses)
+            hint = meant(prefix, (*analyses, *families)) or f"the codes are {', '.join(analyses)}"
+            raise AnalysisError(f"no analysis has the code '{prefix}'", hint=hint)
     return {
         code: value
         for code, value in analyses.items()

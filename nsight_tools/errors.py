@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 INTERNAL = "internal error"
 
@@ -42,6 +47,12 @@ def explained(error: Exception) -> tuple[str, int]:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"error: {where}{error.strerror}", NsightToolsError.exit_code
     return f"{INTERNAL}: {type(error).__name__}: {error}", NsightToolsError.exit_code
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'analyze'?`, of the one or two names that are spelt most alike; empty where none is close."""
+    near = " or ".join(f"'{name}'" for name in get_close_matches(word, [*known], n=2))
+    return f"did you mean {near}?" if near else ""
 
 
 class InputError(NsightToolsError):

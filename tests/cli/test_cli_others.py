@@ -103,7 +103,7 @@ def test_doctor_sees_a_cache_that_cannot_be_written(run: Run, monkeypatch: pytes
 
 
 def test_version(run: Run) -> None:
-    assert run("--version").stdout == f"nsight-tools {nsight_tools.__version__}\n"
+    assert run("-V").stdout == run("--version").stdout == f"nsight-tools {nsight_tools.__version__}\n"
 
 
 @pytest.mark.parametrize(
