@@ -64,6 +64,17 @@ class InputError(NsightToolsError):
         self.problem = problem
 
 
+class ArgumentError(NsightToolsError, TypeError):
+    """A function of the API was given something of another type than it takes."""
+
+    def __init__(self, what: str, given: object, *, hint: str = "") -> None:
+        super().__init__(f"{what}, not {_a(type(given).__name__)}", hint=hint)
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
 class OutputError(NsightToolsError):
     """The output cannot be written where it was asked for."""
 
