@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nsight_tools import figures
     from nsight_tools.analysis import Analysis, Outcome, Status, analyze, registry, select
     from nsight_tools.comparison import Comparison, compare
     from nsight_tools.errors import CouldNotRun, NotApplicable, NsightToolsError
     from nsight_tools.findings import Change, Confidence, Evidence, Finding, Loss, Severity
     from nsight_tools.importer import import_report
     from nsight_tools.ranges import inference, phase
-    from nsight_tools.report import figures
     from nsight_tools.report.compared import headline
     from nsight_tools.run.limits import layer_limits
     from nsight_tools.summary import Summary, summarize
@@ -86,7 +86,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "figures":
-        return import_module("nsight_tools.report.figures")
+        return import_module("nsight_tools.figures")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -22,17 +22,21 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
-from nsight_tools.errors import AnalysisError, CouldNotRun, NotApplicable
+from nsight_tools.errors import AnalysisError, ArgumentError, CouldNotRun, NotApplicable, meant
 from nsight_tools.findings import SEVERITIES, Change, follows
+from nsight_tools.shown import Shown
+from nsight_tools.trace import as_trace
 from nsight_tools.worth.promises import priced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from os import PathLike
     from types import ModuleType
 
     from nsight_tools.findings import Finding
@@ -114,7 +118,7 @@ class Analysis:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Shown):
     """How one analysis ended. `reason` is set where it could not run or has nothing to look for.
 
     `findings` are set where it found something; `topic`, `bucket` and `picture` are what the analysis declares.
@@ -128,6 +132,10 @@ class Outcome:
     topic: str = ""
     bucket: tuple[str, ...] = ALL
     picture: str = ""
+
+    def __repr__(self) -> str:
+        found = f", {len(self.findings)}" if self.findings else ""
+        return f"<Outcome {self.code} {self.status.value}{found}>"
 
 
 def analysis(
@@ -221,16 +229,18 @@ def _fail(_name: str) -> None:
 
 
 def select(
-    analyses: dict[str, Analysis], chosen: Iterable[str] = (), ignored: Iterable[str] = ()
+    analyses: dict[str, Analysis], chosen: str | Iterable[str] = (), ignored: str | Iterable[str] = ()
 ) -> dict[str, Analysis]:
     """`analyses` whose code starts with one of `chosen` (all, where empty) and with none of `ignored`.
 
     Raises AnalysisError where a code or prefix names no analysis.
     """
-    chosen, ignored = tuple(chosen), tuple(ignored)
+    chosen, ignored = ((each,) if isinstance(each, str) else tuple(each) for each in (chosen, ignored))
     for prefix in (*chosen, *ignored):
         if not any(code.startswith(prefix) for code in analyses):
-            raise AnalysisError(f"no analysis has the code '{prefix}'", hint=f"the codes are {', '.join(analyses)}")
+            families = dict.fromkeys(code[:3] for code in analyses)
+            hint = meant(prefix, (*analyses, *families)) or f"the codes are {', '.join(analyses)}"
+            raise AnalysisError(f"no analysis has the code '{prefix}'", hint=hint)
     return {
         code: value
         for code, value in analyses.items()
@@ -238,14 +248,40 @@ def select(
     }
 
 
-def analyze(trace: Trace, analyses: Iterable[Analysis] | None = None) -> list[Outcome]:
+_selected = select
+
+
+def analyze(
+    trace: Trace | PathLike[str] | str,
+    analyses: Iterable[Analysis] | Mapping[str, Analysis] | None = None,
+    *,
+    select: str | Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
+) -> list[Outcome]:
     """Run `analyses` (every installed one, where None) on `trace`: one outcome for each, in the order given.
+
+    `trace` may be the path of a report, which is opened. `select` and `ignore` are codes or beginnings of codes, one
+    or several, of all installed: `analyze("report.sqlite", select="PCI")`.
 
     What findings explain is said by the codes of those that ran, and a finding that others follow from is as severe
     as the most severe of them.
+
+    Raises ArgumentError where `trace` is neither, or `analyses` holds something else; AnalysisError where a code names
+    no analysis; and what `open_trace` raises.
     """
-    ran = [each.run(trace) for each in (registry().values() if analyses is None else analyses)]
+    opened = as_trace(trace, "analyze")
+    chosen = registry() if analyses is None else analyses
+    if select or ignore:
+        by_code = chosen if isinstance(chosen, Mapping) else {each.code: each for each in chosen}
+        chosen = _selected(dict(by_code), select, ignore)
+    ran = [_checked(each).run(opened) for each in (chosen.values() if isinstance(chosen, Mapping) else chosen)]
     return _weighed(_resolved(ran))
+
+
+def _checked(given: Analysis) -> Analysis:
+    if not hasattr(given, "run"):
+        raise ArgumentError("analyze takes analyses", given, hint="to choose by code, give select='PCI'")
+    return given
 
 
 def _resolved(outcomes: Sequence[Outcome]) -> list[Outcome]:

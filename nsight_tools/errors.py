@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 INTERNAL = "internal error"
 
@@ -44,6 +49,12 @@ def explained(error: Exception) -> tuple[str, int]:
     return f"{INTERNAL}: {type(error).__name__}: {error}", NsightToolsError.exit_code
 
 
+def meant(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'analyze'?`, of the one or two names that are spelt most alike; empty where none is close."""
+    near = " or ".join(f"'{name}'" for name in get_close_matches(word, [*known], n=2))
+    return f"did you mean {near}?" if near else ""
+
+
 class InputError(NsightToolsError):
     """The input is not a report, an export or a dataset that can be read."""
 
@@ -51,6 +62,17 @@ class InputError(NsightToolsError):
         super().__init__(f"{path}: {problem}", hint=hint)
         self.path = Path(path)
         self.problem = problem
+
+
+class ArgumentError(NsightToolsError, TypeError):
+    """A function of the API was given something of another type than it takes."""
+
+    def __init__(self, what: str, given: object, *, hint: str = "") -> None:
+        super().__init__(f"{what}, not {_a(type(given).__name__)}", hint=hint)
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 class OutputError(NsightToolsError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from nsight_tools.shown import Shown
+
 NOISE_SHARE = 0.025
 """Of the inference time. What could be recovered and is less, no second measurement would show: from this variation
 between runs on, trtexec (TensorRT 10.13.2 and later) calls its own GPU times unstable. Rules do not speak of it, and
@@ -77,7 +79,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Shown):
     """One verdict.
 
     `message` is one line: what was seen. `cause` says why it happens, `recommendation` which call, flag or
@@ -110,6 +112,9 @@ class Finding:
     per: str = "wall"
     of_ns: int | None = None
     loss: Loss | None = None
+
+    def __repr__(self) -> str:
+        return f"<Finding {self.code} {self.severity.value}: {self.message}>"
 
 
 def follows(finding: Finding, cause: Finding) -> bool:

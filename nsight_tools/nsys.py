@@ -154,7 +154,7 @@ class Nsys:
         if kind == "parquetdir" and not self.can("parquetdir"):
             since = Version(_ABILITIES["parquetdir"][0])
             raise NsysError(f"nsys {self.version} cannot export to Parquet", hint=f"export to sqlite, or use {since}+")
-        _check_report(report)
+        check_report(report)
         if os.path.lexists(to):
             raise OutputError(to, "already exists", hint="remove it or choose another name")
         with _terminated_by_exception(), _partial_folder(to) as folder:
@@ -215,7 +215,7 @@ class Nsys:
     def nvtxt_importer(self, report: Path, to: Path) -> Path:
         """ImportNvtxt; raises what `import_nvtxt` would that is known before there are any events."""
         program = self._beside("ImportNvtxt")
-        _check_report(report)
+        check_report(report)
         if os.path.lexists(to):
             raise OutputError(to, "already exists", hint="remove it or choose another name")
         return program
@@ -361,7 +361,8 @@ def _head(report: Path) -> bytes:
         raise InputError(report, f"cannot be read: {error.strerror}") from error
 
 
-def _check_report(report: Path) -> None:
+def check_report(report: Path) -> None:
+    """Raise InputError, with what it is instead, where a file is surely no report: nsys need not be asked."""
     head = _head(report)
     if not head:
         raise InputError(
@@ -369,6 +370,16 @@ def _check_report(report: Path) -> None:
         )
     if head.startswith(b"version https://git-lfs"):
         raise InputError(report, "a pointer of Git LFS, not the report itself", hint="fetch it with git lfs pull")
+    if head.startswith(b"SQLite format 3\0"):
+        raise InputError(report, "an SQLite file, not a report", hint="if it is an export, name it .sqlite")
+    if not head.startswith(_REPORT_HEADER) and _is_text(head):
+        raise InputError(report, "a text file, not an Nsight Systems report", hint="give the report, or its export")
+
+
+def _is_text(head: bytes) -> bool:
+    # The first bytes may end within a character.
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(head)
+    return all(each != "\ufffd" and (each.isprintable() or each in "\t\r\n") for each in text)
 
 
 def _ends(file: Path, first: int, last: int) -> tuple[bytes, bytes]:

@@ -16,6 +16,7 @@ from nsight_tools.run.layer_times import LayerTimes, layer_times
 from nsight_tools.run.samples import locked
 from nsight_tools.tables import BUCKETS, TABLES
 from nsight_tools.timeline.intervals import covered
+from nsight_tools.trace import as_trace
 from nsight_tools.worth import Pricing
 from nsight_tools.worth.accounting import without_profiler
 from nsight_tools.worth.ranges import Range
@@ -24,6 +25,7 @@ from nsight_tools.worth.untraced import Untraced as TimedRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from os import PathLike
 
     from nsight_tools.columns import Bools, Ints
     from nsight_tools.run.limits import LayerLimit
@@ -168,9 +170,12 @@ class Summary:
     """Reasons by table."""
 
 
-def summarize(trace: Trace) -> Summary:
-    """The summary of a trace; the same object for all who ask, for as long as it is held."""
-    return trace.once(_summarized)
+def summarize(trace: Trace | PathLike[str] | str) -> Summary:
+    """The summary of a trace, or of the report at a path; the same object for all who ask, while the trace is held.
+
+    Raises ArgumentError where it is neither, and what `open_trace` raises.
+    """
+    return as_trace(trace, "summarize").once(_summarized)
 
 
 def _of_trtexec(trace: Trace) -> dict[str, str]:

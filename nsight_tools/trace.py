@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,11 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools import memory
-from nsight_tools.errors import DatasetError, QueryError
+from nsight_tools.errors import ArgumentError, DatasetError, QueryError
 from nsight_tools.importer import import_report
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.untraced import read as read_untraced
 from nsight_tools.importer.untraced import without_profiler
+from nsight_tools.shown import Shown
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ def open_trace(
     Raises what `import_report` raises, InputError where `untraced` holds no such times, and DatasetError where a
     dataset is damaged or of another version.
     """
+    if not isinstance(path, (str, PathLike)):
+        raise ArgumentError("open_trace takes the path of a report", path, hint="a trace that is open needs no opening")
     path = Path(path)
     times = read_untraced(Path(untraced)) if untraced is not None else None
     if not (path / MANIFEST).is_file():
@@ -82,7 +86,19 @@ def open_trace(
     return trace if times is None else trace.with_untraced(times, Path(str(untraced)).name)
 
 
-class Trace:
+def as_trace(given: Trace | PathLike[str] | str, taker: str) -> Trace:
+    """A trace as it is, and of a path the trace that stands there; `taker` is the function that was given it.
+
+    Raises ArgumentError where it is neither, and what `open_trace` raises.
+    """
+    if isinstance(given, (str, PathLike)):
+        return open_trace(Path(given))
+    if not hasattr(given, "once"):  # what answers as a trace is one
+        raise ArgumentError(f"{taker} takes a trace or the path of a report", given, hint="open_trace(path) gives one")
+    return given
+
+
+class Trace(Shown):
     """The tables of one dataset (`nsight_tools.tables` has their columns), as Arrow, pandas, or through SQL.
 
     A table that the report has no data for has no rows; `missing` tells why. Tables are read when first asked for and
@@ -123,7 +139,8 @@ class Trace:
         return trace
 
     def __repr__(self) -> str:
-        return f"<Trace {self.manifest['source']['name']}>"
+        rows = (f"{self.rows(name):,} {name}" for name in ("inferences", "kernels") if self.rows(name))
+        return f"<Trace {': '.join(filter(None, (self.manifest['source']['name'], ', '.join(rows))))}>"
 
     def once(self, make: Callable[[Trace], Made]) -> Made:
         """What `make` makes of this trace: once, for all who ask for the same, and for as long as the trace is held."""

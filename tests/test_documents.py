@@ -18,7 +18,7 @@ from nsight_tools import changes
 from nsight_tools.analysis import SECTIONS
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.cli import COMMANDS, capture
-from nsight_tools.report import catalogue
+from nsight_tools.report import catalogue, glossary
 from nsight_tools.tables import TABLES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -66,6 +66,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/best_practices.md",
     "docs/limits.md",
+    "docs/glossary.md",
     "docs/trtexec.md",
     "docs/tune.md",
 )
@@ -91,6 +92,11 @@ def test_catalogue_says_what_the_docstrings_say() -> None:
         assert each.summary in said
         assert [part for part in SECTIONS if f"**{part}:**" in said] == list(SECTIONS)
         assert all(str(changes.said(change)) in said for change in each.change)
+
+
+def test_the_glossary_is_what_explain_prints() -> None:
+    said = (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\*\*(\w+)\*\*: (.*)$", said, re.MULTILINE) == list(glossary.TERMS.items())
 
 
 TRTEXEC_11 = """

@@ -316,7 +316,12 @@ def test_fields_that_are_missing_from_a_report_of_the_same_version(tmp_path: Pat
         (None, r"cannot be read: No such file"),
         (b"", r"the file is empty; the capture or the copy did not finish"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"Git LFS.*git lfs pull"),
-        (b"hello", r"not an Nsight Systems report \(nsys: Version tag is not found"),
+        (
+            b"hello, it\xe2\x80\x99s me\n" * 50,
+            r"a text file, not an Nsight Systems report; give the report, or its export",
+        ),
+        (b"SQLite format 3\0" + bytes(50), r"an SQLite file, not a report; .* name it \.sqlite"),
+        (b"\1hello", r"not an Nsight Systems report \(nsys: Version tag is not found"),
     ],
 )
 def test_not_a_report(content: bytes | None, message: str, tmp_path: Path, report: Path) -> None:

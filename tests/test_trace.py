@@ -101,7 +101,7 @@ class TestOpen:
         assert nsight_tools.Trace is Trace
 
     def test_its_repr_names_the_source(self, small: Trace) -> None:
-        assert repr(small) == "<Trace small.sqlite>"
+        assert repr(small).startswith("<Trace small.sqlite")
 
     @pytest.mark.parametrize(
         ("make", "problem"),

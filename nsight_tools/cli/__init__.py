@@ -10,6 +10,7 @@ import click
 
 import nsight_tools
 from nsight_tools.cli import failures
+from nsight_tools.errors import NsightToolsError, meant
 
 PROGRAM = "nsight-tools"
 
@@ -29,6 +30,17 @@ COMMANDS = {
 """Command to module of this package; the module's `command` is the click command."""
 
 
+def _debugging(ctx: click.Context, _option: click.Parameter, asked: bool) -> bool:
+    """Keep for the command and for what ends it that `--debug` stands before or behind the command's name."""
+    if asked:
+        ctx.obj = ctx.find_root().obj = True
+    return asked
+
+
+_DEBUG = click.Option(["--debug"], is_flag=True, hidden=True, expose_value=False, callback=_debugging)
+"""Of every command: who adds it to a line that failed adds it at the end."""
+
+
 class Program(click.Group):
     """The group of commands, which turns whatever ends one into one line and an exit status."""
 
@@ -39,7 +51,18 @@ class Program(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"{__name__}.{COMMANDS[cmd_name]}").command
+        if _DEBUG not in command.params:
+            command.params.append(_DEBUG)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if args and name not in COMMANDS and not name.startswith("-"):
+            unknown = NsightToolsError(f"there is no command '{name}'", hint=meant(name, COMMANDS))
+            raise click.UsageError(str(unknown), ctx)
+        return super().resolve_command(ctx, args)
 
     def main(self, args: Any = None, *_: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run; with `standalone_mode`, end the process with the status that the help tells."""
@@ -62,7 +85,7 @@ class Program(click.Group):
         except KeyboardInterrupt:
             ctx.exit(failures.interrupted())
         except Exception as error:  # noqa: BLE001 (the last resort: a line instead of a traceback)
-            ctx.exit(failures.report(error, debug=bool(ctx.params.get("debug"))))
+            ctx.exit(failures.report(error, debug=bool(ctx.obj)))
 
 
 @click.group(
@@ -82,16 +105,21 @@ Exit status:
   130  interrupted
 """,
 )
-@click.version_option(nsight_tools.__version__, message="%(prog)s %(version)s")
-@click.option("--debug", is_flag=True, help="Show a traceback with every error.")
+@click.version_option(nsight_tools.__version__, "-V", "--version", message="%(prog)s %(version)s")
+@click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=_debugging,
+    help="Show a traceback with every error; it may stand behind the command, too.",
+)
 @click.pass_context
-def program(ctx: click.Context, *, debug: bool) -> None:
+def program(ctx: click.Context) -> None:
     """Find out where each TensorRT inference's microseconds went, and what to change to get them back.
 
     Reads reports of NVIDIA Nsight Systems 2020.4 to 2026.2 (.nsys-rep, .qdrep), their exports (.sqlite, parquetdir),
     and the datasets (.trace) that it makes of them.
     """
-    ctx.obj = debug
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)

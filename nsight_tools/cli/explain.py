@@ -27,10 +27,19 @@ Example:
 @click.option("--markdown", is_flag=True, help="Print the documentation as Markdown; without CODE, of all analyses.")
 @output.colour_option
 def command(code: str | None, color: str, *, markdown: bool) -> None:
-    """Print the documentation of the analysis CODE, or of a family (PCI); without CODE, list all analyses."""
-    from nsight_tools.report import catalogue
+    """Print the documentation of the analysis CODE, or of a family (PCI); without CODE, list all analyses.
+
+    A word of the reports (wall, period, exposed, steady) is explained in its place.
+    """
+    from nsight_tools.report import catalogue, glossary
     from nsight_tools.report.terminal import Page  # rich takes its time; --help goes without
 
+    if code is not None and (meaning := glossary.TERMS.get(code.strip().lower())):
+        page = Page(output.look(color))
+        page.line(page.text(code.strip().lower(), "bold cyan"))
+        page.rows([[page.text(meaning, limit=2000)]])
+        output.show(str(page))
+        return
     analyses = nsight_tools.registry()
     if code is not None:
         analyses = nsight_tools.select(analyses, [code.strip().upper()])

@@ -30,7 +30,7 @@ def say(said: str, trace: str, status: int, *, debug: bool) -> int:
         click.echo(trace, err=True, nl=False)
     if said.startswith(INTERNAL):
         again = "please report it with the traceback above"
-        said += f"; {again if debug else 'run again as nsight-tools --debug … and report it'}"
+        said += f"; {again if debug else 'run again with --debug and report it'}"
     return _say(said, status)
 
 
@@ -38,7 +38,8 @@ def usage(error: click.ClickException) -> int:
     """Say how a command was misused, and which help to read; returns the exit status."""
     ctx: click.Context | None = getattr(error, "ctx", None)
     path = ctx.command_path if ctx is not None else "nsight-tools"
-    return _say(f"error: {error.format_message().rstrip('.')}; see {path} --help", NsightToolsError.exit_code)
+    said = error.format_message().rstrip(".")
+    return _say(f"error: {said}{'' if said.endswith('?') else ';'} see {path} --help", NsightToolsError.exit_code)
 
 
 def interrupted() -> int:

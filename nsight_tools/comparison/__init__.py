@@ -41,10 +41,12 @@ from nsight_tools.comparison.setup import differences
 from nsight_tools.comparison.verdicts import judge
 from nsight_tools.run.flow import SEVERAL
 from nsight_tools.tables import BUCKETS
+from nsight_tools.trace import as_trace
 from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
 
     from nsight_tools.analysis import Outcome
     from nsight_tools.comparison.pieces import Pieces
@@ -74,14 +76,21 @@ MOST_ROWS = 1_000
 
 
 def compare(
-    before: Trace, after: Trace, *, names: tuple[str, str] | None = None, outcomes: Outcomes | None = None
+    before: Trace | PathLike[str] | str,
+    after: Trace | PathLike[str] | str,
+    *,
+    names: tuple[str, str] | None = None,
+    outcomes: Outcomes | None = None,
 ) -> Comparison:
     """What changed from `before` to `after`, and whether that is more than noise: throughput and latency.
 
     `names` are what the two are called (their source's name otherwise); `outcomes` those of their analyses, where they
     were run already. Warm-up inferences are left out. Quantities are those of the typical inference (`resampling`). A
-    trace that holds an untraced run (`Trace.with_untraced`) is judged by that.
+    trace that holds an untraced run (`Trace.with_untraced`) is judged by that. Either may be the path of a report.
+
+    Raises ArgumentError where one is neither, and what `open_trace` raises.
     """
+    before, after = as_trace(before, "compare"), as_trace(after, "compare")
     called = names or tuple(str(trace.manifest["source"]["name"]) for trace in (before, after))
     judged_by = outcomes or (analyze(before), analyze(after))
     runs = ComparedRun(before), ComparedRun(after)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_tools.shown import Shown
+
 if TYPE_CHECKING:
     from nsight_tools.comparison.builds import Builds
     from nsight_tools.comparison.resampling import Floats
@@ -183,7 +185,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Two traces compared: what AFTER is beside BEFORE."""
 
     before: Side
@@ -213,6 +215,9 @@ class Comparison:
     notes: tuple[str, ...] = ()
     untold: tuple[str, ...] = field(default=())
     """What cannot be said, and why."""
+
+    def __repr__(self) -> str:
+        return f"<Comparison {self.after.name} against {self.before.name}: {self.verdict.value}>"
 
     @property
     def blocking(self) -> tuple[SetupDifference, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools import allocator as _allocator  # noqa: F401 (before anything that loads Arrow)
-from nsight_tools.errors import DatasetError, InputError, NsightToolsError, OutputError
+from nsight_tools.errors import DatasetError, InputError, NsightToolsError, NsysError, OutputError, meant
 from nsight_tools.files import partial_folder, put_in_place, remove_left
 from nsight_tools.importer import connections
 from nsight_tools.importer.captured import RunDirectory
@@ -28,6 +28,7 @@ from nsight_tools.importer.trtexec_run import write_dataset as write_trtexec_run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+EXPORT_SUFFIX = ".sqlite"
 REPORTS = (".nsys-rep", ".qdrep")
 LAYERS_SUFFIX = ".layers.json"
 PROFILE_SUFFIX = ".profile.json"
@@ -68,7 +69,7 @@ def import_report(
     """
     source = Path(source)
     if not source.exists():
-        raise InputError(source, "does not exist")
+        raise InputError(source, "does not exist", hint=_instead(source))
     run = RunDirectory.of(source)
     source = run.report if run else source
     exports = _trtexec_run(source, layers, ranges=(layer_pass, inference_range, group_by))
@@ -143,11 +144,8 @@ def _import(
     with contextlib.ExitStack() as stack:
         export = source
         if source.suffix in REPORTS:
-            from nsight_tools.nsys import find
-
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="export-", dir=to))
-            with _pandas_loading():
-                export = find(nsys).export(source, Path(scratch) / source.stem, progress=progress)
+            export = _exported(source, Path(scratch) / source.stem, nsys, progress)
         try:
             if source.suffix not in REPORTS and source.is_file() and connections.journals(source):
                 check_sqlite_file(source)
@@ -171,6 +169,30 @@ def _import(
             raise OutputError(
                 to.parent, f"cannot be written: {error.strerror or error}", hint="make room, or use -o"
             ) from error
+
+
+def _exported(report: Path, to: Path, nsys: Path | str | None, progress: Progress) -> Path:
+    """The export of a report; where nsys cannot make one and somebody else has, the error says so."""
+    from nsight_tools.nsys import check_report, find
+
+    check_report(report)
+    try:
+        with _pandas_loading():
+            return find(nsys).export(report, to, progress=progress)
+    except (NsysError, InputError) as error:
+        if (export := _beside(report, EXPORT_SUFFIX)) is not None:
+            error.hint = f"give {export.name}, which stands beside it and is read without nsys"
+        raise
+
+
+def _instead(missing: Path) -> str:
+    """What to give where a path leads to nothing: what stands there under a name that is nearly the same."""
+    folder = missing.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    with contextlib.suppress(OSError):
+        return meant(missing.name, [each.name for each in folder.iterdir()])
+    return ""
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def _section(page: Page, comparison: Comparison) -> None:
     page.rows([[page.text(compared.counted(comparison), "dim")]])
     _setup(page, comparison)
     if comparison.notes:
-        page.heading("To know")
+        page.heading("Notes")
         page.rows([[page.text("-"), page.text(note, limit=1200)] for note in comparison.notes])
     if comparison.wall is not None:
         _wall(page, comparison)

@@ -13,6 +13,7 @@ from nsight_tools.analysis import Outcome, Status, analyze
 from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
 from nsight_tools.report import accurate, layer_times, measurements, safe, trtexec
 from nsight_tools.report.ncu import HandOver, hand_over
+from nsight_tools.shown import Shown
 from nsight_tools.summary import summarize
 from nsight_tools.units import plural
 from nsight_tools.worth import plan
@@ -90,7 +91,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class TraceReport:
+class TraceReport(Shown):
     """One analyzed input: its name as the user gave it, what it holds at a glance, and the outcomes.
 
     `plan` is what the changes of its findings give together, where that can be told. `hand_over` is how Nsight Compute
@@ -102,6 +103,9 @@ class TraceReport:
     outcomes: Sequence[Outcome]
     plan: Plan | None = None
     hand_over: Sequence[HandOver] = ()
+
+    def __repr__(self) -> str:
+        return f"<TraceReport {self.name}: {plural(len(self.all_findings), 'finding')}>"
 
     @classmethod
     def of(cls, name: str, trace: Trace, analyses: Iterable[Analysis] | None = None) -> TraceReport:

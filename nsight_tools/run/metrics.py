@@ -86,7 +86,7 @@ class Metrics:
         value = np.full((time.size, len(order) + 1), np.nan)
         for at, rows in enumerate([*(names[word] for word in order), clock]):
             place = np.searchsorted(time, self.time[rows])
-            there = (place < time.size) & (time[np.minimum(place, time.size - 1)] == self.time[rows])
+            there = np.isin(self.time[rows], time)
             value[place[there], at] = self.value[rows[there]]
         whole = ~np.isnan(value[:, :-1]).any(axis=1)
         return Grid(time[whole], value[whole, :-1], value[whole, -1], tuple(order))

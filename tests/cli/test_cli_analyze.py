@@ -82,12 +82,11 @@ def test_a_bug_is_one_line_without_debug_and_a_traceback_with_it(run: Run) -> No
     result = run("analyze", "crash.sqlite")
     assert result.exit_code == 2
     assert result.stderr == (
-        "nsight-tools: internal error: ZeroDivisionError: a bug of two lines; "
-        "run again as nsight-tools --debug … and report it\n"
+        "nsight-tools: internal error: ZeroDivisionError: a bug of two lines; run again with --debug and report it\n"
     )
-    told = run("--debug", "analyze", "crash.sqlite")
-    assert told.exit_code == 2
-    assert "Traceback (most recent call last)" in told.stderr
+    for told in (run("--debug", "analyze", "crash.sqlite"), run("analyze", "crash.sqlite", "--debug")):
+        assert told.exit_code == 2
+        assert "Traceback (most recent call last)" in told.stderr
 
 
 def test_an_interruption_is_one_line(run: Run) -> None:
@@ -118,7 +117,12 @@ def test_codes_are_chosen(run: Run, options: list[str], codes: list[str]) -> Non
         (["analyze"], "Missing argument 'INPUT...'; see nsight-tools analyze --help"),
         (["analyze", "x", "--format", "pdf"], "'pdf' is not one of 'text', 'json', 'markdown'"),
         (["analyze", "x", "--select", "XYZ"], "no analysis has the code 'XYZ'; the codes are PCI001, PCI003, THR001"),
-        (["analyse", "x"], "No such command 'analyse'"),
+        (["analyse", "x"], "there is no command 'analyse'; did you mean 'analyze'? see nsight-tools --help"),
+        (["zzz", "x"], "there is no command 'zzz'; see nsight-tools --help"),
+        (
+            ["analyze", "x", "--select", "PCL001"],
+            "the code 'PCL001'; did you mean 'PCI001' or 'PCI003'?",
+        ),
         (["analyze", "x\x1b[31m\nnsight-tools: all is well", "--nope"], "No such option"),
     ],
 )

@@ -57,6 +57,7 @@ def test_explain_lists_and_explains(run: Run) -> None:
         "Needs the tables: memory_ops\n"
     )
     assert run("explain", "PCI").stdout.count("Measures\n") == 2
+    assert run("explain", "Wall").stdout.startswith("wall\n  The time of one inference, ")
     unknown = run("explain", "NIX")
     assert unknown.exit_code == 2
     assert unknown.stderr == (
@@ -103,7 +104,7 @@ def test_doctor_sees_a_cache_that_cannot_be_written(run: Run, monkeypatch: pytes
 
 
 def test_version(run: Run) -> None:
-    assert run("--version").stdout == f"nsight-tools {nsight_tools.__version__}\n"
+    assert run("-V").stdout == run("--version").stdout == f"nsight-tools {nsight_tools.__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from exports import KERNEL, call, copy, domain, kernel, nvtx, process, write_parquetdir, write_sqlite
 
-from nsight_tools.errors import DatasetError, InputError, OutputError
+from nsight_tools.errors import DatasetError, InputError, NsysError, OutputError
 from nsight_tools.importer import import_report, read_manifest
 from nsight_tools.trace import Trace, open_trace
 
@@ -109,6 +109,27 @@ class TestWhere:
     def test_a_source_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"nothing\.sqlite: does not exist"):
             import_report(tmp_path / "nothing.sqlite")
+
+    def test_a_name_that_is_mistyped_and_a_folder_that_is_not_there(self, report: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=rf"runn\.sqlite: does not exist; did you mean '{report.name}'\?"):
+            import_report(report.with_name("runn.sqlite"))
+        with pytest.raises(InputError, match=r"does not exist; there is no folder .*absent"):
+            import_report(tmp_path / "absent" / "run.sqlite")
+
+    @pytest.mark.parametrize("beside", [True, False])
+    def test_a_report_without_nsys_and_its_export(self, tmp_path: Path, *, beside: bool) -> None:
+        report = tmp_path / "run.nsys-rep"
+        report.write_bytes(b"NVIDIA Tegra Profiler Report 2025.3.1\0")
+        if beside:
+            write_sqlite(tmp_path / "run.sqlite", *ROWS)
+        with pytest.raises(NsysError) as raised:
+            import_report(report, nsys=tmp_path / "absent")
+        assert (raised.value.hint == "give run.sqlite, which stands beside it and is read without nsys") is beside
+
+    def test_a_text_file_is_no_report_whether_or_not_there_is_an_nsys(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.nsys-rep").write_text("what I saw\n")
+        with pytest.raises(InputError, match=r"notes\.nsys-rep: a text file, not an Nsight Systems report"):
+            import_report(tmp_path / "notes.nsys-rep", nsys=tmp_path / "absent")
 
 
 def read_only(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.files import partial_folder
 from nsight_tools.run import Run
+from nsight_tools.trace import as_trace
 
 if TYPE_CHECKING:
+    from os import PathLike
     from pathlib import Path
 
     import numpy.typing as npt
@@ -48,7 +50,7 @@ SCHEMA = pa.schema(
 )
 
 
-def layer_limits(trace: Trace) -> pa.Table:
+def layer_limits(trace: Trace | PathLike[str] | str) -> pa.Table:
     """What each kernel and each layer of the judged inferences takes of the hardware, one row for each metric.
 
     `of` says whether a row is of a `kernel`, a `copy` (with its `position` in the inference) or of a `layer` (all that
@@ -58,8 +60,9 @@ def layer_limits(trace: Trace) -> pa.Table:
     with the same number in `together` could not be told apart and share their values; so do repeats of the same kernel.
 
     Made when first asked for, and kept in the dataset's folder. No rows where nothing can be told: `why_no_limits`.
+    `trace` may be the path of a report. Raises ArgumentError where it is neither, and what `open_trace` raises.
     """
-    return trace.once(_kept)
+    return as_trace(trace, "layer_limits").once(_kept)
 
 
 def of_positions(trace: Trace, device: int, metric: str) -> Floats:

@@ -1,0 +1,110 @@
+"""The Python API: what a completion shows, what is taken for a trace, and what its objects show of themselves."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nsight_tools
+from nsight_tools.errors import ArgumentError
+from nsight_tools.findings import Confidence, Evidence, Finding, Severity
+from nsight_tools.report.content import TraceReport
+from nsight_tools.trace import Trace
+
+SAMPLE = Path(__file__).resolve().parent.parent / "sample_traces" / "detector_pageable.sqlite"
+HOSTILE = "<script>alert(1)</script>\x1b[31m"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("sample") / SAMPLE.name
+    shutil.copy(SAMPLE, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def trace(report: Path) -> Trace:
+    return nsight_tools.open_trace(report)
+
+
+def test_dir_shows_the_api_and_nothing_else() -> None:
+    assert dir(nsight_tools) == sorted(nsight_tools.__all__)
+    assert all(getattr(nsight_tools, name) is not None for name in nsight_tools.__all__)
+    assert "inference_accounting" in dir(nsight_tools.figures)
+    assert [name for name in dir(nsight_tools.figures) if name.startswith("_")] == []
+
+
+def test_importing_loads_nothing_heavy_and_figures_is_a_module() -> None:
+    heavy = "pyarrow", "numpy", "pandas", "matplotlib", "duckdb", "rich"
+    code = f"import sys, nsight_tools; dir(nsight_tools); print([each for each in {heavy} if each in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+    code = "import nsight_tools.figures; print(nsight_tools.figures.clocks.__name__)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "clocks\n"
+
+
+def test_a_path_stands_for_its_trace(report: Path, trace: Trace) -> None:
+    one, two = nsight_tools.analyze(report, select="PCI"), nsight_tools.analyze(trace, select=["PCI"])
+    assert one == two
+    assert {outcome.code[:3] for outcome in one} == {"PCI"}
+    assert nsight_tools.summarize(str(report)) == nsight_tools.summarize(trace)
+    assert nsight_tools.layer_limits(report).equals(nsight_tools.layer_limits(trace))
+    some = nsight_tools.analyze(trace, select=("PCI", "STR"), ignore="STR")
+    assert [outcome.code for outcome in some] == [outcome.code for outcome in one]
+    chosen = nsight_tools.select(nsight_tools.registry(), "PCI")
+    assert nsight_tools.analyze(trace, chosen) == nsight_tools.analyze(trace, chosen.values()) == one
+
+
+WRONG: list[tuple[Any, tuple[Any, ...], str]] = [
+    (nsight_tools.open_trace, (3,), "open_trace takes the path of a report, not an int"),
+    (nsight_tools.analyze, ([],), "analyze takes a trace or the path of a report, not a list; open_trace"),
+    (nsight_tools.compare, (None, None), "compare takes a trace or the path of a report, not a NoneType"),
+    (nsight_tools.summarize, ({},), "summarize takes a trace or the path of a report, not a dict"),
+    (nsight_tools.layer_limits, (1.5,), "layer_limits takes a trace or the path of a report, not a float"),
+    (nsight_tools.analyze, (Trace.from_tables({}), ["x"]), "analyze takes analyses, not a str; to choose by code"),
+]
+
+
+@pytest.mark.parametrize(("function", "arguments", "said"), WRONG)
+def test_a_wrong_type_is_told_in_a_sentence(function: Any, arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(ArgumentError, match=said) as raised:
+        function(*arguments)
+    assert isinstance(raised.value, TypeError)
+
+
+def test_what_is_printed_is_short(trace: Trace) -> None:
+    assert repr(trace) == "<Trace detector_pageable.sqlite: 50 inferences, 6,500 kernels>"
+    outcomes = nsight_tools.analyze(trace, select="PCI001")
+    assert repr(outcomes) == "[<Outcome PCI001 findings, 1>]"
+    assert repr(outcomes[0].findings[0]).startswith("<Finding PCI001 warning: ")
+    comparison = nsight_tools.compare(trace, trace, outcomes=(outcomes, outcomes))
+    assert repr(comparison).startswith("<Comparison detector_pageable.sqlite against detector_pageable.sqlite: ")
+    assert repr(TraceReport("a", nsight_tools.summarize(trace), outcomes)) == "<TraceReport a: 1 finding>"
+
+
+def test_a_notebook_shows_what_they_say(trace: Trace) -> None:
+    outcomes = nsight_tools.analyze(trace, select="PCI001")
+    finding = outcomes[0].findings[0]
+    assert "<td>kernels</td>" in trace._repr_html_()
+    assert "<b>PCI001</b>" in finding._repr_html_()
+    assert finding.evidence[0].metric in finding._repr_html_()
+    assert finding._repr_html_() in outcomes[0]._repr_html_()
+    assert "PCI001" in TraceReport("a", nsight_tools.summarize(trace), outcomes)._repr_html_()
+    comparison = nsight_tools.compare(trace, trace, outcomes=(outcomes, outcomes))
+    assert nsight_tools.headline(comparison)[:10] in comparison._repr_html_()
+
+
+def test_names_from_a_trace_stay_inert_in_a_notebook() -> None:
+    evidence = (Evidence(HOSTILE, 1, "count", detail=HOSTILE),)
+    finding = Finding("ABC001", Severity.INFO, Confidence.LOW, HOSTILE, HOSTILE, HOSTILE, evidence=evidence)
+    trace = Trace(Path(HOSTILE), {"source": {"name": HOSTILE}, "tables": {}})
+    outcomes = [nsight_tools.Outcome("ABC001", HOSTILE, nsight_tools.Status.FINDINGS, findings=(finding,))]
+    report = TraceReport(HOSTILE, nsight_tools.Summary(HOSTILE), outcomes)
+    for shown in (finding, trace, outcomes[0], report):
+        assert "<script" not in shown._repr_html_()
+        assert "\x1b" not in shown._repr_html_()
+        assert "&lt;script&gt;" in shown._repr_html_()
