@@ -65,6 +65,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/best_practices.md",
+    "docs/frameworks.md",
     "docs/trtexec.md",
     "docs/tune.md",
 )
