@@ -67,6 +67,7 @@ DOCUMENTS = (
     "docs/best_practices.md",
     "docs/limits.md",
     "docs/glossary.md",
+    "docs/frameworks.md",
     "docs/trtexec.md",
     "docs/tune.md",
 )

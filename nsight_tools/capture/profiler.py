@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ STARTS = 3
 machine, one time in a hundred."""
 _HELPER_LOST = "Connection to Agent lost"
 
+ACCELERATORS = "--accelerator-trace"
+"""The option of `nsys profile` that traces a DLA, as its documentation has it."""
+
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -40,6 +44,8 @@ class Wanted:
     """Only from the program's cudaProfilerStart to its cudaProfilerStop."""
     gpu_metrics_hz: int | None = None
     memory_usage: bool = False
+    accelerators: bool = False
+    """What a DLA does, where this nsys offers it."""
     more: tuple[str, ...] = ()
     """Further options of `nsys profile`; one that is named here replaces ours."""
 
@@ -73,9 +79,25 @@ def options(nsys: Nsys, wanted: Wanted) -> list[str]:
             )
         chosen += [f"{nsys.gpu_metrics_option}=all", f"--gpu-metrics-frequency={wanted.gpu_metrics_hz}"]
     named = {_name(option) for option in wanted.more}
+    if wanted.accelerators and ACCELERATORS not in named and traces_accelerators(nsys):
+        chosen.append(f"{ACCELERATORS}=tegra-accelerators")
     if "--capture-range" in named:  # our end belongs to our range
         named.add("--capture-range-end")
     return [option for option in chosen if _name(option) not in named] + list(wanted.more)
+
+
+def traces_accelerators(nsys: Nsys) -> bool:
+    """Whether this nsys offers a trace of a DLA: those of the Embedded Platforms Edition do, whatever their version.
+
+    Not tried on such a machine: what nsys says of its own options decides.
+    """
+    try:
+        said = subprocess.run(  # noqa: S603
+            [nsys.path, "profile", "--help"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return ACCELERATORS.encode() in said.stdout + said.stderr
 
 
 def _name(option: str) -> str:

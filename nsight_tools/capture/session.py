@@ -281,7 +281,8 @@ class _EngineRuns:
         traced = replace(load, duration_s=0.0)
         order = {**self._order(traced), "ranges": True, "capture_range": True, "inspect": True}
         order |= {"layer_ranges": recording.single_pass, **(self._check.order if recording.single_pass else {})}
-        answer = self._traced(self._task("timing", order), self._session.report, _wanted(recording, capture_range=True))
+        wanted = replace(_wanted(recording, capture_range=True), accelerators="use_dla_core" in self._build.settings)
+        answer = self._traced(self._task("timing", order), self._session.report, wanted)
         layers = answer.task.folder / run_files.LAYERS
         if layers.exists():
             shutil.copy(layers, self._session.folder / run_files.LAYERS)
@@ -294,7 +295,7 @@ class _EngineRuns:
             self._session.say("tracing the layers")
             few = replace(eager, iterations=LAYER_PASS_INFERENCES)
             order = {**self._order(few), "ranges": True, "capture_range": True, "layer_ranges": True}
-            wanted = replace(_wanted(recording, capture_range=True), gpu_metrics_hz=None, memory_usage=False)
+            wanted = replace(wanted, gpu_metrics_hz=None, memory_usage=False)
             answer = self._traced(self._task("layers", order), self._session.folder / run_files.LAYER_PASS, wanted)
         if recording.profiler and not answer.interrupted:
             self._session.say("timing the layers with TensorRT's own profiler")

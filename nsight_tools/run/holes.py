@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Bools, Ints, ints, words
+from nsight_tools.run.dla import TYPE
 from nsight_tools.run.driver import mode_of
+from nsight_tools.run.engine import engine_layers
 from nsight_tools.run.gaps import HOLE_NS
 from nsight_tools.run.metrics import Metrics
 from nsight_tools.timeline.attribution import joint_key
@@ -150,13 +152,19 @@ def _next_work(run: Run, device: int, found: Intervals) -> Ints:
 
 
 def _behind_a_layer(run: Run, device: int, found: Intervals) -> Bools:
-    """Whether a layer's range that launched no kernel stands between the launches around each hole."""
+    """Whether a layer's range that launched no kernel stands between the launches around each hole.
+
+    A layer that the engine's list knows to be no DLA's is none: some of the GPU's layers launch nothing, either.
+    """
     none = np.zeros(len(found), np.bool_)
     if not len(found):
         return none
     table = run.trace.table("nvtx_ranges", ["start_ns", "end_ns", "pid", "tid", "domain", "name"])
     layer = words(table["domain"]).among("TensorRT") & (ints(table["end_ns"]) > ints(table["start_ns"]))
-    layer &= words(table["name"]).where(lambda name: not name.startswith(ENQUEUE_PREFIX))
+    known = {name: each.type for name, each in engine_layers(run.trace).items()}
+    layer &= words(table["name"]).where(
+        lambda name: not name.startswith(ENQUEUE_PREFIX) and known.get(name, "") in ("", TYPE)
+    )
     rows = np.flatnonzero(layer)
     if not rows.size:
         return none

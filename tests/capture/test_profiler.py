@@ -69,6 +69,30 @@ def test_an_option_of_the_users_replaces_ours(given: str) -> None:
     assert options(nsys(2023, 4), Wanted(more=(given,))) == [*ALWAYS[1:], "--cuda-graph-trace=node", given]
 
 
+@pytest.mark.parametrize(
+    ("says", "given", "asked"),
+    [
+        ("--accelerator-trace=", (), ["--accelerator-trace=tegra-accelerators"]),
+        ("--ftrace=", (), []),
+        ("--accelerator-trace=", ("--accelerator-trace=none",), ["--accelerator-trace=none"]),
+    ],
+    ids=["offered", "not offered", "the user's own"],
+)
+def test_the_trace_of_a_dla_where_nsys_offers_it(
+    says: str, given: tuple[str, ...], asked: list[str], tmp_path: Path
+) -> None:
+    program = tmp_path / "nsys"
+    program.write_text(f"#!/bin/sh\necho '\t{says}'\n")
+    program.chmod(0o755)
+    own = Nsys(program, Version((2024, 6)))
+    assert options(own, Wanted(accelerators=True, more=given)) == [*ALWAYS, "--cuda-graph-trace=node", *asked]
+    assert options(own, Wanted()) == [*ALWAYS, "--cuda-graph-trace=node"]
+
+
+def test_an_nsys_that_does_not_say_offers_no_trace_of_a_dla() -> None:
+    assert options(nsys(2024, 6), Wanted(accelerators=True)) == [*ALWAYS, "--cuda-graph-trace=node"]
+
+
 def test_a_version_without_gpu_metrics() -> None:
     with pytest.raises(NsysError, match=r"nsys 2020\.4 records no GPU metrics"):
         options(nsys(2020, 4), Wanted(gpu_metrics_hz=10_000))

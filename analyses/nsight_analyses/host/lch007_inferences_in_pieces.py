@@ -51,7 +51,8 @@ def inferences_in_pieces(trace: Trace) -> Iterator[Finding]:
     one piece hands to the next on the GPU, and enqueue the next without waiting. ONNX Runtime and Torch-TensorRT log
     which operators fall back.
 
-    Blind spots: which operators run between is not in the report. Enqueues are known by TensorRT's ranges only.
+    Blind spots: which operators run on the CPU between is not in the report. Enqueues are known by TensorRT's ranges
+    only.
     """
     run = Run.of(trace)
     if not run.count:

@@ -12,6 +12,7 @@ from nsight_tools.columns import words
 from nsight_tools.errors import NotApplicable
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.dla import Dla, subgraph
 from nsight_tools.run.holes import Owner, holes
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
 DLA_WARNING = 0.1
+NAMED = 5
+"""Subgraphs that are named: what fits a screen."""
 
 
 @analysis(
@@ -42,7 +45,8 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
     throughput, keep a second inference in flight, so that the GPU works on one while the DLA works on the other. Keep
     the layers of a DLA together, in few subgraphs. NVIDIA's TensorRT documentation, "Working with DLA".
 
-    Blind spots: the DLA's own work is not in the report, only the hole that it leaves.
+    Blind spots: the DLA's own work is not in the report, only the hole that it leaves. Where the engine's list has no
+    layer types, any layer that launches nothing counts; where it has, only layers on a DLA do.
     """
     run = Run.of(trace)
     if "TensorRT" not in words(trace.table("nvtx_ranges", ["domain"])["domain"]).counts():
@@ -51,10 +55,11 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
     found, cost = Intervals.any_of(each), sum(one.total for one in each)
     if not len(found) or cost < NOISE_SHARE * run.window_ns:
         return
+    subgraphs = Dla.of(trace).layers
     yield Finding(
         "DLA001",
         Severity.WARNING,
-        Confidence.MEDIUM,
+        Confidence.HIGH if subgraphs else Confidence.MEDIUM,
         f"the GPU idles for {share(cost / run.window_ns)} of the {run.time} while layers run elsewhere: "
         f"{len(found)} hole{'s' * (len(found) > 1)} of {duration(float(np.median(found.end - found.start)))} (median)",
         "a layer that launches no kernel stands between the launches on both sides of each hole: the DLA (Deep "
@@ -64,6 +69,7 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
         evidence=(
             Evidence("GPU waits for the accelerator", cost, "ns"),
             Evidence("holes", len(found), "count"),
+            *(Evidence("subgraph on the DLA", subgraph(layer)) for layer in subgraphs[:NAMED]),
             *worst("longest", found.start, found.end),
         ),
         explains=("gaps", "contention"),

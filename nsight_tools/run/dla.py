@@ -1,0 +1,97 @@
+"""What of an engine a DLA (Deep Learning Accelerator) runs, what the GPU runs beside it, and what lies at the border.
+
+No machine with a DLA was at hand. The names and the type are those of NVIDIA's documentation and of public reports.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from nsight_tools.run.engine import NOTHING, Engine, Layer
+
+if TYPE_CHECKING:
+    from nsight_tools.trace import Trace
+
+TYPE = "DLA"
+"""The type of such layers in the engine inspector's list and in the payloads of ranges, from TensorRT 8.4 on."""
+_REGION = re.compile(r"\{(?:ForeignNode\[)?(.*?)\]?\}", re.DOTALL)
+"""How layers that were compiled as one are named: `{ForeignNode[first...last]}`, older ones `{first,second}`."""
+_BORDER = re.compile(r" (?:to|from) nvm$| copy finish$")
+"""Layers that TensorRT 8 puts at a DLA's border ("images to nvm", "head_3 from nvm", "images copy finish") in the
+profile of issue 3143 of NVIDIA/TensorRT. A name that is not matched counts as a layer on the GPU."""
+_MOVES = re.compile(r" (?:to|from) nvm$")
+
+
+def subgraph(layer: Layer) -> str:
+    """The layers of the network that a compiled layer is made of, as its name tells; its name where it tells none."""
+    found = _REGION.search(layer.name)
+    return found[1] if found else layer.name
+
+
+class Dla:
+    """The engine's layers by where they run, in the engine's order; all are empty where no layer is on a DLA."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._engine = Engine.of(trace)
+
+    @classmethod
+    def of(cls, trace: Trace) -> Dla:
+        """The DLA's part of the engine of `trace`, for as long as somebody holds it."""
+        return trace.once(cls)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Those on a DLA, each a subgraph that TensorRT hands to it as a whole.
+
+        By their type. A list of names alone tells it only where layers of the border stand in it: the GPU's compiled
+        regions have the same names.
+        """
+        every = self._engine.layers
+        typed = tuple(layer for layer in every if layer.type == TYPE)
+        if typed or any(layer.type for layer in every) or not any(_MOVES.search(layer.name) for layer in every):
+            return typed
+        return tuple(layer for layer in every if _REGION.fullmatch(layer.name))
+
+    @cached_property
+    def borders(self) -> tuple[Layer, ...]:
+        """Those that only carry tensors to a DLA or from it, or change their form for it."""
+        names = {layer.name for layer in self.layers}
+        if not names:
+            return ()
+        every = self._engine.layers
+        beside = {
+            own
+            for edge in self._engine.edges
+            for own, other in ((edge.source, edge.target), (edge.target, edge.source))
+            if every[other].name in names
+        }
+        return tuple(
+            layer
+            for place, layer in enumerate(every)
+            if layer.name not in names
+            and (
+                bool(_BORDER.search(layer.name))
+                or (layer.reformats and (place in beside or any(name in layer.name for name in names)))
+            )
+        )
+
+    @cached_property
+    def fallback(self) -> tuple[Layer, ...]:
+        """Those that compute on the GPU in an engine that has layers on a DLA; reformats are none."""
+        if not self.layers:
+            return ()
+        others = {layer.name for layer in (*self.layers, *self.borders)}
+        return tuple(
+            layer
+            for layer in self._engine.layers
+            if layer.name not in others and layer.type != NOTHING and not layer.reformats
+        )
+
+    @cached_property
+    def cuts(self) -> tuple[Layer, ...]:
+        """Those of `fallback` that stand between two subgraphs in the engine's order, and may part them."""
+        place = {layer.name: at for at, layer in enumerate(self._engine.layers)}
+        on = [place[layer.name] for layer in self.layers]
+        return tuple(layer for layer in self.fallback if on[0] < place[layer.name] < on[-1])
