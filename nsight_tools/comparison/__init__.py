@@ -96,6 +96,8 @@ def compare(
     whole = Comparison(sides[0], sides[1], setup=setup, conditions=under, measurements=measurements(runs))
     if all(map(trtexec.has_times, runs)):
         return trtexec.by_times(whole, runs)
+    if any(run.summary.trtexec for run in runs):
+        return trtexec.without_times(whole, runs)
     if not marked:
         return _without_inferences(whole, runs)
     same = alike(runs)
