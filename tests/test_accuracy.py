@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from nsight_tools import accuracy
 from nsight_tools.accuracy import Accuracy, AccuracyError, Agreement, compared, judged, limits
+from nsight_tools.report import accurate
 
 Array = np.ndarray[Any, Any]
 
@@ -192,6 +194,18 @@ def test_each_limit_is_for_each_output() -> None:
     assert found.failures == ("output b: lInf is 1, and must be at most 0.5",)
     # What does not look like classes has no first one to lose.
     assert judged({"m": normal(1, 2, 5, 5)}, {"m": normal(1, 2, 5, 5)}, "it", limits("top1:1")).passed
+
+
+def test_what_no_output_has_is_not_called_accurate() -> None:
+    r = {"m": normal(1, 2, 5, 5)}
+    assert accurate.verdict(judged(r, r, "it", limits("top1:0.9"))).startswith("not judged: no output has")
+    assert accurate.verdict(judged(r, r, "it", limits("top1:0.9,rel:0.1"))) == "accurate enough (rel at most 0.1)"
+
+
+def test_a_cosine_of_nearly_one_ends_with_no_point() -> None:
+    r = normal(1, 4, 10)
+    agreement = replace(one(r, r), cos=1 - 1e-12)
+    assert "cos 1," in accurate.measures(agreement)
 
 
 DOES_NOT_FIT = [

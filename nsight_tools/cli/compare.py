@@ -12,6 +12,7 @@ import click
 import nsight_tools
 from nsight_tools.cli import failures, importing, output, progress
 from nsight_tools.errors import NsightToolsError
+from nsight_tools.units import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,14 +108,16 @@ def command(
 ) -> None:
     """Say what changed from BEFORE to each AFTER, in throughput and in latency, and whether that is more than noise.
 
-    Each is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, a run directory of capture, or a
-    dataset (.trace). Where both were measured without the profiler, that is judged; else what the traces leave of it,
-    and a difference that may all be the profiler's is undecided. Where something else than the change may have made
-    the difference (another GPU, another load on it, another program's pace), there is no verdict: --fail-on-regression
-    exits with 2, as it does where a verdict is undecided, or there are too few inferences.
+    Each is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, a run directory of capture, a
+    dataset (.trace), or the times that trtexec wrote (.json). Where both were measured without the profiler, that is
+    judged; else what the traces leave of it, and a difference that may all be the profiler's is undecided. Where
+    something else than the change may have made the difference (another GPU, another load on it, another program's
+    pace), there is no verdict: --fail-on-regression exits with 2, as it does where a verdict is undecided, or there
+    are too few inferences.
     """
     if untraced_after and len(untraced_after) != len(afters):
-        raise click.UsageError(f"--untraced-after is given {len(untraced_after)} times, for {len(afters)} AFTER")
+        given = plural(len(untraced_after), "time")
+        raise click.UsageError(f"--untraced-after is given {given}, for {len(afters)} AFTER")
     opened = partial(nsight_tools.open_trace, nsys=nsys, inference_range=inference_range, group_by=group_by)
     found: list[Comparison] = []
     status = 0
@@ -164,15 +167,16 @@ def _gate(found: Sequence[Comparison], limit: float | None, metric: str | None) 
 
 def _report_unjudged(comparison: Comparison, limit: float, metric: str | None) -> None:
     from nsight_tools.comparison import Verdict, regressed
+    from nsight_tools.comparison.resampling import ENOUGH
 
     open_ = [each for each in comparison.chosen(metric) if regressed(comparison, limit, each.metric.value) is None]
     said = "; ".join(f"{each.metric.value}: {each.why or 'no inferences are known'}" for each in open_)
-    undecided = any(each.verdict is Verdict.UNDECIDED for each in open_)
-    hint = (
-        "give both an untraced run: captures hold one, --untraced-before and --untraced-after take one"
-        if undecided
-        else "compare captures of the same work on the same GPU"
-    )
+    verdicts = {each.verdict for each in open_}
+    hint = "compare captures of the same work on the same GPU"
+    if Verdict.UNDECIDED in verdicts:
+        hint = "give both an untraced run: captures hold one, --untraced-before and --untraced-after take one"
+    elif verdicts == {Verdict.CANNOT_TELL}:
+        hint = f"compare two runs of a kind, of {ENOUGH} inferences or more each"
     problem = f"{comparison.after.name}: whether it became slower cannot be judged: {said}"
     failures.report(NsightToolsError(problem, hint=hint), debug=False)
 

@@ -105,6 +105,8 @@ def compare(
     whole = Comparison(sides[0], sides[1], setup=setup, conditions=under, measurements=measurements(runs))
     if all(map(trtexec.has_times, runs)):
         return trtexec.by_times(whole, runs)
+    if any(run.summary.trtexec for run in runs):
+        return trtexec.without_times(whole, runs)
     if not marked:
         return _without_inferences(whole, runs)
     same = alike(runs)
@@ -131,6 +133,8 @@ def _in_flight(
     for name, side, run in (("before", whole.before, runs[0]), ("after", whole.after, runs[1])):
         wall, period = (getattr(each.difference, name, None) for each in (latency, throughput))
         little = wall / (period * side.inputs) if wall and period else 1.0
+        if latency.source == "trace" and (lanes := run.run.flow.lanes) > 1:
+            little = min(little, lanes)  # wall and period are each estimated: no more are under way than take turns
         sides.append(replace(side, in_flight=max(run.in_flight, little)))
     several = max(side.in_flight for side in sides) >= SEVERAL
     other_batch = whole.before.inputs != whole.after.inputs

@@ -12,6 +12,8 @@ from nsight_tools.comparison.judge import judged, unjudged
 from nsight_tools.comparison.resampling import ENOUGH, LEVEL, WALLS, Floats, cliffs_delta, estimate
 from nsight_tools.comparison.result import Change, Comparison, Difference, Judgement, Metric, Verdict
 from nsight_tools.comparison.runs import BENCHMARK
+from nsight_tools.comparison.verdicts import of_two_runs
+from nsight_tools.importer.trtexec import Times
 
 if TYPE_CHECKING:
     from nsight_tools.comparison.runs import ComparedRun
@@ -24,14 +26,47 @@ _PARTS = {
 }
 """Columns of `benchmark` beside the wall, and what they are called."""
 _UNTOLD = "whether both ran alike: trtexec's files do not say with which batch, streams, transfers or graphs"
-
-
+_ONE_TRACE = (
+    "one is a trace, and the other what trtexec wrote of a run without one; compare two of a kind, as two traces with "
+    "--untraced-before and --untraced-after for trtexec's times"
+)
 _NO_RATE = "trtexec's files do not say how many inputs an inference carries"
 
 
 def has_times(run: ComparedRun) -> bool:
     """Whether trtexec timed inferences enough of a run that nobody traced."""
-    return bool(run.summary.trtexec) and _column(run, "wall_ns").size >= ENOUGH
+    return bool(run.summary.trtexec) and _timed(run) >= ENOUGH
+
+
+def _timed(run: ComparedRun) -> int:
+    return int(_column(run, "wall_ns").size)
+
+
+def without_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Comparison:
+    """The comparison where one side at least is of trtexec's files, and the two have no times to compare: why."""
+    lacking = (
+        f"{label} has {count}" if (count := _timed(run)) else f"{label} has none ({Times.how})"
+        for label, run in zip(("BEFORE", "AFTER"), runs, strict=True)
+        if not has_times(run)
+    )
+    why = f"that takes {ENOUGH} times a side, and {' and '.join(lacking)}"
+    if not all(run.summary.trtexec for run in runs):
+        why = _ONE_TRACE
+    sides = (whole.before, whole.after)
+    before, after = (
+        replace(side, inferences=_timed(run)) if run.summary.trtexec else side
+        for side, run in zip(sides, runs, strict=True)
+    )
+    return replace(
+        whole,
+        before=before,
+        after=after,
+        throughput=Judgement(Metric.THROUGHPUT, why=why),
+        latency=Judgement(Metric.LATENCY, why=why),
+        setup=(),
+        layers=_layers(runs),
+        untold=(f"whether an inference became faster: {why}",),
+    )
 
 
 def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Comparison:
@@ -46,9 +81,10 @@ def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Compar
     families[:WALLS] = np.arange(1, WALLS + 1)
     estimates = estimate(sides[0], sides[1], families)
     effect = cliffs_delta(*took)
-    wall = judged("wall", "ns", WALLS, estimates, effect=effect)
-    walls = [judged(name, "ns", at, estimates) for at, name in enumerate(("median", "mean", "99th percentile"))]
-    parts = [judged(label, "ns", at, estimates) for at, label in enumerate(known.values(), WALLS + 1)]
+    wall = of_two_runs(Metric.LATENCY, judged("wall", "ns", WALLS, estimates, effect=effect), runs, (1.0, 1.0))
+    rows = [judged(name, "ns", at, estimates) for at, name in enumerate(("median", "mean", "99th percentile"))]
+    rows += [judged(label, "ns", at, estimates) for at, label in enumerate(known.values(), WALLS + 1)]
+    rows = [replace(of_two_runs(Metric.LATENCY, each, runs, (1.0, 1.0)), detail="") for each in rows]
     verdict = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(wall.change, Verdict.NOISE)
     both = zip((whole.before, whole.after), took, strict=True)
     before, after = (replace(side, inferences=mine.size, walls=mine) for side, mine in both)
@@ -58,8 +94,8 @@ def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Compar
         after=after,
         throughput=Judgement(Metric.THROUGHPUT, source="untraced", why=_NO_RATE),
         latency=Judgement(Metric.LATENCY, verdict, verdict, wall, source="untraced", level=LEVEL),
-        walls=tuple(walls),
-        work=tuple(parts),
+        walls=tuple(rows[:WALLS]),
+        work=tuple(rows[WALLS:]),
         layers=_layers(runs),
         untold=(_UNTOLD,),
     )

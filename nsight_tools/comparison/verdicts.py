@@ -39,7 +39,7 @@ MEAN, TYPICAL = 1, WALLS
 """Which of `statistics` each metric is: throughput is a mean, stalls and all; a wall is that of the typical one."""
 ESTIMATED = 0.9
 """The level of an interval that holds what tracing may cost: that of the ranges in `worth.known`."""
-TWO_RUNS = f"two runs of the same differ by up to {units.share(TWICE)}, and --repeat tells by how much these do"
+TWO_RUNS = f"two runs of the same differ by up to {units.share(TWICE)}, and capture --repeat tells by how much these do"
 UNDECIDED = "all of it may be the profiler's own"
 
 
@@ -67,7 +67,7 @@ def judge(
     if few:
         return Judgement(metric, why=f"that takes {ENOUGH} inferences a side, and {' and '.join(few)}")
     if all(measured):
-        found = _of_two_runs(metric, difference(metric, chosen[0], chosen[1]), runs, per)
+        found = of_two_runs(metric, difference(metric, chosen[0], chosen[1]), runs, per)
         judgement = Judgement(metric, source="untraced", level=LEVEL, **_told(found))
     else:
         judgement = _without_profiler(metric, runs, chosen, measured, per, alike)
@@ -90,8 +90,11 @@ def _told(found: Difference) -> dict[str, Any]:
     return {"verdict": said, "measured": said, "difference": found}
 
 
-def _of_two_runs(metric: Metric, found: Difference, runs: Pair, per: tuple[float, float]) -> Difference:
-    """A difference beyond what the same differs by from run to run: its repeats, else what is usual."""
+def of_two_runs(metric: Metric, found: Difference, runs: Pair, per: tuple[float, float]) -> Difference:
+    """A difference of untraced times, noise where it is no more than the same differs by from run to run.
+
+    By its repeats, else by what is usual (`worth.known.TWICE`). `per` are the inputs that an inference carries.
+    """
     at = MEAN if metric is Metric.THROUGHPUT else TYPICAL
     repeats = [[times(metric, each) / many for each in run.repeats] for run, many in zip(runs, per, strict=True)]
     held = against_repeats(found, repeats, at)

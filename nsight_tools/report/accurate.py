@@ -27,7 +27,10 @@ def verdict(found: Accuracy) -> str:
     """Whether it passes: `accurate enough (rel at most 0.05)`, or what is outside of its limits first."""
     failures = found.failures
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    return f"accuracy is lost: {failures[0]}{more}" if failures else f"accurate enough ({_limits(found)})"
+    if failures:
+        return f"accuracy is lost: {failures[0]}{more}"
+    said = _limits(found)
+    return f"accurate enough ({said})" if said else "not judged: no output has what the limits are of"
 
 
 def worst(found: Accuracy) -> str:
@@ -72,15 +75,16 @@ def every(outputs: Sequence[Output], found: Accuracy | None) -> Iterator[tuple[s
 
 
 def _limits(found: Accuracy) -> str:
+    """The limits that an output is held to; empty where there are none, as of top1 where nothing looks like classes."""
     said = []
     for limit in found.limits:
         applies = [each for each in found.outputs if limit.of == "all" or (limit.of == "whole") == each.whole]
-        said += [limit.said()] if applies else []
-    return ", ".join(said) or "no limit"
+        said += [limit.said()] if any(each.value(limit.measure) is not None for each in applies) else []
+    return ", ".join(said)
 
 
 def _number(value: float) -> str:
     """Four digits; of what is close to 1, as many as tell it from 1."""
     if value != 1 and abs(1 - value) < 0.001:
-        return f"{value:.7f}".rstrip("0")
+        return f"{value:.7f}".rstrip("0").rstrip(".")
     return f"{value:.4g}"

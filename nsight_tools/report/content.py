@@ -262,11 +262,17 @@ class TraceReport(Shown):
         return f"{len(findings)} ({_severities(findings)}){hence}{behind}"
 
     def act(self, finding: Finding) -> str:
-        """What to do about it, in a few words: its changes, else what its analysis looks for."""
+        """What to do about it, in a few words: its changes, else what its analysis looks for.
+
+        Where that found several things, each by what its own message begins with: no two are called the same.
+        """
         if finding.change:
             return " and ".join(changes.done(each) for each in finding.change)
-        summaries = (each.summary for each in self.outcomes if finding in each.findings)
-        return next(filter(None, summaries), finding.message)
+        outcome = next((each for each in self.outcomes if finding in each.findings), None)
+        if outcome is None or not outcome.summary:
+            return finding.message
+        several = sum(not each.change for each in outcome.findings) > 1
+        return finding.message.partition(": ")[0] if several else outcome.summary
 
     def gain(self, finding: Finding) -> str:
         """What it could give back, in short: `about 0.214 of 1.46 ms an inference (15 %)`."""
@@ -328,8 +334,13 @@ class TraceReport(Shown):
 
     @property
     def beside_the_sum(self) -> str:
-        """Which findings with a time to recover are not in what the plan gives; empty where all of them are."""
+        """Which findings with a time to recover are not in what the plan gives; empty where all of them are.
+
+        Empty too where no sum is printed: the plan is the first finding's change alone.
+        """
         made = set(self.plan.changes) if self.plan else set()
+        if len(made) < 2 and self.plan_leads:
+            return ""
         others = [each for each in self.findings if self.worth_ns(each) > 0 and not made.intersection(each.change)]
         codes = ", ".join(dict.fromkeys(each.code for each in others))
         return f"Not in this sum, for no replay tells what it adds: {codes}." if codes and self.plan else ""
@@ -494,16 +505,24 @@ class TraceReport(Shown):
 
     @property
     def observer_note(self) -> str:
-        """Where the column without the profiler comes from, or why there is none; empty without the host's share."""
+        """`observer`, below a table with all that is known."""
+        return self.observer()
+
+    def observer(self, *, intervals: bool = True) -> str:
+        """Where the column without the profiler comes from, or why there is none; empty without the host's share.
+
+        `intervals`: whether the table above shows them, where there are some.
+        """
         times = self.summary.times
         source = times.untraced.source if times and times.untraced else ""
         if not source or not self.host_time_shown:
             return ""
         if self.tracing_lengthens:
-            return (
-                f"Tracing lengthens the parts without GPU work. Without it: {source}; in brackets, between which times "
-                "that may lie."
+            shown = intervals and any(
+                "(" in each for each in (self.untraced_wall, *(b.untraced for b in self.buckets()))
             )
+            brackets = "; in brackets, between which times that may lie" if shown else ""
+            return f"Tracing lengthens the parts without GPU work. Without it: {source}{brackets}."
         return f"Without the profiler nothing is shorter: {source}."
 
     @property

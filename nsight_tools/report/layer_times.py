@@ -23,9 +23,8 @@ _NAME = 60
 def told(found: LayerTimes) -> str:
     """One line: all layers together by both, and what the two disagree about."""
     layers = sum(each.profiler_ns is not None for each in found.layers)
-    whole = (
-        f"{_plural(layers)} {'takes' if layers == 1 else 'take'} {units.duration(found.profiler_ns)} in an inference"
-    )
+    takes = "takes" if layers == 1 else "take"
+    whole = f"{units.plural(layers, 'layer')} {takes} {units.duration(found.profiler_ns)} in an inference"
     if not found.traced_ns:
         return f"TensorRT's own profiler: {whole}"
     parts = [f"TensorRT's own profiler: {whole}, and {units.duration(found.traced_ns)} by the trace"]
@@ -48,7 +47,7 @@ def _short(found: LayerTimes) -> Iterator[str]:
     """What the profiler's events cost, as short layers tell."""
     if found.event_ns is None:
         return
-    which = f"{_plural(len(found.short))} below {units.duration(LONG_NS)}"
+    which = f"{units.plural(len(found.short), 'layer')} below {units.duration(LONG_NS)}"
     if found.added_ns:
         yield f"its events around each layer add {units.duration(found.added_ns)} to it (median of the {which})"
     else:
@@ -63,13 +62,13 @@ def _long(found: LayerTimes) -> Iterator[str]:
     first = layers[0]
     most = abs(first.beyond(found.added_ns))
     if most <= AGREE:
-        yield f"{beyond}{_plural(len(layers))} of {bound} and more agree within {units.share(most)}"
+        yield f"{beyond}{units.plural(len(layers), 'layer')} of {bound} and more agree within {units.share(most)}"
         return
     apart = sum(abs(each.beyond(found.added_ns)) > AGREE for each in layers)
     yield (
-        f"{beyond}{apart} of {_plural(len(layers))} of {bound} and more differ by more than {units.share(AGREE)}, most "
-        f"{safe.elided(first.name, _NAME)}: {units.duration(first.profiler_ns)}, and {units.duration(first.traced_ns)} "
-        "by the trace"
+        f"{beyond}{apart} of {units.plural(len(layers), 'layer')} of {bound} and more differ by more than "
+        f"{units.share(AGREE)}, most {safe.elided(first.name, _NAME)}: {units.duration(first.profiler_ns)}, "
+        f"and {units.duration(first.traced_ns)} by the trace"
     )
 
 
@@ -79,8 +78,4 @@ def _unknown(found: LayerTimes) -> Iterator[str]:
             took = units.duration(sum(each.profiler_ns or each.traced_ns or 0 for each in layers))
             names = ", ".join(safe.elided(each.name, _NAME) for each in layers[:NAMED])
             more = ", …" if len(layers) > NAMED else ""
-            yield f"the {other} does not know {_plural(len(layers))} of {took} ({names}{more})"
-
-
-def _plural(count: int) -> str:
-    return f"{count:,} layer{'' if count == 1 else 's'}"
+            yield f"the {other} does not know {units.plural(len(layers), 'layer')} of {took} ({names}{more})"

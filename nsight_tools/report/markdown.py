@@ -117,9 +117,10 @@ def _accounting(report: TraceReport) -> list[str]:
 
 def _ends(report: TraceReport) -> list[str]:
     lines = []
-    if unjudged := report.with_status(Status.COULD_NOT_RUN):
+    if unjudged := [each for _, outcomes in report.unjudged() for each in outcomes]:
         lines += ["", "**Could not be judged**", ""]
-        lines += [f"- {escape(o.code)}: {escape(o.summary)}: {escape(o.reason)}" for o in unjudged]
+        ordered = sorted(unjudged, key=lambda each: each.code)
+        lines += [f"- {escape(o.code)}: {escape(o.summary)}: {escape(o.reason)}" for o in ordered]
     if clear := report.with_status(Status.CLEAR):
         lines += ["", f"**Clear:** {', '.join(escape(o.code) for o in clear)}"]
     return lines

@@ -136,7 +136,8 @@ def _inference(page: Page, report: TraceReport) -> None:
             ]
         )
     page.rows(rows, right=(1, 2, 3))
-    page.rows([[page.text(note, "dim")] for note in (report.beside, report.observer_note) if note])
+    notes = (report.beside, report.observer(intervals=roomy))
+    page.rows([[page.text(note, "dim")] for note in notes if note])
 
 
 def _point(estimate: str) -> str:

@@ -26,12 +26,15 @@ def verdict(summary: Summary, findings: int) -> str:
     parts = [*(bounds(summary.timed) if summary.timed else ())]
     if not parts and summary.timed:
         parts = ["the GPU's compute bounds it" if summary.timed.compute else "times of inferences"]
+    if not parts and summary.untraced_run is not None:
+        parts = [f"the times that trtexec wrote are not taken: {summary.untraced_run.problem}"]
     if not parts:
         known = {"--exportProfile": "layer times", "--exportLayerInfo": "the engine's layers"}
         parts = [" and ".join(words for option, words in known.items() if option in summary.trtexec)]
     found = f"{findings} finding{'' if findings == 1 else 's'} in the engine's layers" if findings else ""
     judged = "no trace, so that nothing else is judged" if findings else "no trace, so that no analysis judges it"
-    return "; ".join([*parts, *filter(None, [found]), f"{judged}: {WITHOUT_TRACE}"])
+    said = "; ".join([*parts, *filter(None, [found]), f"{judged}: {WITHOUT_TRACE}"])
+    return f"{said[:1].upper()}{said[1:]}"
 
 
 def facts(summary: Summary) -> list[str]:

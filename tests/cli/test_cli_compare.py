@@ -96,7 +96,7 @@ def test_untraced_times_are_of_the_side_that_they_are_named_for(compare: Callabl
     assert "one side untraced" in " ".join(one.stdout.split())
     wrong = compare("base.sqlite", "same.sqlite", "slow.sqlite", "--untraced-after", "a.json")
     assert wrong.exit_code == 2
-    assert "--untraced-after is given 1 times, for 2 AFTER" in wrong.stderr
+    assert "--untraced-after is given 1 time, for 2 AFTER" in wrong.stderr
 
 
 def test_several_afters_are_each_held_against_before(compare: Callable[..., Result]) -> None:

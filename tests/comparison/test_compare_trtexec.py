@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from comparison.loops import jitter, loop
 
 from nsight_tools import compare, open_trace
 from nsight_tools.cli import program
@@ -45,6 +46,8 @@ def compared(folder: Path, before: Any, after: Any, **layers: Any) -> Comparison
         (0.25, Verdict.SLOWER, Change.MORE),
         (0.15, Verdict.FASTER, Change.LESS),
         (0.2, Verdict.NOISE, Change.NOISE),
+        # Far from chance, and no more than two runs of one engine differ by.
+        (0.202, Verdict.NOISE, Change.NOISE),
     ],
 )
 def test_what_the_times_say(tmp_path: Path, after: float, verdict: Verdict, change: Change) -> None:
@@ -79,6 +82,18 @@ def test_layers_that_both_name_stand_side_by_side(tmp_path: Path) -> None:
 def test_too_few_inferences_tell_nothing(tmp_path: Path) -> None:
     found = compared(tmp_path, times(0.2, seed=1), times(0.2, seed=2, count=15))
     assert found.verdict is Verdict.CANNOT_TELL
+    assert (found.before.inferences, found.after.inferences) == (200, 15)
+    assert found.untold == ("whether an inference became faster: that takes 20 times a side, and AFTER has 15",)
+    assert found.setup == ()
+
+
+def test_a_trace_and_what_trtexec_wrote_are_two_kinds(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(times(0.2, seed=1)), "utf-8")
+    found = compare(open_trace(tmp_path / "a.json"), loop(jitter(60, 20, seed=1)))
+    assert found.verdict is Verdict.CANNOT_TELL
+    assert found.latency.why == found.throughput.why
+    assert "--untraced-before" in found.latency.why
+    assert found.setup == ()
 
 
 @pytest.mark.parametrize("form", ["text", "json", "html", "markdown", "junit"])

@@ -115,6 +115,8 @@ def test_throughput_leads_where_several_are_in_flight(alone: list[Pair]) -> None
     for pair in alone:
         assert (pair.found.leads is Metric.LATENCY) == pair.one_at_a_time, pair.change
         assert not pair.found.blocking
+        # No capture has more than four threads, or streams: estimates of wall and period must not make it more.
+        assert max(side.in_flight for side in (pair.found.before, pair.found.after)) <= 4.0, pair.change
 
 
 def measured(trace: Trace, untraced: dict[str, Any]) -> Trace:

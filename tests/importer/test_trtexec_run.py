@@ -151,11 +151,11 @@ def said(*arguments: Path | str) -> str:
 
 
 BOUNDS: Sequence[tuple[dict[str, float], str]] = (
-    ({}, "the GPU's compute bounds it; no trace"),
-    ({"enqueue": 0.079}, "the GPU's compute bounds it; no trace"),
-    ({"enqueue": 0.09}, "the host's enqueue takes 90 % of the compute and bounds it"),
-    ({"h2d": 0.099}, "the GPU's compute bounds it; no trace"),
-    ({"h2d": 0.12}, "copies to the GPU take 120 µs, the compute 100 µs: they bound it"),
+    ({}, "The GPU's compute bounds it; no trace"),
+    ({"enqueue": 0.079}, "The GPU's compute bounds it; no trace"),
+    ({"enqueue": 0.09}, "The host's enqueue takes 90 % of the compute and bounds it"),
+    ({"h2d": 0.099}, "The GPU's compute bounds it; no trace"),
+    ({"h2d": 0.12}, "Copies to the GPU take 120 µs, the compute 100 µs: they bound it"),
 )
 
 
@@ -163,6 +163,20 @@ BOUNDS: Sequence[tuple[dict[str, float], str]] = (
 def test_times_say_what_bounds_a_run_by_trtexecs_own_tests(tmp_path: Path, parts: dict[str, float], words: str) -> None:
     write(tmp_path, times_json=times(**parts))
     assert words in said(tmp_path / "times.json")
+
+
+def test_too_few_times_say_so(tmp_path: Path) -> None:
+    write(tmp_path, times_json=times(count=3))
+    text = said(tmp_path / "times.json")
+    assert "The times that trtexec wrote are not taken: it has 3 of the 10 inferences that are needed; no trace" in text
+
+
+def test_no_format_repeats_for_each_rule_that_there_is_no_trace(explored: Path) -> None:
+    for form in ("text", "markdown", "html"):
+        page = said(explored / "m.engine", "--format", form)
+        assert "THR001" not in page
+        # It has inferences, by their times.
+        assert "none were found" not in page
 
 
 def test_what_there_is_is_shown_and_no_rule_complains(explored: Path) -> None:

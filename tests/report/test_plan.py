@@ -83,6 +83,18 @@ def test_what_spoils_the_numbers_comes_before_any_promise() -> None:
     assert said == f"STR004 costs time. Until that is right, other times mean little. {FIRST}"
 
 
+def test_two_findings_of_one_analysis_are_called_by_what_they_found() -> None:
+    two = [
+        replace(finding("THR002", most), message=words)
+        for most, words in ((300_000, "work waits: 5 %"), (200_000, "it slows: 3 %"))
+    ]
+    looks_for = "The GPU is slow"
+    said = TraceReport("x", fakes.SUMMARY, [Outcome("THR002", looks_for, Status.FINDINGS, "", tuple(two))])
+    assert [said.act(each) for each in said.findings] == ["work waits", "it slows"]
+    one = TraceReport("x", fakes.SUMMARY, [Outcome("THR002", looks_for, Status.FINDINGS, "", tuple(two[:1]))])
+    assert one.act(two[0]) == looks_for
+
+
 def test_without_a_plan_the_largest_finding_is_said() -> None:
     assert report(None, *FOUND).verdict == FIRST
     assert report(None, *FOUND).together == ""
@@ -94,6 +106,10 @@ def test_what_is_not_in_the_sum_is_named() -> None:
     assert said.beside_the_sum == "Not in this sum, for no replay tells what it adds: STR001, FUS002."
     assert report(BOTH, *FOUND).beside_the_sum == ""
     assert report(None, *outside).beside_the_sum == ""
+    # One change is the first finding's, and no sum.
+    alone = report(plan((GRAPH, 4_400_000)), FOUND[1], outside[0])
+    assert (alone.plan_leads, alone.beside_the_sum) == (True, "")
+    assert "this sum" not in text.render([alone])
 
 
 def test_text_and_markdown_tell_the_steps() -> None:

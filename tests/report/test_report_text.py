@@ -105,6 +105,9 @@ def test_an_inference_is_shown_bucket_by_bucket() -> None:
     assert re.search(r"exposed copies to the GPU +1\.190 +1\.400 +30 %  ██▍ +1\.19 ms", page)
     assert re.search(r"from first to last event +4\.000 +4\.912 +3\.85 ms \(3\.80 ms to 3\.90 ms\)", page)
     assert "Tracing lengthens the parts without GPU work. Without it: estimated from the trace; in brackets" in page
+    narrow = text.render([fakes.report()], Look(width=80))
+    assert re.search(r"from first to last event +4\.000 +4\.912 +3\.85 ms\n", narrow)
+    assert "Without it: estimated from the trace." in " ".join(narrow.split())
     assert "Time of an inference" not in text.render([fakes.report(times=None)])
 
 
