@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nsight_tools import compare
-from nsight_tools.comparison.result import Effect
+from nsight_tools.comparison.result import Effect, Metric, Verdict
 from nsight_tools.trace import Trace, open_trace
 
 if TYPE_CHECKING:
@@ -283,8 +283,10 @@ def test_inferences(trace: Trace, expected: dict[str, Any]) -> None:
         assert {key: found[key] for key in want} == want, number
 
 
-def test_several_in_flight_are_not_compared_with_one(opened: Callable[[str], Trace]) -> None:
+def test_several_in_flight_are_judged_by_both_verdicts(opened: Callable[[str], Trace]) -> None:
     """Four streams in turn make more inferences a second than a graph alone, each of which takes longer."""
     compared = compare(opened("classifier_streams.capture"), opened("classifier_cuda_graph.capture"))
-    blocking = [each.aspect for each in compared.setup if each.effect is Effect.BLOCKS]
-    assert "inferences in flight" in blocking
+    assert [each.aspect for each in compared.setup if each.effect is Effect.BLOCKS] == []
+    assert compared.leads is Metric.THROUGHPUT
+    assert compared.throughput.verdict is Verdict.SLOWER
+    assert compared.latency.verdict is Verdict.FASTER
