@@ -125,6 +125,11 @@ def _digits(value: float, significant: int = 3) -> str:
     return f"{value:,.{max(0, significant - 1 - magnitude)}f}"
 
 
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """`1 layer`, `1,200 layers`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

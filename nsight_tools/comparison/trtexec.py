@@ -10,9 +10,9 @@ import numpy as np
 from nsight_tools.columns import ints, words
 from nsight_tools.comparison.judge import judged, unjudged
 from nsight_tools.comparison.resampling import ENOUGH, LEVEL, WALLS, Floats, cliffs_delta, estimate
-from nsight_tools.comparison.result import Change, Comparison, Difference, Judgement, Metric, Verdict
+from nsight_tools.comparison.result import Comparison, Difference, Judgement, Metric
 from nsight_tools.comparison.runs import BENCHMARK
-from nsight_tools.comparison.verdicts import of_two_runs
+from nsight_tools.comparison.verdicts import of_two_runs, told
 from nsight_tools.importer.trtexec import Times
 
 if TYPE_CHECKING:
@@ -85,7 +85,6 @@ def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Compar
     rows = [judged(name, "ns", at, estimates) for at, name in enumerate(("median", "mean", "99th percentile"))]
     rows += [judged(label, "ns", at, estimates) for at, label in enumerate(known.values(), WALLS + 1)]
     rows = [replace(of_two_runs(Metric.LATENCY, each, runs, (1.0, 1.0)), detail="") for each in rows]
-    verdict = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(wall.change, Verdict.NOISE)
     both = zip((whole.before, whole.after), took, strict=True)
     before, after = (replace(side, inferences=mine.size, walls=mine) for side, mine in both)
     return replace(
@@ -93,7 +92,7 @@ def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Compar
         before=before,
         after=after,
         throughput=Judgement(Metric.THROUGHPUT, source="untraced", why=_NO_RATE),
-        latency=Judgement(Metric.LATENCY, verdict, verdict, wall, source="untraced", level=LEVEL),
+        latency=Judgement(Metric.LATENCY, source="untraced", level=LEVEL, **told(wall)),
         walls=tuple(rows[:WALLS]),
         work=tuple(rows[WALLS:]),
         layers=_layers(runs),

@@ -68,7 +68,7 @@ def judge(
         return Judgement(metric, why=f"that takes {ENOUGH} inferences a side, and {' and '.join(few)}")
     if all(measured):
         found = of_two_runs(metric, difference(metric, chosen[0], chosen[1]), runs, per)
-        judgement = Judgement(metric, source="untraced", level=LEVEL, **_told(found))
+        judgement = Judgement(metric, source="untraced", level=LEVEL, **told(found))
     else:
         judgement = _without_profiler(metric, runs, chosen, measured, per, alike)
     if min(map(len, traced)) >= ENOUGH:
@@ -85,7 +85,8 @@ def difference(metric: Metric, before: Floats, after: Floats, level: float = LEV
     return judged(NAMES[metric], "ns", at, estimates, effect=cliffs_delta(before, after))
 
 
-def _told(found: Difference) -> dict[str, Any]:
+def told(found: Difference) -> dict[str, Any]:
+    """What a `Judgement` holds of a difference that alone decides it."""
     said = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(found.change, Verdict.NOISE)
     return {"verdict": said, "measured": said, "difference": found}
 
@@ -137,7 +138,7 @@ def _without_profiler(
         metric,
         source="mixed" if any(measured) else "trace",
         level=ESTIMATED,
-        **_told(_estimated(found, float(np.exp(logs[0][0])), profiler, model)),
+        **told(_estimated(found, float(np.exp(logs[0][0])), profiler, model)),
     )
     # Where tracing leaves less open than chance and two runs of the same do, an untraced run would tell no more.
     open_ = max(abs(profiler.low), abs(profiler.high))

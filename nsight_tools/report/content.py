@@ -201,10 +201,14 @@ class TraceReport(Shown):
 
     def share(self, finding: Finding) -> float | None:
         """What comes back of an inference's time, of that from one to the next, or of the run's; None if unknown."""
-        whole, part = finding.of_ns or self.one_takes_ns, finding.recoverable_ns_per_inference
-        if part is None:
-            whole, part = self.window_ns, finding.recoverable_ns
+        part, whole = self._part_and_whole(finding)
         return part / whole if part is not None and whole else None
+
+    def _part_and_whole(self, finding: Finding) -> tuple[int | None, int | None]:
+        """What comes back, and of what: of an inference where that is known, else of the run."""
+        if finding.recoverable_ns_per_inference is None:
+            return finding.recoverable_ns, self.window_ns
+        return finding.recoverable_ns_per_inference, finding.of_ns or self.one_takes_ns
 
     def _per_inference(self, finding: Finding) -> str:
         """`1.20 ms of 4.00 ms per inference (30 %)`: of what one takes, or of the time from one to the next."""
@@ -250,7 +254,7 @@ class TraceReport(Shown):
             said += [f"{self.act(rest[0])}{costs}{self.gain(rest[0])}", self._besides(rest[0])]
         elif not said:
             said = [f"no time to recover; the first of {plural(len(findings), 'finding')}: {self.act(rest[0])}"]
-        return ". ".join(f"{each[:1].upper()}{each[1:]}" for each in said if each)
+        return ". ".join(units.sentence(each) for each in said if each)
 
     @property
     def tally(self) -> str:
@@ -276,12 +280,13 @@ class TraceReport(Shown):
 
     def gain(self, finding: Finding) -> str:
         """What it could give back, in short: `about 0.214 of 1.46 ms an inference (15 %)`."""
-        whole, part = finding.of_ns or self.one_takes_ns, finding.recoverable_ns_per_inference
+        known, whole = self._part_and_whole(finding)
+        part = known or 0
         of = "an inference of several under way" if self._several else "an inference"
-        if finding.per == "period":
+        if finding.recoverable_ns_per_inference is None:
+            of = WINDOW
+        elif finding.per == "period":
             of = "from one inference to the next"
-        if part is None:
-            whole, part, of = self.window_ns, finding.recoverable_ns or 0, WINDOW
         if not whole or part > whole:
             return f"{claim(finding)} {units.duration(part)} {of}"
         return f"{claim(finding)} {units.part(part, whole)} {of} ({units.share(part / whole)})"
@@ -296,7 +301,7 @@ class TraceReport(Shown):
 
     @property
     def plan_leads(self) -> bool:
-        """Whether what the changes give together is the most that can be had here: then it is said first."""
+        """Whether what the changes give together is the most that can be had here: then the verdict says it."""
         if self.plan is None or self.spoilers:
             return False
         worth = self.plan.worth

@@ -351,7 +351,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        sentence=lambda text: f"{text[:1].upper()}{text[1:]}",
+        sentence=units.sentence,
         worth=_worth,
         long=lambda text: _inert(text, LONG),
         at_most=_inert,

@@ -207,17 +207,13 @@ def _listed(page: Page, report: TraceReport) -> None:
         rows.append(
             [
                 page.text(f"{number}.", "dim"),
-                page.text(_sentence(report.act(finding)), "green"),
+                page.text(units.sentence(report.act(finding)), "green"),
                 page.text(gain, "bold"),
                 page.text(units.share(share) if share else ""),
                 page.text(f"{finding.code} {finding.severity.value}", COLOUR[finding.severity]),
             ]
         )
     page.rows(rows, indent=0, right=(0, 2, 3))
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _together(page: Page, report: TraceReport) -> None:
@@ -234,7 +230,7 @@ def _together(page: Page, report: TraceReport) -> None:
 
 def _finding(page: Page, report: TraceReport, finding: Finding, number: int, said: dict[str, int]) -> None:
     """Print a finding; `said` holds which one said a text first, so that none is said twice."""
-    page.rows([[page.text(f"{number}.", "dim"), page.text(_sentence(finding.message), "bold")]], indent=0)
+    page.rows([[page.text(f"{number}.", "dim"), page.text(units.sentence(finding.message), "bold")]], indent=0)
     whole = _is_shown_whole(page, finding)
     everything = page.look.everything
     worth = report.worth(finding) or ("no time to recover is claimed" if whole else "")

@@ -33,8 +33,7 @@ def verdict(summary: Summary, findings: int) -> str:
         parts = [" and ".join(words for option, words in known.items() if option in summary.trtexec)]
     found = f"{findings} finding{'' if findings == 1 else 's'} in the engine's layers" if findings else ""
     judged = "no trace, so that nothing else is judged" if findings else "no trace, so that no analysis judges it"
-    said = "; ".join([*parts, *filter(None, [found]), f"{judged}: {WITHOUT_TRACE}"])
-    return f"{said[:1].upper()}{said[1:]}"
+    return units.sentence("; ".join([*parts, *filter(None, [found]), f"{judged}: {WITHOUT_TRACE}"]))
 
 
 def facts(summary: Summary) -> list[str]:

@@ -69,12 +69,20 @@ def opened(folder: Path, what: Mapping[str, Any], *, force: bool) -> Iterator[No
         os.close(lock)
 
 
+def put(path: Path, data: Mapping[str, Any]) -> None:
+    """Write what a folder holds beside its measurements, whole. Raises OutputError where it cannot be written."""
+    try:
+        files.write(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise OutputError(path, f"cannot be written: {error.strerror}") from error
+
+
 def _check(folder: Path, what: Mapping[str, Any]) -> None:
     file = folder / ABOUT
     if not file.exists():
         if any(folder.iterdir()):
             raise OutputError(folder, "holds something else", hint="name another folder with -o")
-        files.write(file, json.dumps({**what, "tool_version": __version__}, indent=1) + "\n")
+        put(file, {**what, "tool_version": __version__})
         return
     try:
         before = json.loads(file.read_text(encoding="utf-8"))

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import nsight_tools
 from nsight_tools import changes as words
-from nsight_tools import files
-from nsight_tools.errors import InputError, OutputError
+from nsight_tools.errors import InputError
 from nsight_tools.findings import Change
-from nsight_tools.tune import settings
+from nsight_tools.tune import kept, settings
 from nsight_tools.tune.judging import Times
 from nsight_tools.tune.measuring import Measurement, Why
 from nsight_tools.tune.promises import Promise
@@ -155,10 +154,7 @@ class Ledger:
 
 def write(path: Path, ledger: Ledger) -> None:
     """Write it, whole. Raises OutputError where it cannot be written."""
-    try:
-        files.write(path, json.dumps(as_json(ledger), indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise OutputError(path, f"cannot be written: {error.strerror}") from error
+    kept.put(path, as_json(ledger))
 
 
 def read(path: Path) -> Ledger:

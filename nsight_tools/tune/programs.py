@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import nsight_tools
-from nsight_tools import files
-from nsight_tools.errors import InputError, OutputError
+from nsight_tools.errors import InputError
 from nsight_tools.findings import NOISE_SHARE, Severity
+from nsight_tools.tune import kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,10 +153,7 @@ def as_json(program: Program) -> dict[str, Any]:
 
 def write(path: Path, program: Program) -> None:
     """Write it, whole. Raises OutputError where it cannot be written."""
-    try:
-        files.write(path, json.dumps(as_json(program), indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise OutputError(path, f"cannot be written: {error.strerror}") from error
+    kept.put(path, as_json(program))
 
 
 def read(path: Path) -> Program:

@@ -12,7 +12,7 @@ from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.columns import words
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
-from nsight_tools.run.engine import COPY_NODE, REFORMATS
+from nsight_tools.run.engine import COPY_NODE, Layer, engine_layers
 from nsight_tools.run.limits import needed_bytes, of_layers
 from nsight_tools.units import share, size
 
@@ -67,8 +67,8 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     rows = np.flatnonzero(chosen)
     layer, device = layer[rows], run.work.device[rows]
     time = run.work.end[rows] - run.work.start[rows]
-    engine = {row["name"]: row for row in trace.table("layers", ["name", "type", "inputs", "outputs"]).to_pylist()}
-    reformats = layer.where(lambda name: _is_reformat(name, engine))
+    engine = engine_layers(trace)
+    reformats = layer.where(lambda name: engine.get(name, Layer(name)).reformats)
     total, lost = int(time.sum()), int(time[reformats].sum())
     if lost < REFORMAT_SHARE * total or run.gpus.share(lost, device) < NOISE_SHARE:
         return
@@ -133,17 +133,11 @@ def _bytes(trace: Trace, names: list[str]) -> Iterator[Evidence]:
     yield Evidence("read and written by them in an inference", sum(known), "bytes", detail=detail)
 
 
-def _is_reformat(name: str, types: dict[str, dict[str, object]]) -> bool:
-    kind = str((types.get(name) or {}).get("type") or "")
-    return name.startswith(COPY_NODE) or kind in REFORMATS
-
-
-def _change(layer: dict[str, object] | None) -> str:
+def _change(layer: Layer | None) -> str:
     """What a reformat changes, by the inspector: datatype, layout, or unknown."""
-    ends = [(layer or {}).get("inputs"), (layer or {}).get("outputs")]
-    if not all(isinstance(end, list) and end for end in ends):
+    if layer is None or not (layer.inputs and layer.outputs):
         return "what it changes is not recorded"
-    source, target = (end[0] for end in ends)  # type: ignore[index]
+    source, target = layer.inputs[0], layer.outputs[0]
     if not (source["dtype"] and target["dtype"]):
         return "what it changes is not recorded"
     if source["dtype"] != target["dtype"]:
