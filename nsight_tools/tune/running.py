@@ -24,7 +24,7 @@ _OF_MEMORY = re.compile(r"out ?of ?(host ?)?memory|memory allocation|cudaMalloc|
 
 @contextlib.contextmanager
 def failing(setting: Setting) -> Iterator[None]:
-    """What keeps this setting from being run in the block, as Failed; Ctrl-C and the end of the time stay themselves."""
+    """What keeps this setting from being run in the block, as Failed; Ctrl-C and the end of the time stay as is."""
     if problem := conflict(setting):
         raise Failed(Why.REFUSED, problem)
     try:
