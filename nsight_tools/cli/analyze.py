@@ -244,22 +244,22 @@ def _rendered(fleet: Fleet, form: str, fail_on: str, look: Callable[[], Look], *
 
         return html.page([done.section for done in fleet.done])
     if form == "junit":
-        from nsight_tools.report import junit
+        from nsight_tools.report.formats.junit import trace as junit
 
         return junit.render(fleet.reports, _LADDER[fail_on])
     if form == "json":
-        from nsight_tools.fleet import machine as fleet_machine
-        from nsight_tools.report import machine
+        from nsight_tools.fleet.formats import json as fleet_machine
+        from nsight_tools.report.formats.json import trace as machine
 
         return fleet_machine.render(fleet) if many else machine.render(fleet.reports)
     if form == "markdown":
-        from nsight_tools.fleet import markdown as fleet_markdown
-        from nsight_tools.report import markdown
+        from nsight_tools.fleet.formats import markdown as fleet_markdown
+        from nsight_tools.report.formats.markdown import trace as markdown
 
         whole = [fleet_markdown.render(fleet)] if many else []
         return "\n".join([*whole, markdown.render(fleet.reports)] if each or not many else whole)
-    from nsight_tools.fleet import text as fleet_text
-    from nsight_tools.report import text
+    from nsight_tools.fleet.formats import text as fleet_text
+    from nsight_tools.report.formats.text import trace as text
 
     if not many:
         return text.render(fleet.reports, look())

@@ -186,11 +186,11 @@ def _rendered(
 ) -> str:
     # Each format's module is imported where it is asked for: rich for text only.
     if form == "json":
-        from nsight_tools.report import compared_machine
+        from nsight_tools.report.formats.json import comparison as compared_machine
 
         return compared_machine.render(found)
     if form == "markdown":
-        from nsight_tools.report import compared_markdown
+        from nsight_tools.report.formats.markdown import comparison as compared_markdown
 
         return compared_markdown.render(found)
     if form == "html":
@@ -198,9 +198,9 @@ def _rendered(
 
         return compared_html.page(found)
     if form == "junit":
-        from nsight_tools.report import junit
+        from nsight_tools.report.formats.junit import trace as junit
 
         return junit.render_comparisons(found, *gate)
-    from nsight_tools.report import compared_text
+    from nsight_tools.report.formats.text import comparison as compared_text
 
     return compared_text.render(found, look())

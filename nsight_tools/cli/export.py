@@ -106,7 +106,7 @@ def command(
     if form == "dl-designer":
         _for_designer(opened, source, onnx, path)
         return
-    from nsight_tools.report import perfetto
+    from nsight_tools.report.formats import perfetto
 
     with output.opened_binary(path) as write, progress.shown(source.name) as callback:
         trace = opened(callback)
@@ -118,7 +118,7 @@ def command(
 
 def _as_trtexec(opened: Callable[[Progress | None], Trace], path: Path) -> None:
     """Write trtexec's files of a trace into a new folder, and say what each of them holds."""
-    from nsight_tools.report import trtexec_files
+    from nsight_tools.report.formats.trtexec import export as trtexec_files
 
     with output.new_folder(path) as write:
         with progress.shown(path.name) as callback:
@@ -132,7 +132,7 @@ def _as_trtexec(opened: Callable[[Progress | None], Trace], path: Path) -> None:
 def _for_designer(opened: Callable[[Progress | None], Trace], source: Path, onnx: Path | None, path: Path) -> None:
     """Write what each ONNX node costs into a new folder, with the model, the engine, and what to do with them."""
     from nsight_tools import run_files
-    from nsight_tools.report import onnx_nodes
+    from nsight_tools.report.formats.dl_designer import export as onnx_nodes
 
     with output.new_folder(path) as write:
         with progress.shown(path.name) as callback:

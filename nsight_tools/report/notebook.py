@@ -13,8 +13,10 @@ from nsight_tools import units
 from nsight_tools.analysis import Outcome
 from nsight_tools.comparison.result import Comparison
 from nsight_tools.findings import Evidence, Finding
-from nsight_tools.report import compared_text, safe, text
+from nsight_tools.report import safe
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.text import comparison as compared_text
+from nsight_tools.report.formats.text import trace as text
 from nsight_tools.trace import Trace
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from shared_corpus import corpus_files, corpus_folder
 
 from nsight_tools import open_trace
-from nsight_tools.report import text
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.text import trace as text
 from nsight_tools.report.terminal import Look
 
 if TYPE_CHECKING:

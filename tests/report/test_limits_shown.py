@@ -7,8 +7,10 @@ from drawn_samples import Kernel, Sampler, sampled
 from jsonschema import Draft202012Validator
 
 from nsight_tools import Trace, summarize
-from nsight_tools.report import html, machine, text
+from nsight_tools.report import html
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.json import trace as machine
+from nsight_tools.report.formats.text import trace as text
 from nsight_tools.report.terminal import Look
 
 KERNELS = [

@@ -11,8 +11,10 @@ from report import fakes
 
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Change, Confidence, Finding, Severity
-from nsight_tools.report import machine, markdown, text
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.json import trace as machine
+from nsight_tools.report.formats.markdown import trace as markdown
+from nsight_tools.report.formats.text import trace as text
 from nsight_tools.worth import Plan, Stage, Worth
 
 if TYPE_CHECKING:

@@ -28,8 +28,12 @@ from nsight_tools.comparison import (
 )
 from nsight_tools.comparison.builds import Builds, Built, Rebuilt
 from nsight_tools.findings import Severity
-from nsight_tools.report import compared, compared_html, compared_machine, compared_markdown, compared_text, junit
+from nsight_tools.report import compared, compared_html
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.json import comparison as compared_machine
+from nsight_tools.report.formats.junit import trace as junit
+from nsight_tools.report.formats.markdown import comparison as compared_markdown
+from nsight_tools.report.formats.text import comparison as compared_text
 from nsight_tools.report.terminal import Look
 from nsight_tools.summary import Summary
 

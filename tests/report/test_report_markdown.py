@@ -7,7 +7,7 @@ import pytest
 from markdown_it import MarkdownIt
 from report import fakes
 
-from nsight_tools.report import markdown
+from nsight_tools.report.formats.markdown import trace as markdown
 
 TAGS = {"h2", "p", "strong", "br", "ul", "li", "code", "span", "details", "summary"} | {
     *("table", "thead", "tbody", "tr", "th", "td"),

@@ -11,8 +11,10 @@ from rich.cells import cell_len
 
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Evidence, Finding, Severity
-from nsight_tools.report import markdown, safe, text
+from nsight_tools.report import safe
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.markdown import trace as markdown
+from nsight_tools.report.formats.text import trace as text
 from nsight_tools.report.terminal import Look, Page
 from nsight_tools.run.requests import Population
 from nsight_tools.summary import Summary, Times

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.report import content, safe
-from nsight_tools.report.text import EVIDENCE_SHOWN, window
+from nsight_tools.report.formats.text.trace import EVIDENCE_SHOWN, window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

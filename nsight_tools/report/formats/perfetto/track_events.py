@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.report import safe
-from nsight_tools.report.perfetto.messages import Message, bytes_field, number_field, text_field
+from nsight_tools.report.formats.perfetto.messages import Message, bytes_field, number_field, text_field
 from nsight_tools.timeline.lanes import sequence
 
 if TYPE_CHECKING:

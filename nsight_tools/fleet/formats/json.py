@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.fleet.numbers import QUANTITIES
-from nsight_tools.report import machine
+from nsight_tools.report.formats.json import trace as machine
 
 if TYPE_CHECKING:
     from nsight_tools.fleet.fold import Common, Fleet

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.findings import Severity
 from nsight_tools.fleet import words
-from nsight_tools.report import text
+from nsight_tools.report.formats.text import trace as text
 from nsight_tools.report.terminal import Look, Page
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import ints, words
-from nsight_tools.report.perfetto.layout import Slices, by, category_of, chosen, coded, laid_out
-from nsight_tools.report.perfetto.track_events import Annotation, Arrows
+from nsight_tools.report.formats.perfetto.layout import Slices, by, category_of, chosen, coded, laid_out
+from nsight_tools.report.formats.perfetto.track_events import Annotation, Arrows
 
 if TYPE_CHECKING:
-    from nsight_tools.report.perfetto.track_events import Writer
+    from nsight_tools.report.formats.perfetto.track_events import Writer
     from nsight_tools.trace import Trace
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.report import compared, compared_builds
-from nsight_tools.report.markdown import escape
+from nsight_tools.report.formats.markdown.trace import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.report.perfetto.track_events import Annotation, Arrows, Writer
+from nsight_tools.report.formats.perfetto.track_events import Annotation, Arrows, Writer
 from nsight_tools.timeline.lanes import lanes, sequence
 
 if TYPE_CHECKING:

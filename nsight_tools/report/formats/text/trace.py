@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.findings import SEVERITIES, Evidence, Finding, Severity
-from nsight_tools.report import content, layer_times, limits
+from nsight_tools.report import content, layer_times
+from nsight_tools.report.formats.text import limits
 from nsight_tools.report.terminal import LABEL, ROOMY, Look, Page
 
 if TYPE_CHECKING:

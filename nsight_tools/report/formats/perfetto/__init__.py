@@ -15,10 +15,10 @@ import numpy as np
 from nsight_tools.columns import ints, words
 from nsight_tools.report import windows
 from nsight_tools.report.content import BUCKETS
-from nsight_tools.report.perfetto.gpus import counters, gpus
-from nsight_tools.report.perfetto.host import Host
-from nsight_tools.report.perfetto.layout import Slices, by, category_of, laid_out, text_of
-from nsight_tools.report.perfetto.track_events import Annotation, Writer
+from nsight_tools.report.formats.perfetto.gpus import counters, gpus
+from nsight_tools.report.formats.perfetto.host import Host
+from nsight_tools.report.formats.perfetto.layout import Slices, by, category_of, laid_out, text_of
+from nsight_tools.report.formats.perfetto.track_events import Annotation, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

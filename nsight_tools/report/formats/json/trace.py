@@ -40,7 +40,9 @@ def document(reports: Sequence[TraceReport]) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of `document`."""
-    text = resources.files("nsight_tools.report").joinpath(f"schema-{SCHEMA_VERSION}.json").read_text("utf-8")
+    text = (
+        resources.files(__name__.rpartition(".")[0]).joinpath(f"schema-{SCHEMA_VERSION}.json").read_text("utf-8")
+    )
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from nsight_tools.columns import ints, words
-from nsight_tools.report.perfetto.layout import Slices, by, category_of, coded, combined, laid_out, text_of
-from nsight_tools.report.perfetto.track_events import Annotation
+from nsight_tools.report.formats.perfetto.layout import Slices, by, category_of, coded, combined, laid_out, text_of
+from nsight_tools.report.formats.perfetto.track_events import Annotation
 from nsight_tools.timeline.attribution import Words
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from nsight_tools.report.perfetto.track_events import Writer
+    from nsight_tools.report.formats.perfetto.track_events import Writer
     from nsight_tools.timeline.intervals import Int64Array
     from nsight_tools.trace import Trace
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import nsight_tools
 from nsight_tools.comparison.resampling import LEVEL
 from nsight_tools.report import compared, compared_builds
-from nsight_tools.report.machine import plain
+from nsight_tools.report.formats.json.trace import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,9 @@ def document(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of `document`."""
     name = f"comparison-schema-{SCHEMA_VERSION}.json"
-    loaded: dict[str, Any] = json.loads(resources.files("nsight_tools.report").joinpath(name).read_text("utf-8"))
+    loaded: dict[str, Any] = json.loads(
+        resources.files(__name__.rpartition(".")[0]).joinpath(name).read_text("utf-8")
+    )
     return loaded
 
 
