@@ -16,8 +16,9 @@ from nsight_tools.capture import machine
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report import accurate, content, engine_page, figures, layer_times, measurements, safe, tops
+from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
+from nsight_tools.report.evidence import window
 from nsight_tools.report.figures.accounting import ROLES
-from nsight_tools.report.formats.text.trace import EVIDENCE_SHOWN, window
 from nsight_tools.report.ncu import HAND_OVER
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from nsight_tools import nsys
 from nsight_tools.errors import NsysError
 from nsight_tools.report import nvtxt
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.formats import perfetto
+from nsight_tools.report.formats.perfetto import timeline as perfetto
 from nsight_tools.summary import Summary
 
 if TYPE_CHECKING:

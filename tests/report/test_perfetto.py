@@ -23,7 +23,7 @@ from nsight_tools import Outcome, Status, Trace, analyze, open_trace
 from nsight_tools.findings import Evidence
 from nsight_tools.report import safe
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.formats import perfetto
+from nsight_tools.report.formats.perfetto import timeline as perfetto
 from nsight_tools.report.formats.perfetto.track_events import Annotation, Arrows, Writer
 from nsight_tools.summary import summarize
 

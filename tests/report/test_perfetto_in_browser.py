@@ -18,7 +18,7 @@ from report.browser import PATIENCE_S, Browser, browser, needs_browser
 
 from nsight_tools import analyze, open_trace
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.formats import perfetto
+from nsight_tools.report.formats.perfetto import timeline as perfetto
 from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A fleet for machines: what `analyze --format json` has beside its traces, as `report/schema-2.json` describes it."""
+"""A fleet for machines: what JSON has beside its traces, as the traces' `schema-2.json` describes it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.fleet.numbers import QUANTITIES
-from nsight_tools.report.formats.json import trace as machine
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.formats.json import trace
+from nsight_tools.report.formats.json.plain import plain
 
 if TYPE_CHECKING:
     from nsight_tools.fleet.fold import Common, Fleet
     from nsight_tools.fleet.peers import Peers
+    from nsight_tools.fleet.results import Done, Result
     from nsight_tools.fleet.stragglers import Group, Straggler
-    from nsight_tools.fleet.tasks import Done, Result
+    from nsight_tools.report.formats import Context
 
 
-def render(fleet: Fleet) -> str:
+def render(fleet: Fleet, context: Context = PLAIN) -> str:
     """The reports as they are by themselves, and `fleet` over them, as JSON in ASCII."""
-    whole = machine.document(fleet.reports) | {"fleet": machine.plain(_fleet(fleet))}
+    whole = trace.document(fleet.reports) | {"fleet": plain(_fleet(fleet))}
     return json.dumps(whole, indent=2, allow_nan=False) + "\n"
 
 

@@ -6,20 +6,24 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.fleet import words
-from nsight_tools.report.formats.markdown.trace import escape
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.formats.markdown import trace
+from nsight_tools.report.formats.markdown.escaped import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nsight_tools.fleet.fold import Fleet
+    from nsight_tools.report.formats import Context
 
 
-def render(fleet: Fleet) -> str:
-    """The fleet as GitHub-flavoured Markdown, one section."""
+def render(fleet: Fleet, context: Context = PLAIN) -> str:
+    """The fleet as GitHub-flavoured Markdown, one section; behind it each report, where that is asked for."""
     lines = ["## nsight-tools: many reports", "", f"**{escape(words.verdict(fleet), 1200)}**"]
     for part in (_reports, _peers, _stragglers, _apart, _clocks, _findings):
         lines += part(fleet)
-    return "\n".join(lines) + "\n"
+    whole = "\n".join(lines) + "\n"
+    return f"{whole}\n{trace.render(fleet.reports, context)}" if context.each else whole
 
 
 def _table(titles: Iterable[str], aligned: str, rows: Iterable[Iterable[str]]) -> list[str]:

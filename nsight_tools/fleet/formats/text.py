@@ -8,28 +8,27 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.findings import Severity
 from nsight_tools.fleet import words
-from nsight_tools.report.formats.text import trace as text
-from nsight_tools.report.terminal import Look, Page
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.formats.text import trace
+from nsight_tools.report.terminal import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.text import Text
 
     from nsight_tools.fleet.fold import Fleet
-    from nsight_tools.fleet.tasks import Done
-    from nsight_tools.report.content import TraceReport
+    from nsight_tools.fleet.results import Done
+    from nsight_tools.report.formats import Context
 
 
-def render(fleet: Fleet, look: Look | None = None, each: Sequence[TraceReport] = ()) -> str:
-    """The fleet as one page, in lines of at most `look.width` columns; behind it the reports `each`, by themselves."""
-    page = Page(look or Look())
+def render(fleet: Fleet, context: Context = PLAIN) -> str:
+    """The fleet as one page, no line wider than the look allows; behind it each report, if that is asked for."""
+    page = Page(context.look)
     page.line(page.text(words.verdict(fleet), f"bold {_mood(fleet)}", limit=1200))
     for part in (_reports, _spreads, _peers, _stragglers, _apart, _clocks, _findings, _unjudged):
         part(page, fleet)
-    if each:
+    if context.each:
         page.rule()
-    return str(page) + (text.render(each, look) if each else "")
+    return str(page) + (trace.render(fleet.reports, context) if context.each else "")
 
 
 def _mood(fleet: Fleet) -> str:
@@ -142,7 +141,7 @@ def _findings(page: Page, fleet: Fleet) -> None:
     page.heading("Findings", "how many reports have it; what it costs an inference at most, median; the largest one")
     rows = []
     for each in fleet.common:
-        head = page.text(f"{each.code} {each.severity.value}", text.COLOUR[each.severity])
+        head = page.text(f"{each.code} {each.severity.value}", trace.COLOUR[each.severity])
         shared = page.text(words.found_in(each, len(fleet.done)))
         said = page.text(f"{each.largest.message} ({each.largest_in})", limit=300)
         rows.append([head, shared, page.text(words.worth(each)), said])

@@ -12,15 +12,19 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsight_tools import units
+from nsight_tools import run_files, units
 from nsight_tools.errors import InputError
 from nsight_tools.run.layer_times import layer_times, traced_medians
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    from nsight_tools.report.formats import Exported
     from nsight_tools.trace import Trace
 
+FOLDER = True
+TAKES_ONNX = True
 TABLE = "nodes.csv"
 STEPS = "STEPS.md"
 COLUMNS = ("node", "layer", "layer_type", "nodes_in_layer", "layer_median_us", "share_of_layers", "timed_by", "tactic")
@@ -42,6 +46,25 @@ class NodeCost:
     timed_by: str
     """profiler (TensorRT's own), trace, or empty."""
     tactic: str
+
+
+def write(exported: Exported, to: Callable[[str, str | Path], None]) -> list[tuple[str, str]]:
+    """Write what each ONNX node costs, with the model, the engine, and what to do with them. Raises as `costs`."""
+    found = costs(exported.trace)
+    engine = _engine(exported.source)
+    for file in filter(None, (exported.onnx, engine)):
+        to(file.name, file)
+    to(TABLE, table(found))
+    to(STEPS, steps(found, exported.onnx.name if exported.onnx else "", engine.name if engine else ""))
+    count = len({node for each in found for node in each.nodes})
+    return [("", f"{count:,} ONNX nodes in {len(found):,} layers; {STEPS} says how")]
+
+
+def _engine(source: Path) -> Path | None:
+    """The engine of a run directory."""
+    folder = source if source.is_dir() else source.parent
+    engines = [file for file in sorted(folder.iterdir()) if file.suffix in run_files.ENGINES]
+    return engines[0] if len(engines) == 1 and (folder / run_files.RUN).is_file() else None
 
 
 def nodes_of(metadata: str | None) -> tuple[str, ...]:

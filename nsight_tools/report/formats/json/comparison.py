@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import nsight_tools
 from nsight_tools.comparison.resampling import LEVEL
 from nsight_tools.report import compared, compared_builds
-from nsight_tools.report.formats.json.trace import plain
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.formats.json.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsight_tools.comparison.result import Comparison, Side
+    from nsight_tools.report.formats import Context
 
 SCHEMA_VERSION = 2
 _METRICS = ("throughput", "latency")
@@ -36,7 +38,7 @@ _GROUPS = (
 )
 
 
-def render(comparisons: Sequence[Comparison]) -> str:
+def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
     """The comparisons as JSON in ASCII: whatever a trace's names hold stays inert and survives any encoding."""
     return json.dumps(document(comparisons), indent=2, allow_nan=False) + "\n"
 
@@ -52,9 +54,7 @@ def document(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of `document`."""
     name = f"comparison-schema-{SCHEMA_VERSION}.json"
-    loaded: dict[str, Any] = json.loads(
-        resources.files(__name__.rpartition(".")[0]).joinpath(name).read_text("utf-8")
-    )
+    loaded: dict[str, Any] = json.loads(resources.files(__name__.rpartition(".")[0]).joinpath(name).read_text("utf-8"))
     return loaded
 
 

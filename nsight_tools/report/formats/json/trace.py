@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import nsight_tools
 from nsight_tools import changes
 from nsight_tools.report.content import BUCKETS
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.formats.json.plain import plain
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from nsight_tools.findings import Change, Finding
     from nsight_tools.measured import Measured
     from nsight_tools.report.content import TraceReport
+    from nsight_tools.report.formats import Context
     from nsight_tools.run.limits import LayerLimit
     from nsight_tools.summary import Summary, Times
 
 SCHEMA_VERSION = 2
 
 
-def render(reports: Sequence[TraceReport]) -> str:
+def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:
     """The reports as JSON in ASCII: whatever a trace's names hold stays inert and survives any encoding."""
     return json.dumps(document(reports), indent=2, allow_nan=False) + "\n"
 
@@ -40,9 +42,7 @@ def document(reports: Sequence[TraceReport]) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of `document`."""
-    text = (
-        resources.files(__name__.rpartition(".")[0]).joinpath(f"schema-{SCHEMA_VERSION}.json").read_text("utf-8")
-    )
+    text = resources.files(__name__.rpartition(".")[0]).joinpath(f"schema-{SCHEMA_VERSION}.json").read_text("utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 
@@ -170,16 +170,3 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def _change(change: Change) -> dict[str, Any]:
     said = changes.said(change)
     return asdict(change) | {"trtexec": said.trtexec or None, "api": said.api or None}
-
-
-def plain(value: Any) -> Any:
-    """`value` of JSON's own types: NumPy's numbers unboxed, not-a-numbers null, broken characters visible."""
-    if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    if hasattr(value, "item"):
-        return plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.report import compared, compared_builds
-from nsight_tools.report.formats.markdown.trace import escape
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.formats.markdown.escaped import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nsight_tools.comparison.result import Comparison, Difference
+    from nsight_tools.report.formats import Context
 
 _HEAD = ("| | before | after | difference | interval | part | |", "|---|---:|---:|---:|---:|---:|---|")
 
 
-def render(comparisons: Sequence[Comparison]) -> str:
+def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
     """The comparisons as GitHub-flavoured Markdown, one section each."""
     return "\n".join("\n".join(_section(each)) + "\n" for each in comparisons)
 

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.analysis import Status
-from nsight_tools.report import content, safe
-from nsight_tools.report.formats.text.trace import EVIDENCE_SHOWN, window
+from nsight_tools.report import content
+from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
+from nsight_tools.report.evidence import window
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.formats.markdown.escaped import escape, html
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsight_tools.findings import Finding
     from nsight_tools.report.content import TraceReport
-
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "<span>$</span>", "@": "@&#8203;", "#": "#&#8203;"}
-"""What Markdown's backslash does not stop on a forge: HTML, mathematics, mentions, references to issues."""
-
-_SPECIAL = re.compile(r"[\\`*_\[\]|~&<>$@#]|:(?=//)")
-_ELSEWHERE = re.compile(r"\bwww(?=\.)|^[-+=]|^\d+(?=[.)](?:\s|$))", re.IGNORECASE)
-"""What is special in its place only: a link without a scheme, and what a list or a heading starts with."""
+    from nsight_tools.report.formats import Context
 
 
-def render(reports: Sequence[TraceReport]) -> str:
+def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:
     """The reports as GitHub-flavoured Markdown, one section each."""
     return "\n".join("\n".join(_section(report)) + "\n" for report in reports)
-
-
-def escape(text: object, limit: int = safe.LIMIT) -> str:
-    """Any text as Markdown that shows it and does nothing else; on one line, fit for a table's cell."""
-    escaped = _SPECIAL.sub(lambda match: _ENTITIES.get(match[0], f"\\{match[0]}"), safe.visible(text, limit).strip())
-    return _ELSEWHERE.sub(lambda match: f"\\{match[0]}" if match[0] in "-+=" else f"{match[0]}\\", escaped)
-
-
-def html(text: object, limit: int) -> str:
-    """As `escape`, inside an HTML tag, where Markdown means nothing and a backslash would show."""
-    return re.sub(r"[&<>$@#]", lambda match: _ENTITIES[match[0]], safe.visible(text, limit).strip())
 
 
 def _section(report: TraceReport) -> list[str]:

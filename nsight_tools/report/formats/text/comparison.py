@@ -11,7 +11,8 @@ from nsight_tools import units
 from nsight_tools.comparison.notes import signed
 from nsight_tools.comparison.result import Change, Effect, Verdict
 from nsight_tools.report import compared, compared_builds
-from nsight_tools.report.terminal import ROOMY, Look, Page
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.terminal import ROOMY, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from nsight_tools.comparison.result import Comparison, Difference
+    from nsight_tools.report.formats import Context
 
 MOOD = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.NOISE: "cyan"}
 STYLE = {Change.LESS: "green", Change.MORE: "red", Change.NOISE: "dim", Change.SAME: "dim", Change.UNKNOWN: "yellow"}
@@ -30,9 +32,9 @@ ROWS = 5
 EFFECT = {Effect.BLOCKS: "bold red", Effect.CONFOUNDS: "yellow", Effect.CHANGE: "cyan"}
 
 
-def render(comparisons: Sequence[Comparison], look: Look | None = None) -> str:
+def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
     """The comparisons as one page, each a section of its own, in lines of at most `look.width` columns."""
-    page = Page(look or Look())
+    page = Page(context.look)
     for position, comparison in enumerate(comparisons):
         if position:
             page.rule()

@@ -11,8 +11,10 @@ from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.findings import SEVERITIES, Evidence, Finding, Severity
 from nsight_tools.report import content, layer_times
+from nsight_tools.report.evidence import where
+from nsight_tools.report.formats import PLAIN
 from nsight_tools.report.formats.text import limits
-from nsight_tools.report.terminal import LABEL, ROOMY, Look, Page
+from nsight_tools.report.terminal import LABEL, ROOMY, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +22,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from nsight_tools.report.content import TraceReport
+    from nsight_tools.report.formats import Context
 
-EVIDENCE_SHOWN = 8
-"""Measurements of one finding that a page shows unless it shows everything; JSON has all."""
 EXAMPLES_NAMED = 3
 """Places to look at of a finding whose evidence is not shown."""
 
@@ -40,9 +41,9 @@ _ONE_LINE = 60
 _INDENT = 3
 
 
-def render(reports: Sequence[TraceReport], look: Look | None = None) -> str:
+def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:
     """The reports as one page, each a section of its own, in lines of at most `look.width` columns."""
-    page = Page(look or Look())
+    page = Page(context.look)
     for position, report in enumerate(reports):
         if position:
             page.rule()
@@ -277,21 +278,6 @@ def _evidence(page: Page, evidence: Sequence[Evidence]) -> None:
         for at, (one, metric, value) in enumerate(zip(evidence, metrics, values, strict=True))
     ]
     page.rows(rows, indent=_INDENT, right=(2,))
-
-
-def where(evidence: Evidence) -> str:
-    """Where to jump to, and what is said of it."""
-    return "; ".join(part for part in (window(evidence), evidence.detail) if part)
-
-
-def window(evidence: Evidence) -> str:
-    """Where to jump to in Nsight Systems' window: "at 1.234567s for 12.3 µs"."""
-    if evidence.start_ns is None:
-        return ""
-    at = f"at {units.moment(evidence.start_ns)}"
-    length = 0 if evidence.end_ns is None else evidence.end_ns - evidence.start_ns
-    said = length == evidence.value and evidence.unit == "ns"
-    return f"{at} for {units.duration(length)}" if length > 0 and not said else at
 
 
 def _unjudged(page: Page, report: TraceReport) -> None:

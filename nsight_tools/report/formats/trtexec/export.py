@@ -20,11 +20,14 @@ from nsight_tools.run.layer_times import traced_layers
 from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from nsight_tools.columns import Bools, Ints
+    from nsight_tools.report.formats import Exported
     from nsight_tools.trace import Trace
 
+FOLDER = True
+TAKES_ONNX = False
 SUFFIXES = {Times: "timing", Profile: "profile", EngineLayers: "graph"}
 """What stands between an engine's name and `.json`, as TensorRT's engine explorer calls its files."""
 _NS = 1_000_000
@@ -38,6 +41,14 @@ class Written:
     name: str
     text: str
     said: str
+
+
+def write(exported: Exported, to: Callable[[str, str], None]) -> list[tuple[str, str]]:
+    """Write trtexec's files of a trace; what each of them holds. Raises what `files` raises."""
+    written = files(exported.trace)
+    for file in written:
+        to(file.name, file.text)
+    return [(file.name, file.said) for file in written]
 
 
 def files(trace: Trace) -> list[Written]:
