@@ -71,7 +71,8 @@ def test_the_help_imports_no_format() -> None:
         "try: program(['analyze', '--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'rich', 'jinja2', 'matplotlib', 'pyarrow', 'numpy'} & set(sys.modules)\n"
-        "shown = [each for each in sys.modules if each.startswith('nsight_tools.report.formats.') * each.count('.') > 3]\n"
+        "begin = 'nsight_tools.report.formats.'\n"
+        "shown = [each for each in sys.modules if each.startswith(begin) and each.count('.') > 3]\n"
         "sys.exit(f'{heavy} {shown}' if heavy or shown else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
