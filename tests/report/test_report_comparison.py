@@ -26,7 +26,7 @@ from nsight_tools.comparison import (
     Side,
     Verdict,
 )
-from nsight_tools.comparison.builds import Builds, Built, Rebuilt
+from nsight_tools.comparison.result import Builds, Built, Rebuilt
 from nsight_tools.findings import Severity
 from nsight_tools.report import compared, compared_html
 from nsight_tools.report.content import TraceReport
