@@ -11,6 +11,7 @@ from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.findings import SEVERITIES, Evidence, Finding, Severity
 from nsight_tools.report import content, layer_times
+from nsight_tools.report.claims import WINDOW, claim
 from nsight_tools.report.evidence import where
 from nsight_tools.report.formats import PLAIN
 from nsight_tools.report.formats.text import limits
@@ -93,7 +94,7 @@ def _time(page: Page, report: TraceReport) -> None:
     if not kinds:
         return
     gpus = len(report.summary.gpus)
-    where = f"share of {units.duration(report.window_ns)} {content.WINDOW}{' on every GPU' if gpus > 1 else ''}"
+    where = f"share of {units.duration(report.window_ns)} {WINDOW}{' on every GPU' if gpus > 1 else ''}"
     page.heading("Time by kind", f"{where}; kinds can overlap")
     page.rows(
         (
@@ -205,7 +206,7 @@ def _listed(page: Page, report: TraceReport) -> None:
         gain = cell if finding.recoverable_ns_per_inference else ""
         if not cell and finding.recoverable_ns:
             gain = f"{units.duration(finding.recoverable_ns)} in all"
-        gain = f"≤ {gain}" if gain and content.claim(finding) == "at most" else gain
+        gain = f"≤ {gain}" if gain and claim(finding) == "at most" else gain
         rows.append(
             [
                 page.text(f"{number}.", "dim"),
