@@ -130,32 +130,39 @@ def _work(writer: Writer, trace: Trace, table: pa.Table, declare: _Declare, cate
 def counters(writer: Writer, trace: Trace, session: tuple[int, int]) -> None:
     """A counter for each GPU and metric; of telemetry what was sampled during the session, in nanoseconds."""
     for source in ("gpu_metrics", "nvml_metrics"):
-        if not trace.rows(source):
-            continue
-        table = trace.table(source, ["time_ns", "device", "metric", "value"])
-        metric, device = words(table["metric"]), ints(table["device"])
-        time, value = ints(table["time_ns"]), table["value"].to_numpy()
-        which, pairs = combined([device, metric.codes.astype(np.int64)])
-        order = np.argsort(which, kind="stable")
-        parts = np.split(order, np.cumsum(np.bincount(which, minlength=len(pairs)))[:-1])
-        parents: dict[int, int] = {}
-        for (gpu, code), rows in zip(pairs, parts, strict=True):
-            if gpu not in parents:
-                parents[gpu] = writer.track(_counters_of(gpu, source), rank=4)
-            name = metric.dictionary[code] if code >= 0 else "unnamed"
-            told = re.search(r"\[([^\]]*)\]\s*$", name)
-            writer.counter(writer.track(name, parents[gpu], unit=told[1] if told else ""), time[rows], value[rows])
+        if trace.rows(source):
+            _metrics(writer, trace, source)
     if trace.rows("telemetry"):
-        table = trace.table("telemetry", ["time_ns", "device", *_TELEMETRY])
-        device, time = ints(table["device"]), ints(table["time_ns"])
-        during = (time >= session[0]) & (time <= session[1])
-        for gpu in np.unique(device[during]).tolist():
-            parent = writer.track(_counters_of(gpu, "telemetry"), rank=4)
-            for column, unit in _TELEMETRY.items():
-                rows = during & (device == gpu) & table[column].is_valid().to_numpy()
-                if rows.any():
-                    values = ints(table[column])[rows].astype(np.float64)
-                    writer.counter(writer.track(column, parent, unit=unit), time[rows], values)
+        _telemetry(writer, trace, session)
+
+
+def _metrics(writer: Writer, trace: Trace, source: str) -> None:
+    table = trace.table(source, ["time_ns", "device", "metric", "value"])
+    metric, device = words(table["metric"]), ints(table["device"])
+    time, value = ints(table["time_ns"]), table["value"].to_numpy()
+    which, pairs = combined([device, metric.codes.astype(np.int64)])
+    order = np.argsort(which, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(which, minlength=len(pairs)))[:-1])
+    parents: dict[int, int] = {}
+    for (gpu, code), rows in zip(pairs, parts, strict=True):
+        if gpu not in parents:
+            parents[gpu] = writer.track(_counters_of(gpu, source), rank=4)
+        name = metric.dictionary[code] if code >= 0 else "unnamed"
+        told = re.search(r"\[([^\]]*)\]\s*$", name)
+        writer.counter(writer.track(name, parents[gpu], unit=told[1] if told else ""), time[rows], value[rows])
+
+
+def _telemetry(writer: Writer, trace: Trace, session: tuple[int, int]) -> None:
+    table = trace.table("telemetry", ["time_ns", "device", *_TELEMETRY])
+    device, time = ints(table["device"]), ints(table["time_ns"])
+    during = (time >= session[0]) & (time <= session[1])
+    for gpu in np.unique(device[during]).tolist():
+        parent = writer.track(_counters_of(gpu, "telemetry"), rank=4)
+        for column, unit in _TELEMETRY.items():
+            rows = during & (device == gpu) & table[column].is_valid().to_numpy()
+            if rows.any():
+                values = ints(table[column])[rows].astype(np.float64)
+                writer.counter(writer.track(column, parent, unit=unit), time[rows], values)
 
 
 def _counters_of(gpu: int, source: str) -> str:
