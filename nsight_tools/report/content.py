@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from nsight_tools import changes, units
-from nsight_tools.analysis import Outcome, Status, analyze
-from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
-from nsight_tools.report import header, trtexec
+from nsight_tools.analysis import Status, analyze
+from nsight_tools.findings import SEVERITIES, Finding, Severity
+from nsight_tools.report import header, inferences, trtexec
 from nsight_tools.report.claims import WINDOW, claim, claimed, in_all, of_whole, share_of
 from nsight_tools.report.ncu import HandOver, hand_over
+from nsight_tools.report.ranked import Ranked
 from nsight_tools.shown import Shown
 from nsight_tools.summary import summarize
 from nsight_tools.units import plural
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nsight_tools.analysis import Analysis
-    from nsight_tools.summary import Summary, Times
     from nsight_tools.trace import Trace
     from nsight_tools.worth import Plan
 
@@ -40,9 +38,6 @@ BUCKETS = {
     "unattributed": "unattributed",
 }
 """The buckets of an inference in their order of precedence, in words."""
-
-OVERLAPPING = 1.02
-"""Inferences at a time, on average, from which on they are said to overlap."""
 
 KINDS = {
     "graphs": "whole graphs",
@@ -76,16 +71,13 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class TraceReport(Shown):
+class TraceReport(Ranked, Shown):
     """One analyzed input: its name as the user gave it, what it holds at a glance, and the outcomes.
 
     `plan` is what the changes of its findings give together, where that can be told. `hand_over` is how Nsight Compute
     profiles the kernels of the layers that take the most time.
     """
 
-    name: str
-    summary: Summary
-    outcomes: Sequence[Outcome]
     plan: Plan | None = None
     hand_over: Sequence[HandOver] = ()
 
@@ -99,102 +91,6 @@ class TraceReport(Shown):
         found = cls(name, summary, outcomes)
         return replace(found, plan=plan(trace, found.findings), hand_over=hand_over(trace))
 
-    @property
-    def all_findings(self) -> list[Finding]:
-        """Every finding: what spoils all others, then the largest recoverable time, the most severe, and by code."""
-        return self.ranked(finding for outcome in self.outcomes for finding in outcome.findings)
-
-    def ranked(self, findings: Iterable[Finding]) -> list[Finding]:
-        """These findings in the same order."""
-        return sorted(findings, key=self._rank)
-
-    @cached_property
-    def grouped(self) -> list[tuple[Finding, list[Finding]]]:
-        """The findings that follow from no other, in the same order, each with those that follow from it."""
-        waiting = self.all_findings
-        groups = []
-        while waiting:
-            roots = [f for f in waiting if not any(follows(f, g) for g in waiting)]
-            root = (roots or waiting)[0]  # findings that explain each other in a circle: the largest of them
-            group = [root]
-            for finding in group:  # grows while it is walked through: what follows from what follows
-                group += [f for f in waiting if follows(f, finding) and not any(f is g for g in group)]
-            waiting = [f for f in waiting if not any(f is g for g in group)]
-            groups.append((root, group[1:]))
-        return sorted(groups, key=lambda group: self._rank(group[0]))
-
-    @property
-    def findings(self) -> list[Finding]:
-        """The findings that follow from no other, in the same order."""
-        return [root for root, _ in self.grouped]
-
-    def following(self, finding: Finding) -> list[Finding]:
-        """What follows from `finding`, and is reported under it."""
-        return next((following for root, following in self.grouped if root is finding), [])
-
-    def _rank(self, finding: Finding) -> tuple[bool, int, int, str]:
-        severity = SEVERITIES.index(finding.severity)
-        return not self._spoils(finding), -self.worth_ns(finding), severity, finding.code
-
-    def _spoils(self, finding: Finding) -> bool:
-        """Whether it is an error without a recoverable time: until it is mended, other times mean little."""
-        return finding.severity is Severity.ERROR and self.worth_ns(finding) <= 0
-
-    def with_status(self, status: Status) -> list[Outcome]:
-        return sorted((o for o in self.outcomes if o.status is status), key=lambda o: o.code)
-
-    def unjudged(self) -> list[tuple[str, list[Outcome]]]:
-        """What could not be judged, by the reason, the one that stands in the way of most first.
-
-        Nothing where there is no trace: the verdict says so once.
-        """
-        if self.summary.trtexec:
-            return []
-        ordered = sorted(self.with_status(Status.COULD_NOT_RUN), key=lambda o: (o.reason, o.code))
-        groups = [(reason, list(group)) for reason, group in groupby(ordered, lambda o: o.reason)]
-        return sorted(groups, key=lambda group: (-len(group[1]), group[1][0].code))
-
-    def worth_ns(self, finding: Finding) -> int:
-        """The time that `finding` could give back over the whole trace; -1 where nothing bounds it."""
-        if finding.recoverable_ns is not None:
-            return finding.recoverable_ns
-        if finding.recoverable_ns_per_inference is not None:
-            return finding.recoverable_ns_per_inference * max(1, self._judged)
-        return -1
-
-    @property
-    def one_takes_ns(self) -> int | None:
-        """What is recovered of an inference is a part of: its wall, or of several under way the time that each adds.
-
-        The median's wall, without the profiler where that is known; None without inferences.
-        """
-        times = self.summary.times
-        if times is None:
-            return None
-        if times.several:
-            return times.every_ns
-        return round(times.untraced.wall_ns.point) if times.untraced else times.wall_median_ns
-
-    @property
-    def _several(self) -> bool:
-        return self.summary.times is not None and self.summary.times.several
-
-    @property
-    def _judged(self) -> int:
-        """How many inferences the numbers are about."""
-        return self.summary.times.of if self.summary.times else 0
-
-    def share(self, finding: Finding) -> float | None:
-        """What comes back of an inference's time, of that from one to the next, or of the run's; None if unknown."""
-        part, whole = self._part_and_whole(finding)
-        return part / whole if part is not None and whole else None
-
-    def _part_and_whole(self, finding: Finding) -> tuple[int | None, int | None]:
-        """What comes back, and of what: of an inference where that is known, else of the run."""
-        if finding.recoverable_ns_per_inference is None:
-            return finding.recoverable_ns, self.window_ns
-        return finding.recoverable_ns_per_inference, finding.of_ns or self.one_takes_ns
-
     def _per_inference(self, finding: Finding) -> str:
         """`1.20 ms of 4.00 ms per inference (30 %)`: of what one takes, or of the time from one to the next."""
         times, part = self.summary.times, finding.recoverable_ns_per_inference or 0
@@ -203,16 +99,11 @@ class TraceReport(Shown):
             period = "from one inference to the next"
             return f"{units.duration(part)}{of_whole(part, whole)} {period}{share_of(part, whole)}"
         of, how = of_whole(part, whole), ""
-        if of and self._several:
+        if of and self.several:
             how = " of several under way"
         elif of and times and units.duration(whole) != units.duration(times.wall_median_ns):
             how = " without the profiler"
         return f"{units.duration(part)}{of} per inference{how}{share_of(part, whole)}"
-
-    @property
-    def window_ns(self) -> int | None:
-        """From the first GPU work to the last; the whole trace where that is not known."""
-        return self.summary.window_ns or self.summary.duration_ns
 
     def worth(self, finding: Finding) -> str:
         """What it could give back: `at most 1.20 ms of 4.00 ms per inference (30 %)`; empty where nothing bounds it."""
@@ -266,9 +157,9 @@ class TraceReport(Shown):
 
     def gain(self, finding: Finding) -> str:
         """What it could give back, in short: `about 0.214 of 1.46 ms an inference (15 %)`."""
-        known, whole = self._part_and_whole(finding)
+        known, whole = self.part_and_whole(finding)
         part = known or 0
-        of = "an inference of several under way" if self._several else "an inference"
+        of = "an inference of several under way" if self.several else "an inference"
         if finding.recoverable_ns_per_inference is None:
             of = WINDOW
         elif finding.per == "period":
@@ -348,11 +239,6 @@ class TraceReport(Shown):
         return f"Nothing found by {'the analysis' if clear == 1 else f'the {clear} analyses'} that could judge{behind}"
 
     @property
-    def spoilers(self) -> list[Finding]:
-        """The findings that spoil the numbers of all others: they come first."""
-        return [finding for finding in self.findings if self._spoils(finding)]
-
-    @property
     def facts(self) -> list[str]:
         """The header: what ran, what was recorded, and what was taken for an inference."""
         return [*self.about, *self.measured]
@@ -370,7 +256,7 @@ class TraceReport(Shown):
     @property
     def tail(self) -> str:
         """What the 99th percentile of the inferences' times is called."""
-        return tail(self._judged)
+        return tail(self.judged)
 
     def buckets(self) -> list[Bucket]:
         """Each bucket that took time."""
@@ -435,39 +321,11 @@ class TraceReport(Shown):
     @property
     def beside(self) -> str:
         """What is measured beside the buckets; empty without inferences that the GPU was seen to work for."""
-        times = self.summary.times
-        if times is None or not times.gpu_busy_share:
-            return ""
-        parts = [f"a GPU works for {units.share(times.gpu_busy_share)} of it"]
-        if times.hidden_copy_ns:
-            parts.append(f"{units.duration(times.hidden_copy_ns)} of copies run beside its kernels")
-        parts.append(f"the host's calls are {units.duration(times.queue_delay_ns)} ahead of its work")
-        return f"{_left_out(times)}Beside, in the median inference: {', '.join(parts)}.{_overlap(times)}"
+        return inferences.beside(self.summary.times)
 
     @property
     def host_time_shown(self) -> bool:
         return self.summary.times is not None and any(self.summary.times.median.get(each) for each in HOST_BUCKETS)
-
-
-def _left_out(times: Times) -> str:
-    """How many inferences are left out, for they launched nothing, or warm up."""
-    left_out = (
-        f"{plural(times.without_work, 'inference')} that launched nothing left out. " if times.without_work else ""
-    )
-    if times.warm_up:
-        left_out += (
-            f"{plural(times.warm_up, 'inference')} of the warm-up left out, which took "
-            f"{units.duration(times.warm_up_ns)} longer. "
-        )
-    return left_out
-
-
-def _overlap(times: Times) -> str:
-    """How many inferences are under way at a time, and how often one ends then, where they overlap."""
-    if times.at_a_time < OVERLAPPING:
-        return ""
-    often = units.duration(times.every_ns)
-    return f" Inferences overlap: {times.at_a_time:.2f} at a time, so that one ends every {often} on average."
 
 
 def _severities(findings: Sequence[Finding]) -> str:
