@@ -233,9 +233,9 @@ def _loop(
 
 def _write_page(path: Path, ledger: Ledger) -> None:
     from nsight_tools import files
-    from nsight_tools.report import tuned_html
+    from nsight_tools.report import formats
 
-    files.write(path, tuned_html.page(ledger))
+    files.write(path, formats.TUNING.find("html").render(ledger))
 
 
 def _text(ledger: Ledger) -> Any:

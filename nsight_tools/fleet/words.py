@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from nsight_tools.fleet.fold import Common, Fleet, Throttled
     from nsight_tools.fleet.peers import Peer, Peers
+    from nsight_tools.fleet.results import Done
     from nsight_tools.fleet.stragglers import Group, Since, Straggler
-    from nsight_tools.fleet.tasks import Done
 
 WHOLE = "from first to last event"
 TYPICAL = "mean over the middle half by time, as traced, warm-up left out"

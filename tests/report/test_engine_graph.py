@@ -271,7 +271,7 @@ def test_it_says_why_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_shows_no_page_does_not_load_graphviz() -> None:
-    code = "import sys, nsight_tools.report.text, nsight_tools.report.figures; print('pygraphviz' in sys.modules)"
+    code = "import sys, nsight_tools.report.notebook, nsight_tools.report.figures; print('pygraphviz' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
 

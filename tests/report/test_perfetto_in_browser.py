@@ -17,8 +17,8 @@ import pytest
 from report.browser import PATIENCE_S, Browser, browser, needs_browser
 
 from nsight_tools import analyze, open_trace
-from nsight_tools.report import perfetto
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.perfetto import timeline as perfetto
 from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:
