@@ -19,7 +19,7 @@ from nsight_tools.files import partial_folder, put_in_place, remove_left
 from nsight_tools.importer import connections
 from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.importer.dataset import Progress, Wanted, write_dataset
-from nsight_tools.importer.derived import RangeNotFoundError
+from nsight_tools.importer.inferences import RangeNotFoundError
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.sources import check_sqlite_file, open_export
 from nsight_tools.importer.trtexec_run import TrtexecRun

@@ -19,9 +19,9 @@ import pyarrow as pa
 from nsight_tools import memory
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import InputError
-from nsight_tools.importer import by_order, clock, derived, dialects, facts, layers, trtexec
-from nsight_tools.importer.beside import BESIDE_ROWS, HARMLESS, beside
+from nsight_tools.importer import alignment, clock, dialects, inferences, layers, metadata, trtexec
 from nsight_tools.importer.decode import Decoder
+from nsight_tools.importer.forking import FORK_ROWS, HARMLESS, forked
 from nsight_tools.importer.manifest import MANIFEST
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import DATASET_VERSION, TABLES
@@ -83,37 +83,37 @@ def write_dataset(
     executed = sorted(payloads, key=payloads.__getitem__)
     listed = layers.from_inspector(wanted.layers, executed) if wanted.layers else layers.from_ranges(executed)
     small = {
-        "gpus": facts.gpus(export) if wanted.run is None else wanted.run.gpus(facts.gpus(export)),
-        "streams": facts.streams(export, decoder),
-        "threads": facts.threads(export, decoder),
-        "nvml_metrics": facts.nvml_metrics(export, decoder),
-        "environment": facts.environment(export, decoder) if wanted.keep_environment else TABLES["environment"].empty(),
+        "gpus": metadata.gpus(export) if wanted.run is None else wanted.run.gpus(metadata.gpus(export)),
+        "streams": metadata.streams(export, decoder),
+        "threads": metadata.threads(export, decoder),
+        "nvml_metrics": metadata.nvml_metrics(export, decoder),
+        "environment": metadata.environment(export, decoder) if wanted.keep_environment else TABLES["environment"].empty(),
     }
-    about = facts.session(export)
+    about = metadata.session(export)
     aligned = clock.align(to, about["session"])
     why: dict[str, str | None] = {}
     for name, (table, reason) in _captured(wanted.run, small["gpus"], aligned).items():
         small[name], why[name] = table, reason
     if wanted.profile is not None:
         small["layer_times"] = layers.times(trtexec.read(wanted.profile, trtexec.Profile), "trtexec")
-    working = derived.working_gpus(to)
-    small |= {name: facts.resolved(small[name], working) for name in ("nvml_metrics", "telemetry")}
+    working = inferences.working_gpus(to)
+    small |= {name: metadata.resolved(small[name], working) for name in ("nvml_metrics", "telemetry")}
     for name, table in small.items():
         rows[name] = write_table(to / f"{name}.parquet", TABLES[name], table)
     progress("attributing GPU work to inferences", len(rows) / len(TABLES))
     pa.default_memory_pool().release_unused()  # what reading held, before what deriving needs comes on top
     named = NamedRange.parse(wanted.inference_range) if wanted.inference_range else OURS
-    references = [*(by_order.of_dataset(layer_pass) if layer_pass else ()), *by_order.of_layers(listed)]
+    references = [*(alignment.of_dataset(layer_pass) if layer_pass else ()), *alignment.of_layers(listed)]
     with ThreadPoolExecutor(1, HARMLESS) as pool:
         described = pool.submit(source)  # which reads the export once more, where a core has time for it
-        made = derived.write_derived(to, named, references, wanted.group_by)
+        made = inferences.write_inferences(to, named, references, wanted.group_by)
     ordered = made.layers
-    if layer_pass and ordered and by_order.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
+    if layer_pass and ordered and alignment.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
         listed = layers.from_dataset(layer_pass)  # of this engine: its kernels came in the same order
     rows |= made.rows | {"layers": write_table(to / "layers.parquet", TABLES["layers"], listed)}
     lost = {
-        "kernels": 0 if rows["kernels"] + rows["graph_launches"] else derived.calls_that(to, "launch", "graph_launch"),
-        "event_records": 0 if rows["event_records"] else derived.calls_that(to, "record"),
+        "kernels": 0 if rows["kernels"] + rows["graph_launches"] else inferences.calls_that(to, "launch", "graph_launch"),
+        "event_records": 0 if rows["event_records"] else inferences.calls_that(to, "record"),
     }
     manifest = {
         "dataset_version": DATASET_VERSION,
@@ -158,17 +158,17 @@ def _stream(export: Export, decoder: Decoder, to: Path, progress: Progress) -> t
 
     progress("reading nvtx_ranges", 0.0)
     # Ranges are about half of all there is, and no other table needs them. Whoever shows progress may have threads.
-    with beside(ranges, worthwhile=min(events) >= BESIDE_ROWS) as ranges_written:
+    with forked(ranges, worthwhile=min(events) >= FORK_ROWS) as ranges_written:
         with ThreadPoolExecutor(1) as pool:
             rows |= _stream_tables(others, export, decoder, to, progress, pool)[0]
             # What a call synchronized is told by its name, and when an event was recorded by the call's start.
-            decoder.sync_kinds = derived.sync_kinds(to, facts.schema_version(export))
-            decoder.record_times = derived.record_times(to)
+            decoder.sync_kinds = inferences.sync_kinds(to, metadata.schema_version(export))
+            decoder.record_times = inferences.record_times(to)
             rows |= _stream_tables(dialects.BY_CALLS, export, decoder, to, progress, pool)[0]
         there, payloads = ranges_written()
     rows |= there
     with SortedWriter(to / "gpu_metrics.parquet", TABLES["gpu_metrics"]) as writer:
-        for part in facts.gpu_metrics(export):
+        for part in metadata.gpu_metrics(export):
             writer.add(part)
     rows["gpu_metrics"] = writer.rows
     return rows, payloads
@@ -202,7 +202,7 @@ def _stream_tables(
 
     for name, parts in groupby(_in_turn(pool, pieces()), key=itemgetter(0)):
         progress(f"reading {name}", list(dialects.STREAMED).index(name) / len(TABLES))
-        finish = derived.Nesting if name == "nvtx_ranges" else lambda: _as_it_is
+        finish = inferences.Nesting if name == "nvtx_ranges" else lambda: _as_it_is
         with SortedWriter(to / f"{name}.parquet", TABLES[name], finish) as writer:
             for _, part in parts:
                 if "json" in part.column_names:
@@ -280,7 +280,7 @@ def _not_collected(
         return _cuda_not_collected(name, rows, lost, export, advice)
     if name in ("layers", "inferences", "enqueues", "environment", "telemetry", "benchmark", "layer_times"):
         return advice
-    if name == "diagnostics" and facts.schema_version(export) >= dialects.DIAGNOSTICS_SINCE:
+    if name == "diagnostics" and metadata.schema_version(export) >= dialects.DIAGNOSTICS_SINCE:
         return None
     looked_for = {"nvtx_ranges": "nvtx_trace", "memory_usage": "memory_usage"}.get(name)
     if looked_for and capture[looked_for] == "true":

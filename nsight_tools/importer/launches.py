@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from nsight_tools.importer.by_order import ByOrder, Kernels, Reference, by_order
+from nsight_tools.importer.alignment import AlignedLayers, Kernels, Reference, align_layers
 from nsight_tools.importer.sources import CHUNK_ROWS
-from nsight_tools.importer.stored import column, joined, row_count, stored_words
+from nsight_tools.importer.stored_columns import column, joined, row_count, stored_words
 from nsight_tools.importer.writer import SortedWriter, ordering
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline.attribution import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nsight_tools.columns import Ints
-    from nsight_tools.importer.stored import Rows
+    from nsight_tools.importer.stored_columns import Rows
 
 _FOREVER = np.iinfo(np.int64).max
 
@@ -187,7 +187,7 @@ def _surroundings(dataset: Path, gpu: GpuWork, calls: Calls, around: _Around) ->
 
 def _layers_by_order(
     dataset: Path, gpu: GpuWork, owner: Rows, layer: Rows, names: list[str], references: Sequence[Reference]
-) -> tuple[Rows, ByOrder] | None:
+) -> tuple[Rows, AlignedLayers] | None:
     """Rows of the inferences' kernels, and their layers where some are told by their order; None where none can be."""
     rows = np.flatnonzero((gpu.kind == WorkKind.KERNEL) & (owner >= 0))
     some = layer[rows] >= 0
@@ -201,7 +201,7 @@ def _layers_by_order(
         stored_words(dataset, "kernels", "name")[gpu.row[rows]],
         layer[rows],
     )
-    found = by_order(kernels, names, references)
+    found = align_layers(kernels, names, references)
     return None if found is None else (rows, found)
 
 

@@ -204,8 +204,8 @@ class TestWholeOrNotAtAll:
         "stage",
         [
             "nsight_tools.importer.dataset.SortedWriter.add",
-            "nsight_tools.importer.facts.gpus",
-            "nsight_tools.importer.derived.write_derived",
+            "nsight_tools.importer.metadata.gpus",
+            "nsight_tools.importer.inferences.write_inferences",
             "json.dumps",
         ],
         ids=["tables", "small tables", "what is derived", "manifest"],

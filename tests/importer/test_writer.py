@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsight_tools.importer import import_report, launches, sources, writer
-from nsight_tools.importer.derived import Nesting
+from nsight_tools.importer.inferences import Nesting
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline import accounting, attribution, ownership

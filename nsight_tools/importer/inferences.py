@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from nsight_tools.columns import Ints, ints, words
 from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.importer import dialects
-from nsight_tools.importer.beside import BESIDE_ROWS, beside
+from nsight_tools.importer.forking import FORK_ROWS, forked
 from nsight_tools.importer.launches import GpuWork, write_launches
-from nsight_tools.importer.stored import column, stored_words, thread_columns
+from nsight_tools.importer.stored_columns import column, stored_words, thread_columns
 from nsight_tools.importer.writer import SortedWriter
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline.accounting import account
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from nsight_tools.importer.by_order import Reference
-    from nsight_tools.importer.stored import Rows
+    from nsight_tools.importer.alignment import Reference
+    from nsight_tools.importer.stored_columns import Rows
     from nsight_tools.timeline.attribution import Words
     from nsight_tools.timeline.populations import WorkTokens
     from nsight_tools.timeline.requests import Found
@@ -166,7 +166,7 @@ def calls_that(dataset: Path, *does: str) -> int:
 
 
 @dataclass(frozen=True)
-class Derived:
+class Attributed:
     """Rows of the derived tables; what the manifest says of layers told by order, and of how requests were found."""
 
     rows: dict[str, int]
@@ -174,15 +174,15 @@ class Derived:
     requests: dict[str, Any]
 
 
-def write_derived(
+def write_inferences(
     dataset: Path,
     named: NamedRange = OURS,
     references: Sequence[Reference] = (),
     group_by: str | None = None,
-) -> Derived:
+) -> Attributed:
     """Write `launches`, `inferences` and `enqueues` from the tables that stand in `dataset`.
 
-    Layers are told by the order of kernels, too, as in `references` (`by_order`). `named` says which NVTX ranges are
+    Layers are told by the order of kernels, too, as in `references` (`alignment`). `named` says which NVTX ranges are
     inferences, `group_by` which number in their names tells them apart. Raises RangeNotFoundError where they were named
     and there are none.
 
@@ -205,12 +205,12 @@ def write_derived(
     owner = assign_work(found.requests, calls, work).astype(np.int32)
     names = ranges.name
     account_for = partial(_write_requests, dataset, found, calls, work, owner, tokens, names, group_by)
-    with beside(account_for, worthwhile=len(owner) >= BESIDE_ROWS) as accounted:
+    with forked(account_for, worthwhile=len(owner) >= FORK_ROWS) as accounted:
         del tokens
         launched, ordered = write_launches(dataset, gpu, calls, ranges, owner, references)
         rows = {"launches": launched, "inferences": accounted(), "enqueues": len(found.enqueues)}
     about = {"name": found.name, "other": found.other, "alike": found.alike, "group_by": group_by}
-    return Derived(rows, ordered, about)
+    return Attributed(rows, ordered, about)
 
 
 def _ranges(dataset: Path) -> Ranges:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.importer.stored import column, stored_words
+from nsight_tools.importer.stored_columns import column, stored_words
 from nsight_tools.timeline.order import Alignment, align, launch_order, sequences
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class LayerList(Reference):
 
 
 @dataclass(frozen=True)
-class ByOrder:
+class AlignedLayers:
     """Layers of kernels, as codes of `names`, shape (n,), -1 where none; and what the manifest says of them."""
 
     layer: Int64Array
@@ -126,7 +126,7 @@ class ByOrder:
     about: dict[str, Any]
 
 
-def by_order(kernels: Kernels, names: list[str], elsewhere: Sequence[Reference]) -> ByOrder | None:
+def align_layers(kernels: Kernels, names: list[str], elsewhere: Sequence[Reference]) -> AlignedLayers | None:
     """Layers for the kernels of inferences of which no kernel has one; None where there is none, or nothing to go by.
 
     `names` are the words of `kernels.layer`. Other inferences of the same trace come first, then `elsewhere`, source by
@@ -163,7 +163,7 @@ def by_order(kernels: Kernels, names: list[str], elsewhere: Sequence[Reference])
         if source:
             attributed[source] += int((label >= 0).sum()) * count
     about = {"kernels": int(rows.size), "attributed": attributed, "in_common": max(shares, default=0.0)}
-    return ByOrder(layer, every, about)
+    return AlignedLayers(layer, every, about)
 
 
 def _has_layers(kernels: Kernels) -> BoolArray:
