@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.dataset as ds
 
-    from nsight_tools.importer.dataset import Progress
+    from nsight_tools.importer.streaming import Progress
 
 
 Made = TypeVar("Made")

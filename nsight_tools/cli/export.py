@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nsight_tools import Trace
-    from nsight_tools.importer.dataset import Progress
+    from nsight_tools.importer.streaming import Progress
 
 
 @click.command(

@@ -20,13 +20,15 @@ import pyarrow.parquet as pq
 
 from nsight_tools import memory
 from nsight_tools.errors import InputError
-from nsight_tools.importer import connections
+from nsight_tools.importer import connections, dialects
 from nsight_tools.importer.pages import Leaves, PageFile, UnusualError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from adbc_driver_manager import AdbcStatement
+
+    from nsight_tools.importer.dialects import Listing
 
 CHUNK_ROWS = 1 << 15
 INT, FLOAT, STRING = pa.int64(), pa.float64(), pa.string()
@@ -70,12 +72,20 @@ class Export(Protocol):
         """The rows of `table` whose column `name` has this value, which are to be few; as `chunks` gives them."""
 
 
-def read(export: Export, table: str, columns: Mapping[str, Raw]) -> pa.Table:
-    """The whole of a small table at once; no rows where the export lacks it."""
-    schema = pa.schema([(name, raw.type) for name, raw in columns.items()])
-    if table not in export.tables:
+def raw(listing: Listing) -> dict[str, Raw]:
+    """The columns of a listing, as they are to be read."""
+    kinds = ((listing.integers, INT), (listing.reals, FLOAT), (listing.texts, STRING))
+    return {name: Raw(names, kind) for columns, kind in kinds for name, names in columns.items()}
+
+
+def read(export: Export, listing: Listing) -> pa.Table:
+    """The whole of a short table at once; no rows where the export lacks it."""
+    columns = raw(listing)
+    schema = pa.schema([(name, column.type) for name, column in columns.items()])
+    if listing.table not in export.tables:
         return schema.empty_table()
-    return pa.concat_tables([schema.empty_table(), *(chunk() for chunk in export.chunks(table, columns))])
+    chunks = export.chunks(listing.table, columns)
+    return pa.concat_tables([schema.empty_table(), *(chunk() for chunk in chunks)])
 
 
 def open_export(path: Path) -> Export:
@@ -84,9 +94,7 @@ def open_export(path: Path) -> Export:
     Raises InputError where it is neither, or holds nothing of Nsight Systems.
     """
     export: Export = ParquetExport(path) if path.is_dir() else SqliteExport(path)
-    if not any(name in export.tables for name in ("StringIds", "TARGET_INFO_GPU", "NVTX_EVENTS")) and not any(
-        name.startswith(("CUPTI_ACTIVITY_KIND_", "TARGET_INFO_")) for name in export.tables
-    ):
+    if not dialects.of_nsight_systems(export.tables):
         raise InputError(path, "holds no table of Nsight Systems", hint="give an export made by 'nsys export'")
     return export
 
