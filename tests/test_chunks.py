@@ -20,7 +20,8 @@ from nsight_tools import trace as traces
 from nsight_tools.analysis import Status, analyze
 from nsight_tools.cuda_names import does
 from nsight_tools.importer import launches, stored_columns, writer
-from nsight_tools.importer.inferences import Nesting, write_inferences
+from nsight_tools.importer.inferences import write_inferences
+from nsight_tools.importer.nesting import Nesting
 from nsight_tools.importer.writer import write_table
 from nsight_tools.summary import summarize
 from nsight_tools.tables import TABLES

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nsight_tools.importer.captured import RunDirectory
+    from nsight_tools.importer.exports.reading import Export
     from nsight_tools.importer.inputs import Inputs
-    from nsight_tools.importer.sources import Export
     from nsight_tools.importer.streaming import Progress
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from nsight_tools.errors import InputError
 from nsight_tools.importer import dialects
 from nsight_tools.importer.dialects import From, How, Source, Told
-from nsight_tools.importer.sources import EXPORT_AGAIN, INT, STRING, Export, Raw, raw, read
+from nsight_tools.importer.exports.reading import EXPORT_AGAIN, INT, STRING, Export, Raw, raw, read
 from nsight_tools.tables import WORD, Table
 
 if TYPE_CHECKING:

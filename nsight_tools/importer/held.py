@@ -10,8 +10,8 @@ from nsight_tools.importer import dialects
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nsight_tools.importer.exports.reading import Export
     from nsight_tools.importer.session import Session
-    from nsight_tools.importer.sources import Export
 
 
 @dataclass(frozen=True)

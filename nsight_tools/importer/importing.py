@@ -14,10 +14,11 @@ from nsight_tools.errors import InputError, NsightToolsError, NsysError, OutputE
 from nsight_tools.files import remove_left
 from nsight_tools.importer import cache, connections
 from nsight_tools.importer.dataset import write_dataset
+from nsight_tools.importer.exports import open_export
+from nsight_tools.importer.exports.sqlite import check_sqlite_file
 from nsight_tools.importer.inferences import RangeNotFoundError
 from nsight_tools.importer.inputs import EXPORT_SUFFIX, Inputs, Options, beside
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
-from nsight_tools.importer.sources import check_sqlite_file, open_export
 from nsight_tools.importer.trtexec_run import write_dataset as write_trtexec_run
 
 if TYPE_CHECKING:

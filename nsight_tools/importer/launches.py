@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from nsight_tools.importer.alignment import AlignedLayers, Kernels, Reference, align_layers
-from nsight_tools.importer.sources import CHUNK_ROWS
+from nsight_tools.importer.exports.reading import CHUNK_ROWS
 from nsight_tools.importer.stored_columns import column, joined, row_count, stored_words
 from nsight_tools.importer.writer import SortedWriter, ordering
 from nsight_tools.tables import TABLES

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nsight_tools.importer import dialects
-from nsight_tools.importer.sources import Export, read
+from nsight_tools.importer.exports.reading import Export, read
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:

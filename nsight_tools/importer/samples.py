@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nsight_tools.importer import dialects
-from nsight_tools.importer.sources import FLOAT, STRING, Chunk, Export, raw, read
+from nsight_tools.importer.exports.reading import FLOAT, STRING, Chunk, Export, raw, read
 from nsight_tools.importer.stored_columns import column
 from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.importer import dialects
-from nsight_tools.importer.sources import read
+from nsight_tools.importer.exports.reading import read
 
 if TYPE_CHECKING:
-    from nsight_tools.importer.sources import Export
+    from nsight_tools.importer.exports.reading import Export
 
 
 @dataclass(frozen=True)

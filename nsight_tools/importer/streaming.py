@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from nsight_tools.importer.decode import Decoder
     from nsight_tools.importer.dialects import Source
+    from nsight_tools.importer.exports.reading import Chunk, Export
     from nsight_tools.importer.session import Session
-    from nsight_tools.importer.sources import Chunk, Export
 
 Progress = Callable[[str, float | None], None]
 AHEAD = 4

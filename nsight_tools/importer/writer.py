@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nsight_tools.importer.sources import CHUNK_ROWS
+from nsight_tools.importer.exports.reading import CHUNK_ROWS
 
 if TYPE_CHECKING:
     from pathlib import Path

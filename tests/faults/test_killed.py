@@ -22,7 +22,7 @@ from capture.processes_of import VARIABLE, none_left
 from nsight_tools import open_trace
 from nsight_tools.errors import NsysError
 from nsight_tools.importer import read_manifest
-from nsight_tools.importer.dataset import FORK_ROWS
+from nsight_tools.importer.forking import FORK_ROWS
 from nsight_tools.nsys import find
 from nsight_tools.tables import TABLES
 

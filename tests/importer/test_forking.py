@@ -213,13 +213,13 @@ def test_it_is_done_here_where_memory_is_limited() -> None:
 @TWO_CORES
 def test_an_import_by_two_processes_is_the_same(tmp_path: Path) -> None:
     program = """
-from nsight_tools.importer import dataset, import_report
+from nsight_tools.importer import import_report, streaming
 taken = []
-real = dataset.forked
+real = streaming.forked
 def counted(work, *, worthwhile):
     taken.append(worthwhile)
     return real(work, worthwhile=worthwhile)
-dataset.forked, dataset.FORK_ROWS = counted, int(sys.argv[3])
+streaming.forked, streaming.FORK_ROWS = counted, int(sys.argv[3])
 import_report(sys.argv[1], sys.argv[2])
 print(taken)
 """

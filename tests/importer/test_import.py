@@ -203,8 +203,8 @@ class TestWholeOrNotAtAll:
     @pytest.mark.parametrize(
         "stage",
         [
-            "nsight_tools.importer.dataset.SortedWriter.add",
-            "nsight_tools.importer.metadata.gpus",
+            "nsight_tools.importer.streaming.SortedWriter.add",
+            "nsight_tools.importer.machine.gpus",
             "nsight_tools.importer.inferences.write_inferences",
             "json.dumps",
         ],

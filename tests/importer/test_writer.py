@@ -17,8 +17,9 @@ from exports import PUSH_POP, call, domain, kernel, nvtx, process, thread, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsight_tools.importer import import_report, launches, sources, writer
-from nsight_tools.importer.inferences import Nesting
+from nsight_tools.importer import import_report, launches, writer
+from nsight_tools.importer.exports import sqlite
+from nsight_tools.importer.nesting import Nesting
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline import accounting, attribution, ownership
@@ -182,7 +183,7 @@ def export(folder: Path, processes: int = 3, each: int = 50) -> Path:
 def test_an_import_in_small_chunks_gives_the_same_dataset(tmp_path: Path) -> None:
     path = export(tmp_path)
     whole = open_trace(path)
-    chunks = [(module, "CHUNK_ROWS") for module in (sources, writer, launches)]
+    chunks = [(module, "CHUNK_ROWS") for module in (sqlite, writer, launches)]
     with ExitStack() as stack:
         for module, name in [*chunks, (accounting, "BATCH"), (attribution, "CHUNK"), (ownership, "CHUNK")]:
             stack.enter_context(patch.object(module, name, 7))
