@@ -141,5 +141,5 @@ def _change(layer: Layer | None) -> str:
     if not (source.dtype and target.dtype):
         return "what it changes is not recorded"
     if source.dtype != target.dtype:
-        return f"datatype {source['dtype']} to {target['dtype']}"
-    return f"layout only, {source['dtype']}" if source.format != target.format else "neither datatype nor layout"
+        return f"datatype {source.dtype} to {target.dtype}"
+    return f"layout only, {source.dtype}" if source.format != target.format else "neither datatype nor layout"

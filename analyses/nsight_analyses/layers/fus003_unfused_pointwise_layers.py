@@ -175,7 +175,7 @@ class _Unfused:
         self.certain = True
         self._by_run: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._written_from = {
-            layer.outputs[0].name: layer.inputs[0]["name"]
+            layer.outputs[0].name: layer.inputs[0].name
             for layer in engine.values()
             if layer.reformats and len(layer.inputs) == len(layer.outputs) == 1
         }

@@ -73,7 +73,7 @@ def dangling_quantization(trace: Trace) -> Iterator[Finding]:
             Evidence("quantize or dequantize layers that stand alone", len(dangling), "count"),
             Evidence("quantized layers that write floats", len(wide), "count"),
             *(
-                Evidence("layer", layer.name, detail=f"{layer.dtype} to {layer.outputs[0]['dtype']}")
+                Evidence("layer", layer.name, detail=f"{layer.dtype} to {layer.outputs[0].dtype}")
                 for layer in (*dangling[:EXAMPLES], *wide[:EXAMPLES])
             ),
         ),
@@ -96,7 +96,7 @@ def _inner(layers: Iterable[Layer]) -> Iterator[Layer]:
     written = {tensor.name for layer in layers for tensor in layer.outputs}
     read = {tensor.name for layer in layers for tensor in layer.inputs}
     for layer in layers:
-        ends = (layer.inputs and layer.inputs[0]["name"] in written, layer.outputs and layer.outputs[0].name in read)
+        ends = (layer.inputs and layer.inputs[0].name in written, layer.outputs and layer.outputs[0].name in read)
         if all(ends):
             yield layer
 
