@@ -126,21 +126,21 @@ class Inputs:
 
 def beside(source: Path, suffix: str) -> Path | None:
     """The file beside a report that has its name and this suffix."""
-    found = source.with_name(f"{source.stem}{suffix}")
-    return found if found.is_file() else None
+    file = source.with_name(f"{source.stem}{suffix}")
+    return file if file.is_file() else None
 
 
 def _trtexec_run(source: Path, options: Options) -> TrtexecRun | None:
     """What trtexec wrote, with the layers that somebody gives; None for a report or an export."""
-    found = TrtexecRun.of(source)
-    if found is None:
+    run = TrtexecRun.of(source)
+    if run is None:
         return None
     if any(asked is not None for asked in (options.layer_pass, options.inference_range, options.group_by)):
         raise InputError(source, "is of trtexec, and has no ranges and no kernels", hint="give a report")
     if options.layers is None:
-        return found
+        return run
     _check_layers(Path(options.layers))
-    return replace(found, layers=Path(options.layers))
+    return replace(run, layers=Path(options.layers))
 
 
 def _check_layers(path: Path) -> None:
@@ -157,12 +157,16 @@ def _layers_json(source: Path, run: RunDirectory | None, given: Path | str | Non
 
 
 def _layer_pass(source: Path, run: RunDirectory | None, given: Path | str | None) -> Path | None:
-    found = Path(given) if given is not None else run.layer_pass if run else None
-    if found is not None and not found.exists():
-        raise InputError(found, "does not exist", hint="a layer pass is a run of the same engine with layer ranges")
-    if found is not None and found.resolve() == source.resolve():
-        raise InputError(found, "is the report itself", hint="give another run of the same engine as the layer pass")
-    return found
+    layer_pass = Path(given) if given is not None else run.layer_pass if run else None
+    if layer_pass is not None and not layer_pass.exists():
+        raise InputError(
+            layer_pass, "does not exist", hint="a layer pass is a run of the same engine with layer ranges"
+        )
+    if layer_pass is not None and layer_pass.resolve() == source.resolve():
+        raise InputError(
+            layer_pass, "is the report itself", hint="give another run of the same engine as the layer pass"
+        )
+    return layer_pass
 
 
 def _state(file: Path) -> os.stat_result | None:

@@ -35,15 +35,15 @@ def streams(export: Export, decoder: Decoder) -> pa.Table:
     kinds = decoder.enumeration(dialects.STREAM_KINDS)
     word = {number: kind for kind, (_, fallback) in dialects.STREAM_KIND.items() for number in fallback}
     word |= {kinds[name]: kind for kind, (name, _) in dialects.STREAM_KIND.items() if name in kinds}
-    found = {
+    by_key = {
         (row["pid"], row["context"], row["stream"]): {**row, "kind": word.get(row["flag"], "unknown")}
         for row in read(export, dialects.STREAMS).to_pylist()
     }
     for listing in dialects.NULL_STREAMS:
         for row in read(export, listing).to_pylist():
             key = (row["pid"], row["context"], row["stream"])
-            found[key] = {"priority": None, **found.get(key, {}), **row, "kind": "legacy_default"}
-    usable = [row for key, row in sorted(found.items(), key=lambda item: tuple(map(str, item[0]))) if None not in key]
+            by_key[key] = {"priority": None, **by_key.get(key, {}), **row, "kind": "legacy_default"}
+    usable = [row for key, row in sorted(by_key.items(), key=lambda item: tuple(map(str, item[0]))) if None not in key]
     rows = [{k: _int32(v) if isinstance(v, int) else v for k, v in row.items() if k != "flag"} for row in usable]
     return pa.Table.from_pylist(rows, TABLES["streams"].schema)
 
@@ -60,13 +60,13 @@ def threads(export: Export, decoder: Decoder) -> pa.Table:
     if not rows.num_rows:
         return TABLES["threads"].empty()
     names = decoder.strings(pc.fill_null(rows["name"], -1).to_numpy()).to_pylist()
-    found: dict[tuple[int, int], str] = {}
+    name_of: dict[tuple[int, int], str] = {}
     for name, thread in zip(names, rows["thread"].to_pylist(), strict=True):
         if thread is not None:
-            found.setdefault((thread >> 24 & 0xFFFFFF, thread & 0xFFFFFF), name)
+            name_of.setdefault((thread >> 24 & 0xFFFFFF, thread & 0xFFFFFF), name)
     table = [
         {"pid": pid, "tid": tid, "name": name, "process": process.get(pid)}
-        for (pid, tid), name in sorted(found.items())
+        for (pid, tid), name in sorted(name_of.items())
     ]
     return pa.Table.from_pylist(table, TABLES["threads"].schema)
 

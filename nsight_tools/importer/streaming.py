@@ -75,11 +75,11 @@ def stream(
             decoder.sync_kinds = calls.sync_kinds(to, session.schema)
             decoder.record_times = calls.record_times(to)
             rows |= _stream_tables(dialects.BY_CALLS, export, decoder, to, progress, pool)[0]
-        there, payloads = ranges_written()
-    rows |= there
+        ranges_rows, payloads = ranges_written()
+    rows |= ranges_rows
     with SortedWriter(to / "gpu_metrics.parquet", TABLES["gpu_metrics"]) as writer:
-        for part in samples.gpu_metrics(export):
-            writer.add(part)
+        for samples_read in samples.gpu_metrics(export):
+            writer.add(samples_read)
     rows["gpu_metrics"] = writer.rows
     return rows, payloads
 
