@@ -5,6 +5,12 @@
 #   make format                    what ruff can mend by itself
 #   make ci                        everything that must hold (.ci/run); make ci LEGS="style tests" for some of it
 
+# Rules are many: make check runs the tests of the families that have changed since the last commit, and no others.
+RULES := analyses/nsight_analyses tests/analyses
+CHANGED := $(dir $(shell git status --porcelain -uall -- $(RULES) | cut -c4-))
+FAMILIES := $(wildcard $(sort $(patsubst analyses/nsight_analyses/%,tests/analyses/%,$(CHANGED))))
+QUICK := $(filter-out tests/analyses/ tests/__pycache__/,$(wildcard tests/*/ tests/test_*.py)) $(FAMILIES)
+
 BIN := $(if $(wildcard .venv/bin/python),.venv/bin/,)
 T := tests
 N := auto
@@ -24,7 +30,7 @@ contracts:
 	$(BIN)lint-imports
 
 quick:
-	$(BIN)python -m pytest -q -n $(N) -m "not slow" tests
+	$(BIN)python -m pytest -q -n $(N) -m "not slow" $(QUICK)
 
 test:
 	$(BIN)python -m pytest -n $(N) $(T)
