@@ -80,8 +80,8 @@ def test_tensors_lead_from_layer_to_layer() -> None:
     assert names == ["left", "right", "last", "end"]
     edges = {(names[edge.source], names[edge.target]) for edge in found.edges}
     assert edges == {("left", "last"), ("left", "end"), ("right", "last"), ("right", "end")}
-    assert [(read["name"], by) for read, by in found.inputs] == [("x", (0, 1))]
-    assert [(written["name"], by) for written, by in found.outputs] == [("y", (3,))]
+    assert [(read.name, by) for read, by in found.inputs] == [("x", (0, 1))]
+    assert [(written.name, by) for written, by in found.outputs] == [("y", (3,))]
 
 
 def test_chains_stand_in_one_box() -> None:

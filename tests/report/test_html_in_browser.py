@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from report import fakes
-from report.browser import Browser, browser, needs_browser
+from report.browser import Browser, browser, needs_browser, running_browser
 from report.test_html import layers, page_of, trace
 from report.test_report_comparison import comparison
 from shared_corpus import REPOSITORY
@@ -19,7 +19,7 @@ from nsight_tools.report.content import TraceReport
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["browser"]
+__all__ = ["browser", "running_browser"]
 
 pytestmark = needs_browser
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.run import Run
+from nsight_tools.run.engine import Tensor, tensors
 from nsight_tools.run.limits.mixture import EDGE_NS
 from nsight_tools.run.limits.table import layer_limits
 from nsight_tools.units import duration
@@ -209,15 +210,14 @@ def _all_needed(trace: Trace) -> dict[str, int]:
 
 def _needed(trace: Trace) -> Iterator[tuple[str, int]]:
     for row in trace.table("layers", ["name", "inputs", "outputs", "attributes"]).to_pylist():
-        tensors = [*(row["inputs"] or ()), *(row["outputs"] or ())]
-        sizes = [_bytes(tensor) for tensor in tensors]
+        sizes = [_bytes(tensor) for end in ("inputs", "outputs") for tensor in tensors(row[end])]
         if sizes and all(sizes):
             yield row["name"], sum(size for size in sizes if size) + _weights(row["attributes"])
 
 
-def _bytes(tensor: dict[str, Any]) -> int | None:
-    width = _WIDTHS.get(tensor["dtype"] or "")
-    shape = tensor["shape"]
+def _bytes(tensor: Tensor) -> int | None:
+    width = _WIDTHS.get(tensor.dtype or "")
+    shape = tensor.shape
     if width is None or not shape or any(extent < 0 for extent in shape):
         return None
     size = width

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.errors import NothingToShow
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from nsight_tools.report.figures.engine.colours import Mode
-    from nsight_tools.run.engine import Layer
+    from nsight_tools.run.engine import Layer, Tensor
     from nsight_tools.trace import Trace
 
 WIDTH, HEIGHT = 990.0, 1300.0
@@ -200,7 +200,7 @@ _Terminal = tuple[str, str, "Callable[[int], set[tuple[int, int]]]"]
 
 def _pooled(
     what: str,
-    tensors: Sequence[tuple[dict[str, Any], tuple[int, ...]]],
+    tensors: Sequence[tuple[Tensor, tuple[int, ...]]],
     box_of: dict[int, int],
     edge: Callable[[int, int], tuple[int, int]],
 ) -> list[_Terminal]:
@@ -211,9 +211,9 @@ def _pooled(
 
     if len(tensors) > _TERMINALS:
         every = [layer for _, layers in tensors for layer in layers]
-        names = ", ".join(name(tensor["name"]) for tensor, _ in tensors)
+        names = ", ".join(name(tensor.name) for tensor, _ in tensors)
         return [(f"{len(tensors)} {what}", names, edges(every))]
-    return [(str(tensor["name"]), f"{what[:-1]} {_tensor(tensor)}", edges(layers)) for tensor, layers in tensors]
+    return [(str(tensor.name), f"{what[:-1]} {_tensor(tensor)}", edges(layers)) for tensor, layers in tensors]
 
 
 def _frame(layer: Layer) -> str:
@@ -221,7 +221,7 @@ def _frame(layer: Layer) -> str:
     return " quantize" if layer.quantizes else " reformat" if layer.reformats else ""
 
 
-def _tensor(tensor: dict[str, Any]) -> str:
+def _tensor(tensor: Tensor) -> str:
     """A tensor in words: name, datatype, shape and layout, as far as known."""
-    shape = "\N{MULTIPLICATION SIGN}".join(str(size) for size in tensor["shape"] or ())
-    return " ".join(filter(None, (name(tensor["name"], _NAME), tensor["dtype"], shape, tensor["format"])))
+    shape = "\N{MULTIPLICATION SIGN}".join(str(size) for size in tensor.shape or ())
+    return " ".join(filter(None, (name(tensor.name, _NAME), tensor.dtype, shape, tensor.format)))
