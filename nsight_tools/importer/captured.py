@@ -91,7 +91,7 @@ class RunDirectory:
         """What the manifest says of the capture: what run.json says but for commands and folders, which are private."""
         kept = (
             *("version", "tool_version", "status", "kind", "versions", "started_utc", "seconds", "model", "device"),
-            *("machine", "tracing", "telemetry", "untraced"),
+            *("machine", "tracing", "gpu_metrics", "telemetry", "untraced"),
         )
         options = {"options": _without_folders(self.run.get("options"))}
         for part, names in _TOLD.items():
@@ -155,6 +155,12 @@ class RunDirectory:
             for gpu in gpus
             if gpu.get("mig") is True and gpu.get("bus_id")
         }
+
+    def no_gpu_metrics(self) -> str | None:
+        """Why a report without GPU metrics has none, where the capture knows."""
+        said = self.run.get("gpu_metrics")
+        reason = said.get("reason") if isinstance(said, dict) else None
+        return f"GPU metrics were not sampled: {reason}" if reason else None
 
     def telemetry(self, gpus: pa.Table, clock: Mapping[str, Any] | None) -> tuple[pa.Table, str | None]:
         """Table `telemetry` in the report's time, or why it has no rows. Raises as `benchmark`.

@@ -91,7 +91,7 @@ def write_dataset(
     }
     about = facts.session(export)
     aligned = clock.align(to, about["session"])
-    why: dict[str, str | None] = {}
+    why: dict[str, str | None] = {"gpu_metrics": wanted.run.no_gpu_metrics() if wanted.run else None}
     for name, (table, reason) in _captured(wanted.run, small["gpus"], aligned).items():
         small[name], why[name] = table, reason
     if wanted.profile is not None:
