@@ -24,10 +24,11 @@ LOST = "what limits each layer, and who else used the GPU, cannot be told then"
 
 
 class Refused(NamedTuple):
-    """Why there are no GPU metrics, and what to do to have them."""
+    """Why there are no GPU metrics, what to do to have them, and nsys' own words, which may name folders."""
 
     why: str
     remedy: str
+    said: str = ""
 
     def __str__(self) -> str:
         return f"{self.why}; to have them, {self.remedy}" if self.remedy else self.why
@@ -75,7 +76,7 @@ def refused(said: Sequence[str]) -> Refused | None:
 
 def refused_by(nsys: Nsys) -> Refused | None:
     """Why this nsys samples no GPU here, as it says when it is asked; None where it does."""
-    command = [nsys.path, "profile", f"{nsys.gpu_metrics_option}=help"]
+    command = [str(nsys.path), "profile", f"{nsys.gpu_metrics_option}=help"]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:

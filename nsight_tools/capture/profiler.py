@@ -164,7 +164,7 @@ def profile(
 def refused_metrics(profiled: Profiled) -> gpu_metrics.Refused:
     """Why a run under nsys that never started, or left no report, may have done so for its GPU metrics."""
     found = gpu_metrics.refused(profiled.ended.said)
-    return found or gpu_metrics.Refused(f"nsys fails with them ({_last_words(profiled)})", "see nsys profile --help")
+    return found or gpu_metrics.Refused("nsys fails with them", "see nsys profile --help", _last_words(profiled))
 
 
 def failure(nsys: Nsys, wanted: Wanted, profiled: Profiled, report: Path) -> NsysError:

@@ -126,8 +126,9 @@ class Session:
 
     def without_metrics(self, wanted: profiler.Wanted, why: gpu_metrics.Refused) -> profiler.Wanted:
         """The same without GPU metrics; says and notes why."""
-        self.say(f"without GPU metrics: {why}; {gpu_metrics.LOST}")
-        self.run["gpu_metrics"] = {"reason": str(why)}
+        said = f" (nsys: {why.said})" if why.said else ""
+        self.say(f"without GPU metrics: {why}; {gpu_metrics.LOST}{said}")
+        self.run["gpu_metrics"] = {"reason": str(why), "nsys_said": why.said or None}
         return replace(wanted, gpu_metrics_hz=None)
 
 

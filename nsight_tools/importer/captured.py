@@ -91,7 +91,7 @@ class RunDirectory:
         """What the manifest says of the capture: what run.json says but for commands and folders, which are private."""
         kept = (
             *("version", "tool_version", "status", "kind", "versions", "started_utc", "seconds", "model", "device"),
-            *("machine", "tracing", "gpu_metrics", "telemetry", "untraced"),
+            *("machine", "tracing", "telemetry", "untraced"),
         )
         options = {"options": _without_folders(self.run.get("options"))}
         for part, names in _TOLD.items():
@@ -190,6 +190,7 @@ class RunDirectory:
 _TOLD = {
     "build": ("seconds", "phases_s", "timing_cache", "tactics", "int8_ranges"),
     "engine": ("size_bytes", "device_memory_bytes", "weights_bytes"),
+    "gpu_metrics": ("hz", "reason"),
     "outputs": ("outputs",),
     "accuracy": ("reference", "outputs", "limits"),
 }

@@ -60,7 +60,7 @@ REFUSALS = {
     "permission, as it lists GPUs": (LISTED, "reading the GPU's performance counters needs permission"),
     "an older GPU": (OLD_GPU, "this nsys supports no GPU here; to have them, use a newer nsys"),
     "another profiler": (HELD, "another profiler holds the GPU's performance counters; to have them, end it"),
-    "no words for it": ("Fatal: 42", "nsys fails with them (Fatal: 42)"),
+    "no words for it": ("Fatal: /home/42", "nsys fails with them; to have them, see nsys profile --help"),
 }
 
 
@@ -128,7 +128,8 @@ def test_where_nsys_refuses_it_is_traced_without_and_said(
     assert nsys.asked == [ASKED, []]
     (line,) = [line for line in done.stderr.splitlines() if "without GPU metrics" in line]
     assert why in line
-    assert line.endswith("; what limits each layer, and who else used the GPU, cannot be told then")
+    lost = "; what limits each layer, and who else used the GPU, cannot be told then"
+    assert line.endswith(f"{lost} (nsys: {says})" if "42" in says else lost)
     run = run_of(tmp_path)
     assert run["status"] == "done"
     assert why in run["gpu_metrics"]["reason"]
@@ -137,6 +138,7 @@ def test_where_nsys_refuses_it_is_traced_without_and_said(
     found = RunDirectory.of(tmp_path / "run")
     assert found is not None
     assert str(found.no_gpu_metrics()).startswith("GPU metrics were not sampled: ")
+    assert found.about()["gpu_metrics"] == {"reason": run["gpu_metrics"]["reason"]}
 
 
 def test_a_report_that_is_lost_with_them_is_made_without(tmp_path: Path, made: Callable[..., Made]) -> None:
@@ -145,7 +147,7 @@ def test_a_report_that_is_lost_with_them_is_made_without(tmp_path: Path, made: C
     assert done.returncode == 0, done.stderr
     assert nsys.asked == [ASKED, []]
     assert len(run_of(tmp_path)["passes"]) == 1
-    assert run_of(tmp_path)["gpu_metrics"]["reason"].startswith("nsys fails with them (")
+    assert run_of(tmp_path)["gpu_metrics"]["reason"].startswith("nsys fails with them; to have them, ")
 
 
 @pytest.mark.parametrize(
