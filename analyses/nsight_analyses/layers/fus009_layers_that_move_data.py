@@ -27,7 +27,7 @@ MORE = 1.5
 """Times what its tensors have that device memory moves for a layer, from which on it reads some of it twice, or lines
 of which it uses a part. The interval of such bytes is some 15 %; at 1.2 it would be crossed by chance."""
 WARNS_FROM = 0.2
-"""Of the inference time: the bound is generous, as FUS005's."""
+"""Of the inference time: how much of the bound other axes or a narrower type bring is not known before."""
 _MOVES = re.compile(
     r"pointwise|elementwise|activation|unary|scale|softmax|norm|reduce|topk|gather|scatter|slice|concat"
 )
@@ -54,11 +54,10 @@ class Slow:
 
     @property
     def said(self) -> str:
-        limit, more = self.limit, self.limit.moved_more
+        limit = self.limit
         about = ", ".join(fact for fact in (self.layer.type, self.layer.dtype) if fact)
-        has = f"; its tensors have {size(limit.needed_bytes)}" if limit.needed_bytes else ""
-        moved = f", and device memory moves {more:.1f} times that" if more is not None else ""
-        return f"{limit.name} ({about}): limited by {NAMES[limit.limit]}: {limit.because}{has}{moved}"
+        has = f", {size(limit.needed_bytes)}" if limit.needed_bytes else ""
+        return f"{limit.name} ({about}{has}): limited by {NAMES[limit.limit]}: {limit.because}"
 
 
 @analysis(
@@ -74,13 +73,13 @@ def layers_that_move_data(trace: Trace) -> Iterator[Finding]:
 
     Measures: what limits each layer (`layer_limits`, from GPU metrics) whose type computes a value from few others or
     from a row of them: pointwise layers, softmax, normalization, Reduce, TopK, Gather, Slice, Concatenation; reformats
-    are FUS002's. Counted are (1) Gather, Reduce and TopK whose SMs have work and wait (latency, of kernels of 5 us or
-    more), or for which device memory moves 1.5 times what their tensors have or more: they read across the grain. A
-    reduction that the engine's list says to be along the last axes is not counted. And (2) all of them that device
-    memory limits, moving what their tensors have, in FP32: nothing but fewer bytes makes these shorter. From 5 % of the
-    kernels' time on, and 2.5 % of the inference time. The bound is for (1) what they take longer than device memory
-    takes for their tensors (all of it where these fit into the L2), for (2) half of their time. What few active SMs
-    limit is LCH005's, and what is shorter than 5 us a kernel nobody's.
+    have a rule of their own. Counted are (1) Gather, Reduce and TopK whose SMs have work and wait (latency, of kernels
+    of 5 us or more), or for which device memory moves 1.5 times what their tensors have or more: they read across the
+    grain. A reduction that the engine's list says to be along the last axes is not counted. And (2) all of them that
+    device memory limits, moving what their tensors have, in FP32: nothing but fewer bytes makes these shorter. From 5 %
+    of the kernels' time on, and 2.5 % of the inference time. The bound is for (1) what they take longer than device
+    memory takes for their tensors (all of it where these fit into the L2), for (2) half of their time. What few active
+    SMs limit, and what is shorter than 5 us a kernel, is not counted.
 
     Why it matters: such a layer can be no faster than its bytes. One that is not at the memory's peak waits for values
     that lie apart; one that is waits for all of them.
