@@ -86,7 +86,7 @@ def layers_that_move_data(trace: Trace) -> Iterator[Finding]:
 
     Remedy: gather along axis 0, reduce along the last axes, take a small K of TopK along the last axis (a transposition
     of a small tensor before it may do); let what works in FP32 work in FP16. NVIDIA's TensorRT Best Practices,
-    "Optimizing Layer Performance" and "Reduced Precision".
+    "Optimizing Layer Performance".
 
     Blind spots: axes are known of reductions only, and only by some versions' lists; a layer that has the right ones
     already may wait for another reason. Layers inside of Myelin's regions are not told apart.
