@@ -72,7 +72,7 @@ def write_dataset(
     }
     about = session.about()
     aligned = clock.align(to, about["session"])
-    why: dict[str, str | None] = {}
+    why: dict[str, str | None] = {"gpu_metrics": inputs.run.no_gpu_metrics() if inputs.run else None}
     for name, (table, reason) in _captured(inputs.run, small["gpus"], aligned).items():
         small[name], why[name] = table, reason
     if inputs.profile is not None:

@@ -128,7 +128,9 @@ class LayerLimit:
             short = self.time_ns < SHORT_NS * self.kernels
             each = f"{duration(self.time_ns / max(self.kernels, 1))} a kernel, mostly start and end; " * short
             return f"{each}{highest}; SMs active {percent(active.share)}"
-        return f"{NAMES[word]} at {part} of its peak"
+        more = self.moved_more if limit == MEMORY else None
+        moved = f"; it moves {more:.1f} times what its tensors have" if more is not None else ""
+        return f"{NAMES[word]} at {part} of its peak{moved}"
 
     @property
     def moved_more(self) -> float | None:

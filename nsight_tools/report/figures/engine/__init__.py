@@ -11,7 +11,7 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.report.figures.engine import colours, drawing
 from nsight_tools.report.figures.engine.places import Placed, placed
 from nsight_tools.report.figures.engine.regions import Box, Folded, folded
-from nsight_tools.report.figures.style import layer_name, name
+from nsight_tools.report.figures.style import name
 from nsight_tools.run import Run
 from nsight_tools.run.engine import Engine, time_by_layer
 
@@ -139,7 +139,7 @@ class _Drawn:
         frames = {_frame(layer) for layer in layers}
         kind += frames.pop() if len(frames) == 1 else ""
         took = units.duration(time / self._of) if time else ""
-        return drawing.box(at, layer_name(self._layers[chief].name, drawing.LETTERS), (what, took), rows, kind, hover)
+        return drawing.box(at, self._layers[chief].name, (what, took), rows, kind, hover)
 
     def _cells(self, row: Sequence[int]) -> list[tuple[str, str]]:
         """The cells of a row: a layer each, or several that follow one another where the engine has too many."""
