@@ -85,7 +85,8 @@ class Finding(Shown):
     `message` is one line: what was seen. `cause` says why it happens, `recommendation` which call, flag or
     setting to change. `evidence` holds the measurements, the most telling first. `explains` names what follows from
     this one in the same trace, by topics of analyses (or by code): one cause that is seen twice is reported once.
-    `change` is the recommendation as data; where it is empty, that of its analysis.
+    `change` is the recommendation as data; where it is empty, that of its analysis. `act` says it in a few words, as
+    "copy fewer bytes", for a report's first line; where it is empty, the change does, or what the analysis looks for.
 
     A rule gives the `loss` that it saw, and `worth` prices the change: then `severity` is the most that it can be, and
     the rest is filled in. `recoverable_ns` is what comes back over the whole trace, `recoverable_ns_per_inference` the
@@ -112,6 +113,7 @@ class Finding(Shown):
     per: str = "wall"
     of_ns: int | None = None
     loss: Loss | None = None
+    act: str = ""
 
     def __repr__(self) -> str:
         return f"<Finding {self.code} {self.severity.value}: {self.message}>"

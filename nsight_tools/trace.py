@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsight_tools import allocator as _allocator  # noqa: F401 isort: skip (before anything that loads Arrow)
@@ -241,18 +243,26 @@ class Trace(Shown):
                 frame[field.name] = table[field.name].to_pandas(types_mapper=nullable.get)
         return frame
 
-    def sql(self, query: str) -> pa.Table:
+    def sql(self, query: str, *, rows: int | None = None, seconds: float | None = None) -> pa.Table:
         """The result of a DuckDB query; every table of the dataset is a view.
 
         Nothing but the dataset's files can be read, and nothing can be written, not even what memory does not hold: it
-        takes at most what `nsight_tools.memory.limit` says. Raises QueryError with DuckDB's own message where the query
-        fails.
+        takes at most what `nsight_tools.memory.limit` says. `rows` gives no more than the first so many, and `seconds`
+        is how long the query may take. Raises QueryError with DuckDB's own message where the query fails.
         """
         import duckdb
 
         try:
-            result = self._database.sql(query)
-            return pa.table({}) if result is None else result.to_arrow_table()
+            with _stopped(self._database, seconds):
+                result = self._database.sql(query)
+                if result is None:
+                    return pa.table({})
+                return (result if rows is None else result.limit(rows)).to_arrow_table()
+        except duckdb.InterruptException as error:
+            if seconds is None:
+                raise
+            hint = "ask for less: fewer tables at once, or a part of the time"
+            raise QueryError(f"the query took more than {seconds:g} s and was stopped", hint=hint) from error
         except duckdb.Error as error:
             raise QueryError(f"the query failed: {error}") from error
 
@@ -290,6 +300,20 @@ class Trace(Shown):
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.parquet"
+
+
+@contextmanager
+def _stopped(database: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
+    """Interrupt what `database` does when it has taken so long."""
+    if seconds is None:
+        yield
+        return
+    alarm = Timer(seconds, database.interrupt)
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()
 
 
 def _words(name: str, columns: Iterable[str]) -> list[str]:

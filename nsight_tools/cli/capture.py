@@ -13,6 +13,7 @@ import nsight_tools
 from nsight_tools.capture.runner import options as engine_options
 from nsight_tools.capture.runner import specs, versions
 from nsight_tools.cli import analyze, output
+from nsight_tools.errors import NsightToolsError
 from nsight_tools.report import safe
 
 if TYPE_CHECKING:
@@ -302,8 +303,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         _check_ranges(captured, options["nsys"])
         with contextlib.suppress(click.exceptions.Exit):
             ctx.invoke(analyze.command, inputs=(captured.path,), nsys=options["nsys"], color=options["color"])
-    if captured.run.get("accuracy", {}).get("passed") is False:
-        ctx.exit(1)
+    if status := _inaccurate(captured.run):
+        ctx.exit(status)
     if code := captured.exit_code:
         raise CaptureError(
             f"{wrapped[0] if wrapped else model}: ended with exit code {code}",
@@ -386,6 +387,14 @@ def _check_ranges(captured: Captured, nsys: Path | None) -> None:
             f"(nsys {versions['nsys']}, Python's nvtx {versions.get('nvtx')})",
             hint="use a newer nsys, or an older nvtx: pip install nvtx==0.2.11 where the runner runs",
         )
+
+
+def _inaccurate(run: dict[str, Any]) -> int:
+    """The exit status that the outputs' accuracy gives: 1 where a limit is broken, 2 where one was not judged."""
+    from nsight_tools.accuracy import Accuracy
+
+    found = Accuracy.of_json(run.get("accuracy"))
+    return 0 if found is None or found.passed else 1 if found.failures else NsightToolsError.exit_code
 
 
 def _tell_accuracy(run: dict[str, Any], say: Any) -> None:

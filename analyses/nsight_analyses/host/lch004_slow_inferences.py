@@ -177,6 +177,7 @@ def _finding(run: Run, slow: _Slow, whole: int, inferences: int) -> Finding:
             if untraced is None
             else "nothing yet: without the profiler they are far fewer"
         ),
+        act="look at the slow inferences",
         evidence=(
             Evidence("slow inferences", rows.size, "count"),
             Evidence("time beyond the median", cost, "ns"),

@@ -80,7 +80,7 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     if unknown:
         raise CouldNotRun(
             f"{'; '.join(unknown)}: as fast as the trace's own best, but slower than the GPU's newest link, or that is "
-            "not known; the link's generation and width were not recorded. Look with nvidia-smi "
+            "not known, and the link's generation and width were not recorded; look with nvidia-smi "
             "--query-gpu=pcie.link.gen.current,pcie.link.width.current while copies run"
         )
     pageable = copies[copies.pageable & (copies.size >= BANDWIDTH_BYTES)]
@@ -148,6 +148,7 @@ def _finding(run: Run, copies: Copies, kind: str, reached: float, said: _Slow, s
         said.message,
         said.cause,
         said.remedy,
+        act="look at the link to the GPU",
         evidence=(
             Evidence(f"{kind} rate, median", reached, "B/s", detail=f"{len(copies)} pinned copies of 1 MB and more"),
             Evidence("what the link gives", said.gives, "B/s", detail=said.known_by),
