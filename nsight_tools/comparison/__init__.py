@@ -89,6 +89,12 @@ def compare(
     trace that holds an untraced run (`Trace.with_untraced`) is judged by that. Either may be the path of a report.
 
     Raises ArgumentError where one is neither, and what `open_trace` raises.
+
+    Example:
+        >>> from nsight_tools import compare
+        >>> both = compare("sample_traces/classifier_sync.sqlite", "sample_traces/classifier_cuda_graph.sqlite")
+        >>> both
+        <Comparison classifier_cuda_graph.sqlite against classifier_sync.sqlite: faster>
     """
     before, after = as_trace(before, "compare"), as_trace(after, "compare")
     called = names or tuple(str(trace.manifest["source"]["name"]) for trace in (before, after))

@@ -44,7 +44,14 @@ def title(comparison: Comparison) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """The line that a hurried reader reads: the leading verdict."""
+    """The line that a hurried reader reads: the leading verdict.
+
+    Example:
+        >>> from nsight_tools import compare, headline
+        >>> both = compare("sample_traces/classifier_sync.sqlite", "sample_traces/classifier_cuda_graph.sqlite")
+        >>> headline(both).partition(",")[0]
+        'faster in latency: 561 µs → 444 µs per inference'
+    """
     return verdicts(comparison)[0]
 
 
