@@ -246,7 +246,7 @@ def _limits(trace: Trace) -> tuple[tuple[LayerLimit, ...], tuple[str, ...]]:
     from nsight_tools.run.limits import notes, of_layers, why_no_limits
 
     why = why_no_limits(trace)
-    return of_layers(trace), tuple(notes(trace)) if why is None else (f"what limits the layers is not told: {why}",)
+    return of_layers(trace), tuple(notes(trace)) if why is None else (f"what limits the layers is not known: {why}",)
 
 
 def _clocks(run: Run) -> tuple[str, ...]:

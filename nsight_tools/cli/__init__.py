@@ -102,7 +102,7 @@ Exit status:
   1    analyze --fail-on was reached, or compare --fail-on-regression,
        or the outputs of a capture are outside of --accuracy
   2    could not read or run something: standard error says what, where and what next;
-       or compare --fail-on-regression could not be judged
+       or compare --fail-on-regression or --accuracy could not be judged
   130  interrupted
 """,
 )

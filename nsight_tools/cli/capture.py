@@ -98,7 +98,7 @@ _OPTIONS = (
         type=click.FloatRange(min=0),
         default=3.0,
         show_default=True,
-        help="The untraced benchmark lasts at least so long, and --iterations; from 10 s on it tells energy.",
+        help="Seconds that the untraced benchmark lasts at least; from 10 on it measures energy, too.",
     ),
     click.option(
         "--warm-up",
@@ -151,7 +151,8 @@ _OPTIONS = (
         metavar="SPEC",
         multiple=True,
         callback=_read_by(_limits),
-        help="What they must keep, or exit code 1: cos:0.999, rel:0.01, l0, l1, l2, lInf, top1; default: rel:0.05.",
+        help="Limits of that: cos:0.999, rel:0.01, l0, l1, l2, lInf, top1; default: rel:0.05. Exit code 1 outside of "
+        "them, 2 where no output can be held to one.",
     ),
     click.option(
         "--device", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="CUDA device."
@@ -181,7 +182,7 @@ _OPTIONS = (
         type=_AT_LEAST_1,
         default=1,
         show_default=True,
-        help="Make the untraced benchmark N times, each in a new process: by how much the same differs is noise.",
+        help="Make the untraced benchmark N times, each in a new process, to see how much equal runs differ.",
     ),
     click.option(
         "--no-untraced",

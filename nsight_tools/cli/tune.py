@@ -49,7 +49,7 @@ Example:
 )
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", "target", metavar="DIR", type=click.Path(path_type=Path), help="Default: <name>.tune.")
-@click.option("--force", is_flag=True, help="Begin a tuning of that name anew.")
+@click.option("--force", is_flag=True, help="Replace a tuning of that name.")
 @click.option(
     "--goal",
     type=click.Choice(["throughput", "latency"]),

@@ -373,7 +373,7 @@ def _locked(target: Path) -> Iterator[None]:
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             if folder.lstat().st_uid != os.getuid():
-                raise OutputError(folder, "belongs to somebody else", hint="set TMPDIR to a folder of your own")
+                raise OutputError(folder, "belongs to another user", hint="set TMPDIR to a folder of your own")
             lock = stack.enter_context((folder / f"{name}.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:

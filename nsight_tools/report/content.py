@@ -361,7 +361,7 @@ class TraceReport(Shown):
             return ""
         others = [each for each in self.findings if self.worth_ns(each) > 0 and not made.intersection(each.change)]
         codes = ", ".join(dict.fromkeys(each.code for each in others))
-        return f"Not in this sum, for no replay tells what it adds: {codes}." if codes and self.plan else ""
+        return f"Not in this sum, since no replay tells what they add: {codes}." if codes and self.plan else ""
 
     def _verdict_without_findings(self) -> str:
         unjudged, of = len(self.with_status(Status.COULD_NOT_RUN)), len(self.outcomes)
@@ -563,7 +563,7 @@ class TraceReport(Shown):
         if times.hidden_copy_ns:
             parts.append(f"{units.duration(times.hidden_copy_ns)} of copies run beside its kernels")
         parts.append(f"the host's calls are {units.duration(times.queue_delay_ns)} ahead of its work")
-        return f"{_left_out(times)}Beside, in the median inference: {', '.join(parts)}.{_overlap(times)}"
+        return f"{_left_out(times)}In the median inference {', '.join(parts)}.{_overlap(times)}"
 
     @property
     def host_time_shown(self) -> bool:
@@ -601,7 +601,7 @@ def _by_order(ordered: Mapping[str, Any]) -> str:
         )
     known = units.share(sum(sources.values()) / kernels)
     where = " and ".join(_AS_IN.get(one, one) for one in sources)
-    return f"layers of {known} of {plural(kernels, 'kernel')} told by their order, as in {where}"
+    return f"layers of {known} of {plural(kernels, 'kernel')} known by their order, as in {where}"
 
 
 def claim(finding: Finding) -> str:

@@ -322,7 +322,7 @@ def _unjudged(page: Page, report: TraceReport) -> None:
 
 def _clear(page: Page, report: TraceReport) -> None:
     if clear := report.with_status(Status.CLEAR):
-        page.heading("Clear", "looked for: not here, too little to change anything, or told by another finding")
+        page.heading("Clear", "looked for: not found, too small to matter, or part of another finding")
         page.rows([[page.text(", ".join(o.code for o in clear), "green", limit=2000)]])
 
 
@@ -337,9 +337,9 @@ def _left_out(report: TraceReport) -> str:
     measured = sum(len(finding.evidence) for finding in report.findings)
     grouped = sum(len(outcomes) for _, outcomes in report.unjudged())
     parts = [
-        f"{measured:,} measurement{'s' if measured > 1 else ''} that the findings rest on" if measured else "",
+        f"{measured:,} measurement{'s' if measured > 1 else ''} behind the findings" if measured else "",
         f"why each of {grouped} could not be judged" if grouped > 1 else "",
-        "why it is not told what limits the layers"
+        "why it is not known what limits the layers"
         if report.summary.limits_notes and not report.summary.limits
         else "",
         "time by kind of GPU work" if report.buckets() and report.summary.time else "",

@@ -115,15 +115,13 @@ def test_the_three_ends_are_told_apart() -> None:
     page = text.render([fakes.report()])
     told = "whether the GPU clock drops while it is busy (THR001)"
     assert f"what would tell, and about what\n  GPU metrics were not collected\n     {told}\n" in page
-    looked = "looked for: not here, too little to change anything, or told by another finding"
+    looked = "looked for: not found, too small to matter, or part of another finding"
     assert f"Clear   {looked}\n  PCI003, STR001\n" in page
 
 
 def test_what_is_left_out_is_counted_and_all_shows_it() -> None:
     shown = text.render([fakes.report()])
-    assert shown.endswith(
-        "Left out: 6 measurements that the findings rest on, time by kind of GPU work. --all shows it.\n"
-    )
+    assert shown.endswith("Left out: 6 measurements behind the findings, time by kind of GPU work. --all shows it.\n")
     whole = text.render([fakes.report()], Look(everything=True))
     assert "Left out" not in whole
     for only_there in ("14 of 137 layers convert", "Reformatting CopyNode for Input Tensor 0 to Conv_0"):
@@ -291,7 +289,7 @@ def test_very_long_names_lose_their_middle_only() -> None:
 def test_long_evidence_is_counted_not_shown() -> None:
     many = fakes.finding(evidence=fakes.finding().evidence * 4)
     report = TraceReport("x", Summary("x"), [Outcome("PCI001", "", Status.FINDINGS, "", (many,))])
-    assert "Left out: 20 measurements that the findings rest on. --all shows it." in text.render([report])
+    assert "Left out: 20 measurements behind the findings. --all shows it." in text.render([report])
     assert text.render([report], Look(everything=True)).count("slowest copy") == 4
 
 
@@ -344,9 +342,9 @@ def test_errors_stand_for_themselves_and_circles_lose_nothing() -> None:
 
 def test_what_stands_beside_the_accounting_is_told() -> None:
     page = " ".join(text.render([fakes.report()]).split())
-    assert "Beside, in the median inference: a GPU works for 81 % of it, 12.4 µs of copies run beside its " in page
+    assert "In the median inference a GPU works for 81 % of it, 12.4 µs of copies run beside its " in page
     assert "kernels, the host's calls are 184 µs ahead of its work." in page
-    assert "layers of 99.0 % of 13,700 kernels told by their order, as in the layer pass (another run" in page
+    assert "layers of 99.0 % of 13,700 kernels known by their order, as in the layer pass (another run" in page
 
 
 def test_what_is_left_out_of_the_medians_is_told() -> None:

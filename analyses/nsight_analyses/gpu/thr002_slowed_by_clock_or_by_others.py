@@ -43,7 +43,7 @@ _OWN = {
 
 @analysis("THR002", needs={"api_calls"}, topic="contention", picture="clocks", warns_from=0.05)
 def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
-    """The GPU is slow for this process: what its clock costs, and what somebody else's work costs.
+    """The GPU is slow for this process, by its clock or by another process.
 
     Measures: three things, apart from each other.
 
@@ -122,7 +122,7 @@ def _not_told(run: Run, taken: Intervals, whole: int) -> Iterator[Finding]:
         f"submitted work waits {len(taken)} times, for {duration(float(np.median(taken.end - taken.start)))} each "
         f"(median), while the GPU runs nothing that was traced: {share(taken.total / whole)} of the {run.time}",
         "this report does not say what it waits for",
-        "capture with --gpu-metrics-devices=all, which tells whether the GPU works for somebody else meanwhile",
+        "capture with --gpu-metrics-devices=all, which tells whether the GPU works for another program meanwhile",
         evidence=(
             Evidence("submitted work waits", taken.total, "ns"),
             *worst("longest wait", taken.start, taken.end),

@@ -29,7 +29,7 @@ _OWNERS = {
     "submitted": (
         "submitted work waits",
         "submitted work waits, and nothing in the report says for what",
-        "capture with --gpu-metrics-devices=all, which tells whether the GPU works for somebody else meanwhile",
+        "capture with --gpu-metrics-devices=all, which tells whether the GPU works for another program meanwhile",
     ),
     "memory": (
         "its thread manages memory",

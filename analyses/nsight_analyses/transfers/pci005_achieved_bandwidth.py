@@ -116,7 +116,7 @@ def _slower_than(reached: float, direction: str, link: Link) -> _Slow:
         f"{rate(link.gives)} that {link.known_by}",
         "the memory is pinned and the copies are large, so that neither explains it: others share the link or its "
         "switch, copies in both directions contend for host memory, or the buffers lie on another NUMA node"
-        + (f"; besides, GPU and slot could have {link.beside}" if link.beside else ""),
+        + (f"; GPU and slot could also have {link.beside}" if link.beside else ""),
         "allocate and launch on the GPU's own NUMA node (numactl --cpunodebind, --membind), look who else uses the "
         "link (nvidia-smi dmon -s t), and at its width and generation while copies run",
         link.gives,
