@@ -46,7 +46,7 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def corpus_file(corpus: Path, session_folder: Path) -> Callable[[str], Path]:
-    """Gives a file of the corpus by its name, or of the drawn cases beside it, decompressed into a folder of its own."""
+    """Gives a file of the corpus by its name, or a drawn case beside it, decompressed into a folder of its own."""
 
     def get(name: str) -> Path:
         source = (CASES.parent if name.startswith(f"{CASES.name}/") else corpus) / name

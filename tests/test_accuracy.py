@@ -203,7 +203,7 @@ def test_a_limit_that_no_output_can_be_held_to_does_not_pass(asked: str) -> None
     found = judged(r, r, "it", limits(asked))
     assert not found.passed
     assert found.failures == ()
-    said = "top1 at least 0.9: no output looks like classes (rows of a batch, and nothing behind)"
+    said = "top1 at least 0.9: no output looks like classes (a batch of rows, a number for each class)"
     assert accurate.verdict(found) == f"not judged: {said}"
     assert Accuracy.of_json(found.as_json()) == found
     assert found.as_json()["failures"] == [said]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nsight_tools.accuracy.measures import Outputs
 
 HIGHER_IS_BETTER = ("cos", "top1")
-_WANTED = {"top1": "looks like classes (rows of a batch, and nothing behind)"}
+_WANTED = {"top1": "looks like classes (a batch of rows, a number for each class)"}
 """What an output must be to be held to a measure."""
 
 

@@ -112,7 +112,7 @@ Exit status:
     is_flag=True,
     expose_value=False,
     callback=_debugging,
-    help="Show a traceback with every error; it may stand behind the command, too.",
+    help="Show a traceback with every error; it may stand after the command, too.",
 )
 @click.pass_context
 def program(ctx: click.Context) -> None:

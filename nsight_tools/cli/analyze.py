@@ -82,7 +82,7 @@ Example:
 @click.option(
     "--label-pattern",
     metavar="REGEX",
-    help="What says rank and host in a path: '(?P<host>[^/]+)/(?P<rank>[0-9]+)'; default: by their usual names.",
+    help="What tells rank and host in a path: '(?P<host>[^/]+)/(?P<rank>[0-9]+)'; default: by their usual names.",
 )
 @click.option("--each", is_flag=True, help="Of several reports, show each one too, after what they have in common.")
 @click.pass_obj

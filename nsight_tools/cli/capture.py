@@ -262,7 +262,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     """
     wrapped: list[str] | None = ctx.meta["command"]
     if (model is None) == (wrapped is None) or wrapped == []:
-        raise click.UsageError("give a MODEL, or a command behind --")
+        raise click.UsageError("give a MODEL, or a command after --")
     from nsight_tools import nsys, run_files
 
     recording = _recording(options)
