@@ -114,7 +114,7 @@ def test_an_inference_is_shown_bucket_by_bucket() -> None:
 def test_the_three_ends_are_told_apart() -> None:
     page = text.render([fakes.report()])
     told = "whether the GPU clock drops while it is busy (THR001)"
-    assert f"what would tell, and about what\n  GPU metrics were not collected\n     {told}\n" in page
+    assert f"what would tell, and about what\n  Capture with --gpu-metrics-devices=0\n     {told}\n" in page
     looked = "looked for: not found, too small to matter, or part of another finding"
     assert f"Clear   {looked}\n  PCI003, STR001\n" in page
 
