@@ -304,7 +304,7 @@ def _untold(runs: tuple[ComparedRun, ComparedRun], found: dict[str, Any]) -> tup
     ]
     if "layers" not in found:
         without = [("BEFORE", "AFTER")[at] for at, run in enumerate(runs) if not run.layers.totals()]
-        told.append(f"what single layers changed: no kernel of {' and '.join(without)} can be put down to a layer")
+        told.append(f"what single layers changed: no kernel of {' and '.join(without)} is known by its layer")
     if "kernels" not in found:
         told.append("what single kernels changed: one side has no kernel of an inference (graphs traced as a whole?)")
     if not all(run.repeats for run in runs):

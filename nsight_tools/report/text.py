@@ -248,7 +248,7 @@ def _finding(page: Page, report: TraceReport, finding: Finding, number: int, sai
     worth = report.worth(finding) or ("no time to recover is claimed" if whole else "")
     claims = (
         ("Worth", f"{worth}; confidence {finding.confidence.value}" if worth else ""),
-        ("Bound by", finding.bound if everything else ""),
+        ("Known by", finding.bound if everything else ""),
         ("Cause", finding.cause if whole or report.worth_ns(finding) <= 0 else ""),
         ("Change", finding.recommendation),
     )
