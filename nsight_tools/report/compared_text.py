@@ -103,7 +103,8 @@ def _wall(page: Page, comparison: Comparison) -> None:
     roomy, judged = page.width >= ROOMY, comparison.judgements
     named = [(compared.label(each), each) for each in compared.shown(comparison.buckets)] + compared.walls(comparison)
     unit, cells = compared.in_one_unit([each for _, each in named])
-    typical = compared.TYPICAL if roomy else compared.TYPICAL.partition(": ")[2].partition(",")[0]
+    typical = compared.TYPICAL.partition(": ")[2]
+    typical = typical if roomy else typical.partition(",")[0]
     page.heading("Time of an inference", f"in {unit}; {typical}")
     rows = [
         _row(page, each, cell, name=name, style="bold" if any(each is one.difference for one in judged) else "")
