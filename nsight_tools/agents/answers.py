@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from nsight_tools import analyze, compare, open_trace, registry, select, units
 from nsight_tools.errors import InputError, QueryError, meant
-from nsight_tools.report import compared_text, explained, safe, text, tops, windows
+from nsight_tools.report import explained, safe, tops, windows
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.terminal import Look, Page
+from nsight_tools.report.formats import Context
+from nsight_tools.report.formats.text import comparison as compared_text
+from nsight_tools.report.formats.text import trace as text
+from nsight_tools.report.look import Look
+from nsight_tools.report.terminal import Page
 from nsight_tools.tables import TABLES, WORD
 
 if TYPE_CHECKING:
@@ -77,7 +81,7 @@ class Reports:
 def findings(reports: Reports, path: str, codes: str = "", *, everything: bool = False) -> str:
     """What `nsight-tools analyze` prints of a report, by all analyses or those of `codes` (PCI001,STR)."""
     trace = reports.open(path)
-    return quoted(text.render([_report(path, trace, codes)], Look(WIDTH, everything=everything)))
+    return quoted(text.render([_report(path, trace, codes)], Context(Look(WIDTH, everything=everything))))
 
 
 def explanation(word: str = "") -> str:
@@ -89,7 +93,7 @@ def comparison(reports: Reports, before: str, after: str, *, everything: bool = 
     """What `nsight-tools compare` prints of two reports."""
     one, two = reports.open(before), reports.open(after)
     found = compare(one, two, names=(before, after), outcomes=(analyze(one), analyze(two)))
-    return quoted(compared_text.render([found], Look(WIDTH, everything=everything)))
+    return quoted(compared_text.render([found], Context(Look(WIDTH, everything=everything))))
 
 
 def layers(reports: Reports, path: str, rows: int = tops.ROWS) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from nsight_tools import changes
 from nsight_tools.analysis import SECTIONS, select
 from nsight_tools.report import glossary
-from nsight_tools.report.terminal import Look, Page
+from nsight_tools.report.look import Look
+from nsight_tools.report.terminal import Page
 
 if TYPE_CHECKING:
     from nsight_tools.analysis import Analysis

@@ -10,9 +10,10 @@ from rich.cells import cell_len
 from shared_corpus import REPOSITORY, corpus_files, corpus_folder
 
 from nsight_tools import open_trace
-from nsight_tools.report import text
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.terminal import Look
+from nsight_tools.report.formats import Context
+from nsight_tools.report.formats.text import trace as text
+from nsight_tools.report.look import Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,7 @@ def test_so_they_are_of_a_sample(name: str, tmp_path: Path) -> None:
 
 def check(report: TraceReport) -> None:
     """Change and worth of the first finding are in the first lines of a small terminal, and no line is too long."""
-    page = text.render([report], Look(width=WIDTH))
+    page = text.render([report], Context(Look(width=WIDTH)))
     assert max(map(cell_len, page.splitlines())) <= WIDTH
     worthy = [finding for finding in report.findings if report.worth_ns(finding) > 0]
     if worthy:
