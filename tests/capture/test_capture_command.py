@@ -203,9 +203,9 @@ def test_killed_at_any_stage_leaves_no_process(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a MODEL, or a command behind --"),
-        (["--"], "give a MODEL, or a command behind --"),
-        (["model.engine", "--", "ls"], "give a MODEL, or a command behind --"),
+        ([], "give a MODEL, or a command after --"),
+        (["--"], "give a MODEL, or a command after --"),
+        (["model.engine", "--", "ls"], "give a MODEL, or a command after --"),
         (["--streams", "4", "--", "ls"], "--streams is an option of an engine, not of a command"),
         (["--repeat", "2", "--", "ls"], "--repeat is an option of an engine, not of a command"),
         (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import installed_nsys
 import numpy as np
 import pytest
-from capture.runner_cases import FAKES, engine, model
+from capture.runner_cases import FAKES, X, Y, engine, model
 from jsonschema import Draft202012Validator
 
 from nsight_tools.tune import ledger as ledgers
@@ -136,6 +136,15 @@ def test_a_reference_decides(tmp_path: Path) -> None:
         assert code == 2
         assert words in err.splitlines()[-1]
         assert not (tmp_path / "model.tune").exists()
+
+
+@pytest.mark.nsys
+def test_a_limit_that_judges_nothing_begins_no_tuning(tmp_path: Path) -> None:
+    engine(tmp_path, tensors=(X, Y | {"shape": [8, 5, 2]}))
+    code, _, err = tuned(tmp_path, "model.engine", "--accuracy", "top1:0.9", *SHORT, TRACED)
+    assert code == 2
+    assert "cannot be judged by --accuracy: top1 at least 0.9: no output looks like classes" in err.splitlines()[-1]
+    assert not (tmp_path / "model.tune").exists()
 
 
 @pytest.mark.nsys
