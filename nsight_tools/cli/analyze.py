@@ -240,9 +240,9 @@ def _rendered(fleet: Fleet, form: str, fail_on: str, look: Callable[[], Look], *
     # Each format's module is imported where it is asked for: rich for text only.
     many = len(fleet.results) > 1
     if form == "html":
-        from nsight_tools.report import html
+        from nsight_tools.fleet import html
 
-        return html.page([done.section for done in fleet.done])
+        return html.page(fleet)
     if form == "junit":
         from nsight_tools.report import junit
 

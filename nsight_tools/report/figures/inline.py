@@ -14,6 +14,8 @@ import matplotlib as mpl
 from nsight_tools.report.figures.style import COLOURS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from matplotlib.figure import Figure
 
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -46,12 +48,29 @@ def svg(figure: Figure, prefix: str = "", label: str = "") -> str:
         _tidy(element, prefix, used)
     for size in ("width", "height", "version"):
         root.attrib.pop(size, None)
-    root.set("style", "stroke-linejoin:round;stroke-linecap:butt")
+    root.set("stroke-linejoin", "round")
+    root.set("stroke-linecap", "butt")
     root.set("role", "img")
     root.set("xmlns", _SVG[1:-1])
     if label:
         root.set("aria-label", label)
     return ET.tostring(root, encoding="unicode")
+
+
+def _presented(style: str) -> Iterator[tuple[str, str]]:
+    """What a `style` attribute says, as attributes of their own: a page's policy may allow no style of an element."""
+    for declaration in style.split(";"):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key != "font":
+            yield from [(key, value)] if key else []
+            continue
+        for word in value.split("'")[0].split():  # as 700 8.5px 'DejaVu Sans'
+            if word.endswith("px"):
+                yield "font-size", word
+            elif word.isdigit() or word in {"bold", "bolder", "lighter"}:
+                yield "font-weight", word
+            elif word in {"italic", "oblique"}:
+                yield "font-style", word
 
 
 def _references(root: ET.Element) -> set[str]:
@@ -82,8 +101,9 @@ def _tidy(element: ET.Element, prefix: str, used: set[str]) -> None:
         elif key in _GEOMETRY:
             attributes[key] = _DIGITS.sub(r"\1", value).replace(" \n", " ").strip()
     if "style" in attributes:
-        style = _FONT.sub("", attributes["style"])
-        attributes["style"] = _COLOUR.sub(lambda match: f"var(--{_ROLES[match[0]]},{match[0]})", style).strip()
+        style = _FONT.sub("", attributes.pop("style"))
+        style = _COLOUR.sub(lambda match: f"var(--{_ROLES[match[0]]},{match[0]})", style)
+        attributes.update(_presented(style))
     if element.tag not in {"text", "tspan"}:
         element.text = None
     element.tail = None
