@@ -1,4 +1,4 @@
-"""The report as one HTML page: a timeline to explore, nothing fetched, light or dark, fit to print or to read unscripted."""
+"""The report as one HTML page to explore: nothing is fetched; light or dark; it prints, and reads without scripts."""
 
 from __future__ import annotations
 
@@ -204,8 +204,8 @@ def _look(explored: timeline.Timeline | None, finding: Finding) -> int | None:
     """The look at the longest place of a finding that its timeline has."""
     if explored is None:
         return None
-    found = [look for each in sorted(places(finding), reverse=True) if (look := explored.by_place.get(each[1:])) is not None]
-    return found[0] if found else None
+    looks = (explored.by_place.get((lo, hi)) for _, lo, hi in sorted(places(finding), reverse=True))
+    return next((each for each in looks if each is not None), None)
 
 
 def drawn(draw: Callable[[], figures.Drawing], prefix: str, caption: str) -> Figure:

@@ -44,8 +44,9 @@ class Lane:
     """One lane of a window: pieces in order of start, columns of shape (n,).
 
     `name` and `more` are rows of the timeline's list of texts; `more` says what else is known, -1 where nothing is.
-    `queued` is the time from the return of the call that launched it to its start, `NOT_KNOWN` without one. Where a lane
-    has more pieces than a page can hold, each is an equal part of the window, and `share` says how much of it is busy.
+    `queued` is the time from the return of the call that launched it to its start, `NOT_KNOWN` without one. Where a
+    lane has more pieces than a page can hold, each is an equal part of the window, and `share` the percent of it that
+    is busy.
     """
 
     label: str
@@ -57,23 +58,21 @@ class Lane:
     more: list[int] = field(default_factory=list)
     queued: list[int] = field(default_factory=list)
     share: list[int] = field(default_factory=list)
-    """Percent."""
 
 
 def pooled(label: str, kind: str, parts: list[tuple[str, Ints, Ints]], window: tuple[int, int]) -> Lane:
     """A lane of equal parts of the window, for each role (with starts and ends) the share of time that is busy."""
     columns = []
-    for role, start, end in parts:
+    for number, (_, start, end) in enumerate(parts):
         shares, edges = occupancy(start, end, *window)
         percent = np.ceil(100 * shares - 1e-9).astype(np.int64)
-        at = np.flatnonzero(percent)
         cuts = edges.round().astype(np.int64)
-        columns.append((cuts[:-1][at], cuts[1:][at], [role] * at.size, percent[at]))
-    start, end = (np.concatenate([each[n] for each in columns]) for n in (0, 1))
-    order = np.argsort(start, kind="stable")
-    role = [name for each in columns for name in each[2]]
-    share = np.concatenate([each[3] for each in columns])[order].tolist()
-    return Lane(label, kind, start[order], end[order], [role[at] for at in order.tolist()], [-1] * order.size, share=share)
+        busy = np.flatnonzero(percent)
+        columns.append(np.stack([cuts[busy], cuts[busy + 1], np.full(busy.size, number), percent[busy]]))
+    found = np.concatenate(columns, axis=1)
+    found = found[:, np.argsort(found[0], kind="stable")]
+    role = [parts[number][0] for number in found[2].tolist()]
+    return Lane(label, kind, found[0], found[1], role, [-1] * len(role), share=found[3].tolist())
 
 
 class Texts:
@@ -111,7 +110,6 @@ class Events:
         rows = np.flatnonzero((work.end > lo) & (work.start < hi))
         yield from self._streams(rows)
         yield from self._idle(rows, lo, hi)
-        yield from self._layers(rows)
         yield from self._copies(rows)
         yield from self._host(lo, hi, np.unique(work.tid[rows]))
 
@@ -163,7 +161,7 @@ class Events:
         is_kernel = np.flatnonzero(work.kind.among("kernel", "communication"))
         sizes = self._sizes.take(pa.array(work.row[is_kernel])).to_pydict().values()
         for at, (x, y, z, u, v, w) in zip(is_kernel.tolist(), zip(*sizes, strict=True), strict=True):
-            said[at] = self.texts.of(f"grid {x} × {y} × {z}, block {u} × {v} × {w}")
+            said[at] = self.texts.of(f"grid {x} by {y} by {z}, block {u} by {v} by {w}")
         moves = np.flatnonzero(work.moves)
         moved = self._moved.take(pa.array(work.row[moves])).to_pydict().values()
         for at, (size, source, target) in zip(moves.tolist(), zip(*moved, strict=True), strict=True):
@@ -191,7 +189,7 @@ class Events:
         return Lane(label, kind, *columns)
 
     def _streams(self, rows: IntArray) -> Iterator[Lane]:
-        """A lane for each of the busiest streams."""
+        """A lane for each of the busiest streams, and one of the layers that ran there."""
         work = self.run.work[rows]
         keys = np.stack([work.device, work.pid, work.stream])
         distinct, which = np.unique(keys, axis=1, return_inverse=True)
@@ -201,7 +199,10 @@ class Events:
         for one in np.sort(np.argsort(-busy, kind="stable")[:STREAMS]).tolist():
             device, _, stream = distinct[:, one].tolist()
             label = f"stream {stream}" + (f", GPU {device}" if several else "")
-            yield self._lane(label, "stream", rows[which == one])
+            mine = rows[which == one]
+            yield self._lane(label, "stream", mine)
+            if mine.size <= self._most:
+                yield from self._layers(mine, f"layers of {label}" if distinct.shape[1] > 1 else "layers")
 
     def _idle(self, rows: IntArray, lo: int, hi: int) -> Iterator[Lane]:
         work = self.run.work[rows]
@@ -213,22 +214,18 @@ class Events:
             name = self.texts.of("no traced work on any GPU")
             yield Lane("no GPU work", "idle", idle.start, idle.end, ["grid"] * count, [name] * count)
 
-    def _layers(self, rows: IntArray) -> Iterator[Lane]:
-        """The layers: the work that one launched in a row on one stream is one piece."""
-        if rows.size > self._most:
+    def _layers(self, rows: IntArray, label: str) -> Iterator[Lane]:
+        """The layers of a stream's work: what one launched in a row is one piece."""
+        layers = self._launches[0]
+        rows = rows[layers.codes[rows] >= 0]
+        if not rows.size:
             return
-        work, layers = self.run.work[rows], self._launches[0][rows]
-        streams = np.unique(work.stream[layers.codes >= 0])
-        for stream in streams[:STREAMS].tolist():
-            mine = np.flatnonzero((work.stream == stream) & (layers.codes >= 0))
-            code = layers.codes[mine]
-            first = np.flatnonzero(np.append(True, code[1:] != code[:-1]))
-            end = np.maximum.reduceat(work.end[mine], first)
-            pieces = np.diff(np.append(first, mine.size))
-            label = "layers" if len(streams) == 1 else f"layers, stream {stream}"
-            names = self.texts.each(layers[mine[first]])
-            more = [self.texts.of(units.plural(int(count), "piece") + " of GPU work") for count in pieces]
-            yield Lane(label, "layer", work.start[mine[first]], end, ["before"] * first.size, names, more)
+        work, code = self.run.work[rows], layers.codes[rows]
+        first = np.flatnonzero(np.append(True, code[1:] != code[:-1]))
+        count = np.diff(np.append(first, rows.size)).tolist()
+        columns = (work.start[first], np.maximum.reduceat(work.end, first), ["before"] * first.size)
+        more = [self.texts.of(f"{units.plural(each, 'piece')} of GPU work") for each in count]
+        yield Lane(label, "layer", *columns, self.texts.each(layers[rows[first]]), more)
 
     def _copies(self, rows: IntArray) -> Iterator[Lane]:
         """Copies by direction, where several streams make them: side by side they are seen to overlap or not."""

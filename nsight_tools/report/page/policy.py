@@ -32,6 +32,6 @@ def _hash(text: str) -> str:
 
 
 def data(value: object) -> str:
-    """A value as JSON that can stand in a `<script>` element, whatever names are in it: ASCII, without `<`, `>`, `&`."""
+    """A value as JSON that can stand in a `<script>`, whatever names are in it: ASCII, without `<`, `>` and `&`."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")

@@ -346,7 +346,8 @@
         `${after} 0, at ${sign}${size / 1000000n}.${String(size % 1000000n).padStart(6, "0")}s in Nsight Systems`,
         lane.more(piece), ...this.waited(lane, piece),
       ];
-      const layer = lane.isGpu && this.shown.find((each) => each.kind === "layer" && this.within(each, start) !== null);
+      const beside = this.shown[this.shown.indexOf(lane) + 1];
+      const layer = lane.isGpu && beside && beside.kind === "layer" && this.within(beside, start) !== null ? beside : null;
       if (layer) lines.push(`layer ${layer.name(this.within(layer, start))}`);
       return [lane.name(piece) || lane.label, ...lines.filter(Boolean)];
     }
