@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import json
 import os
@@ -10,12 +11,12 @@ import shutil
 import subprocess
 import tempfile
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 PATIENCE_S = 60
@@ -42,15 +43,16 @@ _OPTIONS = (
 
 
 class Browser:
-    """One page of one browser; `logged` and `requested` fill up while it is shown things."""
+    """One page at a time of one browser; `logged` and `requested` fill up while it is shown things."""
 
-    def __init__(self, profile: str) -> None:
+    def __init__(self) -> None:
         assert FOUND is not None
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
         # The browser reads commands from descriptor 3 and answers on 4.
         script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        command = ["bash", "-c", script, "bash", FOUND, f"--user-data-dir={profile}", *_OPTIONS]
+        command = ["bash", "-c", script, "bash", FOUND, f"--user-data-dir={self._profile.name}", *_OPTIONS]
         self._process = subprocess.Popen(
             command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -58,10 +60,20 @@ class Browser:
         os.close(theirs_out)
         self._in, self._out, self._buffer, self._last = ours_in, ours_out, b"", 0
         self._session: str | None = None
+        self._context: str | None = None
         self._loaded = False
         self.logged: list[str] = []
         self.requested: list[str] = []
-        target = self.tell("Target.createTarget", url="about:blank")["targetId"]
+
+    def begin(self) -> None:
+        """A page that knows nothing of those before it."""
+        self._session = None
+        if self._context:
+            self.tell("Target.disposeBrowserContext", browserContextId=self._context)
+        self.logged, self.requested = [], []
+        self._context = self.tell("Target.createBrowserContext")["browserContextId"]
+        opened = self.tell("Target.createTarget", url="about:blank", browserContextId=self._context)
+        target = opened["targetId"]
         self._session = self.tell("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.tell(f"{domain}.enable")
@@ -92,10 +104,30 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def look(self, *, scheme: str = "light", width: int = 1280, height: int = 900, media: str = "") -> None:
+        """How the page is looked at from now on: colours, size of the window, screen or print."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.tell("Emulation.setEmulatedMedia", features=features, media=media)
+        self.tell("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
+        """A mouse event at a place of the window: mouseMoved, mousePressed, mouseReleased, mouseWheel."""
+        self.tell("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
+    def click(self, x: float, y: float) -> None:
+        """Press and let go the left button there."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self.mouse(kind, x, y, button="left", clickCount=1)
+
+    def key(self, key: str) -> None:
+        """Press and let go a key."""
+        text = {"text": key} if len(key) == 1 else {}
+        self.tell("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+        self.tell("Input.dispatchKeyEvent", type="keyUp", key=key)
+
     def picture(self, file: Path, *, scheme: str = "light", width: int = 1280) -> None:
         """Write the whole page as PNG."""
-        self.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.tell("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.look(scheme=scheme, width=width)
         shot = self.tell("Page.captureScreenshot", captureBeyondViewport=True)
         file.write_bytes(base64.b64decode(shot["data"]))
 
@@ -104,6 +136,7 @@ class Browser:
         self._process.wait()
         os.close(self._in)
         os.close(self._out)
+        self._profile.cleanup()
 
     def _next(self) -> dict[str, Any]:
         """The next message; what it tells of the page is kept."""
@@ -129,11 +162,16 @@ class Browser:
         return message
 
 
+@cache
+def _running() -> Browser:
+    """The browser of this process, which all of its tests share: it takes longer to start than a test to run."""
+    started = Browser()
+    atexit.register(started.close)
+    return started
+
+
 @pytest.fixture
-def browser() -> Iterator[Browser]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        chromium = Browser(profile)
-        try:
-            yield chromium
-        finally:
-            chromium.close()
+def browser() -> Browser:
+    running = _running()
+    running.begin()
+    return running

@@ -14,6 +14,7 @@ from nsight_tools.columns import ints, words
 from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.report import safe
 from nsight_tools.report.figures.data import occupancy, roles
+from nsight_tools.report.perfetto.layout import combined
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import Intervals
 
@@ -191,18 +192,16 @@ class Events:
     def _streams(self, rows: IntArray) -> Iterator[Lane]:
         """A lane for each of the busiest streams, and one of the layers that ran there."""
         work = self.run.work[rows]
-        keys = np.stack([work.device, work.pid, work.stream])
-        distinct, which = np.unique(keys, axis=1, return_inverse=True)
-        which = which.ravel()
-        busy = np.bincount(which, work.end - work.start, minlength=distinct.shape[1])
-        several = len(np.unique(distinct[0])) > 1
+        which, distinct = combined([work.device, work.pid, work.stream])
+        busy = np.bincount(which, work.end - work.start, minlength=len(distinct))
+        several = len({device for device, *_ in distinct}) > 1
         for one in np.sort(np.argsort(-busy, kind="stable")[:STREAMS]).tolist():
-            device, _, stream = distinct[:, one].tolist()
+            device, _, stream = distinct[one]
             label = f"stream {stream}" + (f", GPU {device}" if several else "")
             mine = rows[which == one]
             yield self._lane(label, "stream", mine)
             if mine.size <= self._most:
-                yield from self._layers(mine, f"layers of {label}" if distinct.shape[1] > 1 else "layers")
+                yield from self._layers(mine, f"layers of {label}" if len(distinct) > 1 else "layers")
 
     def _idle(self, rows: IntArray, lo: int, hi: int) -> Iterator[Lane]:
         work = self.run.work[rows]
