@@ -26,7 +26,8 @@ def overview(fleet: Fleet) -> str:
     linked = [(each, number) for number, each in enumerate(fleet.results, 1) if isinstance(each, Done)]
     walls = {label: numbers.wall for label, numbers in fleet.numbers.items()}
     ratios = {label: wall / others for label, wall in walls.items() if (others := fleet.others_ns(label))}
-    spoiled = bool(fleet.failed or fleet.stragglers or any(each.late for each in fleet.peers))
+    spoiled = fleet.failed or fleet.stragglers or fleet.throttled or any(each.late for each in fleet.peers)
+    why = words.why_not_judged(fleet)
     return (
         html.environment()
         .get_template("fleet.html.j2")
@@ -35,8 +36,8 @@ def overview(fleet: Fleet) -> str:
             words=words,
             linked=linked,
             ratios=ratios,
-            mood="warning" if spoiled or fleet.throttled else "good",
-            why=words.why_not_judged(fleet),
+            mood="warning" if spoiled else "info" if why else "good",
+            why=why,
             stragglers=[(each, list(_told(fleet, each))) for each in fleet.stragglers],
         )
     )

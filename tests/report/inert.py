@@ -29,7 +29,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        tag, attributes = self.tags[-1] if self.tags else ("", {})
+        attributes = self.tags[-1][1] if self.tags else {}
         if self.cdata_elem == "script":
             self.scripts.append((attributes.get("type") or "", data))
         elif self.cdata_elem == "style":

@@ -52,7 +52,7 @@ def _trace(folder: Path) -> Path:
 
 def _fleet(folder: Path) -> Path:
     names = ("classifier_sync.sqlite", "classifier_cuda_graph.sqlite")
-    return _written(folder, "report", *(_copied(name, folder) for name in names))
+    return _written(folder, "report", *(_copied(name, folder) for name in names), "--jobs", "1")
 
 
 def _comparison(folder: Path) -> Path:

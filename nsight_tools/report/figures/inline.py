@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-from nsight_tools.report.figures.style import COLOURS
+from nsight_tools.report.figures.style import COLOURS, TIP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,11 @@ def _tidy(element: ET.Element, prefix: str, used: set[str]) -> None:
     attributes = element.attrib
     if "id" in attributes:
         name = attributes.pop("id")
-        if name in used:
+        if name.startswith(TIP):
+            title = ET.Element("title")
+            title.text = name.removeprefix(TIP)
+            element.insert(0, title)
+        elif name in used:
             attributes["id"] = f"{prefix}-{name}"
     if _HREF in attributes:
         attributes["href"] = f"#{prefix}-{attributes.pop(_HREF).removeprefix('#')}"

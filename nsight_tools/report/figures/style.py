@@ -215,6 +215,15 @@ def duration_axis(axes: Axes, longest_ns: float, label: str = "") -> None:
     axes.grid(axis="y")
 
 
+TIP = "tip: "
+"""What the id of an artist begins with that says what a page shows where one points at it."""
+
+
+def tip(artist: Artist, text: str) -> None:
+    """What a page says where one points at `artist`: `inline.svg` makes it a title."""
+    artist.set_gid(f"{TIP}{text}")
+
+
 def since(lo: int) -> str:
     """Where an axis begins, as Nsight Systems' window shows it."""
     return f"after {units.moment(lo)} on the timeline of Nsight Systems"

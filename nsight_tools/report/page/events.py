@@ -14,8 +14,8 @@ from nsight_tools.columns import ints, words
 from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.report import safe
 from nsight_tools.report.figures.data import occupancy, roles
-from nsight_tools.report.perfetto.layout import combined
 from nsight_tools.run import Run
+from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
@@ -192,11 +192,14 @@ class Events:
     def _streams(self, rows: IntArray) -> Iterator[Lane]:
         """A lane for each of the busiest streams, and one of the layers that ran there."""
         work = self.run.work[rows]
-        which, distinct = combined([work.device, work.pid, work.stream])
+        which = np.unique(joint_key(work.pid, work.stream), return_inverse=True)[1]
+        which = np.unique(joint_key(work.device, which), return_inverse=True)[1]
+        first = np.unique(which, return_index=True)[1]
+        distinct = list(zip(work.device[first].tolist(), work.stream[first].tolist(), strict=True))
         busy = np.bincount(which, work.end - work.start, minlength=len(distinct))
-        several = len({device for device, *_ in distinct}) > 1
+        several = len({device for device, _ in distinct}) > 1
         for one in np.sort(np.argsort(-busy, kind="stable")[:STREAMS]).tolist():
-            device, _, stream = distinct[one]
+            device, stream = distinct[one]
             label = f"stream {stream}" + (f", GPU {device}" if several else "")
             mine = rows[which == one]
             yield self._lane(label, "stream", mine)
