@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import base64
 import json
 import os
@@ -11,12 +10,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PATIENCE_S = 60
@@ -43,16 +42,23 @@ _OPTIONS = (
 
 
 class Browser:
-    """One page at a time of one browser; `logged` and `requested` fill up while it is shown things."""
+    """One page of one browser; `logged` and `requested` fill up while it is shown things."""
 
-    def __init__(self) -> None:
+    def __init__(self, profile: str) -> None:
+        self._start(profile)
+        self._context: str | None = None
+        self._loaded = False
+        self.logged: list[str] = []
+        self.requested: list[str] = []
+        self.anew()
+
+    def _start(self, profile: str) -> None:
         assert FOUND is not None
-        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
         # The browser reads commands from descriptor 3 and answers on 4.
         script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        command = ["bash", "-c", script, "bash", FOUND, f"--user-data-dir={self._profile.name}", *_OPTIONS]
+        command = ["bash", "-c", script, "bash", FOUND, f"--user-data-dir={profile}", *_OPTIONS]
         self._process = subprocess.Popen(
             command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -60,20 +66,15 @@ class Browser:
         os.close(theirs_out)
         self._in, self._out, self._buffer, self._last = ours_in, ours_out, b"", 0
         self._session: str | None = None
-        self._context: str | None = None
-        self._loaded = False
-        self.logged: list[str] = []
-        self.requested: list[str] = []
 
-    def begin(self) -> None:
-        """A page that knows nothing of those before it."""
+    def anew(self) -> None:
+        """Another page, as in a browser that has just been started: nothing is kept of the one before."""
         self._session = None
-        if self._context:
+        if self._context is not None:
             self.tell("Target.disposeBrowserContext", browserContextId=self._context)
-        self.logged, self.requested = [], []
         self._context = self.tell("Target.createBrowserContext")["browserContextId"]
-        opened = self.tell("Target.createTarget", url="about:blank", browserContextId=self._context)
-        target = opened["targetId"]
+        target = self.tell("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
+        self.logged, self.requested = [], []
         self._session = self.tell("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.tell(f"{domain}.enable")
@@ -136,7 +137,6 @@ class Browser:
         self._process.wait()
         os.close(self._in)
         os.close(self._out)
-        self._profile.cleanup()
 
     def _next(self) -> dict[str, Any]:
         """The next message; what it tells of the page is kept."""
@@ -162,16 +162,19 @@ class Browser:
         return message
 
 
-@cache
-def _running() -> Browser:
-    """The browser of this process, which all of its tests share: it takes longer to start than a test to run."""
-    started = Browser()
-    atexit.register(started.close)
-    return started
+@pytest.fixture(scope="session")
+def running_browser() -> Iterator[Browser]:
+    """One for all tests: its start takes as long as some of them."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        chromium = Browser(profile)
+        try:
+            yield chromium
+        finally:
+            chromium.close()
 
 
 @pytest.fixture
-def browser() -> Browser:
-    running = _running()
-    running.begin()
-    return running
+def browser(running_browser: Browser) -> Browser:
+    """The browser with a page of its own."""
+    running_browser.anew()
+    return running_browser

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 from report import fakes
-from report.browser import Browser, browser, needs_browser
+from report.browser import Browser, browser, needs_browser, running_browser
 from report.test_html import layers, page_of, trace
 from shared_corpus import REPOSITORY
 
@@ -26,7 +26,7 @@ from nsight_tools.tune.measuring import read_rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["browser"]
+__all__ = ["browser", "running_browser"]
 
 pytestmark = needs_browser
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-from nsight_tools.report.figures.style import COLOURS, TIP
+from nsight_tools.report.figures.palette import COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,8 @@ _ROLES = {light: role for role, (light, _) in COLOURS.items()}
 _COLOUR = re.compile("|".join(_ROLES))
 _FONT = re.compile(r"font-family:[^;]*;?\s*")
 _numbers = itertools.count(1)
+TIP = "tip: "
+"""What the id of an artist begins with that says what is shown where one points at it."""
 
 
 def svg(figure: Figure, prefix: str = "", label: str = "") -> str:

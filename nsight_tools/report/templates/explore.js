@@ -338,12 +338,11 @@
     // Everything that is known of a piece, as lines.
     told([lane, piece]) {
       const start = lane.start[piece], zero = this.window.look[0];
-      const after = start >= zero ? `${duration(start - zero)} after` : `${duration(zero - start)} before`;
       const moment = BigInt(this.window.zero) + BigInt(Math.round(start));
       const micros = moment / 1000n, sign = micros < 0n ? "-" : "", size = micros < 0n ? -micros : micros;
       const lines = [
         `${duration(lane.end[piece] - start)}, ${lane.label}`,
-        `${after} 0, at ${sign}${size / 1000000n}.${String(size % 1000000n).padStart(6, "0")}s in Nsight Systems`,
+        `starts at ${duration(start - zero)}, which is ${sign}${size / 1000000n}.${String(size % 1000000n).padStart(6, "0")}s in Nsight Systems`,
         lane.more(piece), ...this.waited(lane, piece),
       ];
       const beside = this.shown[this.shown.indexOf(lane) + 1];
