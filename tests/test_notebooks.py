@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from patience import PATIENCE_S
 from shared_corpus import REPOSITORY
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def test_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def execute(notebook: Path) -> list[str]:
     """Run it where it lies; the lines that it printed."""
     book = nbformat.read(notebook, as_version=4)
-    NotebookClient(book, timeout=120, kernel_name="python3").execute(cwd=str(notebook.parent))
+    NotebookClient(book, timeout=PATIENCE_S, kernel_name="python3").execute(cwd=str(notebook.parent))
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("image/svg+xml" in output.get("data", {}) for output in outputs)
     assert not any(output.get("name") == "stderr" for output in outputs)
