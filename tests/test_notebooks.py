@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from patience import PATIENCE_S
 from shared_corpus import REPOSITORY
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def test_before_and_after_has_its_verdicts() -> None:
 def execute(notebook: Path, folder: Path | None = None) -> list[str]:
     """Run it where it lies, or in a folder; the lines that it printed."""
     book = nbformat.read(notebook, as_version=4)
-    NotebookClient(book, timeout=240, kernel_name="python3").execute(cwd=str(folder or notebook.parent))
+    NotebookClient(book, timeout=PATIENCE_S, kernel_name="python3").execute(cwd=str(folder or notebook.parent))
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     images = {"image/svg+xml", "image/png"}
     assert any(images & output.get("data", {}).keys() or "<Figure" in str(output.get("data")) for output in outputs)

@@ -15,6 +15,7 @@ import installed_nsys
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from patience import PATIENCE_S
 from runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, X, Y, engine, model
 
 from nsight_tools import open_trace
@@ -36,7 +37,7 @@ def capture(
     environment |= {"NSIGHT_TOOLS_NSYS": str(installed_nsys.main().path)}
     more = ["--nsys-arg=--capture-range=none", *options]
     return subprocess.run(
-        [*command, *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [*command, *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
 
 
