@@ -20,6 +20,7 @@ from nsight_tools.report.figures.style import (
     plots,
     styled,
     time_axis,
+    tip,
 )
 from nsight_tools.worth import Pricing
 from nsight_tools.worth.accounting import without_profiler
@@ -108,9 +109,11 @@ def _untraced(trace: Trace, parts: Mapping[str, float]) -> list[Bar]:
 
 def draw_bar(axes: Axes, at: int, bar: Bar, longest: float) -> None:
     """The bar at this height of the axes; `longest` is the longest one that is drawn."""
-    left = 0.0
+    left, whole = 0.0, sum(bar.parts.values())
     for bucket, width in bar.parts.items():
-        axes.barh(at, width, 0.66, left, color=colour(ROLES[bucket]), linewidth=0)
+        (drawn,) = axes.barh(at, width, 0.66, left, color=colour(ROLES[bucket]), linewidth=0)
+        if width:
+            tip(drawn, f"{BUCKETS[bucket]}: {units.duration(width)}, {units.share(width / whole)}")
         if width > 0.075 * longest:
             ink = colour("paper" if bucket in {"compute", "exposed_d2h", "other_work", "launch"} else "ink")
             axes.text(left + width / 2, at, units.duration(width), ha="center", va="center", color=ink, fontsize=8.5)

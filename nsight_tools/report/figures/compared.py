@@ -15,7 +15,7 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.report import compared
 from nsight_tools.report.content import BUCKETS
 from nsight_tools.report.figures.accounting import ROLES, SHORT, VISIBLE, Bar, draw_bar
-from nsight_tools.report.figures.style import Drawing, colour, legend, name, plots, scale_of, styled, time_axis
+from nsight_tools.report.figures.style import Drawing, colour, legend, name, plots, scale_of, styled, time_axis, tip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -262,9 +262,12 @@ def _forest(axes: Axes, rows: Sequence[tuple[str, Difference]], label: str, belo
     width = max(high - low, 1.0)
     # What a row says stands right of its bar and interval.
     left, right = low - 0.03 * width, high + 0.42 * width
-    for row, (_, each) in enumerate(rows):
+    for row, (title, each) in enumerate(rows):
         role, at = MEANING.get(each.change, "unknown"), row + below
-        axes.barh(at, each.difference or 0.0, 0.62 - 1.2 * below, color=colour(role), alpha=0.55, linewidth=0)
+        length = each.difference or 0.0
+        (bar,) = axes.barh(at, length, 0.62 - 1.2 * below, color=colour(role), alpha=0.55, linewidth=0)
+        sides = " → ".join(units.quantity(value, each.unit) for value in (each.before, each.after))
+        tip(bar, f"{title or name(each.name, NAME)}: {sides}")
         if each.low is not None and each.high is not None:
             axes.plot([each.low, each.high], [at, at], color=colour(role), linewidth=2, solid_capstyle="butt")
             axes.plot([each.low, each.high], [at, at], "|", color=colour(role), markersize=7)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from matplotlib.lines import Line2D
 
+from nsight_tools import units
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report import tuned
-from nsight_tools.report.figures.style import Drawing, colour, legend, name, plots, scale_of, styled
+from nsight_tools.report.figures.style import Drawing, colour, legend, name, plots, scale_of, styled, tip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,8 @@ def way(ledger: Ledger) -> Drawing:
         assert times is not None
         after = level * (1 + times.share)
         if line.step.kept:
-            axes.barh(at, level - after, left=after, height=0.62, color=colour("after"))
+            (bar,) = axes.barh(at, level - after, left=after, height=0.62, color=colour("after"))
+            tip(bar, f"{name(line.title, 200)}: {units.duration(level)} → {units.duration(after)}")
         else:
             axes.plot([level, level], [at - 0.31, at + 0.31], color=colour("muted"), linewidth=1.6)
         axes.plot([level * (1 + times.low), level * (1 + times.high)], [at, at], color=colour("text"), linewidth=1.2)
