@@ -314,7 +314,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     if not options["no_analyze"]:
         _check_ranges(captured, options["nsys"])
         with contextlib.suppress(click.exceptions.Exit):
-            ctx.invoke(analyze.command, inputs=(captured.path,), nsys=options["nsys"], color=options["color"])
+            ctx.invoke(analyze.command, inputs=(str(captured.path),), nsys=options["nsys"], color=options["color"])
     if status := _inaccurate(captured.run):
         ctx.exit(status)
     if code := captured.exit_code:
