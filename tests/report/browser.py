@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATIENCE_S = 60
+PATIENCE_S = 600
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FOUND = os.environ.get("NSIGHT_TOOLS_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
 

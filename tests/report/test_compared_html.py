@@ -55,7 +55,7 @@ def test_what_is_not_comparable_says_so_where_promises_are_held_against_it() -> 
     blocked = (SetupDifference("GPU", "L4", "H200", Effect.BLOCKS, "another GPU", tuple(Metric)),)
     text = text_of(comparison(**blocked_by(blocked)))
     assert "Set-up not comparable: GPU." in text
-    assert "Not comparable: nothing here is put down to a finding." in text
+    assert "Not comparable: none of this shows what a finding gave." in text
 
 
 def test_figures_are_drawn_from_the_comparison_alone() -> None:

@@ -61,6 +61,11 @@ def inference_accounting(trace: Trace) -> Drawing:
     Where tracing lengthened the first, a bar between them is the same without the profiler (`worth`).
 
     Raises NothingToShow without inferences.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.inference_accounting(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> figure.savefig("inference_accounting.png")
     """
     shown, buckets = Shown.of(trace), _buckets(trace)
     bars: list[Bar] = []
@@ -139,6 +144,11 @@ def inferences_over_time(trace: Trace) -> Drawing:
     line is then the median of the same neighbours. Bars far beyond the others are cut and say their length.
 
     Raises NothingToShow without inferences.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.inferences_over_time(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> figure.savefig("inferences_over_time.png")
     """
     shown, buckets = Shown.of(trace), _buckets(trace)
     wall = shown.wall

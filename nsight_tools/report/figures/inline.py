@@ -34,6 +34,12 @@ def svg(figure: Figure, prefix: str = "", label: str = "") -> str:
     """The figure as an `<svg>` element: text as text, colours as CSS variables `--ROLE`, ids that begin with `prefix`.
 
     Without a prefix it gets one that no other figure of this process has. `label` tells what cannot see it.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.transfers(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> figures.svg(figure, label="copies").startswith("<svg")
+        True
     """
     prefix = prefix or f"figure{next(_numbers)}"
     out = io.StringIO()

@@ -78,7 +78,14 @@ _F = TypeVar("_F")
 
 
 class Drawing(Figure):
-    """A matplotlib figure that notebooks show as SVG."""
+    """A matplotlib figure that notebooks show as SVG.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.grids(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> isinstance(figure, figures.Drawing)
+        True
+    """
 
     note: str = ""
     """What has to be known to read it: what was left out or put together, and by which rule."""
