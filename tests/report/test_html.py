@@ -186,7 +186,8 @@ def test_both_palettes_are_complete() -> None:
     used = set(re.findall(r"var\(--(\w+)", written))
     assert used <= set(re.findall(r"--(\w+):", head))
     assert head.count("--compute:") == 2
-    assert not re.search(r'style="[^"]*(?<!,)#[0-9a-f]{6}', body)
+    assert 'fill="var(--compute,#0072b2)"' in body
+    assert not re.search(r'="[^"]*(?<!,)#[0-9a-f]{6}"', body)
     lights = [light for light, _ in figures.COLOURS.values()]
     assert len(set(lights)) == len(lights)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,6 +71,8 @@ def test_what_is_not_told_from_nothing_is_left_out() -> None:
     figure = figures.roofline(told(LIMITS))
     offsets = np.concatenate([np.ma.getdata(each.get_offsets()) for each in figure.axes[0].collections])
     assert len(offsets) == 4
+    told_of = re.findall(r"<title>(\w+): ", figures.svg(figure, "x"))
+    assert sorted(told_of) == ["copy", "few", "gemm", "hash"]
     assert figure.note == (
         "1 of 5 layers, 20 % of the kernel time, are left out: device memory or what computes is not told from none."
     )

@@ -11,7 +11,18 @@ from matplotlib.ticker import FuncFormatter
 
 from nsight_tools import units
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report.figures.style import Drawing, colour, layer_name, legend, plots, styled, time_axis, wide
+from nsight_tools.report.figures.style import (
+    Drawing,
+    colour,
+    layer_name,
+    legend,
+    name,
+    plots,
+    styled,
+    time_axis,
+    tip,
+    wide,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -91,20 +102,20 @@ def roofline(trace: Trace) -> Drawing:
     figure, (axes,) = plots([3.4], title=False)
     _roof(axes, points)
     for limit, role in ROLES.items():
-        mine = [at for at, each in enumerate(shown) if each.limit == limit]
-        for tensor in (True, False):
-            chosen = [at for at in mine if points[at][2] == tensor]
+        for at in (at for at, each in enumerate(shown) if each.limit == limit):
+            right, up, tensor = points[at]
             paint = colour(role)
-            axes.scatter(
-                [points[at][0] for at in chosen],
-                [points[at][1] for at in chosen],
-                [size[at] for at in chosen],
+            circle = axes.scatter(
+                [right],
+                [up],
+                [size[at]],
                 facecolors=paint if tensor else "none",
                 edgecolors=colour("muted") if tensor and limit in {"latency", "not told"} else paint,
                 linewidths=0.5 if tensor else 1.2,
                 alpha=0.85,
                 zorder=3,
             )
+            tip(circle, f"{name(shown[at].name, 200)}: {units.duration(shown[at].time_ns)}, {shown[at].because}")
     _named(figure, axes, shown, points, size)
     used = {each.limit for each in shown}
     legend(

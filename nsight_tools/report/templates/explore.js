@@ -29,6 +29,7 @@
     return `${value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })} ${unit}`;
   };
   const at = (column, row) => (Array.isArray(column) ? column[row] : column);
+  const short = (text) => (text.length <= 60 ? text : `${text.slice(0, 28)}…${text.slice(-28)}`);
   const between = (value, low, high) => Math.min(Math.max(value, low), high);
 
   // The first row of a column that is in order with at least this value.
@@ -368,7 +369,7 @@
           }
         }
         if (last && last[0].end[last[1]] > start) {
-          return [`returned ${duration(end - last[0].end[last[1]])} after ${last[0].name(last[1])} ended on ${last[0].label}`];
+          return [`returned ${duration(end - last[0].end[last[1]])} after ${short(last[0].name(last[1]))} ended on ${last[0].label}`];
         }
       }
       if (lane.kind === "idle") {
@@ -388,12 +389,12 @@
       if (queued < 0) return ["started before the call that launched it returned"];
       const launched = start - queued, before = piece ? lane.reach[piece - 1] : -Infinity;
       const waits = `launched ${duration(queued)} before it ran`;
-      if (before > launched + 1000) return [`${waits}; it waited in its stream, behind ${lane.name(piece - 1)}`];
+      if (before > launched + 1000) return [`${waits}; it waited in its stream, behind ${short(lane.name(piece - 1))}`];
       const free = Number.isFinite(before) && launched > before ? `its stream had been free for ${duration(launched - before)}` : "";
       for (const other of streams) {
         if (other === lane) continue;
         const one = this.within(other, launched + queued / 2);
-        if (one !== null && queued > 20000) return [`${waits}; meanwhile ${other.label} ran ${other.name(one)}`];
+        if (one !== null && queued > 20000) return [`${waits}; meanwhile ${other.label} ran ${short(other.name(one))}`];
       }
       return [`${waits}${free ? `; ${free}: it waited for the host` : ""}`];
     }
