@@ -99,6 +99,10 @@ _ABILITIES: dict[Ability, tuple[tuple[int, ...], tuple[int, ...] | None]] = {
 }
 
 
+OLDER_NVTX = "pip install nvtx==0.2.11"
+"""Brings the last version of Python's `nvtx` whose ranges every nsys keeps: `Nsys.loses_python_nvtx`."""
+
+
 @dataclass(frozen=True)
 class Nsys:
     """One installed Nsight Systems that has answered with its version."""

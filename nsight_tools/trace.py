@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools import memory
-from nsight_tools.errors import ArgumentError, DatasetError, QueryError
+from nsight_tools.errors import ArgumentError, DatasetError, QueryError, need
 from nsight_tools.importer import import_report
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.untraced import read as read_untraced
@@ -230,7 +230,12 @@ class Trace(Shown):
             raise self._damaged(name, error) from error
 
     def frame(self, name: str, columns: Iterable[str] | None = None) -> pd.DataFrame:
-        """A table as pandas: words are categories, integers that can be null are nullable integers."""
+        """A table as pandas: words are categories, integers that can be null are nullable integers.
+
+        pandas is no part of the light core: raises MissingPackageError where it is not installed. `table` gives the
+        same as Arrow.
+        """
+        need("pandas", "Trace.frame")
         import pandas as pd
 
         nullable = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}

@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "export",
     "annotate": "annotate",
     "explain": "explain",
+    "demo": "demo",
     "doctor": "doctor",
 }
 """Command to module of this package; the module's `command` is the click command."""

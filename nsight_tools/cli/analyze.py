@@ -11,7 +11,7 @@ import click
 
 import nsight_tools
 from nsight_tools.cli import failures, importing, output, progress
-from nsight_tools.errors import NsightToolsError
+from nsight_tools.errors import NsightToolsError, need
 from nsight_tools.findings import Severity
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ def command(
     from nsight_tools.fleet import dataset as fleet_dataset  # pulls in pyarrow; --help goes without
     from nsight_tools.fleet.fold import Fleet
 
+    if form == "html":
+        need("html", "a page")
     codes = tuple(nsight_tools.select(nsight_tools.registry(), _codes(chosen), _codes(ignored)))
     given = {
         "layers": layers,

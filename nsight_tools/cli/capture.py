@@ -375,6 +375,7 @@ def _check_ranges(captured: Captured, nsys: Path | None) -> None:
     if expected is None:
         return
     from nsight_tools.capture.options import CaptureError
+    from nsight_tools.nsys import OLDER_NVTX
 
     trace = nsight_tools.open_trace(captured.path, nsys=nsys)
     query = "SELECT count(*) AS n FROM nvtx_ranges WHERE domain = 'nsight_tools' AND name = 'inference'"
@@ -384,7 +385,7 @@ def _check_ranges(captured: Captured, nsys: Path | None) -> None:
         raise CaptureError(
             f"{captured.path}: {expected} inferences ran, but {arrived} of their NVTX ranges arrived in the report "
             f"(nsys {versions['nsys']}, Python's nvtx {versions.get('nvtx')})",
-            hint="use a newer nsys, or an older nvtx: pip install nvtx==0.2.11 where the runner runs",
+            hint=f"use a newer nsys, or an older nvtx: {OLDER_NVTX} where the runner runs",
         )
 
 
