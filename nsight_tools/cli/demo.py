@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nsight_tools.cli import analyze, output
+from nsight_tools.report import safe
 
 if TYPE_CHECKING:
     from zipfile import ZipFile
@@ -66,9 +67,7 @@ def command(ctx: click.Context, folder: Path | None, color: str) -> None:
     path = _typed(there)
     head = Page(output.look(color))
     head.line(head.text("A text detector on an H200, traced for 50 inferences. What analyze says of it:", "bold"))
-    head.line(head.text(f"$ nsight-tools analyze {path}", "cyan", limit=2000))
-    head.blank()
-    output.show(str(head))
+    output.show(f"{head}{_command(f'analyze {path}')}\n")
     try:
         ctx.invoke(analyze.command, inputs=(str(there),), color=color)
     except click.exceptions.Exit as ended:
@@ -79,10 +78,14 @@ def command(ctx: click.Context, folder: Path | None, color: str) -> None:
     page.heading("What each part says")
     page.labelled([(name, page.text(said)) for name, said in _PARTS], label_width=13)
     page.heading("Go on")
-    for line, said in _ON:
-        page.line(page.text(f"  $ nsight-tools {line.format(path)}", "cyan", limit=2000))
-        page.rows([[page.text(said)]], indent=4)
     output.show(str(page))
+    for line, said in _ON:
+        output.show(f"  {_command(line.format(path))}    {said}\n")
+
+
+def _command(line: str) -> str:
+    """A line to copy, which is not broken, however wide the terminal is."""
+    return f"$ nsight-tools {safe.visible(line, 10_000)}\n"
 
 
 def _typed(path: Path) -> str:
