@@ -1,4 +1,4 @@
-"""What README, documentation, catalogue and picture say is so: commands, links, tables. `test_documented.py` runs them."""
+"""What README, docs, catalogue and picture say is so: commands, links, tables. Blocks run in `test_documented.py`."""
 
 from __future__ import annotations
 
