@@ -262,12 +262,14 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     if (model is None) == (wrapped is None) or wrapped == []:
         raise click.UsageError("give a MODEL, or a command behind --")
     from nsight_tools import nsys, run_files
+    from nsight_tools.capture.options import CaptureError, model_of
 
+    if model is not None:
+        model_of(model)  # before anything else is missed
     recording = _recording(options)
     say = lambda text: click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)  # noqa: E731
     found = nsys.find(options["nsys"])
     from nsight_tools.capture import privacy, session
-    from nsight_tools.capture.options import CaptureError
 
     privacy.hide()
     if wrapped is not None:

@@ -9,6 +9,7 @@ import click
 import nsight_tools
 from nsight_tools import changes
 from nsight_tools.cli import output
+from nsight_tools.errors import AnalysisError, meant
 
 if TYPE_CHECKING:
     from nsight_tools.analysis import Analysis
@@ -42,7 +43,12 @@ def command(code: str | None, color: str, *, markdown: bool) -> None:
         return
     analyses = nsight_tools.registry()
     if code is not None:
-        analyses = nsight_tools.select(analyses, [code.strip().upper()])
+        try:
+            analyses = nsight_tools.select(analyses, [code.strip().upper()])
+        except AnalysisError:
+            if word := meant(code.strip().lower(), glossary.TERMS):
+                raise AnalysisError(f"there is no code or word '{code}'", hint=word) from None
+            raise
     if markdown:
         output.show(catalogue.render(analyses.values()))
         return
