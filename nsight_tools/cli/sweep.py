@@ -182,9 +182,9 @@ def _minutes(seconds: float) -> str:
 
 
 def _page(found: Swept) -> str:
-    from nsight_tools.report import swept_html
+    from nsight_tools.report import formats
 
-    return swept_html.page(found)
+    return formats.SWEEP.find("html").render(found)
 
 
 def _tell(found: Swept) -> None:

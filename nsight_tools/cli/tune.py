@@ -113,7 +113,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         ctx.exit(130)
 
 
-_RECORDING = ("graphs", "gpu_metrics_hz", "memory_usage", "nsys_args")
+_RECORDING = ("graphs", "gpu_metrics", "gpu_metrics_hz", "memory_usage", "nsys_args")
 settings.add(command, (*settings.RUN, *settings.BUILD, *settings.GIVEN, *settings.OUTPUTS, *_RECORDING))
 settings.add(command, (*tune_program.CAPTURED_OTHERWISE, *settings.PROGRAM, "nsys"))
 
@@ -232,9 +232,9 @@ def _loop(
 
 
 def _page(ledger: Ledger) -> str:
-    from nsight_tools.report import tuned_html
+    from nsight_tools.report import formats
 
-    return tuned_html.page(ledger)
+    return formats.TUNING.find("html").render(ledger)
 
 
 def _text(ledger: Ledger) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from jsonschema import Draft202012Validator
 
-from nsight_tools.report import machine
+from nsight_tools.report.formats.json import trace as machine
 
 if TYPE_CHECKING:
     from cli.harness import Run
