@@ -60,7 +60,13 @@ WARNS_FROM = 0.1
 
 
 class Status(str, Enum):
-    """The four ends of an analysis, never confused with one another."""
+    """The four ends of an analysis, never confused with one another.
+
+    Example:
+        >>> from nsight_tools import Status
+        >>> [status.value for status in Status]
+        ['findings', 'clear', 'could_not_run', 'not_applicable']
+    """
 
     FINDINGS = "findings"
     CLEAR = "clear"
@@ -70,7 +76,16 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Analysis:
-    """One registered analysis: its code, what it needs, what it says of itself, and its documentation."""
+    """One registered analysis: its code, what it needs, what it says of itself, and its documentation.
+
+    Example:
+        >>> from nsight_tools import registry
+        >>> analysis = registry()["PCI001"]
+        >>> analysis.name, analysis.topic, sorted(analysis.needs)
+        ('pageable async copies', 'pageable copies', ['api_calls', 'memory_ops'])
+        >>> analysis.change
+        (Change(option='pageable', value=False),)
+    """
 
     code: str
     function: Callable[[Trace], Iterable[Finding]]
@@ -98,7 +113,13 @@ class Analysis:
         return self.doc.partition("\n")[0].rstrip(".")
 
     def run(self, trace: Trace) -> Outcome:
-        """Run on `trace`; whatever ends it becomes the outcome, but for errors in the analysis itself."""
+        """Run on `trace`; whatever ends it becomes the outcome, but for errors in the analysis itself.
+
+        Example:
+            >>> from nsight_tools import open_trace, registry
+            >>> registry()["PCI001"].run(open_trace("sample_traces/detector_pageable.sqlite"))
+            <Outcome PCI001 findings, 1>
+        """
         for table in sorted(self.needs):
             if (reason := trace.missing(table)) is not None:
                 return self._ended(Status.COULD_NOT_RUN, reason)
@@ -122,6 +143,14 @@ class Outcome(Shown):
     """How one analysis ended. `reason` is set where it could not run or has nothing to look for.
 
     `findings` are set where it found something; `topic`, `bucket` and `picture` are what the analysis declares.
+
+    Example:
+        >>> from nsight_tools import analyze
+        >>> [outcome] = analyze("sample_traces/detector_pageable.sqlite", select="PCI001")
+        >>> outcome
+        <Outcome PCI001 findings, 1>
+        >>> outcome.findings[0].code
+        'PCI001'
     """
 
     code: str
@@ -159,6 +188,24 @@ def analysis(
 
     Raises AnalysisError where the code is not three capitals and three digits, or where the docstring lacks one
     of the sections Measures, Why it matters, Remedy, Blind spots.
+
+    Example:
+        >>> from nsight_tools.analysis import analysis
+        >>> @analysis("LCH900", needs={"api_calls"})
+        ... def calls_that_are_many(trace):
+        ...     '''There are many calls.
+        ...
+        ...     Measures: rows of `api_calls`.
+        ...
+        ...     Why it matters: each takes time.
+        ...
+        ...     Remedy: a CUDA graph.
+        ...
+        ...     Blind spots: calls that were not traced.
+        ...     '''
+        ...     return iter(())
+        >>> calls_that_are_many.code, calls_that_are_many.summary
+        ('LCH900', 'There are many calls')
     """
     if not _CODE.fullmatch(code):
         raise AnalysisError(f"'{code}' is no analysis code", hint="use three capitals and three digits, as in PCI001")
@@ -184,7 +231,14 @@ def _folder(module: str) -> str:
 
 
 def collect(modules: Iterable[ModuleType]) -> dict[str, Analysis]:
-    """The analyses that `modules` define, by code in order; raises AnalysisError where two share a code."""
+    """The analyses that `modules` define, by code in order; raises AnalysisError where two share a code.
+
+    Example:
+        >>> from nsight_analyses.transfers import pci001_pageable_async_copies
+        >>> from nsight_tools.analysis import collect
+        >>> collect([pci001_pageable_async_copies]).keys()
+        dict_keys(['PCI001'])
+    """
     found: dict[str, Analysis] = {}
     for module in modules:
         for value in vars(module).values():
@@ -199,6 +253,11 @@ def registry() -> dict[str, Analysis]:
     """Every installed analysis, by code in order.
 
     Raises AnalysisError where none is installed, a module does not load, or two analyses share a code.
+
+    Example:
+        >>> from nsight_tools import registry
+        >>> registry()["PCI001"].summary
+        'Asynchronous copies use pageable host memory'
     """
     modules: list[ModuleType] = []
     for entry_point in metadata.entry_points(group=ENTRY_POINT_GROUP):
@@ -234,6 +293,11 @@ def select(
     """`analyses` whose code starts with one of `chosen` (all, where empty) and with none of `ignored`.
 
     Raises AnalysisError where a code or prefix names no analysis.
+
+    Example:
+        >>> from nsight_tools import registry, select
+        >>> list(select(registry(), ["PCI", "MEM"], "PCI00"))
+        ['MEM001', 'MEM002']
     """
     chosen, ignored = ((each,) if isinstance(each, str) else tuple(each) for each in (chosen, ignored))
     for prefix in (*chosen, *ignored):
@@ -268,6 +332,18 @@ def analyze(
 
     Raises ArgumentError where `trace` is neither, or `analyses` holds something else; AnalysisError where a code names
     no analysis; and what `open_trace` raises.
+
+    Example:
+        >>> from nsight_tools import analyze
+        >>> for outcome in analyze("sample_traces/detector_pageable.sqlite", select="PCI"):
+        ...     print(outcome.code, outcome.status.value)
+        PCI001 findings
+        PCI002 clear
+        PCI003 clear
+        PCI004 clear
+        PCI005 could_not_run
+        PCI006 clear
+        PCI007 not_applicable
     """
     opened = as_trace(trace, "analyze")
     chosen = registry() if analyses is None else analyses

@@ -20,6 +20,7 @@ EXTRAS = {
     "distributed": ("distributed",),
     "remote": ("fsspec",),
     "graph": ("pygraphviz",),
+    "mcp": ("mcp",),
 }
 """What the light core goes without: the extra of nsight-tools that brings these packages, by the names they import as.
 """
@@ -30,6 +31,14 @@ class NsightToolsError(Exception):
 
     `message` says what is wrong and where; `hint` says what to do next. The command line prints both on
     one line and exits with `exit_code`.
+
+    Example:
+        >>> from nsight_tools import NsightToolsError, open_trace
+        >>> try:
+        ...     open_trace("absent.sqlite")
+        ... except NsightToolsError as error:
+        ...     print(error.message)
+        absent.sqlite: does not exist
     """
 
     exit_code = 2
@@ -140,11 +149,23 @@ class AnalysisError(NsightToolsError):
 
 
 class CouldNotRun(NsightToolsError):  # noqa: N818 (an outcome of an analysis, not a failure)
-    """Raised by an analysis that finds it cannot judge this trace; becomes the outcome's reason."""
+    """Raised by an analysis that finds it cannot judge this trace; becomes the outcome's reason.
+
+    Example:
+        >>> from nsight_tools import CouldNotRun
+        >>> str(CouldNotRun("no clock was sampled", hint="capture longer"))
+        'no clock was sampled; capture longer'
+    """
 
 
 class NotApplicable(NsightToolsError):  # noqa: N818 (an outcome of an analysis, not a failure)
-    """Raised by an analysis that has nothing to look for in this trace; becomes the outcome's reason."""
+    """Raised by an analysis that has nothing to look for in this trace; becomes the outcome's reason.
+
+    Example:
+        >>> from nsight_tools import NotApplicable
+        >>> str(NotApplicable("nothing is copied"))
+        'nothing is copied'
+    """
 
 
 class NothingToShow(NsightToolsError):  # noqa: N818 (a figure's answer, not a failure)

@@ -1,4 +1,10 @@
-"""The figures of a trace and of a comparison, for notebooks: `nsight_tools.report.figures` under a shorter name."""
+"""The figures of a trace and of a comparison, for notebooks: `nsight_tools.report.figures` under a shorter name.
+
+Example:
+    >>> from nsight_tools import figures, open_trace
+    >>> figure = figures.inference_accounting(open_trace("sample_traces/detector_pageable.sqlite"))
+    >>> figure.savefig("accounting.png")
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,13 @@ nothing below it is a warning."""
 
 
 class Severity(str, Enum):
-    """How much the finding costs: `error` spoils the result, `warning` costs time, `info` is worth knowing."""
+    """How much the finding costs: `error` spoils the result, `warning` costs time, `info` is worth knowing.
+
+    Example:
+        >>> from nsight_tools import Severity
+        >>> Severity("warning") is Severity.WARNING
+        True
+    """
 
     ERROR = "error"
     WARNING = "warning"
@@ -26,7 +32,13 @@ SEVERITIES = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 
 
 class Confidence(str, Enum):
-    """How far the evidence carries: `high` is measured, `medium` inferred, `low` a hint."""
+    """How far the evidence carries: `high` is measured, `medium` inferred, `low` a hint.
+
+    Example:
+        >>> from nsight_tools import Confidence
+        >>> [each.value for each in Confidence]
+        ['high', 'medium', 'low']
+    """
 
     HIGH = "high"
     MEDIUM = "medium"
@@ -40,6 +52,12 @@ class Evidence:
     `metric` names it, `value` is in `unit` ("ns", "bytes", "ratio", "count", "MHz", "B/s", …; "" for text).
     `start_ns` and `end_ns`, nanoseconds since the session started, give the window to jump to in
     Nsight Systems. `detail` says what cannot be said by a number.
+
+    Example:
+        >>> from nsight_tools import analyze
+        >>> evidence = analyze("sample_traces/detector_pageable.sqlite", select="PCI001")[0].findings[0].evidence
+        >>> [(each.metric, each.value, each.start_ns) for each in evidence if each.start_ns][:1]
+        [('longest on the GPU', 1920346, 22022898)]
     """
 
     metric: str
@@ -55,6 +73,12 @@ class Change:
     """What to change, as data: an option of our own `capture`, as its command line names it, and the value to give it.
 
     `changes.py` says it in the words of trtexec and of the API.
+
+    Example:
+        >>> from nsight_tools import Change
+        >>> from nsight_tools.changes import said
+        >>> said(Change("use_cuda_graph")).trtexec
+        '--useCudaGraph'
     """
 
     option: str
@@ -69,6 +93,11 @@ class Loss:
     GPU's own steady state where there are several), and `what` says in words what it is the time of. `per_inference_ns`
     is the part of one inference, where that is not all of it spread evenly. `of_host` where tracing lengthens it as it
     does the rest.
+
+    Example:
+        >>> from nsight_tools import Loss
+        >>> Loss(2_000_000, 0.04, "time in the calls", of_host=True).ns
+        2000000
     """
 
     ns: int | None
@@ -85,7 +114,8 @@ class Finding(Shown):
     `message` is one line: what was seen. `cause` says why it happens, `recommendation` which call, flag or
     setting to change. `evidence` holds the measurements, the most telling first. `explains` names what follows from
     this one in the same trace, by topics of analyses (or by code): one cause that is seen twice is reported once.
-    `change` is the recommendation as data; where it is empty, that of its analysis.
+    `change` is the recommendation as data; where it is empty, that of its analysis. `act` says it in a few words, as
+    "copy fewer bytes", for a report's first line; where it is empty, the change does, or what the analysis looks for.
 
     A rule gives the `loss` that it saw, and `worth` prices the change: then `severity` is the most that it can be, and
     the rest is filled in. `recoverable_ns` is what comes back over the whole trace, `recoverable_ns_per_inference` the
@@ -94,6 +124,12 @@ class Finding(Shown):
     `recoverable_between_ns`. `per` is "period" where not an inference becomes shorter, but the time from one to the
     next; `of_ns` is what an estimate is a part of: that time, or an inference's, without the profiler. A rule that
     gives a `recoverable_ns` of its own, and no loss, is taken at its word.
+
+    Example:
+        >>> from nsight_tools import analyze
+        >>> finding = analyze("sample_traces/detector_pageable.sqlite", select="PCI001")[0].findings[0]
+        >>> finding.severity.value, finding.recoverable_ns_per_inference, finding.change
+        ('warning', 1479425, (Change(option='pageable', value=False),))
     """
 
     code: str
@@ -112,6 +148,7 @@ class Finding(Shown):
     per: str = "wall"
     of_ns: int | None = None
     loss: Loss | None = None
+    act: str = ""
 
     def __repr__(self) -> str:
         return f"<Finding {self.code} {self.severity.value}: {self.message}>"

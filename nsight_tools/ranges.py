@@ -90,6 +90,13 @@ def inference(number: int | None = None, *, stream: object | None = None) -> _In
     runs on, as its number or as an object of PyCUDA, cuda-bindings, PyTorch or CuPy: a run that times itself then
     records CUDA events on it. The block should wait for the result: what it does not wait for is in no time of it,
     unless it has a stream.
+
+    Example:
+        >>> import nsight_tools
+        >>> with nsight_tools.inference() as one:
+        ...     with one.phase("h2d"):
+        ...         print("copy")
+        copy
     """
     times = recorder()
     if times is not None and not times.full:
@@ -100,6 +107,13 @@ def inference(number: int | None = None, *, stream: object | None = None) -> _In
 
 
 def phase(name: str) -> AbstractContextManager[Any]:
-    """Mark a part of the inference under way on this thread; as `inference().phase`."""
+    """Mark a part of the inference under way on this thread; as `inference().phase`.
+
+    Example:
+        >>> import nsight_tools
+        >>> with nsight_tools.inference(), nsight_tools.phase("d2h"):
+        ...     print("copy back")
+        copy back
+    """
     timed = under_way()
     return _phase(name) if timed is None else timed.phase(name)

@@ -109,7 +109,14 @@ SEVERAL = 1.5
 
 @dataclass(frozen=True)
 class Summary:
-    """A trace at a glance; None and empty where it does not say."""
+    """A trace at a glance; None and empty where it does not say.
+
+    Example:
+        >>> from nsight_tools import summarize
+        >>> summary = summarize("sample_traces/detector_pageable.sqlite")
+        >>> summary.inferences, summary.times.wall_median_ns
+        (50, 4005332)
+    """
 
     source: str
     captured_by: str | None = None
@@ -174,6 +181,11 @@ def summarize(trace: Trace | PathLike[str] | str) -> Summary:
     """The summary of a trace, or of the report at a path; the same object for all who ask, while the trace is held.
 
     Raises ArgumentError where it is neither, and what `open_trace` raises.
+
+    Example:
+        >>> from nsight_tools import summarize
+        >>> summarize("sample_traces/detector_pageable.sqlite").counts["kernels"]
+        6500
     """
     return as_trace(trace, "summarize").once(_summarized)
 
@@ -234,7 +246,7 @@ def _limits(trace: Trace) -> tuple[tuple[LayerLimit, ...], tuple[str, ...]]:
     from nsight_tools.run.limits import notes, of_layers, why_no_limits
 
     why = why_no_limits(trace)
-    return of_layers(trace), tuple(notes(trace)) if why is None else (f"what limits the layers is not told: {why}",)
+    return of_layers(trace), tuple(notes(trace)) if why is None else (f"what limits the layers is not known: {why}",)
 
 
 def _clocks(run: Run) -> tuple[str, ...]:

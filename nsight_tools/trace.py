@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nsight_tools import allocator as _allocator  # noqa: F401 isort: skip (before anything that loads Arrow)
@@ -63,6 +65,12 @@ def open_trace(
 
     Raises what `import_report` raises, InputError where `untraced` holds no such times, and DatasetError where a
     dataset is damaged or of another version.
+
+    Example:
+        >>> from nsight_tools import open_trace
+        >>> trace = open_trace("sample_traces/detector_pageable.sqlite")
+        >>> trace
+        <Trace detector_pageable.sqlite: 50 inferences, 6,500 kernels>
     """
     if not isinstance(path, (str, PathLike)):
         raise ArgumentError("open_trace takes the path of a report", path, hint="a trace that is open needs no opening")
@@ -103,6 +111,14 @@ class Trace(Shown):
 
     A table that the report has no data for has no rows; `missing` tells why. Tables are read when first asked for and
     not kept, but for those that `table` is asked for again with the same columns while someone holds them.
+
+    Example:
+        >>> from nsight_tools import open_trace
+        >>> trace = open_trace("sample_traces/detector_pageable.sqlite")
+        >>> trace.manifest["source"]["name"]
+        'detector_pageable.sqlite'
+        >>> trace
+        <Trace detector_pageable.sqlite: 50 inferences, 6,500 kernels>
     """
 
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
@@ -114,7 +130,15 @@ class Trace(Shown):
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, pa.Table], *, missing: Mapping[str, str] | None = None) -> Trace:
-        """A trace in memory, of `tables` by name; all others are empty, for the reasons that `missing` gives."""
+        """A trace in memory, of `tables` by name; all others are empty, for the reasons that `missing` gives.
+
+        Example:
+            >>> from nsight_tools import Trace
+            >>> from nsight_tools.tables import TABLES
+            >>> nothing = TABLES["kernels"].empty()
+            >>> Trace.from_tables({"kernels": nothing}, missing={"gpu_metrics": "never sampled"}).missing("gpu_metrics")
+            'never sampled'
+        """
         states = {
             name: {
                 "rows": tables[name].num_rows if name in tables else 0,
@@ -128,7 +152,16 @@ class Trace(Shown):
         return trace
 
     def with_untraced(self, rows: pa.Table, name: str) -> Trace:
-        """This trace with another untraced run: rows of table `benchmark`, from a file of this name."""
+        """This trace with another untraced run: rows of table `benchmark`, from a file of this name.
+
+        Example:
+            >>> from nsight_tools import open_trace
+            >>> captured = open_trace("sample_traces/detector_pageable.capture")
+            >>> traced = open_trace("sample_traces/detector_pageable.sqlite")
+            >>> rows = captured.table("benchmark")
+            >>> traced.with_untraced(rows, "times of another run").rows("benchmark") == rows.num_rows
+            True
+        """
         mine = self.table("benchmark")
         traced = mine.filter(pc.invert(without_profiler(mine)))
         both = pa.concat_tables([traced, rows]).unify_dictionaries()
@@ -143,14 +176,34 @@ class Trace(Shown):
         return f"<Trace {': '.join(filter(None, (self.manifest['source']['name'], ', '.join(rows))))}>"
 
     def once(self, make: Callable[[Trace], Made]) -> Made:
-        """What `make` makes of this trace: once, for all who ask for the same, and for as long as the trace is held."""
+        """What `make` makes of this trace: once, for all who ask for the same, and for as long as the trace is held.
+
+        Example:
+            >>> from nsight_tools import open_trace
+            >>> trace = open_trace("sample_traces/detector_pageable.sqlite")
+            >>> def kernels(of):
+            ...     print("counted")
+            ...     return of.rows("kernels")
+            >>> trace.once(kernels), trace.once(kernels)
+            counted
+            (6500, 6500)
+        """
         if make not in self._made:
             self._made[make] = make(self)
         made: Made = self._made[make]
         return made
 
     def missing(self, table: str) -> str | None:
-        """Why the report has no data for `table`; None where it has, or where it looked and there was nothing."""
+        """Why the report has no data for `table`; None where it has, or where it looked and there was nothing.
+
+        Example:
+            >>> from nsight_tools import open_trace
+            >>> trace = open_trace("sample_traces/detector_pageable.sqlite")
+            >>> trace.missing("gpu_metrics")
+            'capture with --gpu-metrics-devices=all (up to 2024.2 --gpu-metrics-device=all), with permission'
+            >>> trace.missing("kernels") is None
+            True
+        """
         state = self.manifest["tables"].get(_known(table))
         reason: str | None = (
             state["reason"] if state else "the dataset was written by an older version; import it again"
@@ -158,7 +211,14 @@ class Trace(Shown):
         return reason
 
     def rows(self, table: str) -> int:
-        """How many rows `table` has."""
+        """How many rows `table` has.
+
+        Example:
+            >>> from nsight_tools import open_trace
+            >>> trace = open_trace("sample_traces/detector_pageable.sqlite")
+            >>> trace.rows("kernels"), trace.rows("gpu_metrics")
+            (6500, 0)
+        """
         state = self.manifest["tables"].get(_known(table))
         return int(state["rows"]) if state else 0
 
@@ -167,6 +227,12 @@ class Trace(Shown):
 
         `rows` reads no more than the first so many.
         Raises QueryError where there is no such table or column.
+
+        Example:
+            >>> from nsight_tools import open_trace
+            >>> trace = open_trace("sample_traces/detector_pageable.sqlite")
+            >>> trace.table("memory_ops", ["kind", "size_bytes"], rows=2).to_pylist()
+            [{'kind': 'h2d', 'size_bytes': 19660800}, {'kind': 'memset', 'size_bytes': 4}]
         """
         schema = TABLES[_known(name)].schema
         wanted = list(columns) if columns is not None else schema.names
@@ -207,6 +273,14 @@ class Trace(Shown):
         """A column of integers as NumPy, shape (rows,), nulls as -1; beside it nothing of the table is held.
 
         Raises QueryError where there is no such table or column.
+
+        Example:
+            >>> from nsight_tools import open_trace
+            >>> trace = open_trace("sample_traces/detector_pageable.sqlite")
+            >>> trace.numbers("inferences", "wall_ns").shape
+            (50,)
+            >>> trace.numbers("gpus", "sm_count")
+            array([132])
         """
         values = np.empty(self.rows(name), dtype)
         at = 0
@@ -234,6 +308,14 @@ class Trace(Shown):
 
         pandas is no part of the light core: raises MissingPackageError where it is not installed. `table` gives the
         same as Arrow.
+
+        Example:
+            >>> from nsight_tools import open_trace
+            >>> trace = open_trace("sample_traces/detector_pageable.sqlite")
+            >>> trace.frame("inferences", ["wall_ns", "compute_ns"]).head(2)
+               wall_ns  compute_ns
+            0  5473261     1776123
+            1  5271897     1787769
         """
         need("pandas", "Trace.frame")
         import pandas as pd
@@ -246,18 +328,33 @@ class Trace(Shown):
                 frame[field.name] = table[field.name].to_pandas(types_mapper=nullable.get)
         return frame
 
-    def sql(self, query: str) -> pa.Table:
+    def sql(self, query: str, *, rows: int | None = None, seconds: float | None = None) -> pa.Table:
         """The result of a DuckDB query; every table of the dataset is a view.
 
         Nothing but the dataset's files can be read, and nothing can be written, not even what memory does not hold: it
-        takes at most what `nsight_tools.memory.limit` says. Raises QueryError with DuckDB's own message where the query
-        fails.
+        takes at most what `nsight_tools.memory.limit` says. `rows` gives no more than the first so many, and `seconds`
+        is how long the query may take. Raises QueryError with DuckDB's own message where the query fails.
+
+        Example:
+            >>> from nsight_tools import open_trace
+            >>> trace = open_trace("sample_traces/detector_pageable.sqlite")
+            >>> trace.sql("SELECT kind, count(*) AS n FROM memory_ops GROUP BY kind ORDER BY kind").to_pylist()
+            [{'kind': 'd2h', 'n': 50}, {'kind': 'h2d', 'n': 50}, {'kind': 'memset', 'n': 50}]
+            >>> trace.sql("SELECT start_ns FROM kernels", rows=2, seconds=10).num_rows
+            2
         """
         import duckdb
 
         try:
-            result = self._database.sql(query)
-            return pa.table({}) if result is None else result.to_arrow_table()
+            with _stopped(self._database, seconds):
+                result = self._database.sql(query)
+                result = result if result is None or rows is None else result.limit(rows)
+                return pa.table({}) if result is None else result.to_arrow_table()
+        except duckdb.InterruptException as error:
+            if seconds is None:
+                raise
+            hint = "ask for less: fewer tables at once, or a part of the time"
+            raise QueryError(f"the query took more than {seconds:g} s and was stopped", hint=hint) from error
         except duckdb.Error as error:
             raise QueryError(f"the query failed: {error}") from error
 
@@ -295,6 +392,20 @@ class Trace(Shown):
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.parquet"
+
+
+@contextmanager
+def _stopped(database: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
+    """Interrupt what `database` does when it has taken so long."""
+    if seconds is None:
+        yield
+        return
+    alarm = Timer(seconds, database.interrupt)
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()
 
 
 def _whole(name: str, rows: pa.Table) -> pa.Table:

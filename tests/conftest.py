@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-from shared_corpus import CORPUS, EXPECTED, WHY_ABSENT, decompress, once
+from shared_corpus import CASES, CORPUS, EXPECTED, WHY_ABSENT, decompress, once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,10 +76,10 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def corpus_file(corpus: Path, session_folder: Path) -> Callable[[str], Path]:
-    """Gives a file of the corpus by its name in expected.json, decompressed into a folder of its own."""
+    """Gives a file of the corpus by its name, or a drawn case beside it, decompressed into a folder of its own."""
 
     def get(name: str) -> Path:
-        source = corpus / name
+        source = (CASES.parent if name.startswith(f"{CASES.name}/") else corpus) / name
         folder = session_folder / "corpus" / hashlib.sha256(name.encode()).hexdigest()[:8]
         if source.suffix == ".zst":
             return once(folder / source.stem, lambda made: decompress(source, made))

@@ -13,6 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from patience import PATIENCE_S
 
 from nsight_tools.errors import NsysError
 from nsight_tools.nsys import ENVIRONMENT_VARIABLE, Nsys, find
@@ -67,7 +68,7 @@ def profile(
     options = ["-s", "none", "--cpuctxsw=none", "--resolve-symbols=false", "-o", str(report.with_suffix(""))]
     command = [str(nsys.path), "profile", "-t", traces, *options, *map(str, program)]
     for left in reversed(range(ATTEMPTS)):
-        done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+        done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=PATIENCE_S)
         if done.returncode == 0 and report.exists() and (not left or events(nsys, report) == expected):
             return report
         report.unlink(missing_ok=True)

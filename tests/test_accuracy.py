@@ -106,7 +106,7 @@ def test_nothing_finite_tells_nothing() -> None:
 
 def test_an_output_without_values_is_the_same() -> None:
     nothing = np.zeros((0, 4), np.float32)
-    assert judged({"y": nothing}, {"y": nothing}, "it", limits("l0:0,rel:0,cos:1,top1:1")).passed
+    assert judged({"y": nothing}, {"y": nothing}, "it", limits("l0:0,rel:0,cos:1")).passed
 
 
 @pytest.mark.parametrize(
@@ -192,14 +192,31 @@ def test_each_limit_is_for_each_output() -> None:
     r = {"a": normal(1, 2, 5), "b": normal(2, 2, 5)}
     found = judged({"a": r["a"], "b": r["b"] + 1}, r, "it", limits("lInf:0.5,l1:2,top1:1"))
     assert found.failures == ("output b: lInf is 1, and must be at most 0.5",)
-    # What does not look like classes has no first one to lose.
-    assert judged({"m": normal(1, 2, 5, 5)}, {"m": normal(1, 2, 5, 5)}, "it", limits("top1:1")).passed
+    # What does not look like classes has no first one to lose, beside an output that has.
+    mixed = {"a": normal(1, 2, 5), "m": normal(1, 2, 5, 5)}
+    assert judged(mixed, mixed, "it", limits("top1:1")).passed
 
 
-def test_what_no_output_has_is_not_called_accurate() -> None:
+@pytest.mark.parametrize("asked", ["top1:0.9", "top1:0.9,rel:0.1"])
+def test_a_limit_that_no_output_can_be_held_to_does_not_pass(asked: str) -> None:
     r = {"m": normal(1, 2, 5, 5)}
-    assert accurate.verdict(judged(r, r, "it", limits("top1:0.9"))).startswith("not judged: no output has")
-    assert accurate.verdict(judged(r, r, "it", limits("top1:0.9,rel:0.1"))) == "accurate enough (rel at most 0.1)"
+    found = judged(r, r, "it", limits(asked))
+    assert not found.passed
+    assert found.failures == ()
+    said = "top1 at least 0.9: no output looks like classes (a batch of rows, a number for each class)"
+    assert accurate.verdict(found) == f"not judged: {said}"
+    assert Accuracy.of_json(found.as_json()) == found
+    assert found.as_json()["failures"] == [said]
+    broken = judged({"m": r["m"] + 9}, r, "it", limits("top1:0.9,rel:0.1"))
+    assert accurate.verdict(broken).startswith("accuracy is lost: output m: rel is")
+
+
+def test_no_outputs_are_not_judged() -> None:
+    assert judged({"m": normal(1, 2)}, {"m": normal(1, 2)}, "it").passed  # of whole numbers there are none
+    assert judged({}, {}, "it").unjudged == (
+        "rel at most 0.05: no output is there to compare",
+        "l0 at most 0.05: no output is there to compare",
+    )
 
 
 def test_a_cosine_of_nearly_one_ends_with_no_point() -> None:

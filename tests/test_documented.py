@@ -28,6 +28,7 @@ PARSED = {
     "capture ": "a GPU",
     "sweep ": "a GPU",
     "tune ": "a GPU",
+    "mcp": "an agent, which starts it",
     "annotate ": "an Nsight Systems with ImportNvtxt",
     "--scheduler": "a cluster",
     "s3://": "a bucket",

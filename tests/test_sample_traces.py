@@ -29,7 +29,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "sample_traces"
 EXPORTS = sorted(path.stem for path in FOLDER.glob("*.sqlite"))
 CAPTURES = sorted(path.name for path in FOLDER.glob("*.capture"))
 NAMES = [*EXPORTS, *CAPTURES]
-LIMIT_BYTES = 25_000_000
+LIMIT_BYTES = 27_000_000
 
 PRIVATE = {
     "home folder": r"/home/(?!user\b)\w+|/Users/\w+|/root/\S+|[A-Z]:\\Users\\",

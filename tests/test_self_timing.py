@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from capture.fakes.fake_events import Cuda
+from patience import PATIENCE_S
 
 import nsight_tools
 from nsight_tools import cuda_events, self_timing
@@ -36,7 +37,7 @@ def run(folder: Path, program: str, *, times: str = "times.json", code: int = 0)
         env={**os.environ, VARIABLE: times},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == code, done.stderr

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from nsight_tools.accuracy.measures import Outputs
 
 HIGHER_IS_BETTER = ("cos", "top1")
+_WANTED = {"top1": "looks like classes (a batch of rows, a number for each class)"}
+"""What an output must be to be held to a measure."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,18 @@ class Limit:
         """`rel at most 0.05`."""
         return f"{self.measure} at {'least' if self.measure in HIGHER_IS_BETTER else 'most'} {self.bound:g}"
 
+    def holds(self, output: Agreement) -> bool:
+        """Whether the output is held to it: it is of that sort, and looks like classes where those are asked for."""
+        sort = self.of in {"all", "whole" if output.whole else "floats"}
+        return sort and (self.measure != "top1" or output.top1 is not None)
+
     def broken(self, by: Agreement) -> bool:
-        """Whether the output is outside, or has too few finite values to tell; a measure that it has not is kept."""
-        if self.of not in {"all", "whole" if by.whole else "floats"}:
+        """Whether the output is outside, or has too few finite values to tell; False where it is not held to it."""
+        if not self.holds(by):
             return False
         value = by.value(self.measure)
         if value is None:
-            return self.measure != "top1"
+            return True
         return value < self.bound if self.measure in HIGHER_IS_BETTER else value > self.bound
 
 
@@ -69,12 +76,23 @@ class Accuracy:
         return tuple(text for each in self.outputs for text in _failures(each, self.limits))
 
     @property
+    def unjudged(self) -> tuple[str, ...]:
+        """The limits that no output can be held to, in words: what was asked for and not judged has not passed.
+
+        The default limits are for two sorts of outputs, of which a run may have one.
+        """
+        held = {limit for limit in self.limits if any(map(limit.holds, self.outputs))}
+        left = [each for each in self.limits if each not in held and (each.of == "all" or not held)]
+        return tuple(f"{each.said()}: no output {_WANTED.get(each.measure, 'is there to compare')}" for each in left)
+
+    @property
     def passed(self) -> bool:
-        return not self.failures
+        """Whether all limits hold; False where one could not be judged."""
+        return not self.failures and not self.unjudged
 
     def as_json(self) -> dict[str, Any]:
         """As `run.json` holds it; `of_json` reads it."""
-        said = {"passed": self.passed, "failures": list(self.failures)}
+        said = {"passed": self.passed, "failures": [*self.failures, *self.unjudged]}
         return {"reference": self.reference, **said, **asdict(self, dict_factory=dict)}
 
     @classmethod

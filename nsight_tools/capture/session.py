@@ -209,7 +209,7 @@ def _untraced(session: Session, command: Sequence[str], streams: starting.Stream
             )
             raise CaptureError(
                 f"{command[0]}: {how} without the profiler, and was not traced",
-                hint="put it right, or trace it all the same with --no-untraced",
+                hint="fix that, or trace it anyway with --no-untraced",
             )
         left = asked.left()
         for at, file in enumerate(left):

@@ -26,6 +26,7 @@ COMMANDS = {
     "annotate": "annotate",
     "explain": "explain",
     "demo": "demo",
+    "mcp": "mcp",
     "doctor": "doctor",
 }
 """Command to module of this package; the module's `command` is the click command."""
@@ -102,7 +103,7 @@ Exit status:
   1    analyze --fail-on was reached, or compare --fail-on-regression,
        or the outputs of a capture are outside of --accuracy
   2    could not read or run something: standard error says what, where and what next;
-       or compare --fail-on-regression could not be judged
+       or compare --fail-on-regression or --accuracy could not be judged
   130  interrupted
 """,
 )
@@ -112,7 +113,7 @@ Exit status:
     is_flag=True,
     expose_value=False,
     callback=_debugging,
-    help="Show a traceback with every error; it may stand behind the command, too.",
+    help="Show a traceback with every error; it may stand after the command, too.",
 )
 @click.pass_context
 def program(ctx: click.Context) -> None:

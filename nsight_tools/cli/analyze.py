@@ -70,11 +70,9 @@ Example:
 @click.option(
     "--label-pattern",
     metavar="REGEX",
-    help="What says rank and host in a path: '(?P<host>[^/]+)/(?P<rank>[0-9]+)'; default: by their usual names.",
+    help="What tells rank and host in a path: '(?P<host>[^/]+)/(?P<rank>[0-9]+)'; default: by their usual names.",
 )
-@click.option(
-    "--each", is_flag=True, help="Of several reports, show each by itself too, behind what they have together."
-)
+@click.option("--each", is_flag=True, help="Of several reports, show each one too, after what they have in common.")
 @click.pass_obj
 def command(
     debug: bool,
@@ -105,7 +103,7 @@ def command(
     dataset (.trace); what trtexec wrote as JSON (--exportTimes, --exportProfile, --exportLayerInfo), or the engine that
     it stands beside (model.engine.profile.json); a folder of those; a list of them (.txt or .list, one a line); or a
     URL that fsspec reads.
-    Several, as the ranks of a run, are analyzed side by side and laid beside each other: which one is slower than the
+    Several, as the ranks of a run, are analyzed side by side and compared with each other: which one is slower than the
     others, in what and since when, and which findings they share. Where one fails, its error goes to standard error,
     the others are analyzed all the same, and the exit status is 2.
     """

@@ -14,6 +14,7 @@ from nsight_tools.capture.gpu_metrics import HZ
 from nsight_tools.capture.runner import options as engine_options
 from nsight_tools.capture.runner import specs, versions
 from nsight_tools.cli import analyze, output
+from nsight_tools.errors import NsightToolsError
 from nsight_tools.report import safe
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ _OPTIONS = (
         type=click.FloatRange(min=0),
         default=3.0,
         show_default=True,
-        help="The untraced benchmark lasts at least so long, and --iterations; from 10 s on it tells energy.",
+        help="Seconds that the untraced benchmark lasts at least; from 10 on it measures energy, too.",
     ),
     click.option(
         "--warm-up",
@@ -151,7 +152,8 @@ _OPTIONS = (
         metavar="SPEC",
         multiple=True,
         callback=_read_by(_limits),
-        help="What they must keep, or exit code 1: cos:0.999, rel:0.01, l0, l1, l2, lInf, top1; default: rel:0.05.",
+        help="Limits of that: cos:0.999, rel:0.01, l0, l1, l2, lInf, top1; default: rel:0.05. Exit code 1 outside of "
+        "them, 2 where no output can be held to one.",
     ),
     click.option(
         "--device", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="CUDA device."
@@ -181,7 +183,7 @@ _OPTIONS = (
         type=_AT_LEAST_1,
         default=1,
         show_default=True,
-        help="Make the untraced benchmark N times, each in a new process: by how much the same differs is noise.",
+        help="Make the untraced benchmark N times, each in a new process, to see how much equal runs differ.",
     ),
     click.option(
         "--no-untraced",
@@ -310,8 +312,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         _check_ranges(captured, options["nsys"])
         with contextlib.suppress(click.exceptions.Exit):
             ctx.invoke(analyze.command, inputs=(captured.path,), nsys=options["nsys"], color=options["color"])
-    if captured.run.get("accuracy", {}).get("passed") is False:
-        ctx.exit(1)
+    if status := _inaccurate(captured.run):
+        ctx.exit(status)
     if code := captured.exit_code:
         raise CaptureError(
             f"{wrapped[0] if wrapped else model}: ended with exit code {code}",
@@ -322,7 +324,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
 def _refuse_at_sight(model: Path | None, wrapped: list[str] | None, options: dict[str, Any]) -> None:
     """Raises what says that it cannot be captured, where that shows before nsys or anything else is looked for."""
     if (model is None) == (wrapped is None) or wrapped == []:
-        raise click.UsageError("give a MODEL, or a command behind --")
+        raise click.UsageError("give a MODEL, or a command after --")
     if options["gpu_metrics_hz"] and not options["gpu_metrics"]:
         raise click.UsageError("--gpu-metrics and --no-gpu-metrics contradict each other")
     if model is not None:
@@ -408,6 +410,14 @@ def _check_ranges(captured: Captured, nsys: Path | None) -> None:
             f"(nsys {versions['nsys']}, Python's nvtx {versions.get('nvtx')})",
             hint=f"use a newer nsys, or an older nvtx: {OLDER_NVTX} where the runner runs",
         )
+
+
+def _inaccurate(run: dict[str, Any]) -> int:
+    """The exit status that the outputs' accuracy gives: 1 where a limit is broken, 2 where one was not judged."""
+    from nsight_tools.accuracy import Accuracy
+
+    found = Accuracy.of_json(run.get("accuracy"))
+    return 0 if found is None or found.passed else 1 if found.failures else NsightToolsError.exit_code
 
 
 def _tell_accuracy(run: dict[str, Any], say: Any) -> None:

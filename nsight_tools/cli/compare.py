@@ -102,7 +102,7 @@ def command(
 
     Each is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, a run directory of capture, a
     dataset (.trace), or the times that trtexec wrote (.json). Where both were measured without the profiler, that is
-    judged; else what the traces leave of it, and a difference that may all be the profiler's is undecided. Where
+    judged; else it is estimated from the traces, and a difference that the profiler alone may make is undecided. Where
     something else than the change may have made the difference (another GPU, another load on it, another program's
     pace), there is no verdict: --fail-on-regression exits with 2, as it does where a verdict is undecided, or there
     are too few inferences.
@@ -171,6 +171,6 @@ def _report_unjudged(comparison: Comparison, limit: float, metric: str | None) -
     if Verdict.UNDECIDED in verdicts:
         hint = "give both an untraced run: captures hold one, --untraced-before and --untraced-after take one"
     elif verdicts == {Verdict.CANNOT_TELL}:
-        hint = f"compare two runs of a kind, of {ENOUGH} inferences or more each"
+        hint = f"compare two runs of the same kind, of {ENOUGH} inferences or more each"
     problem = f"{comparison.after.name}: whether it became slower cannot be judged: {said}"
     failures.report(NsightToolsError(problem, hint=hint), debug=False)

@@ -1,4 +1,4 @@
-"""`nsight-tools doctor`: what of the surroundings is found, and what each absence costs."""
+"""`nsight-tools doctor`: what of the surroundings is found, and what is missing without each."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Check:
 
 @click.command(
     "doctor",
-    short_help="Show what is found of nsys, driver and TensorRT, and what each absence costs.",
+    short_help="Show what is found of nsys, driver and TensorRT, and what is missing without each.",
     epilog="""\b
 Example:
   nsight-tools doctor
@@ -85,7 +85,7 @@ Example:
 @click.option("--nsys", metavar="PATH", type=click.Path(path_type=Path), help="The nsys to look at.")
 @output.colour_option
 def command(nsys: Path | None, color: str) -> None:
-    """Show what is found of Nsight Systems, the driver, TensorRT and its companions, and what each absence costs.
+    """Show what is found of Nsight Systems, the driver, TensorRT and its companions, and what is missing without each.
 
     Nothing of it is needed to analyze a .sqlite export or a dataset.
     """

@@ -80,6 +80,6 @@ def options(command: Command) -> Command:
         "--layer-pass",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="A run of the same engine with layer ranges: by its kernels' order those of CUDA graphs get layers.",
+        help="A run of the same engine with layer ranges, from which the kernels of CUDA graphs get their layers.",
     )
     return layers(layer_pass(requests_options(max_memory_option(nsys_option(command)))))

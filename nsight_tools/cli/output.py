@@ -38,7 +38,7 @@ def colour_option(command: _Command) -> _Command:
 def all_option(command: _Command) -> _Command:
     """The option `--all`, which `look` takes."""
     return click.option(
-        "--all", "everything", is_flag=True, help="Leave nothing out of the text, and shorten no name; json has all."
+        "--all", "everything", is_flag=True, help="Show everything, and no name shortened; json always has all."
     )(command)
 
 

@@ -44,7 +44,7 @@ Example:
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "target", metavar="DIR", type=click.Path(path_type=Path), help="Default: <name>.sweep.")
-@click.option("--force", is_flag=True, help="Begin a sweep of that name anew.")
+@click.option("--force", is_flag=True, help="Replace a sweep of that name.")
 @click.option(
     "--latency-limit",
     "limit",
@@ -58,7 +58,7 @@ Example:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Measure each setting N times, all once before any again: by how much the same differs is noise.",
+    help="Measure each setting N times, to see how much equal runs differ; all of them once before any again.",
 )
 @click.pass_context
 def command(ctx: click.Context, /, model: Path, target: Path | None, limit: float | None, **options: Any) -> None:

@@ -49,7 +49,7 @@ Example:
 )
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", "target", metavar="DIR", type=click.Path(path_type=Path), help="Default: <name>.tune.")
-@click.option("--force", is_flag=True, help="Begin a tuning of that name anew.")
+@click.option("--force", is_flag=True, help="Replace a tuning of that name.")
 @click.option(
     "--goal",
     type=click.Choice(["throughput", "latency"]),
@@ -123,7 +123,7 @@ def _program(
 ) -> None:
     further = options["further"]
     if model is not None or (further is not None and target is not None) or (further is None and not wrapped):
-        raise click.UsageError("give a MODEL, or a command behind --, or --continue DIR and maybe a command")
+        raise click.UsageError("give a MODEL, or a command after --, or --continue DIR and maybe a command")
     tune_program.refuse_engine_options(ctx)
     if ctx.get_parameter_source("goal") is not click.core.ParameterSource.COMMANDLINE:
         options |= {"goal": None}  # what leads a comparison follows from what runs

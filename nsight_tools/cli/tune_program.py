@@ -61,7 +61,7 @@ def begin(command: Sequence[str], target: Path | None, options: dict[str, Any], 
 
     target = target or Path(f"{Path(command[0]).name}{SUFFIX}")
     if (target / LEDGER).exists() and not options["force"]:
-        hint = f"go on with it: nsight-tools tune --continue {shlex.quote(str(target))}; or begin anew with --force"
+        hint = f"go on with it: nsight-tools tune --continue {shlex.quote(str(target))}; or start over with --force"
         raise OutputError(target, "exists", hint=hint)
     if target.exists() and any(target.iterdir()) and not (target / LEDGER).exists():
         raise OutputError(target, "holds something else", hint="name another folder with -o")
@@ -120,7 +120,7 @@ class _Watcher:
             shutil.rmtree(target, ignore_errors=True)
             if captured.interrupted:
                 raise InterruptedCaptureError("interrupted", hint="the same command captures it again")
-            raise CaptureError(f"{command[0]}: ended with exit code {captured.exit_code}", hint="mend it first")
+            raise CaptureError(f"{command[0]}: ended with exit code {captured.exit_code}", hint="fix that first")
         report = TraceReport.of(name, self._trace(name))
         return programs.Seen(name, report.verdict, programs.named(report.findings, report.one_takes_ns))
 

@@ -89,6 +89,12 @@ def compare(
     trace that holds an untraced run (`Trace.with_untraced`) is judged by that. Either may be the path of a report.
 
     Raises ArgumentError where one is neither, and what `open_trace` raises.
+
+    Example:
+        >>> from nsight_tools import compare
+        >>> both = compare("sample_traces/classifier_sync.sqlite", "sample_traces/classifier_cuda_graph.sqlite")
+        >>> both
+        <Comparison classifier_cuda_graph.sqlite against classifier_sync.sqlite: faster>
     """
     before, after = as_trace(before, "compare"), as_trace(after, "compare")
     called = names or tuple(str(trace.manifest["source"]["name"]) for trace in (before, after))
@@ -298,7 +304,7 @@ def _untold(runs: tuple[ComparedRun, ComparedRun], found: dict[str, Any]) -> tup
     ]
     if "layers" not in found:
         without = [("BEFORE", "AFTER")[at] for at, run in enumerate(runs) if not run.layers.totals()]
-        told.append(f"what single layers changed: no kernel of {' and '.join(without)} can be put down to a layer")
+        told.append(f"what single layers changed: no kernel of {' and '.join(without)} is known by its layer")
     if "kernels" not in found:
         told.append("what single kernels changed: one side has no kernel of an inference (graphs traced as a whole?)")
     if not all(run.repeats for run in runs):

@@ -69,7 +69,7 @@ def _tail(comparison: Comparison) -> Iterator[str]:
         return
     if tail.change in REAL and tail.change is not wall.change:
         change = signed(tail.difference, "ns")
-        yield f"The slowest inferences changed otherwise than the typical one: 99th percentile {change}."
+        yield f"The slowest inferences did not change as the typical one did: 99th percentile {change}."
 
 
 def _calls(comparison: Comparison) -> Iterator[str]:

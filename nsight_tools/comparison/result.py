@@ -228,7 +228,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison(Shown):
-    """Two traces compared: what AFTER is beside BEFORE."""
+    """Two traces compared: what AFTER is beside BEFORE.
+
+    Example:
+        >>> from nsight_tools import compare
+        >>> both = compare("sample_traces/classifier_sync.sqlite", "sample_traces/classifier_cuda_graph.sqlite")
+        >>> both.verdict.value, both.leads.value
+        ('faster', 'latency')
+        >>> [part.name for part in both.buckets][:2]
+        ['compute', 'exposed_communication']
+    """
 
     before: Side
     after: Side
@@ -287,7 +296,14 @@ class Comparison(Shown):
         return self.latency.traced
 
     def chosen(self, metric: str | None) -> tuple[Judgement, ...]:
-        """The verdicts that `metric` names: throughput, latency or both; the leading one where it is None."""
+        """The verdicts that `metric` names: throughput, latency or both; the leading one where it is None.
+
+        Example:
+            >>> from nsight_tools import compare
+            >>> both = compare("sample_traces/classifier_sync.sqlite", "sample_traces/classifier_cuda_graph.sqlite")
+            >>> [each.metric.value for each in both.chosen("both")]
+            ['latency', 'throughput']
+        """
         if metric is None:
             return self.judgements[:1]
         return self.judgements if metric == "both" else tuple(j for j in self.judgements if j.metric.value == metric)

@@ -59,6 +59,11 @@ def import_report(
 
     Raises InputError where the source cannot be read, NsysError where Nsight Systems is missing or fails, OutputError
     where the dataset cannot be written. Nothing is left behind then.
+
+    Example:
+        >>> from nsight_tools import import_report
+        >>> import_report("sample_traces/detector_pageable.sqlite", "datasets").name
+        'detector_pageable.sqlite.trace'
     """
     options = Options(layers, layer_pass, inference_range, group_by, keep_environment)
     return Import(options, nsys, progress or (lambda _stage, _share: None)).of(Path(source), output, force=force)

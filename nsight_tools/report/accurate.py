@@ -29,8 +29,9 @@ def verdict(found: Accuracy) -> str:
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
     if failures:
         return f"accuracy is lost: {failures[0]}{more}"
-    said = _limits(found)
-    return f"accurate enough ({said})" if said else "not judged: no output has what the limits are of"
+    if found.unjudged:
+        return f"not judged: {'; '.join(found.unjudged)}"
+    return f"accurate enough ({_limits(found)})"
 
 
 def worst(found: Accuracy) -> str:
@@ -75,12 +76,8 @@ def every(outputs: Sequence[Output], found: Accuracy | None) -> Iterator[tuple[s
 
 
 def _limits(found: Accuracy) -> str:
-    """The limits that an output is held to; empty where there are none, as of top1 where nothing looks like classes."""
-    said = []
-    for limit in found.limits:
-        applies = [each for each in found.outputs if limit.of == "all" or (limit.of == "whole") == each.whole]
-        said += [limit.said()] if any(each.value(limit.measure) is not None for each in applies) else []
-    return ", ".join(said)
+    """The limits that an output is held to."""
+    return ", ".join(each.said() for each in found.limits if any(map(each.holds, found.outputs)))
 
 
 def _number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsight_tools import units
@@ -29,7 +30,7 @@ CHANGES = {Change.LESS: "less", Change.MORE: "more", Change.NOISE: "noise", Chan
 TYPICAL = "the typical inference: mean of the middle half by wall, with 99 % intervals"
 NO_INTERVAL = "no interval: what these vary by is not known"
 CALLS = "median call of the same kernel and grid, with 99 % intervals"
-NOT_PUT_DOWN = "not comparable: nothing here is put down to a finding"
+NOT_PUT_DOWN = "not comparable: none of this shows what a finding gave"
 _STATUS = {
     "gone": "gone",
     "smaller": "smaller",
@@ -44,7 +45,14 @@ def title(comparison: Comparison) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """The line that a hurried reader reads: the leading verdict."""
+    """The line that a hurried reader reads: the leading verdict.
+
+    Example:
+        >>> from nsight_tools import compare, headline
+        >>> both = compare("sample_traces/classifier_sync.sqlite", "sample_traces/classifier_cuda_graph.sqlite")
+        >>> headline(both).partition(",")[0]
+        'faster in latency: 561 µs → 444 µs per inference'
+    """
     return verdicts(comparison)[0]
 
 
@@ -63,7 +71,9 @@ def said(judgement: Judgement) -> str:
         return f"{what} cannot be told: {judgement.why}"
     if judgement.verdict is Verdict.NOT_COMPARABLE:
         names = ", ".join(dict.fromkeys(_short(aspect) for aspect in judgement.why.split(", ")))
-        return f"{what} not comparable ({names}): not to be put down to a change. As measured {_measured(judgement)}"
+        return (
+            f"{what} not comparable ({names}): no change can be named as the cause. As measured {_measured(judgement)}"
+        )
     return _measured(judgement)
 
 
@@ -208,6 +218,34 @@ def interval(difference: Difference) -> str:
     low, high = (signed(value, difference.unit) for value in (difference.low, difference.high))
     unit = high.rpartition(" ")[2]
     return f"{low.removesuffix(f' {unit}') if ' ' in high else low} to {high}"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A difference of times as a table with one unit shows it."""
+
+    before: str
+    after: str
+    difference: str
+    interval: str
+
+
+def in_one_unit(differences: Sequence[Difference]) -> tuple[str, list[Cells]]:
+    """Differences of times, nanoseconds, in the unit of the longest, points under each other: the unit, and each."""
+    ends = [(each.before, each.after, each.difference, each.low, each.high) for each in differences]
+    unit, cells = units.column([None if end is None else abs(end) for each in ends for end in each])
+    rows = []
+    for at, (_, _, difference, low, high) in enumerate(ends):
+        before, after, apart, least, most = cells[5 * at : 5 * at + 5]
+        between = f"{_signed(low, least)} to {_signed(high, most)}" if low is not None and high is not None else ""
+        between = "exact" if between and low == high else between
+        rows.append(Cells(before or "unknown", after or "unknown", _signed(difference, apart) or "unknown", between))
+    return unit, rows
+
+
+def _signed(value: float | None, written: str) -> str:
+    """A number that is written without its sign, with it."""
+    return f"{'−' if value < 0 else '+' if value > 0 else ''}{written}" if value is not None else ""  # noqa: RUF001
 
 
 def relative_interval(difference: Difference) -> str:

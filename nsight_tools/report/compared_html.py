@@ -45,7 +45,15 @@ _FIGURES: tuple[tuple[Callable[[Comparison], figures.Drawing], str], ...] = (
 
 def page(comparisons: Sequence[Comparison]) -> str:
     """The comparisons as one page, each a section of its own."""
-    return html.page([section(each, number) for number, each in enumerate(comparisons, 1)], TITLE)
+    sections = [section(each, number) for number, each in enumerate(comparisons, 1)]
+    return html.page(sections, TITLE, _overview(comparisons) if len(comparisons) > 1 else "")
+
+
+def _overview(comparisons: Sequence[Comparison]) -> str:
+    """What several comparisons say, a row each."""
+    rows = [(each, number, MOOD.get(each.verdict, "warning")) for number, each in enumerate(comparisons, 1)]
+    template = html.environment().get_template("comparisons.html.j2")
+    return template.render(rows=rows, compared=compared)
 
 
 def section(comparison: Comparison, number: int = 1) -> str:
@@ -98,3 +106,12 @@ class _Row:
         self.part = compared.part(difference)
         self.change = compared.CHANGES[difference.change]
         self.look = BETTER.get(difference.change, "quiet")
+        self.values = _values(difference)
+        """What it sorts by."""
+
+
+def _values(difference: Difference) -> dict[str, float]:
+    relative = difference.relative(difference.difference)
+    found = {"before": difference.before, "after": difference.after}
+    found |= {"difference": difference.difference, "relative": relative}
+    return {name: 0.0 if value is None else value for name, value in found.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import changes, units
 from nsight_tools.analysis import Status, analyze
-from nsight_tools.findings import SEVERITIES, Finding, Severity
+from nsight_tools.findings import NOISE_SHARE, SEVERITIES, Finding, Severity
 from nsight_tools.report import header, inferences, trtexec
 from nsight_tools.report.claims import WINDOW, claim, claimed, in_all, of_whole, share_of
 from nsight_tools.report.ncu import HandOver, hand_over
@@ -39,6 +39,9 @@ BUCKETS = {
 }
 """The buckets of an inference in their order of precedence, in words."""
 
+LITTLE = 2 * NOISE_SHARE
+"""Share below which a bound is little to gain: what is below half of it, no second measurement would show."""
+
 KINDS = {
     "graphs": "whole graphs",
     "h2d": "copies to the GPU",
@@ -68,6 +71,8 @@ class Bucket:
     share: float
     """Of the median inference."""
     untraced: str
+    untraced_ns: tuple[float, float, float] | None = None
+    """The same in nanoseconds: low end, point and high end; None where tracing is not known to lengthen it."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +132,12 @@ class TraceReport(Ranked, Shown):
         said += ["until that is right, other times mean little"] if spoilers else []
         rest = findings[len(spoilers) :]
         if rest and self.worth_ns(rest[0]) > 0:
-            costs = ": " if rest[0].change else "; that costs "
+            costs = ": " if rest[0].change or rest[0].act else "; that costs "
+            said += ["little to gain"] if self._is_little(rest[0]) and not spoilers else []
             said += [f"{self.act(rest[0])}{costs}{self.gain(rest[0])}", self._besides(rest[0])]
         elif not said:
-            said = [f"no time to recover; the first of {plural(len(findings), 'finding')}: {self.act(rest[0])}"]
+            which = f"first of {len(findings):,} findings" if len(findings) > 1 else "only finding"
+            said = ["no time to recover", f"the {which}: {self.act(rest[0])}"]
         return ". ".join(units.sentence(each) for each in said if each)
 
     @property
@@ -143,16 +150,18 @@ class TraceReport(Ranked, Shown):
         return f"{len(findings)} ({_severities(findings)}){hence}{behind}"
 
     def act(self, finding: Finding) -> str:
-        """What to do about it, in a few words: its changes, else what its analysis looks for.
+        """What to do about it, in a few words: its changes, its own words, else what its analysis looks for.
 
         Where that found several things, each by what its own message begins with: no two are called the same.
         """
         if finding.change:
             return " and ".join(changes.done(each) for each in finding.change)
+        if finding.act:
+            return finding.act
         outcome = next((each for each in self.outcomes if finding in each.findings), None)
         if outcome is None or not outcome.summary:
             return finding.message
-        several = sum(not each.change for each in outcome.findings) > 1
+        several = sum(not (each.change or each.act) for each in outcome.findings) > 1
         return finding.message.partition(": ")[0] if several else outcome.summary
 
     def gain(self, finding: Finding) -> str:
@@ -167,6 +176,11 @@ class TraceReport(Ranked, Shown):
         if not whole or part > whole:
             return f"{claim(finding)} {units.duration(part)} {of}"
         return f"{claim(finding)} {units.part(part, whole)} {of} ({units.share(part / whole)})"
+
+    def _is_little(self, finding: Finding) -> bool:
+        """Whether what it gives at most is little: then a bound is no reason to begin with it."""
+        share = self.share(finding)
+        return finding.recoverable_between_ns is None and share is not None and share < LITTLE
 
     def _besides(self, first: Finding) -> str:
         """What the plan's other changes give on top of the first finding's; empty where there are none."""
@@ -225,7 +239,7 @@ class TraceReport(Ranked, Shown):
             return ""
         others = [each for each in self.findings if self.worth_ns(each) > 0 and not made.intersection(each.change)]
         codes = ", ".join(dict.fromkeys(each.code for each in others))
-        return f"Not in this sum, for no replay tells what it adds: {codes}." if codes and self.plan else ""
+        return f"Not in this sum, since no replay tells what they add: {codes}." if codes and self.plan else ""
 
     def _verdict_without_findings(self) -> str:
         unjudged, of = len(self.with_status(Status.COULD_NOT_RUN)), len(self.outcomes)
@@ -270,17 +284,22 @@ class TraceReport(Ranked, Shown):
             if median or p99:
                 share = median / wall if wall else 0.0
                 untraced = (self._untraced(bucket) or units.duration(median)) if known else ""
-                rows.append(Bucket(label, median, p99, share, untraced))
+                between = (self._between(bucket) or (median, median, median)) if known else None
+                rows.append(Bucket(label, median, p99, share, untraced, between))
         return rows
 
     def _untraced(self, name: str) -> str:
         """A median without the profiler, with its interval; empty where nothing is known of it."""
+        if (between := self._between(name)) is None:
+            return ""
+        low, point, high = map(units.duration, between)
+        return point if low == point == high else f"{point} ({low} to {high})"
+
+    def _between(self, name: str) -> tuple[float, float, float] | None:
+        """The low end, the point and the high end of a median without the profiler; None where nothing is known."""
         times = self.summary.times
         span = getattr(times.untraced, name, None) if times and times.untraced else None
-        if span is None:
-            return ""
-        low, point, high = (units.duration(each) for each in (span.low, span.point, span.high))
-        return point if low == point == high else f"{point} ({low} to {high})"
+        return None if span is None else (span.low, span.point, span.high)
 
     @property
     def tracing_lengthens(self) -> bool:
@@ -295,6 +314,11 @@ class TraceReport(Ranked, Shown):
     def untraced_wall(self) -> str:
         """The median inference without the profiler, with its interval; empty where tracing does not lengthen it."""
         return self._untraced("wall_ns") if self.tracing_lengthens else ""
+
+    @property
+    def untraced_wall_ns(self) -> tuple[float, float, float] | None:
+        """The same in nanoseconds: low end, point and high end."""
+        return self._between("wall_ns") if self.tracing_lengthens else None
 
     @property
     def observer_note(self) -> str:

@@ -133,7 +133,7 @@ def _by_order(ordered: Mapping[str, Any]) -> str:
         )
     known = units.share(sum(sources.values()) / kernels)
     where = " and ".join(_AS_IN.get(one, one) for one in sources)
-    return f"layers of {known} of {plural(kernels, 'kernel')} told by their order, as in {where}"
+    return f"layers of {known} of {plural(kernels, 'kernel')} known by their order, as in {where}"
 
 
 def _gpus(gpus: Sequence[Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The report as one HTML page: no script, nothing fetched, light or dark, fit to print."""
+"""The report as one HTML page to explore: nothing is fetched; light or dark; it prints, and reads without scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from nsight_tools.report.claims import claim
 from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
 from nsight_tools.report.evidence import window
 from nsight_tools.report.figures.accounting import ROLES
+from nsight_tools.report.figures.data import places
 from nsight_tools.report.ncu import HAND_OVER
+from nsight_tools.report.page import policy, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from nsight_tools.report.content import TraceReport
     from nsight_tools.trace import Trace
 
+EVERY = 2000
+"""Rows of a table of all layers or kernels; what a page of 5 MB has room for."""
 LONG = 1200
 """Characters of a cause or a recommendation; names and all else are held to `safe.LIMIT`."""
 
@@ -126,18 +130,25 @@ class Figure:
     note: str = ""
 
 
-def page(sections: Sequence[str], what: str = "report") -> str:
-    """One page of the sections that `section`, here or of another module, made; `what` they are is its title."""
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            sections=[Markup(each) for each in sections],  # noqa: S704 (made by `section`, which escapes)
-            colours=figures.COLOURS,
-            graph=Markup(engine_page.style()),  # noqa: S704 (constants of ours)
-            what=what,
-            version=nsight_tools.__version__,
-        )
+def page(sections: Sequence[str], what: str = "report", overview: str = "") -> str:
+    """One page of the sections that `section`, here or of another module, made; `what` they are is its title.
+
+    `overview` is what stands before several of them.
+    """
+    templates = environment()
+    bars = [(f"of-{role}", role) for role in dict.fromkeys(ROLES.values())]
+    palette = templates.get_template("palette.css.j2").render(colours=figures.COLOURS, bars=bars)
+    style = "\n".join([palette, policy.asset("style.css"), engine_page.style()])
+    script = policy.asset("explore.js")
+    return templates.get_template("page.html.j2").render(
+        # Constants of ours, and what `section` made, which escapes.
+        sections=[Markup(each) for each in sections],  # noqa: S704
+        overview=Markup(overview),  # noqa: S704
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        policy=Markup(policy.policy(style, script)),  # noqa: S704
+        what=what,
+        version=nsight_tools.__version__,
     )
 
 
@@ -146,6 +157,8 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
     pictures = _Pictures(trace, f"t{number}", {each.code: _PICTURES.get(each.picture) for each in report.outcomes})
     lead = next(iter(report.findings), None)
     without = not report.summary.inferences
+    explored = timeline.timeline(trace, report)
+    limits = [pictures.draw(_ROOFLINE), pictures.draw(_LIMITS)]
     profiled = report.summary.layer_times
     layers = [(each, layer_times.share(each, profiled)) for each in layer_times.largest(profiled)] if profiled else []
     return (
@@ -164,12 +177,18 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
             ],
             largest=_largest(report),
             tops=[
-                ("layers", "Layers", *tops.layers(trace)),
-                ("kernels", "Kernels", *tops.kernels(trace)),
+                (what, title, every[: tops.ROWS], count, every)
+                for what, title, found in (("layers", "Layers", tops.layers), ("kernels", "Kernels", tops.kernels))
+                for every, count in (found(trace, EVERY),)
             ],
             profiled=layers[: layer_times.ROWS],
-            profiled_count=len(layers),
-            limits=[pictures.draw(_ROOFLINE), pictures.draw(_LIMITS)],
+            profiled_all=layers[:EVERY],
+            limits=limits,
+            has_limits=any(each.svg for each in limits),
+            timeline=explored,
+            packed=Markup(policy.data(explored.packed())) if explored else None,  # noqa: S704 (made inert there)
+            twin=[(window, list(timeline.table(explored, window))) for window in explored.windows] if explored else [],
+            looks=lambda finding: _look(explored, finding),
             graph=engine_page.graph(trace),
             unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),
@@ -181,6 +200,14 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
             roles={label: ROLES[bucket] for bucket, label in content.BUCKETS.items()},
         )
     )
+
+
+def _look(explored: timeline.Timeline | None, finding: Finding) -> int | None:
+    """The look at the longest place of a finding that its timeline has."""
+    if explored is None:
+        return None
+    looks = (explored.by_place.get((lo, hi)) for _, lo, hi in sorted(places(finding), reverse=True))
+    return next((each for each in looks if each is not None), None)
 
 
 def drawn(draw: Callable[[], figures.Drawing], prefix: str, caption: str) -> Figure:
@@ -358,6 +385,7 @@ def environment() -> jinja2.Environment:
         long=lambda text: _inert(text, LONG),
         at_most=_inert,
         duration=units.duration,
+        moment=units.moment,
         share=units.share,
         number=units.number,
         quantity=lambda evidence: units.quantity(evidence.value, evidence.unit),

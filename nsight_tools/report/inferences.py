@@ -22,7 +22,7 @@ def beside(times: Times | None) -> str:
     if times.hidden_copy_ns:
         parts.append(f"{units.duration(times.hidden_copy_ns)} of copies run beside its kernels")
     parts.append(f"the host's calls are {units.duration(times.queue_delay_ns)} ahead of its work")
-    return f"{_left_out(times)}Beside, in the median inference: {', '.join(parts)}.{_overlap(times)}"
+    return f"{_left_out(times)}In the median inference {', '.join(parts)}.{_overlap(times)}"
 
 
 def _left_out(times: Times) -> str:

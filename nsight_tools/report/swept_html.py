@@ -10,6 +10,7 @@ from nsight_tools.report.figures.swept import settings_front
 
 if TYPE_CHECKING:
     from nsight_tools.report.swept import Swept
+    from nsight_tools.tune.measuring import Measurement
 
 _CAPTION = (
     "Each mark is a setting, the median of its runs. The line joins those that no other beats in throughput and p99 at "
@@ -30,7 +31,13 @@ def page(found: Swept) -> str:
             answers=list(swept.answers(found)),
             figure=figure,
             head=swept.HEAD,
-            rows=[(point, swept.cells(point.middle), point in front, point is knee) for point in ordered],
+            rows=[(point, _cells(point.middle), point in front, point is knee) for point in ordered],
         )
     )
     return html.page([section], "sweep")
+
+
+def _cells(found: Measurement) -> list[tuple[str, float]]:
+    """A measurement as the table shows it, each with what it sorts by."""
+    values = (found.throughput_per_s, found.p50_ns, found.p99_ns, found.memory_bytes, found.energy_j)
+    return list(zip(swept.cells(found), (-1.0 if each is None else each for each in values), strict=True))

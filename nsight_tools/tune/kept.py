@@ -88,11 +88,11 @@ def _check(folder: Path, what: Mapping[str, Any]) -> None:
         before = json.loads(file.read_text(encoding="utf-8"))
         differs = next((name for name in what if before.get(name) != what[name]), None)
     except (OSError, ValueError, AttributeError) as error:
-        raise OutputError(folder, f"{ABOUT} cannot be read", hint="begin anew with --force") from error
+        raise OutputError(folder, f"{ABOUT} cannot be read", hint="start over with --force") from error
     if differs is not None:
         said = _differing(before.get(differs), what[differs], differs)
         raise OutputError(
-            folder, f"was measured with {said}", hint="name another folder with -o, or begin anew with --force"
+            folder, f"was measured with {said}", hint="name another folder with -o, or start over with --force"
         )
 
 

@@ -165,7 +165,7 @@ def read(path: Path) -> Ledger:
             raise InputError(path, f"is a ledger of version {data['version']}, not {VERSION}")
         return _ledger(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(path, f"is no ledger: {error}", hint="begin anew with --force") from error
+        raise InputError(path, f"is no ledger: {error}", hint="start over with --force") from error
 
 
 def as_json(ledger: Ledger) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Outputs:
         """Keep the outputs of the start, and compare them with a reference; what came of that, None without one.
 
         Raises:
-            AccuracyError: there is no such reference, it does not fit, or the start is outside of the limits.
+            AccuracyError: there is no such reference, it does not fit, the start is outside of the limits, or no output
+                can be held to them.
             Failed: the start cannot be run.
         """
         named = self._named()
@@ -46,9 +47,14 @@ class Outputs:
             self.running.bench.outputs(
                 load, build, self.folder / START, keep_inputs=named is not None and named.needs_inputs
             )
+        found = self._judged(named or self._start(), self.folder / START)
+        if found.unjudged:
+            raise AccuracyError(
+                f"the outputs cannot be judged by --accuracy: {'; '.join(found.unjudged)}",
+                hint="choose another measure, as rel:0.05",
+            )
         if named is None:
             return None
-        found = self._judged(named, self.folder / START)
         if not found.passed:
             raise AccuracyError(
                 f"the start itself is not as {named.name}: {'; '.join(found.failures)}",
@@ -58,7 +64,7 @@ class Outputs:
 
     def check(self, setting: Setting) -> dict[str, Any]:
         """What a setting computes, beside that. What cannot be compared does not pass."""
-        named = self._named() or reference.resolve(str(self.folder / START), self.running.bench.model)
+        named = self._named() or self._start()
         load, build = self.running.asked(setting)
         with files.partial_folder(Path(tempfile.gettempdir()) / "nsight-tools-outputs") as scratch:
             with failing(setting):
@@ -71,6 +77,9 @@ class Outputs:
     def _named(self) -> reference.Reference | None:
         given = self.checking.reference
         return reference.resolve(given, self.running.bench.model) if given else None
+
+    def _start(self) -> reference.Reference:
+        return reference.resolve(str(self.folder / START), self.running.bench.model)
 
     def _judged(self, named: reference.Reference, left: Path) -> Accuracy:
         within = [limit for text in self.checking.accuracy for limit in limits(text)]

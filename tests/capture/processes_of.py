@@ -6,6 +6,8 @@ import contextlib
 import time
 from pathlib import Path
 
+from patience import PATIENCE_S
+
 VARIABLE = "NSIGHT_TOOLS_TEST"
 
 
@@ -21,15 +23,15 @@ def alive(word: str) -> list[str]:
     return found
 
 
-def none_left(word: str, *, within_s: float = 15) -> list[str]:
-    """What is still alive after `within_s`; empty as soon as nothing is."""
+def none_left(word: str, *, within_s: float = 60) -> list[str]:
+    """What is still alive after `within_s`, which is less than what is left sleeps; empty as soon as nothing is."""
     deadline = time.monotonic() + within_s
     while (left := alive(word)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
 
 
-def wait_for(path: Path, *, within_s: float = 30) -> None:
+def wait_for(path: Path, *, within_s: float = PATIENCE_S) -> None:
     """Wait until `path` exists."""
     deadline = time.monotonic() + within_s
     while not path.exists():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from patience import PATIENCE_S
 
 HERE = Path(__file__).resolve().parent
 RUNNER = HERE.parents[1] / "nsight_tools" / "capture" / "runner"
@@ -84,7 +85,13 @@ def command(folder: Path, *, real_nvtx: bool = False, **task: Any) -> tuple[list
 def run(folder: Path, environment: dict[str, str] | None = None, **task: Any) -> Ran:
     arguments, own, output = command(folder, **task)
     done = subprocess.run(
-        arguments, env=own | (environment or {}), capture_output=True, text=True, check=False, timeout=60, cwd=folder
+        arguments,
+        env=own | (environment or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        cwd=folder,
     )
     return Ran(done.returncode, done.stderr, output, journal_of(folder))
 

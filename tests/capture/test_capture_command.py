@@ -17,6 +17,7 @@ import installed_nsys
 import pytest
 from capture.processes_of import VARIABLE, none_left, wait_for
 from click.testing import CliRunner
+from patience import PATIENCE_S
 
 from nsight_tools import open_trace
 from nsight_tools.cli import program
@@ -76,7 +77,14 @@ def write(folder: Path, source: str) -> list[str]:
 def capture(folder: Path, *arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nsight_tools", "capture", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment, input="typed", capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        input="typed",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
 
 
@@ -144,7 +152,7 @@ def test_an_interrupt_keeps_a_readable_report(tmp_path: Path, environment: dict[
         wait_for(tmp_path / "ready")
         (tmp_path / "ready").unlink()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 130
         assert "interrupted: stopping the run" in said
         assert "interrupted; what was captured until then is in run" in said
@@ -168,7 +176,7 @@ def test_a_second_interrupt_kills(tmp_path: Path, environment: dict[str, str], o
     time.sleep(1)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "Traceback" not in said
     assert none_left(environment[VARIABLE]) == []
@@ -191,7 +199,7 @@ def test_killed_at_any_stage_leaves_no_process(
         )
         time.sleep(moment)
         process.send_signal(number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_S)
         assert none_left(environment[VARIABLE]) == [], moment
         if (tmp_path / "run").exists():
             assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["status"] == "done"
@@ -203,9 +211,9 @@ def test_killed_at_any_stage_leaves_no_process(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a MODEL, or a command behind --"),
-        (["--"], "give a MODEL, or a command behind --"),
-        (["model.engine", "--", "ls"], "give a MODEL, or a command behind --"),
+        ([], "give a MODEL, or a command after --"),
+        (["--"], "give a MODEL, or a command after --"),
+        (["model.engine", "--", "ls"], "give a MODEL, or a command after --"),
         (["--streams", "4", "--", "ls"], "--streams is an option of an engine, not of a command"),
         (["--repeat", "2", "--", "ls"], "--repeat is an option of an engine, not of a command"),
         (

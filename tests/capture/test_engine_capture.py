@@ -15,6 +15,7 @@ import installed_nsys
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from patience import PATIENCE_S
 from runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, X, Y, engine, model
 
 from nsight_tools import open_trace
@@ -36,7 +37,7 @@ def capture(
     environment |= {"NSIGHT_TOOLS_NSYS": str(installed_nsys.main().path)}
     more = ["--nsys-arg=--capture-range=none", *options]
     return subprocess.run(
-        [*command, *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [*command, *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
 
 
@@ -138,6 +139,15 @@ def test_outputs_are_compared_with_those_of_another_capture(tmp_path: Path) -> N
     )  # fmt: skip
     assert allowed.returncode == 0, allowed.stderr
     assert "accurate enough (rel at most 0.9, cos at least 0.5)" in allowed.stderr
+    pairs = engine(tmp_path, tensors=(X, Y | {"shape": [8, 5, 2]}))
+    np.savez(tmp_path / "pairs.npz", y=np.zeros((8, 5, 2), np.float16))
+    unjudged = capture(
+        tmp_path, pairs, "--reference", "pairs.npz", "--accuracy", "top1:0.9", "--force", "--single-pass",
+        version="8.6.0",
+    )  # fmt: skip
+    assert unjudged.returncode == 2, unjudged.stderr
+    assert "nsight-tools: not judged: top1 at least 0.9: no output looks like classes" in unjudged.stderr
+    (tmp_path / "pairs.npz").unlink()
     wide = engine(tmp_path, tensors=(X, Y | {"shape": [8, 12]}))
     done = capture(tmp_path, wide, "--reference", "before", "-o", "other", version="8.6.0")
     assert done.returncode == 2

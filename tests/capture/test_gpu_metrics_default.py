@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from patience import PATIENCE_S
 from runner_cases import FAKES, engine
 
 from nsight_tools.capture import gpu_metrics, session
@@ -94,7 +95,7 @@ def capture(folder: Path, nsys: Made, *options: str) -> subprocess.CompletedProc
     environment = os.environ | {"PYTHONPATH": str(FAKES), "TMPDIR": str(folder), "FAKE_TENSORRT_VERSION": "8.6.0"}
     more = ["--no-analyze", "--iterations", "20", "--nsys", nsys.path, *options]
     return subprocess.run(
-        [*command, *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [*command, *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
 
 

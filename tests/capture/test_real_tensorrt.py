@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import installed_nsys
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runner_cases import run
 
 from nsight_tools.capture.runner import options, versions
@@ -168,7 +169,7 @@ class TestCapture:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
             check=False,
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from runner_cases import DYNAMIC_X, DYNAMIC_Y, PROFILE, Ran, X, Y, command, engine, journal_of, model, run
 
 from nsight_tools import run_files
@@ -532,7 +533,7 @@ def interrupt(folder: Path, number: int, *, ready: Any, **task: Any) -> Ran:
         try:
             time.sleep(ready)
             process.send_signal(number)
-            _, stderr = process.communicate(timeout=20)
+            _, stderr = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
     return Ran(process.returncode, stderr, output, journal_of(folder))

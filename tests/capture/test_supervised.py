@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from capture.processes_of import VARIABLE, none_left, wait_for
+from patience import PATIENCE_S
 
 from nsight_tools.capture import supervised
 from nsight_tools.capture.launch import merged
@@ -102,7 +103,7 @@ def interrupted_run(program: str, presses: int, folder: Path) -> subprocess.Comp
     for _ in range(presses):
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return subprocess.CompletedProcess([], process.returncode, out, err)
 
 

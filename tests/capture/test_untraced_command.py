@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from capture.processes_of import VARIABLE, none_left, wait_for
 from capture.test_capture_command import ENDLESS, capture, environment, real_nsys, started, write
+from patience import PATIENCE_S
 
 from nsight_tools import open_trace
 from nsight_tools.capture import timing
@@ -204,7 +205,7 @@ def test_an_interrupt_without_the_profiler_ends_it_all(tmp_path: Path, environme
     wait_for(tmp_path / "ready")
     (tmp_path / "ready").unlink()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "interrupted before anything was traced; nothing was kept" in said
     assert not (tmp_path / "run").exists()
@@ -224,7 +225,7 @@ def test_killed_without_the_profiler_it_leaves_no_process(
     process = started(tmp_path, "--nsys", str(nsys), "-o", "run", "--", *command, environment=environment)
     wait_for(tmp_path / "ready")
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert none_left(environment[VARIABLE]) == []
     assert not (tmp_path / "run").exists()
 
@@ -277,7 +278,9 @@ def read_by(programs: list[str]) -> Callable[[bytes], bytes]:
     root = str(Path(timing.__file__).parents[2])
     script = textwrap.dedent(READS.format(path=root, programs=programs))
     return lambda typed: (
-        subprocess.run([sys.executable, "-c", script], input=typed, capture_output=True, check=True, timeout=60).stdout
+        subprocess.run(
+            [sys.executable, "-c", script], input=typed, capture_output=True, check=True, timeout=PATIENCE_S
+        ).stdout
     )
 
 
@@ -301,7 +304,9 @@ def test_a_pipe_that_nobody_ends_holds_nobody_up() -> None:
         READS.format(path=str(Path(timing.__file__).parents[2]), programs=["print('one')", "print('two')"])
     )
     try:
-        done = subprocess.run([sys.executable, "-c", script], stdin=reader, capture_output=True, timeout=60, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdin=reader, capture_output=True, timeout=PATIENCE_S, check=True
+        )
     finally:
         os.close(reader)
         os.close(writer)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from exports import kernel, nvtx, write_parquetdir, write_sqlite
+from patience import PATIENCE_S
 
 from nsight_tools import import_report, memory, open_trace
 from nsight_tools.errors import DatasetError, InputError
@@ -130,7 +131,7 @@ cli.main()
 def test_what_nobody_foresaw_meets_the_fence(tmp_path: Path) -> None:
     shutil.copy(SAMPLE, tmp_path)
     command = [sys.executable, "-c", CLAIMS, "import", "--max-memory", "512M", str(tmp_path / SAMPLE.name)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 2
     assert done.stderr == (
         "nsight-tools: error: it takes more memory than the 537 MB that may be used; allow more with --max-memory, or "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from patience import PATIENCE_S
 
 from nsight_tools import open_trace
 
@@ -42,7 +43,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nsight_tools", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **environment}, check=False, timeout=60
+        command, capture_output=True, text=True, env={**os.environ, **environment}, check=False, timeout=PATIENCE_S
     )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nsight_tools.fleet.tasks import Task
 
 ANALYSES = ("CAP001", "PCI001", "STR001")
-PATIENCE_S = 60
+PATIENCE_S = 600
 
 
 def marker(source: str) -> Path:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from nsight_tools import memory
 from nsight_tools.importer.forking import forked
@@ -31,7 +32,7 @@ fence.__enter__()
 def ran(program: str, *arguments: str | Path) -> str:
     """What a program of its own prints: the threads of a test runner forbid a copy of it."""
     command = [sys.executable, "-W", "error", "-c", PRELUDE + program, *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout
 
 
 @TWO_CORES

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from exports import KERNEL, call, copy, domain, kernel, nvtx, process, write_parquetdir, write_sqlite
+from patience import PATIENCE_S
 
 from nsight_tools.errors import DatasetError, InputError, NsysError, OutputError
 from nsight_tools.importer import import_report, read_manifest
@@ -310,7 +311,7 @@ def test_two_imports_at_once_both_succeed(report: Path, processes: Any) -> None:
     start, results = processes.context.Barrier(2), processes.context.Queue()
     for _ in range(2):
         processes(_import, report, start, results)
-    assert [results.get(timeout=60) for _ in range(2)] == [(str(report.parent / "run.sqlite.trace"), 1)] * 2
+    assert [results.get(timeout=PATIENCE_S) for _ in range(2)] == [(str(report.parent / "run.sqlite.trace"), 1)] * 2
     assert names(report.parent) == ["run.sqlite", "run.sqlite.trace"]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATIENCE_S = 60
+PATIENCE_S = 600
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FOUND = os.environ.get("NSIGHT_TOOLS_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
 
@@ -105,10 +105,30 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def look(self, *, scheme: str = "light", width: int = 1280, height: int = 900, media: str = "") -> None:
+        """How the page is looked at from now on: colours, size of the window, screen or print."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.tell("Emulation.setEmulatedMedia", features=features, media=media)
+        self.tell("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
+        """A mouse event at a place of the window: mouseMoved, mousePressed, mouseReleased, mouseWheel."""
+        self.tell("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
+    def click(self, x: float, y: float) -> None:
+        """Press and let go the left button there."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self.mouse(kind, x, y, button="left", clickCount=1)
+
+    def key(self, key: str) -> None:
+        """Press and let go a key."""
+        text = {"text": key} if len(key) == 1 else {}
+        self.tell("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+        self.tell("Input.dispatchKeyEvent", type="keyUp", key=key)
+
     def picture(self, file: Path, *, scheme: str = "light", width: int = 1280) -> None:
         """Write the whole page as PNG."""
-        self.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.tell("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.look(scheme=scheme, width=width)
         shot = self.tell("Page.captureScreenshot", captureBeyondViewport=True)
         file.write_bytes(base64.b64decode(shot["data"]))
 

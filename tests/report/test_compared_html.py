@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import pytest
 from report import fakes
-from report.test_html import Page
+from report.inert import Page, check
 from report.test_report_comparison import COMPUTE, LATENCY, WALL, blocked_by, comparison, walls
 
 from nsight_tools import NsightToolsError, figures
@@ -56,7 +55,7 @@ def test_what_is_not_comparable_says_so_where_promises_are_held_against_it() -> 
     blocked = (SetupDifference("GPU", "L4", "H200", Effect.BLOCKS, "another GPU", tuple(Metric)),)
     text = text_of(comparison(**blocked_by(blocked)))
     assert "Set-up not comparable: GPU." in text
-    assert "Not comparable: nothing here is put down to a finding." in text
+    assert "Not comparable: none of this shows what a finding gave." in text
 
 
 def test_figures_are_drawn_from_the_comparison_alone() -> None:
@@ -71,7 +70,7 @@ def test_several_are_sections_whose_ids_do_not_clash() -> None:
     assert len(ids) == len(set(ids))
     links = {str(a["href"]).removeprefix("#") for tag, a in page.tags if tag == "a"}
     assert links <= set(ids)
-    assert sum(tag == "section" for tag, _ in page.tags) == 2
+    assert [a["id"] for tag, a in page.tags if tag == "section"] == ["overview", "c1", "c2"]
 
 
 def test_nothing_to_show() -> None:
@@ -87,14 +86,8 @@ def test_nothing_to_show() -> None:
 
 @pytest.mark.parametrize("text", [fakes.HOSTILE, fakes.LONG, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "שלום"])
 def test_hostile_names(text: str) -> None:
-    written = compared_html.page([comparison(text)])
-    page = Page(written)
-    forbidden = {"script", "img", "iframe", "object", "embed", "link", "base", "form"}
-    assert {tag for tag, _ in page.tags} & forbidden == set()
-    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b\u2028]", written)
-    links = [a.get(name) or "#" for _, a in page.tags for name in ("href", "src", "xlink:href")]
-    assert all(link.startswith("#") for link in links)
+    written = compared_html.page([comparison(text), comparison(text)])
+    check(written)
     assert len(written) < 400_000
 
 

@@ -50,11 +50,11 @@ def test_page(trace: Trace) -> None:
 def test_why_nothing_is_told_is_in_all_of_them() -> None:
     shared = sampled(KERNELS, Sampler(idle=60), requests=100)
     report = TraceReport("x", summarize(shared), [])
-    why = "what limits the layers is not told: another process works on the GPU"
+    why = "what limits the layers is not known: another process works on the GPU"
     said = machine.document([report])
     Draft202012Validator(machine.schema()).validate(said)
     assert said["traces"][0]["limits"]["layers"] == []
     assert why in said["traces"][0]["limits"]["notes"][0]
     assert why in " ".join(text.render([report], Context(Look(everything=True, width=300))).split())
-    assert "Left out: why it is not told what limits the layers" in text.render([report], Context(Look(width=300)))
+    assert "Left out: why it is not known what limits the layers" in text.render([report], Context(Look(width=300)))
     assert why in html.section(report, shared)

@@ -10,7 +10,8 @@ import pytest
 from drawing import table
 from drawn_trace import drawn
 from report import fakes
-from report.test_html import Page, page_of
+from report.inert import Page
+from report.test_html import page_of
 
 from nsight_tools.report import ncu
 from nsight_tools.report.content import TraceReport

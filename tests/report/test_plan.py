@@ -106,7 +106,7 @@ def test_without_a_plan_the_largest_finding_is_said() -> None:
 def test_what_is_not_in_the_sum_is_named() -> None:
     outside = finding("FUS002", 200_000), finding("STR001", 300_000, STREAMS), finding("CAP001", None)
     said = report(BOTH, *FOUND, *outside)
-    assert said.beside_the_sum == "Not in this sum, for no replay tells what it adds: STR001, FUS002."
+    assert said.beside_the_sum == "Not in this sum, since no replay tells what they add: STR001, FUS002."
     assert report(BOTH, *FOUND).beside_the_sum == ""
     assert report(None, *outside).beside_the_sum == ""
     # One change is the first finding's, and no sum.

@@ -182,7 +182,7 @@ def test_what_is_not_comparable_gets_no_verdict() -> None:
     blocked = (SetupDifference("GPU", "L4", "H200", Effect.BLOCKS, "another GPU", tuple(Metric)),)
     found = comparison(**blocked_by(blocked))
     assert compared.headline(found).startswith(
-        "latency not comparable (GPU): not to be put down to a change. As measured faster in latency"
+        "latency not comparable (GPU): no change can be named as the cause. As measured faster in latency"
     )
     page = compared_text.render([found])
     assert page.index("What else differs") < page.index("Time of an inference")
@@ -235,7 +235,7 @@ def test_two_builds_of_one_model_are_shown() -> None:
     page = compared_text.render([comparison()], Context(Look(width=120)))
     said = " ".join(page.split())
     for words in (
-        "Two builds of one model kernel time of the typical inference",
+        "Two builds of one model in ms; kernel time of the typical inference",
         "1 of 3 regions were built otherwise, and kernels take ",
         "where fusion and precision differ",
         "in reformats (9 → 167 layers)",

@@ -98,7 +98,7 @@ def test_evidence_names_the_moment_to_jump_to() -> None:
 
 def test_time_by_kind_leaves_out_what_did_not_happen() -> None:
     page = text.render([fakes.report()], Context(Look(everything=True)))
-    assert re.search(r"kernels +13,700 +402 ms +22 %  █████▎\n", page)
+    assert re.search(r"kernels +13,700 +0\.402 +22 %  █████▎\n", page)
     assert "whole graphs" not in page
     assert "Time by kind" not in text.render([fakes.report()])
     assert "Time by kind" in text.render([fakes.report(times=None)])
@@ -106,27 +106,26 @@ def test_time_by_kind_leaves_out_what_did_not_happen() -> None:
 
 def test_an_inference_is_shown_bucket_by_bucket() -> None:
     page = text.render([fakes.report()])
-    assert re.search(r"exposed copies to the GPU +1\.190 +1\.400 +30 %  ██▍ +1\.19 ms", page)
-    assert re.search(r"from first to last event +4\.000 +4\.912 +3\.85 ms \(3\.80 ms to 3\.90 ms\)", page)
+    assert re.search(r"exposed copies to the GPU +1\.190 +1\.400 +30 %  ██▍ +1\.190\n", page)
+    assert re.search(r"from first to last event +4\.000 +4\.912 +3\.850 \(3\.800 to 3\.900\)\n", page)
     assert "Tracing lengthens the parts without GPU work. Without it: estimated from the trace; in brackets" in page
     narrow = text.render([fakes.report()], Context(Look(width=80)))
-    assert re.search(r"from first to last event +4\.000 +4\.912 +3\.85 ms\n", narrow)
+    assert re.search(r"from first to last event +4\.000 +4\.912 +3\.850\n", narrow)
     assert "Without it: estimated from the trace." in " ".join(narrow.split())
     assert "Time of an inference" not in text.render([fakes.report(times=None)])
 
 
 def test_the_three_ends_are_told_apart() -> None:
     page = text.render([fakes.report()])
-    assert "Could not be judged\n  THR001  The GPU clock drops while it is busy: GPU metrics were not collected" in page
-    looked = "looked for: not here, too little to change anything, or told by another finding"
+    told = "whether the GPU clock drops while it is busy (THR001)"
+    assert f"what would tell, and about what\n  Capture with --gpu-metrics-devices=0\n     {told}\n" in page
+    looked = "looked for: not found, too small to matter, or part of another finding"
     assert f"Clear   {looked}\n  PCI003, STR001\n" in page
 
 
 def test_what_is_left_out_is_counted_and_all_shows_it() -> None:
     shown = text.render([fakes.report()])
-    assert shown.endswith(
-        "Left out: 6 measurements that the findings rest on, time by kind of GPU work. --all shows it.\n"
-    )
+    assert shown.endswith("Left out: 6 measurements behind the findings, time by kind of GPU work. --all shows it.\n")
     whole = text.render([fakes.report()], Context(Look(everything=True)))
     assert "Left out" not in whole
     for only_there in ("14 of 137 layers convert", "Reformatting CopyNode for Input Tensor 0 to Conv_0"):
@@ -136,12 +135,36 @@ def test_what_is_left_out_is_counted_and_all_shows_it() -> None:
         assert decides in shown
 
 
-def test_one_reason_of_many_analyses_is_said_once() -> None:
-    silent = [Outcome(f"AAA00{n}", "looks", Status.COULD_NOT_RUN, "no GPU was traced") for n in range(3)]
-    report = TraceReport("x", Summary("x"), [*silent, Outcome("BBB001", "sees", Status.COULD_NOT_RUN, "no clock")])
+def test_what_could_not_be_judged_stands_by_what_would_tell() -> None:
+    """One line for each thing to do, whatever the reasons are that lead to it."""
+    reasons = {
+        "AAA003": ("GPUs idle: a lot", "3 samples: too few; capture longer"),
+        "AAA004": ("Copies wait", "4 samples; capture longer"),
+        "BBB001": ("Clocks drop", "no clock"),
+    }
+    silent = [
+        Outcome(f"AAA00{n}", "Looks", Status.COULD_NOT_RUN, "no GPU; capture with --x=1", topic=f"t{n}")
+        for n in range(3)
+    ]
+    others = [Outcome(code, said, Status.COULD_NOT_RUN, why) for code, (said, why) in reasons.items()]
+    report = TraceReport("x", Summary("x"), [*others, *silent])
     shown, whole = (text.render([report], Context(Look(everything=everything))) for everything in (False, True))
-    assert "  3 of 4  no GPU was traced: AAA000, AAA001, AAA002\n  BBB001  sees: no clock" in shown
-    assert "  AAA001  looks: no GPU was traced\n  AAA002  looks: no GPU was traced\n  BBB001" in whole
+    assert shown.count("--x=1") == shown.count("Capture longer") == 1
+    assert "  Capture with --x=1\n     t0, t1, t2 (AAA000, AAA001, AAA002)\n" in shown
+    assert "  Capture longer\n     whether GPUs idle, and whether copies wait (AAA003, AAA004)\n" in shown
+    assert "  No clock\n     whether clocks drop (BBB001)\n" in shown
+    assert "why each of 6 could not be judged. --all shows it." in " ".join(shown.split())
+    assert "  AAA001  Looks: no GPU; capture with --x=1\n  AAA002" in whole
+    assert "  AAA003  GPUs idle: a lot: 3 samples: too few; capture longer\n" in whole
+
+
+@pytest.mark.parametrize(("share", "leads"), [(0.049, True), (0.051, False)])
+def test_a_small_bound_leads_as_little_to_gain(share: float, leads: bool) -> None:
+    bound = fakes.finding(recoverable_ns=None, recoverable_ns_per_inference=round(share * 3_850_000), act="copy less")
+    said = reported(bound).verdict
+    assert said.startswith("Little to gain. Copy less: at most " if leads else "Copy less: at most ")
+    estimate = replace(bound, recoverable_between_ns=(1, 2))
+    assert reported(estimate).verdict.startswith("Copy less: about ")
 
 
 def test_what_has_nothing_to_look_for_is_named_where_everything_is() -> None:
@@ -270,7 +293,7 @@ def test_very_long_names_lose_their_middle_only() -> None:
 def test_long_evidence_is_counted_not_shown() -> None:
     many = fakes.finding(evidence=fakes.finding().evidence * 4)
     report = TraceReport("x", Summary("x"), [Outcome("PCI001", "", Status.FINDINGS, "", (many,))])
-    assert "Left out: 20 measurements that the findings rest on. --all shows it." in text.render([report])
+    assert "Left out: 20 measurements behind the findings. --all shows it." in text.render([report])
     assert text.render([report], Context(Look(everything=True))).count("slowest copy") == 4
 
 
@@ -278,7 +301,7 @@ def test_plain_ascii_where_the_output_knows_no_more() -> None:
     page = text.render([fakes.report()], Context(Look(unicode=False)))
     assert page.isascii()
     assert "####" in page
-    assert "80.0 us" in page
+    assert "1.20 ms" in page
 
 
 def test_several_traces_are_parted() -> None:
@@ -323,9 +346,9 @@ def test_errors_stand_for_themselves_and_circles_lose_nothing() -> None:
 
 def test_what_stands_beside_the_accounting_is_told() -> None:
     page = " ".join(text.render([fakes.report()]).split())
-    assert "Beside, in the median inference: a GPU works for 81 % of it, 12.4 µs of copies run beside its " in page
+    assert "In the median inference a GPU works for 81 % of it, 12.4 µs of copies run beside its " in page
     assert "kernels, the host's calls are 184 µs ahead of its work." in page
-    assert "layers of 99.0 % of 13,700 kernels told by their order, as in the layer pass (another run" in page
+    assert "layers of 99.0 % of 13,700 kernels known by their order, as in the layer pass (another run" in page
 
 
 def test_what_is_left_out_of_the_medians_is_told() -> None:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import installed_nsys
 import numpy as np
 import pytest
-from capture.runner_cases import FAKES, engine, model
+from capture.runner_cases import FAKES, X, Y, engine, model
 from jsonschema import Draft202012Validator
+from patience import PATIENCE_S
 
 from nsight_tools.tune import ledger as ledgers
 from nsight_tools.tune import programs
@@ -64,13 +65,13 @@ def test_interrupted_and_killed_it_goes_on_to_the_end(tmp_path: Path) -> None:
     for number in (signal.SIGKILL, signal.SIGINT):
         process = started(tmp_path, *arguments)
         before = ledger(folder)["runs"] if folder.exists() else 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and process.poll() is None:
             if (folder / "ledger.json").exists() and ledger(folder)["runs"] > before:
                 break
             time.sleep(0.02)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == (-signal.SIGKILL if number is signal.SIGKILL else 130), err
         assert ledger(folder)["ended"] is None
     code, out, err = tuned(tmp_path, *arguments)
@@ -136,6 +137,15 @@ def test_a_reference_decides(tmp_path: Path) -> None:
         assert code == 2
         assert words in err.splitlines()[-1]
         assert not (tmp_path / "model.tune").exists()
+
+
+@pytest.mark.nsys
+def test_a_limit_that_judges_nothing_begins_no_tuning(tmp_path: Path) -> None:
+    engine(tmp_path, tensors=(X, Y | {"shape": [8, 5, 2]}))
+    code, _, err = tuned(tmp_path, "model.engine", "--accuracy", "top1:0.9", *SHORT, TRACED)
+    assert code == 2
+    assert "cannot be judged by --accuracy: top1 at least 0.9: no output looks like classes" in err.splitlines()[-1]
+    assert not (tmp_path / "model.tune").exists()
 
 
 @pytest.mark.nsys

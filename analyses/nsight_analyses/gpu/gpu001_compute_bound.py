@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_analyses.measure import no_inference
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.columns import ints
-from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import share
@@ -43,7 +43,7 @@ def compute_bound(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     if not run.count:
-        raise CouldNotRun("no inference with GPU work was found")
+        raise no_inference(trace)
     loops = list(run.flow.loops.values())
     first, last = min(int(one.start[0]) for one in loops), max(int(one.end[-1]) for one in loops)
     windows = {one: run.gpus.window(one).clip(first, last) for one in run.gpus.devices}

@@ -137,6 +137,7 @@ def _judge(run: Run, gpu: Gpu) -> Iterator[Finding]:
         _message(gpu, held=bool(held), low=low, violated=violated),
         "; ".join(part for part in (why if held or not counters else "", counters) if part) + told,
         _remedy(power=power, heat=heat, known=throttled, by_choice=by_choice),
+        act="raise the GPU's clock",
         evidence=tuple(_evidence(gpu)),
         explains=("limits",) if power or heat else (),
         loss=None

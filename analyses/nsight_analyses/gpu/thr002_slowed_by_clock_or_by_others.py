@@ -43,7 +43,7 @@ _OWN = {
 
 @analysis("THR002", needs={"api_calls"}, topic="contention", picture="clocks", warns_from=0.05)
 def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
-    """The GPU is slow for this process: what its clock costs, and what somebody else's work costs.
+    """The GPU is slow for this process, by its clock or by another process.
 
     Measures: three things, apart from each other.
 
@@ -122,7 +122,7 @@ def _not_told(run: Run, taken: Intervals, whole: int) -> Iterator[Finding]:
         f"submitted work waits {len(taken)} times, for {duration(float(np.median(taken.end - taken.start)))} each "
         f"(median), while the GPU runs nothing that was traced: {share(taken.total / whole)} of the {run.time}",
         "this report does not say what it waits for",
-        "capture with --gpu-metrics-devices=all, which tells whether the GPU works for somebody else meanwhile",
+        "capture with --gpu-metrics-devices=all, which tells whether the GPU works for another program meanwhile",
         evidence=(
             Evidence("submitted work waits", taken.total, "ns"),
             *worst("longest wait", taken.start, taken.end),
@@ -146,6 +146,7 @@ def _batches(run: Run, device: int) -> Iterator[Finding]:
         + ("the capture recorded it" if recorded else "whether the GPU runs in it is not recorded"),
         "switch hardware-accelerated GPU scheduling on, or use the driver model TCC or MCDM, or Linux; launch less (a "
         "CUDA graph is one launch), or have a batch sent at once by cudaStreamQuery after the launches",
+        act="let Windows send work to the GPU at once",
         evidence=(Evidence("launched work waits", held.total, "ns"), *worst("longest wait", held.start, held.end)),
         explains=("gaps", "between inferences"),
         loss=Loss(
@@ -180,6 +181,7 @@ def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clo
         "find the other process (nvidia-smi, on this host and in other containers) and give this one the GPU, or a "
         "MIG partition of it; through MPS both run at once rather than in turns"
         + ("" if len(active) else "; capture with --gpu-metrics-devices=all to see who uses the GPU"),
+        act="give this process the GPU to itself",
         evidence=(
             Evidence("gaps with submitted work of more than 0.5 ms", len(gaps), "count"),
             Evidence("submitted work waits in them", cost, "ns"),
@@ -214,6 +216,7 @@ def _of_clock(run: Run, clock: Clock) -> Iterator[Finding]:
             f"the same kernels take longer when the clock is lower (duration goes with clock to the power of "
             f"{clock.slope:.2f}; -1 is proportional); {why_low(run, clock.device)}",
             _higher_clock(run, clock.device),
+            act="raise the GPU's clock",
             evidence=(*clock.evidence, Evidence("median clock during kernels", clock.median, "MHz")),
             explains=("clock", "variation") if -clock.slope * clock.variation >= VARIES else ("clock",),
             loss=Loss(
@@ -231,6 +234,7 @@ def _of_clock(run: Run, clock: Clock) -> Iterator[Finding]:
             f"{share(clock.stretched_time / clock.kernel_time)} of the kernels' time",
             _stretches(mode_of(run, clock.device).served),
             "see whether other processes use this GPU (nvidia-smi); if none does, look at the inputs of these",
+            act="see who else uses the GPU",
             evidence=tuple(worst("slowed kernel", clock.examples.start, clock.examples.end)),
             loss=Loss(
                 clock.stretched_time,

@@ -113,6 +113,7 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
         + _said(total, left, main),
         _CAUSES[main],
         _REMEDIES.get(main) or as_a_graph(run),
+        act="close the gaps between kernels",
         evidence=(
             Evidence("idle between kernels", total, "ns"),
             Evidence("of it launch-starved", traced["launch"], "ns", detail=_between(left["launch"])),

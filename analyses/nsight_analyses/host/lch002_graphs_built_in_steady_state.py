@@ -74,6 +74,7 @@ def graphs_built_in_steady_state(trace: Trace) -> Iterator[Finding]:
         "graphs are built again while inferences run, rather than once before",
         "capture and instantiate once for each shape before the first inference that counts, keep the instantiated "
         "graph, and change it with cudaGraphExecUpdate",
+        act="build CUDA graphs once, before the loop",
         evidence=(
             Evidence("captures", len(begins.start), "count"),
             Evidence("instantiations", len(instances.start), "count"),

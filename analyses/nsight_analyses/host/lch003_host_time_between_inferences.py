@@ -119,6 +119,7 @@ def _works(run: Run, found: Between) -> Finding:
         + ("" if certain else ", unless it waits for requests: the calls of the operating system were not traced"),
         "launch the next inference before looking at the last result (two streams, two sets of buffers), or hand "
         "what lies between to another thread or process",
+        act="launch the next inference before looking at the last result",
         evidence=tuple(_evidence(found)),
         loss=Loss(
             cost,

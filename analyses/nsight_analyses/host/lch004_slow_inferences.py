@@ -116,7 +116,7 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
         raise nothing_repeats(trace, "no inference that the GPU worked for: nothing repeats that could stand out")
     usual = Usual(run)
     if np.bincount(usual.kind[requests.worked]).max() < FEWEST:
-        raise CouldNotRun(f"fewer than {FEWEST} inferences of a kind on any thread: nothing to stand out from")
+        raise CouldNotRun(f"no thread has {FEWEST} inferences that do the same: nothing can stand out")
     changes = np.flatnonzero(requests.mark.among("shape_change") & requests.worked)
     if changes.size:
         kept = of_tensorrt(run, "; keep an execution context for each shape that comes often")
@@ -177,6 +177,7 @@ def _finding(run: Run, slow: _Slow, whole: int, inferences: int) -> Finding:
             if untraced is None
             else "nothing yet: without the profiler they are far fewer"
         ),
+        act="look at the slow inferences",
         evidence=(
             Evidence("slow inferences", rows.size, "count"),
             Evidence("time beyond the median", cost, "ns"),

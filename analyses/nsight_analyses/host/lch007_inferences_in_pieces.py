@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.measure import worst
+from nsight_analyses.measure import no_inference, worst
 from nsight_tools.analysis import HOST, analysis
 from nsight_tools.columns import ints
 from nsight_tools.cuda_names import STALLS
-from nsight_tools.errors import CouldNotRun, NotApplicable
+from nsight_tools.errors import NotApplicable
 from nsight_tools.findings import Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import Intervals
@@ -56,7 +56,7 @@ def inferences_in_pieces(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     if not run.count:
-        raise CouldNotRun("no inference with GPU work was found")
+        raise no_inference(trace)
     enqueues = trace.table("enqueues", ["start_ns", "end_ns", "pid", "tid", "inference", "engine"])
     inference = ints(enqueues["inference"])
     mine = np.flatnonzero((inference >= 0) & run.judges(inference))
@@ -94,6 +94,7 @@ def inferences_in_pieces(trace: Trace) -> Iterator[Finding]:
         "the GPU; keep tensors on the GPU between the pieces"
         if cut
         else "keep what one engine hands to the next on the GPU, and enqueue the next without waiting for it",
+        act="bring the pieces into one engine" if cut else "hand tensors on without leaving the GPU",
         evidence=(
             Evidence("GPU idle between enqueues", cost, "ns"),
             Evidence("enqueues of an inference, median", pieces, "count"),

@@ -29,7 +29,7 @@ _OWNERS = {
     "submitted": (
         "submitted work waits",
         "submitted work waits, and nothing in the report says for what",
-        "capture with --gpu-metrics-devices=all, which tells whether the GPU works for somebody else meanwhile",
+        "capture with --gpu-metrics-devices=all, which tells whether the GPU works for another program meanwhile",
     ),
     "memory": (
         "its thread manages memory",
@@ -126,6 +126,7 @@ def idle_gpu(trace: Trace) -> Iterator[Finding]:
         f"the GPU is idle for {share(total / run.window_ns)} of the {run.time}, {duration(total)}",
         f"for {share(found[owners[0]].total / max(idle.total, 1))} of that, {cause}",
         remedy,
+        act="keep the GPU busy while the host works",
         evidence=(
             *(Evidence(_OWNERS[name][0], found[name].total, "ns") for name in owners),
             *worst("longest", idle.start, idle.end),

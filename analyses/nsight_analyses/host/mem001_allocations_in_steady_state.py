@@ -87,6 +87,7 @@ def _finding(
         else f"{named}: they stop the thread, and those that free wait for the GPU's work",
         "allocate buffers once, for the largest shape, and use them again; where the sizes must vary, use "
         "cudaMallocAsync with a pool that keeps its memory (cudaMemPoolAttrReleaseThreshold)",
+        act="allocate buffers once, before the loop",
         evidence=(
             Evidence("allocations and frees", len(found.start), "count", detail=named),
             Evidence("host time", cost, "ns"),

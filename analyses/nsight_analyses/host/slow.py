@@ -271,7 +271,7 @@ def _reasons(run: Run) -> list[Reason]:
         Reason(
             "idle GPU",
             "launched work waits for an idle GPU, and this report does not say for what",
-            "capture with --gpu-metrics-devices=all, which tells whether the GPU works for somebody else meanwhile",
+            "capture with --gpu-metrics-devices=all, which tells whether the GPU works for another program meanwhile",
             Intervals.any_of(holes(run, device).of(Owner.UNKNOWN) for device in run.gpus.devices),
             told=False,
         ),

@@ -66,6 +66,7 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
         "Learning Accelerator) runs it, and the GPU waits for it",
         "build these layers for the GPU (no --useDLACore, or setDeviceType), which is faster; or keep two inferences "
         "in flight, so that GPU and DLA work at once",
+        act="build the DLA's layers for the GPU",
         evidence=(
             Evidence("GPU waits for the accelerator", cost, "ns"),
             Evidence("holes", len(found), "count"),

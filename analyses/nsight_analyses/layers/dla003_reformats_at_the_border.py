@@ -60,6 +60,7 @@ def reformats_at_the_border(trace: Trace) -> Iterator[Finding]:
         f"subgraph{'s' * (len(dla.layers) > 1)} only change{'s' * (len(ours) == 1)} a tensor's datatype or layout",
         "let the network's inputs and outputs have the DLA's formats (--inputIOFormats, --outputIOFormats with "
         "dla_linear or dla_hwc4), and give the DLA few large subgraphs",
+        act="let inputs and outputs have the DLA's formats",
         evidence=(
             Evidence("kernel time at the border", lost, "ns"),
             Evidence("subgraphs on the DLA", len(dla.layers), "count"),

@@ -91,6 +91,9 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
         if mostly_datatypes
         else "let the network's inputs and outputs keep the format that the first and last layer want "
         "(--inputIOFormats, --outputIOFormats), and neighbouring layers share a precision",
+        act="let neighbouring layers share a precision"
+        if mostly_datatypes
+        else "let inputs and outputs keep the layers' format",
         evidence=(
             Evidence("kernel time in reformat layers", lost, "ns"),
             Evidence("share of the kernel time", lost / max(total, 1), "ratio"),

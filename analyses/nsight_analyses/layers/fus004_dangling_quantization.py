@@ -69,6 +69,7 @@ def dangling_quantization(trace: Trace) -> Iterator[Finding]:
         else "no Q stands behind these layers, or what reads them needs floats",
         "move Q and DQ next to layers that run quantized, on every input of an addition, and behind each convolution "
         "whose reader is quantized",
+        act="move Q and DQ next to quantized layers",
         evidence=(
             Evidence("quantize or dequantize layers that stand alone", len(dangling), "count"),
             Evidence("quantized layers that write floats", len(wide), "count"),

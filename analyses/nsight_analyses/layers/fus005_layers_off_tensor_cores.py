@@ -127,6 +127,7 @@ def layers_off_tensor_cores(trace: Trace) -> Iterator[Finding]:
         f"{_counted(slow)} {share(lost / total)} of the kernel time without the Tensor Cores",
         _cause(slow, misaligned, explained / lost),
         "; ".join(_advice(explained, single, tf32=tf32)),
+        act="let these layers use the Tensor Cores",
         evidence=(
             Evidence("kernel time off the Tensor Cores", lost, "ns"),
             Evidence("share of the kernel time", lost / total, "ratio"),

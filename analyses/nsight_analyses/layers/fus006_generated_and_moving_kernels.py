@@ -83,6 +83,7 @@ def generated_and_moving_kernels(trace: Trace) -> Iterator[Finding]:
             if run.tensorrt is False
             else "a fusion that TensorRT knows, one layout throughout, or a plugin would take them in"
         ),
+        act="fuse the kernels that only move data",
         evidence=(
             Evidence("kernel time in generated kernels", made, "ns"),
             Evidence("kernel time that only moves data", moved, "ns"),

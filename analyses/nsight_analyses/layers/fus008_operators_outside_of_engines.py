@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nsight_analyses.measure import no_inference
 from nsight_tools.analysis import COMPUTE, analysis
-from nsight_tools.errors import CouldNotRun, NotApplicable
+from nsight_tools.errors import NotApplicable
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.outside import outside
@@ -53,7 +54,7 @@ def operators_outside_of_engines(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     if not run.count:
-        raise CouldNotRun("no inference with GPU work was found")
+        raise no_inference(trace)
     found = outside(trace)
     if not found.requests:
         raise NotApplicable("no inference enqueues a TensorRT engine, and so none has work outside of one")
@@ -77,6 +78,7 @@ def operators_outside_of_engines(trace: Trace) -> Iterator[Finding]:
         "dryrun=True and ONNX Runtime's verbose log say why each was left out)"
         if breaks
         else "make them layers of the engine, if they belong to the model",
+        act="bring the operators into the engine",
         evidence=(
             Evidence("runs outside of engines", exposed, "ns"),
             Evidence("of it between two engines", lost, "ns"),

@@ -116,6 +116,7 @@ def layers_that_move_data(trace: Trace) -> Iterator[Finding]:
         f"{_counted(slow)} {share(sum(each.limit.time_ns for each in slow) / total)} of the kernel time",
         "; ".join(_causes(across, full)),
         "; ".join(_advice(across, full)),
+        act="shorten the layers that only move data",
         evidence=(
             Evidence("kernel time more than their bytes take, an inference", round(lost), "ns", detail="at most"),
             *(Evidence("layer", each.limit.time_ns, "ns", detail=each.said) for each in slow[:5]),

@@ -135,6 +135,7 @@ def _finding(run: Run, work: Work, lines: list[Line], overlap: float) -> Finding
         f"waits for another for {share(cost / max(union, 1))} of it",
         why.text,
         why.remedy,
+        act="let the streams overlap",
         evidence=(
             Evidence("overlap", overlap, "ratio"),
             Evidence("launched work waits for another stream", cost, "ns"),

@@ -87,6 +87,7 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
         + ("; never the whole device (cudaDeviceSynchronize)" if wide else "")
         + ("; values that the host reads in between can stay on the GPU, or be read once" if down else "")
         + ("; only then can the inference become a CUDA graph" if len(found.start) >= run.count else ""),
+        act="wait for the GPU once, at the end",
         evidence=(
             Evidence("the GPU idles after waits", total, "ns"),
             Evidence("waits in the middle of an inference", len(found.start), "count"),
@@ -132,6 +133,7 @@ def _of_steps(run: Run, steps: Waits) -> Iterator[Finding]:
         "a stream runs the steps in order without it",
         "launch several steps before you wait, and wait where the host reads a result; or capture several steps into "
         "a CUDA graph (cudaStreamBeginCapture)",
+        act="launch several steps before you wait",
         evidence=(
             Evidence("the GPU idles after waits", total, "ns"),
             Evidence("waits for a step", count, "count"),

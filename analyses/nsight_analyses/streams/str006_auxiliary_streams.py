@@ -86,6 +86,7 @@ def _finding(run: Run, found: Parallel, gained: int, waits: int) -> Finding:
         "build without auxiliary streams"
         if lost
         else "keep the auxiliary streams, or build without them and measure both without the profiler",
+        act="build without auxiliary streams" if lost else "measure without auxiliary streams",
         evidence=tuple(_evidence(found)),
         explains=tuple(_explained(run, found)) if lost else (),
         change=(Change("max_aux_streams", 0),) if lost else (),

@@ -78,6 +78,7 @@ def _finding(
         + f": {share(rank.exposed / max(rank.time, 1))} of its communication is exposed",
         cause,
         remedy,
+        act="let communication run beside kernels",
         evidence=(
             Evidence("exposed communication", rank.exposed, "ns"),
             Evidence("communication", rank.time, "ns", detail=f"{rank.start.size:,} kernels"),

@@ -69,6 +69,7 @@ def migrating_pages(trace: Trace) -> Iterator[Finding]:
         "buffers are managed memory: a page moves when the other side touches it, and whoever touches it waits",
         "use page-locked buffers and copies, or prefetch (cudaMemPrefetchAsync) before the first kernel and before the "
         "host reads the outputs",
+        act="use page-locked buffers and copies",
         evidence=(
             Evidence("pages migrate", cost, "ns", detail=f"{duration(cost / count)} an inference" if run.count else ""),
             Evidence("migrations", int(inside.sum()), "count"),

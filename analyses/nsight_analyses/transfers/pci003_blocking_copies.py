@@ -63,6 +63,7 @@ def blocking_copies(trace: Trace) -> Iterator[Finding]:
             "use the asynchronous call on the inference's stream, from page-locked memory, and synchronize once at the "
             "end",
         ),
+        act="use asynchronous copies",
         evidence=(
             Evidence("blocking copies", len(blocking), "count", detail=calls),
             Evidence("host time held", held, "ns"),

@@ -90,6 +90,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
             if run.count
             else "copy less: smaller types, and what is used again once and for all; where this is a start (weights "
             "that are loaded), look at what comes behind it",
+            act="copy fewer bytes",
             evidence=(
                 Evidence(f"{kind} time of {each}{median}", copying, "ns"),
                 Evidence(f"compute time of {each}{median}", computing, "ns"),

@@ -71,7 +71,7 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     if unknown:
         raise CouldNotRun(
             f"{'; '.join(unknown)}: as fast as the trace's own best, but slower than the GPU's newest link, or that is "
-            "not known; the link's generation and width were not recorded. Look with nvidia-smi "
+            "not known, and the link's generation and width were not recorded; look with nvidia-smi "
             "--query-gpu=pcie.link.gen.current,pcie.link.width.current while copies run"
         )
     pageable = copies[copies.pageable & (copies.size >= BANDWIDTH_BYTES)]
@@ -125,7 +125,7 @@ def _slower_than(reached: float, direction: str, link: Link) -> _Slow:
         f"{rate(link.gives)} that {link.known_by}",
         "the memory is pinned and the copies are large, so that neither explains it: others share the link or its "
         "switch, copies in both directions contend for host memory, or the buffers lie on another NUMA node"
-        + (f"; besides, GPU and slot could have {link.beside}" if link.beside else ""),
+        + (f"; GPU and slot could also have {link.beside}" if link.beside else ""),
         "allocate and launch on the GPU's own NUMA node (numactl --cpunodebind, --membind), look who else uses the "
         "link (nvidia-smi dmon -s t), and at its width and generation while copies run",
         link.gives,
@@ -157,6 +157,7 @@ def _finding(run: Run, copies: Copies, kind: str, reached: float, said: _Slow, s
         said.message,
         said.cause,
         said.remedy,
+        act="look at the link to the GPU",
         evidence=(
             Evidence(f"{kind} rate, median", reached, "B/s", detail=f"{len(copies)} pinned copies of 1 MB and more"),
             Evidence("what the link gives", said.gives, "B/s", detail=said.known_by),

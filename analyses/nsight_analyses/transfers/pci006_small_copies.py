@@ -87,6 +87,7 @@ def small_copies(trace: Trace) -> Iterator[Finding]:
         f"{duration(float(np.median(chosen.duration)))} (medians), and a call of its own",
         "lay the tensors one behind the other in one pinned buffer and one device allocation, and copy that in one "
         "call" + of_tensorrt(run, " (setTensorAddress takes pointers into it, 256-byte aligned)"),
+        act="join the small copies",
         evidence=(
             Evidence("small copies in runs", count, "count"),
             Evidence("calls saved", saved, "count"),

@@ -67,6 +67,7 @@ def streamed_weights(trace: Trace) -> Iterator[Finding]:
         "into its budget of GPU memory",
         "raise the weight streaming budget (setWeightStreamingBudgetV2, trtexec --weightStreamingBudget), or make the "
         "weights smaller (FP8, INT8, INT4)",
+        act="keep the weights on the GPU",
         evidence=(
             Evidence("copies inside of enqueues", len(copies), "count"),
             Evidence("exposed", exposed, "ns", detail=f"{duration(exposed / max(run.count, 1))} an inference"),

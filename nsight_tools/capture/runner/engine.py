@@ -250,7 +250,7 @@ class Engine:
                 raise Failure(
                     f"output {name} has a shape that depends on the data, which is not supported: {list(shape)}",
                     where=str(self.path),
-                    hint="cut the model in front of what decides the shape (NonZero, NonMaxSuppression, …), or wrap "
+                    hint="cut the model before what decides the shape (NonZero, NonMaxSuppression, …), or wrap "
                     "your own program: nsight-tools capture -- COMMAND",
                 )
         return shapes

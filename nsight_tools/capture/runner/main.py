@@ -47,7 +47,7 @@ def _perform(task: Task) -> int:
         result.log.extend(traceback.format_exc().splitlines())
         what = f"unexpected {type(error).__name__}: {error}"
         return _fail(
-            result, Failure(what, hint="this is a fault of nsight-tools or of a package: result.json has the traceback")
+            result, Failure(what, hint="this is a bug of nsight-tools or of a package: result.json has the traceback")
         )
     if interruption.requested:
         result.write("interrupted", INTERRUPTED)

@@ -88,7 +88,7 @@ def _plugins(name: str, how: str, **more: Any) -> Option:
 def _shapes(end: str, what: str) -> Option:
     return Option(
         f"{end}_shapes",
-        f"{what} shapes of dynamic inputs; ends that are not given are those that are.",
+        f"{what} shapes of dynamic inputs; what is not given of min, opt and max is as what is.",
         trtexec=f"--{end}Shapes={{value}}",
         api="IOptimizationProfile::setDimensions",
         read=specs.shapes,
@@ -331,7 +331,7 @@ OPTIONS = (
     ),
     Option(
         "timing_cache_file",
-        "Times of tactics, read and written: a build with the same cache is faster and alike.",
+        "Times of tactics, read and written: a build with the same cache is faster, and picks the same tactics.",
         trtexec="--timingCacheFile={value}",
         api="IBuilderConfig::setTimingCache",
         read=specs.path,

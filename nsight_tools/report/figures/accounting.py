@@ -20,6 +20,7 @@ from nsight_tools.report.figures.style import (
     plots,
     styled,
     time_axis,
+    tip,
 )
 from nsight_tools.worth import Pricing
 from nsight_tools.worth.accounting import without_profiler
@@ -60,6 +61,11 @@ def inference_accounting(trace: Trace) -> Drawing:
     Where tracing lengthened the first, a bar between them is the same without the profiler (`worth`).
 
     Raises NothingToShow without inferences.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.inference_accounting(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> figure.savefig("inference_accounting.png")
     """
     shown, buckets = Shown.of(trace), _buckets(trace)
     bars: list[Bar] = []
@@ -103,9 +109,11 @@ def _untraced(trace: Trace, parts: Mapping[str, float]) -> list[Bar]:
 
 def draw_bar(axes: Axes, at: int, bar: Bar, longest: float) -> None:
     """The bar at this height of the axes; `longest` is the longest one that is drawn."""
-    left = 0.0
+    left, whole = 0.0, sum(bar.parts.values())
     for bucket, width in bar.parts.items():
-        axes.barh(at, width, 0.66, left, color=colour(ROLES[bucket]), linewidth=0)
+        (drawn,) = axes.barh(at, width, 0.66, left, color=colour(ROLES[bucket]), linewidth=0)
+        if width:
+            tip(drawn, f"{BUCKETS[bucket]}: {units.duration(width)}, {units.share(width / whole)}")
         if width > 0.075 * longest:
             ink = colour("paper" if bucket in {"compute", "exposed_d2h", "other_work", "launch"} else "ink")
             axes.text(left + width / 2, at, units.duration(width), ha="center", va="center", color=ink, fontsize=8.5)
@@ -136,6 +144,11 @@ def inferences_over_time(trace: Trace) -> Drawing:
     line is then the median of the same neighbours. Bars far beyond the others are cut and say their length.
 
     Raises NothingToShow without inferences.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.inferences_over_time(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> figure.savefig("inferences_over_time.png")
     """
     shown, buckets = Shown.of(trace), _buckets(trace)
     wall = shown.wall

@@ -46,6 +46,11 @@ def clocks(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: AR
     slowest inference of each column.
 
     Raises NothingToShow where nothing was sampled and there are no inferences.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.clocks(open_trace("sample_traces/detector_throttled.capture"))
+        >>> figure.savefig("clocks.png")
     """
     shown = Shown.of(trace)
     lo, hi = shown.span

@@ -15,7 +15,7 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.report import compared
 from nsight_tools.report.content import BUCKETS
 from nsight_tools.report.figures.accounting import ROLES, SHORT, VISIBLE, Bar, draw_bar
-from nsight_tools.report.figures.style import Drawing, colour, legend, name, plots, scale_of, styled, time_axis
+from nsight_tools.report.figures.style import Drawing, colour, legend, name, plots, scale_of, styled, time_axis, tip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,12 @@ def compared_walls(comparison: Comparison) -> Drawing:
     chance. They are untraced where both sides were measured so, else as traced: what that leaves open is not drawn.
 
     Raises NothingToShow where a side has no inferences.
+
+    Example:
+        >>> from nsight_tools import compare, figures
+        >>> both = compare("sample_traces/classifier_sync.sqlite", "sample_traces/classifier_cuda_graph.sqlite")
+        >>> figure = figures.compared_walls(both)
+        >>> figure.savefig("compared_walls.png")
     """
     walls = _walls(comparison)
     figure, (axes,) = plots([2.0], title=False)
@@ -83,6 +89,12 @@ def compared_over_time(comparison: Comparison) -> Drawing:
     Lines are medians of neighbours, the areas around them span from the fastest to the slowest of these.
 
     Raises NothingToShow where a side has no inferences.
+
+    Example:
+        >>> from nsight_tools import compare, figures
+        >>> both = compare("sample_traces/classifier_sync.sqlite", "sample_traces/classifier_cuda_graph.sqlite")
+        >>> figure = figures.compared_over_time(both)
+        >>> figure.savefig("compared_over_time.png")
     """
     walls = _walls(comparison)
     figure, (axes,) = plots([1.7], title=False)
@@ -127,6 +139,12 @@ def compared_buckets(comparison: Comparison) -> Drawing:
     Both are as traced, and sum to the traced wall. Differences within noise are grey.
 
     Raises NothingToShow without inferences on both sides.
+
+    Example:
+        >>> from nsight_tools import compare, figures
+        >>> both = compare("sample_traces/classifier_sync.sqlite", "sample_traces/classifier_cuda_graph.sqlite")
+        >>> figure = figures.compared_buckets(both)
+        >>> figure.savefig("compared_buckets.png")
     """
     shown = compared.shown(comparison.buckets)
     if not shown:
@@ -154,6 +172,12 @@ def compared_parts(comparison: Comparison, parts: str = "kernels") -> Drawing:
     """The `layers` or `kernels` that changed most beyond noise, each with its difference and the interval of it.
 
     Raises NothingToShow where none changed.
+
+    Example:
+        >>> from nsight_tools import compare, figures
+        >>> both = compare("sample_traces/classifier_sync.sqlite", "sample_traces/classifier_cuda_graph.sqlite")
+        >>> figure = figures.compared_parts(both, "kernels")
+        >>> figure.savefig("compared_parts.png")
     """
     differences = comparison.layers if parts == "layers" else comparison.kernels
     if not differences:
@@ -238,9 +262,12 @@ def _forest(axes: Axes, rows: Sequence[tuple[str, Difference]], label: str, belo
     width = max(high - low, 1.0)
     # What a row says stands right of its bar and interval.
     left, right = low - 0.03 * width, high + 0.42 * width
-    for row, (_, each) in enumerate(rows):
+    for row, (title, each) in enumerate(rows):
         role, at = MEANING.get(each.change, "unknown"), row + below
-        axes.barh(at, each.difference or 0.0, 0.62 - 1.2 * below, color=colour(role), alpha=0.55, linewidth=0)
+        length = each.difference or 0.0
+        (bar,) = axes.barh(at, length, 0.62 - 1.2 * below, color=colour(role), alpha=0.55, linewidth=0)
+        sides = " → ".join(units.quantity(value, each.unit) for value in (each.before, each.after))
+        tip(bar, f"{title or name(each.name, NAME)}: {sides}")
         if each.low is not None and each.high is not None:
             axes.plot([each.low, each.high], [at, at], color=colour(role), linewidth=2, solid_capstyle="butt")
             axes.plot([each.low, each.high], [at, at], "|", color=colour(role), markersize=7)

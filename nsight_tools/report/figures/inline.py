@@ -14,6 +14,8 @@ import matplotlib as mpl
 from nsight_tools.report.figures.palette import COLOURS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from matplotlib.figure import Figure
 
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -24,12 +26,20 @@ _ROLES = {light: role for role, (light, _) in COLOURS.items()}
 _COLOUR = re.compile("|".join(_ROLES))
 _FONT = re.compile(r"font-family:[^;]*;?\s*")
 _numbers = itertools.count(1)
+TIP = "tip: "
+"""What the id of an artist begins with that says what is shown where one points at it."""
 
 
 def svg(figure: Figure, prefix: str = "", label: str = "") -> str:
     """The figure as an `<svg>` element: text as text, colours as CSS variables `--ROLE`, ids that begin with `prefix`.
 
     Without a prefix it gets one that no other figure of this process has. `label` tells what cannot see it.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.transfers(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> figures.svg(figure, label="copies").startswith("<svg")
+        True
     """
     prefix = prefix or f"figure{next(_numbers)}"
     out = io.StringIO()
@@ -46,12 +56,29 @@ def svg(figure: Figure, prefix: str = "", label: str = "") -> str:
         _tidy(element, prefix, used)
     for size in ("width", "height", "version"):
         root.attrib.pop(size, None)
-    root.set("style", "stroke-linejoin:round;stroke-linecap:butt")
+    root.set("stroke-linejoin", "round")
+    root.set("stroke-linecap", "butt")
     root.set("role", "img")
     root.set("xmlns", _SVG[1:-1])
     if label:
         root.set("aria-label", label)
     return ET.tostring(root, encoding="unicode")
+
+
+def _presented(style: str) -> Iterator[tuple[str, str]]:
+    """What a `style` attribute says, as attributes of their own: a page's policy may allow no style of an element."""
+    for declaration in style.split(";"):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key != "font":
+            yield from [(key, value)] if key else []
+            continue
+        for word in value.split("'")[0].split():  # as 700 8.5px 'DejaVu Sans'
+            if word.endswith("px"):
+                yield "font-size", word
+            elif word.isdigit() or word in {"bold", "bolder", "lighter"}:
+                yield "font-weight", word
+            elif word in {"italic", "oblique"}:
+                yield "font-style", word
 
 
 def _references(root: ET.Element) -> set[str]:
@@ -72,7 +99,11 @@ def _tidy(element: ET.Element, prefix: str, used: set[str]) -> None:
     attributes = element.attrib
     if "id" in attributes:
         name = attributes.pop("id")
-        if name in used:
+        if name.startswith(TIP):
+            title = ET.Element("title")
+            title.text = name.removeprefix(TIP)
+            element.insert(0, title)
+        elif name in used:
             attributes["id"] = f"{prefix}-{name}"
     if _HREF in attributes:
         attributes["href"] = f"#{prefix}-{attributes.pop(_HREF).removeprefix('#')}"
@@ -82,8 +113,9 @@ def _tidy(element: ET.Element, prefix: str, used: set[str]) -> None:
         elif key in _GEOMETRY:
             attributes[key] = _DIGITS.sub(r"\1", value).replace(" \n", " ").strip()
     if "style" in attributes:
-        style = _FONT.sub("", attributes["style"])
-        attributes["style"] = _COLOUR.sub(lambda match: f"var(--{_ROLES[match[0]]},{match[0]})", style).strip()
+        style = _FONT.sub("", attributes.pop("style"))
+        style = _COLOUR.sub(lambda match: f"var(--{_ROLES[match[0]]},{match[0]})", style)
+        attributes.update(_presented(style))
     if element.tag not in {"text", "tspan"}:
         element.text = None
     element.tail = None

@@ -47,6 +47,11 @@ def inference_layers(trace: Trace) -> Drawing:
     The inference is one near the median: layers cost what they cost in every inference.
 
     Raises NothingToShow where no kernels were recorded.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.inference_layers(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> figure.savefig("inference_layers.png")
     """
     shown = Shown.of(trace)
     lo, hi, what = shown.around(None)
@@ -140,6 +145,11 @@ def grids(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: ARG
     """Kernel time by the number of blocks in the grid, against the number of SMs: what cannot fill the GPU.
 
     Raises NothingToShow without kernels, or where the GPU's number of SMs is unknown.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.grids(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> figure.savefig("grids.png")
     """
     table = trace.table("kernels", ["start_ns", "end_ns", "device", "grid_x", "grid_y", "grid_z"])
     sms = {gpu["device"]: gpu["sm_count"] for gpu in trace.table("gpus").to_pylist() if gpu["sm_count"]}

@@ -68,6 +68,11 @@ def roofline(trace: Trace) -> Drawing:
     roof is where either is at its peak. Area is time.
 
     Raises NothingToShow where nothing can be told of the layers, or of device memory.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.roofline(open_trace("sample_traces/limits/detector_metrics.sqlite"))
+        >>> figure.savefig("roofline.png")
     """
     layers = _told(trace)
     shown = [each for each in layers if _told_apart(each)]
@@ -245,6 +250,11 @@ def limits(trace: Trace) -> Drawing:
     """The kernels of an inference in their order, laid end to end: what limits their layers, and shares of the peaks.
 
     Raises NothingToShow where nothing can be told.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.limits(open_trace("sample_traces/limits/detector_metrics.sqlite"))
+        >>> figure.savefig("limits.png")
     """
     layers = _told(trace)
     device = layers[0].device

@@ -39,6 +39,11 @@ def streams(trace: Trace, finding: Finding | None = None) -> Drawing:
     The window is two inferences' length around the worst place; without one, around a median inference.
 
     Raises NothingToShow where no GPU work was recorded.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.streams(open_trace("sample_traces/classifier_streams.capture"))
+        >>> figure.savefig("streams.png")
     """
     shown = Shown.of(trace)
     if not len(shown.work):
@@ -128,6 +133,11 @@ def launches(trace: Trace, finding: Finding | None = None) -> Drawing:
     runs out of work and waits for the host. The inference is that of the worst place that `finding` points to.
 
     Raises NothingToShow where neither GPU work nor API calls were recorded.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.launches(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> figure.savefig("launches.png")
     """
     shown = Shown.of(trace)
     lo, hi, what = shown.around(finding)

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nsight_tools import units
 from nsight_tools.report import safe
-from nsight_tools.report.figures.inline import svg
+from nsight_tools.report.figures.inline import TIP, svg
 from nsight_tools.report.figures.palette import COLOURS
 from nsight_tools.run.engine import COPY_NODE
 
@@ -78,7 +78,14 @@ _F = TypeVar("_F")
 
 
 class Drawing(Figure):
-    """A matplotlib figure that notebooks show as SVG."""
+    """A matplotlib figure that notebooks show as SVG.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.grids(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> isinstance(figure, figures.Drawing)
+        True
+    """
 
     note: str = ""
     """What has to be known to read it: what was left out or put together, and by which rule."""
@@ -190,6 +197,11 @@ def duration_axis(axes: Axes, longest_ns: float, label: str = "") -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y / factor:,.10g}"))
     axes.set_ylabel(f"{label} ({unit})" if label else unit)
     axes.grid(axis="y")
+
+
+def tip(artist: Artist, text: str) -> None:
+    """What a page says where one points at `artist`: `inline.svg` makes it a title."""
+    artist.set_gid(f"{TIP}{text}")
 
 
 def since(lo: int) -> str:

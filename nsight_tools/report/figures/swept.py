@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from nsight_tools import units
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report.figures.style import Drawing, colour, duration_axis, legend, name, plots, styled
+from nsight_tools.report.figures.style import Drawing, colour, duration_axis, legend, name, plots, styled, tip
 
 if TYPE_CHECKING:
     from nsight_tools.report.swept import Swept
@@ -30,8 +31,10 @@ def settings_front(found: Swept) -> Drawing:
     figure, (axes,) = plots([3.4], title=False)
     others = [point for point in found.points if point not in front]
     for group, role, size in ((others, "muted", 5), (front, "after", 6)):
-        rates = [point.middle.throughput_per_s for point in group]
-        axes.plot(rates, [point.middle.p99_ns for point in group], "o", color=colour(role), markersize=size)
+        for point in group:
+            rate, tail = point.middle.throughput_per_s, point.middle.p99_ns
+            (mark,) = axes.plot([rate], [tail], "o", color=colour(role), markersize=size)
+            tip(mark, f"{name(point.setting, 200)}: {units.number(rate)} inputs/s, p99 {units.duration(tail)}")
     axes.plot(
         [point.middle.throughput_per_s for point in front],
         [point.middle.p99_ns for point in front],

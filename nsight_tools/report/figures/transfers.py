@@ -38,6 +38,11 @@ def transfers(trace: Trace, finding: Finding | None = None) -> Drawing:
     The inference is that of the worst place that `finding` points to, else one near the median.
 
     Raises NothingToShow where nothing is copied between host and GPU.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> figure = figures.transfers(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> figure.savefig("transfers.png")
     """
     shown = Shown.of(trace)
     work = shown.work[shown.work.kind.among(*DIRECTIONS)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
+from nsight_tools import units
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report import tuned
-from nsight_tools.report.figures.style import Drawing, colour, legend, name, plots, scale_of, styled
+from nsight_tools.report.figures.style import Drawing, colour, legend, name, plots, scale_of, styled, tip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +43,11 @@ def way(ledger: Ledger) -> Drawing:
         assert times is not None
         after = level * (1 + times.share)
         if line.step.kept:
-            axes.barh(at, level - after, left=after, height=0.62, color=colour("after"))
+            # Pale, so that the lines across it are seen on any page.
+            (bar,) = axes.barh(
+                at, level - after, left=after, height=0.62, color=colour("after"), alpha=0.55, linewidth=0
+            )
+            tip(bar, f"{name(line.title, 200)}: {units.duration(level)} → {units.duration(after)}")
         else:
             axes.plot([level, level], [at - 0.31, at + 0.31], color=colour("muted"), linewidth=1.6)
         axes.plot([level * (1 + times.low), level * (1 + times.high)], [at, at], color=colour("text"), linewidth=1.2)
@@ -70,7 +76,7 @@ def way(ledger: Ledger) -> Drawing:
         figure,
         [
             ("before", "start and end"),
-            ("after", "saved"),
+            Patch(color=colour("after"), alpha=0.55, linewidth=0, label="saved"),
             Line2D([], [], color=colour("text"), linewidth=1.2, label="interval of what came"),
             Line2D([], [], color=colour("alarm"), marker="D", markersize=4, linewidth=1.0, label="promised"),
         ],

@@ -61,6 +61,12 @@ def layer_limits(trace: Trace | PathLike[str] | str) -> pa.Table:
 
     Made when first asked for, and kept in the dataset's folder. No rows where nothing can be told: `why_no_limits`.
     `trace` may be the path of a report. Raises ArgumentError where it is neither, and what `open_trace` raises.
+
+    Example:
+        >>> from nsight_tools import layer_limits
+        >>> table = layer_limits("sample_traces/limits/detector_metrics.sqlite")
+        >>> sorted(set(table["of"].to_pylist()))
+        ['kernel', 'layer']
     """
     return as_trace(trace, "layer_limits").once(_kept)
 

@@ -333,7 +333,7 @@ def test_more_than_20_percent_is_one() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (runs(BUSY, count=4), "fewer than 5 inferences of a kind on any thread"),
+        (runs(BUSY, count=4), "no thread has 5 inferences that do the same"),
         ("stream 7: ##", "no inference that the GPU worked for"),
     ],
 )

@@ -87,7 +87,7 @@ OVERLAP = launched(
             ),
         ),
         Case(
-            "the GPU works for somebody else while they wait",
+            "the GPU works for another program while they wait",
             TAKE_TURNS + "    stream 9 pid 2:  ..................##..%%........##",
         ),
         Case("one stream", launched("..........####.####.####", ""), applies=False),

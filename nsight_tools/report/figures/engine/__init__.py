@@ -37,7 +37,14 @@ _FRAMES = (("reformat", "converts a tensor"), ("quantize", "Q or DQ"))
 
 @dataclass(frozen=True)
 class EngineGraph:
-    """The engine's graph; notebooks show it."""
+    """The engine's graph; notebooks show it.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> graph = figures.engine_graph(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> len(graph.parts) > 1
+        True
+    """
 
     parts: tuple[str, ...]
     picture: Placed
@@ -46,7 +53,14 @@ class EngineGraph:
     note: str = ""
 
     def svg(self, label: str = "", style: str = "") -> str:
-        """An `<svg>` element. Its colours come from the page's style (`colours.style`), or from `style`."""
+        """An `<svg>` element. Its colours come from the page's style (`colours.style`), or from `style`.
+
+        Example:
+            >>> from nsight_tools import figures, open_trace
+            >>> graph = figures.engine_graph(open_trace("sample_traces/detector_pageable.sqlite"))
+            >>> graph.svg(label="the engine").startswith("<svg")
+            True
+        """
         return drawing.svg(self.parts, self.picture, WIDTH, label, style)
 
     def _repr_svg_(self) -> str:
@@ -58,6 +72,12 @@ def engine_graph(trace: Trace) -> EngineGraph:
 
     Chains stand in one box, larger engines' blocks too, until all of it has room on a page. Raises NothingToShow where
     no layers are known, or no tensors between them, and where pygraphviz is not installed.
+
+    Example:
+        >>> from nsight_tools import figures, open_trace
+        >>> graph = figures.engine_graph(open_trace("sample_traces/detector_pageable.sqlite"))
+        >>> [mode.name for mode in graph.modes]
+        ['time', 'precision']
     """
     engine = Engine.of(trace)
     if not engine.layers:

@@ -109,7 +109,7 @@ def svg(parts: Iterable[str], picture: Placed, width: float, label: str, style: 
     wide, high = max(picture.width, width), picture.height
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}" role="img" '
-        f'aria-label="{escape(label)}" class="engine" style="--wide:{wide:.0f}px">{style}{"".join(parts)}</svg>'
+        f'aria-label="{escape(label)}" class="engine" width="{wide:.0f}">{style}{"".join(parts)}</svg>'
     )
 
 

@@ -164,6 +164,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 def _finding(finding: Finding) -> dict[str, Any]:
     data = asdict(replace(finding, loss=None)) | {"change": [_change(each) for each in finding.change]}
     del data["loss"]  # what the rule saw: priced, it is the recoverable time
+    del data["act"]  # the recommendation in short, for people
     return data | {"severity": finding.severity.value, "confidence": finding.confidence.value}
 
 

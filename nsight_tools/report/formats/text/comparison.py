@@ -103,24 +103,27 @@ def _setup(page: Page, comparison: Comparison) -> None:
 
 def _wall(page: Page, comparison: Comparison) -> None:
     roomy, judged = page.width >= ROOMY, comparison.judgements
-    page.heading("Time of an inference", compared.TYPICAL if roomy else compared.TYPICAL.partition(",")[0])
-    rows = [_row(page, each) for each in compared.shown(comparison.buckets)]
-    rows += [
-        _row(page, each, name=name, style="bold" if any(each is one.difference for one in judged) else "")
-        for name, each in compared.walls(comparison)
+    named = [(compared.label(each), each) for each in compared.shown(comparison.buckets)] + compared.walls(comparison)
+    unit, cells = compared.in_one_unit([each for _, each in named])
+    typical = compared.TYPICAL.partition(": ")[2]
+    typical = typical if roomy else typical.partition(",")[0]
+    page.heading("Time of an inference", f"in {unit}; {typical}")
+    rows = [
+        _row(page, each, cell, name=name, style="bold" if any(each is one.difference for one in judged) else "")
+        for (name, each), cell in zip(named, cells, strict=True)
     ]
     head = [page.text(text, "dim") for text in _HEAD]
     table = [head, *rows] if roomy else [[*row[:4], row[-1]] for row in (head, *rows)]
     page.rows(table, right=(1, 2, 3, 4, 5) if roomy else (1, 2, 3))
 
 
-def _row(page: Page, each: Difference, *, name: str = "", style: str = "") -> list[Text]:
+def _row(page: Page, each: Difference, cells: compared.Cells, *, name: str = "", style: str = "") -> list[Text]:
     return [
         page.text(name or compared.label(each), style),
-        page.text(units.quantity(each.before, each.unit), style),
-        page.text(units.quantity(each.after, each.unit), style),
-        page.text(signed(each.difference, each.unit), style),
-        page.text(compared.interval(each), "dim"),
+        page.text(cells.before, style),
+        page.text(cells.after, style),
+        page.text(cells.difference, style),
+        page.text(cells.interval, "dim"),
         page.text(compared.part(each)),
         page.text(compared.CHANGES[each.change], STYLE[each.change]),
     ]
@@ -171,10 +174,12 @@ def _builds(page: Page, comparison: Comparison) -> None:
     builds = comparison.builds
     if builds is None:
         return
-    page.heading(compared_builds.TITLE, compared_builds.NOTE)
+    totals = compared.shown(builds.totals)
+    unit, cells = compared.in_one_unit(totals)
+    page.heading(compared_builds.TITLE, f"in {unit}; {compared_builds.NOTE}")
     page.rows([[page.text(compared_builds.answer(builds), "bold", limit=1200)]])
     head = [page.text(text, "dim") for text in _HEAD]
-    rows = [head, *(_row(page, each) for each in compared.shown(builds.totals))]
+    rows = [head, *(_row(page, each, cell) for each, cell in zip(totals, cells, strict=True))]
     table = [[*row[: 5 if page.width >= ROOMY else 4], row[-1]] for row in rows]
     page.rows(table, right=range(1, len(table[0]) - 1))
     page.heading(compared_builds.REGIONS, compared_builds.REGIONS_NOTE)

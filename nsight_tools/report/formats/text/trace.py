@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.findings import SEVERITIES, Evidence, Finding, Severity
-from nsight_tools.report import content, layer_times
+from nsight_tools.report import content, layer_times, unjudged
 from nsight_tools.report.claims import WINDOW, claim
 from nsight_tools.report.evidence import where
 from nsight_tools.report.formats import PLAIN
@@ -96,19 +96,19 @@ def _time(page: Page, report: TraceReport) -> None:
     gpus = len(report.summary.gpus)
     where = f"share of {units.duration(report.window_ns)} {WINDOW}{' on every GPU' if gpus > 1 else ''}"
     page.heading("Time by kind", f"{where}; kinds can overlap")
-    page.rows(
-        (
-            [
-                page.text(content.KINDS.get(row.kind, row.kind)),
-                page.text("" if row.count is None else f"{row.count:,}"),
-                page.text(units.duration(row.busy_ns)),
-                page.text(units.share(row.share)),
-                page.bar(row.share, style="bright_black" if row.kind == "idle" else "cyan"),
-            ]
-            for row in kinds
-        ),
-        right=(1, 2, 3),
-    )
+    unit, busy = units.column([row.busy_ns for row in kinds])
+    head = [page.text(each, "dim") for each in ("", "", f"busy, {unit}", "share", "")]
+    rows = [
+        [
+            page.text(content.KINDS.get(row.kind, row.kind)),
+            page.text("" if row.count is None else f"{row.count:,}"),
+            page.text(cell),
+            page.text(units.share(row.share)),
+            page.bar(row.share, style="bright_black" if row.kind == "idle" else "cyan"),
+        ]
+        for row, cell in zip(kinds, busy, strict=True)
+    ]
+    page.rows([head, *rows], right=(1, 2, 3))
 
 
 def _inference(page: Page, report: TraceReport) -> None:
@@ -117,12 +117,15 @@ def _inference(page: Page, report: TraceReport) -> None:
         return
     medians = [*(each.median for each in buckets), times.wall_median_ns]
     tails = [*(each.p99 for each in buckets), times.wall_p99_ns]
-    unit, cells = units.column([*medians, *tails])
-    untraced = [*(each.untraced for each in buckets), report.untraced_wall]
+    spans = [*(each.untraced_ns for each in buckets), report.untraced_wall_ns]
+    unit, cells = units.column([*medians, *tails, *(end for span in spans for end in span or [None] * 3)])
+    points = [cells[at : at + 3] for at in range(2 * len(medians), len(cells), 3)]
+    room = max(len(point) for _, point, _ in points)
+    untraced = [_span(low, point, high, room) for low, point, high in points]
     page.heading("Time of an inference", f"in {unit}; each median and {report.tail} by itself")
     page.stack([(_KIND_OF.get(each.label, "no GPU work"), each.median) for each in buckets])
     roomy = page.width >= ROOMY
-    last = ("without the profiler" if roomy else "untraced") if report.tracing_lengthens else ""
+    last = ("without the profiler" if roomy else "no profiler") if report.tracing_lengthens else ""
     bars = ("",) if roomy else ()
     rows = [[page.text(each, "dim") for each in ("", "median", report.tail, "share", *bars, last)]]
     for at, each in enumerate([*buckets, None]):
@@ -143,8 +146,13 @@ def _inference(page: Page, report: TraceReport) -> None:
     page.rows([[page.text(note, "dim")] for note in notes if note])
 
 
+def _span(low: str, point: str, high: str, room: int) -> str:
+    """`0.309 (0.258 to 0.446)`, the point to the right of so many columns; alone where both ends are written alike."""
+    return point.rjust(room) if low == point == high else f"{point.rjust(room)} ({low} to {high})"
+
+
 def _point(estimate: str) -> str:
-    """`309 µs (258 µs to 446 µs)` without its interval, for a narrow page."""
+    """`0.309 (0.258 to 0.446)` without its interval, for a narrow page."""
     return estimate.partition(" (")[0]
 
 
@@ -158,10 +166,11 @@ def _layers(page: Page, report: TraceReport) -> None:
     count = f"the {len(shown)} largest of {len(layers):,}" if len(shown) < len(layers) else f"all {len(layers):,}"
     beside = ", and by the trace" if found.traced_ns else ""
     page.heading("Layers", f"{count}; medians of an inference by TensorRT's own profiler{beside}")
+    unit, cells = units.column([*(each.profiler_ns for each in shown), *(each.traced_ns for each in shown)])
     head = (
         "",
-        "profiler",
-        "traced" if found.traced_ns else "",
+        f"profiler, {unit}",
+        f"traced, {unit}" if found.traced_ns else "",
         "share",
         "type" if any(each.type for each in shown) else "",
     )
@@ -171,12 +180,12 @@ def _layers(page: Page, report: TraceReport) -> None:
             *(
                 [
                     page.fitted(each.name, page.width // 2),
-                    page.text("" if each.profiler_ns is None else units.duration(each.profiler_ns)),
-                    page.text("" if each.traced_ns is None else units.duration(each.traced_ns)),
+                    page.text(cells[at]),
+                    page.text(cells[len(shown) + at]),
                     page.text(units.share(layer_times.share(each, found))),
                     page.text(each.type, "dim"),
                 ]
-                for each in shown
+                for at, each in enumerate(shown)
             ),
         ],
         right=(1, 2, 3),
@@ -199,11 +208,14 @@ def _listed(page: Page, report: TraceReport) -> None:
     """A line for each finding: what to change, what it is worth, its code."""
     findings = report.findings
     each_gives = [finding.recoverable_ns_per_inference for finding in findings]
-    unit, cells = units.column(each_gives)
-    rows = [[page.text(head, "dim") for head in ("", "", f"worth, {unit}" if any(each_gives) else "", "share", "")]]
+    in_all = not any(each_gives)
+    gives = [finding.recoverable_ns for finding in findings] if in_all else each_gives
+    unit, cells = units.column(gives)
+    worth = f"worth{' in all' if in_all else ''}, {unit}" if any(gives) else ""
+    rows = [[page.text(head, "dim") for head in ("", "", worth, "share" if any(gives) else "", "")]]
     for number, (finding, cell) in enumerate(zip(findings, cells, strict=True), 1):
         share = report.share(finding)
-        gain = cell if finding.recoverable_ns_per_inference else ""
+        gain = cell if gives[number - 1] else ""
         if not cell and finding.recoverable_ns:
             gain = f"{units.duration(finding.recoverable_ns)} in all"
         gain = f"≤ {gain}" if gain and claim(finding) == "at most" else gain
@@ -239,7 +251,7 @@ def _finding(page: Page, report: TraceReport, finding: Finding, number: int, sai
     worth = report.worth(finding) or ("no time to recover is claimed" if whole else "")
     claims = (
         ("Worth", f"{worth}; confidence {finding.confidence.value}" if worth else ""),
-        ("Bound by", finding.bound if everything else ""),
+        ("Known by", finding.bound if everything else ""),
         ("Cause", finding.cause if whole or report.worth_ns(finding) <= 0 else ""),
         ("Change", finding.recommendation),
     )
@@ -284,24 +296,21 @@ def _evidence(page: Page, evidence: Sequence[Evidence]) -> None:
 def _unjudged(page: Page, report: TraceReport) -> None:
     if not (groups := report.unjudged()):
         return
-    page.heading("Could not be judged")
     if page.look.everything:
-        alone = [(reason, [each]) for reason, outcomes in groups for each in outcomes]
-        groups = sorted(alone, key=lambda group: group[1][0].code)
-    page.rows(
-        [page.text(outcomes[0].code, "yellow"), page.text(f"{outcomes[0].summary}: {reason}")]
-        if len(outcomes) == 1
-        else [
-            page.text(f"{len(outcomes)} of {len(report.outcomes)}", "yellow"),
-            page.text(f"{reason}: {', '.join(each.code for each in outcomes)}", limit=2000),
-        ]
-        for reason, outcomes in groups
-    )
+        page.heading("Could not be judged")
+        alone = sorted((each for _, outcomes in groups for each in outcomes), key=lambda each: each.code)
+        page.rows([page.text(e.code, "yellow"), page.text(f"{e.summary}: {e.reason}", limit=600)] for e in alone)
+        return
+    page.heading("Could not be judged", "what would tell, and about what")
+    for remedy, outcomes in unjudged.by_remedy(groups):
+        page.rows([[page.text(units.sentence(remedy), limit=600)]])
+        codes = ", ".join(each.code for each in outcomes)
+        page.rows([[page.text(f"{unjudged.told(outcomes)} ({codes})", "dim", limit=2000)]], indent=5)
 
 
 def _clear(page: Page, report: TraceReport) -> None:
     if clear := report.with_status(Status.CLEAR):
-        page.heading("Clear", "looked for: not here, too little to change anything, or told by another finding")
+        page.heading("Clear", "looked for: not found, too small to matter, or part of another finding")
         page.rows([[page.text(", ".join(o.code for o in clear), "green", limit=2000)]])
 
 
@@ -314,11 +323,11 @@ def _not_applicable(page: Page, report: TraceReport) -> None:
 def _left_out(report: TraceReport) -> str:
     """What of the report the short page does not say."""
     measured = sum(len(finding.evidence) for finding in report.findings)
-    grouped = sum(len(outcomes) for _, outcomes in report.unjudged() if len(outcomes) > 1)
+    grouped = sum(len(outcomes) for _, outcomes in report.unjudged())
     parts = [
-        f"{measured:,} measurement{'s' if measured > 1 else ''} that the findings rest on" if measured else "",
-        f"what {grouped} analyses look for" if grouped else "",
-        "why it is not told what limits the layers"
+        f"{measured:,} measurement{'s' if measured > 1 else ''} behind the findings" if measured else "",
+        f"why each of {grouped} could not be judged" if grouped > 1 else "",
+        "why it is not known what limits the layers"
         if report.summary.limits_notes and not report.summary.limits
         else "",
         "time by kind of GPU work" if report.buckets() and report.summary.time else "",

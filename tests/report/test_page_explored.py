@@ -1,0 +1,353 @@
+"""Every kind of page in a real browser: the timeline zoomed, panned, hovered and jumped to; tables sorted and filtered;
+read without scripts, printed, at three widths, light and dark, and by axe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+from report import fakes
+from report.browser import Browser, browser, needs_browser, running_browser
+from report.test_html import layers, page_of, trace
+from shared_corpus import REPOSITORY
+
+from nsight_tools.cli import program
+from nsight_tools.report import swept_html, tuned_html
+from nsight_tools.report.swept import Swept
+from nsight_tools.tune import ledger as ledgers
+from nsight_tools.tune import sweep
+from nsight_tools.tune.measuring import read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["browser", "running_browser"]
+
+pytestmark = needs_browser
+
+SAMPLES = REPOSITORY / "sample_traces"
+WIDTHS = (1400, 768, 420)
+
+
+def _copied(name: str, folder: Path) -> str:
+    source = SAMPLES / name
+    return str(shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder))
+
+
+def _written(folder: Path, *arguments: str) -> Path:
+    file = folder / "page.html"
+    ran = CliRunner().invoke(program, [*arguments, "-o", str(file)])
+    assert ran.exit_code == 0, ran.output
+    return file
+
+
+def _trace(folder: Path) -> Path:
+    return _written(folder, "report", _copied("detector_pageable.capture", folder))
+
+
+def _fleet(folder: Path) -> Path:
+    names = ("classifier_sync.sqlite", "classifier_cuda_graph.sqlite")
+    return _written(folder, "report", *(_copied(name, folder) for name in names), "--jobs", "1")
+
+
+def _comparison(folder: Path) -> Path:
+    names = ("classifier_sync.sqlite", "classifier_cuda_graph.sqlite")
+    return _written(folder, "compare", *(_copied(name, folder) for name in names), "--format", "html")
+
+
+def _sweep(folder: Path) -> Path:
+    settings = SAMPLES / "tune" / "det_static"
+    about = ledgers.read(settings / "best.ledger.json").about
+    found = Swept(about, sweep.points(read_rows(settings / "measurements.parquet")))
+    file = folder / "page.html"
+    file.write_text(swept_html.page(found), encoding="utf-8")
+    return file
+
+
+def _tuning(folder: Path) -> Path:
+    file = folder / "page.html"
+    file.write_text(tuned_html.page(ledgers.read(SAMPLES / "tune" / "det_static" / "bad.ledger.json")), "utf-8")
+    return file
+
+
+KINDS: dict[str, Callable[[Path], Path]] = {
+    "trace": _trace,
+    "fleet": _fleet,
+    "comparison": _comparison,
+    "sweep": _sweep,
+    "tuning": _tuning,
+}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The page of each kind, made when it is first asked for."""
+    made: dict[str, Path] = {}
+
+    def page(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = KINDS[kind](tmp_path_factory.mktemp(kind))
+        return made[kind]
+
+    return page
+
+
+class Timeline:
+    """The first timeline of the page that a browser shows."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+        browser.look(width=1400, height=1000)
+        browser.ask("document.querySelector('.explore').scrollIntoView({ block: 'center' })")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until what was asked for is drawn."""
+        self.browser.ask("new Promise(done => requestAnimationFrame(() => setTimeout(done, 30)))")
+
+    @property
+    def shown(self) -> tuple[int, float, float]:
+        """Which window, and from when to when of it, in nanoseconds."""
+        self.settle()
+        data = self.browser.ask("({ ...document.querySelector('.explore canvas').dataset })")
+        return int(data["window"]), float(data["from"]), float(data["to"])
+
+    @property
+    def span(self) -> float:
+        _, start, end = self.shown
+        return end - start
+
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, width and height of the canvas in the window of the browser."""
+        box = self.browser.ask(
+            "(({ x, y, width, height }) => [x, y, width, height])"
+            "(document.querySelector('.explore canvas').getBoundingClientRect())"
+        )
+        return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+
+    def text(self, selector: str) -> str:
+        return str(self.browser.ask(f"document.querySelector('.explore {selector}').innerText"))
+
+
+def opened(browser: Browser, pages: Callable[[str], Path]) -> Timeline:
+    browser.show(pages("trace"))
+    return Timeline(browser)
+
+
+def test_it_zooms_and_pans(browser: Browser, pages: Callable[[str], Path]) -> None:
+    timeline = opened(browser, pages)
+    window, start, end = timeline.shown
+    assert window == 0
+    left, top, width, height = timeline.box()
+    middle = (left + width / 2, top + height / 2)
+    browser.mouse("mouseWheel", *middle, deltaX=0, deltaY=-100, modifiers=2)
+    assert timeline.span < 0.8 * (end - start)
+    near = timeline.shown
+    browser.mouse("mouseWheel", *middle, deltaX=120, deltaY=0)
+    assert timeline.shown[1] > near[1]
+    assert timeline.span == pytest.approx(near[2] - near[1])
+    here = timeline.shown
+    browser.mouse("mousePressed", *middle, button="left", clickCount=1)
+    browser.mouse("mouseMoved", middle[0] + 150, middle[1], button="left", buttons=1)
+    browser.mouse("mouseReleased", middle[0] + 150, middle[1], button="left", clickCount=1)
+    assert timeline.shown[1] < here[1]
+    browser.ask("document.querySelector('[data-does=fit]').click()")
+    assert timeline.shown == (0, start, end)
+    for name, nearer in (("in", True), ("out", False)):
+        was = timeline.span
+        browser.ask(f"document.querySelector('[data-does={name}]').click()")
+        assert (timeline.span < was) is nearer
+    assert browser.logged == []
+
+
+def test_a_wheel_alone_scrolls_the_page(browser: Browser, pages: Callable[[str], Path]) -> None:
+    timeline = opened(browser, pages)
+    was, at = timeline.shown, browser.ask("window.scrollY")
+    left, top, *_ = timeline.box()
+    browser.mouse("mouseWheel", left + 400, top + 60, deltaX=0, deltaY=200)
+    browser.ask("new Promise(done => setTimeout(done, 300))")
+    assert timeline.shown == was
+    assert browser.ask("window.scrollY") > at
+
+
+def test_a_piece_says_what_it_is_and_what_it_waited_for(browser: Browser, pages: Callable[[str], Path]) -> None:
+    """The first copy of the median inference, drawn from about a tenth of the width on, in the second lane."""
+    timeline = opened(browser, pages)
+    left, top, width, _ = timeline.box()
+    browser.mouse("mouseMoved", left + 165 + 0.12 * (width - 165), top + 26 + 7 + 17 + 7 + 8)
+    said = timeline.text(".tip")
+    assert said.startswith("copy to the GPU\n")
+    assert "stream 80" in said
+    assert "pageable to device" in said
+    assert "in Nsight Systems" in said
+    assert "launched" in said or "started before the call" in said
+    browser.mouse("mouseMoved", left + 400, top - 200)
+    assert browser.ask("document.querySelector('.explore .tip').hidden")
+
+
+def test_keys_do_what_the_mouse_does(browser: Browser, pages: Callable[[str], Path]) -> None:
+    timeline = opened(browser, pages)
+    browser.ask("document.querySelector('.explore canvas').focus()")
+    _, start, end = timeline.shown
+    browser.key("+")
+    assert timeline.span < end - start
+    nearer = timeline.shown
+    browser.key("ArrowRight")
+    assert timeline.shown[1] > nearer[1]
+    browser.key("0")
+    assert timeline.shown == (0, start, end)
+    browser.key("n")
+    first = timeline.text(".said")
+    browser.key("n")
+    assert timeline.text(".said") not in {"", first}
+    browser.key("Enter")
+    assert timeline.span < end - start
+    browser.key("Escape")
+    assert timeline.text(".said") == ""
+
+
+def test_a_finding_leads_to_its_place(browser: Browser, pages: Callable[[str], Path]) -> None:
+    timeline = opened(browser, pages)
+    before = timeline.shown
+    browser.ask("document.querySelector('article a[data-look]').click()")
+    window, start, end = timeline.shown
+    assert (window, start, end) != before
+    assert "marked in Inference" in timeline.text(".said")
+    assert browser.ask("document.activeElement === document.querySelector('.explore canvas')")
+    looks = json.loads(browser.ask("document.querySelector('script[type=\"application/json\"]').textContent"))["looks"]
+    _, low, high, code = looks[browser.ask("Number(document.querySelector('article a[data-look]').dataset.look)")]
+    assert start <= low < high <= end
+    assert timeline.text(".said").startswith(code)
+    browser.ask(
+        "(select => { select.value = '0'; select.dispatchEvent(new Event('change')) })"
+        "(document.querySelector('.explore select'))"
+    )
+    assert timeline.shown == before
+
+
+def column(browser: Browser, number: int) -> list[str]:
+    """The cells of a column of the first table that sorts, as they are shown."""
+    cells: list[str] = browser.ask(
+        "[...document.querySelector('table.sort').tBodies[0].rows].filter(row => !row.hidden)"
+        f".map(row => row.cells[{number}].dataset.v ?? row.cells[{number}].innerText)"
+    )
+    return cells
+
+
+def test_tables_sort_and_filter(browser: Browser, pages: Callable[[str], Path]) -> None:
+    browser.show(pages("trace"))
+    browser.ask("document.querySelector('details.every').open = true")
+    shares = [float(each) for each in column(browser, 5)]
+    assert len(shares) > 12
+    assert shares == sorted(shares, reverse=True)
+    head = "document.querySelector('table.sort').tHead.rows[0].cells"
+    browser.ask(f"{head}[5].querySelector('button').click()")
+    assert [float(each) for each in column(browser, 5)] == sorted(shares)
+    assert browser.ask(f"{head}[5].getAttribute('aria-sort')") == "ascending"
+    browser.ask(f"{head}[0].querySelector('button').click()")
+    names = column(browser, 0)
+    assert names[0].lower() <= names[1].lower() <= names[-1].lower()
+    assert browser.ask(f"{head}[5].getAttribute('aria-sort')") is None
+    browser.ask(
+        "(field => { field.value = 'reformat'; field.dispatchEvent(new Event('input')) })"
+        "(document.querySelector('.tools input'))"
+    )
+    kept = column(browser, 0)
+    assert 0 < len(kept) < len(names)
+    assert browser.ask("document.querySelector('.tools [role=status]').innerText") == f"{len(kept)} of {len(names)}"
+
+
+def test_it_reads_without_scripts(browser: Browser, pages: Callable[[str], Path]) -> None:
+    browser.tell("Emulation.setScriptExecutionDisabled", value=True)
+    browser.show(pages("trace"))
+    browser.tell("Emulation.setScriptExecutionDisabled", value=False)
+    text = browser.ask("document.body.innerText")
+    assert "drawn by this page's script, which does not run here" in text
+    assert browser.ask("document.querySelector('.explore').getBoundingClientRect().height") == 0
+    assert browser.ask("document.querySelectorAll('.tools').length") == 0
+    browser.ask("for (const each of document.querySelectorAll('details')) each.open = true")
+    text = browser.ask("document.body.innerText")
+    assert "longest piece" in text  # the timeline as a table
+    assert "to sort and filter" in text
+
+
+def test_it_prints(browser: Browser, pages: Callable[[str], Path]) -> None:
+    """What is folded on a screen is there on paper; the timeline is not, and the page says so."""
+    browser.show(pages("trace"))
+    browser.look(media="print", width=780)
+    tall = "[...document.querySelectorAll('article details')].map(each => each.getBoundingClientRect().height)"
+    assert min(browser.ask(tall)) > 60
+    assert browser.ask("document.querySelector('.explore').getBoundingClientRect().height") == 0
+    assert browser.ask("document.querySelector('p.print').innerText").startswith("The timeline is for a screen.")
+    assert len(browser.tell("Page.printToPDF")["data"]) > 50_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_fits_and_is_quiet(browser: Browser, pages: Callable[[str], Path], kind: str) -> None:
+    """At every width and in both schemes: nothing is logged or fetched, nothing stands out of the page."""
+    file = pages(kind)
+    browser.show(file)
+    for width in WIDTHS:
+        for scheme, paper in (("light", "rgb(255, 255, 254)"), ("dark", "rgb(13, 17, 23)")):
+            browser.look(width=width, scheme=scheme)
+            browser.ask("for (const each of document.querySelectorAll('details')) each.open = true")
+            assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth"), width
+            assert browser.ask("getComputedStyle(document.body).backgroundColor") == paper
+            narrow = browser.ask(
+                "[...document.querySelectorAll('td, th, dd, p, h3')].filter(each => each.innerText.length > 8"
+                " && each.clientWidth > 0 && each.clientWidth < 40).map(each => each.innerText)"
+            )
+            assert narrow == [], width  # a letter a line
+    assert browser.logged == []
+    assert browser.requested == [file.as_uri()]
+
+
+AXE = find_spec("axe_core_python")
+
+
+@pytest.mark.skipif(AXE is None, reason="axe-core-python is not installed")
+@pytest.mark.parametrize("kind", KINDS)
+def test_axe_finds_no_serious_fault(browser: Browser, pages: Callable[[str], Path], kind: str) -> None:
+    assert AXE is not None
+    assert AXE.origin is not None
+    browser.show(pages(kind))
+    browser.tell("Runtime.evaluate", expression=(Path(AXE.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
+    for scheme, width in (("light", 1400), ("dark", 420)):
+        browser.look(scheme=scheme, width=width)
+        browser.ask("for (const each of document.querySelectorAll('article details')) each.open = true")
+        browser.ask("new Promise(done => setTimeout(done, 200))")
+        found: list[dict[str, Any]] = browser.ask(
+            "axe.run({ resultTypes: ['violations'] }).then(({ violations }) => violations"
+            ".filter(each => ['serious', 'critical'].includes(each.impact))"
+            ".map(each => ({ id: each.id, nodes: each.nodes.slice(0, 3).map(node => node.html.slice(0, 200)) })))"
+        )
+        assert found == [], (scheme, width)
+
+
+def test_hostile_names_on_the_timeline_do_nothing(browser: Browser, tmp_path: Path) -> None:
+    evil = "</script><script>document.title = 'owned'</script><img src=x onerror=alert(1)> \u2028"
+    file = tmp_path / "page.html"
+    of = trace(kernel_names=evil, names={"conv": evil}, tables={"layers": layers(evil)})
+    file.write_text(page_of(fakes.hostile(evil), of), encoding="utf-8")
+    browser.show(file)
+    timeline = Timeline(browser)
+    browser.ask("document.querySelector('.explore canvas').focus()")
+    said = []
+    for _ in range(8):
+        browser.key("ArrowDown")
+        said.append(timeline.text(".said"))
+    assert any("</script><script>document.title" in each for each in said)
+    left, top, width, height = timeline.box()
+    for down in range(40, int(height), 9):
+        for part in (0.3, 0.45, 0.6):
+            browser.mouse("mouseMoved", left + part * width, top + down)
+    assert browser.ask("document.querySelector('.explore .tip').querySelectorAll(':not(b, span)').length") == 0
+    assert browser.ask("document.title") == "nsight-tools report"
+    assert browser.ask("document.images.length") == 0
+    assert browser.logged == []
+    assert browser.requested == [file.as_uri()]
