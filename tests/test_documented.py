@@ -102,6 +102,7 @@ def test_each_line_is_ours_or_known() -> None:
 @pytest.mark.parametrize("line", sorted({line for _, line in OURS}), ids=lambda line: line[13:60])
 def test_commands_can_be_parsed(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.onnx").touch()
+    (tmp_path / "captures").mkdir()
     monkeypatch.chdir(tmp_path)
     name, *rest = arguments(line)
     assert name in COMMANDS
