@@ -1,14 +1,18 @@
-"""Draws docs/analyze.svg: what `nsight-tools analyze` prints for a sample trace, on a terminal.
+"""Draws docs/analyze.svg and docs/page.png: what `analyze` prints of a sample trace, and the page that `report` writes.
 
 python docs/picture.py
+
+The page is drawn by Chromium, where there is one: by its name in NSIGHT_TOOLS_BROWSER, or on PATH.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from rich._export_format import CONSOLE_SVG_FORMAT
@@ -18,6 +22,9 @@ from rich.text import Text
 REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = REPOSITORY / "docs" / "analyze.svg"
 COMMAND = ("nsight-tools", "analyze", "sample_traces/detector_pageable.sqlite")
+PAGE = TARGET.with_name("page.png")
+SAMPLE = REPOSITORY / "sample_traces" / "detector_pageable.capture"
+PAGE_SIZE = (1280, 840)
 WIDTH = 101  # the page's, and one column of air
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
@@ -36,8 +43,31 @@ def output() -> list[str]:
     return done.stdout.splitlines()
 
 
+def page() -> bool:
+    """Draw the top of the report's page; False where there is no Chromium."""
+    names = (os.environ.get("NSIGHT_TOOLS_BROWSER"), "chromium", "chromium-browser", "google-chrome")
+    browser = next((found for name in names if name and (found := shutil.which(name))), None)
+    if browser is None:
+        return False
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = shutil.copytree(SAMPLE, Path(scratch) / SAMPLE.name)
+        html = Path(scratch) / "report.html"
+        program = ("-c", "from nsight_tools.cli import main; main()", "report", SAMPLE.name, "-o", html)
+        subprocess.run([sys.executable, *program], cwd=copy.parent, check=True)  # noqa: S603
+        size = ",".join(map(str, PAGE_SIZE))
+        looks = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={size}")
+        subprocess.run(  # noqa: S603
+            [browser, *looks, f"--user-data-dir={scratch}/browser", f"--screenshot={PAGE}", html.as_uri()],
+            capture_output=True,
+            check=True,
+        )
+    return True
+
+
 def main() -> None:
-    """Write the picture."""
+    """Write the pictures."""
+    if not page():
+        sys.stderr.write(f"no Chromium: {PAGE.name} stays as it is\n")
     console = Console(record=True, width=WIDTH, file=Path("/dev/null").open("w"), force_terminal=True)  # noqa: SIM115
     console.print(Text.assemble(("$ ", "bold green"), " ".join(COMMAND)))
     for line in output():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nsight_tools.summary import Summary, summarize
     from nsight_tools.trace import Trace, open_trace
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Analysis": "analysis",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 INTERNAL = "internal error"
+EXTRAS = {
+    "html": ("jinja2", "matplotlib"),
+    "pandas": ("pandas",),
+    "notebooks": ("jupyterlab",),
+    "capture": ("tensorrt", "pycuda", "cuda"),
+    "accuracy": ("onnxruntime",),
+    "distributed": ("distributed",),
+    "remote": ("fsspec",),
+    "graph": ("pygraphviz",),
+    "mcp": ("mcp",),
+}
+"""What the light core goes without: the extra of nsight-tools that brings these packages, by the names they import as.
+"""
 
 
 class NsightToolsError(Exception):
@@ -51,10 +65,30 @@ def explained(error: Exception) -> tuple[str, int]:
     """What `error` means for the user, on one line, and the exit status; whatever is not ours is an internal error."""
     if isinstance(error, NsightToolsError):
         return f"error: {error}", error.exit_code
+    if isinstance(error, ModuleNotFoundError) and (lacking := _lacking(error)):
+        return f"error: {lacking}", lacking.exit_code
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"error: {where}{error.strerror}", NsightToolsError.exit_code
     return f"{INTERNAL}: {type(error).__name__}: {error}", NsightToolsError.exit_code
+
+
+def bring(extra: str) -> str:
+    """The command that brings an extra."""
+    return f"pip install 'nsight-tools[{extra}]'"
+
+
+def need(extra: str, what: str) -> None:
+    """Raises MissingPackageError where a package of `extra` is not installed, which `what` takes; imports none."""
+    for package in EXTRAS[extra]:
+        if find_spec(package) is None:
+            raise MissingPackageError(package, extra, what)
+
+
+def _lacking(error: ModuleNotFoundError) -> MissingPackageError | None:
+    """What an import that failed means, where an extra brings what it asked for."""
+    package = (error.name or "").partition(".")[0]
+    return next((MissingPackageError(package, extra, "this") for extra in EXTRAS if package in EXTRAS[extra]), None)
 
 
 def meant(word: str, known: Iterable[str]) -> str:
@@ -70,6 +104,13 @@ class InputError(NsightToolsError):
         super().__init__(f"{path}: {problem}", hint=hint)
         self.path = Path(path)
         self.problem = problem
+
+
+class MissingPackageError(NsightToolsError, ImportError):
+    """What was asked for takes a package that an extra of nsight-tools brings, and that is not installed."""
+
+    def __init__(self, package: str, extra: str, what: str) -> None:
+        super().__init__(f"{what} takes the Python package {package}, which is not installed", hint=bring(extra))
 
 
 class ArgumentError(NsightToolsError, TypeError):

@@ -8,8 +8,12 @@ Example:
 
 from __future__ import annotations
 
-from nsight_tools.report import figures as _figures
-from nsight_tools.report.figures import *  # noqa: F403
+from nsight_tools.errors import need as _need
+
+_need("html", "nsight_tools.figures")
+
+from nsight_tools.report import figures as _figures  # noqa: E402
+from nsight_tools.report.figures import *  # noqa: E402, F403
 
 __all__ = _figures.__all__
 

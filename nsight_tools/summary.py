@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nsight_tools.columns import pairs_in, words
+from nsight_tools.columns import ints, pairs_in, words
 from nsight_tools.measured import Measured, measured
 from nsight_tools.run import Run
 from nsight_tools.run.layer_times import LayerTimes, layer_times
@@ -315,11 +315,10 @@ def _times(run: Run) -> Times | None:
     chosen = requests.judged
     if not chosen.any():
         return None
-    everything = run.trace.frame("inferences")
-    inferences = everything[chosen]
-    columns = {bucket: inferences[f"{bucket}_ns"].to_numpy() for bucket in BUCKETS}
-    wall = inferences["wall_ns"].to_numpy()
-    pieces = sum(inferences[name].to_numpy() for name in ("kernels", "copies", "graphs"))
+    inferences = run.trace.table("inferences").filter(pa.array(chosen))
+    columns = {bucket: ints(inferences[f"{bucket}_ns"]) for bucket in BUCKETS}
+    wall = ints(inferences["wall_ns"])
+    pieces = sum(ints(inferences[name]) for name in ("kernels", "copies", "graphs"))
     median = round(float(np.median(wall)))
     return Times(
         of=int(chosen.sum()),
@@ -333,9 +332,9 @@ def _times(run: Run) -> Times | None:
         warm_up=int(requests.warm_up.sum()),
         warm_up_ns=int(np.maximum(requests.wall[requests.warm_up] - median, 0).sum()),
         untraced=_untraced(run.trace, columns, wall),
-        gpu_busy_share=float(np.median(inferences["gpu_busy_ns"].to_numpy() / np.maximum(wall, 1))),
-        hidden_copy_ns=round(float(np.median(inferences["hidden_copy_ns"].to_numpy()))),
-        queue_delay_ns=round(float(np.median(inferences["queue_ns"].to_numpy() / np.maximum(pieces, 1)))),
+        gpu_busy_share=float(np.median(ints(inferences["gpu_busy_ns"]) / np.maximum(wall, 1))),
+        hidden_copy_ns=round(float(np.median(ints(inferences["hidden_copy_ns"])))),
+        queue_delay_ns=round(float(np.median(ints(inferences["queue_ns"]) / np.maximum(pieces, 1)))),
     )
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools import memory
-from nsight_tools.errors import ArgumentError, DatasetError, QueryError
+from nsight_tools.errors import ArgumentError, DatasetError, QueryError, need
 from nsight_tools.importer import import_report
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.untraced import read as read_untraced
@@ -306,6 +306,9 @@ class Trace(Shown):
     def frame(self, name: str, columns: Iterable[str] | None = None) -> pd.DataFrame:
         """A table as pandas: words are categories, integers that can be null are nullable integers.
 
+        pandas is no part of the light core: raises MissingPackageError where it is not installed. `table` gives the
+        same as Arrow.
+
         Example:
             >>> from nsight_tools import open_trace
             >>> trace = open_trace("sample_traces/detector_pageable.sqlite")
@@ -314,6 +317,7 @@ class Trace(Shown):
             0  5473261     1776123
             1  5271897     1787769
         """
+        need("pandas", "Trace.frame")
         import pandas as pd
 
         nullable = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}

@@ -1,14 +1,12 @@
-"""What README, catalogue and picture say is so: commands, examples, links, tables."""
+"""What README, docs, catalogue and picture say is so: commands, links, tables. Blocks run in `test_documented.py`."""
 
 from __future__ import annotations
 
 import html
 import re
 import runpy
-import shutil
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.text import Text
@@ -22,63 +20,65 @@ from nsight_tools.report import catalogue, glossary
 from nsight_tools.tables import TABLES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-
-
-def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "sample_traces").mkdir()
-    for file in (REPOSITORY / "sample_traces").glob("detector_pageable.*"):
-        if file.is_file():
-            shutil.copy(file, tmp_path / "sample_traces")
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "readme"}
-    for block in blocks("python"):
-        exec(block, names)  # noqa: S102 (our own README)
-    names["test_an_allocation_in_an_inference"]()
-    assert names["slowest"].num_rows == 10
-    assert "PCI001 findings" in capsys.readouterr().out
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+HOW = (DOCS / "how_it_works.md").read_text(encoding="utf-8")
 
 
 def test_commands_exist() -> None:
-    used = set(re.findall(r"nsight-tools (?:--debug )?([a-z]+)", "\n".join(blocks("sh"))))
+    blocks = [
+        block
+        for page in (*PAGES, REPOSITORY / "README.md")
+        for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    ]
+    used = set(re.findall(r"nsight-tools (?:--debug )?([a-z]+)", "\n".join(blocks)))
     assert used == set(COMMANDS)
 
 
 def test_tables_are_those_of_the_schema() -> None:
-    section = README.partition("|table|rows|")[2].partition("\n\n")[0]
+    section = HOW.partition("|table|rows|")[2].partition("\n\n")[0]
     assert sorted(re.findall(r"`(\w+)`", section)) == sorted(TABLES)
 
 
 def test_layout_names_what_is_there() -> None:
-    layout = README.partition("## How it works")[2].partition("**The dataset.**")[0]
+    layout = HOW.partition("**The dataset.**")[0]
     for path in (REPOSITORY / "nsight_tools").iterdir():
         if path.name not in {"__init__.py", "__main__.py", "__pycache__", "py.typed"}:
             assert path.name in layout
 
 
-DOCUMENTS = (
-    "README.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "docs/best_practices.md",
-    "docs/limits.md",
-    "docs/glossary.md",
-    "docs/frameworks.md",
-    "docs/trtexec.md",
-    "docs/tune.md",
-)
+DOCUMENTS = [
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "analyses/README.md", "sample_traces/README.md"),
+    *(f"docs/{page.name}" for page in PAGES),
+]
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "analyses/README.md", "sample_traces/README.md"])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document: str) -> None:
     path = REPOSITORY / document
     for link in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
-        if not link.startswith(("http", "#")):
-            assert (path.parent / link.partition("#")[0]).exists(), link
+        if link.startswith("http") or link in MADE:
+            continue
+        target, _, anchor = link.partition("#")
+        assert (path.parent / target).exists(), link
+        if anchor:
+            assert anchor in anchors(path.parent / target if target else path), link
+
+
+MADE = {"commands.md", "rules.md", "tables.md", "api.md"}
+"""Pages that only the site has; `mkdocs build --strict` checks the links to them."""
+
+
+def anchors(document: Path) -> set[str]:
+    """What links of a document lead to, as GitHub and MkDocs make them of titles."""
+    titles = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_each_page_has_its_place_on_the_site() -> None:
+    listed = re.findall(r"(\w+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    beside = {"changelog.md", "contributing.md", "families.md", "samples.md"}
+    assert sorted(listed) == sorted({*(page.name for page in PAGES), *MADE, *beside})
 
 
 def test_catalogue_says_what_the_docstrings_say() -> None:

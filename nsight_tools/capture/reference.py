@@ -14,6 +14,7 @@ from nsight_tools import run_files
 from nsight_tools.accuracy import Accuracy, AccuracyError, judged, limits
 from nsight_tools.capture.options import ONNX, Checking
 from nsight_tools.capture.runner import outputs as runner_outputs
+from nsight_tools.errors import bring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from nsight_tools.accuracy import Array, Limit, Outputs
 
 RUNTIME = "onnxruntime"
-INSTALL = "pip install 'nsight-tools[accuracy]'"
 _FILES = (".npz", ".npy")
 _TYPES = {
     "float": "float32", "double": "float64", "float16": "float16", "int64": "int64", "int32": "int32",
@@ -187,7 +187,7 @@ def _by_runtime(model: Path) -> Reference:
     if not model.is_file():
         raise AccuracyError(f"{model}: does not exist", hint="check the path")
     if find_spec(RUNTIME) is None:
-        raise AccuracyError(f"--reference {RUNTIME}: Python package {RUNTIME} is missing", hint=INSTALL)
+        raise AccuracyError(f"--reference {RUNTIME}: Python package {RUNTIME} is missing", hint=bring("accuracy"))
     name = f"ONNX Runtime on {model.name}"
     return Reference(name, lambda run: _fitted(run, run_model(model, run.inputs), name), needs_inputs=True)
 
@@ -209,7 +209,7 @@ def run_model(model: Path, inputs: Outputs) -> Outputs:
             names = [each.name for each in session.get_outputs()]
             return dict(zip(names, session.run(names, given), strict=True))
     except ImportError as error:
-        raise AccuracyError(f"{RUNTIME} cannot be loaded: {error}", hint=INSTALL) from error
+        raise AccuracyError(f"{RUNTIME} cannot be loaded: {error}", hint=bring("accuracy")) from error
     except Exception as error:  # ONNX Runtime has a dozen classes of its own for them, without a common one
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise AccuracyError(f"{model}: ONNX Runtime cannot run it: {said[:300]}", hint=_SAME) from error

@@ -45,6 +45,7 @@ from nsight_tools.capture.options import (
     refuse_to_build,
 )
 from nsight_tools.capture.processes import Answer, Task
+from nsight_tools.nsys import OLDER_NVTX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -287,7 +288,7 @@ class _EngineRuns:
         if versions.get("nvtx") and nsys.loses_python_nvtx(versions["nvtx"]):
             raise CaptureError(
                 f"nsys {nsys.version} loses every range of Python's nvtx {versions['nvtx']}, silently",
-                hint=f"use a newer nsys (--nsys), or in {self._python}: pip install nvtx==0.2.11",
+                hint=f"use a newer nsys (--nsys), or in {self._python}: {OLDER_NVTX}",
             )
 
     def must_run(self, what: str) -> None:

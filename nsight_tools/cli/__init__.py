@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "export",
     "annotate": "annotate",
     "explain": "explain",
+    "demo": "demo",
     "mcp": "mcp",
     "doctor": "doctor",
 }

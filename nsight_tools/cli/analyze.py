@@ -8,6 +8,7 @@ import click
 
 import nsight_tools
 from nsight_tools.cli import failures, importing, output, progress
+from nsight_tools.errors import need
 from nsight_tools.findings import Severity
 from nsight_tools.report import formats
 
@@ -110,6 +111,8 @@ def command(
     from nsight_tools.fleet import formats as of_many
     from nsight_tools.fleet.results import Failed
 
+    if form == "html":
+        need("html", "a page")
     codes = tuple(nsight_tools.select(nsight_tools.registry(), _codes(chosen), _codes(ignored)))
     given = {
         "layers": layers,

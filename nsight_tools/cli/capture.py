@@ -270,17 +270,14 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     which analyze, import and open_trace take.
     """
     wrapped: list[str] | None = ctx.meta["command"]
-    if (model is None) == (wrapped is None) or wrapped == []:
-        raise click.UsageError("give a MODEL, or a command after --")
+    _refuse_at_sight(model, wrapped, options)
     from nsight_tools import nsys, run_files
+    from nsight_tools.capture.options import CaptureError
 
-    if options["gpu_metrics_hz"] and not options["gpu_metrics"]:
-        raise click.UsageError("--gpu-metrics and --no-gpu-metrics contradict each other")
     recording = _recording(options)
     say = lambda text: click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)  # noqa: E731
     found = nsys.find(options["nsys"])
     from nsight_tools.capture import privacy, session
-    from nsight_tools.capture.options import CaptureError
 
     privacy.hide()
     if wrapped is not None:
@@ -322,6 +319,18 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
             f"{wrapped[0] if wrapped else model}: ended with exit code {code}",
             hint="what it did until then was captured",
         )
+
+
+def _refuse_at_sight(model: Path | None, wrapped: list[str] | None, options: dict[str, Any]) -> None:
+    """Raises what says that it cannot be captured, where that shows before nsys or anything else is looked for."""
+    if (model is None) == (wrapped is None) or wrapped == []:
+        raise click.UsageError("give a MODEL, or a command after --")
+    if options["gpu_metrics_hz"] and not options["gpu_metrics"]:
+        raise click.UsageError("--gpu-metrics and --no-gpu-metrics contradict each other")
+    if model is not None:
+        from nsight_tools.capture.options import model_of
+
+        model_of(model)
 
 
 def _recording(options: dict[str, Any]) -> Any:
@@ -389,6 +398,7 @@ def _check_ranges(captured: Captured, nsys: Path | None) -> None:
     if expected is None:
         return
     from nsight_tools.capture.options import CaptureError
+    from nsight_tools.nsys import OLDER_NVTX
 
     trace = nsight_tools.open_trace(captured.path, nsys=nsys)
     query = "SELECT count(*) AS n FROM nvtx_ranges WHERE domain = 'nsight_tools' AND name = 'inference'"
@@ -398,7 +408,7 @@ def _check_ranges(captured: Captured, nsys: Path | None) -> None:
         raise CaptureError(
             f"{captured.path}: {expected} inferences ran, but {arrived} of their NVTX ranges arrived in the report "
             f"(nsys {versions['nsys']}, Python's nvtx {versions.get('nvtx')})",
-            hint="use a newer nsys, or an older nvtx: pip install nvtx==0.2.11 where the runner runs",
+            hint=f"use a newer nsys, or an older nvtx: {OLDER_NVTX} where the runner runs",
         )
 
 

@@ -11,7 +11,7 @@ import click
 
 import nsight_tools
 from nsight_tools.cli import failures, importing, output, progress
-from nsight_tools.errors import NsightToolsError
+from nsight_tools.errors import NsightToolsError, need
 from nsight_tools.report import formats
 from nsight_tools.units import plural
 
@@ -107,6 +107,8 @@ def command(
     pace), there is no verdict: --fail-on-regression exits with 2, as it does where a verdict is undecided, or there
     are too few inferences.
     """
+    if form == "html":
+        need("html", "a page")
     if untraced_after and len(untraced_after) != len(afters):
         given = plural(len(untraced_after), "time")
         raise click.UsageError(f"--untraced-after is given {given}, for {len(afters)} AFTER")

@@ -14,7 +14,7 @@ import click
 
 import nsight_tools
 from nsight_tools.cli import output
-from nsight_tools.errors import NsightToolsError
+from nsight_tools.errors import NsightToolsError, bring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,15 +26,41 @@ _PACKAGES = (
         "tensorrt",
         ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"),
         "no engine can be built, run or captured",
+        bring("capture"),
     ),
-    ("pycuda", ("pycuda",), "the capture's runner cannot start"),
-    ("nvtx", ("nvtx",), "captures carry no ranges of ours, and inferences are told apart by TensorRT's own ranges"),
-    ("cuda.bindings", ("cuda-bindings", "cuda-python"), "the capture's runner cannot use CUDA graphs"),
-    ("nvidia-ml-py", ("nvidia-ml-py", "pynvml"), "captures record no clocks, power and reasons for throttling"),
-    ("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "outputs are compared with no model (--reference onnxruntime)"),
+    ("pycuda", ("pycuda",), "the capture's runner cannot start", bring("capture")),
+    (
+        "nvtx",
+        ("nvtx",),
+        "captures carry no ranges of ours, and inferences are told apart by TensorRT's own ranges",
+        "pip install nvtx",
+    ),
+    (
+        "cuda.bindings",
+        ("cuda-bindings", "cuda-python"),
+        "the capture's runner cannot use CUDA graphs",
+        bring("capture"),
+    ),
+    (
+        "nvidia-ml-py",
+        ("nvidia-ml-py", "pynvml"),
+        "captures record no clocks, power and reasons for throttling",
+        "pip install nvidia-ml-py",
+    ),
+    (
+        "onnxruntime",
+        ("onnxruntime", "onnxruntime-gpu"),
+        "outputs are compared with no model (--reference onnxruntime)",
+        bring("accuracy"),
+    ),
+    ("jinja2", ("jinja2",), "no page can be written", bring("html")),
+    ("matplotlib", ("matplotlib",), "no page can be written, and no figure drawn", bring("html")),
+    ("pandas", ("pandas",), "tables are had as Arrow only, not by Trace.frame", bring("pandas")),
+    ("pygraphviz", ("pygraphviz",), "pages are without the engine's graph", bring("graph")),
+    ("distributed", ("distributed",), "reports are not analyzed on a Dask cluster (--scheduler)", bring("distributed")),
+    ("fsspec", ("fsspec",), "reports at a URL are not read", bring("remote")),
 )
-_ACCURACY = "pip install 'nsight-tools[accuracy]'"
-_CAPTURE = "pip install 'nsight-tools[capture]'"
+"""What is imported where it is used; the names of its distributions, what its absence costs, and what brings it."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +122,8 @@ def _verdict(checks: Sequence[Check]) -> str:
 
 
 def _checks(nsys: Path | None) -> Iterator[Check]:
+    from nsight_tools.nsys import OLDER_NVTX
+
     yield Check("nsight-tools", "ok", f"{nsight_tools.__version__}, Python {platform.python_version()}")
     yield _analyses()
     yield _cache()
@@ -104,9 +132,10 @@ def _checks(nsys: Path | None) -> Iterator[Check]:
     yield (driver := _driver())
     if driver.state == "ok" and found:
         yield _counters(found)
-    for name, distributions, cost in _PACKAGES:
+    for name, distributions, cost, brings in _PACKAGES:
         version = _version(distributions)
-        remedy = _ACCURACY if name == "onnxruntime" else _CAPTURE
+        older = name == "nvtx" and found and found.loses_python_nvtx("0.2.12")
+        remedy = OLDER_NVTX if older else brings
         yield Check(name, "ok", version) if version else Check(name, "absent", "not installed", cost, remedy)
         if name == "nvtx" and version and found and found.loses_python_nvtx(version):
             yield Check(
@@ -114,7 +143,7 @@ def _checks(nsys: Path | None) -> Iterator[Check]:
                 "problem",
                 f"nvtx {version} under nsys {found.version}",
                 "every range of a Python program is lost, silently",
-                "pip install nvtx==0.2.11, or a newer nsys",
+                f"{OLDER_NVTX}, or a newer nsys",
             )
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 
 import click
 
 from nsight_tools import memory
-from nsight_tools.errors import INTERNAL, NsightToolsError, explained
+from nsight_tools.errors import INTERNAL, NsightToolsError, explained, meant
 from nsight_tools.report import safe
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
+_CHOICE = re.compile(r"'([^']*)' is not one of (.*)$")
+"""How click refuses what is none of an option's values."""
 _PREFIX = "nsight-tools: "
 _LIMIT = 1000
 
@@ -39,6 +42,8 @@ def usage(error: click.ClickException) -> int:
     ctx: click.Context | None = getattr(error, "ctx", None)
     path = ctx.command_path if ctx is not None else "nsight-tools"
     said = error.format_message().rstrip(".")
+    if choice := _CHOICE.search(said):
+        said = f"{said}; {near}" if (near := meant(choice[1], re.findall(r"'(.*?)'", choice[2]))) else said
     return _say(f"error: {said}{'' if said.endswith('?') else ';'} see {path} --help", NsightToolsError.exit_code)
 
 

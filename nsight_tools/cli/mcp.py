@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nsight_tools.cli import importing, output
-from nsight_tools.errors import NsightToolsError
+from nsight_tools.errors import NsightToolsError, bring
 
 
 @click.command(
@@ -44,7 +44,7 @@ def command(folders: tuple[Path, ...], nsys: Path | None, *, skill: bool) -> Non
         output.show(text())
         return
     if util.find_spec("mcp") is None:
-        raise NsightToolsError("the Python SDK `mcp` is not installed", hint="pip install 'nsight-tools[mcp]'")
+        raise NsightToolsError("the Python SDK `mcp` is not installed", hint=bring("mcp"))
     from nsight_tools.agents.answers import Reports
     from nsight_tools.agents.server import server
 

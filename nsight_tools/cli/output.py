@@ -140,8 +140,8 @@ def opened_binary(path: Path) -> Iterator[Callable[[bytes], None]]:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Callable[[str, str | Path], None]]:
-    """Give what writes a text, or a file's copy, by name into a folder that is put in place at `path` at the end.
+def new_folder(path: Path) -> Iterator[Callable[[str, str | bytes | Path], None]]:
+    """Give what writes a text, bytes, or a file's copy, by name into a folder that gets its place at `path` at the end.
 
     Raises:
         OutputError: there is something at `path` already, or it cannot be written.
@@ -152,10 +152,12 @@ def new_folder(path: Path) -> Iterator[Callable[[str, str | Path], None]]:
         with _errors(path):
             folder = stack.enter_context(files.partial_folder(path))
 
-        def write(name: str, content: str | Path) -> None:
+        def write(name: str, content: str | bytes | Path) -> None:
             with _errors(path):
                 if isinstance(content, Path):
                     shutil.copyfile(content, folder / name)
+                elif isinstance(content, bytes):
+                    (folder / name).write_bytes(content)
                 else:
                     (folder / name).write_text(content, encoding="utf-8")
 

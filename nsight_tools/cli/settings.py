@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nsight_tools import files
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.cli import capture, output
+from nsight_tools.errors import MissingPackageError, need
 from nsight_tools.report import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
 RUN = (
     *("batch", "streams", "threads", "use_cuda_graph", "use_spin_wait", "no_data_transfers", "overlap_transfers"),
@@ -91,6 +94,16 @@ def tell(line: str) -> None:
 def say(text: str) -> None:
     """Tell what is done now, on standard error."""
     click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)
+
+
+def write_page(path: Path, page: Callable[[], str]) -> None:
+    """Write the page of what was measured; where the extra that draws it is missing, say so: all else is kept."""
+    try:
+        need("html", path.name)
+    except MissingPackageError as error:
+        say(str(error))
+        return
+    files.write(path, page())
 
 
 def given(

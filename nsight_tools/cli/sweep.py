@@ -172,7 +172,7 @@ def _swept(
         table.unlink(missing_ok=True)
         raise NsightToolsError(f"no setting could be measured; the first: {failed[0].said}")
     if found.points:
-        _write_page(target / PAGE, found)
+        settings.write_page(target / PAGE, lambda: _page(found))
         say(f"measured into {target}")
     return found
 
@@ -181,11 +181,10 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _write_page(path: Path, found: Swept) -> None:
-    from nsight_tools import files
+def _page(found: Swept) -> str:
     from nsight_tools.report import formats
 
-    files.write(path, formats.SWEEP.find("html").render(found))
+    return formats.SWEEP.find("html").render(found)
 
 
 def _tell(found: Swept) -> None:

@@ -161,7 +161,7 @@ def _tuned(
             if loop.ledger.first is not None:
                 loop.keep(loop.ledger)
         if loop.ledger.first is not None:
-            _write_page(target / PAGE, loop.ledger)
+            settings.write_page(target / PAGE, lambda: _page(loop.ledger))
             settings.say(f"the ledger is in {target}")
     return loop.ledger, interrupted
 
@@ -231,11 +231,10 @@ def _loop(
     return loop, probe
 
 
-def _write_page(path: Path, ledger: Ledger) -> None:
-    from nsight_tools import files
+def _page(ledger: Ledger) -> str:
     from nsight_tools.report import formats
 
-    files.write(path, formats.TUNING.find("html").render(ledger))
+    return formats.TUNING.find("html").render(ledger)
 
 
 def _text(ledger: Ledger) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nsight_tools.errors import NsightToolsError
+from nsight_tools.errors import NsightToolsError, bring
 from nsight_tools.fleet import tasks
 from nsight_tools.fleet.results import Failed
 
@@ -57,6 +57,5 @@ def _distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
-        hint = "pip install 'nsight-tools[distributed]'"
-        raise NsightToolsError("--scheduler takes dask.distributed", hint=hint) from error
+        raise NsightToolsError("--scheduler takes dask.distributed", hint=bring("distributed")) from error
     return distributed

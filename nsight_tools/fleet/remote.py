@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsight_tools.errors import InputError, NsightToolsError, OutputError
+from nsight_tools.errors import InputError, NsightToolsError, OutputError, bring
 from nsight_tools.files import put_in_place
 from nsight_tools.importer import LAYERS_SUFFIX, REPORTS, cache_folder
 
@@ -140,7 +140,7 @@ def _opened(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        hint = "pip install 'nsight-tools[remote]', with s3fs, gcsfs or what else it takes"
+        hint = f"{bring('remote')}, with s3fs, gcsfs or what else it takes"
         raise NsightToolsError(f"{url}: reading URLs takes fsspec", hint=hint) from error
     try:
         fs, path = url_to_fs(url, use_listings_cache=False)

@@ -7,7 +7,7 @@ Nothing else in the package starts nsys, but for a capture. Messages and exit co
 from __future__ import annotations
 
 from nsight_tools.nsys.finding import find
-from nsight_tools.nsys.installed import ExportKind, Nsys
+from nsight_tools.nsys.installed import OLDER_NVTX, ExportKind, Nsys
 from nsight_tools.nsys.reports import check_report, is_report, report_version
 from nsight_tools.nsys.running import ENVIRONMENT_VARIABLE, HOW_TO_GET, Progress
 from nsight_tools.nsys.versions import Ability, Version
@@ -15,6 +15,7 @@ from nsight_tools.nsys.versions import Ability, Version
 __all__ = [
     "ENVIRONMENT_VARIABLE",
     "HOW_TO_GET",
+    "OLDER_NVTX",
     "Ability",
     "ExportKind",
     "Nsys",

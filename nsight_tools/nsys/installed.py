@@ -26,6 +26,10 @@ ExportKind: TypeAlias = Literal["parquetdir", "sqlite"]
 _TAKEN = re.compile(r"(\d+) events imported")
 
 
+OLDER_NVTX = "pip install nvtx==0.2.11"
+"""Brings the last version of Python's `nvtx` whose ranges every nsys keeps: `Nsys.loses_python_nvtx`."""
+
+
 @dataclass(frozen=True)
 class Nsys:
     """One installed Nsight Systems that has answered with its version."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import changes
 from nsight_tools.analysis import SECTIONS, select
+from nsight_tools.errors import AnalysisError, meant
 from nsight_tools.report import glossary
 from nsight_tools.report.look import Look
 from nsight_tools.report.terminal import Page
@@ -29,11 +30,21 @@ def render(analyses: dict[str, Analysis], word: str | None = None, look: Look | 
         page.blank()
         page.line(page.text("nsight-tools explain CODE says how each is measured, and what to change.", "dim"))
         return str(page)
-    for position, each in enumerate(select(analyses, [word.strip().upper()]).values()):
+    for position, each in enumerate(_chosen(analyses, word.strip()).values()):
         if position:
             page.rule()
         _explain(page, each)
     return str(page)
+
+
+def _chosen(analyses: dict[str, Analysis], word: str) -> dict[str, Analysis]:
+    """The analyses of a code or family; of neither, the error says which word may be meant."""
+    try:
+        return select(analyses, [word.upper()])
+    except AnalysisError:
+        if near := meant(word.lower(), glossary.TERMS):
+            raise AnalysisError(f"there is no code or word '{word}'", hint=near) from None
+        raise
 
 
 def _explain(page: Page, analysis: Analysis) -> None:

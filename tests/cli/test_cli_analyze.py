@@ -117,6 +117,10 @@ def test_codes_are_chosen(run: Run, options: list[str], codes: list[str]) -> Non
         (["analyze"], "Missing argument 'INPUT...'; see nsight-tools analyze --help"),
         (["analyze", "x", "--format", "pdf"], "'pdf' is not one of 'text', 'html', 'json', 'junit', 'markdown'"),
         (["analyze", "x", "--select", "XYZ"], "no analysis has the code 'XYZ'; the codes are PCI001, PCI003, THR001"),
+        (["analyze", "x", "--format", "jsn"], "; did you mean 'json'? see nsight-tools analyze --help"),
+        (["explain", "walll"], "there is no code or word 'walll'; did you mean 'wall'?"),
+        (["explain", "PCL001"], "the code 'PCL001'; did you mean 'PCI001' or 'PCI003'?"),
+        (["capture", "nope.engine"], "nope.engine: does not exist"),
         (["analyse", "x"], "there is no command 'analyse'; did you mean 'analyze'? see nsight-tools --help"),
         (["zzz", "x"], "there is no command 'zzz'; see nsight-tools --help"),
         (

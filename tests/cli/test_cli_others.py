@@ -95,6 +95,20 @@ def test_doctor_knows_the_pair_that_loses_ranges(
     assert "import .nsys-rep reports" in said
 
 
+def test_doctor_says_which_nvtx_to_install_where_there_is_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(importer, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(doctor, "_version", lambda _names: "")
+    for version, brings in (((2023, 4, 4), "pip install nvtx==0.2.11"), ((2025, 3, 1), "pip install nvtx ")):
+        found = nsys.Nsys(Path("/opt/nsys"), nsys.Version(version))
+        monkeypatch.setattr(nsys, "find", lambda _explicit, found=found: found)
+        said = " ".join(run("doctor").stdout.split())
+        assert re.search(f"absent nvtx not installed: [^;]*; {brings}", said)
+    for extra in ("html", "pandas", "graph", "distributed", "remote", "accuracy", "capture"):
+        assert f"pip install 'nsight-tools[{extra}]'" in said
+
+
 def test_doctor_sees_a_cache_that_cannot_be_written(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(importer, "cache_folder", lambda: tmp_path / "file" / "cache")

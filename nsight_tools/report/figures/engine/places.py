@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from nsight_tools.errors import NothingToShow
+from nsight_tools.errors import NothingToShow, bring
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -164,7 +164,7 @@ def _dot(
     try:
         import pygraphviz
     except ImportError as error:
-        raise NothingToShow("the engine's graph is laid out by Graphviz: pip install 'nsight-tools[graph]'") from error
+        raise NothingToShow(f"the engine's graph is laid out by Graphviz: {bring('graph')}") from error
     graph = pygraphviz.AGraph(directed=True, strict=False, nodesep="0.12", ranksep="0.2")
     graph.node_attr.update(shape="box", label="", fixedsize="true")
     graph.edge_attr.update(dir="none")
