@@ -23,9 +23,15 @@ OURS = ("TensorRT", "nsight_tools")
 """Domains whose ranges name layers, inferences and phases, and no operator."""
 _ARGUMENTS = re.compile(r", (?:seq|op_id|sizes|input_op_ids) =.*", re.DOTALL)
 """What PyTorch's ranges (`emit_nvtx` of `torch.autograd.profiler`) say behind an operator: "aten::relu, seq = 3, …"."""
-_FUNCTOR = re.compile(r"CUDAFunctor(?:OnSelf|OnOther)?_(\w+)|(\w+?)_?[Ff]unctor\b")
-"""Element-wise kernels of PyTorch share one name, and have the operator in the type of what they apply: `AddFunctor`,
-`CUDAFunctor_add`."""
+_APPLIED = (
+    r"CUDAFunctor(?:OnSelf|OnOther)?_(\w+)",
+    r"(?!(?:AUnary|BUnary|Binary)Functor)\b(\w+?)_?[Ff]unctor\b",
+    r"\b(?!gpu_kernel)(?:launch_)?(\w+?)(?:_kernel\w*|(?:CUDA)?KernelImpl)?(?:<[^<>]*>)?\(at::TensorIterator",
+    r"ReduceOp<.*?(\w+)Ops<",
+)
+"""Element-wise kernels of PyTorch share one name, and have the operator in the type of what they apply. Of these the
+first that is there: `CUDAFunctor_add`, `MulFunctor` (in a `BinaryFunctor`), the function that a lambda stands in
+(`exp_kernel_cuda(at::TensorIteratorBase &)`), `MeanOps`."""
 
 
 NOTHING = Intervals.union([], [])
@@ -134,8 +140,11 @@ def _operators(run: Run, out: Work, between: Bools) -> tuple[Operator, ...]:
 
 
 def _of_kernel(name: str, short: str) -> str:
-    found = _FUNCTOR.search(name)
-    return (found[1] or found[2]) if found else short or name
+    if "at::native::" in name:
+        for applied in _APPLIED:
+            if found := re.search(applied, name):
+                return found[1]
+    return short or name
 
 
 def _ranges(run: Run, out: Work) -> tuple[list[str], Ints]:
