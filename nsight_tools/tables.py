@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from nsight_tools import cuda_names
 
-DATASET_VERSION = 8
+DATASET_VERSION = 9
 
 I16, I32, I64, F64, BOOL, TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -237,7 +237,11 @@ TABLES: dict[str, Table] = {
                 _TID,
                 Column("domain", WORD, "NVTX domain; empty for the default domain"),
                 Column("name", WORD, "message, registered or not"),
-                Column("kind", WORD, "push_pop, start_end, mark"),
+                Column(
+                    "kind",
+                    WORD,
+                    "push_pop, start_end, mark; profiler: what Nsight Systems tells of Python (in domains of its own)",
+                ),
                 Column("payload", I64, "integer payload, if any", True),
                 Column("depth", I16, "0 for the outermost push_pop range of its thread; null for other kinds", True),
                 Column(

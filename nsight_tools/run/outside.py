@@ -152,12 +152,13 @@ def _ranges(run: Run, out: Work) -> tuple[list[str], Ints]:
 
     Ranges of `OURS` and those that are requests name no operator.
     """
-    table = run.trace.table("nvtx_ranges", ["start_ns", "end_ns", "pid", "tid", "domain", "name"])
+    table = run.trace.table("nvtx_ranges", ["start_ns", "end_ns", "pid", "tid", "domain", "name", "kind"])
     own = np.zeros(table.num_rows, np.bool_)
     marked = ints(run.trace.table("inferences", ["nvtx_range"])["nvtx_range"])
     own[marked[marked >= 0]] = True
     start, end, name = ints(table["start_ns"]), ints(table["end_ns"]), words(table["name"])
-    rows = np.flatnonzero(~own & ~words(table["domain"]).among(*OURS) & (end > start))
+    spans = words(table["kind"]).among("push_pop", "start_end") & (end > start)
+    rows = np.flatnonzero(~own & ~words(table["domain"]).among(*OURS) & spans)
     if not rows.size:
         return [], np.full(len(out), -1)
     thread = joint_key(ints(table["pid"])[rows], ints(table["tid"])[rows])
