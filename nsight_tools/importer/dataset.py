@@ -106,7 +106,7 @@ def write_dataset(
     references = [*(by_order.of_dataset(layer_pass) if layer_pass else ()), *by_order.of_layers(listed)]
     with ThreadPoolExecutor(1, HARMLESS) as pool:
         described = pool.submit(source)  # which reads the export once more, where a core has time for it
-        made = derived.write_derived(to, named, references, wanted.group_by)
+        made = derived.write_derived(to, named, references, wanted.group_by, layers.on_dla(listed))
     ordered = made.layers
     if layer_pass and ordered and by_order.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
         listed = layers.from_dataset(layer_pass)  # of this engine: its kernels came in the same order
