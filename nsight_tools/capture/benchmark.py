@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import subprocess
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 class BuildError(CaptureError):
     """An engine that cannot be built as asked."""
+
+
+class OutOfTimeError(CaptureError):
+    """A build that would take more time than there is."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Bench:
     """0 for none."""
     profiles: int = 1
     """Optimization profiles of what is built for dynamic shapes: the most streams that will run it."""
+    left_s: Callable[[], float] = field(default=lambda: math.inf)
+    """Seconds that a build may take from now on."""
 
     def probe(self, load: Load, build: Build) -> dict[str, Any]:
         """What the runner's Python has: `result.json` of the probe. Raises CaptureError where something is missing."""
@@ -60,7 +68,7 @@ class Bench:
     def engine(self, load: Load, build: Build) -> Path:
         """The engine to run: the model itself, or what is built of it.
 
-        Raises BuildError where TensorRT cannot build it.
+        Raises BuildError where TensorRT cannot build it, OutOfTimeError where it would take more time than is left.
         """
         if self.model.suffix != ONNX:
             return self.model
@@ -70,10 +78,14 @@ class Bench:
             self.folder.mkdir(parents=True, exist_ok=True)
             order = orders.of_build(self.model, built.absolute(), load, build, profiles=self.profiles)
             with _scratch() as scratch:
+                left = self.left_s()
                 try:
-                    self._answered(Task("build", scratch / "build", self.python, {"verbose": False, **order}))
+                    task = Task("build", scratch / "build", self.python, {"verbose": False, **order})
+                    self._answered(task, None if math.isinf(left) else max(left, 0))
                 except InterruptedCaptureError:
                     raise
+                except subprocess.TimeoutExpired as error:
+                    raise OutOfTimeError(f"the build was stopped after {left:.0f} s, which is all there was") from error
                 except CaptureError as error:
                     raise BuildError(error.message, hint=error.hint) from error
         return built
@@ -97,6 +109,7 @@ class Bench:
 
         Raises:
             BuildError: the engine cannot be built.
+            OutOfTimeError: the build would take more time than is left.
             CaptureError: it cannot be run as asked, in TensorRT's words.
             InterruptedCaptureError: Ctrl-C ended it, and what it measured until then is dropped.
         """
@@ -133,8 +146,8 @@ class Bench:
         with telemetry.sampling(path, hz=self.telemetry_hz):
             yield
 
-    def _answered(self, task: Task) -> Answer:
-        answer = task.run(lambda command: supervised.run(command, interrupts=self.interrupts))
+    def _answered(self, task: Task, seconds: float | None = None) -> Answer:
+        answer = task.run(lambda command: supervised.run(command, interrupts=self.interrupts, seconds=seconds))
         if answer.interrupted:
             raise InterruptedCaptureError("interrupted")
         return answer

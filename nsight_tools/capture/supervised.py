@@ -86,6 +86,7 @@ def run(
     interrupts: Interrupts,
     environment: Mapping[str, str] | None = None,
     interrupt: Callable[[int], bool] | None = None,
+    seconds: float | None = None,
 ) -> Ended:
     """Run `command` to its end; whatever ends this function ends it and all that it started.
 
@@ -95,6 +96,7 @@ def run(
 
     Raises:
         NsightToolsError: no process could be started.
+        subprocess.TimeoutExpired: it took more than `seconds`, and was ended.
     """
     guarded = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *map(str, command)]
     try:
@@ -120,7 +122,7 @@ def run(
 
     try:
         with interrupts.stopping(stop):
-            code = process.wait()
+            code = process.wait(seconds)
     except BaseException:
         process.terminate()  # the guard takes everything along
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -227,6 +227,7 @@ def _loop(
         gate=gate,
         budget=options["budget"] or Budget(),
     )
+    bench.left_s = loop.left_s
     return loop, probe
 
 

@@ -117,12 +117,12 @@ class Chooser:
             yield Change("default_stream", value=False), f"{untold}: enqueues on the default stream may synchronize"
 
     def _of_build(self, best: Setting) -> Iterator[tuple[Change, str]]:
+        if not any(best.get(name) for name in ("fp16", "bf16", "int8", "fp8", "best", "strongly_typed")):
+            yield Change("fp16"), "no finding promises it: half the bytes, and Tensor Cores"
         level = best.get("builder_optimization_level")
         now = _LEVELS[0] if level is False else int(level)
         if more := [each for each in _LEVELS if each > now]:
             yield Change("builder_optimization_level", more[0]), "no finding promises it: more tactics are tried"
-        if not any(best.get(name) for name in ("fp16", "bf16", "int8", "fp8", "best", "strongly_typed")):
-            yield Change("fp16"), "no finding promises it: half the bytes, and Tensor Cores"
 
 
 def _several(best: Setting) -> bool:

@@ -6,11 +6,13 @@ from there.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nsight_tools import changes, units
+from nsight_tools.capture.benchmark import OutOfTimeError
 from nsight_tools.tune import judging
 from nsight_tools.tune.ledger import Found, Ledger, Run, Step
 from nsight_tools.tune.measuring import Failed, Why
@@ -80,12 +82,19 @@ class Loop:
     gate: Gate | None = None
     budget: Budget = field(default_factory=Budget)
     clock: Callable[[], float] = time.monotonic
+    _began: float = 0.0
+
+    def left_s(self) -> float:
+        """Seconds of the budget that are left; infinite where it has none."""
+        if self.budget.seconds is None:
+            return math.inf
+        return self.budget.seconds - self.ledger.seconds - (self.clock() - self._began)
 
     def run(self) -> Ledger:
         """Go on until nothing is left, or the budget is spent.
 
-        Raises Failed where the start itself cannot be measured; anything else that ends it leaves the ledger as it was
-        last written.
+        Raises Failed or OutOfTimeError where the start itself cannot be measured; anything else that ends it leaves the
+        ledger as it was last written.
         """
         ledger = self.ledger
         if ledger.ended == "nothing left":
@@ -95,11 +104,16 @@ class Loop:
             if self.budget.spent(ledger):
                 self._end("budget")
                 continue
-            began = self.clock()
+            self._began = self.clock()
             try:
                 self._one()
+            except OutOfTimeError as error:  # what it was for stays open, for a larger budget
+                if ledger.first is None:
+                    raise
+                self.say(f"  {error.message}")
+                ledger.ended = "budget"
             finally:
-                ledger.seconds += self.clock() - began
+                ledger.seconds += self.clock() - self._began
             self.keep(ledger)
         return ledger
 

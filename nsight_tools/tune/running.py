@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nsight_tools.capture.benchmark import Bench, BuildError
+from nsight_tools.capture.benchmark import Bench, BuildError, OutOfTimeError
 from nsight_tools.capture.options import Build, CaptureError, InterruptedCaptureError, Load, load_of, settings_of
 from nsight_tools.measured import of_one_run
 from nsight_tools.tune.measuring import Failed, Measurement, Why
@@ -24,12 +24,12 @@ _OF_MEMORY = re.compile(r"out ?of ?(host ?)?memory|memory allocation|cudaMalloc|
 
 @contextlib.contextmanager
 def failing(setting: Setting) -> Iterator[None]:
-    """What keeps this setting from being run in the block, as Failed; Ctrl-C stays what it is."""
+    """What keeps this setting from being run in the block, as Failed; Ctrl-C and the end of the time stay as is."""
     if problem := conflict(setting):
         raise Failed(Why.REFUSED, problem)
     try:
         yield
-    except InterruptedCaptureError:
+    except (InterruptedCaptureError, OutOfTimeError):
         raise
     except BuildError as error:
         raise Failed(Why.BUILD, error.message, hint=error.hint) from error

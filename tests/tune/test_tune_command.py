@@ -103,10 +103,21 @@ def test_a_model_is_built_for_each_step_that_asks_for_it(tmp_path: Path) -> None
     assert code == 0, err
     found = ledger(tmp_path / "model.tune")
     assert found["ended"] == "nothing left"
-    assert [step["changes"][-1]["option"] for step in found["steps"]][:2] == ["builder_optimization_level", "fp16"]
+    assert [step["changes"][-1]["option"] for step in found["steps"]][:2] == ["fp16", "builder_optimization_level"]
     assert found["best"]["engine"].startswith("engines/model-")
     assert (tmp_path / "model.tune" / found["best"]["engine"]).exists()
     assert "trtexec --onnx=model.onnx --builderOptimizationLevel=" in out
+
+
+def test_a_build_takes_no_more_than_the_budget(tmp_path: Path) -> None:
+    model(tmp_path, build_s=60)
+    began = time.monotonic()
+    code, _, err = tuned(tmp_path, "model.onnx", "--budget", "2s", *SHORT, nsys=False)
+    assert code == 2
+    assert "the build was stopped after 2 s, which is all there was" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("model.tune*/engines/*.engine"))
+    assert time.monotonic() - began < 50
 
 
 @pytest.mark.nsys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from drawn_machine import BAD, Machine, Tracer, loop, takes_us
 from jsonschema import Draft202012Validator
 
+from nsight_tools.capture.benchmark import OutOfTimeError
 from nsight_tools.errors import InputError, NsightToolsError
 from nsight_tools.findings import Change
 from nsight_tools.report import tuned, tuned_html
@@ -196,6 +198,35 @@ def test_a_budget_of_time() -> None:
     ledger = loop(budget=Budget(seconds=10), clock=lambda: float(next(now)))[0].run()
     assert ledger.ended == "budget"
     assert ledger.seconds == 10
+
+
+def test_a_build_that_the_budget_ends_is_tried_again_with_more() -> None:
+    class Slow(Machine):
+        ends = True
+
+        def measure(self, setting: Setting) -> Measurement:
+            if self.ends and setting.get("fp16"):
+                raise OutOfTimeError("the build was stopped after 12 s, which is all there was")
+            return super().measure(setting)
+
+    machine = Slow()
+    tuning, said = loop(
+        Setting.of({"builder_optimization_level": 5}), machine, chooser=Chooser("throughput", builds=True)
+    )
+    ledger = tuning.run()
+    assert (ledger.ended, ledger.steps[-1].changes[-1].option, ledger.steps[-1].outcome) == ("budget", "fp16", "")
+    assert "  the build was stopped after 12 s, which is all there was" in said
+    valid(ledger)
+    machine.ends = False
+    assert tuning.run().ended == "nothing left"
+    assert tuning.ledger.steps[-1].outcome
+
+
+def test_what_is_left_of_a_budget() -> None:
+    tuning, _ = loop(budget=Budget(seconds=100), clock=lambda: 7.0)
+    tuning.ledger.seconds = 40
+    assert tuning.left_s() == 100 - 40 - 7
+    assert loop()[0].left_s() == math.inf
 
 
 class Killed(Exception):  # noqa: N818 (what happens to it)
