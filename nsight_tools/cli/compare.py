@@ -12,6 +12,7 @@ import click
 import nsight_tools
 from nsight_tools.cli import failures, importing, output, progress
 from nsight_tools.errors import NsightToolsError
+from nsight_tools.report import formats
 from nsight_tools.units import plural
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from nsight_tools.analysis import Outcome
     from nsight_tools.cli.importing import Command
     from nsight_tools.comparison import Comparison
-    from nsight_tools.report.terminal import Look
     from nsight_tools.trace import Trace
 
 REGRESSED = 1
@@ -59,15 +59,7 @@ Example:
 )
 @click.argument("before", metavar="BEFORE", type=click.Path(path_type=Path))
 @click.argument("afters", metavar="AFTER...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "markdown", "html", "junit"]),
-    default="text",
-    show_default=True,
-    help="text for a terminal, json for machines, markdown for a pull request, html: one page with figures, junit for "
-    "a CI system's test page.",
-)
+@output.format_option(formats.COMPARISON)
 @output.file_option
 @click.option(
     "--fail-on-regression",
@@ -130,8 +122,9 @@ def command(
                 status = failures.report(error, debug=debug)
         if not found:
             raise click.exceptions.Exit(status)
-        look = partial(output.look, color, to_file=path is not None and str(path) != "-", everything=everything)
-        write(_rendered(found, form, (limit, metric), look))
+        look = output.look(color, to_file=path is not None and str(path) != "-", everything=everything)
+        context = formats.Context(look, limit=limit, metric=metric)
+        write(formats.COMPARISON.find(form).render(found, context))
     raise click.exceptions.Exit(status or _gate(found, limit, metric))
 
 
@@ -179,28 +172,3 @@ def _report_unjudged(comparison: Comparison, limit: float, metric: str | None) -
         hint = f"compare two runs of a kind, of {ENOUGH} inferences or more each"
     problem = f"{comparison.after.name}: whether it became slower cannot be judged: {said}"
     failures.report(NsightToolsError(problem, hint=hint), debug=False)
-
-
-def _rendered(
-    found: list[Comparison], form: str, gate: tuple[float | None, str | None], look: Callable[[], Look]
-) -> str:
-    # Each format's module is imported where it is asked for: rich for text only.
-    if form == "json":
-        from nsight_tools.report import compared_machine
-
-        return compared_machine.render(found)
-    if form == "markdown":
-        from nsight_tools.report import compared_markdown
-
-        return compared_markdown.render(found)
-    if form == "html":
-        from nsight_tools.report import compared_html
-
-        return compared_html.page(found)
-    if form == "junit":
-        from nsight_tools.report import junit
-
-        return junit.render_comparisons(found, *gate)
-    from nsight_tools.report import compared_text
-
-    return compared_text.render(found, look())

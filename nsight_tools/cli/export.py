@@ -9,13 +9,11 @@ import click
 
 import nsight_tools
 from nsight_tools.cli import importing, output, progress
-from nsight_tools.report import safe
+from nsight_tools.report import formats, safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from nsight_tools import Trace
-    from nsight_tools.importer.dataset import Progress
+    from contextlib import AbstractContextManager
 
 
 @click.command(
@@ -34,15 +32,7 @@ writes exported/model.engine.timing.json, .profile.json and .graph.json.
   nsight-tools export model.capture --format dl-designer --onnx model.onnx -o nodes""",
 )
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["perfetto", "trtexec", "dl-designer"]),
-    default="perfetto",
-    show_default=True,
-    help="perfetto: protobuf, for ui.perfetto.dev and trace_processor; trtexec: its --exportTimes, --exportProfile and "
-    "--exportLayerInfo, into a folder; dl-designer: what each ONNX node costs, for Nsight Deep Learning Designer.",
-)
+@output.format_option(formats.EXPORT, default="perfetto")
 @click.option(
     "-o",
     "--output",
@@ -85,66 +75,24 @@ def command(
     An INPUT is an .nsys-rep or .qdrep file, a .sqlite export, an nsys parquetdir, a run directory of
     capture, or a dataset (.trace).
     """
-    from nsight_tools.report.content import TraceReport  # pulls in pyarrow; --help goes without
-
-    def opened(progress: Progress | None) -> Trace:
-        return nsight_tools.open_trace(
+    exporter = formats.EXPORT.find(form)
+    if onnx is not None and not exporter.TAKES_ONNX:
+        takers = (name for name in formats.EXPORT.names() if formats.EXPORT.find(name).TAKES_ONNX)
+        raise click.UsageError(f"--onnx is an option of --format {' or '.join(takers)}")
+    with _target(path, folder=exporter.FOLDER) as write, progress.shown(source.name) as callback:
+        trace = nsight_tools.open_trace(
             source,
             nsys=nsys,
             layers=layers,
             layer_pass=layer_pass,
             inference_range=inference_range,
             group_by=group_by,
-            progress=progress,
+            progress=callback,
         )
-
-    if onnx is not None and form != "dl-designer":
-        raise click.UsageError("--onnx is an option of --format dl-designer")
-    if form == "trtexec":
-        _as_trtexec(opened, path)
-        return
-    if form == "dl-designer":
-        _for_designer(opened, source, onnx, path)
-        return
-    from nsight_tools.report import perfetto
-
-    with output.opened_binary(path) as write, progress.shown(source.name) as callback:
-        trace = opened(callback)
-        report = TraceReport.of(source.name, trace)
-        if callback:
-            callback("writing the timeline", None)
-        perfetto.write(report, trace, write)
+        told = exporter.write(formats.Exported(source, trace, onnx, callback), write)
+    for name, said in told:
+        click.echo(f"nsight-tools: {path / name}: {safe.visible(said, 200)}", err=True)
 
 
-def _as_trtexec(opened: Callable[[Progress | None], Trace], path: Path) -> None:
-    """Write trtexec's files of a trace into a new folder, and say what each of them holds."""
-    from nsight_tools.report import trtexec_files
-
-    with output.new_folder(path) as write:
-        with progress.shown(path.name) as callback:
-            written = trtexec_files.files(opened(callback))
-        for file in written:
-            write(file.name, file.text)
-    for file in written:
-        click.echo(f"nsight-tools: {path / file.name}: {safe.visible(file.said, 200)}", err=True)
-
-
-def _for_designer(opened: Callable[[Progress | None], Trace], source: Path, onnx: Path | None, path: Path) -> None:
-    """Write what each ONNX node costs into a new folder, with the model, the engine, and what to do with them."""
-    from nsight_tools import run_files
-    from nsight_tools.report import onnx_nodes
-
-    with output.new_folder(path) as write:
-        with progress.shown(path.name) as callback:
-            found = onnx_nodes.costs(opened(callback))
-        folder = source if source.is_dir() else source.parent
-        engines = [file for file in sorted(folder.iterdir()) if file.suffix in run_files.ENGINES]
-        engine = engines[0] if len(engines) == 1 and (folder / run_files.RUN).is_file() else None
-        for file in filter(None, (onnx, engine)):
-            write(file.name, file)
-        write(onnx_nodes.TABLE, onnx_nodes.table(found))
-        write(onnx_nodes.STEPS, onnx_nodes.steps(found, onnx.name if onnx else "", engine.name if engine else ""))
-    count = len({node for each in found for node in each.nodes})
-    click.echo(
-        f"nsight-tools: {path}: {count:,} ONNX nodes in {len(found):,} layers; {onnx_nodes.STEPS} says how", err=True
-    )
+def _target(path: Path, *, folder: bool) -> AbstractContextManager[Callable[..., None]]:
+    return output.new_folder(path) if folder else output.opened_binary(path)

@@ -16,11 +16,11 @@ import click
 
 from nsight_tools import files
 from nsight_tools.errors import OutputError
+from nsight_tools.report.look import WIDTH, Look
 
 if TYPE_CHECKING:
-    from nsight_tools.report.terminal import Look
+    from nsight_tools.report.formats import Kind
 
-WIDTH = 100
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -42,6 +42,13 @@ def all_option(command: _Command) -> _Command:
     )(command)
 
 
+def format_option(kind: Kind[Any], default: str = "text") -> Callable[[_Command], _Command]:
+    """The option `--format`, of what can show this kind of thing."""
+    return click.option(
+        "--format", "form", type=click.Choice(kind.names()), default=default, show_default=True, help=kind.help()
+    )
+
+
 def file_option(command: _Command) -> _Command:
     """The option `--output`, which `opened` takes."""
     return click.option(
@@ -56,8 +63,6 @@ def file_option(command: _Command) -> _Command:
 
 def look(color: str, *, to_file: bool = False, everything: bool = False) -> Look:
     """How a page looks on standard output, or in a UTF-8 file."""
-    from nsight_tools.report.terminal import Look  # rich takes its time; --help goes without
-
     terminal = not to_file and sys.stdout.isatty()
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     return Look(

@@ -183,9 +183,9 @@ def _minutes(seconds: float) -> str:
 
 def _write_page(path: Path, found: Swept) -> None:
     from nsight_tools import files
-    from nsight_tools.report import swept_html
+    from nsight_tools.report import formats
 
-    files.write(path, swept_html.page(found))
+    files.write(path, formats.SWEEP.find("html").render(found))
 
 
 def _tell(found: Swept) -> None:

@@ -113,7 +113,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         ctx.exit(130)
 
 
-_RECORDING = ("graphs", "gpu_metrics_hz", "memory_usage", "nsys_args")
+_RECORDING = ("graphs", "gpu_metrics", "gpu_metrics_hz", "memory_usage", "nsys_args")
 settings.add(command, (*settings.RUN, *settings.BUILD, *settings.GIVEN, *settings.OUTPUTS, *_RECORDING))
 settings.add(command, (*tune_program.CAPTURED_OTHERWISE, *settings.PROGRAM, "nsys"))
 
@@ -233,9 +233,9 @@ def _loop(
 
 def _write_page(path: Path, ledger: Ledger) -> None:
     from nsight_tools import files
-    from nsight_tools.report import tuned_html
+    from nsight_tools.report import formats
 
-    files.write(path, tuned_html.page(ledger))
+    files.write(path, formats.TUNING.find("html").render(ledger))
 
 
 def _text(ledger: Ledger) -> Any:

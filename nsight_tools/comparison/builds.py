@@ -6,10 +6,10 @@ kernels in the typical inference.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsight_tools.comparison.regions import regions
+from nsight_tools.comparison.result import Builds, Built, Rebuilt
 from nsight_tools.run.engine import NOTHING, engine_layers
 
 if TYPE_CHECKING:
@@ -25,49 +25,6 @@ MOST = 1_000
 """Regions that are judged by themselves, as of layers; those with the least layers are left to the sums."""
 ALIKE = "built alike"
 REFORMATS = "reformats, wherever they are"
-
-
-@dataclass(frozen=True)
-class Built:
-    """How one build made a region."""
-
-    layers: tuple[str, ...]
-    """Those that compute, by name."""
-    reformats: int
-    precision: str
-    """Types that its layers read, as `FP16, FP32`; empty where the engine does not tell."""
-    tactics: tuple[str, ...]
-    """Kernels that the builder chose, of layers that have a choice."""
-
-
-@dataclass(frozen=True)
-class Rebuilt:
-    """A region that the two builds made in different ways."""
-
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    before: Built
-    after: Built
-    changed: tuple[str, ...]
-    """Of fusion, precision, reformats, tactic, format: what differs, but for what follows from another."""
-    time: Difference
-    """Of its kernels."""
-
-
-@dataclass(frozen=True)
-class Builds:
-    """Two builds of one model, side by side."""
-
-    regions: tuple[Rebuilt, ...]
-    """Those that were built otherwise, the largest difference first."""
-    rebuilt: int
-    """How many were."""
-    alike: int
-    """How many were not."""
-    totals: tuple[Difference, ...]
-    """Sums over regions by what changed in them, and `ALIKE`; then `REFORMATS`, which are in the others."""
-    reformats: tuple[int, int]
-    """Layers of each build that only reformat."""
 
 
 class Pair:
@@ -153,7 +110,7 @@ def _moves(layer: Layer) -> bool:
 
 
 def _types(layers: Iterable[Layer]) -> str:
-    return ", ".join(sorted({tensor["dtype"] for layer in layers for tensor in layer.inputs if tensor["dtype"]}))
+    return ", ".join(sorted({tensor.dtype for layer in layers for tensor in layer.inputs if tensor.dtype}))
 
 
 def _changes(region: Region, before: Built, after: Built) -> tuple[str, ...]:
@@ -173,4 +130,4 @@ def _changes(region: Region, before: Built, after: Built) -> tuple[str, ...]:
 
 
 def _formats(layers: Sequence[Layer]) -> list[tuple[str | None, str | None]]:
-    return [(tensor["dtype"], tensor["format"]) for layer in layers for tensor in (*layer.inputs, *layer.outputs)]
+    return [(tensor.dtype, tensor.format) for layer in layers for tensor in (*layer.inputs, *layer.outputs)]

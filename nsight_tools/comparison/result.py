@@ -11,7 +11,6 @@ import numpy as np
 from nsight_tools.shown import Shown
 
 if TYPE_CHECKING:
-    from nsight_tools.comparison.builds import Builds
     from nsight_tools.comparison.resampling import Floats
     from nsight_tools.summary import Summary
 
@@ -165,6 +164,49 @@ class Prediction:
     shared_with: tuple[str, ...] = ()
     estimate: bool = False
     """Whether what was promised is an estimate, and no bound."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """How one build made a region."""
+
+    layers: tuple[str, ...]
+    """Those that compute, by name."""
+    reformats: int
+    precision: str
+    """Types that its layers read, as `FP16, FP32`; empty where the engine does not tell."""
+    tactics: tuple[str, ...]
+    """Kernels that the builder chose, of layers that have a choice."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A region that the two builds made in different ways."""
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    before: Built
+    after: Built
+    changed: tuple[str, ...]
+    """Of fusion, precision, reformats, tactic, format: what differs, but for what follows from another."""
+    time: Difference
+    """Of its kernels."""
+
+
+@dataclass(frozen=True)
+class Builds:
+    """Two builds of one model, side by side."""
+
+    regions: tuple[Rebuilt, ...]
+    """Those that were built otherwise, the largest difference first."""
+    rebuilt: int
+    """How many were."""
+    alike: int
+    """How many were not."""
+    totals: tuple[Difference, ...]
+    """Sums over regions by what changed in them, and what was built alike; then reformats, which are in the others."""
+    reformats: tuple[int, int]
+    """Layers of each build that only reformat."""
 
 
 @dataclass(frozen=True)

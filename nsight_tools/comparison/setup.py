@@ -22,6 +22,7 @@ from nsight_tools.comparison.conditions import SM_CLOCK
 from nsight_tools.comparison.inputs import FLAGS_11
 from nsight_tools.comparison.result import BOTH, Change, Effect, Metric, SetupDifference
 from nsight_tools.findings import Severity
+from nsight_tools.run.engine import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -183,7 +184,14 @@ def _clock(conditions: Sequence[Difference]) -> Iterator[SetupDifference]:
 
 
 def _measurement(runs: Pair, *, measured: bool) -> Iterator[SetupDifference]:
-    before, after = runs
+    """What was taken for an inference, how inferences came, and how that was recorded."""
+    yield from _inferences(runs)
+    yield from _pace(runs)
+    yield from _recording(runs, measured=measured)
+
+
+def _inferences(runs: Pair) -> Iterator[SetupDifference]:
+    """What an inference is on each side."""
     sources = [" and ".join(run.sources) for run in runs]
     chosen = [run.trace.manifest["source"].get("inference_range") or "" for run in runs]
     if sources[0] != sources[1]:
@@ -194,6 +202,11 @@ def _measurement(runs: Pair, *, measured: bool) -> Iterator[SetupDifference]:
     elif chosen[0] != chosen[1]:
         why = "other ranges were named as inferences"
         yield _differ("--inference-range", (each or "default" for each in chosen), Effect.BLOCKS, why, BOTH)
+
+
+def _pace(runs: Pair) -> Iterator[SetupDifference]:
+    """When inferences come, and how many are under way."""
+    before, after = runs
     if any(run.paced for run in runs):
         said = (f"every {units.duration(float(run.periods.mean()))}" if run.paced else "its own" for run in runs)
         why = "inferences come when they are asked for: how many a second there could be is not seen"
@@ -203,13 +216,21 @@ def _measurement(runs: Pair, *, measured: bool) -> Iterator[SetupDifference]:
         said = (f"{run.in_flight:.2g}, from {_threads(run.threads)}" for run in runs)
         why = "an inference that others overlap waits for them: its latency grows where throughput does"
         yield _differ("inferences in flight", said, Effect.CHANGE, why)
+
+
+_RECORDED = {
+    "graph_trace": "CUDA graphs traced as",
+    "memory_usage": "memory usage",
+    "cpu_sampling_hz": "CPU sampling",
+}
+"""The options of a capture that decide what the profiler costs."""
+
+
+def _recording(runs: Pair, *, measured: bool) -> Iterator[SetupDifference]:
+    """What the profiler was asked for, and which one it was."""
+    before, after = runs
     captures = [dict(run.trace.manifest.get("capture") or {}) for run in runs]
-    options = {
-        "graph_trace": "CUDA graphs traced as",
-        "memory_usage": "memory usage",
-        "cpu_sampling_hz": "CPU sampling",
-    }
-    for option, label in options.items():
+    for option, label in _RECORDED.items():
         one, other = (capture.get(option) for capture in captures)
         matters = option != "graph_trace" or (before.graphs and after.graphs)
         if one is not None and other is not None and one != other and matters:
@@ -267,9 +288,9 @@ def _chosen(run: ComparedRun) -> dict[str, tuple[str, ...]]:
 def _precisions(run: ComparedRun) -> str:
     count: dict[str, int] = {}
     for layer in run.trace.table("layers", ["outputs"]).to_pylist():
-        for tensor in layer["outputs"] or ():
-            if tensor["dtype"]:
-                count[tensor["dtype"]] = count.get(tensor["dtype"], 0) + 1
+        for tensor in tensors(layer["outputs"]):
+            if tensor.dtype:
+                count[tensor.dtype] = count.get(tensor.dtype, 0) + 1
     return ", ".join(f"{number} {dtype}" for dtype, number in sorted(count.items(), key=lambda item: -item[1]))
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import NsightToolsError
 from nsight_tools.fleet import tasks
-from nsight_tools.fleet.tasks import Failed
+from nsight_tools.fleet.results import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from nsight_tools.fleet.tasks import Result, Task
+    from nsight_tools.fleet.results import Result
+    from nsight_tools.fleet.tasks import Task
 
 CONNECT_S = 20
 

@@ -27,7 +27,7 @@ from nsight_tools.files import put_in_place
 from nsight_tools.fleet import remote
 from nsight_tools.fleet.members import RESULT
 from nsight_tools.fleet.numbers import QUANTITIES
-from nsight_tools.fleet.tasks import Done, Result
+from nsight_tools.fleet.results import Done, Result
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from nsight_tools.analysis import Status
 from nsight_tools.findings import SEVERITIES, Finding, Severity
 from nsight_tools.fleet.numbers import QUANTITIES
 from nsight_tools.fleet.peers import Peers, peers
+from nsight_tools.fleet.results import Done, Failed
 from nsight_tools.fleet.stragglers import Group, Straggler, groups, stragglers
-from nsight_tools.fleet.tasks import Done, Failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nsight_tools.fleet.numbers import Numbers
-    from nsight_tools.fleet.tasks import Result
+    from nsight_tools.fleet.results import Result
     from nsight_tools.report.content import TraceReport
     from nsight_tools.summary import Summary
 

@@ -190,10 +190,16 @@ def _stem(source: str) -> str:
 
 
 def _labelled(found: Sequence[Member]) -> list[Member]:
-    """Each with a label of its own: its rank, else its name; with its host, folder or suffix where that is not one.
+    """Each with a label of its own: its rank, else its name; with its host, folder or suffix where that is not one."""
+    ranked = _of_hosts(_ranked(found))
+    labels = [_UNFIT.sub("_", name).strip(".") or "report" for name in _names(ranked)]
+    return [replace(each, label=label) for each, label in zip(ranked, _numbered(labels), strict=True)]
 
-    Where no name says what its number is, the numbers at the names' ends are ranks if the names are the same but for
-    them, and all differ: `report_0`, `report_1`. Where names come again in several folders, the folders are hosts.
+
+def _ranked(found: Sequence[Member]) -> Sequence[Member]:
+    """With the numbers at the names' ends as ranks, where no name says what its number is.
+
+    They are ranks if the names are the same but for them, and all differ: `report_0`, `report_1`.
     """
     stems = [_stem(each.source) for each in found]
     ends = [_LAST_NUMBER.search(stem) for stem in stems]
@@ -201,26 +207,41 @@ def _labelled(found: Sequence[Member]) -> list[Member]:
     numbers = [int(end[1]) for end in ends if end]
     unnumbered = len(found) > 1 and all(each.rank is None for each in found)
     if unnumbered and len(heads) == 1 and len(set(numbers)) == len(found):
-        found = [replace(each, rank=number) for each, number in zip(found, numbers, strict=True)]
-    paths = [each.source.rstrip("/").split("/") for each in found]
-    above = [path[-2] if len(path) > 1 else "" for path in paths]
+        return [replace(each, rank=number) for each, number in zip(found, numbers, strict=True)]
+    return found
+
+
+def _of_hosts(found: Sequence[Member]) -> Sequence[Member]:
+    """With their folders as hosts, where the same names come again in several folders and nobody says a host."""
+    stems = [_stem(each.source) for each in found]
+    above = [folders[-1] if (folders := _path(each)[:-1]) else "" for each in found]
     if all(each.host is None for each in found) and _clash(stems) and not _clash([*zip(above, stems, strict=True)]):
-        found = [replace(each, host=folder or None) for each, folder in zip(found, above, strict=True)]
-    short = [f"rank{each.rank}" if each.rank is not None else stem for each, stem in zip(found, stems, strict=True)]
+        return [replace(each, host=folder or None) for each, folder in zip(found, above, strict=True)]
+    return found
+
+
+def _names(found: Sequence[Member]) -> list[str]:
+    """The shortest kind of name of which each has another; where there is none, the longest."""
+    short = [f"rank{each.rank}" if each.rank is not None else _stem(each.source) for each in found]
     choices = [
         short,
         [f"{each.host}.{name}" if each.host else name for each, name in zip(found, short, strict=True)],
-        [".".join(path[-1:]) for path in paths],
-        [".".join(path[-2:]) for path in paths],
-        [".".join(path[-3:]) for path in paths],
+        *([".".join(_path(each)[-parts:]) for each in found] for parts in (1, 2, 3)),
     ]
-    names = next((each for each in choices if not _clash(each)), choices[-1])
-    labels = [_UNFIT.sub("_", name).strip(".") or "report" for name in names]
+    return next((each for each in choices if not _clash(each)), choices[-1])
+
+
+def _path(member: Member) -> list[str]:
+    return member.source.rstrip("/").split("/")
+
+
+def _numbered(labels: Iterable[str]) -> list[str]:
+    """These labels, each once: one that comes again gets a number."""
     unique: list[str] = []
     for label in labels:
         numbered = (f"{label}-{number}" for number in count(2))
         unique.append(label if label not in unique else next(each for each in numbered if each not in unique))
-    return [replace(each, label=label) for each, label in zip(found, unique, strict=True)]
+    return unique
 
 
 def _clash(names: Sequence[object]) -> bool:

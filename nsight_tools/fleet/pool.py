@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from nsight_tools.errors import InputError
 from nsight_tools.fleet import tasks
-from nsight_tools.fleet.tasks import Failed
+from nsight_tools.fleet.results import Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from nsight_tools.fleet.tasks import Result, Task
+    from nsight_tools.fleet.results import Result
+    from nsight_tools.fleet.tasks import Task
 
     Work = Callable[[Task], Result]
 

@@ -23,7 +23,7 @@ from nsight_tools.comparison.resampling import ENOUGH, Floats
 from nsight_tools.fleet.numbers import QUANTITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nsight_tools.fleet.numbers import Numbers
 
@@ -124,24 +124,36 @@ def stragglers(group: Group, numbers: Mapping[str, Numbers]) -> list[Straggler]:
     if len(labels) < FEWEST:
         return []
     those = [numbers[label] for label in labels]
-    drift = float(np.median([each.drift for each in those]))
     whole, last = (np.array([getattr(each, part) for each in those]) for part in ("typical", "last"))
+    columns = [(whole, False, 0), (last, True, 0), *((whole, False, at) for at in range(1, len(QUANTITIES)))]
     found: dict[str, Straggler] = {}
-    for values, late, columns in ((whole, False, [0]), (last, True, [0]), (whole, False, range(1, len(QUANTITIES)))):
-        for column in columns:
-            centre = float(np.median(values[:, column]))
-            away = values[:, column] - centre
-            deviations = away / max(SCALE * float(np.median(np.abs(away))), drift, 1.0)
-            out = (away >= SHARE * np.median(values[:, 0])) & (deviations > bound(len(labels)))
-            for at in np.flatnonzero(out).tolist():
-                if labels[at] not in found:
-                    excess = values[at] - np.median(values, axis=0)
-                    name = QUANTITIES[column]
-                    explained = _explained(excess) if column == 0 else ()
-                    told = _since(those[at], column, centre + away[at] / 2)
-                    numbers_said = (float(values[at, column]), centre, float(deviations[at]))
-                    found[labels[at]] = Straggler(labels[at], name, *numbers_said, late, explained, told)
+    for values, late, column in columns:
+        for straggler in _standing_out(values, column, labels, those, late=late):
+            found.setdefault(straggler.label, straggler)
     return sorted(found.values(), key=lambda each: (each.quantity != "wall", -each.excess_ns))
+
+
+def _standing_out(
+    values: Floats, column: int, labels: Sequence[str], those: Sequence[Numbers], *, late: bool
+) -> Iterator[Straggler]:
+    """Those that stand out in one quantity, a `column` of `values`, shape (reports, quantities), ns."""
+    drift = float(np.median([each.drift for each in those]))
+    centre = float(np.median(values[:, column]))
+    away = values[:, column] - centre
+    deviations = away / max(SCALE * float(np.median(np.abs(away))), drift, 1.0)
+    out = (away >= SHARE * np.median(values[:, 0])) & (deviations > bound(len(labels)))
+    for at in np.flatnonzero(out).tolist():
+        excess = values[at] - np.median(values, axis=0)
+        yield Straggler(
+            labels[at],
+            QUANTITIES[column],
+            float(values[at, column]),
+            centre,
+            float(deviations[at]),
+            late,
+            _explained(excess) if column == 0 else (),
+            _since(those[at], column, centre + away[at] / 2),
+        )
 
 
 def _explained(excess: Floats) -> tuple[tuple[str, float], ...]:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import nsight_tools
 from nsight_tools import memory
 from nsight_tools.errors import InputError, NsightToolsError, explained
-from nsight_tools.fleet import remote
+from nsight_tools.fleet import dataset, remote
+from nsight_tools.fleet.numbers import numbers_of
+from nsight_tools.fleet.results import Done, Failed
+from nsight_tools.report import formats
 from nsight_tools.report.content import TraceReport
 from nsight_tools.run import Run
 from nsight_tools.worth.untraced import Known
@@ -20,8 +23,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.analysis import Analysis
     from nsight_tools.fleet.members import Member
-    from nsight_tools.fleet.numbers import Numbers
-    from nsight_tools.run.collectives import Rank
+    from nsight_tools.fleet.results import Result
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Task:
 
     `codes` are those of the analyses, which are looked up where the task runs; `options` those of an import;
     `laid_beside` whether numbers are wanted, to lay it beside others. `dataset` is the folder or URL of the fleet's
-    dataset, which the report's tables are put into; `page` the report's place in an HTML page, where its section is to
-    be made. `memory_bytes` is what it may use, in a process of its own; None where it runs in one that has its limit.
+    dataset, which the report's tables are put into; `section_of` the format that makes a section of the report while
+    its trace is open, where one does, and `number` the report's place among them. `memory_bytes` is what it may use, in
+    a process of its own; None where it runs in one that has its limit.
     """
 
     member: Member
@@ -39,35 +42,9 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     laid_beside: bool = True
     dataset: str | None = None
-    page: int | None = None
+    section_of: str = ""
+    number: int = 1
     memory_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Done:
-    """What came of a report. `numbers` is None where it has no inferences; `section` is that of an HTML page.
-
-    `ranks` are the processes and GPUs of it that communicate.
-    """
-
-    member: Member
-    report: TraceReport
-    numbers: Numbers | None
-    section: str = ""
-    ranks: tuple[Rank, ...] = ()
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Why nothing came of a report, as `errors.explained` says it."""
-
-    member: Member
-    because: str
-    traceback: str = ""
-    status: int = NsightToolsError.exit_code
-
-
-Result = Done | Failed
 
 
 def run(task: Task, *, progress: Callable[[str, float | None], None] | None = None) -> Result:
@@ -83,9 +60,6 @@ def run(task: Task, *, progress: Callable[[str, float | None], None] | None = No
 
 
 def _done(task: Task, progress: Callable[[str, float | None], None] | None) -> Done:
-    from nsight_tools.fleet import dataset
-    from nsight_tools.fleet.numbers import numbers_of
-
     source = task.member.source
     path: str | Path = remote.fetched(source) if remote.is_url(source) else source
     registry = nsight_tools.registry()
@@ -108,8 +82,6 @@ def _done(task: Task, progress: Callable[[str, float | None], None] | None) -> D
     if task.dataset is not None:
         dataset.add(task.dataset, task.member.label, trace)
     section = ""
-    if task.page is not None:
-        from nsight_tools.report import html  # pulls in matplotlib
-
-        section = html.section(report, trace, task.page)
+    if task.section_of:
+        section = formats.sectioned(task.section_of).section(report, trace, task.number)
     return Done(task.member, report, numbers, section, Run.of(trace).ranks if task.laid_beside else ())

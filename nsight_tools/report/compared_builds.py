@@ -10,8 +10,7 @@ from nsight_tools.comparison.notes import signed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nsight_tools.comparison.builds import Builds, Built, Rebuilt
-    from nsight_tools.comparison.result import Difference
+    from nsight_tools.comparison.result import Builds, Built, Difference, Rebuilt
 
 TITLE = "Two builds of one model"
 SHARE = 0.1

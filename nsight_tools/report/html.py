@@ -16,9 +16,11 @@ from nsight_tools.capture import machine
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report import accurate, content, engine_page, figures, layer_times, measurements, safe, tops
+from nsight_tools.report.claims import claim
+from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
+from nsight_tools.report.evidence import window
 from nsight_tools.report.figures.accounting import ROLES
 from nsight_tools.report.ncu import HAND_OVER
-from nsight_tools.report.text import EVIDENCE_SHOWN, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -323,10 +325,10 @@ def _worth(finding: Finding) -> str:
         return "nothing by itself"
     if finding.recoverable_ns_per_inference is not None:
         what = "an inference" if finding.per == "wall" else "from one to the next"
-        return f"{content.claim(finding)} {units.duration(finding.recoverable_ns_per_inference)} {what}"
+        return f"{claim(finding)} {units.duration(finding.recoverable_ns_per_inference)} {what}"
     if finding.recoverable_ns is None:
         return "none claimed"
-    return f"{content.claim(finding)} {units.duration(finding.recoverable_ns)} in all"
+    return f"{claim(finding)} {units.duration(finding.recoverable_ns)} in all"
 
 
 class _Inert(str):

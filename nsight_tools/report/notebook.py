@@ -13,8 +13,11 @@ from nsight_tools import units
 from nsight_tools.analysis import Outcome
 from nsight_tools.comparison.result import Comparison
 from nsight_tools.findings import Evidence, Finding
-from nsight_tools.report import compared_text, safe, text
+from nsight_tools.report import safe
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.evidence import where
+from nsight_tools.report.formats.text import comparison as comparison_text
+from nsight_tools.report.formats.text import trace as trace_text
 from nsight_tools.trace import Trace
 
 if TYPE_CHECKING:
@@ -59,16 +62,16 @@ def _(outcome: Outcome) -> str:
 
 @html.register
 def _(report: TraceReport) -> str:
-    return _printed(text.render([report]))
+    return _printed(trace_text.render([report]))
 
 
 @html.register
 def _(comparison: Comparison) -> str:
-    return _printed(compared_text.render([comparison]))
+    return _printed(comparison_text.render([comparison]))
 
 
 def _evidence(each: Evidence) -> tuple[str, str, str]:
-    return each.metric, units.quantity(each.value, each.unit), text.where(each)
+    return each.metric, units.quantity(each.value, each.unit), where(each)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -18,9 +17,8 @@ from nsight_tools.report import safe
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from nsight_tools.report.look import Look
 
-WIDTH = 100
-"""Columns where nobody says how many there are."""
 MOST = 120
 """Columns beyond which lines are hard to read."""
 LABEL = 10
@@ -42,17 +40,6 @@ _FILLS = (
 )
 """Of a stacked bar's parts: in Unicode, in ASCII, and their colour."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a page may look. The default suits a pipe."""
-
-    width: int = WIDTH
-    colour: bool = False
-    unicode: bool = True
-    everything: bool = False
-    """Nothing is left out and no name shortened, as long as the page may become."""
 
 
 class Page:

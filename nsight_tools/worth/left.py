@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from nsight_tools.columns import ints
 from nsight_tools.run import Run
 from nsight_tools.timeline.intervals import Intervals
+from nsight_tools.worth.as_traced import BOUNDED, REPLAYED, lost_of_wall
 from nsight_tools.worth.assumptions import DRAWN, SAMPLES, Assumptions
 from nsight_tools.worth.known import HOST_DRIFT, MODEL
 from nsight_tools.worth.ranges import Range, shares
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from nsight_tools.worth.ranges import Floats
 
 Per = Literal["wall", "period"]
-REPLAYED = "a replay of the trace without what tracing may have cost"
-BOUNDED = "the traced run, less what tracing may cost"
 UNKNOWN = "the traced run, since the trace has no API calls to tell what tracing costs"
 DRIFTS = 8
 """Draws of how the host's speed drifts for each of what is assumed: with one, both would go together by chance."""
@@ -76,14 +74,6 @@ def left(trace: Trace, pricing: Pricing, per: Per, chosen: Bools, drift: int | N
     # What costs more leaves less.
     drawn = np.tile(least.at(1 - shares(len(DRAWN) + 2, SAMPLES - 1)[unknown]), DRIFTS)
     return Left(np.clip(np.append(least.point, drawn) / max(least.high, 1.0), LEAST, 1.0), 2 * MODEL, BOUNDED)
-
-
-def lost_of_wall(run: Run, host: HostCosts, judged: Bools) -> tuple[float, float]:
-    """What tracing cost these requests' wall, likely and at most, ns: the host is free of cost while the GPU works."""
-    table = run.trace.table("inferences", ["launch_ns", "host_ns"])
-    alone = (ints(table["launch_ns"]) + ints(table["host_ns"]))[judged]
-    _, likely, most = (float(np.median(np.minimum(cost[judged], alone))) for cost in host.of_requests)
-    return likely, most
 
 
 def _without_wall(run: Run, host: HostCosts, judged: Bools) -> Range:

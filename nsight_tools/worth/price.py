@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.run import Run
+from nsight_tools.worth.as_traced import BOUNDED, REPLAYED, lost_of_wall
 from nsight_tools.worth.assumptions import Assumptions
 from nsight_tools.worth.changes import CHANGES, NotReplayedError, overlaps
 from nsight_tools.worth.gpu import peak_of
 from nsight_tools.worth.host import HostCosts
 from nsight_tools.worth.known import FLOOR_NS, HOLES, MODEL, NOTHING, REPEATS, SPARE, TWICE
-from nsight_tools.worth.left import BOUNDED, REPLAYED, lost_of_wall
 from nsight_tools.worth.program import TO_GPU, TO_HOST
 from nsight_tools.worth.ranges import Range
 from nsight_tools.worth.reading import program_of

@@ -13,8 +13,9 @@ from report.perfetto_reader import read
 import nsight_tools
 from nsight_tools import nsys
 from nsight_tools.errors import NsysError
-from nsight_tools.report import nvtxt, perfetto
+from nsight_tools.report import nvtxt
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.perfetto import timeline as perfetto
 from nsight_tools.summary import Summary
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from nsight_tools.comparison import Change
 from nsight_tools.report import compared_builds
 
 if TYPE_CHECKING:
-    from nsight_tools.comparison.builds import Builds, Rebuilt
+    from nsight_tools.comparison.result import Builds, Rebuilt
     from nsight_tools.trace import Trace
 
 Spec = tuple[str, str, str, str, int]

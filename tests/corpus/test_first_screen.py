@@ -9,9 +9,10 @@ from rich.cells import cell_len
 from shared_corpus import corpus_files, corpus_folder
 
 from nsight_tools import open_trace
-from nsight_tools.report import text
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.terminal import Look
+from nsight_tools.report.formats import Context
+from nsight_tools.report.formats.text import trace as text
+from nsight_tools.report.look import Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ FILES = [*corpus_files("h200", "public"), *corpus_folder("programs"), *corpus_fo
 @pytest.mark.parametrize("name", FILES, ids=lambda name: name.split(".sqlite")[0])
 def test_the_first_change_and_its_worth_are_seen_at_once(name: str, corpus_file: Callable[[str], Path]) -> None:
     report = TraceReport.of(name, open_trace(corpus_file(name)))
-    page = text.render([report], Look(width=WIDTH))
+    page = text.render([report], Context(Look(width=WIDTH)))
     assert max(map(cell_len, page.splitlines())) <= WIDTH
     worthy = [finding for finding in report.findings if report.worth_ns(finding) > 0]
     if worthy:

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 
 from nsight_tools.errors import OutputError
 from nsight_tools.fleet import dataset
-from nsight_tools.report import machine
+from nsight_tools.report.formats.json import trace as machine
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import Trace, open_trace
 

@@ -13,12 +13,13 @@ from report import fakes
 from shared_corpus import CORPUS, decompress, needs_corpus
 
 import nsight_tools
-from nsight_tools.fleet import machine, markdown, text
 from nsight_tools.fleet.fold import Fleet
+from nsight_tools.fleet.formats import json as machine
+from nsight_tools.fleet.formats import markdown, text
 from nsight_tools.fleet.members import Member
 from nsight_tools.fleet.peers import peers
-from nsight_tools.fleet.tasks import Done
-from nsight_tools.report.machine import schema
+from nsight_tools.fleet.results import Done
+from nsight_tools.report.formats.json.trace import schema
 from nsight_tools.run import Run
 from nsight_tools.run.collectives import ranks
 

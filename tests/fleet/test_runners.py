@@ -15,12 +15,12 @@ from fleet.conftest import tasks_of
 
 from nsight_tools.errors import NsightToolsError
 from nsight_tools.fleet import cluster, pool
-from nsight_tools.fleet.tasks import Done, Failed
+from nsight_tools.fleet.results import Done, Failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from nsight_tools.fleet.tasks import Result
+    from nsight_tools.fleet.results import Result
 
 distributed = pytest.importorskip("distributed")
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from nsight_tools.fleet import tasks
 
 if TYPE_CHECKING:
-    from nsight_tools.fleet.tasks import Result, Task
+    from nsight_tools.fleet.results import Result
+    from nsight_tools.fleet.tasks import Task
 
 ANALYSES = ("CAP001", "PCI001", "STR001")
 PATIENCE_S = 60

@@ -7,9 +7,12 @@ from drawn_samples import Kernel, Sampler, sampled
 from jsonschema import Draft202012Validator
 
 from nsight_tools import Trace, summarize
-from nsight_tools.report import html, machine, text
+from nsight_tools.report import html
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.terminal import Look
+from nsight_tools.report.formats import Context
+from nsight_tools.report.formats.json import trace as machine
+from nsight_tools.report.formats.text import trace as text
+from nsight_tools.report.look import Look
 
 KERNELS = [
     Kernel("gemm", 40, {"sms_active": 99, "sm_issue": 20, "tensor_active": 80, "dram_read": 20}, "product"),
@@ -23,7 +26,7 @@ def trace() -> Trace:
 
 
 def test_text(trace: Trace) -> None:
-    page = text.render([TraceReport("x", summarize(trace), [])], Look(width=120))
+    page = text.render([TraceReport("x", summarize(trace), [])], Context(Look(width=120)))
     assert "What limits the layers   of an inference: the Tensor Cores 40.0 µs, occupancy 30.0 µs" in page
     (product,) = [line for line in page.splitlines() if line.strip().startswith("product")]
     assert "the Tensor Cores: the Tensor Cores at 80 %" in product or "the Tensor Cores at 79 %" in product
@@ -52,6 +55,6 @@ def test_why_nothing_is_told_is_in_all_of_them() -> None:
     Draft202012Validator(machine.schema()).validate(said)
     assert said["traces"][0]["limits"]["layers"] == []
     assert why in said["traces"][0]["limits"]["notes"][0]
-    assert why in " ".join(text.render([report], Look(everything=True, width=300)).split())
-    assert "Left out: why it is not told what limits the layers" in text.render([report], Look(width=300))
+    assert why in " ".join(text.render([report], Context(Look(everything=True, width=300))).split())
+    assert "Left out: why it is not told what limits the layers" in text.render([report], Context(Look(width=300)))
     assert why in html.section(report, shared)

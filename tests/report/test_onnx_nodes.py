@@ -11,7 +11,7 @@ import pytest
 from drawn_loop import loop
 
 from nsight_tools.errors import InputError
-from nsight_tools.report import onnx_nodes
+from nsight_tools.report.formats.dl_designer import export as onnx_nodes
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import Trace
 

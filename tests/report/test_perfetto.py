@@ -21,9 +21,10 @@ from report.perfetto_reader import Read, read
 
 from nsight_tools import Outcome, Status, Trace, analyze, open_trace
 from nsight_tools.findings import Evidence
-from nsight_tools.report import perfetto, safe
+from nsight_tools.report import safe
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.perfetto.track_events import Annotation, Arrows, Writer
+from nsight_tools.report.formats.perfetto import timeline as perfetto
+from nsight_tools.report.formats.perfetto.track_events import Annotation, Arrows, Writer
 from nsight_tools.summary import summarize
 
 if TYPE_CHECKING:

@@ -11,8 +11,11 @@ from report import fakes
 
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Change, Confidence, Finding, Severity
-from nsight_tools.report import machine, markdown, text
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.json import trace as machine
+from nsight_tools.report.formats.markdown import trace as markdown
+from nsight_tools.report.formats.markdown.escaped import escape
+from nsight_tools.report.formats.text import trace as text
 from nsight_tools.worth import Plan, Stage, Worth
 
 if TYPE_CHECKING:
@@ -119,7 +122,7 @@ def test_text_and_markdown_tell_the_steps() -> None:
     assert f"One after the other: {'; '.join(steps)}." in page
     said = markdown.render([report(BOTH, *FOUND)])
     for at, step in enumerate(steps, 1):
-        assert f"{at}. {markdown.escape(step)}" in said
+        assert f"{at}. {escape(step)}" in said
 
 
 def test_one_change_that_leads_is_not_said_twice() -> None:

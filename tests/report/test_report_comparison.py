@@ -26,11 +26,17 @@ from nsight_tools.comparison import (
     Side,
     Verdict,
 )
-from nsight_tools.comparison.builds import Builds, Built, Rebuilt
+from nsight_tools.comparison.result import Builds, Built, Rebuilt
 from nsight_tools.findings import Severity
-from nsight_tools.report import compared, compared_html, compared_machine, compared_markdown, compared_text, junit
+from nsight_tools.report import compared, compared_html
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.terminal import Look
+from nsight_tools.report.formats import Context
+from nsight_tools.report.formats.json import comparison as compared_machine
+from nsight_tools.report.formats.junit import comparison as junit_comparison
+from nsight_tools.report.formats.junit import trace as junit
+from nsight_tools.report.formats.markdown import comparison as compared_markdown
+from nsight_tools.report.formats.text import comparison as compared_text
+from nsight_tools.report.look import Look
 from nsight_tools.summary import Summary
 
 if TYPE_CHECKING:
@@ -103,7 +109,7 @@ RENDERERS: list[Callable[[list[Comparison]], str]] = [
     compared_markdown.render,
     compared_machine.render,
     compared_html.page,
-    lambda found: junit.render_comparisons(found, 5.0),
+    lambda found: junit_comparison.render(found, Context(limit=5.0)),
 ]
 
 
@@ -203,7 +209,7 @@ def test_long_tables_are_cut_and_say_so() -> None:
     assert "7 more changed" in page
     left_out = "Left out: 7 layers that changed, what is the same (further contexts that fit, kernels). --all shows it."
     assert " ".join(page.split()).endswith(left_out)
-    whole = compared_text.render([comparison()], Look(everything=True))
+    whole = compared_text.render([comparison()], Context(Look(everything=True)))
     assert "Left out" not in whole
     assert "more changed" not in whole
 
@@ -211,14 +217,14 @@ def test_long_tables_are_cut_and_say_so() -> None:
 @pytest.mark.parametrize("width", [40, 80, 100])
 @pytest.mark.parametrize("text", ["", fakes.HOSTILE, fakes.LONG])
 def test_no_line_is_too_wide_and_nothing_reaches_the_terminal(width: int, text: str) -> None:
-    page = compared_text.render([comparison(text)], Look(width=width))
+    page = compared_text.render([comparison(text)], Context(Look(width=width)))
     assert all(len(line) <= width for line in page.splitlines())
     assert all(character.isprintable() or character == "\n" for character in page)
 
 
 def test_a_narrow_page_wraps_no_row() -> None:
     for width, headed in ((80, False), (100, True)):
-        page = compared_text.render([comparison()], Look(width=width))
+        page = compared_text.render([comparison()], Context(Look(width=width)))
         table = page.partition("Time of an inference")[2].partition("\n\n")[0].splitlines()[2:]
         assert len(table) > 3
         assert all(line.split()[-1] in {"less", "more", "noise", "same", "?"} for line in table)
@@ -226,7 +232,7 @@ def test_a_narrow_page_wraps_no_row() -> None:
 
 
 def test_two_builds_of_one_model_are_shown() -> None:
-    page = compared_text.render([comparison()], Look(width=120))
+    page = compared_text.render([comparison()], Context(Look(width=120)))
     said = " ".join(page.split())
     for words in (
         "Two builds of one model kernel time of the typical inference",
@@ -258,13 +264,13 @@ def test_what_was_measured_is_shown_without_an_interval() -> None:
     assert [cell.strip() for cell in lines["energy of an inference"] if cell][1:] == ["210 mJ", "105 mJ", "−105 mJ"]  # noqa: RUF001 (a minus)
     assert lines["p99"][-1] == "noise"
     assert "further contexts that fit  " not in page
-    assert "further contexts that fit  " in compared_text.render([comparison()], Look(everything=True))
+    assert "further contexts that fit  " in compared_text.render([comparison()], Context(Look(everything=True)))
     assert "energy of an inference" in compared_html.page([comparison()])
     assert "<summary>Measured without the profiler</summary>" in compared_markdown.render([comparison()])
 
 
 def test_ascii_terminals_get_ascii() -> None:
-    assert compared_text.render([comparison()], Look(unicode=False)).isascii()
+    assert compared_text.render([comparison()], Context(Look(unicode=False))).isascii()
 
 
 def test_json_fits_its_schema() -> None:
@@ -322,8 +328,8 @@ def test_markdown_keeps_hostile_names_inert() -> None:
 @pytest.mark.parametrize("text", ["", fakes.HOSTILE, fakes.LONG, "\udc80", "]]><failure/>", "\ufffe\x00"])
 def test_junit_is_xml_with_as_many_cases_as_it_says(text: str) -> None:
     pages = [
-        junit.render_comparisons([comparison(text)], 5.0),
-        junit.render([fakes.hostile(text) if text else fakes.report()], {Severity.ERROR}),
+        junit_comparison.render([comparison(text)], Context(limit=5.0)),
+        junit.render([fakes.hostile(text) if text else fakes.report()], Context(failing={Severity.ERROR})),
     ]
     for page in pages:
         root = ET.fromstring(page)
@@ -344,16 +350,16 @@ def states(page: str) -> dict[str, str]:
 
 def test_junit_of_findings_follows_fail_on() -> None:
     report = fakes.report()
-    strict = states(junit.render([report], {Severity.ERROR, Severity.WARNING}))
+    strict = states(junit.render([report], Context(failing={Severity.ERROR, Severity.WARNING})))
     assert strict["PCI001 Pageable asynchronous copies"] == "failure"
     assert strict["THR001 The GPU clock drops while it is busy"] == "skipped"
     assert strict["STR001 Streams do not overlap"] == ""
-    assert set(states(junit.render([report], set())).values()) == {"", "skipped"}
+    assert set(states(junit.render([report], Context(failing=set()))).values()) == {"", "skipped"}
 
 
 def test_junit_skips_what_has_nothing_to_look_for() -> None:
     nothing = Outcome("PCI006", "Small copies", Status.NOT_APPLICABLE, "nothing is copied")
-    said = states(junit.render([TraceReport("x", Summary("x"), [nothing])], {Severity.ERROR}))
+    said = states(junit.render([TraceReport("x", Summary("x"), [nothing])], Context(failing={Severity.ERROR})))
     assert said == {"PCI006 Small copies": "skipped"}
 
 
@@ -361,13 +367,13 @@ def test_junit_of_a_comparison_follows_the_gate() -> None:
     slower = replace(WALL, difference=400_000, low=3e5, high=5e5, change=Change.MORE)
     latency = replace(LATENCY, difference=slower, verdict=Verdict.SLOWER, measured=Verdict.SLOWER)
     found = comparison(latency=latency)
-    assert states(junit.render_comparisons([found], 5.0))["latency"] == "failure"
-    assert states(junit.render_comparisons([found], 5.0, "both"))["latency"] == "failure"
-    assert states(junit.render_comparisons([found], 5.0, "throughput"))["latency"] == ""
-    assert states(junit.render_comparisons([found], 15.0))["latency"] == ""
-    assert states(junit.render_comparisons([found], None))["latency"] == ""
+    assert states(junit_comparison.render([found], Context(limit=5.0)))["latency"] == "failure"
+    assert states(junit_comparison.render([found], Context(limit=5.0, metric="both")))["latency"] == "failure"
+    assert states(junit_comparison.render([found], Context(limit=5.0, metric="throughput")))["latency"] == ""
+    assert states(junit_comparison.render([found], Context(limit=15.0)))["latency"] == ""
+    assert states(junit_comparison.render([found], Context(limit=None)))["latency"] == ""
     blocked = comparison(**blocked_by((SetupDifference("GPU", "a", "b", Effect.BLOCKS, "", tuple(Metric)),)))
-    assert states(junit.render_comparisons([blocked], 5.0)) | {} == {
+    assert states(junit_comparison.render([blocked], Context(limit=5.0))) | {} == {
         "comparable": "error",
         "throughput": "skipped",
         "latency": "skipped",

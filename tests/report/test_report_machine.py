@@ -16,8 +16,8 @@ from nsight_tools.accuracy import DEFAULT, MEASURES, Accuracy, Agreement, Limit,
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Change, Confidence, Evidence, Finding, Severity
 from nsight_tools.measured import Energy, Measured, Memory, Output, Speed
-from nsight_tools.report import machine
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.json import trace as machine
 from nsight_tools.run.requests import Population
 from nsight_tools.summary import Summary
 from nsight_tools.tables import BUCKETS, TABLES

@@ -7,7 +7,8 @@ import pytest
 from markdown_it import MarkdownIt
 from report import fakes
 
-from nsight_tools.report import markdown
+from nsight_tools.report.formats.markdown import trace as markdown
+from nsight_tools.report.formats.markdown.escaped import escape
 
 TAGS = {"h2", "p", "strong", "br", "ul", "li", "code", "span", "details", "summary"} | {
     *("table", "thead", "tbody", "tr", "th", "td"),
@@ -57,7 +58,7 @@ def test_hostile_names_are_inert() -> None:
     for shown in ("<script>alert(1)</script>", "[link=file:///etc/passwd]x[/link]", "**bold**", "`code`", "a|b", "$x$"):
         assert shown in seen.text
     assert not re.search(r"@octocat|#12\b", seen.text)  # a mention, and a reference to an issue
-    assert not re.search(r"(?<!\\)(https:|www\.)", markdown.escape("https://example.com www.example.com"))
+    assert not re.search(r"(?<!\\)(https:|www\.)", escape("https://example.com www.example.com"))
     assert all(c.isprintable() or c in "\n\u200b" for c in seen.text)
 
 
@@ -79,9 +80,9 @@ def test_a_fact_starts_no_block(start: str) -> None:
 
 def test_very_long_names_are_cut() -> None:
     assert len(markdown.render([fakes.hostile(fakes.LONG)])) < 20_000
-    assert "characters …" in markdown.escape(fakes.LONG)
+    assert "characters …" in escape(fakes.LONG)
 
 
 def test_ordinary_names_stay_readable() -> None:
-    assert markdown.escape("Conv_0 + Relu_1 (5.10 GB/s): a.b") == "Conv\\_0 + Relu\\_1 (5.10 GB/s): a.b"
-    assert markdown.escape("5.10 GB/s") == "5.10 GB/s"
+    assert escape("Conv_0 + Relu_1 (5.10 GB/s): a.b") == "Conv\\_0 + Relu\\_1 (5.10 GB/s): a.b"
+    assert escape("5.10 GB/s") == "5.10 GB/s"

@@ -11,9 +11,13 @@ from rich.cells import cell_len
 
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Evidence, Finding, Severity
-from nsight_tools.report import markdown, safe, text
+from nsight_tools.report import safe
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.terminal import Look, Page
+from nsight_tools.report.formats import Context
+from nsight_tools.report.formats.markdown import trace as markdown
+from nsight_tools.report.formats.text import trace as text
+from nsight_tools.report.look import Look
+from nsight_tools.report.terminal import Page
 from nsight_tools.run.requests import Population
 from nsight_tools.summary import Summary, Times
 
@@ -86,14 +90,14 @@ def test_findings_come_by_what_they_spoil_then_worth_then_severity() -> None:
 
 
 def test_evidence_names_the_moment_to_jump_to() -> None:
-    page = text.render([fakes.report()], Look(everything=True))
+    page = text.render([fakes.report()], Context(Look(everything=True)))
     assert re.search(r"slowest copy +1\.40 ms  at 1\.234567s; 4\.92 MB on stream 7", page)
     assert re.search(r"exposed +98 %  at 0\.012000s for 1\.80 s", page)
     assert "Look at    0.088123s" in text.render([fakes.report()])
 
 
 def test_time_by_kind_leaves_out_what_did_not_happen() -> None:
-    page = text.render([fakes.report()], Look(everything=True))
+    page = text.render([fakes.report()], Context(Look(everything=True)))
     assert re.search(r"kernels +13,700 +402 ms +22 %  █████▎\n", page)
     assert "whole graphs" not in page
     assert "Time by kind" not in text.render([fakes.report()])
@@ -105,7 +109,7 @@ def test_an_inference_is_shown_bucket_by_bucket() -> None:
     assert re.search(r"exposed copies to the GPU +1\.190 +1\.400 +30 %  ██▍ +1\.19 ms", page)
     assert re.search(r"from first to last event +4\.000 +4\.912 +3\.85 ms \(3\.80 ms to 3\.90 ms\)", page)
     assert "Tracing lengthens the parts without GPU work. Without it: estimated from the trace; in brackets" in page
-    narrow = text.render([fakes.report()], Look(width=80))
+    narrow = text.render([fakes.report()], Context(Look(width=80)))
     assert re.search(r"from first to last event +4\.000 +4\.912 +3\.85 ms\n", narrow)
     assert "Without it: estimated from the trace." in " ".join(narrow.split())
     assert "Time of an inference" not in text.render([fakes.report(times=None)])
@@ -123,7 +127,7 @@ def test_what_is_left_out_is_counted_and_all_shows_it() -> None:
     assert shown.endswith(
         "Left out: 6 measurements that the findings rest on, time by kind of GPU work. --all shows it.\n"
     )
-    whole = text.render([fakes.report()], Look(everything=True))
+    whole = text.render([fakes.report()], Context(Look(everything=True)))
     assert "Left out" not in whole
     for only_there in ("14 of 137 layers convert", "Reformatting CopyNode for Input Tensor 0 to Conv_0"):
         assert only_there not in shown
@@ -135,7 +139,7 @@ def test_what_is_left_out_is_counted_and_all_shows_it() -> None:
 def test_one_reason_of_many_analyses_is_said_once() -> None:
     silent = [Outcome(f"AAA00{n}", "looks", Status.COULD_NOT_RUN, "no GPU was traced") for n in range(3)]
     report = TraceReport("x", Summary("x"), [*silent, Outcome("BBB001", "sees", Status.COULD_NOT_RUN, "no clock")])
-    shown, whole = (text.render([report], Look(everything=everything)) for everything in (False, True))
+    shown, whole = (text.render([report], Context(Look(everything=everything))) for everything in (False, True))
     assert "  3 of 4  no GPU was traced: AAA000, AAA001, AAA002\n  BBB001  sees: no clock" in shown
     assert "  AAA001  looks: no GPU was traced\n  AAA002  looks: no GPU was traced\n  BBB001" in whole
 
@@ -143,7 +147,7 @@ def test_one_reason_of_many_analyses_is_said_once() -> None:
 def test_what_has_nothing_to_look_for_is_named_where_everything_is() -> None:
     nothing = [Outcome(f"AAA00{n}", "looks", Status.NOT_APPLICABLE, "no copies") for n in range(2)]
     report = TraceReport("x", Summary("x"), [*nothing, Outcome("BBB001", "sees", Status.CLEAR)])
-    shown, whole = (text.render([report], Look(everything=everything)) for everything in (False, True))
+    shown, whole = (text.render([report], Context(Look(everything=everything))) for everything in (False, True))
     assert "AAA00" not in shown
     assert "AAA00" not in markdown.render([report])
     assert "no copies" not in whole
@@ -162,7 +166,7 @@ def test_names_lose_their_middle_where_a_line_ends() -> None:
     evidence = (Evidence("kernel time in reformat layers, all", 5, "ns"), Evidence("layer", 5, "ns", detail=layer))
     page = Page(Look())
     assert page.fitted(layer, 60).plain == f"{layer[:30]}…{layer[-29:]}"
-    whole = text.render([reported(fakes.finding(evidence=evidence))], Look(everything=True))
+    whole = text.render([reported(fakes.finding(evidence=evidence))], Context(Look(everything=True)))
     assert " ".join(whole.split()).count("Conv_0") == 30
 
 
@@ -241,13 +245,13 @@ def test_an_empty_summary_is_no_crash() -> None:
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 250])
 @pytest.mark.parametrize("harm", [None, fakes.HOSTILE, fakes.LONG])
 def test_no_line_is_wider_than_the_page(width: int, harm: str | None) -> None:
-    page = text.render([fakes.hostile(harm) if harm else fakes.report()], Look(width=width))
+    page = text.render([fakes.hostile(harm) if harm else fakes.report()], Context(Look(width=width)))
     assert max(cell_len(line) for line in page.splitlines()) <= min(120, width)
 
 
 @pytest.mark.parametrize("colour", [False, True])
 def test_hostile_names_are_inert(colour: bool) -> None:
-    page = text.render([fakes.hostile()], Look(width=100, colour=colour))
+    page = text.render([fakes.hostile()], Context(Look(width=100, colour=colour)))
     bare = ANSI.sub("", page) if colour else page
     hidden = {character for character in bare if unicodedata.category(character)[0] == "C"}
     assert hidden == {"\n"}
@@ -267,11 +271,11 @@ def test_long_evidence_is_counted_not_shown() -> None:
     many = fakes.finding(evidence=fakes.finding().evidence * 4)
     report = TraceReport("x", Summary("x"), [Outcome("PCI001", "", Status.FINDINGS, "", (many,))])
     assert "Left out: 20 measurements that the findings rest on. --all shows it." in text.render([report])
-    assert text.render([report], Look(everything=True)).count("slowest copy") == 4
+    assert text.render([report], Context(Look(everything=True))).count("slowest copy") == 4
 
 
 def test_plain_ascii_where_the_output_knows_no_more() -> None:
-    page = text.render([fakes.report()], Look(unicode=False))
+    page = text.render([fakes.report()], Context(Look(unicode=False)))
     assert page.isascii()
     assert "####" in page
     assert "80.0 us" in page

@@ -14,7 +14,7 @@ from nsight_tools import open_trace
 from nsight_tools.errors import InputError
 from nsight_tools.importer import layers
 from nsight_tools.importer.trtexec import Times, read
-from nsight_tools.report.trtexec_files import files
+from nsight_tools.report.formats.trtexec.export import files
 from nsight_tools.run.layer_times import traced_medians
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import Trace

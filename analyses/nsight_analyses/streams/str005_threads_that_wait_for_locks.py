@@ -185,30 +185,49 @@ def _of_copies(held: _Held, whole: int) -> Finding:
 
 def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: int) -> Iterator[Finding]:
     window, idle = max(run.window.total, 1), run.window.subtract(run.work.busy())
-    if not run.trace.rows("osrt_calls"):
-        if (slower := _beside_each_other(run, each, together)) is not None:
-            yield slower
-        elif idle.total >= UNKNOWN_SHARE * window:
-            raise CouldNotRun(
-                f"{len(each)} threads enqueue at the same time and the GPU idles for "
-                f"{share(idle.total / window)} of it: whether they wait for each other's locks takes calls "
-                "of the operating system; capture with --trace=cuda,nvtx,osrt"
-            )
-        return
-    waits = [os_waits(run.trace, thread, OS_LOCKS).intersection(line) for thread, line in each.items()]
+    if run.trace.rows("osrt_calls"):
+        waits = [os_waits(run.trace, thread, OS_LOCKS).intersection(line) for thread, line in each.items()]
+        locked = _Locked(waits, Intervals.any_of(waits).intersection(idle), _shorter_untraced(run))
+        if locked.cost >= LOCKED_SHARE * window * locked.shorter:
+            yield _locked(run, each, whole, together, locked)
+            return
+    if (slower := _beside_each_other(run, each, together)) is not None:
+        yield slower
+    elif not run.trace.rows("osrt_calls") and idle.total >= UNKNOWN_SHARE * window:
+        raise CouldNotRun(
+            f"{len(each)} threads enqueue at the same time and the GPU idles for "
+            f"{share(idle.total / window)} of it: whether they wait for each other's locks takes calls "
+            "of the operating system; capture with --trace=cuda,nvtx,osrt"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Locked:
+    """The waits of each thread for a lock, those with an idle GPU, and what is left of a time without the profiler."""
+
+    waits: list[Intervals]
+    held: Intervals
+    shorter: float
+
+    @property
+    def cost(self) -> int:
+        """Nanoseconds without the profiler."""
+        return round(self.held.total * self.shorter)
+
+
+def _shorter_untraced(run: Run) -> float:
+    """What share of an inference's wall is left in the untraced run; 1 where none is known."""
     known = Pricing.of(run.trace).untraced
-    shorter = (
-        1.0 if known is None else min(known.wall / max(float(np.median(run.requests.wall[run.requests.judged])), 1), 1)
-    )
-    held = Intervals.any_of(waits).intersection(idle)
-    cost = round(held.total * shorter)
-    if cost < LOCKED_SHARE * window * shorter:
-        if (slower := _beside_each_other(run, each, together)) is not None:
-            yield slower
-        return
-    waited = sum(one.total for one in waits)
-    longest = Intervals.any_of(waits)
-    yield Finding(
+    if known is None:
+        return 1.0
+    return min(known.wall / max(float(np.median(run.requests.wall[run.requests.judged])), 1), 1)
+
+
+def _locked(run: Run, each: dict[Thread, Intervals], whole: int, together: int, locked: _Locked) -> Finding:
+    known, window = Pricing.of(run.trace).untraced, max(run.window.total, 1)
+    held, cost = locked.held, locked.cost
+    waited, longest = sum(one.total for one in locked.waits), Intervals.any_of(locked.waits)
+    return Finding(
         "STR005",
         Severity.WARNING if known is not None else Severity.INFO,
         Confidence.MEDIUM if known is not None else Confidence.LOW,

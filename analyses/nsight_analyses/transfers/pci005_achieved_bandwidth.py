@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,26 +58,16 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     run = Run.of(trace)
     copies = _over_a_link(run)
     unknown = []
-    for device in np.unique(copies.device).tolist():
-        for kind, direction in DIRECTIONS:
-            chosen = large_pinned(copies, kind, device)
-            if not len(chosen):
-                continue
-            reached = float(np.median(_rates(chosen)))
-            best = float(np.quantile(_rates(large_pinned(run.copies, kind, device)), 0.9))
-            recorded = recorded_link(run, device)
-            link = recorded or Link(best, "the best tenth of this trace's own copies reach")
-            if reached < SLOW_SHARE * link.gives:
-                said = _slower_than(reached, direction, link)
-            elif link.beside and reached <= link.peak:
-                said = _trained_down(reached, direction, link)
-            else:
-                newest = newest_link(run, device)
-                if recorded is None and (newest is None or reached < SLOW_SHARE * PINNED_SHARE.point * newest):
-                    unknown.append(f"{direction} copies reach {rate(reached)} (GPU {device}, median)")
-                continue
-            if run.gpus.share(run.gpus.exposed(chosen), chosen.device) >= NOISE_SHARE:
-                yield _finding(run, chosen, kind, reached, said, _small(copies, kind, device))
+    for device, (kind, direction) in product(np.unique(copies.device).tolist(), DIRECTIONS):
+        if not len(chosen := large_pinned(copies, kind, device)):
+            continue
+        reached = float(np.median(_rates(chosen)))
+        said = _slow(run, device, kind, direction, reached)
+        if said is None:
+            if _is_unknown(run, device, reached):
+                unknown.append(f"{direction} copies reach {rate(reached)} (GPU {device}, median)")
+        elif run.gpus.share(run.gpus.exposed(chosen), chosen.device) >= NOISE_SHARE:
+            yield _finding(run, chosen, kind, reached, said, _small(copies, kind, device))
     if unknown:
         raise CouldNotRun(
             f"{'; '.join(unknown)}: as fast as the trace's own best, but slower than the GPU's newest link, or that is "
@@ -108,6 +99,24 @@ class _Slow:
     gives: float
     known_by: str
     confidence: Confidence
+
+
+def _slow(run: Run, device: int, kind: str, direction: str, reached: float) -> _Slow | None:
+    """What is said of copies that reach so much where the link allows more; None where it is not known to."""
+    best = float(np.quantile(_rates(large_pinned(run.copies, kind, device)), 0.9))
+    link = recorded_link(run, device) or Link(best, "the best tenth of this trace's own copies reach")
+    if reached < SLOW_SHARE * link.gives:
+        return _slower_than(reached, direction, link)
+    if link.beside and reached <= link.peak:
+        return _trained_down(reached, direction, link)
+    return None
+
+
+def _is_unknown(run: Run, device: int, reached: float) -> bool:
+    """Whether the link was not recorded, and the newest that GPU and slot can have would give more, or is not known."""
+    newest = newest_link(run, device)
+    known = newest is not None and reached >= SLOW_SHARE * PINNED_SHARE.point * newest
+    return recorded_link(run, device) is None and not known
 
 
 def _slower_than(reached: float, direction: str, link: Link) -> _Slow:

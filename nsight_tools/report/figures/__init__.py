@@ -20,8 +20,9 @@ from nsight_tools.report.figures.engine import EngineGraph, engine_graph
 from nsight_tools.report.figures.inline import svg
 from nsight_tools.report.figures.layers import grids, inference_layers
 from nsight_tools.report.figures.limits import limits, roofline
+from nsight_tools.report.figures.palette import COLOURS
 from nsight_tools.report.figures.streams import launches, streams
-from nsight_tools.report.figures.style import COLOURS, Drawing
+from nsight_tools.report.figures.style import Drawing
 from nsight_tools.report.figures.transfers import transfers
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-from nsight_tools.report.figures.style import COLOURS
+from nsight_tools.report.figures.palette import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,8 +1,4 @@
-"""How figures look, in one place: sizes, colours for light and dark pages, and SVG that is safe to put into a page.
-
-Colours are those of Okabe and Ito, which colour-blind readers can tell apart. A figure is drawn in those for light
-pages; `inline.svg` turns each into a CSS variable, so that a page can give it another value in the dark.
-"""
+"""How figures look, in one place: sizes, colours, fonts, and what stands on their axes."""
 
 from __future__ import annotations
 
@@ -12,11 +8,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nsight_tools import units
 from nsight_tools.report import safe
+from nsight_tools.report.figures.inline import svg
+from nsight_tools.report.figures.palette import COLOURS
 from nsight_tools.run.engine import COPY_NODE
 
 if TYPE_CHECKING:
@@ -24,29 +24,6 @@ if TYPE_CHECKING:
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-
-COLOURS = {
-    "text": ("#1f2328", "#e6edf3"),
-    "muted": ("#59636e", "#9198a1"),
-    "grid": ("#d8dee4", "#343b44"),
-    "paper": ("#fffffe", "#0d1117"),
-    "compute": ("#0072b2", "#3b9ede"),
-    "communication": ("#8c564b", "#c49c94"),
-    "h2d": ("#e69f00", "#f0ad1f"),
-    "d2h": ("#d55e00", "#ff8244"),
-    "copy": ("#cc79a7", "#e08dbb"),
-    "accelerator": ("#6a8a1f", "#a3c94a"),
-    "other": ("#7a5195", "#a97fc6"),
-    "launch": ("#009e73", "#23c497"),
-    "sync": ("#56b4e9", "#a5d8ff"),
-    "host": ("#cdb80a", "#f0e442"),
-    "ink": ("#10151b", "#10151a"),  # on the bright ones, on any page
-    "unknown": ("#a8b0b8", "#6e7681"),
-    "alarm": ("#b3174b", "#ff6f91"),
-    "before": ("#6b6375", "#a9a2b3"),
-    "after": ("#0071b3", "#3b9edf"),
-}
-"""What each role is drawn in on a light and on a dark page. No two roles share a light colour: `svg` tells by it."""
 
 WIDTH = 10.0
 """Inches; a page scales it to its own width."""
@@ -107,8 +84,6 @@ class Drawing(Figure):
     """What has to be known to read it: what was left out or put together, and by which rule."""
 
     def _repr_svg_(self) -> str:
-        from nsight_tools.report.figures.inline import svg
-
         return svg(self)
 
 
@@ -153,12 +128,13 @@ def legend(figure: Drawing, entries: Iterable[tuple[str, str] | Artist]) -> None
     if not handles:
         return
     words = sum(_LETTER * len(str(each.get_label())) + _KEY for each in handles)
-    lines = math.ceil(words / (WIDTH - LEFT))
+    left = figure.axes[0].get_position().x0 if figure.axes else LEFT / WIDTH
+    lines = math.ceil(words / (WIDTH * (1 - left)))
     _heighten(figure, _LINE * (lines - 1))
     placed = figure.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(LEFT / WIDTH, 1.0),
+        bbox_to_anchor=(left, 1.0),
         ncols=math.ceil(len(handles) / lines),
         borderaxespad=0.2,
         handlelength=1.0,
@@ -225,6 +201,28 @@ def name(text: object, limit: int = 40) -> str:
     """A name from a trace, inert, on one line, without its middle where it is longer than `limit`."""
     shown = safe.visible(text)
     return shown if len(shown) <= limit else f"{shown[: limit - limit // 4 - 1]}…{shown[-(limit // 4) :]}"
+
+
+def wide(text: str, points: float) -> float:
+    """How wide a text is, in points, in DejaVu Sans, which is wider than what pages use."""
+    font = _font()
+    font.set_text(text)
+    return float(font.get_width_height()[0]) / 64 * points / _SIZE
+
+
+def fitted(shorten: Callable[[int], str], limit: int, room: float, points: float) -> str:
+    """What `shorten` makes of a text for so many letters: as many, up to the limit, as fit into so many points."""
+    return next((shown for n in range(limit, 4, -1) if wide(shown := shorten(n), points) <= room), shorten(4))
+
+
+_SIZE = 10.0
+
+
+@functools.cache
+def _font() -> FT2Font:
+    font = FT2Font(findfont("DejaVu Sans"))  # of our own: matplotlib sets the sizes of those that it keeps
+    font.set_size(_SIZE, 72)
+    return font
 
 
 def layer_name(layer: str, limit: int = 24) -> str:

@@ -14,7 +14,7 @@ from nsight_analyses.layers.dla003_reformats_at_the_border import reformats_at_t
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.text import render
+from nsight_tools.report.formats.text.trace import render
 from nsight_tools.run.dla import Dla, subgraph
 from nsight_tools.run.engine import Layer
 from nsight_tools.summary import summarize

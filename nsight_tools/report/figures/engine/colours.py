@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsight_tools.report.figures.limits import ROLES
-from nsight_tools.report.figures.style import COLOURS
+from nsight_tools.report.figures.palette import COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

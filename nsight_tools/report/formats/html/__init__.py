@@ -1,0 +1,1 @@
+"""html: one page with figures."""

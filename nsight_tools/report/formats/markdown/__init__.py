@@ -1,0 +1,1 @@
+"""markdown for a pull request."""

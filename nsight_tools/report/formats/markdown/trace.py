@@ -1,0 +1,111 @@
+"""The report for a pull request's comment: a verdict, a table of findings, the details folded away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsight_tools import units
+from nsight_tools.analysis import Status
+from nsight_tools.report import content
+from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
+from nsight_tools.report.evidence import window
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.formats.markdown.escaped import escape, html
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nsight_tools.findings import Finding
+    from nsight_tools.report.content import TraceReport
+    from nsight_tools.report.formats import Context
+
+
+def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:
+    """The reports as GitHub-flavoured Markdown, one section each."""
+    return "\n".join("\n".join(_section(report)) + "\n" for report in reports)
+
+
+def _section(report: TraceReport) -> list[str]:
+    lines = [f"## nsight-tools: {escape(report.name)}", "", f"**{escape(report.verdict)}**", ""]
+    for finding in report.spoilers:
+        lines += [f"**Read first: {finding.code}:** {escape(finding.message)}", ""]
+    lines += [f"{escape(fact)}  " for fact in report.facts]
+    lines += _together(report)
+    lines += _table(report)
+    for number, finding in enumerate(report.findings, 1):
+        lines += _details(report, finding, number)
+    return lines + _accounting(report) + _ends(report)
+
+
+def _together(report: TraceReport) -> list[str]:
+    """What the findings' changes give together, step by step."""
+    if report.plan is None:
+        return []
+    said = "" if report.plan_leads else f"**Together:** {escape(report.together, 600)}"
+    steps = "\n".join(f"{at}. {escape(step)}" for at, step in enumerate(report.steps, 1))
+    return [line for part in (said, steps, escape(report.beside_the_sum)) if part for line in ("", part)]
+
+
+def _table(report: TraceReport) -> list[str]:
+    if not (findings := report.findings):
+        return []
+    lines = ["", "| | Code | Severity | Finding | Recoverable |", "|---:|---|---|---|---|"]
+    for number, finding in enumerate(findings, 1):
+        worth = escape(report.worth(finding)) or "none claimed"
+        message = escape(finding.message, 200)
+        lines.append(f"| {number} | {escape(finding.code)} | {finding.severity.value} | {message} | {worth} |")
+    return [*lines, "", content.OVERLAP_NOTE] if len(findings) > 1 else lines
+
+
+def _details(report: TraceReport, finding: Finding, number: int) -> list[str]:
+    claims = {
+        "Worth": f"{report.worth(finding) or 'no time to recover is claimed'}; confidence {finding.confidence.value}",
+        "Bound by": finding.bound,
+        "Cause": finding.cause,
+        "Change": finding.recommendation,
+    }
+    lines = ["", f"<details><summary>{number}. {html(f'{finding.code}: {finding.message}', 200)}</summary>", ""]
+    lines += [f"- **{label}:** {escape(text, 1200)}" for label, text in claims.items() if text]
+    lines += [f"- **Also:** {escape(f'{f.code}: {f.message}', 600)}" for f in report.following(finding)]
+    if finding.evidence:
+        lines += ["", "| Evidence | Value | Where |", "|---|---:|---|"]
+    for each in finding.evidence[:EVIDENCE_SHOWN]:
+        where = "; ".join(part for part in (window(each), each.detail) if part)
+        value = escape(units.quantity(each.value, each.unit), 120)
+        lines.append(f"| {escape(each.metric, 120)} | {value} | {escape(where)} |")
+    if (more := len(finding.evidence) - EVIDENCE_SHOWN) > 0:
+        lines.append(f"| and {more} more in `--format json` | | |")
+    return [*lines, "", "</details>"]
+
+
+def _accounting(report: TraceReport) -> list[str]:
+    times = report.summary.times
+    if times is None or not (buckets := report.buckets()):
+        return []
+    lines = [
+        "",
+        "<details><summary>Time of an inference</summary>",
+        "",
+        f"| | median | {report.tail} | share | without the profiler |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {b.label} | {units.duration(b.median)} | {units.duration(b.p99)} | {units.share(b.share)} | {b.untraced} |"
+        for b in buckets
+    ]
+    walls = " | ".join(units.duration(each) for each in (times.wall_median_ns, times.wall_p99_ns))
+    lines.append(f"| **from first to last event** | {walls} | | {report.untraced_wall} |")
+    for note in filter(None, (report.beside, report.observer_note)):
+        lines += ["", note]
+    return [*lines, "", "</details>"]
+
+
+def _ends(report: TraceReport) -> list[str]:
+    lines = []
+    if unjudged := [each for _, outcomes in report.unjudged() for each in outcomes]:
+        lines += ["", "**Could not be judged**", ""]
+        ordered = sorted(unjudged, key=lambda each: each.code)
+        lines += [f"- {escape(o.code)}: {escape(o.summary)}: {escape(o.reason)}" for o in ordered]
+    if clear := report.with_status(Status.CLEAR):
+        lines += ["", f"**Clear:** {', '.join(escape(o.code) for o in clear)}"]
+    return lines

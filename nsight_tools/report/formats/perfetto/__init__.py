@@ -1,0 +1,1 @@
+"""perfetto: protobuf, for ui.perfetto.dev and trace_processor."""

@@ -1,0 +1,213 @@
+"""A comparison for a terminal: the verdict first, then what makes it doubtful, then where the time went.
+
+What would not change a decision is left out unless `Look.everything` asks for it, and the last line says what that is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsight_tools import units
+from nsight_tools.comparison.notes import signed
+from nsight_tools.comparison.result import Change, Effect, Verdict
+from nsight_tools.report import compared, compared_builds
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.terminal import ROOMY, Page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from nsight_tools.comparison.result import Comparison, Difference
+    from nsight_tools.report.formats import Context
+
+MOOD = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.NOISE: "cyan"}
+STYLE = {Change.LESS: "green", Change.MORE: "red", Change.NOISE: "dim", Change.SAME: "dim", Change.UNKNOWN: "yellow"}
+_SETUP = 16
+"""Columns around what a difference of the set-up went from and to."""
+_HEAD = ("", "before", "after", "difference", "interval", "part", "is")
+ROWS = 5
+"""Layers and kernels that a page shows unless it shows everything."""
+EFFECT = {Effect.BLOCKS: "bold red", Effect.CONFOUNDS: "yellow", Effect.CHANGE: "cyan"}
+
+
+def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
+    """The comparisons as one page, each a section of its own, in lines of at most `look.width` columns."""
+    page = Page(context.look)
+    for position, comparison in enumerate(comparisons):
+        if position:
+            page.rule()
+        _section(page, comparison)
+    return str(page)
+
+
+def _section(page: Page, comparison: Comparison) -> None:
+    page.line(page.text(compared.title(comparison), "bold"))
+    for at, (judgement, said) in enumerate(zip(comparison.judgements, compared.verdicts(comparison), strict=False)):
+        mood = MOOD.get(judgement.verdict, "yellow")
+        page.line(page.text(said, mood if at else f"bold {mood}", limit=1200))
+    page.rows([[page.text(compared.counted(comparison), "dim")]])
+    _setup(page, comparison)
+    if comparison.notes:
+        page.heading("Notes")
+        page.rows([[page.text("-"), page.text(note, limit=1200)] for note in comparison.notes])
+    if comparison.wall is not None:
+        _wall(page, comparison)
+    _populations(page, comparison)
+    _predictions(page, comparison)
+    whole = comparison.wall is not None
+    every = (*comparison.measurements, *comparison.work, *comparison.conditions)
+    kept = [] if page.look.everything else [each for each in every if each.change is Change.SAME]
+    measured = [each for each in comparison.measurements if each not in kept]
+    _table(page, "Measured without the profiler", measured, note=compared.NO_INTERVAL)
+    work = [each for each in compared.shown(comparison.work) if each not in kept]
+    title, note = ("Work of an inference", "") if whole else ("The GPUs", compared.NO_INTERVAL)
+    _table(page, title, work, note=note)
+    _table(page, "Conditions", [each for each in comparison.conditions if each not in kept])
+    _builds(page, comparison)
+    _parts(page, "Layers", "kernel time of the typical inference", comparison.layers)
+    _parts(page, "Kernels", "of the typical inference" if whole else compared.CALLS, comparison.kernels)
+    if comparison.untold:
+        page.heading("What these two cannot tell")
+        page.rows([[page.text("-"), page.text(each, limit=1200)] for each in comparison.untold])
+    if not page.look.everything and (left_out := _left_out(comparison, kept)):
+        page.blank()
+        page.line(page.text(f"Left out: {left_out}. --all shows it.", "dim"))
+
+
+def _left_out(comparison: Comparison, same: Sequence[Difference]) -> str:
+    """What of the comparison the short page does not say."""
+    parts = [
+        f"{more:,} {what} that changed"
+        for what, differences in (("layers", comparison.layers), ("kernels", comparison.kernels))
+        if (more := len(compared.changed(differences)) - ROWS) > 0
+    ]
+    if names := [each.name for each in same if each.before or each.after]:
+        parts.append(f"what is the same ({', '.join(names)})")
+    return ", ".join(parts)
+
+
+def _setup(page: Page, comparison: Comparison) -> None:
+    if not comparison.setup:
+        return
+    page.heading("What else differs", "what makes them not comparable first")
+    for each in comparison.setup:
+        effect = page.text(f"  {compared.effect_of(each)}: ", EFFECT[each.effect])
+        page.line(effect, page.text(each.aspect, "bold"))
+        rows = [("before", each.before), ("after", each.after), ("why", each.why)]
+        if len(both := f"{each.before} → {each.after}") <= page.width - _SETUP:
+            rows[:2] = [("from", both)]
+        page.labelled([(label, page.text(text)) for label, text in rows], indent=5, label_width=7)
+
+
+def _wall(page: Page, comparison: Comparison) -> None:
+    roomy, judged = page.width >= ROOMY, comparison.judgements
+    page.heading("Time of an inference", compared.TYPICAL if roomy else compared.TYPICAL.partition(",")[0])
+    rows = [_row(page, each) for each in compared.shown(comparison.buckets)]
+    rows += [
+        _row(page, each, name=name, style="bold" if any(each is one.difference for one in judged) else "")
+        for name, each in compared.walls(comparison)
+    ]
+    head = [page.text(text, "dim") for text in _HEAD]
+    table = [head, *rows] if roomy else [[*row[:4], row[-1]] for row in (head, *rows)]
+    page.rows(table, right=(1, 2, 3, 4, 5) if roomy else (1, 2, 3))
+
+
+def _row(page: Page, each: Difference, *, name: str = "", style: str = "") -> list[Text]:
+    return [
+        page.text(name or compared.label(each), style),
+        page.text(units.quantity(each.before, each.unit), style),
+        page.text(units.quantity(each.after, each.unit), style),
+        page.text(signed(each.difference, each.unit), style),
+        page.text(compared.interval(each), "dim"),
+        page.text(compared.part(each)),
+        page.text(compared.CHANGES[each.change], STYLE[each.change]),
+    ]
+
+
+def _populations(page: Page, comparison: Comparison) -> None:
+    if not comparison.populations:
+        return
+    page.heading("Kinds of inferences", "the verdicts above are on the one with the most time")
+    for name, count, judgements in compared.populations(comparison):
+        page.line(page.text(f"  {name}", "bold"), page.text(f", {count}", "dim"))
+        page.rows([[page.text("-"), page.text(said, limit=1200)] for said in judgements])
+
+
+def _predictions(page: Page, comparison: Comparison) -> None:
+    if not comparison.predictions:
+        return
+    page.heading("What BEFORE's findings promised, and what came", "per inference")
+    if compared.not_put_down(comparison):
+        page.rows([[page.text(compared.NOT_PUT_DOWN, "yellow")]])
+    rows = []
+    for each in comparison.predictions:
+        status, promised, came = compared.promise(each)
+        said = compared.outcome(comparison, each)
+        cells = (page.text(each.code, "bold"), page.text(status), page.text(promised), page.text(came), page.text(said))
+        rows.append(cells)
+    page.rows(rows, right=(2, 3))
+
+
+def _table(page: Page, title: str, differences: Sequence[Difference], *, note: str = "") -> None:
+    if not differences:
+        return
+    page.heading(title, note)
+    rows = [
+        [
+            page.text(each.name),
+            page.text(units.quantity(each.before, each.unit)),
+            page.text(units.quantity(each.after, each.unit)),
+            page.text(compared.signed_value(each)),
+            page.text(compared.known(each), STYLE[each.change]),
+        ]
+        for each in differences
+    ]
+    page.rows(rows, right=(1, 2, 3))
+
+
+def _builds(page: Page, comparison: Comparison) -> None:
+    builds = comparison.builds
+    if builds is None:
+        return
+    page.heading(compared_builds.TITLE, compared_builds.NOTE)
+    page.rows([[page.text(compared_builds.answer(builds), "bold", limit=1200)]])
+    head = [page.text(text, "dim") for text in _HEAD]
+    rows = [head, *(_row(page, each) for each in compared.shown(builds.totals))]
+    table = [[*row[: 5 if page.width >= ROOMY else 4], row[-1]] for row in rows]
+    page.rows(table, right=range(1, len(table[0]) - 1))
+    page.heading(compared_builds.REGIONS, compared_builds.REGIONS_NOTE)
+    count = len(builds.regions) if page.look.everything else ROWS
+    for each in builds.regions[:count]:
+        difference = page.text(f"  {signed(each.time.difference, 'ns')}", STYLE[each.time.change])
+        name = page.text(f"  {compared_builds.name(each)}: ", "bold")
+        page.line(difference, name, page.text(compared_builds.changed(each)))
+        sides = [("before", each.before), ("after", each.after)]
+        told = [("time", compared_builds.times(each)), *((label, compared_builds.built(side)) for label, side in sides)]
+        limit = 4000 if page.look.everything else 160
+        page.labelled([(label, page.text(text, limit=limit)) for label, text in told], indent=5, label_width=7)
+    if rest := compared_builds.unshown(builds, count):
+        page.rows([[page.text(rest, "dim")]])
+
+
+def _parts(page: Page, title: str, note: str, differences: Sequence[Difference]) -> None:
+    if not differences:
+        return
+    page.heading(title, note)
+    changed = compared.changed(differences)
+    count = len(changed) if page.look.everything else ROWS
+    cells = [
+        (
+            page.text(signed(each.difference, each.unit), STYLE[each.change]),
+            page.text(compared.relative(each)),
+            page.text(f"{units.quantity(each.before, each.unit)} → {units.quantity(each.after, each.unit)}"),
+        )
+        for each in changed[:count]
+    ]
+    taken = sum(max(cell.cell_len for cell in column) + 2 for column in zip(*cells, strict=True))
+    names = [compared.named(each) for each in changed[:count]]
+    rows = [[*row, page.fitted(name, page.width - 2 - taken)] for row, name in zip(cells, names, strict=True)]
+    page.rows(rows, right=(0, 1))
+    if rest := compared.unshown(differences, count):
+        page.rows([[page.text(rest, "dim")]])

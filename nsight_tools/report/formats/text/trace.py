@@ -1,0 +1,327 @@
+"""The report for a terminal: the verdict first, then where the time went, then what to change.
+
+What would not change a decision is left out unless `Look.everything` asks for it, and the last line says what that is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsight_tools import units
+from nsight_tools.analysis import Status
+from nsight_tools.findings import SEVERITIES, Evidence, Finding, Severity
+from nsight_tools.report import content, layer_times
+from nsight_tools.report.claims import WINDOW, claim
+from nsight_tools.report.evidence import where
+from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.formats.text import limits
+from nsight_tools.report.terminal import LABEL, ROOMY, Page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from nsight_tools.report.content import TraceReport
+    from nsight_tools.report.formats import Context
+
+EXAMPLES_NAMED = 3
+"""Places to look at of a finding whose evidence is not shown."""
+
+COLOUR = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
+_KIND_OF = {
+    content.BUCKETS["compute"]: "compute",
+    **{content.BUCKETS[each]: "exposed copies" for each in ("exposed_h2d", "exposed_d2h", "exposed_other_copy")},
+    content.BUCKETS["exposed_communication"]: "communication",
+    content.BUCKETS["accelerator"]: "DLA",
+    content.BUCKETS["other_work"]: "other work",
+}
+_METRIC = 40
+"""Columns of a measurement's name."""
+_ONE_LINE = 60
+"""Columns from which on what is said of a measurement stands on one line, else on two."""
+_INDENT = 3
+
+
+def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:
+    """The reports as one page, each a section of its own, in lines of at most `look.width` columns."""
+    page = Page(context.look)
+    for position, report in enumerate(reports):
+        if position:
+            page.rule()
+        _section(page, report)
+    return str(page)
+
+
+def _section(page: Page, report: TraceReport) -> None:
+    _head(page, report)
+    _inference(page, report)
+    _layers(page, report)
+    limits.add(page, report.summary)
+    _findings(page, report)
+    _unjudged(page, report)
+    _clear(page, report)
+    if page.look.everything:
+        _not_applicable(page, report)
+    if page.look.everything or not report.buckets():
+        _time(page, report)
+    page.heading("The run")
+    page.rows([[page.text(fact, limit=600)] for fact in report.about])
+    if page.look.everything and any(finding.evidence for finding in report.findings):
+        page.blank()
+        page.line(page.text(content.EVIDENCE_NOTE, "dim"))
+    if not page.look.everything and (left_out := _left_out(report)):
+        page.blank()
+        page.line(page.text(f"Left out: {left_out}. --all shows it.", "dim"))
+
+
+def _head(page: Page, report: TraceReport) -> None:
+    page.line(page.fitted(report.name, page.width))
+    page.line(page.text(f"{report.verdict}.", f"bold {_mood(report)}".strip(), limit=1200))
+    for finding in report.spoilers:
+        page.line(page.text(f"Read first ({finding.code}): ", "bold red"), page.text(finding.message))
+    page.rows([[page.text(fact, "dim", limit=600)] for fact in report.measured])
+
+
+def _mood(report: TraceReport) -> str:
+    severities = {finding.severity for finding in report.findings}
+    if severities:
+        return next({"error": "red", "warning": "yellow", "info": "cyan"}[s] for s in SEVERITIES if s in severities)
+    return "green" if report.with_status(Status.CLEAR) else "yellow"
+
+
+def _time(page: Page, report: TraceReport) -> None:
+    kinds = [row for row in report.summary.time if row.busy_ns or row.count]
+    if not kinds:
+        return
+    gpus = len(report.summary.gpus)
+    where = f"share of {units.duration(report.window_ns)} {WINDOW}{' on every GPU' if gpus > 1 else ''}"
+    page.heading("Time by kind", f"{where}; kinds can overlap")
+    page.rows(
+        (
+            [
+                page.text(content.KINDS.get(row.kind, row.kind)),
+                page.text("" if row.count is None else f"{row.count:,}"),
+                page.text(units.duration(row.busy_ns)),
+                page.text(units.share(row.share)),
+                page.bar(row.share, style="bright_black" if row.kind == "idle" else "cyan"),
+            ]
+            for row in kinds
+        ),
+        right=(1, 2, 3),
+    )
+
+
+def _inference(page: Page, report: TraceReport) -> None:
+    times = report.summary.times
+    if times is None or not (buckets := report.buckets()):
+        return
+    medians = [*(each.median for each in buckets), times.wall_median_ns]
+    tails = [*(each.p99 for each in buckets), times.wall_p99_ns]
+    unit, cells = units.column([*medians, *tails])
+    untraced = [*(each.untraced for each in buckets), report.untraced_wall]
+    page.heading("Time of an inference", f"in {unit}; each median and {report.tail} by itself")
+    page.stack([(_KIND_OF.get(each.label, "no GPU work"), each.median) for each in buckets])
+    roomy = page.width >= ROOMY
+    last = ("without the profiler" if roomy else "untraced") if report.tracing_lengthens else ""
+    bars = ("",) if roomy else ()
+    rows = [[page.text(each, "dim") for each in ("", "median", report.tail, "share", *bars, last)]]
+    for at, each in enumerate([*buckets, None]):
+        style = "" if each else "bold"
+        colour = "green" if each and each.label == "compute" else "yellow"
+        rows.append(
+            [
+                page.text(each.label if each else "from first to last event", style),
+                page.text(cells[at], style),
+                page.text(cells[len(medians) + at], style),
+                page.text(units.share(each.share) if each else ""),
+                *(page.bar(each.share if each else 0, colour, most=8) for _ in bars),
+                page.text(untraced[at] if roomy else _point(untraced[at]), style or "dim"),
+            ]
+        )
+    page.rows(rows, right=(1, 2, 3))
+    notes = (report.beside, report.observer(intervals=roomy))
+    page.rows([[page.text(note, "dim")] for note in notes if note])
+
+
+def _point(estimate: str) -> str:
+    """`309 µs (258 µs to 446 µs)` without its interval, for a narrow page."""
+    return estimate.partition(" (")[0]
+
+
+def _layers(page: Page, report: TraceReport) -> None:
+    """What layers take by TensorRT's own profiler, beside the trace: where asked for, or where nothing else is told."""
+    found = report.summary.layer_times
+    if found is None or not (page.look.everything or not report.buckets()):
+        return
+    layers = layer_times.largest(found)
+    shown = layers if page.look.everything else layers[: layer_times.ROWS]
+    count = f"the {len(shown)} largest of {len(layers):,}" if len(shown) < len(layers) else f"all {len(layers):,}"
+    beside = ", and by the trace" if found.traced_ns else ""
+    page.heading("Layers", f"{count}; medians of an inference by TensorRT's own profiler{beside}")
+    head = (
+        "",
+        "profiler",
+        "traced" if found.traced_ns else "",
+        "share",
+        "type" if any(each.type for each in shown) else "",
+    )
+    page.rows(
+        [
+            [page.text(column, "dim") for column in head],
+            *(
+                [
+                    page.fitted(each.name, page.width // 2),
+                    page.text("" if each.profiler_ns is None else units.duration(each.profiler_ns)),
+                    page.text("" if each.traced_ns is None else units.duration(each.traced_ns)),
+                    page.text(units.share(layer_times.share(each, found))),
+                    page.text(each.type, "dim"),
+                ]
+                for each in shown
+            ),
+        ],
+        right=(1, 2, 3),
+    )
+
+
+def _findings(page: Page, report: TraceReport) -> None:
+    if not (findings := report.findings):
+        return
+    page.heading("Findings", report.tally)
+    _listed(page, report)
+    _together(page, report)
+    said: dict[str, int] = {}
+    for number, finding in enumerate(findings, 1):
+        page.blank()
+        _finding(page, report, finding, number, said)
+
+
+def _listed(page: Page, report: TraceReport) -> None:
+    """A line for each finding: what to change, what it is worth, its code."""
+    findings = report.findings
+    each_gives = [finding.recoverable_ns_per_inference for finding in findings]
+    unit, cells = units.column(each_gives)
+    rows = [[page.text(head, "dim") for head in ("", "", f"worth, {unit}" if any(each_gives) else "", "share", "")]]
+    for number, (finding, cell) in enumerate(zip(findings, cells, strict=True), 1):
+        share = report.share(finding)
+        gain = cell if finding.recoverable_ns_per_inference else ""
+        if not cell and finding.recoverable_ns:
+            gain = f"{units.duration(finding.recoverable_ns)} in all"
+        gain = f"≤ {gain}" if gain and claim(finding) == "at most" else gain
+        rows.append(
+            [
+                page.text(f"{number}.", "dim"),
+                page.text(units.sentence(report.act(finding)), "green"),
+                page.text(gain, "bold"),
+                page.text(units.share(share) if share else ""),
+                page.text(f"{finding.code} {finding.severity.value}", COLOUR[finding.severity]),
+            ]
+        )
+    page.rows(rows, indent=0, right=(0, 2, 3))
+
+
+def _together(page: Page, report: TraceReport) -> None:
+    """What the changes give one after the other, and what counts the same time twice."""
+    steps = "; ".join(report.steps) or ("" if report.plan_leads else report.together)
+    notes = (
+        f"One after the other: {steps}." if report.steps else f"Together: {steps}." if steps else "",
+        report.beside_the_sum,
+        content.OVERLAP_NOTE if len(report.findings) > 1 else "",
+    )
+    if said := [[page.text(note, "dim", limit=1200)] for note in notes if note]:
+        page.rows(said)
+
+
+def _finding(page: Page, report: TraceReport, finding: Finding, number: int, said: dict[str, int]) -> None:
+    """Print a finding; `said` holds which one said a text first, so that none is said twice."""
+    page.rows([[page.text(f"{number}.", "dim"), page.text(units.sentence(finding.message), "bold")]], indent=0)
+    whole = _is_shown_whole(page, finding)
+    everything = page.look.everything
+    worth = report.worth(finding) or ("no time to recover is claimed" if whole else "")
+    claims = (
+        ("Worth", f"{worth}; confidence {finding.confidence.value}" if worth else ""),
+        ("Bound by", finding.bound if everything else ""),
+        ("Cause", finding.cause if whole or report.worth_ns(finding) <= 0 else ""),
+        ("Change", finding.recommendation),
+    )
+    rows: list[tuple[str, Text]] = []
+    for label, text in claims:
+        before = number if everything else said.setdefault(f"{label} {text}", number)
+        again = label != "Worth" and before != number
+        style = "green" if label == "Change" else ""
+        rows.append((label, page.text(f"as in {before}." if again and text else text, style, limit=1200)))
+    rows += [
+        ("Also", page.text(f"{f.message} ({f.code} {f.severity.value})", limit=600)) for f in report.following(finding)
+    ]
+    if not everything:
+        rows.append(("Look at", page.text(", ".join(_moments(finding)))))
+    page.labelled([row for row in rows if row[1].plain], indent=_INDENT)
+    if everything:
+        _evidence(page, finding.evidence)
+
+
+def _is_shown_whole(page: Page, finding: Finding) -> bool:
+    return page.look.everything or finding.severity is not Severity.INFO
+
+
+def _moments(finding: Finding) -> list[str]:
+    starts = [each.start_ns for each in finding.evidence if each.start_ns is not None]
+    return [units.moment(start) for start in starts[:EXAMPLES_NAMED]]
+
+
+def _evidence(page: Page, evidence: Sequence[Evidence]) -> None:
+    metrics = [page.fitted(each.metric, _METRIC) for each in evidence]
+    values = [page.text(units.quantity(each.value, each.unit), limit=120) for each in evidence]
+    taken = sum(max((cell.cell_len for cell in cells), default=0) + 2 for cells in (metrics, values))
+    left = page.width - _INDENT - LABEL - 1 - taken
+    room = left if left >= _ONE_LINE else 2 * left - _ONE_LINE // 4
+    rows = [
+        [page.text("Evidence".ljust(LABEL - 1) if at == 0 else "", "dim"), metric, value, page.fitted(where(one), room)]
+        for at, (one, metric, value) in enumerate(zip(evidence, metrics, values, strict=True))
+    ]
+    page.rows(rows, indent=_INDENT, right=(2,))
+
+
+def _unjudged(page: Page, report: TraceReport) -> None:
+    if not (groups := report.unjudged()):
+        return
+    page.heading("Could not be judged")
+    if page.look.everything:
+        alone = [(reason, [each]) for reason, outcomes in groups for each in outcomes]
+        groups = sorted(alone, key=lambda group: group[1][0].code)
+    page.rows(
+        [page.text(outcomes[0].code, "yellow"), page.text(f"{outcomes[0].summary}: {reason}")]
+        if len(outcomes) == 1
+        else [
+            page.text(f"{len(outcomes)} of {len(report.outcomes)}", "yellow"),
+            page.text(f"{reason}: {', '.join(each.code for each in outcomes)}", limit=2000),
+        ]
+        for reason, outcomes in groups
+    )
+
+
+def _clear(page: Page, report: TraceReport) -> None:
+    if clear := report.with_status(Status.CLEAR):
+        page.heading("Clear", "looked for: not here, too little to change anything, or told by another finding")
+        page.rows([[page.text(", ".join(o.code for o in clear), "green", limit=2000)]])
+
+
+def _not_applicable(page: Page, report: TraceReport) -> None:
+    if nothing := report.with_status(Status.NOT_APPLICABLE):
+        page.heading("Not applicable", "nothing of the kind in this trace")
+        page.rows([[page.text(", ".join(o.code for o in nothing), "dim", limit=2000)]])
+
+
+def _left_out(report: TraceReport) -> str:
+    """What of the report the short page does not say."""
+    measured = sum(len(finding.evidence) for finding in report.findings)
+    grouped = sum(len(outcomes) for _, outcomes in report.unjudged() if len(outcomes) > 1)
+    parts = [
+        f"{measured:,} measurement{'s' if measured > 1 else ''} that the findings rest on" if measured else "",
+        f"what {grouped} analyses look for" if grouped else "",
+        "why it is not told what limits the layers"
+        if report.summary.limits_notes and not report.summary.limits
+        else "",
+        "time by kind of GPU work" if report.buckets() and report.summary.time else "",
+    ]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,1 @@
+"""trtexec: its --exportTimes, --exportProfile and --exportLayerInfo, into a folder."""

@@ -1,0 +1,46 @@
+"""What is measured of inferences beside the parts of one, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsight_tools import units
+from nsight_tools.units import plural
+
+if TYPE_CHECKING:
+    from nsight_tools.summary import Times
+
+OVERLAPPING = 1.02
+"""Inferences at a time, on average, from which on they are said to overlap."""
+
+
+def beside(times: Times | None) -> str:
+    """What is measured beside the buckets; empty without inferences that the GPU was seen to work for."""
+    if times is None or not times.gpu_busy_share:
+        return ""
+    parts = [f"a GPU works for {units.share(times.gpu_busy_share)} of it"]
+    if times.hidden_copy_ns:
+        parts.append(f"{units.duration(times.hidden_copy_ns)} of copies run beside its kernels")
+    parts.append(f"the host's calls are {units.duration(times.queue_delay_ns)} ahead of its work")
+    return f"{_left_out(times)}Beside, in the median inference: {', '.join(parts)}.{_overlap(times)}"
+
+
+def _left_out(times: Times) -> str:
+    """How many inferences are left out, for they launched nothing, or warm up."""
+    left_out = (
+        f"{plural(times.without_work, 'inference')} that launched nothing left out. " if times.without_work else ""
+    )
+    if times.warm_up:
+        left_out += (
+            f"{plural(times.warm_up, 'inference')} of the warm-up left out, which took "
+            f"{units.duration(times.warm_up_ns)} longer. "
+        )
+    return left_out
+
+
+def _overlap(times: Times) -> str:
+    """How many inferences are under way at a time, and how often one ends then, where they overlap."""
+    if times.at_a_time < OVERLAPPING:
+        return ""
+    often = units.duration(times.every_ns)
+    return f" Inferences overlap: {times.at_a_time:.2f} at a time, so that one ends every {often} on average."

@@ -1,0 +1,132 @@
+"""What the analyses found in a trace, in order of worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from nsight_tools.analysis import Outcome, Status
+from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from nsight_tools.summary import Summary
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The outcomes of a trace: which findings come first, which follow from others, what each is worth."""
+
+    name: str
+    summary: Summary
+    outcomes: Sequence[Outcome]
+
+    @property
+    def all_findings(self) -> list[Finding]:
+        """Every finding: what spoils all others, then the largest recoverable time, the most severe, and by code."""
+        return self.ranked(finding for outcome in self.outcomes for finding in outcome.findings)
+
+    def ranked(self, findings: Iterable[Finding]) -> list[Finding]:
+        """These findings in the same order."""
+        return sorted(findings, key=self._rank)
+
+    @cached_property
+    def grouped(self) -> list[tuple[Finding, list[Finding]]]:
+        """The findings that follow from no other, in the same order, each with those that follow from it."""
+        waiting = self.all_findings
+        groups = []
+        while waiting:
+            roots = [f for f in waiting if not any(follows(f, g) for g in waiting)]
+            root = (roots or waiting)[0]  # findings that explain each other in a circle: the largest of them
+            group = [root]
+            for finding in group:  # grows while it is walked through: what follows from what follows
+                group += [f for f in waiting if follows(f, finding) and not any(f is g for g in group)]
+            waiting = [f for f in waiting if not any(f is g for g in group)]
+            groups.append((root, group[1:]))
+        return sorted(groups, key=lambda group: self._rank(group[0]))
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The findings that follow from no other, in the same order."""
+        return [root for root, _ in self.grouped]
+
+    def following(self, finding: Finding) -> list[Finding]:
+        """What follows from `finding`, and is reported under it."""
+        return next((following for root, following in self.grouped if root is finding), [])
+
+    def _rank(self, finding: Finding) -> tuple[bool, int, int, str]:
+        severity = SEVERITIES.index(finding.severity)
+        return not self._spoils(finding), -self.worth_ns(finding), severity, finding.code
+
+    def _spoils(self, finding: Finding) -> bool:
+        """Whether it is an error without a recoverable time: until it is mended, other times mean little."""
+        return finding.severity is Severity.ERROR and self.worth_ns(finding) <= 0
+
+    def with_status(self, status: Status) -> list[Outcome]:
+        return sorted((o for o in self.outcomes if o.status is status), key=lambda o: o.code)
+
+    def unjudged(self) -> list[tuple[str, list[Outcome]]]:
+        """What could not be judged, by the reason, the one that stands in the way of most first.
+
+        Nothing where there is no trace: the verdict says so once.
+        """
+        if self.summary.trtexec:
+            return []
+        ordered = sorted(self.with_status(Status.COULD_NOT_RUN), key=lambda o: (o.reason, o.code))
+        groups = [(reason, list(group)) for reason, group in groupby(ordered, lambda o: o.reason)]
+        return sorted(groups, key=lambda group: (-len(group[1]), group[1][0].code))
+
+    def worth_ns(self, finding: Finding) -> int:
+        """The time that `finding` could give back over the whole trace; -1 where nothing bounds it."""
+        if finding.recoverable_ns is not None:
+            return finding.recoverable_ns
+        if finding.recoverable_ns_per_inference is not None:
+            return finding.recoverable_ns_per_inference * max(1, self.judged)
+        return -1
+
+    @property
+    def one_takes_ns(self) -> int | None:
+        """What is recovered of an inference is a part of: its wall, or of several under way the time that each adds.
+
+        The median's wall, without the profiler where that is known; None without inferences.
+        """
+        times = self.summary.times
+        if times is None:
+            return None
+        if times.several:
+            return times.every_ns
+        return round(times.untraced.wall_ns.point) if times.untraced else times.wall_median_ns
+
+    @property
+    def several(self) -> bool:
+        """Whether several inferences are under way at a time."""
+        return self.summary.times is not None and self.summary.times.several
+
+    @property
+    def judged(self) -> int:
+        """How many inferences the numbers are about."""
+        return self.summary.times.of if self.summary.times else 0
+
+    def share(self, finding: Finding) -> float | None:
+        """What comes back of an inference's time, of that from one to the next, or of the run's; None if unknown."""
+        part, whole = self.part_and_whole(finding)
+        return part / whole if part is not None and whole else None
+
+    def part_and_whole(self, finding: Finding) -> tuple[int | None, int | None]:
+        """What comes back, and of what: of an inference where that is known, else of the run."""
+        if finding.recoverable_ns_per_inference is None:
+            return finding.recoverable_ns, self.window_ns
+        return finding.recoverable_ns_per_inference, finding.of_ns or self.one_takes_ns
+
+    @property
+    def window_ns(self) -> int | None:
+        """From the first GPU work to the last; the whole trace where that is not known."""
+        return self.summary.window_ns or self.summary.duration_ns
+
+    @property
+    def spoilers(self) -> list[Finding]:
+        """The findings that spoil the numbers of all others: they come first."""
+        return [finding for finding in self.findings if self._spoils(finding)]
