@@ -250,7 +250,11 @@ TABLES: dict[str, Table] = {
                 _TID,
                 Column("domain", WORD, "NVTX domain; empty for the default domain"),
                 Column("name", WORD, "message, registered or not"),
-                Column("kind", WORD, "push_pop, start_end, mark"),
+                Column(
+                    "kind",
+                    WORD,
+                    "push_pop, start_end, mark; profiler: what Nsight Systems tells of Python (in domains of its own)",
+                ),
                 Column("payload", I64, "integer payload, if any", True),
                 Column("depth", I16, "0 for the outermost push_pop range of its thread; null for other kinds", True),
                 Column(
@@ -547,6 +551,9 @@ TABLES: dict[str, Table] = {
                 Column("exposed_h2d_ns", I64, "a host-to-device copy of it runs and no kernel of it does"),
                 Column("exposed_d2h_ns", I64, "the same for device-to-host copies"),
                 Column("exposed_other_copy_ns", I64, "the same for other copies and sets"),
+                Column(
+                    "accelerator_ns", I64, "a DLA runs a layer of it, and GPU work that is submitted waits for that"
+                ),
                 Column("other_work_ns", I64, "the GPU runs other work that this inference waits behind"),
                 Column("launch_ns", I64, "the GPU is idle for it and its host thread is inside launch or copy calls"),
                 Column("sync_ns", I64, "… and its host thread waits in a synchronization"),
@@ -609,6 +616,7 @@ BUCKETS = (
     "exposed_h2d",
     "exposed_d2h",
     "exposed_other_copy",
+    "accelerator",
     "other_work",
     "launch",
     "sync",

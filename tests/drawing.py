@@ -14,7 +14,8 @@ time 0. Dots and spaces are idle. An item is a run of one symbol; two that touch
 their kind. Several lines may have the same label: what overlaps on one thread or stream is drawn on two lines.
 
 Labels: `stream N`, `thread TID`, `nvtx TID [DOMAIN]` (domain `nsight_tools` where none is named, `default` for the
-empty one), each with further words `pid P` (1000), `device D` (0, streams only), `start_end` (nvtx only) after it.
+empty one; GIL_Trace is "GIL Trace"), each with further words `pid P` (1000), `device D` (0, streams only), `start_end`
+(nvtx only) after it.
 
     on a stream                              on a thread
     # %   kernel                             L l   kernel launch (cudaLaunchKernel)
@@ -63,7 +64,7 @@ from typing import Any
 import pyarrow as pa
 
 from nsight_tools.cuda_names import communicates, does
-from nsight_tools.importer.dialects import meaning
+from nsight_tools.importer.dialects import OF_PROFILER, PROFILER_DOMAINS, meaning
 from nsight_tools.tables import TABLES
 
 US = 1000
@@ -319,6 +320,8 @@ def _nvtx_ranges(items: list[Item], names: dict[str, str]) -> list[dict[str, Any
     for item in items:
         kind = "start_end" if "start_end" in item.words else "push_pop"
         domain = next((word for word in item.words if word != "start_end"), "nsight_tools")
+        domain = "GIL Trace" if domain == "GIL_Trace" else domain
+        kind = OF_PROFILER if domain in PROFILER_DOMAINS else kind
         row = {"start_ns": item.start, "end_ns": item.end, "pid": item.pid, "tid": item.number, "kind": kind}
         rows.append(row | {"domain": "" if domain == "default" else domain, "name": names.get(item.what, item.what)})
     rows.sort(key=lambda r: (r["start_ns"], -(r["end_ns"] or 0), r["pid"], r["tid"], r["domain"], r["name"]))

@@ -34,6 +34,7 @@ BUCKETS = (
     "exposed_h2d_ns",
     "exposed_d2h_ns",
     "exposed_other_copy_ns",
+    "accelerator_ns",
     "other_work_ns",
     "launch_ns",
     "sync_ns",

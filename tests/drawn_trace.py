@@ -12,6 +12,7 @@ from drawing import US, draw
 
 from nsight_tools.analysis import Status
 from nsight_tools.importer.inferences import write_inferences
+from nsight_tools.importer.layers import on_dla
 from nsight_tools.importer.writer import write_table
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import Trace
@@ -50,7 +51,7 @@ def derived(tables: Mapping[str, pa.Table], missing: Mapping[str, str] | None = 
     with tempfile.TemporaryDirectory() as folder:
         for name, rows in found.items():
             write_table(Path(folder) / f"{name}.parquet", TABLES[name], rows)
-        made = write_inferences(Path(folder))
+        made = write_inferences(Path(folder), on_dla=on_dla(found["layers"]) if "layers" in found else ())
         for name in ("launches", "inferences", "enqueues"):
             if (file := Path(folder) / f"{name}.parquet").exists():
                 found[name] = pq.read_table(file)

@@ -56,12 +56,13 @@ def profile(
     nsys: Nsys,
     report: Path,
     program: Sequence[object],
-    expected: int,
+    expected: int | None,
     *,
     traces: str = "nvtx,osrt",
     environment: Mapping[str, str] | None = None,
 ) -> Path:
-    """Run a program, given by its command line, which makes `expected` NVTX ranges and marks, under nsys to `report`.
+    """Run a program, given by its command line, which makes `expected` NVTX ranges and marks (None: any number), under
+    nsys to `report`.
 
     Nothing but NVTX and OS calls are traced. The report of the last attempt is as it is: tests then say what it lacks.
     """
@@ -69,7 +70,8 @@ def profile(
     command = [str(nsys.path), "profile", "-t", traces, *options, *map(str, program)]
     for left in reversed(range(ATTEMPTS)):
         done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=PATIENCE_S)
-        if done.returncode == 0 and report.exists() and (not left or events(nsys, report) == expected):
+        written = done.returncode == 0 and report.exists()
+        if written and (not left or expected is None or events(nsys, report) == expected):
             return report
         report.unlink(missing_ok=True)
     raise AssertionError(done.stderr.decode(errors="replace")[-2000:])

@@ -88,7 +88,7 @@ def write_dataset(
     references = [*(alignment.of_dataset(layer_pass) if layer_pass else ()), *alignment.of_layers(listed)]
     with ThreadPoolExecutor(1, HARMLESS) as pool:
         described = pool.submit(source)  # which reads the export once more, where a core has time for it
-        made = inferences.write_inferences(to, named, references, inputs.options.group_by)
+        made = inferences.write_inferences(to, named, references, inputs.options.group_by, layers.on_dla(listed))
     ordered = made.layers
     if layer_pass and ordered and alignment.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
         listed = layers.from_dataset(layer_pass)  # of this engine: its kernels came in the same order

@@ -463,6 +463,15 @@ def has_cuda_activity(tables: Iterable[str]) -> bool:
     return any(table.startswith(_CUDA_ACTIVITY) for table in tables)
 
 
+GIL_DOMAIN = "GIL Trace"
+GIL_WAITING, GIL_HOLDING = "Waiting for GIL", "Holding GIL"
+"""What `--trace=python-gil` tells of each thread of a Python, as NVTX ranges. Seen in reports of 2023.4 and 2024.2."""
+PROFILER_DOMAINS = (GIL_DOMAIN, "Python Backtrace")
+"""NVTX domains of Nsight Systems itself. With `--python-sampling=true` the second has a mark for each sample, on the
+sampler's own thread; the exports of 2023.4 and 2024.2 hold neither the functions of a sample nor whose it is."""
+OF_PROFILER = "profiler"
+"""The kind of such ranges and marks in the dataset, so that none is taken for the program's own."""
+
 BY_CALLS = ("synchronizations", "event_records")
 """What API calls tell something of: read when those are written."""
 

@@ -17,6 +17,7 @@ from nsight_tools.importer.launches import GpuWork, write_launches
 from nsight_tools.importer.stored_columns import stored_words, thread_columns
 from nsight_tools.importer.writer import SortedWriter
 from nsight_tools.tables import TABLES
+from nsight_tools.timeline.accelerator import served
 from nsight_tools.timeline.accounting import account
 from nsight_tools.timeline.attribution import (
     Calls,
@@ -29,12 +30,13 @@ from nsight_tools.timeline.populations import enqueues_of, marks, populations
 from nsight_tools.timeline.requests import OURS, NamedRange, find_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from nsight_tools.columns import Ints
     from nsight_tools.importer.alignment import Reference
     from nsight_tools.importer.stored_columns import Rows
+    from nsight_tools.timeline.accelerator import Served
     from nsight_tools.timeline.attribution import Words
     from nsight_tools.timeline.populations import WorkTokens
     from nsight_tools.timeline.requests import Found
@@ -56,12 +58,13 @@ def write_inferences(
     named: NamedRange = OURS,
     references: Sequence[Reference] = (),
     group_by: str | None = None,
+    on_dla: Collection[str] = (),
 ) -> Attributed:
     """Write `launches`, `inferences` and `enqueues` from the tables that stand in `dataset`.
 
     Layers are told by the order of kernels, too, as in `references` (`alignment`). `named` says which NVTX ranges are
-    inferences, `group_by` which number in their names tells them apart. Raises RangeNotFoundError where they were named
-    and there are none.
+    inferences, `group_by` which number in their names tells them apart, `on_dla` the layers that a DLA runs. Raises
+    RangeNotFoundError where they were named and there are none.
 
     Memory: about 200 bytes for each kernel, copy, API call and NVTX range.
     """
@@ -80,8 +83,9 @@ def write_inferences(
         raise RangeNotFoundError(named.name, [name for name in ranges.name.counts() if name][:5])
     found = find_requests(ranges, calls, work, tokens.exact, named)
     owner = assign_work(found.requests, calls, work).astype(np.int32)
-    names = ranges.name
-    account_for = partial(_write_requests, dataset, found, calls, work, owner, tokens, names, group_by)
+    overhead = ThreadSpans(*thread_columns(dataset, "profiler_overhead"))
+    buckets = partial(_accounted, found, calls, work, owner, overhead, served(on_dla, calls, work, ranges, overhead))
+    account_for = partial(_write_requests, dataset, found, buckets, owner, tokens, ranges.name, group_by)
     with forked(account_for, worthwhile=len(owner) >= FORK_ROWS) as accounted:
         del tokens
         launched, ordered = write_launches(dataset, gpu, calls, ranges, owner, references)
@@ -95,20 +99,25 @@ def _ranges(dataset: Path) -> Ranges:
     return Ranges(*thread_columns(dataset, "nvtx_ranges"), domain, name, kind)
 
 
+def _accounted(
+    found: Found, calls: Calls, work: Work, owner: Rows, overhead: ThreadSpans, waits: Served
+) -> dict[str, Any]:
+    known = woken(found.requests, calls, work, owner)
+    return account(found.requests, calls, work, owner, overhead, known, waits)
+
+
 def _write_requests(
     dataset: Path,
     found: Found,
-    calls: Calls,
-    work: Work,
+    buckets: Callable[[], dict[str, Any]],
     owner: Rows,
     tokens: WorkTokens,
     names: Words,
     group_by: str | None,
 ) -> int:
     """Write `inferences` and `enqueues`; returns the rows of the former."""
-    overhead = ThreadSpans(*thread_columns(dataset, "profiler_overhead"))
     requests, enqueues, of = found.requests, found.enqueues, enqueues_of(found)
-    columns: dict[str, Any] = account(requests, calls, work, owner, overhead, woken(requests, calls, work, owner))
+    columns = buckets()
     number = populations(found, owner, tokens, names, group_by)
     engine = _first_engine(found, of)
     columns |= {"population": number, "mark": marks(requests.thread, number, engine, columns["wall_ns"])}

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from nsight_tools.importer import trtexec
 from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES
+from nsight_tools.timeline.accelerator import DLA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +55,11 @@ def from_dataset(dataset: Path) -> pa.Table:
     """The `layers` table of another dataset of the same engine."""
     path = dataset / "layers.parquet"
     return pq.read_table(path).cast(TABLES["layers"].schema) if path.exists() else TABLES["layers"].empty()
+
+
+def on_dla(listed: pa.Table) -> frozenset[str]:
+    """Names of the layers that a DLA runs, by their type in a table `layers`."""
+    return frozenset(row["name"] for row in listed.select(["name", "type"]).to_pylist() if row["type"] == DLA)
 
 
 def times(profile: trtexec.Profile, measured_by: str) -> pa.Table:

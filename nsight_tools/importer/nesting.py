@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nsight_tools.columns import Ints, ints, words
+from nsight_tools.importer import dialects
 from nsight_tools.timeline.attribution import joint_key, parents
 
 _FOREVER = np.iinfo(np.int64).max
@@ -22,6 +23,7 @@ class Nesting:
         self._rows = 0
 
     def __call__(self, rows: pa.Table) -> pa.Table:
+        rows = _of_the_profiler(rows)
         kind = words(rows["kind"])
         nested = kind.among("push_pop")
         start, thread = ints(rows["start_ns"]), joint_key(ints(rows["pid"]), ints(rows["tid"]))
@@ -48,6 +50,17 @@ class Nesting:
                 "parent": _scattered(nested, parent),
             },
         )
+
+
+def _of_the_profiler(rows: pa.Table) -> pa.Table:
+    """NVTX ranges of which those that Nsight Systems makes itself are of a kind of their own, around nothing."""
+    own = words(rows["domain"]).among(*dialects.PROFILER_DOMAINS)
+    if not own.any():
+        return rows
+    kind = words(rows["kind"])
+    codes = np.where(own, len(kind.dictionary), kind.codes).astype(np.int32)
+    told = pa.array([*kind.dictionary, dialects.OF_PROFILER], pa.string())
+    return _with(rows, {"kind": pa.DictionaryArray.from_arrays(pa.array(codes), told)})
 
 
 def _depths(above: Ints, depth: Ints, known: int) -> Ints:

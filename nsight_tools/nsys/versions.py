@@ -13,6 +13,7 @@ Ability: TypeAlias = Literal[
     "gpu_metrics_devices",
     "nvml_metrics",
     "cuda_event_trace",
+    "python_gil",
 ]
 _VERSION = re.compile(r"\b(\d{4}(?:\.\d+)+)")
 
@@ -42,4 +43,5 @@ ABILITIES: dict[Ability, tuple[tuple[int, ...], tuple[int, ...] | None]] = {
     "gpu_metrics_devices": ((2024, 4), None),  # profile --gpu-metrics-devices=
     "nvml_metrics": ((2025,), None),  # profile --enable=nvml_metrics
     "cuda_event_trace": ((2025,), None),  # profile --cuda-event-trace=auto|true|false
+    "python_gil": ((2023, 4), None),  # profile --trace=python-gil; seen in 2023.4.4, and not in 2022.4.2
 }

@@ -31,6 +31,7 @@ BUCKETS = {
     "exposed_h2d": "exposed copies to the GPU",
     "exposed_d2h": "exposed copies to the host",
     "exposed_other_copy": "exposed other copies and sets",
+    "accelerator": "the GPU waits for the DLA",
     "other_work": "behind other work on the GPU",
     "launch": "no GPU work: launch or copy calls",
     "sync": "no GPU work: host waiting for it",

@@ -30,7 +30,14 @@ _TIE = "\ue000"
 """Stands for the space between a number and its unit while lines are broken. No text of a trace has it: `safe.visible`
 escapes what is for private use."""
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|[nµum]?s|[kMGTP]?B|[µumkM]?J|[MG]Hz)(?![\w]))")
-_FILLS = (("█", "#", "green"), ("▓", "=", "yellow"), ("▒", "-", "magenta"), ("░", ".", "bright_black"), (" ", " ", ""))
+_FILLS = (
+    ("█", "#", "green"),
+    ("▓", "=", "yellow"),
+    ("▒", "-", "magenta"),
+    ("░", ".", "bright_black"),
+    ("▚", "+", "cyan"),
+    (" ", " ", ""),
+)
 """Of a stacked bar's parts: in Unicode, in ASCII, and their colour."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 

@@ -1,6 +1,9 @@
 """What of an engine a DLA (Deep Learning Accelerator) runs, what the GPU runs beside it, and what lies at the border.
 
 No machine with a DLA was at hand. The names and the type are those of NVIDIA's documentation and of public reports.
+What a DLA does is in no export that is known: of Nsight Systems 2023.4 and 2024.2 the importer reads events of "other
+accelerators", and the exporter has no table for them, only one of the calls of NvMedia's API. So a DLA's time is told
+by what the GPU waits for (`timeline.accelerator`).
 """
 
 from __future__ import annotations
@@ -10,12 +13,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsight_tools.run.engine import NOTHING, Engine, Layer
+from nsight_tools.timeline.accelerator import DLA
 
 if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
-TYPE = "DLA"
-"""The type of such layers in the engine inspector's list and in the payloads of ranges, from TensorRT 8.4 on."""
 _REGION = re.compile(r"\{(?:ForeignNode\[)?(.*?)\]?\}", re.DOTALL)
 """How layers that were compiled as one are named: `{ForeignNode[first...last]}`, older ones `{first,second}`."""
 _BORDER = re.compile(r" (?:to|from) nvm$| copy finish$")
@@ -49,7 +51,7 @@ class Dla:
         regions have the same names.
         """
         every = self._engine.layers
-        typed = tuple(layer for layer in every if layer.type == TYPE)
+        typed = tuple(layer for layer in every if layer.type == DLA)
         if typed or any(layer.type for layer in every) or not any(_MOVES.search(layer.name) for layer in every):
             return typed
         return tuple(layer for layer in every if _REGION.fullmatch(layer.name))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.cuda_names import STALLS, WAITS, CallKind
+from nsight_tools.timeline.accelerator import HOLE_NS
 from nsight_tools.timeline.intervals import Growing, IntArray, Intervals, only_distinct, pieces, reaches
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ PAUSE_TIMES = 10
 """And longer than so many times what the thread usually takes: a slow thread, as Python's, launches slowly."""
 ENOUGH = 20
 """Gaps of which a median says something."""
-
-HOLE_NS = 50_000
-"""Submitted work starts within 5 to 20 us, as traces of three GPU generations show; what takes longer waits for
-something. Twice as much would hide waits for a small accelerator, half as much call launch latency a wait."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Bools, Ints, ints, words
-from nsight_tools.run.dla import TYPE
 from nsight_tools.run.driver import mode_of
 from nsight_tools.run.engine import engine_layers
-from nsight_tools.run.gaps import HOLE_NS
 from nsight_tools.run.metrics import Metrics
+from nsight_tools.timeline.accelerator import DLA, HOLE_NS, Spans, behind_a_layer
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.timeline.requests import ENQUEUE_PREFIX
@@ -163,30 +162,21 @@ def _behind_a_layer(run: Run, device: int, holes: Intervals) -> Bools:
     layer = words(table["domain"]).among("TensorRT") & (ints(table["end_ns"]) > ints(table["start_ns"]))
     known = {name: listed.type for name, listed in engine_layers(run.trace).items()}
     layer &= words(table["name"]).where(
-        lambda name: not name.startswith(ENQUEUE_PREFIX) and known.get(name, "") in ("", TYPE)
+        lambda name: not name.startswith(ENQUEUE_PREFIX) and known.get(name, "") in ("", DLA)
     )
     rows = np.flatnonzero(layer)
     if not rows.size:
         return none
-    start, end, thread = (
+    layers = Spans(
         ints(table["start_ns"])[rows],
         ints(table["end_ns"])[rows],
         joint_key(ints(table["pid"])[rows], ints(table["tid"])[rows]),
     )
     work = run.work
-    launched = np.sort(work.call_start[work.call_start >= 0])
-    empty = np.searchsorted(launched, start) == np.searchsorted(launched, end)
-    following = _next_work(run, device, holes)
-    launching = np.flatnonzero((work.device == device) & (work.call_start >= 0))
-    calls = np.sort(work.call_start[launching])
-    called = work.call_start[following]
-    before = calls[np.maximum(np.searchsorted(calls, called) - 1, 0)]
-    key = joint_key(work.pid[following], work.tid[following])
-    for lane in np.unique(key):
-        empty_rows = np.flatnonzero(empty & (thread == lane))
-        here = key == lane
-        none[here] = np.searchsorted(start[empty_rows], called[here]) > np.searchsorted(start[empty_rows], before[here])
-    return none
+    launches = Spans(work.call_start, work.call_end, joint_key(work.pid, work.tid))
+    there = np.flatnonzero(work.call_start >= 0)
+    following = launches[_next_work(run, device, holes)]
+    return behind_a_layer(layers, launches[there], work.device[there] == device, following)
 
 
 def _behind_an_event(run: Run, device: int, holes: Intervals) -> Bools:

@@ -23,9 +23,15 @@ OURS = ("TensorRT", "nsight_tools")
 """Domains whose ranges name layers, inferences and phases, and no operator."""
 _ARGUMENTS = re.compile(r", (?:seq|op_id|sizes|input_op_ids) =.*", re.DOTALL)
 """What PyTorch's ranges (`emit_nvtx` of `torch.autograd.profiler`) say behind an operator: "aten::relu, seq = 3, …"."""
-_FUNCTOR = re.compile(r"CUDAFunctor(?:OnSelf|OnOther)?_(\w+)|(\w+?)_?[Ff]unctor\b")
-"""Element-wise kernels of PyTorch share one name, and have the operator in the type of what they apply: `AddFunctor`,
-`CUDAFunctor_add`."""
+_APPLIED = (
+    r"CUDAFunctor(?:OnSelf|OnOther)?_(\w+)",
+    r"(?!(?:AUnary|BUnary|Binary)Functor)\b(\w+?)_?[Ff]unctor\b",
+    r"\b(?!gpu_kernel)(?:launch_)?(\w+?)(?:_kernel\w*|(?:CUDA)?KernelImpl)?(?:<[^<>]*>)?\(at::TensorIterator",
+    r"ReduceOp<.*?(\w+)Ops<",
+)
+"""Element-wise kernels of PyTorch share one name, and have the operator in the type of what they apply. Of these the
+first that is there: `CUDAFunctor_add`, `MulFunctor` (in a `BinaryFunctor`), the function that a lambda stands in
+(`exp_kernel_cuda(at::TensorIteratorBase &)`), `MeanOps`."""
 
 
 NOTHING = Intervals.union([], [])
@@ -134,8 +140,11 @@ def _operators(run: Run, out: Work, between: Bools) -> tuple[Operator, ...]:
 
 
 def _of_kernel(name: str, short: str) -> str:
-    found = _FUNCTOR.search(name)
-    return (found[1] or found[2]) if found else short or name
+    if "at::native::" in name:
+        for applied in _APPLIED:
+            if found := re.search(applied, name):
+                return found[1]
+    return short or name
 
 
 def _ranges(run: Run, out: Work) -> tuple[list[str], Ints]:
@@ -143,12 +152,13 @@ def _ranges(run: Run, out: Work) -> tuple[list[str], Ints]:
 
     Ranges of `OURS` and those that are requests name no operator.
     """
-    table = run.trace.table("nvtx_ranges", ["start_ns", "end_ns", "pid", "tid", "domain", "name"])
+    table = run.trace.table("nvtx_ranges", ["start_ns", "end_ns", "pid", "tid", "domain", "name", "kind"])
     own = np.zeros(table.num_rows, np.bool_)
     marked = ints(run.trace.table("inferences", ["nvtx_range"])["nvtx_range"])
     own[marked[marked >= 0]] = True
     start, end, name = ints(table["start_ns"]), ints(table["end_ns"]), words(table["name"])
-    rows = np.flatnonzero(~own & ~words(table["domain"]).among(*OURS) & (end > start))
+    spans = words(table["kind"]).among("push_pop", "start_end") & (end > start)
+    rows = np.flatnonzero(~own & ~words(table["domain"]).among(*OURS) & spans)
     if not rows.size:
         return [], np.full(len(out), -1)
     thread = joint_key(ints(table["pid"])[rows], ints(table["tid"])[rows])

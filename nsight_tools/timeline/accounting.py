@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools.cuda_names import CallKind
+from nsight_tools.timeline.accelerator import NOTHING, Served
 from nsight_tools.timeline.attribution import Calls, ThreadSpans, Work, WorkKind
 from nsight_tools.timeline.intervals import BoolArray, Int64Array, IntArray, Intervals, Timeline, distinct
 
@@ -76,6 +77,7 @@ def account(
     owner: IntArray,
     overhead: ThreadSpans | None = None,
     known: Int64Array | None = None,
+    served: Served = NOTHING,
 ) -> dict[str, NDArray[Any]]:
     """Columns of the table `inferences`, each of shape (n,): every nanosecond of a window in exactly one bucket.
 
@@ -86,6 +88,7 @@ def account(
 
     * compute, exposed communication, exposed copies: the union of its own kernels (and whole graphs), of those that
       communicate, h2d, d2h, and other copies and sets
+    * accelerator: a DLA runs a layer of it, before work that is submitted to the GPU (`accelerator.served`)
     * other_work: some of its work is between the end of its call and its start while that GPU runs anything traced
     * launch, sync: its host thread is inside a launch or copy call, inside a synchronization
     * host: the rest, where its process has traced API calls and its thread is known, less profiler overhead there
@@ -98,8 +101,14 @@ def account(
         rows = rows[np.argsort(owner[rows], kind="stable")]
     shared = _Shared(calls, work, overhead)
     windows = replace(requests, end=requests.end if known is None else np.maximum(requests.end, known))
+    whose = owner[served.row]
     parts = [
-        _account(windows[first:last], _own_work(calls, work, rows[piece], owner[rows[piece]] - first), shared)
+        _account(
+            windows[first:last],
+            _own_work(calls, work, rows[piece], owner[rows[piece]] - first),
+            shared,
+            _of_lanes(served, whose, first, last),
+        )
         for first, last, piece in _batches(owner[rows], requests.start.size)
     ]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -127,7 +136,13 @@ def _batches(lane: IntArray, count: int) -> Iterator[tuple[int, int, slice]]:
         first, row = last, until
 
 
-def _account(requests: Requests, own: _Own, shared: _Shared) -> dict[str, NDArray[Any]]:
+def _of_lanes(served: Served, whose: IntArray, first: int, last: int) -> Served:
+    """Waits for a DLA of the inferences from one to another (one behind), by their lanes instead of rows of work."""
+    mine = (whose >= first) & (whose < last)
+    return Served(whose[mine] - first, served.start[mine], served.end[mine])
+
+
+def _account(requests: Requests, own: _Own, shared: _Shared, served: Served) -> dict[str, NDArray[Any]]:
     """Window and buckets of some inferences, and what the table says beside them; `own` is their work."""
     lanes = _windows(requests, own)
     wall = lanes.end - lanes.start
@@ -141,9 +156,15 @@ def _account(requests: Requests, own: _Own, shared: _Shared) -> dict[str, NDArra
         covered = lanes.coverage(taken)
         columns[name] = covered - so_far
         so_far = covered
+    busy = so_far
+    begun = np.maximum(served.start, lanes.start[served.row])  # a hole may be older than what waits in it
+    ended = np.maximum(served.end, begun)
+    taken = Intervals.any_of([taken, lanes.union(served.row, begun, ended)])
+    so_far = lanes.coverage(taken)
+    columns["accelerator_ns"] = so_far - busy
     columns |= _idle_buckets(requests, shared, _idle_pieces(lanes, own, taken, shared))
     columns["unattributed_ns"] = wall - so_far - sum(columns[name] for name in _IDLE_BUCKETS)
-    return columns | _beside(lanes, own, columns, so_far)
+    return columns | _beside(lanes, own, columns, busy)
 
 
 def _own_work(calls: Calls, work: Work, rows: IntArray, lane: IntArray) -> _Own:

@@ -58,6 +58,11 @@ def built(folder: Path, path: Path, settings: dict[str, Any], **task: Any) -> Ra
     return run(folder, NO_FAKES, task="build", runtime="tensorrt-rtx", **task)
 
 
+def of_batches(name: str = "x", **ends: int) -> dict[str, Any]:
+    """The options that give ends of the optimization profile: the model's shape, of these batches."""
+    return {f"{end}_shapes": {name: [batch, 3, 16, 16]} for end, batch in ends.items()}
+
+
 @without_gpu
 @pytest.mark.parametrize(
     "settings",
@@ -92,17 +97,47 @@ def test_options_build(tmp_path: Path, settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("settings", "task", "ends"),
     [
+        (of_batches(min=1, opt=4, max=16), {}, [1, 4, 16]),
+        (of_batches(opt=4), {}, [4, 4, 4]),
+        (of_batches(max=16), {}, [16, 16, 16]),
+        (of_batches(min=1, max=16), {}, [1, 16, 16]),
+        (of_batches(min=1, opt=4), {}, [1, 4, 4]),
+        (of_batches(min=1), {}, [1, 1, 1]),
         ({}, {"batch": 4}, [4, 4, 4]),
         ({}, {"shapes": {"x": [2, 3, 16, 16]}}, [2, 2, 2]),
-        ({"max_shapes": {"*": [16, 3, 16, 16]}, "min_shapes": {"x": [1, 3, 16, 16]}}, {}, [1, 16, 16]),
+        (of_batches("*", min=1, max=16), {"shapes": {"*x": [4, 3, 16, 16]}}, [1, 16, 16]),
         ({"opt_shapes": {"x": [4, 3, 16, 16]}, "max_shapes": {"x": [9, 3, 16, 16]}}, {"batch": 6}, [4, 4, 9]),
     ],
     ids=str,
 )
 def test_ends_of_profiles(tmp_path: Path, settings: dict[str, Any], task: dict[str, Any], ends: list[int]) -> None:
-    ran = built(tmp_path, model(tmp_path), settings, **task)
+    """What is not given is what stands next to it, as trtexec."""
+    ran = built(tmp_path, model(tmp_path), settings, profiles=2, **task)
     assert ran.code == 0, ran.stderr
     assert ran.result["build"]["profile_shapes"] == {"x": [[end, 3, 16, 16] for end in ends]}
+
+
+@without_gpu
+@pytest.mark.parametrize(
+    ("settings", "task", "words"),
+    [
+        (of_batches(min=4, opt=2), {}, "the shape usual"),
+        (of_batches(max=4), {"batch": 8}, "the shape that runs, [8, 3, 16, 16]"),
+        (of_batches(max=4), {"shapes": {"x": [5, 3, 16, 16]}}, "is not between [4, 3, 16, 16] and [4, 3, 16, 16]"),
+        ({"max_shapes": {"x": [4, 3, 16]}}, {}, "cannot be [4, 3, 16]"),
+        ({"max_shapes": {"z": [4, 3, 16]}}, {}, "--max-shapes; no input is called z"),
+        ({}, {"shapes": {"x": [1, 4, 16, 16]}}, "cannot be [1, 4, 16, 16]"),
+        ({}, {}, "--shapes x:1x3x16x16"),
+    ],
+    ids=str,
+)
+def test_shapes_that_no_profile_can_have(
+    tmp_path: Path, settings: dict[str, Any], task: dict[str, Any], words: str
+) -> None:
+    ran = built(tmp_path, model(tmp_path), settings, **task)
+    assert ran.code == 2
+    assert words in ran.stderr
+    assert not (tmp_path / "new.engine").exists()
 
 
 @without_gpu
@@ -145,6 +180,19 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no model")
     ran = built(tmp_path, tmp_path / "m.onnx", {})
     assert f"{versions.name(trt)} cannot parse the model" in ran.stderr
+
+
+@without_gpu
+def test_an_operator_that_tensorrt_has_not(tmp_path: Path) -> None:
+    path = model(tmp_path, batch=1)
+    made = onnx.load(path)
+    made.graph.node[0].op_type = "Frobnicate"
+    onnx.save(made, path)
+    ran = built(tmp_path, path, {})
+    assert ran.code == 2
+    assert "node 0" in ran.stderr
+    assert "use a TensorRT that has this operator" in ran.stderr
+    assert ran.result["status"] == "failed"
 
 
 def test_what_a_run_asks_for_is_there() -> None:

@@ -140,60 +140,6 @@ def test_a_model_may_use_the_plugins_that_tensorrt_brings(tmp_path: Path) -> Non
     assert ran.result["status"] == "done"
 
 
-@pytest.mark.parametrize(
-    ("task", "profile"),
-    [
-        ({"min": [1], "opt": [4], "max": [16]}, [1, 4, 16]),
-        ({"opt": [4]}, [4, 4, 4]),
-        ({"max": [16]}, [16, 16, 16]),
-        ({"min": [1], "max": [16]}, [1, 16, 16]),
-        ({"min": [1], "opt": [4]}, [1, 4, 4]),
-        ({"min": [1]}, [1, 1, 1]),
-    ],
-    ids=str,
-)
-def test_ends_of_profiles(tmp_path: Path, task: dict[str, list[int]], profile: list[int]) -> None:
-    """What is not given is what stands next to it, as trtexec."""
-    dynamic = model(tmp_path, tensors=(DYNAMIC_X, DYNAMIC_Y))
-    settings = {f"{end}_shapes": {"x": [*batch, 3, 16, 16]} for end, batch in task.items()}
-    ran, plan = built(tmp_path, onnx=dynamic, profiles=2, settings=settings)
-    ends = [[batch, 3, 16, 16] for batch in profile]
-    assert plan["profiles"] == [{"x": ends}] * 2
-    assert ran.result["build"]["profile_shapes"] == {"x": ends}
-
-
-def test_names_of_inputs_may_be_patterns(tmp_path: Path) -> None:
-    dynamic = model(tmp_path, tensors=(DYNAMIC_X, DYNAMIC_Y))
-    settings = {"max_shapes": {"*": [16, 3, 16, 16]}, "min_shapes": {"x*": [1, 3, 16, 16]}}
-    _, plan = built(tmp_path, onnx=dynamic, shapes={"*x": [4, 3, 16, 16]}, settings=settings)
-    assert plan["profiles"] == [{"x": [[1, 3, 16, 16], [16, 3, 16, 16], [16, 3, 16, 16]]}]
-    (tmp_path / "run").mkdir()
-    ran = run(tmp_path / "run", engine=tmp_path / "new.engine", shapes={"*x": [4, 3, 16, 16]})
-    assert ran.result["engine"]["inputs"][0]["shape"] == [4, 3, 16, 16]
-
-
-@pytest.mark.parametrize(
-    ("task", "words"),
-    [
-        ({"settings": {"min_shapes": {"x": [4, 3, 16, 16]}, "opt_shapes": {"x": [2, 3, 16, 16]}}}, "the shape usual"),
-        ({"settings": {"max_shapes": {"x": [4, 3, 16, 16]}}, "batch": 8}, "the shape that runs, [8, 3, 16, 16]"),
-        (
-            {"settings": {"max_shapes": {"x": [4, 3, 16, 16]}}, "shapes": {"x": [5, 3, 16, 16]}},
-            "is not between [4, 3, 16, 16] and [4, 3, 16, 16]",
-        ),
-        ({"settings": {"max_shapes": {"x": [4, 3, 16]}}}, "cannot be [4, 3, 16]"),
-        ({"settings": {"max_shapes": {"z": [4, 3, 16]}}}, "--max-shapes; no input is called z"),
-    ],
-    ids=str,
-)
-def test_shapes_that_no_profile_can_have(tmp_path: Path, task: dict[str, Any], words: str) -> None:
-    onnx = model(tmp_path, tensors=(DYNAMIC_X, DYNAMIC_Y))
-    ran = run(tmp_path, task="build", onnx=onnx, engine=tmp_path / "new.engine", **task)
-    assert ran.code == 2
-    assert words in ran.stderr
-    assert not (tmp_path / "new.engine").exists()
-
-
 def test_one_profile_for_each_stream(tmp_path: Path) -> None:
     dynamic = model(tmp_path, tensors=(DYNAMIC_X, DYNAMIC_Y))
     ran, plan = built(tmp_path, onnx=dynamic, profiles=3, batch=6)
@@ -392,11 +338,7 @@ def test_every_major_version_builds(tmp_path: Path, version: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "task", "words"),
     [
-        ({"parse_error": True}, {}, ["node 12: No importer registered for op: Frobnicate", "Frobnicate"]),
         ({"build_error": True}, {}, ["cannot build the engine", "Could not find any implementation for node conv"]),
-        ({"tensors": (DYNAMIC_X, DYNAMIC_Y)}, {}, ["input x is [-1, 3, 16, 16]", "--shapes x:1x3x16x16"]),
-        ({"tensors": (DYNAMIC_X, DYNAMIC_Y)}, {"shapes": {"x": [1, 4, 16, 16]}}, ["cannot be [1, 4, 16, 16]"]),
-        ({}, {"shapes": {"x": [1, 3, 16, 16]}}, ["is [8, 3, 16, 16] in this model"]),
         ({}, {"settings": {"fp4": True}}, ["fp4 is no option"]),
     ],
     ids=str,
@@ -416,20 +358,6 @@ def test_a_runtime_alone_cannot_build(tmp_path: Path) -> None:
     assert "cannot build engines here" in ran.stderr
     assert "libnvinfer_builder_resource" in ran.stderr
     assert "a fault of nsight-tools" not in ran.stderr
-
-
-def test_precision_flags_are_gone_in_tensorrt_11(tmp_path: Path) -> None:
-    ran = run(
-        tmp_path,
-        {"FAKE_TENSORRT_VERSION": "11.4.0"},
-        task="build",
-        onnx=model(tmp_path),
-        engine=tmp_path / "new.engine",
-        settings={"fp16": True},
-    )
-    assert ran.code == 2
-    assert "has no --fp16" in ran.stderr
-    assert "ModelOpt" in ran.stderr
 
 
 def test_probe_finds_everything(tmp_path: Path) -> None:

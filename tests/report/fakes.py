@@ -28,6 +28,7 @@ TIMES = Times(
         "exposed_h2d": 1_190_000,
         "exposed_d2h": 80_000,
         "exposed_other_copy": 0,
+        "accelerator": 0,
         "other_work": 0,
         "launch": 410_000,
         "sync": 120_400,

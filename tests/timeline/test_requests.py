@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nsight_tools.cuda_names import CallKind
 from nsight_tools.tables import TABLES
+from nsight_tools.timeline.accelerator import Served
 from nsight_tools.timeline.accounting import account
 from nsight_tools.timeline.attribution import (
     Calls,
@@ -315,14 +316,22 @@ def between(
     return [(row, -1 if before is not None and before > lead else place) for row, place, before in found]
 
 
-def plain_bucket(
-    time: int, one: tuple, own: list[tuple], calls: list[tuple], work: list[tuple], overhead: list[tuple]
+def plain_bucket(  # noqa: PLR0911 (one for each bucket)
+    time: int,
+    one: tuple,
+    own: list[tuple],
+    calls: list[tuple],
+    work: list[tuple],
+    overhead: list[tuple],
+    waits: list[tuple],
 ) -> str:
     """The bucket of one nanosecond of one inference."""
     running = {EXPOSED[w[2]] for w in own if w[0] <= time < w[1]}
     for name in BUCKETS[:5]:
         if name in running:
             return name
+    if any(start <= time < end for start, end in waits):
+        return "accelerator_ns"
     for mine in own:
         submitted = mine[5] >= 0 and calls[mine[5]][1] <= time < mine[0]
         if submitted and any(w[3] == mine[3] and w[0] <= time < w[1] for w in work):
@@ -355,14 +364,20 @@ def test_the_accounting_agrees_with_its_definition(data: st.DataObject) -> None:
     owner = assign_work(found, traced, ran)
     assert owner.tolist() == plain_owner(ranges, sources, calls, work)
 
-    columns = account(found, traced, ran, owner, ThreadSpans(*columns_of(overhead, 4)))
+    row = st.integers(0, max(len(work) - 1, 0))
+    waits = [each for each in data.draw(spans(row, most=4)) if work and each[1] <= work[each[2]][0]]
+    waits = [each for each in waits if owner[each[2]] >= 0]
+    start, end, behind = columns_of(waits, 3)
+    served = Served(behind, start, end)
+    columns = account(found, traced, ran, owner, ThreadSpans(*columns_of(overhead, 4)), None, served)
     assert (sum(columns[name] for name in BUCKETS) == columns["wall_ns"]).all()
     for at, one in enumerate(ranges):
         own = [w for w, its in zip(work, owner, strict=True) if its == at]
         launched = [calls[w[5]] for w in own if w[5] >= 0]
         events = [row[:2] for row in (one, *own, *launched)]
         lo, hi = min(start for start, _ in events), max(end for _, end in events)
-        times = [plain_bucket(time, one, own, calls, work, overhead) for time in range(lo, hi)]
+        its_waits = [each[:2] for each in waits if owner[each[2]] == at]
+        times = [plain_bucket(time, one, own, calls, work, overhead, its_waits) for time in range(lo, hi)]
         got = {name: int(columns[name][at]) for name in BUCKETS}
         assert got == {name: times.count(name) for name in BUCKETS}
         assert (columns["start_ns"][at], columns["end_ns"][at]) == (lo, hi)

@@ -32,6 +32,7 @@ _BUCKETS = {
     "exposed_h2d_ns": "its host-to-device copies take longer",
     "exposed_d2h_ns": "its device-to-host copies take longer",
     "exposed_other_copy_ns": "its other copies take longer",
+    "accelerator_ns": "its layers on the DLA take longer",
     "other_work_ns": "it waits behind other work of this report on the GPU, which loses no time: more is in flight",
     "launch_ns": "the GPU waits for the host's launch calls",
     "sync_ns": "its thread waits in a synchronization while the GPU runs nothing of it",

@@ -28,7 +28,11 @@ NAMED = 5
 
 
 @analysis(
-    "DLA001", needs={"nvtx_ranges", "api_calls"}, topic="accelerator", bucket=("sync", "launch"), warns_from=DLA_WARNING
+    "DLA001",
+    needs={"nvtx_ranges", "api_calls"},
+    topic="accelerator",
+    bucket=("accelerator", "sync", "launch"),
+    warns_from=DLA_WARNING,
 )
 def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
     """The GPU waits for layers that the DLA runs.
@@ -45,8 +49,9 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
     throughput, keep a second inference in flight, so that the GPU works on one while the DLA works on the other. Keep
     the layers of a DLA together, in few subgraphs. NVIDIA's TensorRT documentation, "Working with DLA".
 
-    Blind spots: the DLA's own work is not in the report, only the hole that it leaves. Where the engine's list has no
-    layer types, any layer that launches nothing counts; where it has, only layers on a DLA do.
+    Blind spots: the DLA's own work is in no export of Nsight Systems that is known, only the hole that it leaves: how
+    long it works beside the GPU is not told. Where the engine's list has no layer types, any layer that launches
+    nothing counts, and the accounting has no part for it; where it has, only layers on a DLA do.
     """
     run = Run.of(trace)
     if "TensorRT" not in words(trace.table("nvtx_ranges", ["domain"])["domain"]).counts():

@@ -9,7 +9,7 @@ import numpy as np
 
 from nsight_tools.columns import ints
 from nsight_tools.errors import CouldNotRun
-from nsight_tools.run.gaps import HOLE_NS
+from nsight_tools.timeline.accelerator import HOLE_NS
 from nsight_tools.timeline.attribution import innermost, joint_key, parents
 from nsight_tools.timeline.intervals import distinct, only_distinct
 from nsight_tools.worth import Pricing

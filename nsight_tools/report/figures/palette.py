@@ -16,6 +16,7 @@ COLOURS = {
     "h2d": ("#e69f00", "#f0ad1f"),
     "d2h": ("#d55e00", "#ff8244"),
     "copy": ("#cc79a7", "#e08dbb"),
+    "accelerator": ("#6a8a1f", "#a3c94a"),
     "other": ("#7a5195", "#a97fc6"),
     "launch": ("#009e73", "#23c497"),
     "sync": ("#56b4e9", "#a5d8ff"),

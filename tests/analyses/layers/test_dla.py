@@ -13,8 +13,12 @@ from nsight_analyses.layers.dla003_reformats_at_the_border import reformats_at_t
 
 from nsight_tools.analysis import Status
 from nsight_tools.findings import Confidence, Severity
+from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.text.trace import render
 from nsight_tools.run.dla import Dla, subgraph
 from nsight_tools.run.engine import Layer
+from nsight_tools.summary import summarize
+from nsight_tools.tables import BUCKETS
 
 if TYPE_CHECKING:
     from nsight_tools.trace import Trace
@@ -61,6 +65,52 @@ def engine(*rows: tuple[str, str | None, str, str], hole: int = 60) -> Trace:
         names={"r": TO, "d": FIRST, "s": "softmax"},
         tables=listed(*rows),
     )
+
+
+def buckets(trace: Trace) -> list[dict[str, int]]:
+    """The parts of each inference, in microseconds, that have any time; they sum to the whole to the nanosecond."""
+    rows = trace.table("inferences", ["wall_ns", *(f"{each}_ns" for each in BUCKETS)]).to_pylist()
+    for row in rows:
+        assert row.pop("wall_ns") == sum(row.values())
+    return [{name.removesuffix("_ns"): time // 1000 for name, time in row.items() if time} for row in rows]
+
+
+@pytest.mark.parametrize(("hole", "parts"), [(53, (50, 0)), (54, (0, 51))])
+def test_the_dla_is_a_part_of_its_own(hole: int, parts: tuple[int, int]) -> None:
+    """From when work behind it is submitted, 3 us after the GPU is idle, where that waits for more than 50 us."""
+    (found,) = buckets(engine(*ENGINE, hole=hole))
+    assert (found["compute"], found.get("accelerator", 0)) == (9, parts[1])
+    assert (found["sync"] > 50) == (not parts[1])
+
+
+def test_what_no_list_calls_a_dla_is_no_part_of_its_own() -> None:
+    assert "accelerator" not in buckets(engine())[0]
+
+
+def test_inferences_under_way_at_once_each_wait_for_their_own() -> None:
+    """While the GPU runs the other one's kernels (4 and 5 us), neither waits for the DLA but for the GPU."""
+    text = f"""
+        nvtx 1:          [i{"." * 96}]
+        nvtx 1 TensorRT: [e............]
+        nvtx 1 TensorRT: .[r.][d.][s.]
+        thread 1:        ..L.......l...{"S" * 84}.
+        stream 7:        ....####{"." * 70}%%%%%
+        nvtx 2:          ..............[i{"." * 96}]
+        nvtx 2 TensorRT: ..............[e............]
+        nvtx 2 TensorRT: ...............[r.][d.][s.]
+        thread 2:        ................L.......l...{"S" * 84}.
+        stream 8:        ..................####{"." * 75}%%%%%
+    """
+    named = {"r": TO, "d": FIRST, "s": "softmax"}
+    first, second = buckets(drawn(text, names=named, tables=listed(*ENGINE), kernel_calls=[0, 2, 1, 3]))
+    assert (first["accelerator"], first["other_work"]) == (78 - 11 - 4, 4)
+    assert (second["accelerator"], second["other_work"]) == (97 - 25 - 5, 5)
+
+
+def test_the_text_says_what_the_dla_takes() -> None:
+    page = render([TraceReport("x", summarize(engine(*ENGINE)), [])])
+    assert "the GPU waits for the DLA" in page
+    assert "DLA 72 %" in page
 
 
 def test_layers_by_where_they_run() -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 RELU = "aten::relu, seq = 3, op_id = 7, sizes = [[1, 8]]"
 ADD = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>"
+NOCAST = "void at::native::elementwise_kernel<(int)128, (int)2, void at::native::gpu_kernel_impl_nocast<at::native::"
+ITERATOR = "(at::TensorIteratorBase &, const T1 &)"
+"""Of names as nsys writes them."""
 NAMES = {"r": RELU, "c": "aten::cat, op_id = 9"}
 
 
@@ -49,6 +52,20 @@ def test_operators_by_their_ranges() -> None:
     [
         ("void at::native::vectorized_elementwise_kernel<4, at::native::AddFunctor<float>>", "Add"),
         (ADD, "add"),
+        (
+            f"{NOCAST}BinaryFunctor<float, float, float, at::native::binary_internal::MulFunctor<float>>>{ITERATOR}",
+            "Mul",
+        ),
+        (f"{NOCAST}neg_kernel_cuda{ITERATOR}::[lambda() (instance 2)]::operator ()()>{ITERATOR}", "neg"),
+        (
+            f"void vectorized_elementwise_kernel<(int)8, at::native::<unnamed>::launch_clamp_scalar{ITERATOR}>",
+            "clamp_scalar",
+        ),
+        (
+            f"void at::native::vectorized<(int)4, void at::native::<unnamed>::pow_kernel_impl<float, float>{ITERATOR}",
+            "pow",
+        ),
+        ("reduce_kernel<(int)512, at::native::ReduceOp<c10::Half, at::native::MeanOps<c10::Half, float>>>(T3)", "Mean"),
         ("softmax_warp_forward", "softmax_warp_forward"),
     ],
 )

@@ -33,6 +33,7 @@ _KIND_OF = {
     content.BUCKETS["compute"]: "compute",
     **{content.BUCKETS[each]: "exposed copies" for each in ("exposed_h2d", "exposed_d2h", "exposed_other_copy")},
     content.BUCKETS["exposed_communication"]: "communication",
+    content.BUCKETS["accelerator"]: "DLA",
     content.BUCKETS["other_work"]: "other work",
 }
 _METRIC = 40
