@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 from nsight_tools import cuda_names
 
-DATASET_VERSION = 8
+DATASET_VERSION = 9
 
 I16, I32, I64, F64, BOOL, TEXT = pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.string()
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -60,7 +61,16 @@ class Table:
         """A table of this schema without rows."""
         return self.schema.empty_table()
 
+    def numbered(self, rows: pa.Table, first: int = 0) -> pa.Table:
+        """`rows`, in the order of this table and from its row `first` on, with their numbers where it has them."""
+        if _ROW not in self.columns:
+            return rows
+        field, numbers = self.schema.field(_ROW.name), pa.array(np.arange(first, first + rows.num_rows))
+        at = rows.schema.get_field_index(field.name)
+        return rows.append_column(field, numbers) if at < 0 else rows.set_column(at, field, numbers)
 
+
+_ROW = Column("row", I64, "its number in this table, by which other tables refer to it")
 _START = Column("start_ns", I64, "when it started")
 _END = Column("end_ns", I64, "when it ended")
 _PID = Column("pid", I32, "process that it belongs to")
@@ -156,6 +166,7 @@ TABLES: dict[str, Table] = {
                 Column("local_memory_bytes", I32, "local memory per thread"),
                 _GRAPH_NODE,
                 Column("communicates", BOOL, "it moves data between GPUs: NCCL's and others' collectives, by its name"),
+                _ROW,
             ),
             _GPU_ORDER,
         ),
@@ -182,6 +193,7 @@ TABLES: dict[str, Table] = {
                 Column("src_device", I32, "source GPU of a peer copy", True),
                 Column("dst_device", I32, "destination GPU of a peer copy", True),
                 _GRAPH_NODE,
+                _ROW,
             ),
             (*_GPU_ORDER, ("size_bytes", "ascending")),
         ),
@@ -198,6 +210,7 @@ TABLES: dict[str, Table] = {
                 Column("kind", WORD, "runtime or driver"),
                 Column("return_value", I32, "0 is success", True),
                 Column("does", WORD, f"what it does for its thread, by its name: {' '.join(cuda_names.WORDS)}"),
+                _ROW,
             ),
             (("start_ns", "ascending"), ("end_ns", "descending"), *_ascending("pid", "tid", "correlation_id")),
         ),
@@ -243,9 +256,10 @@ TABLES: dict[str, Table] = {
                 Column(
                     "parent",
                     I64,
-                    "row of the push_pop range of the same thread that encloses it; null where none does",
+                    "`row` of the push_pop range of the same thread that encloses it; null where none does",
                     True,
                 ),
+                _ROW,
             ),
             (("start_ns", "ascending"), ("end_ns", "descending"), *_ascending("pid", "tid", "domain", "name")),
         ),
@@ -258,6 +272,7 @@ TABLES: dict[str, Table] = {
                 *_WHERE,
                 Column("graph_id", I64, "graph", True),
                 Column("graph_exec_id", I64, "instantiated graph", True),
+                _ROW,
             ),
             _GPU_ORDER[:-1],
         ),
@@ -499,12 +514,12 @@ TABLES: dict[str, Table] = {
                 Column("stream", I32, "CUDA stream"),
                 _PID,
                 Column("work", WORD, "kernel, copy, set or graph"),
-                Column("row", I64, "row in `kernels`, `memory_ops` or `graph_launches`"),
-                Column("api_call", I64, "row in `api_calls`; null where the call is not in the report", True),
+                Column("row", I64, "`row` of `kernels`, `memory_ops` (copy, set) or `graph_launches`"),
+                Column("api_call", I64, "`row` of `api_calls`; null where the call is not in the report", True),
                 Column("call_start_ns", I64, "when that call started", True),
                 Column("call_end_ns", I64, "when it returned", True),
                 Column("tid", I32, "thread that made it", True),
-                Column("nvtx_range", I64, "row in `nvtx_ranges` of the innermost push_pop range around the call", True),
+                Column("nvtx_range", I64, "`row` in `nvtx_ranges` of the innermost push_pop range around it", True),
                 Column("layer", WORD, "TensorRT layer, by the innermost range of TensorRT's domain", True),
                 Column(
                     "layer_source",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.dataset as ds
 
-    from nsight_tools.importer.dataset import Progress
+    from nsight_tools.importer.streaming import Progress
 
 
 Made = TypeVar("Made")
@@ -124,7 +124,7 @@ class Trace(Shown):
             for name in TABLES
         }
         trace = cls(Path("in memory"), {"source": {"name": "in memory"}, "tables": states})
-        trace._given = {name: table.cast(TABLES[name].schema) for name, table in tables.items()}
+        trace._given = {name: _whole(name, table).cast(TABLES[name].schema) for name, table in tables.items()}
         return trace
 
     def with_untraced(self, rows: pa.Table, name: str) -> Trace:
@@ -290,6 +290,11 @@ class Trace(Shown):
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.parquet"
+
+
+def _whole(name: str, rows: pa.Table) -> pa.Table:
+    """Rows of a table that somebody made, numbered where they are not yet."""
+    return rows if "row" in rows.column_names else TABLES[name].numbered(rows)
 
 
 def _words(name: str, columns: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -13,7 +14,36 @@ from shared_corpus import CORPUS, EXPECTED, WHY_ABSENT, decompress, once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+
+TESTS = Path(__file__).parent
+SLOW = (
+    *("benchmarks/", "capture/", "compatibility/", "corpus/", "faults/", "fleet/", "gpu/"),
+    *("cli/test_cli_export.py", "cli/test_cli_others.py", "cli/test_cli_untraced.py"),
+    *("importer/test_captured.py", "importer/test_connections.py", "importer/test_forking.py"),
+    *("report/test_html_in_browser.py", "report/test_perfetto", "report/test_engine_graph.py"),
+    *("run/test_properties.py", "tune/test_programs.py", "tune/test_sweep_command.py", "tune/test_tune_command.py"),
+    *("test_allocator.py", "test_api.py", "test_chunks.py", "test_documents.py", "test_notebooks.py", "test_nsys.py"),
+    *("test_sample_traces.py", "test_self_timing.py"),
+)
+"""What names of tests begin with that start processes, work on real traces, or draw many examples: marked slow."""
+
+
+def _is_slow(path: Path) -> bool:
+    return path.is_relative_to(TESTS) and path.relative_to(TESTS).as_posix().startswith(SLOW)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Not even imported where they are not wanted."""
+    return True if config.option.markexpr == "not slow" and _is_slow(collection_path) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark those as slow, and what takes more than this machine may have."""
+    for item in items:
+        if _is_slow(item.path) or any(item.get_closest_marker(name) for name in ("nsys", "corpus", "gpu")):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_configure() -> None:

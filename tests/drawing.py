@@ -131,7 +131,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
         values = [(row.get(column) is None, _signed(row.get(column), sign)) for row in rows]
         rows = [rows[at] for at in sorted(range(len(rows)), key=values.__getitem__)]
     blank = {c.name: None if c.nullable else _nothing(c.type) for c in shape.columns}
-    return pa.Table.from_pylist([blank | row for row in rows], schema=shape.schema)
+    return shape.numbered(pa.Table.from_pylist([blank | row for row in rows], schema=shape.schema))
 
 
 def with_column(source: pa.Table, name: str, values: Any) -> pa.Table:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from drawing import US, draw
 
 from nsight_tools.analysis import Status
-from nsight_tools.importer.derived import write_derived
+from nsight_tools.importer.inferences import write_inferences
 from nsight_tools.importer.writer import write_table
 from nsight_tools.tables import TABLES
 from nsight_tools.trace import Trace
@@ -50,7 +50,7 @@ def derived(tables: Mapping[str, pa.Table], missing: Mapping[str, str] | None = 
     with tempfile.TemporaryDirectory() as folder:
         for name, rows in found.items():
             write_table(Path(folder) / f"{name}.parquet", TABLES[name], rows)
-        made = write_derived(Path(folder))
+        made = write_inferences(Path(folder))
         for name in ("launches", "inferences", "enqueues"):
             if (file := Path(folder) / f"{name}.parquet").exists():
                 found[name] = pq.read_table(file)

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from nsight_tools import trace as traces
 from nsight_tools.analysis import Status, analyze
 from nsight_tools.cuda_names import does
-from nsight_tools.importer import launches, stored, writer
-from nsight_tools.importer.derived import Nesting, write_derived
+from nsight_tools.importer import launches, stored_columns, writer
+from nsight_tools.importer.inferences import write_inferences
+from nsight_tools.importer.nesting import Nesting
 from nsight_tools.importer.writer import write_table
 from nsight_tools.summary import summarize
 from nsight_tools.tables import TABLES
@@ -38,7 +39,7 @@ SIZES = (
     (attribution, "CHUNK"),
     (ownership, "CHUNK"),
     (intervals, "CHUNK"),
-    (stored, "BATCH_ROWS"),
+    (stored_columns, "BATCH_ROWS"),
     (traces, "BATCH_ROWS"),
 )
 """Everything that says how much is worked on at a time."""
@@ -156,7 +157,7 @@ def imported(tables: dict[str, pa.Table], folder: Path) -> Trace:
     """The dataset of these tables, on disk, with what the importer derives."""
     for name, rows in tables.items():
         write_table(folder / f"{name}.parquet", TABLES[name], rows)
-    write_derived(folder)
+    write_inferences(folder)
     counts = {path.stem: pq.read_metadata(path).num_rows for path in folder.glob("*.parquet")}
     states = {
         name: {"rows": counts.get(name, 0), "status": "present" if counts.get(name) else "empty", "reason": None}

@@ -17,9 +17,18 @@ import nvtx_program
 import pyarrow.parquet as pq
 import pytest
 
-from nsight_tools import nsys as nsys_module
 from nsight_tools.errors import InputError, NsysError, OutputError
-from nsight_tools.nsys import ENVIRONMENT_VARIABLE, ExportKind, Nsys, Version, find, is_report, report_version
+from nsight_tools.nsys import (
+    ENVIRONMENT_VARIABLE,
+    Ability,
+    ExportKind,
+    Nsys,
+    Version,
+    find,
+    finding,
+    is_report,
+    report_version,
+)
 
 HEADER = b"NVIDIA Tegra Profiler Report 2023@4@4@54-234433681190v0.\n"
 NEWER_HEADER = b"NVIDIA Tegra Profiler Report 2026@1@1@9-1v0.\n"
@@ -79,7 +88,7 @@ def test_version_is_a_tuple_that_reads_well() -> None:
         ((2025, 1, 1), {"gpu_metrics_devices": True, "nvml_metrics": True, "cuda_event_trace": True}),
     ],
 )
-def test_abilities_follow_the_version(version: tuple[int, ...], able: dict[nsys_module.Ability, bool]) -> None:
+def test_abilities_follow_the_version(version: tuple[int, ...], able: dict[Ability, bool]) -> None:
     nsys = Nsys(Path("nsys"), Version(version))
     assert able.items() <= nsys.abilities.items()
     assert nsys.gpu_metrics_option == ("--gpu-metrics-devices" if version >= (2024, 4) else "--gpu-metrics-device")
@@ -108,7 +117,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without any nsys: an empty PATH and a root of its own for the usual places."""
     root = tmp_path / "root"
     root.mkdir()
-    monkeypatch.setattr(nsys_module, "_glob", lambda pattern: sorted(root.glob(pattern.lstrip("/"))))
+    monkeypatch.setattr(finding, "_glob", lambda pattern: sorted(root.glob(pattern.lstrip("/"))))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
     return root

@@ -8,13 +8,15 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from shared_corpus import once
 
 from nsight_tools import compare
 from nsight_tools.comparison.result import Effect, Metric, Verdict
@@ -79,6 +81,7 @@ def test_expected_values_are_independent() -> None:
     assert not re.search(r"^\s*(import|from) nsight", (FOLDER / "compute_expected.py").read_text(), re.MULTILINE)
 
 
+@cache
 def texts_of(path: Path) -> list[str]:
     """Every text in an SQLite file, also what deleted rows left in it."""
     with closing(sqlite3.connect(path)) as database:
@@ -103,6 +106,7 @@ def test_nothing_private(name: str, what: str) -> None:
     assert [found[0] for text in texts if (found := re.search(PRIVATE[what], text))] == []
 
 
+@cache
 def words_of(folder: Path, pattern: str) -> list[bytes]:
     return [text for path in folder.glob(pattern) for text in re.findall(rb"[\x20-\x7e]{6,}", path.read_bytes())]
 
@@ -123,19 +127,26 @@ def expected(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trace]:
-    folder = tmp_path_factory.mktemp("samples")
+def opened(session_folder: Path) -> Callable[[str], Trace]:
+    """Opens a sample; of all processes that test, one imports it."""
 
     @cache
     def get(name: str) -> Trace:
-        if name in CAPTURES:
-            shutil.copytree(FOLDER / name, folder / name, ignore=shutil.ignore_patterns("*.trace"))
-            return open_trace(folder / name)
-        for file in (f"{name}.sqlite", f"{name}.layers.json"):
-            shutil.copyfile(FOLDER / file, folder / file)
-        return open_trace(folder / f"{name}.sqlite")
+        return open_trace(once(session_folder / "samples" / f"{name}.trace", partial(imported, name)))
 
     return get
+
+
+def imported(name: str, to: Path) -> None:
+    """The dataset of a copy of a sample, whose folder may be read only."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / (name if name in CAPTURES else f"{name}.sqlite")
+        if name in CAPTURES:
+            shutil.copytree(FOLDER / name, source, ignore=shutil.ignore_patterns("*.trace"))
+        else:
+            for file in (source.name, f"{name}.layers.json"):
+                shutil.copyfile(FOLDER / file, source.with_name(file))
+        shutil.move(open_trace(source).path, to)
 
 
 @pytest.fixture
@@ -278,8 +289,9 @@ def test_layers_of_the_engine(trace: Trace, name: str, expected: dict[str, Any])
 
 def test_inferences(trace: Trace, expected: dict[str, Any]) -> None:
     """Windows, counts, and where each nanosecond went."""
+    inferences = records(trace, "inferences")
     for number, want in enumerate(expected["inferences"]):
-        found = records(trace, "inferences")[number]
+        found = inferences[number]
         assert {key: found[key] for key in want} == want, number
 
 

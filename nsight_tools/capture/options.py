@@ -82,7 +82,10 @@ class Recording:
     repeat: int = 1
     """An engine is measured so often without the profiler."""
     graphs: Literal["node", "graph"] = "node"
+    gpu_metrics: bool = True
+    """GPU metrics are sampled where that is allowed and, of a command, where it runs no longer than a minute."""
     gpu_metrics_hz: int | None = None
+    """They are sampled at this rate, and it is an error where they cannot be."""
     telemetry_hz: float = 50.0
     """0 for none."""
     memory_usage: bool = False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nsight_tools.capture import starting, supervised
+from nsight_tools.capture import gpu_metrics, starting, supervised
 from nsight_tools.errors import NsysError
 from nsight_tools.files import partial_folder
 
@@ -73,9 +73,9 @@ def options(nsys: Nsys, wanted: Wanted) -> list[str]:
     if wanted.capture_range:
         chosen += ["--capture-range=cudaProfilerApi", "--capture-range-end=stop"]
     if wanted.gpu_metrics_hz is not None:
-        if not (nsys.can("gpu_metrics_device") or nsys.can("gpu_metrics_devices")):
+        if old := gpu_metrics.too_old(nsys):
             raise NsysError(
-                f"nsys {nsys.version} records no GPU metrics", hint="leave out --gpu-metrics, or use 2021.2+"
+                f"nsys {nsys.version} records no GPU metrics", hint=f"leave out --gpu-metrics, or {old.remedy}"
             )
         chosen += [f"{nsys.gpu_metrics_option}=all", f"--gpu-metrics-frequency={wanted.gpu_metrics_hz}"]
     named = {_name(option) for option in wanted.more}
@@ -161,17 +161,17 @@ def profile(
     return Profiled(tuple(started), ended, ran)
 
 
+def refused_metrics(profiled: Profiled) -> gpu_metrics.Refused:
+    """Why a run under nsys that never started, or left no report, may have done so for its GPU metrics."""
+    found = gpu_metrics.refused(profiled.ended.said)
+    return found or gpu_metrics.Refused("nsys fails with them", "see nsys profile --help", _last_words(profiled))
+
+
 def failure(nsys: Nsys, wanted: Wanted, profiled: Profiled, report: Path) -> NsysError:
     """Why nsys made no report, in its own words and in ours."""
-    said = [line for line in profiled.ended.said if not _USELESS.search(line)]
-    text = "\n".join(profiled.ended.said)
-    last = " / ".join(said[-3:])[:400] if said else "it gave no reason"
-    if "NVGPUCTRPERM" in text or re.search(r"(?i)insufficient privilege.*gpu metrics|gpu metrics.*privilege", text):
-        return NsysError(
-            "GPU metrics need permission to read the GPU's performance counters",
-            hint="run as root, have the administrator allow it (NVreg_RestrictProfilingToAdminUsers=0), or leave out "
-            "--gpu-metrics",
-        )
+    last = _last_words(profiled)
+    if not profiled.ran and wanted.gpu_metrics_hz and (reason := gpu_metrics.refused(profiled.ended.said)):
+        return NsysError(f"there are no GPU metrics: {reason.why}", hint=f"{reason.remedy}, or leave out --gpu-metrics")
     if not profiled.ran:
         return NsysError(f"nsys {nsys.version} did not start the command: {last}", hint="see nsys profile --help")
     if wanted.capture_range and profiled.ended.code == 0:
@@ -183,6 +183,11 @@ def failure(nsys: Nsys, wanted: Wanted, profiled: Profiled, report: Path) -> Nsy
     if report.with_suffix(".qdstrm").exists():
         return NsysError(f"nsys {nsys.version} could not make a report of what it recorded: {last}", hint=hint)
     return NsysError(f"nsys {nsys.version} wrote no report: {last}", hint=hint)
+
+
+def _last_words(profiled: Profiled) -> str:
+    said = [line for line in profiled.ended.said if not _USELESS.search(line)]
+    return " / ".join(said[-3:])[:400] if said else "it gave no reason"
 
 
 _USELESS = re.compile(r"^\s*$|^usage:|^Try '|\[=*\s*\d+%|^Generating |^Generated|^WARNING: |^Collecting data")

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from nsight_tools import __version__, files, run_files, units
 from nsight_tools.capture import (
+    gpu_metrics,
     machine,
     orders,
     privacy,
@@ -74,8 +76,13 @@ class Session:
         wanted: profiler.Wanted,
         streams: starting.Streams | None = None,
     ) -> profiler.Profiled:
-        """Run a command under nsys, and note how."""
-        done = profiler.profile(self.nsys, wanted, command, report, interrupts=self.interrupts, streams=streams)
+        """Run a command under nsys, and note how; without GPU metrics where they are only tried and nsys refuses."""
+        started = partial(
+            profiler.profile, self.nsys, command=command, report=report, interrupts=self.interrupts, streams=streams
+        )
+        done = started(wanted)
+        if not (done.ran or done.ended.interrupted) and self.tries_metrics(wanted):
+            done = started(self.without_metrics(wanted, profiler.refused_metrics(done)))
         self.run["passes"].append(
             {
                 "report": report.name,
@@ -87,6 +94,42 @@ class Session:
             }
         )
         return done
+
+    def wanted(self, *, capture_range: bool, lasts_s: float | None = 0.0) -> profiler.Wanted:
+        """What nsys records of a program that runs for so long, None where that is not known.
+
+        Says why GPU metrics are not tried, where that was not asked for.
+        """
+        recording = self.recording
+        hz = recording.gpu_metrics_hz or gpu_metrics.HZ
+        self.run["gpu_metrics"] = {"hz": hz}
+        wanted = profiler.Wanted(
+            graphs=recording.graphs,
+            capture_range=capture_range,
+            gpu_metrics_hz=hz,
+            memory_usage=recording.memory_usage,
+            more=recording.nsys_args,
+        )
+        if not self.tries_metrics(wanted):
+            return wanted
+        if not recording.gpu_metrics or gpu_metrics.asked_of_nsys(recording.nsys_args):
+            reason = "--nsys-arg chooses them" if recording.gpu_metrics else "--no-gpu-metrics was given"
+            self.run["gpu_metrics"] = {"reason": reason}
+            return replace(wanted, gpu_metrics_hz=None)
+        refused = gpu_metrics.too_old(self.nsys) or gpu_metrics.too_long(lasts_s)
+        return self.without_metrics(wanted, refused) if refused else wanted
+
+    def tries_metrics(self, wanted: profiler.Wanted) -> bool:
+        """Whether GPU metrics are to be recorded, need not be, and were not refused before."""
+        asked = self.recording.gpu_metrics_hz is not None
+        return wanted.gpu_metrics_hz is not None and not asked and "hz" in self.run["gpu_metrics"]
+
+    def without_metrics(self, wanted: profiler.Wanted, why: gpu_metrics.Refused) -> profiler.Wanted:
+        """The same without GPU metrics; says and notes why."""
+        said = f" (nsys: {why.said})" if why.said else ""
+        self.say(f"without GPU metrics: {why}; {gpu_metrics.LOST}{said}")
+        self.run["gpu_metrics"] = {"reason": str(why), "nsys_said": why.said or None}
+        return replace(wanted, gpu_metrics_hz=None)
 
 
 @dataclass(frozen=True)
@@ -127,10 +170,10 @@ def capture_command(
         raise CaptureError(f"{command[0]}: there is no such command", hint="give it with its path")
     with _session(target, recording, nsys, say, force=force) as session:
         session.run |= {"kind": "command", "options": plain(recording)}
-        wanted = _wanted(recording, capture_range=recording.capture_range)
         started, streams = [str(Path(program).absolute()), *command[1:]], starting.Streams()
         with _telemetry(session):
-            session.run["untraced"] = _untraced(session, started, streams)
+            session.run["untraced"] = untraced = _untraced(session, started, streams)
+            wanted = session.wanted(capture_range=recording.capture_range, lasts_s=untraced.get("seconds"))
             done = session.profiled(started, session.report, wanted, streams)
         if not session.report.exists():
             raise profiler.failure(nsys, wanted, done, session.report)
@@ -281,7 +324,7 @@ class _EngineRuns:
         traced = replace(load, duration_s=0.0)
         order = {**self._order(traced), "ranges": True, "capture_range": True, "inspect": True}
         order |= {"layer_ranges": recording.single_pass, **(self._check.order if recording.single_pass else {})}
-        wanted = replace(_wanted(recording, capture_range=True), accelerators="use_dla_core" in self._build.settings)
+        wanted = replace(self._session.wanted(capture_range=True), accelerators="use_dla_core" in self._build.settings)
         answer = self._traced(self._task("timing", order), self._session.report, wanted)
         layers = answer.task.folder / run_files.LAYERS
         if layers.exists():
@@ -329,7 +372,8 @@ class _EngineRuns:
         names = pa.table({"run": rows["run"].cast(pa.string()), "inference": rows["inference"]})
         rows = rows.take(pc.sort_indices(names, [("run", "ascending"), ("inference", "ascending")]))
         pq.write_table(rows, self._session.folder / run_files.BENCHMARK, compression="zstd")
-        self._session.run["tracing"] = tracing_added(rows)
+        added = tracing_added(rows)
+        self._session.run["tracing"] = added and {**added, "gpu_metrics_hz": self._session.run["gpu_metrics"].get("hz")}
 
     def _order(self, load: Load) -> dict[str, Any]:
         return orders.of_run(self._engine, load, self._build)
@@ -347,6 +391,11 @@ class _EngineRuns:
         if not done.ran:
             raise profiler.failure(self._session.nsys, wanted, done, report)
         answer = task.answer(done.ended)
+        if not report.exists() and not done.ended.interrupted and self._session.tries_metrics(wanted):
+            wanted = self._session.without_metrics(wanted, profiler.refused_metrics(done))
+            self._session.run["passes"].pop()
+            shutil.rmtree(task.folder)
+            return self._traced(task, report, wanted)
         if not report.exists():
             raise profiler.failure(self._session.nsys, wanted, done, report)
         self._note(answer, answer.task.name)
@@ -379,15 +428,15 @@ def _timed(cache: dict[str, Any]) -> str:
 
 
 def tracing_added(rows: pa.Table) -> dict[str, dict[str, int]] | None:
-    """What tracing added to the median inference, in ns: `untraced`, `traced` and `added`, of wall and enqueue time.
+    """What tracing added to the median inference, in ns: `untraced`, `traced` and `added`, of wall, enqueue, GPU time.
 
-    None where one of the two runs was not made.
+    GPU metrics are part of it, where they were sampled. None where one of the two runs was not made.
     """
     by_run = {run: _of_run(rows, run) for run in ("benchmark", "timing")}
     if not all(part.num_rows for part in by_run.values()):
         return None
     found = {}
-    for name in ("wall_ns", "enqueue_ns"):
+    for name in ("wall_ns", "enqueue_ns", "gpu_ns"):
         untraced, traced = (_median(by_run[run], name) for run in ("benchmark", "timing"))
         if untraced is not None and traced is not None:
             found[name] = {"untraced": untraced, "traced": traced, "added": traced - untraced}
@@ -414,16 +463,6 @@ def _of_run(rows: pa.Table, run: str) -> pa.Table:
 def _median(rows: pa.Table, name: str) -> int | None:
     values = rows[name].drop_null().to_numpy()
     return round(float(np.median(values))) if len(values) else None
-
-
-def _wanted(recording: Recording, *, capture_range: bool) -> profiler.Wanted:
-    return profiler.Wanted(
-        graphs=recording.graphs,
-        capture_range=capture_range,
-        gpu_metrics_hz=recording.gpu_metrics_hz,
-        memory_usage=recording.memory_usage,
-        more=recording.nsys_args,
-    )
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import nsight_tools
+from nsight_tools.capture.gpu_metrics import HZ
 from nsight_tools.capture.runner import options as engine_options
 from nsight_tools.capture.runner import specs, versions
 from nsight_tools.cli import analyze, output
@@ -203,9 +204,17 @@ _OPTIONS = (
         "gpu_metrics_hz",
         metavar="HZ",
         is_flag=False,
-        flag_value=10_000,
+        flag_value=HZ,
         type=_AT_LEAST_1,
-        help="Sample GPU metrics, 10000 Hz unless given; needs permission.",
+        help=f"Sample GPU metrics, {HZ} Hz unless given, or fail; without it they are sampled where that is allowed.",
+    ),
+    click.option(
+        "--no-gpu-metrics",
+        "gpu_metrics",
+        is_flag=True,
+        flag_value=False,
+        default=True,
+        help="Sample none: what limits each layer is not told then.",
     ),
     click.option(
         "--telemetry-hz",
@@ -263,6 +272,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         raise click.UsageError("give a MODEL, or a command behind --")
     from nsight_tools import nsys, run_files
 
+    if options["gpu_metrics_hz"] and not options["gpu_metrics"]:
+        raise click.UsageError("--gpu-metrics and --no-gpu-metrics contradict each other")
     recording = _recording(options)
     say = lambda text: click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)  # noqa: E731
     found = nsys.find(options["nsys"])
@@ -321,6 +332,7 @@ def _recording(options: dict[str, Any]) -> Any:
             "profiler",
             "repeat",
             "graphs",
+            "gpu_metrics",
             "gpu_metrics_hz",
             "telemetry_hz",
             "memory_usage",
@@ -356,8 +368,8 @@ def _build(options: dict[str, Any]) -> Any:
 
 def _refuse_engine_options(ctx: click.Context) -> None:
     of_commands = {
-        "target", "force", "no_analyze", "untraced", "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage",
-        "capture_range", "nsys_args", "nsys", "color",
+        "target", "force", "no_analyze", "untraced", "graphs", "gpu_metrics", "gpu_metrics_hz", "telemetry_hz",
+        "memory_usage", "capture_range", "nsys_args", "nsys", "color",
     }  # fmt: skip
     for option in ctx.command.params:
         given = ctx.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
@@ -404,6 +416,11 @@ def _tell_accuracy(run: dict[str, Any], say: Any) -> None:
         say(accurate.verdict(found))
 
 
+def _with_metrics(run: dict[str, Any]) -> str:
+    hz = run.get("gpu_metrics", {}).get("hz")
+    return f" with GPU metrics at {hz / 1000:g} kHz" if hz else ""
+
+
 def _tell(captured: Captured, say: Any) -> None:
     """What the run directory holds, and what tracing cost."""
     run = captured.run
@@ -414,7 +431,7 @@ def _tell(captured: Captured, say: Any) -> None:
         more = tracing["added"] / tracing["untraced"] if tracing["untraced"] else 0.0
         say(
             f"an inference takes {units.duration(tracing['untraced'])} without the profiler and "
-            f"{units.duration(tracing['traced'])} traced ({more:+.0%}); median wall"
+            f"{units.duration(tracing['traced'])} traced{_with_metrics(run)} ({more:+.0%}); median wall"
         )
     _tell_accuracy(run, say)
     if run.get("untraced", {}).get("timed_processes") == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import tempfile
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from nsight_tools.nsys import Nsys
-
-DRIVER_PARAMETERS = Path("/proc/driver/nvidia/params")
 
 _PACKAGES = (
     (
@@ -104,9 +101,9 @@ def _checks(nsys: Path | None) -> Iterator[Check]:
     yield _cache()
     found, check = _nsys(nsys)
     yield check
-    yield _driver()
-    if restricted := _counters():
-        yield restricted
+    yield (driver := _driver())
+    if driver.state == "ok" and found:
+        yield _counters(found)
     for name, distributions, cost in _PACKAGES:
         version = _version(distributions)
         remedy = _ACCURACY if name == "onnxruntime" else _CAPTURE
@@ -172,21 +169,13 @@ def _driver() -> Check:
     return Check("driver", "ok", f"{version}, {gpus.value} GPU{'s' if gpus.value > 1 else ''}")
 
 
-def _counters() -> Check | None:
-    """Whether GPU metrics are kept for administrators, as the driver's parameters say."""
-    try:
-        restricted = "RmProfilingAdminOnly: 1" in DRIVER_PARAMETERS.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    if not restricted or os.geteuid() == 0:
-        return None
-    return Check(
-        "GPU metrics",
-        "absent",
-        "for administrators only",
-        "captures of yours have no GPU clocks and loads",
-        "see NVIDIA's page on ERR_NVGPUCTRPERM",
-    )
+def _counters(found: Nsys) -> Check:
+    """Whether nsys may sample GPU metrics here, as it says itself of each GPU."""
+    from nsight_tools.capture import gpu_metrics
+
+    if refused := gpu_metrics.too_old(found) or gpu_metrics.refused_by(found):
+        return Check("GPU metrics", "absent", refused.why, "captures do not tell what limits layers", refused.remedy)
+    return Check("GPU metrics", "ok", "allowed: captures sample them")
 
 
 def _version(distributions: Sequence[str]) -> str:

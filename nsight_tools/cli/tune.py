@@ -113,7 +113,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         ctx.exit(130)
 
 
-_RECORDING = ("graphs", "gpu_metrics_hz", "memory_usage", "nsys_args")
+_RECORDING = ("graphs", "gpu_metrics", "gpu_metrics_hz", "memory_usage", "nsys_args")
 settings.add(command, (*settings.RUN, *settings.BUILD, *settings.GIVEN, *settings.OUTPUTS, *_RECORDING))
 settings.add(command, (*tune_program.CAPTURED_OTHERWISE, *settings.PROGRAM, "nsys"))
 

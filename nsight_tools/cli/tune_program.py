@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from nsight_tools.tune.programs import Named, Program, Seen
 
 CAPTURED_OTHERWISE = ("untraced", "capture_range")
-_RECORDING = (*CAPTURED_OTHERWISE, "graphs", "gpu_metrics_hz", "telemetry_hz", "memory_usage", "nsys_args")
+_RECORDING = (
+    *(*CAPTURED_OTHERWISE, "graphs", "gpu_metrics", "gpu_metrics_hz", "telemetry_hz", "memory_usage"),
+    "nsys_args",
+)
 _OPENED = ("inference_range", "group_by")
 REMEMBERED = ("goal", *_OPENED, *_RECORDING)
 """Options of a tuning: `--continue` goes on with those that it was begun with."""

@@ -110,7 +110,7 @@ def _moves(layer: Layer) -> bool:
 
 
 def _types(layers: Iterable[Layer]) -> str:
-    return ", ".join(sorted({tensor["dtype"] for layer in layers for tensor in layer.inputs if tensor["dtype"]}))
+    return ", ".join(sorted({tensor.dtype for layer in layers for tensor in layer.inputs if tensor.dtype}))
 
 
 def _changes(region: Region, before: Built, after: Built) -> tuple[str, ...]:
@@ -130,4 +130,4 @@ def _changes(region: Region, before: Built, after: Built) -> tuple[str, ...]:
 
 
 def _formats(layers: Sequence[Layer]) -> list[tuple[str | None, str | None]]:
-    return [(tensor["dtype"], tensor["format"]) for layer in layers for tensor in (*layer.inputs, *layer.outputs)]
+    return [(tensor.dtype, tensor.format) for layer in layers for tensor in (*layer.inputs, *layer.outputs)]

@@ -12,6 +12,7 @@ import numpy as np
 
 from nsight_tools import units
 from nsight_tools.comparison.result import BOTH, Effect, SetupDifference
+from nsight_tools.run.engine import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,9 +112,9 @@ def _of_copies(before: float, after: float, *, same_work: bool | None) -> tuple[
 def _tensors(run: ComparedRun) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors that some layer reads and none writes."""
     layers = run.trace.table("layers", ["inputs", "outputs"]).to_pylist()
-    written = {tensor["name"] for layer in layers for tensor in layer["outputs"] or ()}
-    read = (tensor for layer in layers for tensor in layer["inputs"] or ())
-    return {t["name"]: tuple(t["shape"]) for t in read if t["name"] not in written and t["shape"]}
+    written = {tensor.name for layer in layers for tensor in tensors(layer["outputs"])}
+    read = (tensor for layer in layers for tensor in tensors(layer["inputs"]))
+    return {t.name: t.shape for t in read if t.name not in written and t.shape}
 
 
 def _fits(one: tuple[int, ...], other: tuple[int, ...]) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from nsight_tools.run.engine import Layer
+    from nsight_tools.run.engine import Layer, Tensor
 
     Node = tuple[int, int]
     """A layer: its side, 0 or 1, and its place there."""
@@ -70,7 +70,7 @@ class _Side:
         for place, layer in enumerate(layers):
             for ends, tensors in ((self.writers, layer.outputs), (self.readers, layer.inputs)):
                 for tensor in tensors:
-                    ends[tensor["name"]].append(place)
+                    ends[tensor.name].append(place)
         self.written, read = set(self.writers), set(self.readers)
         self.made = {name for name in self.written | read if name.startswith(MADE)}
         self.given = read - self.written
@@ -97,11 +97,11 @@ def _grown(groups: _Groups, members: Sequence[Node], sides: Sequence[_Side], com
 def _reads(members: Iterable[Node], at: int, side: _Side, common: set[str]) -> set[str]:
     """Common tensors that one side of a group reads from outside of it."""
     layers = [side.layers[place] for its, place in members if its == at]
-    read, written = ({tensor["name"] for tensor in ends} for ends in _ends(layers))
+    read, written = ({tensor.name for tensor in ends} for ends in _ends(layers))
     return (read - written) & common
 
 
-def _ends(layers: Sequence[Layer]) -> Iterator[Iterator[dict[str, str]]]:
+def _ends(layers: Sequence[Layer]) -> Iterator[Iterator[Tensor]]:
     yield (tensor for layer in layers for tensor in layer.inputs)
     yield (tensor for layer in layers for tensor in layer.outputs)
 
@@ -112,7 +112,7 @@ def _region(members: Sequence[Node], sides: Sequence[_Side], common: set[str]) -
     # What is read outside, or by nobody: the rest stays within the region.
     inside = set(members)
     writes = []
-    for tensor in dict.fromkeys(tensor["name"] for layers in own for layer in layers for tensor in layer.outputs):
+    for tensor in dict.fromkeys(tensor.name for layers in own for layer in layers for tensor in layer.outputs):
         readers = [(at, place) for at, side in enumerate(sides) for place in side.readers[tensor]]
         if tensor in common and (not readers or any(node not in inside for node in readers)):
             writes.append(tensor)

@@ -22,6 +22,7 @@ from nsight_tools.comparison.conditions import SM_CLOCK
 from nsight_tools.comparison.inputs import FLAGS_11
 from nsight_tools.comparison.result import BOTH, Change, Effect, Metric, SetupDifference
 from nsight_tools.findings import Severity
+from nsight_tools.run.engine import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -287,9 +288,9 @@ def _chosen(run: ComparedRun) -> dict[str, tuple[str, ...]]:
 def _precisions(run: ComparedRun) -> str:
     count: dict[str, int] = {}
     for layer in run.trace.table("layers", ["outputs"]).to_pylist():
-        for tensor in layer["outputs"] or ():
-            if tensor["dtype"]:
-                count[tensor["dtype"]] = count.get(tensor["dtype"], 0) + 1
+        for tensor in tensors(layer["outputs"]):
+            if tensor.dtype:
+                count[tensor.dtype] = count.get(tensor.dtype, 0) + 1
     return ", ".join(f"{number} {dtype}" for dtype, number in sorted(count.items(), key=lambda item: -item[1]))
 
 

@@ -20,7 +20,7 @@ from nsight_tools.comparison.resampling import ENOUGH, LEVEL, WALLS, Floats, cli
 from nsight_tools.comparison.result import Change, Difference, Judgement, Metric, Verdict
 from nsight_tools.comparison.runs import Speeds
 from nsight_tools.worth import Pricing
-from nsight_tools.worth.known import MODEL, REPEATS, TWICE
+from nsight_tools.worth.known import CAPTURES, MODEL, REPEATS
 from nsight_tools.worth.left import DRAWS, Per, left
 from nsight_tools.worth.ranges import Range
 
@@ -39,7 +39,8 @@ MEAN, TYPICAL = 1, WALLS
 """Which of `statistics` each metric is: throughput is a mean, stalls and all; a wall is that of the typical one."""
 ESTIMATED = 0.9
 """The level of an interval that holds what tracing may cost: that of the ranges in `worth.known`."""
-TWO_RUNS = f"two runs of the same differ by up to {units.share(TWICE)}, and capture --repeat tells by how much these do"
+SAME = units.share(CAPTURES)
+TWO_RUNS = f"two runs of the same differ by up to {SAME}, and capture --repeat tells by how much these do"
 UNDECIDED = "all of it may be the profiler's own"
 
 
@@ -94,12 +95,12 @@ def told(found: Difference) -> dict[str, Any]:
 def of_two_runs(metric: Metric, found: Difference, runs: Pair, per: tuple[float, float]) -> Difference:
     """A difference of untraced times, noise where it is no more than the same differs by from run to run.
 
-    By its repeats, else by what is usual (`worth.known.TWICE`). `per` are the inputs that an inference carries.
+    By its repeats, else by what is usual (`worth.known.CAPTURES`). `per` are the inputs that an inference carries.
     """
     at = MEAN if metric is Metric.THROUGHPUT else TYPICAL
     repeats = [[times(metric, each) / many for each in run.repeats] for run, many in zip(runs, per, strict=True)]
     held = against_repeats(found, repeats, at)
-    usual = TWICE * (found.before or 0.0)
+    usual = CAPTURES * (found.before or 0.0)
     if any(repeats) or usual <= (held.drift or 0.0):
         return held
     small = abs(held.difference or 0.0) <= usual and held.change is not Change.SAME

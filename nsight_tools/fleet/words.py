@@ -40,7 +40,7 @@ def verdict(fleet: Fleet) -> str:
         names = together([each.label for each in fleet.stragglers])
         first = fleet.stragglers[0]
         alone = f", {first.label}" if len(fleet.stragglers) > 1 else ""
-        parts.append(f"{_plural(len(fleet.stragglers), 'straggler')}: {names}{alone} {excess(first)}")
+        parts.append(f"{units.plural(len(fleet.stragglers), 'straggler')}: {names}{alone} {excess(first)}")
     elif judged:
         parts.append("no straggler")
     parts += [waits_for(each) for each in fleet.peers if each.late]
@@ -223,7 +223,3 @@ def _follows(one: str, other: str) -> bool:
     head = one.rstrip("0123456789")
     end, next_end = one[len(head) :], other[len(head) :]
     return other.startswith(head) and end.isdecimal() and next_end.isdecimal() and int(next_end) == int(end) + 1
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

@@ -156,6 +156,12 @@ class RunDirectory:
             if gpu.get("mig") is True and gpu.get("bus_id")
         }
 
+    def no_gpu_metrics(self) -> str | None:
+        """Why a report without GPU metrics has none, where the capture knows."""
+        said = self.run.get("gpu_metrics")
+        reason = said.get("reason") if isinstance(said, dict) else None
+        return f"GPU metrics were not sampled: {reason}" if reason else None
+
     def telemetry(self, gpus: pa.Table, clock: Mapping[str, Any] | None) -> tuple[pa.Table, str | None]:
         """Table `telemetry` in the report's time, or why it has no rows. Raises as `benchmark`.
 
@@ -184,6 +190,7 @@ class RunDirectory:
 _TOLD = {
     "build": ("seconds", "phases_s", "timing_cache", "tactics", "int8_ranges"),
     "engine": ("size_bytes", "device_memory_bytes", "weights_bytes"),
+    "gpu_metrics": ("hz", "reason"),
     "outputs": ("outputs",),
     "accuracy": ("reference", "outputs", "limits"),
 }

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from nsight_tools.errors import InputError
 from nsight_tools.importer import dialects
 from nsight_tools.importer.dialects import From, How, Source, Told
-from nsight_tools.importer.sources import EXPORT_AGAIN, INT, STRING, Export, Raw, read
+from nsight_tools.importer.exports.reading import EXPORT_AGAIN, INT, STRING, Export, Raw, raw, read
 from nsight_tools.tables import WORD, Table
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Decoder:
                 return pc.replace_substring_regex(values, _HOME_ANYWHERE, "~")
             case How.RANGE_END:
                 name, number = dialects.NVTX_MARK
-                mark = pc.equal(raw.column("kind"), self.enumeration("ENUM_NSYS_EVENT_TYPE").get(name, number))
+                mark = pc.equal(raw.column("kind"), self.enumeration(dialects.NVTX_KINDS).get(name, number))
                 return pc.if_else(mark, raw.column("start_ns"), values)
             case How.WORD:
                 return self._words(values, how)
@@ -148,8 +148,7 @@ class Decoder:
     def enumeration(self, table: str) -> Mapping[str, int]:
         """Names and values of the export's ENUM table; empty where it has none."""
         if table not in self._enums:
-            # 2022.4 misspells one of its tables, but none of those read here.
-            rows = read(self._export, table, {"id": Raw(("id",), INT), "name": Raw(("name",), STRING)})
+            rows = read(self._export, dialects.enumeration(table))
             self._enums[table] = dict(zip(rows["name"].to_pylist(), rows["id"].to_pylist(), strict=True))
         return self._enums[table]
 
@@ -163,14 +162,11 @@ class Decoder:
 
     @cached_property
     def _gpu_numbers(self) -> dict[tuple[int, int], int]:
-        """(pid, CUDA device) -> GPU, where they differ, as under CUDA_VISIBLE_DEVICES (recorded from 2025.1 on)."""
-        rows = read(
-            self._export, "TARGET_INFO_CUDA_DEVICE", {name: Raw((name,), INT) for name in ("gpuId", "cudaId", "pid")}
-        )
+        """(pid, CUDA device) -> GPU, where they differ, as under CUDA_VISIBLE_DEVICES."""
         return {
-            (row["pid"], row["cudaId"]): row["gpuId"]
-            for row in rows.to_pylist()
-            if row["gpuId"] is not None and row["gpuId"] != row["cudaId"]
+            (row["pid"], row["ordinal"]): row["gpu"]
+            for row in read(self._export, dialects.CUDA_DEVICES).to_pylist()
+            if row["gpu"] is not None and row["gpu"] != row["ordinal"]
         }
 
     def _domain(self, values: pa.Array, raw: pa.Table) -> pa.Array:
@@ -186,15 +182,11 @@ class Decoder:
     def domain_names(self) -> dict[int, str]:
         """(pid << 32 | domain id) -> name, from the events that created the domains."""
         name, number = dialects.NVTX_DOMAIN_CREATE
-        number = self.enumeration("ENUM_NSYS_EVENT_TYPE").get(name, number)
-        columns = {
-            "thread": Raw(("globalTid",), INT),
-            "domain": Raw(("domainId",), INT),
-            "text_id": Raw(("textId",), INT),
-            "text": Raw(("text",), STRING),
-        }
+        number = self.enumeration(dialects.NVTX_KINDS).get(name, number)
+        listing = dialects.NVTX_DOMAINS
         found: dict[int, str] = {}
-        for row in self._export.rows_with("NVTX_EVENTS", columns, "eventType", number).to_pylist():
+        created = self._export.rows_with(listing.table, raw(listing), dialects.NVTX_EVENT_KIND, number)
+        for row in created.to_pylist():
             text = row["text"] if row["text"] is not None else self.strings(np.array([row["text_id"] or 0]))[0].as_py()
             found[((row["thread"] or 0) >> 24 & 0xFFFFFF) << 32 | (row["domain"] or 0)] = text
         return found
@@ -210,11 +202,12 @@ class Decoder:
 
     @cached_property
     def _string_table(self) -> tuple[Ints, pa.Array]:
-        if "StringIds" not in self._export.tables:
+        listing = dialects.STRINGS
+        if listing.table not in self._export.tables:
             raise InputError(
-                self._export.path, "has no table StringIds, so that no name can be resolved", hint=EXPORT_AGAIN
+                self._export.path, f"has no table {listing.table}, so that no name can be resolved", hint=EXPORT_AGAIN
             )
-        rows = read(self._export, "StringIds", {"id": Raw(("id",), INT), "value": Raw(("value",), STRING)})
+        rows = read(self._export, listing)
         ids = _numpy(rows["id"])
         text = _without_homes(rows["value"].combine_chunks())
         if np.any(np.diff(ids) <= 0):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nsight_tools import cuda_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class How(Enum):
@@ -46,6 +46,16 @@ class From:
     enum: str = ""
     words: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     inline: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A short table of the export, or one of many like it, and the names that each column of ours had there."""
+
+    table: str
+    integers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,7 @@ _NVTX_KIND = {
     "start_end": ("NvtxStartEndRange", (60,)),
     "mark": ("NvtxMark", (34,)),
 }
+NVTX_KINDS = "ENUM_NSYS_EVENT_TYPE"
 NVTX_MARK, NVTX_DOMAIN_CREATE = ("NvtxMark", 34), ("NvtxDomainCreate", 75)
 _ALLOCATION = {
     "allocate": ("CUDA_DEV_MEM_EVENT_OPR_ALLOCATION", (0,)),
@@ -197,6 +208,7 @@ _DIMENSIONS: dict[str, From | Told | str] = {
     f"{what}_{axis}": _required(How.INTEGER, f"{what}{axis.upper()}") for what in ("grid", "block") for axis in "xyz"
 }
 
+_CUDA_ACTIVITY = "CUPTI_ACTIVITY_KIND_"
 KERNEL_TABLE = "CUPTI_ACTIVITY_KIND_KERNEL"
 API_TABLE = "CUPTI_ACTIVITY_KIND_RUNTIME"
 
@@ -281,7 +293,7 @@ STREAMED: Mapping[str, tuple[Source, ...]] = {
                 "end_ns": _required(How.RANGE_END, "end"),
                 "domain": _optional(How.DOMAIN, "domainId"),
                 "name": From(How.STRING, ("textId",), inline="text"),
-                "kind": From(How.WORD, ("eventType",), True, "ENUM_NSYS_EVENT_TYPE", _NVTX_KIND),
+                "kind": From(How.WORD, ("eventType",), True, NVTX_KINDS, _NVTX_KIND),
                 "payload": _optional(How.INTEGER, "int64Value", "uint64Value", "int32Value", "uint32Value"),
                 "json": From(How.STRING, ("jsonTextId",), inline="jsonText"),
             },
@@ -347,11 +359,9 @@ STREAMED: Mapping[str, tuple[Source, ...]] = {
 }
 """The tables that may be long: read and written chunk by chunk."""
 
-GPU_COLUMNS: Mapping[str, tuple[str, ...]] = {
+_GPU_INTEGERS: Mapping[str, tuple[str, ...]] = {
     # ours: names in TARGET_INFO_GPU, or in 2020's TARGET_INFO_CUDA_GPU (whose clock and bandwidth have other units)
     "device": ("cuDevice", "id", "deviceId"),
-    "bus_id": ("busLocation",),
-    "chip": ("chipName",),
     "compute_major": ("computeMajor", "computeCapabilityMajor"),
     "compute_minor": ("computeMinor", "computeCapabilityMinor"),
     "sm_count": ("smCount", "numMultiprocessors"),
@@ -365,8 +375,93 @@ GPU_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "max_shared_memory_per_sm_bytes": ("maxShmemPerSm", "maxSharedMemoryPerMultiprocessor"),
     "async_engines": ("asyncEngines", "numMemcpyEngines"),
     "discrete": ("isDiscrete",),
+}
+_GPU_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "bus_id": ("busLocation",),
+    "chip": ("chipName",),
     "name": ("name",),
 }
+GPUS = tuple(Listing(table, _GPU_INTEGERS, texts=_GPU_TEXTS) for table in ("TARGET_INFO_GPU", "TARGET_INFO_CUDA_GPU"))
+"""What is known of the GPUs; the second has the properties in 2020."""
+CUDA_DEVICES = Listing("TARGET_INFO_CUDA_DEVICE", {"gpu": ("gpuId",), "ordinal": ("cudaId",), "pid": ("pid",)})
+"""Which GPU each CUDA device of a process is (recorded from 2025.1 on)."""
+
+STREAMS = Listing(
+    "TARGET_INFO_CUDA_STREAM",
+    {
+        "stream": ("streamId",),
+        "pid": ("processId",),
+        "context": ("contextId",),
+        "priority": ("priority",),
+        "flag": ("flag",),
+    },
+)
+STREAM_KINDS = "ENUM_CUPTI_STREAM_TYPE"
+NULL_STREAMS = tuple(
+    Listing(table, {"pid": ("processId",), "context": ("contextId",), "stream": (stream,)})
+    for table, stream in (
+        ("TARGET_INFO_CUDA_CONTEXT_INFO", "nullStreamId"),
+        ("TARGET_INFO_CUDA_NULL_STREAM", "streamId"),
+    )
+)
+PROCESSES = Listing("PROCESSES", {"process": ("globalPid",)}, texts={"name": ("name",)})
+THREADS = Listing("ThreadNames", {"name": ("nameId",), "thread": ("globalTid",)})
+
+GPU_METRICS = Listing(
+    "GPU_METRICS",
+    {"time": ("timestamp", "start"), "type": ("typeId",), "metric": ("metricId",)},
+    reals={"value": ("value",)},
+)
+GPU_METRIC_NAMES = Listing(
+    "TARGET_INFO_GPU_METRICS", {"type": ("typeId",), "metric": ("metricId",)}, texts={"name": ("metricName",)}
+)
+GPU_METRICS_AS_JSON = Listing(
+    "GENERIC_EVENTS", {"time": ("timestamp",), "type": ("typeId",)}, texts={"data": ("data",)}
+)
+"""Exporters up to 2022.4 write the GPU's metrics among the generic events: a JSON object a sample, values as text."""
+GENERIC_EVENTS = Listing("GENERIC_EVENTS", {"event": ("genericEventId",), "time": ("timestamp",), "type": ("typeId",)})
+GENERIC_FIELDS = Listing(
+    "GENERIC_EVENT_TYPE_FIELDS", {"type": ("typeId",), "field": ("fieldIdx",), "name": ("fieldNameId",)}
+)
+GENERIC_VALUES = Listing(
+    "GENERIC_EVENT_DATA",
+    {"event": ("genericEventId",), "field": ("fieldIdx",), "whole": ("intVal", "uintVal")},
+    reals={"real": ("floatVal", "doubleVal")},
+)
+
+STRINGS = Listing("StringIds", {"id": ("id",)}, texts={"value": ("value",)})
+NVTX_DOMAINS = Listing(
+    "NVTX_EVENTS",
+    {"thread": ("globalTid",), "domain": ("domainId",), "text_id": ("textId",)},
+    texts={"text": ("text",)},
+)
+"""Domains, by the events that created them: those with NVTX_DOMAIN_CREATE in this column."""
+NVTX_EVENT_KIND = "eventType"
+
+SESSION_START = Listing("TARGET_INFO_SESSION_START_TIME", {"utc": ("utcEpochNs",)})
+SESSION_TIMES = Listing("ANALYSIS_DETAILS", {"duration": ("duration",)})
+
+
+def enumeration(table: str) -> Listing:
+    """Names and values of one of the export's ENUM tables. 2022.4 misspells one, but none of those read here."""
+    return Listing(table, {"id": ("id",)}, texts={"name": ("name",)})
+
+
+def pairs(table: str) -> Listing:
+    """A table of names and values."""
+    return Listing(table, texts={"name": ("name",), "value": ("value",)})
+
+
+def of_nsight_systems(tables: Iterable[str]) -> bool:
+    """Whether an export with these tables is one of Nsight Systems."""
+    known = (STRINGS.table, GPUS[0].table, NVTX_DOMAINS.table)
+    return any(table in known or table.startswith((_CUDA_ACTIVITY, "TARGET_INFO_")) for table in tables)
+
+
+def has_cuda_activity(tables: Iterable[str]) -> bool:
+    """Whether CUDA was traced at all: an export lacks the tables that had no rows."""
+    return any(table.startswith(_CUDA_ACTIVITY) for table in tables)
+
 
 BY_CALLS = ("synchronizations", "event_records")
 """What API calls tell something of: read when those are written."""
@@ -419,9 +514,10 @@ SYSTEM_FACTS: Mapping[str, str] = {
     "os": "OsDescription",
 }
 META_TABLES = ("META_DATA_EXPORT", "EXPORT_META_DATA")
-ENVIRONMENT_TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    # table: (columns that name, columns that hold the value)
-    "META_DATA_CAPTURE": (("name",), ("value",)),
-    "TARGET_INFO_SYSTEM_ENV": (("name",), ("value",)),
-    "ProcessStreams": (("filenameId",), ("contentId",)),
-}
+CAPTURE_TABLE, SYSTEM_TABLE = "META_DATA_CAPTURE", "TARGET_INFO_SYSTEM_ENV"
+ENVIRONMENT = (
+    pairs(CAPTURE_TABLE),
+    pairs(SYSTEM_TABLE),
+    Listing("ProcessStreams", {"name": ("filenameId",), "value": ("contentId",)}),
+)
+"""What is left out unless the user keeps it; the names and values of the last are references into the strings."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from nsight_tools.importer.by_order import ByOrder, Kernels, Reference, by_order
-from nsight_tools.importer.sources import CHUNK_ROWS
-from nsight_tools.importer.stored import column, joined, row_count, stored_words
+from nsight_tools.importer.alignment import AlignedLayers, Kernels, Reference, align_layers
+from nsight_tools.importer.exports.reading import CHUNK_ROWS
+from nsight_tools.importer.stored_columns import column, joined, row_count, stored_words
 from nsight_tools.importer.writer import SortedWriter, ordering
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline.attribution import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nsight_tools.columns import Ints
-    from nsight_tools.importer.stored import Rows
+    from nsight_tools.importer.stored_columns import Rows
 
 _FOREVER = np.iinfo(np.int64).max
 
@@ -79,9 +79,9 @@ class GpuWork:
 
     def node_creations(self, dataset: Path) -> tuple[Ints, Ints] | tuple[None, None]:
         """When and on which thread each piece's graph node was captured (NEVER where unknown); None without nodes."""
-        there = [column(dataset, table, "graph_node_id") for table in self._tables[:2]]
-        if any((column >= 0).any() for column in there):
-            self.node = joined([*there, np.full(row_count(dataset, "graph_launches"), -1)], self._order)
+        nodes = [column(dataset, table, "graph_node_id") for table in self._tables[:2]]
+        if any((column >= 0).any() for column in nodes):
+            self.node = joined([*nodes, np.full(row_count(dataset, "graph_launches"), -1)], self._order)
         self._order = None  # not needed any more, and long
         if self.node is None:
             return None, None
@@ -135,32 +135,32 @@ def write_launches(
         source[gpu.node >= 0] = _GRAPH_NODE
     ordered = _layers_by_order(dataset, gpu, owner, layer, names, references)
     if ordered is not None:
-        rows, found = ordered
+        rows, aligned = ordered
         source[rows[layer[rows] < 0]] = _ORDER
-        layer[rows], names = found.layer, found.names
+        layer[rows], names = aligned.layer, aligned.names
     source[layer < 0] = -1
     words_of_layers = pa.array(names, pa.string())
     schema = TABLES["launches"].schema
     with SortedWriter(dataset / "launches.parquet", TABLES["launches"]) as writer:
         for begin in range(0, len(owner), CHUNK_ROWS):
-            part = slice(begin, begin + CHUNK_ROWS)
-            call = gpu.call[part]
+            rows_here = slice(begin, begin + CHUNK_ROWS)
+            call = gpu.call[rows_here]
             columns = {
-                "start_ns": gpu.start[part],
-                "end_ns": gpu.end[part],
-                "device": gpu.device[part],
-                "stream": gpu.stream[part],
-                "pid": gpu.pid[part],
-                "work": _coded(gpu.word[part], pa.array(_WORK_WORD)),
-                "row": gpu.row[part],
+                "start_ns": gpu.start[rows_here],
+                "end_ns": gpu.end[rows_here],
+                "device": gpu.device[rows_here],
+                "stream": gpu.stream[rows_here],
+                "pid": gpu.pid[rows_here],
+                "work": _coded(gpu.word[rows_here], pa.array(_WORK_WORD)),
+                "row": gpu.row[rows_here],
                 "api_call": pa.array(call, mask=call < 0),
                 "call_start_ns": pa.array(_of_call(calls.start, call), mask=call < 0),
                 "call_end_ns": pa.array(_of_call(calls.end, call), mask=call < 0),
                 "tid": pa.array(_of_call(calls.tid, call), mask=call < 0),
-                "nvtx_range": pa.array(in_range[part], mask=in_range[part] < 0),
-                "layer": _coded(layer[part], words_of_layers),
-                "layer_source": _coded(source[part], pa.array(_SOURCES)),
-                "inference": pa.array(owner[part], mask=owner[part] < 0),
+                "nvtx_range": pa.array(in_range[rows_here], mask=in_range[rows_here] < 0),
+                "layer": _coded(layer[rows_here], words_of_layers),
+                "layer_source": _coded(source[rows_here], pa.array(_SOURCES)),
+                "inference": pa.array(owner[rows_here], mask=owner[rows_here] < 0),
             }
             writer.add(pa.table([pa.array(columns[f.name]).cast(f.type) for f in schema], names=schema.names))
     return writer.rows, ordered[1].about if ordered else None
@@ -187,7 +187,7 @@ def _surroundings(dataset: Path, gpu: GpuWork, calls: Calls, around: _Around) ->
 
 def _layers_by_order(
     dataset: Path, gpu: GpuWork, owner: Rows, layer: Rows, names: list[str], references: Sequence[Reference]
-) -> tuple[Rows, ByOrder] | None:
+) -> tuple[Rows, AlignedLayers] | None:
     """Rows of the inferences' kernels, and their layers where some are told by their order; None where none can be."""
     rows = np.flatnonzero((gpu.kind == WorkKind.KERNEL) & (owner >= 0))
     some = layer[rows] >= 0
@@ -201,8 +201,8 @@ def _layers_by_order(
         stored_words(dataset, "kernels", "name")[gpu.row[rows]],
         layer[rows],
     )
-    found = by_order(kernels, names, references)
-    return None if found is None else (rows, found)
+    aligned = align_layers(kernels, names, references)
+    return None if aligned is None else (rows, aligned)
 
 
 class _Around:
@@ -243,8 +243,8 @@ class _Around:
         rows = np.sort(rows)
         start, end, key = ranges.start[rows], ranges.end[rows], joint_key(ranges.pid[rows], ranges.tid[rows])
         end = np.where(end == NEVER, _FOREVER, end)
-        found = innermost(start, end, key, parents(start, end, key), time, thread)
-        return np.append(rows, -1)[found]
+        at = innermost(start, end, key, parents(start, end, key), time, thread)
+        return np.append(rows, -1)[at]
 
 
 def _of_call(column: Rows, call: Rows) -> Rows:

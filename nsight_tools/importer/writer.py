@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nsight_tools.importer.sources import CHUNK_ROWS
+from nsight_tools.importer.exports.reading import CHUNK_ROWS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ class SortedWriter:
         if len(self._runs) == 1:
             self._runs[0].rename(self.path)
         else:
-            finish = self._finish()
+            finish = self._finisher()
             with _open(self.path, self._table) as writer:
                 for rows in _merged(self._runs, self._table):
                     writer.write_table(finish(rows), ROW_GROUP_ROWS)
@@ -102,11 +102,22 @@ class SortedWriter:
         if self._writer is None:
             self._runs.append(self.path.with_name(f"{self.path.name}.run{len(self._runs)}"))
             self._writer = _open(self._runs[-1], self._table)
-            self._completed = self._finish()
+            self._completed = self._finisher()
         assert self._completed is not None
         complete = self._completed(rows)
         self._settle()
         self._encoding = self._encoder.submit(_encode, self._writer, complete)
+
+    def _finisher(self) -> Finish:
+        """What completes the rows of one file, from its first."""
+        finish, before = self._finish(), 0
+
+        def finished(rows: pa.Table) -> pa.Table:
+            nonlocal before
+            before += rows.num_rows
+            return finish(self._table.numbered(rows, before - rows.num_rows))
+
+        return finished
 
     def _settle(self) -> None:
         """Wait for what is being encoded beside the reading; an error in it is raised here."""
@@ -148,7 +159,7 @@ def write_table(path: Path, table: Table, rows: pa.Table) -> int:
     if rows.num_rows:
         order = np.lexsort([_sort_key(rows[name], way) for name, way in reversed(table.order)])
         with _open(path, table) as writer:
-            writer.write_table(rows.take(pa.array(order)), ROW_GROUP_ROWS)
+            writer.write_table(table.numbered(rows.take(pa.array(order))), ROW_GROUP_ROWS)
     return int(rows.num_rows)
 
 

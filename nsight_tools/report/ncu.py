@@ -160,7 +160,7 @@ def _shapes(trace: Trace, given: Mapping[str, Any]) -> Iterator[str]:
     """The shapes that ran, where the capture was asked for some."""
     shapes = given.get("shapes")
     if given.get("batch") is not None:
-        shapes = {tensor["name"]: tensor["shape"] for tensor, _ in Engine.of(trace).inputs if tensor["shape"]}
+        shapes = {tensor.name: list(tensor.shape) for tensor, _ in Engine.of(trace).inputs if tensor.shape}
     if isinstance(shapes, dict) and shapes:
         each = (f"{name}:{'x'.join(map(str, sizes))}" for name, sizes in shapes.items() if isinstance(sizes, list))
         yield f"--shapes={','.join(each)}"

@@ -14,6 +14,8 @@ from nsight_tools.columns import words
 from nsight_tools.timeline.intervals import pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from nsight_tools.run import Run
     from nsight_tools.trace import Trace
 
@@ -33,13 +35,32 @@ _NARROW = frozenset({"INT8", "FP8", "INT4", "FP4"})
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """What a layer reads or writes; None for what the engine's list does not tell."""
+
+    name: str
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+    format: str | None = None
+
+
+def tensors(rows: Iterable[Mapping[str, Any]] | None) -> tuple[Tensor, ...]:
+    """A layer's `inputs` or `outputs`, as a row of `layers` has them."""
+    shapes = ((row, row["shape"]) for row in rows or ())
+    return tuple(
+        Tensor(row["name"], None if shape is None else tuple(shape), row["dtype"], row["format"])
+        for row, shape in shapes
+    )
+
+
+@dataclass(frozen=True)
 class Layer:
     """A layer of the engine; `type` is empty, `inputs` and `outputs` are without members where not recorded."""
 
     name: str
     type: str = ""
-    inputs: tuple[dict[str, Any], ...] = ()
-    outputs: tuple[dict[str, Any], ...] = ()
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
     groups: int = 1
     tactic: str = ""
 
@@ -51,7 +72,7 @@ class Layer:
     @property
     def quantizes(self) -> bool:
         """Whether it only goes from floats to a quantized datatype, or back: Q or DQ that no layer took in."""
-        read, written = ({tensor["dtype"] for tensor in side[:1]} for side in (self.inputs, self.outputs))
+        read, written = ({tensor.dtype for tensor in side[:1]} for side in (self.inputs, self.outputs))
         sides = (read, written), (written, read)
         return self.type in _QUANTIZES and any(one & _NARROW and other & _FLOATS for one, other in sides)
 
@@ -67,16 +88,16 @@ class Layer:
     @property
     def dtype(self) -> str:
         """Datatype of what it works on: of its first input; empty where unknown."""
-        return str((self.inputs[0]["dtype"] if self.inputs else None) or "")
+        return str((self.inputs[0].dtype if self.inputs else None) or "")
 
     @property
     def writes(self) -> str:
         """Datatype of its first output; empty where unknown."""
-        return str((self.outputs[0]["dtype"] if self.outputs else None) or "")
+        return str((self.outputs[0].dtype if self.outputs else None) or "")
 
     def floats(self) -> bool:
         """Whether it writes floating-point numbers of 16 or 32 bits."""
-        return any(tensor["dtype"] in _FLOATS for tensor in self.outputs)
+        return any(tensor.dtype in _FLOATS for tensor in self.outputs)
 
 
 def engine_layers(trace: Trace) -> dict[str, Layer]:
@@ -86,8 +107,8 @@ def engine_layers(trace: Trace) -> dict[str, Layer]:
         row["name"]: Layer(
             row["name"],
             row["type"] or "",
-            tuple(row["inputs"] or ()),
-            tuple(row["outputs"] or ()),
+            tensors(row["inputs"]),
+            tensors(row["outputs"]),
             _groups(row["attributes"]),
             row["tactic"] or "",
         )
@@ -106,7 +127,7 @@ class Edge:
 
     source: int
     target: int
-    tensor: dict[str, Any]
+    tensor: Tensor
 
 
 class Engine:
@@ -115,7 +136,7 @@ class Engine:
     def __init__(self, trace: Trace) -> None:
         every = engine_layers(trace).values()
         self.layers: tuple[Layer, ...] = tuple(layer for layer in every if layer.type != _CONSTANT)
-        self._constants = {tensor["name"] for layer in every if layer.type == _CONSTANT for tensor in layer.outputs}
+        self._constants = {tensor.name for layer in every if layer.type == _CONSTANT for tensor in layer.outputs}
 
     @classmethod
     def of(cls, trace: Trace) -> Engine:
@@ -128,7 +149,7 @@ class Engine:
         found: dict[str, list[int]] = {}
         for place, layer in enumerate(self.layers):
             for tensor in layer.outputs:
-                found.setdefault(tensor["name"], []).append(place)
+                found.setdefault(tensor.name, []).append(place)
         return found
 
     @cached_property
@@ -141,26 +162,26 @@ class Engine:
         found: dict[tuple[int, int], Edge] = {}
         for target, layer in enumerate(self.layers):
             for tensor in layer.inputs:
-                for source in self._writers.get(tensor["name"], ()):
+                for source in self._writers.get(tensor.name, ()):
                     if source < target:
                         found.setdefault((source, target), Edge(source, target, tensor))
         return tuple(found.values())
 
     @cached_property
-    def inputs(self) -> tuple[tuple[dict[str, Any], tuple[int, ...]], ...]:
+    def inputs(self) -> tuple[tuple[Tensor, tuple[int, ...]], ...]:
         """What no layer writes: each tensor with the places of the layers that read it."""
-        readers: dict[str, tuple[dict[str, Any], list[int]]] = {}
+        readers: dict[str, tuple[Tensor, list[int]]] = {}
         for place, layer in enumerate(self.layers):
             for tensor in layer.inputs:
-                if tensor["name"] not in self._writers and tensor["name"] not in self._constants:
-                    readers.setdefault(tensor["name"], (tensor, []))[1].append(place)
+                if tensor.name not in self._writers and tensor.name not in self._constants:
+                    readers.setdefault(tensor.name, (tensor, []))[1].append(place)
         return tuple((tensor, tuple(dict.fromkeys(places))) for tensor, places in readers.values())
 
     @cached_property
-    def outputs(self) -> tuple[tuple[dict[str, Any], tuple[int, ...]], ...]:
+    def outputs(self) -> tuple[tuple[Tensor, tuple[int, ...]], ...]:
         """What no layer reads: each tensor with the places of the layers that write it."""
-        read = {tensor["name"] for layer in self.layers for tensor in layer.inputs}
-        named = {tensor["name"]: tensor for layer in self.layers for tensor in layer.outputs}
+        read = {tensor.name for layer in self.layers for tensor in layer.inputs}
+        named = {tensor.name: tensor for layer in self.layers for tensor in layer.outputs}
         return tuple((named[name], tuple(places)) for name, places in self._writers.items() if name not in read)
 
 

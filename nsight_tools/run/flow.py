@@ -89,12 +89,14 @@ class Flow:
         requests = self._run.requests
         rows = np.flatnonzero(requests.judged)
         start, end, device = requests.start[rows], requests.end[rows], requests.device[rows]
-        each = [
+        by_gpu = [
             (at_a_time(start[here], end[here]), int(here.sum()))
-            for one in np.unique(device)
-            for here in (device == one,)
+            for gpu in np.unique(device)
+            for here in (device == gpu,)
         ]
-        return float(np.average([one for one, _ in each], weights=[count for _, count in each])) if each else 1.0
+        return (
+            float(np.average([level for level, _ in by_gpu], weights=[count for _, count in by_gpu])) if by_gpu else 1.0
+        )
 
     @property
     def several(self) -> bool:
@@ -105,20 +107,20 @@ class Flow:
     def turns(self) -> dict[Thread, Turns]:
         """The judged requests of each thread, with what leads to them."""
         requests, calls = self._run.requests, self._run.calls
-        found = {}
+        turns_of = {}
         for thread, rows in requests.of_threads().items():
             start, end = requests.start[rows], np.maximum.accumulate(requests.end[rows])
             before = np.append(start[:1], end[:-1])
             gap = np.maximum(start - before, 0)
-            its = calls.of_thread(thread)
+            own_calls = calls.of_thread(thread)
             # A thread that is in a call for long, as one that allocates, does not pause.
-            free = gap - its.time().coverage(np.minimum(before, start), start)
+            free = gap - own_calls.time().coverage(np.minimum(before, start), start)
             usual = np.median(gap[1:]) + np.median(requests.wall[rows]) if rows.size > 1 else 0
             judged = requests.judged[rows]
             # What leads to the first request behind the warm-up is as much the program's as any.
             paused = np.append(True, free[1:] > PAUSE * usual)
-            found[thread] = Turns(rows[judged], np.minimum(before, start)[judged], paused[judged])
-        return {thread: turns for thread, turns in found.items() if turns.rows.size}
+            turns_of[thread] = Turns(rows[judged], np.minimum(before, start)[judged], paused[judged])
+        return {thread: turns for thread, turns in turns_of.items() if turns.rows.size}
 
     @cached_property
     def loops(self) -> dict[Thread, Intervals]:
@@ -129,15 +131,15 @@ class Flow:
         """
         requests, calls = self._run.requests, self._run.calls
         needed = calls[calls.launches | calls.waits | calls.does.among("copy", "set")]
-        found = {}
+        line_of = {}
         for thread, turns in self.turns.items():
             line = Intervals.union(
                 np.where(turns.paused, requests.start[turns.rows], turns.before), requests.end[turns.rows]
             )
-            its = needed.of_thread(thread)
-            last = its.end[its.start < line.end[-1]].max(initial=requests.range_end[turns.rows].max())
-            found[thread] = line.clip(int(line.start[0]), int(last)) if last > line.start[0] else line
-        return found
+            own_calls = needed.of_thread(thread)
+            last = own_calls.end[own_calls.start < line.end[-1]].max(initial=requests.range_end[turns.rows].max())
+            line_of[thread] = line.clip(int(line.start[0]), int(last)) if last > line.start[0] else line
+        return line_of
 
     def during(self, calls: HostCalls) -> HostCalls:
         """Those of the calls that their thread makes in its loop."""
@@ -155,28 +157,28 @@ class Flow:
         """
         run, requests = self._run, self._run.requests
         last = np.full(len(requests), -1)
-        mine = np.flatnonzero(run.judged_work & (run.work.inference >= 0))
-        np.maximum.at(last, run.work.inference[mine], run.work.end[mine])
+        rows = np.flatnonzero(run.judged_work & (run.work.inference >= 0))
+        np.maximum.at(last, run.work.inference[rows], run.work.end[rows])
         late = np.full(len(requests), -1)
         for thread, turns in self.turns.items():
-            its = run.calls.of_thread(thread)
-            its = its[its.waits]
-            if not len(its):
+            own_calls = run.calls.of_thread(thread)
+            own_calls = own_calls[own_calls.waits]
+            if not len(own_calls):
                 continue
-            at = np.searchsorted(its.start, last[turns.rows], side="right") - 1
-            behind = its.end[np.maximum(at, 0)] - last[turns.rows]
-            inside = its.start[np.maximum(at, 0)] >= requests.start[turns.rows]
+            at = np.searchsorted(own_calls.start, last[turns.rows], side="right") - 1
+            behind = own_calls.end[np.maximum(at, 0)] - last[turns.rows]
+            inside = own_calls.start[np.maximum(at, 0)] >= requests.start[turns.rows]
             late[turns.rows] = np.where((at >= 0) & inside & (behind >= 0), behind, -1)
-        found: Ints = late[requests.judged]
-        return found
+        late_of_judged: Ints = late[requests.judged]
+        return late_of_judged
 
     @cached_property
     def period_ns(self) -> int:
         """From one completion on a GPU to the next, on average, pauses left out; 0 without requests."""
         requests = self._run.requests
         rate: dict[int, float] = {}
-        for mine in self._in_turn():
-            done = mine[np.argsort(requests.end[mine], kind="stable")]
+        for taking_turns in self._in_turn():
+            done = taking_turns[np.argsort(requests.end[taking_turns], kind="stable")]
             since = np.diff(requests.end[done])
             chosen = requests.judged[done[1:]] & ~pauses(since, requests.wall[done])
             if chosen.any():
@@ -185,7 +187,7 @@ class Flow:
         if not rate:
             walls = requests.wall[requests.judged]
             return round(float(np.median(walls))) if walls.size else 0
-        return round(float(np.mean([1 / each for each in rate.values()])))
+        return round(float(np.mean([1 / per_s for per_s in rate.values()])))
 
     @cached_property
     def periods(self) -> Ints:
@@ -198,15 +200,15 @@ class Flow:
         To those of the requests `chosen`, shape (requests,); pauses are left out.
         """
         requests = self._run.requests
-        found, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        periods, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for device in np.unique(requests.device[chosen]).tolist():
             rows = np.flatnonzero(requests.counted & (requests.device == device))
             rows = rows[np.argsort(requests.end[rows], kind="stable")]
             since = np.diff(requests.end[rows])
             kept = chosen[rows[1:]] & ~pauses(since, requests.wall[rows])
-            found.append(since[kept])
+            periods.append(since[kept])
             ends.append(requests.end[rows[1:]][kept])
-        series: Ints = np.concatenate(found)[np.argsort(np.concatenate(ends), kind="stable")]
+        series: Ints = np.concatenate(periods)[np.argsort(np.concatenate(ends), kind="stable")]
         return series
 
     @cached_property
@@ -220,7 +222,7 @@ class Flow:
         requests = self._run.requests
         threads = [rows[requests.counted[rows]] for rows in requests.of_threads().values()]
         alone = np.concatenate([np.zeros(0, np.int64), *(rows for rows in threads if rows.size == 1)])
-        of_gpu = [alone[requests.device[alone] == one] for one in np.unique(requests.device[alone])]
+        of_gpu = [alone[requests.device[alone] == gpu] for gpu in np.unique(requests.device[alone])]
         return [*(rows for rows in threads if rows.size > 1), *of_gpu]
 
     @cached_property
@@ -235,8 +237,8 @@ class Flow:
             )
             gaps, waits = [], []
             for thread, every in self.turns.items():
-                its, turns = run.calls.of_thread(thread), every[here[every.rows]]
-                busy = its[~its.does.among("other", "record", "query")].time()
+                own_calls, turns = run.calls.of_thread(thread), every[here[every.rows]]
+                busy = own_calls[~own_calls.does.among("other", "record", "query")].time()
                 gaps.append(turns.gaps(requests.start).subtract(taken).subtract(busy))
                 waits.append(os_waits(run.trace, thread, OS_WAITS).intersection(gaps[-1]))
                 count += int((~turns.paused).sum())
@@ -246,15 +248,15 @@ class Flow:
             window = Intervals.union(requests.start[judged], requests.end[judged])
             whole += Intervals.any_of([parts[-1], window]).total
             waited += Intervals.any_of(waits).total
-        told = [grid for grid in grids if grid is not None]
+        known = [grid for grid in grids if grid is not None]
         return Between(
             Intervals.any_of(parts),
             sum(part.total for part in parts),
             whole,
             count,
             waited if run.trace.rows("osrt_calls") else None,
-            bool(told) and all(regular for regular, _ in told),
-            round(float(np.median([step for _, step in told]))) if told else 0,
+            bool(known) and all(regular for regular, _ in known),
+            round(float(np.median([step for _, step in known]))) if known else 0,
         )
 
 

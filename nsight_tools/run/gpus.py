@@ -68,10 +68,6 @@ class Gpus:
         """Time in which a GPU runs kernels that compute (or whole graphs)."""
         return self._line(device, "computing")
 
-    def communicating(self, device: int) -> Intervals:
-        """Time in which a GPU runs kernels that communicate."""
-        return self._line(device, "communicating")
-
     def _line(self, device: int, what: str) -> Intervals:
         if (device, what) not in self._lines:
             work = self._run.work

@@ -63,8 +63,8 @@ class Holes:
 
     def of(self, *owners: Owner) -> Intervals:
         """Those of these owners."""
-        mine = np.isin(self.owner, owners)
-        return Intervals(self.start[mine], self.end[mine])
+        theirs = np.isin(self.owner, owners)
+        return Intervals(self.start[theirs], self.end[theirs])
 
 
 def holes(run: Run, device: int, least_ns: int = HOLE_NS) -> Holes:
@@ -75,11 +75,11 @@ def holes(run: Run, device: int, least_ns: int = HOLE_NS) -> Holes:
 
 
 def _holes(run: Run, device: int, least_ns: int) -> Holes:
-    found = waits(run, device, _running(run, device), least_ns)
-    owner = np.full(len(found), Owner.UNKNOWN)
-    for kind, mine in _owners(run, device, found):
-        owner[mine & (owner == Owner.UNKNOWN)] = kind
-    return Holes(found.start, found.end, owner)
+    holes = waits(run, device, _running(run, device), least_ns)
+    owner = np.full(len(holes), Owner.UNKNOWN)
+    for kind, applies in _owners(run, device, holes):
+        owner[applies & (owner == Owner.UNKNOWN)] = kind
+    return Holes(holes.start, holes.end, owner)
 
 
 def other_processes(run: Run) -> Intervals:
@@ -97,8 +97,8 @@ def _running(run: Run, device: int) -> Intervals:
     moves = _migrates(run)
     if not moves.any():
         return run.gpus.busy(device)
-    mine = (run.work.device == device) & ~moves
-    return Intervals.union(run.work.start[mine], run.work.end[mine])
+    running = (run.work.device == device) & ~moves
+    return Intervals.union(run.work.start[running], run.work.end[running])
 
 
 def waits(run: Run, device: int, running: Intervals, least_ns: int) -> Intervals:
@@ -106,24 +106,24 @@ def waits(run: Run, device: int, running: Intervals, least_ns: int) -> Intervals
     work = run.work
     # While nothing runs nothing starts either: a long idle stretch that work waits in has one that waits for all of it.
     rows = np.flatnonzero((work.device == device) & (work.call_end >= 0) & (work.start - work.call_end > least_ns))
-    found = Intervals.union(work.call_end[rows], work.start[rows]).subtract(running)
-    found = found.subtract(run.profiler).intersection(run.gpus.window(device))
-    long = found.end - found.start > least_ns
-    return Intervals(found.start[long], found.end[long])
+    idle = Intervals.union(work.call_end[rows], work.start[rows]).subtract(running)
+    idle = idle.subtract(run.profiler).intersection(run.gpus.window(device))
+    long = idle.end - idle.start > least_ns
+    return Intervals(idle.start[long], idle.end[long])
 
 
-def _owners(run: Run, device: int, found: Intervals) -> list[tuple[Owner, Bools]]:
+def _owners(run: Run, device: int, holes: Intervals) -> list[tuple[Owner, Bools]]:
     calls, work = run.calls, run.work
     moves = _migrates(run) & (work.device == device)
     moved = Intervals.union(work.start[moves], work.end[moves])
     held = calls.does.among("callback")
-    every = np.ones(len(found), np.bool_)
+    every = np.ones(len(holes), np.bool_)
     return [
-        (Owner.OTHER_PROCESS, active_in(Metrics.of(run.trace), device, found)),
-        (Owner.ACCELERATOR, _behind_a_layer(run, device, found)),
-        (Owner.MIGRATION, 2 * moved.coverage(found.start, found.end) > found.end - found.start),
+        (Owner.OTHER_PROCESS, active_in(Metrics.of(run.trace), device, holes)),
+        (Owner.ACCELERATOR, _behind_a_layer(run, device, holes)),
+        (Owner.MIGRATION, 2 * moved.coverage(holes.start, holes.end) > holes.end - holes.start),
         (Owner.CALLBACK, every & bool(held.any())),
-        (Owner.EVENT, _behind_an_event(run, device, found)),
+        (Owner.EVENT, _behind_an_event(run, device, holes)),
         (Owner.BATCHES, every & _sends_batches(run, device)),
     ]
 
@@ -134,34 +134,34 @@ def _sends_batches(run: Run, device: int) -> bool:
     return (mode_of(run, device).model or ("WDDM" if "windows" in system else "")) == "WDDM"
 
 
-def active_in(metrics: Metrics, device: int, found: Intervals) -> Bools:
+def active_in(metrics: Metrics, device: int, holes: Intervals) -> Bools:
     """Stretches in which a GPU is active on average, whoever works there; those without a sample are not counted."""
     time, value = metrics.active(device)
     total = np.append(0, np.cumsum(value))
-    first, last = np.searchsorted(time, found.start), np.searchsorted(time, found.end)
+    first, last = np.searchsorted(time, holes.start), np.searchsorted(time, holes.end)
     active: Bools = total[last] - total[first] > FOREIGN * np.maximum(last - first, 1)
     return active
 
 
-def _next_work(run: Run, device: int, found: Intervals) -> Ints:
+def _next_work(run: Run, device: int, holes: Intervals) -> Ints:
     """The row of the work that ends each hole."""
     rows = np.flatnonzero(run.work.device == device)
-    at = np.searchsorted(run.work.start[rows], found.end)
-    next_: Ints = rows[np.minimum(at, rows.size - 1)] if rows.size else np.zeros(len(found), np.int64)
+    at = np.searchsorted(run.work.start[rows], holes.end)
+    next_: Ints = rows[np.minimum(at, rows.size - 1)] if rows.size else np.zeros(len(holes), np.int64)
     return next_
 
 
-def _behind_a_layer(run: Run, device: int, found: Intervals) -> Bools:
+def _behind_a_layer(run: Run, device: int, holes: Intervals) -> Bools:
     """Whether a layer's range that launched no kernel stands between the launches around each hole.
 
     A layer that the engine's list knows to be no DLA's is none: some of the GPU's layers launch nothing, either.
     """
-    none = np.zeros(len(found), np.bool_)
-    if not len(found):
+    none = np.zeros(len(holes), np.bool_)
+    if not len(holes):
         return none
     table = run.trace.table("nvtx_ranges", ["start_ns", "end_ns", "pid", "tid", "domain", "name"])
     layer = words(table["domain"]).among("TensorRT") & (ints(table["end_ns"]) > ints(table["start_ns"]))
-    known = {name: each.type for name, each in engine_layers(run.trace).items()}
+    known = {name: listed.type for name, listed in engine_layers(run.trace).items()}
     layer &= words(table["name"]).where(
         lambda name: not name.startswith(ENQUEUE_PREFIX) and known.get(name, "") in ("", TYPE)
     )
@@ -176,27 +176,27 @@ def _behind_a_layer(run: Run, device: int, found: Intervals) -> Bools:
     work = run.work
     launched = np.sort(work.call_start[work.call_start >= 0])
     empty = np.searchsorted(launched, start) == np.searchsorted(launched, end)
-    following = _next_work(run, device, found)
-    mine = np.flatnonzero((work.device == device) & (work.call_start >= 0))
-    calls = np.sort(work.call_start[mine])
+    following = _next_work(run, device, holes)
+    launching = np.flatnonzero((work.device == device) & (work.call_start >= 0))
+    calls = np.sort(work.call_start[launching])
     called = work.call_start[following]
     before = calls[np.maximum(np.searchsorted(calls, called) - 1, 0)]
     key = joint_key(work.pid[following], work.tid[following])
-    for one in np.unique(key):
-        its = np.flatnonzero(empty & (thread == one))
-        here = key == one
-        none[here] = np.searchsorted(start[its], called[here]) > np.searchsorted(start[its], before[here])
+    for lane in np.unique(key):
+        empty_rows = np.flatnonzero(empty & (thread == lane))
+        here = key == lane
+        none[here] = np.searchsorted(start[empty_rows], called[here]) > np.searchsorted(start[empty_rows], before[here])
     return none
 
 
-def _behind_an_event(run: Run, device: int, found: Intervals) -> Bools:
+def _behind_an_event(run: Run, device: int, holes: Intervals) -> Bools:
     """Whether the thread made a stream wait for an event between its last launch and that of what ends each hole."""
-    behind = np.zeros(len(found), np.bool_)
+    behind = np.zeros(len(holes), np.bool_)
     calls, work = run.calls, run.work
     waits_ = calls.does.among("stream_wait")
-    if not waits_.any() or not len(found):
+    if not waits_.any() or not len(holes):
         return behind
-    following = _next_work(run, device, found)
+    following = _next_work(run, device, holes)
     for tid in np.unique(work.tid[following]).tolist():
         here = work.tid[following] == tid
         issued = calls.start[waits_ & (calls.tid == tid)]

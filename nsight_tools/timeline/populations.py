@@ -52,16 +52,16 @@ class WorkTokens:
 
     def _of(self, rows: IntArray, how: int) -> Hashes:
         kind, row = self.kind[rows], self.row[rows]
-        found = np.zeros(rows.size, np.uint64)
-        for table, mine in (
+        tokens = np.zeros(rows.size, np.uint64)
+        for table, of_table in (
             (self.kernels, (kind == WorkKind.KERNEL) | (kind == WorkKind.COMMUNICATION)),
             (self.memory_ops, kind >= WorkKind.H2D),
             (self.graphs, kind == WorkKind.GRAPH),
         ):
-            if mine.all():
+            if of_table.all():
                 return table[how][row].astype(np.uint64)
-            found[mine] = table[how][row[mine]]
-        return found
+            tokens[of_table] = table[how][row[of_table]]
+        return tokens
 
 
 def mixed(keys: Hashes) -> Hashes:
@@ -93,7 +93,7 @@ def populations(
     count = len(found.requests)
     if not count:
         return np.zeros(0, np.int64)
-    said = name_keys(names, found.requests.name, group_by)
+    kinds = name_keys(names, found.requests.name, group_by)
     likeness = [
         _sums(count, owner, tokens.exact),
         _sums(count, owner, tokens.loose),
@@ -101,7 +101,7 @@ def populations(
         _engines(found, once=True),
     ]
     for alike in likeness:
-        number = _numbers(alike + mixed(said))
+        number = _numbers(alike + mixed(kinds))
         size = np.bincount(number)
         enough = max(2, min(FEWEST, count // 4))
         if size[size >= enough].sum() >= EXPLAINED * count:
@@ -118,14 +118,14 @@ def _sums(count: int, owner: IntArray, tokens: Callable[[IntArray], Hashes]) -> 
     return sums
 
 
-def _engines(found: Found, *, once: bool = False) -> Hashes:
+def _engines(requests_found: Found, *, once: bool = False) -> Hashes:
     """A number for the engines of each request, each counted `once` or as often as it comes.
 
     Its enqueues are those that start in it on its thread.
     """
-    keys = np.zeros(len(found.requests), np.uint64)
-    of = enqueues_of(found)
-    pairs = np.stack([of[of >= 0], found.engine[of >= 0]])
+    keys = np.zeros(len(requests_found.requests), np.uint64)
+    of = enqueues_of(requests_found)
+    pairs = np.stack([of[of >= 0], requests_found.engine[of >= 0]])
     if once:
         pairs = np.unique(pairs, axis=1)
     np.add.at(keys, pairs[0], mixed(pairs[1].astype(np.uint64) + np.uint64(1)))
@@ -171,8 +171,8 @@ def name_keys(names: Words, row: Int64Array, group_by: str | None = None) -> Has
         weights = np.bincount(which.reshape(-1), minlength=len(words)).tolist()
         counters = _counters(numbers, weights)
         beside = [
-            " ".join("0" if int(one) == 0 else "1" for at, one in enumerate(found) if at not in counters)
-            for found in numbers
+            " ".join("0" if int(number) == 0 else "1" for at, number in enumerate(of_name) if at not in counters)
+            for of_name in numbers
         ]
     code = {word: at + 1 for at, word in enumerate(dict.fromkeys(beside))}
     table = np.array([code[word] for word in beside], np.uint64)
@@ -210,22 +210,22 @@ def marks(thread: Int64Array, population: Int64Array, engine: Int64Array, wall: 
     stand out from.
     """
     mark = np.full(wall.size, "", "U12")
-    for one in np.unique(thread):
-        rows = np.flatnonzero(thread == one)
+    for of_thread in np.unique(thread):
+        rows = np.flatnonzero(thread == of_thread)
         slow = np.zeros(rows.size, np.bool_)
         leads = np.zeros(rows.size, np.bool_)
         for kind in np.unique(population[rows]):
-            mine = np.flatnonzero(population[rows] == kind)
-            if mine.size < FEWEST:
+            alike = np.flatnonzero(population[rows] == kind)
+            if alike.size < FEWEST:
                 continue
-            slow[mine] = far_above(wall[rows[mine]])
-            leads[mine] = np.logical_and.accumulate(slow[mine])
+            slow[alike] = far_above(wall[rows[alike]])
+            leads[alike] = np.logical_and.accumulate(slow[alike])
         changes = np.append(False, population[rows][1:] != population[rows][:-1])
         changes &= np.append(False, engine[rows][1:] == engine[rows][:-1])
         new = np.zeros(rows.size, np.bool_)
-        for each in np.unique(engine[rows]):
-            mine = np.flatnonzero(engine[rows] == each)
-            new[mine] = population[rows[mine]] == population[rows[mine[0]]]
+        for of_engine in np.unique(engine[rows]):
+            alike = np.flatnonzero(engine[rows] == of_engine)
+            new[alike] = population[rows[alike]] == population[rows[alike[0]]]
         mark[rows[slow]] = "outlier"
         mark[rows[slow & leads & new]] = "warm_up"
         # The first of a population that its engine had not met, and each that follows a change.

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from nsight_tools.tune.settings import Setting
 
 THROUGHPUT, LATENCY = "throughput", "latency"
-GOALS = (THROUGHPUT, LATENCY)
 OF_THE_RUN = (
     *("use_cuda_graph", "use_spin_wait", "overlap_transfers", "pageable", "default_stream", "streams", "threads"),
 )

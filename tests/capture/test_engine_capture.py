@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import installed_nsys
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, X, Y, engine, model
@@ -92,7 +93,9 @@ def test_what_is_measured_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found.energy.joules is not None
     assert found.energy.seconds is not None
     assert found.energy.source == "counter"
-    assert found.energy.joules == pytest.approx(250 * found.energy.seconds, rel=0.01)
+    # The counter is read beside the clock, at most a sample's time later: under load that may be much.
+    apart_s = float(np.diff(np.sort(trace.numbers("telemetry", "time_ns"))).max()) / 1e9
+    assert found.energy.joules == pytest.approx(250 * found.energy.seconds, abs=250 * 2 * apart_s)
     assert found.energy.by_power_joules == pytest.approx(250 * found.energy.seconds, rel=0.001)
     shown = CliRunner().invoke(program, ["analyze", str(tmp_path / "run")]).output
     said = " ".join(shown.split())

@@ -115,7 +115,7 @@ def test_codes_are_chosen(run: Run, options: list[str], codes: list[str]) -> Non
     ("arguments", "said"),
     [
         (["analyze"], "Missing argument 'INPUT...'; see nsight-tools analyze --help"),
-        (["analyze", "x", "--format", "pdf"], "'pdf' is not one of 'text', 'html', 'json'"),
+        (["analyze", "x", "--format", "pdf"], "'pdf' is not one of 'text', 'html', 'json', 'junit', 'markdown'"),
         (["analyze", "x", "--select", "XYZ"], "no analysis has the code 'XYZ'; the codes are PCI001, PCI003, THR001"),
         (["analyse", "x"], "there is no command 'analyse'; did you mean 'analyze'? see nsight-tools --help"),
         (["zzz", "x"], "there is no command 'zzz'; see nsight-tools --help"),

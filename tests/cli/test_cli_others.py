@@ -103,6 +103,28 @@ def test_doctor_sees_a_cache_that_cannot_be_written(run: Run, monkeypatch: pytes
     assert said.endswith("Not ready: see above.")
 
 
+@pytest.mark.parametrize(
+    ("says", "line"),
+    [
+        ("0: Hopper GH100 | NVIDIA H200", "ok GPU metrics allowed: captures sample them"),
+        (
+            "None of the installed GPUs are supported: NVIDIA GB10 - Insufficient privilege, see ERR_NVGPUCTRPERM",
+            "needs permission: captures do not tell what limits layers; run as root, or have",
+        ),
+    ],
+)
+def test_doctor_says_whether_gpu_metrics_are_allowed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str, line: str
+) -> None:
+    program = tmp_path / "nsys"
+    program.write_text(f"#!/bin/sh\necho '{says}'\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(nsys, "find", lambda _explicit: nsys.Nsys(program, nsys.Version((2025, 3))))
+    monkeypatch.setattr(doctor, "_driver", lambda: doctor.Check("driver", "ok", "580.95, 1 GPU"))
+    monkeypatch.setattr(importer, "cache_folder", lambda: tmp_path)
+    assert line in " ".join(run("doctor").stdout.split())
+
+
 def test_version(run: Run) -> None:
     assert run("-V").stdout == run("--version").stdout == f"nsight-tools {nsight_tools.__version__}\n"
 

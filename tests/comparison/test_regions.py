@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsight_tools.comparison.regions import Region, regions
-from nsight_tools.run.engine import Layer
+from nsight_tools.run.engine import Layer, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def tensors(names: str) -> tuple[dict[str, str], ...]:
-    return tuple({"name": name, "dtype": "FP16", "format": "Row major linear"} for name in names.split())
+def tensors(names: str) -> tuple[Tensor, ...]:
+    return tuple(Tensor(name, dtype="FP16", format="Row major linear") for name in names.split())
 
 
 def engine(*layers: str) -> list[Layer]:
@@ -110,7 +110,7 @@ def test_layers_stand_for_each_other(case: str) -> None:
 
 def test_tensors_of_reformats_are_none_of_the_model() -> None:
     """Even where both builds have a reformat of that name: it and what it is for are one region."""
-    names = {"name": MADE, "dtype": "FP16", "format": None}
+    names = Tensor(MADE, dtype="FP16")
     before = [Layer("to", "Reformat", tensors("x"), (names,)), Layer("conv", "conv", (names,), tensors("y"))]
     (region,) = regions(before, before)
     assert told([region]) == ["to conv | to conv: x -> y"]

@@ -15,7 +15,7 @@ from made_run import loop as serve
 
 from nsight_tools import compare
 from nsight_tools.comparison import Effect, Metric, Verdict, regressed
-from nsight_tools.worth.known import TWICE
+from nsight_tools.worth.known import CAPTURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -134,7 +134,7 @@ def test_untraced_runs_of_both_are_the_verdict() -> None:
 def test_what_two_runs_of_the_same_differ_by_is_noise() -> None:
     """However sure each run is of its own: less than that says nothing."""
     before = measured(threads(1), 190_000, 205_000)
-    within, beyond = (measured(threads(1), 190_000 * (1 + share * TWICE), 205_000, seed=1) for share in (0.9, 1.2))
+    within, beyond = (measured(threads(1), 190_000 * (1 + share * CAPTURES), 205_000, seed=1) for share in (0.9, 1.2))
     assert compared(before, within).latency.verdict is Verdict.NOISE
     assert compared(before, beyond).latency.verdict is Verdict.SLOWER
 

@@ -22,7 +22,7 @@ from capture.processes_of import VARIABLE, none_left
 from nsight_tools import open_trace
 from nsight_tools.errors import NsysError
 from nsight_tools.importer import read_manifest
-from nsight_tools.importer.dataset import BESIDE_ROWS
+from nsight_tools.importer.forking import FORK_ROWS
 from nsight_tools.nsys import find
 from nsight_tools.tables import TABLES
 
@@ -50,7 +50,7 @@ def report(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     path = tmp_path / "reports" / "run [größer].sqlite"
     path.parent.mkdir()
     if request.param == "by two":
-        repeat(SAMPLE, path, times_for(SAMPLE, BESIDE_ROWS))
+        repeat(SAMPLE, path, times_for(SAMPLE, FORK_ROWS))
     else:
         shutil.copy(SAMPLE, path)
     return path

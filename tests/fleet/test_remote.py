@@ -29,21 +29,30 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a bucket; whatever is started finds its server by the environment."""
+def s3(ranks: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    """The URL of a bucket with two ranks, and what stops it and says what it holds.
+
+    Whatever is started finds its server by the environment.
+    """
     pytest.importorskip("moto")
-    command = [sys.executable, "-m", "fleet.s3_server"]
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    command = [sys.executable, "-m", "fleet.s3_server", str(ranks(2))]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as server:
         assert server.stdin is not None
         assert server.stdout is not None
+        stdin, stdout = server.stdin, server.stdout
+
+        def held() -> list[str]:
+            stdin.close()
+            return stdout.read().decode().split()
+
         address = server.stdout.readline().decode().strip()
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        yield "s3://bucket"
-        server.stdin.close()
+        yield "s3://bucket", held
+        stdin.close()
 
 
 @pytest.fixture
@@ -59,21 +68,17 @@ def write(url: str, content: bytes = b"") -> None:
         file.write(content)
 
 
-def test_reports_of_a_bucket_and_results_into_it(ranks: Callable[..., Path], cache: Path, s3: str) -> None:
-    folder = ranks(2)
-    make = "import sys, s3fs; fs = s3fs.S3FileSystem(); fs.mkdir('bucket'); fs.put(sys.argv[1], 'bucket/run/', True)"
-    subprocess.run([sys.executable, "-c", make, f"{folder}/"], env=environment(), check=True)
-    there = analyze(f"{s3}/run/*.sqlite", *FEW, "--format", "markdown", "--dataset", f"{s3}/fleet").stdout
+def test_reports_of_a_bucket_and_results_into_it(cache: Path, s3: tuple[str, Callable[[], list[str]]]) -> None:
+    bucket, held = s3
+    there = analyze(f"{bucket}/run/*.sqlite", *FEW, "--format", "markdown", "--dataset", f"{bucket}/fleet").stdout
     assert there.startswith("## nsight-tools: many reports\n\n**2 reports**\n")
-    look = "import s3fs; print(*s3fs.S3FileSystem().find('bucket/fleet'))"
-    found = subprocess.run([sys.executable, "-c", look], env=environment(), check=True, capture_output=True, text=True)
-    for name in ("reports.parquet", "findings.parquet", "api_calls/report=rank0/part-0.parquet"):
-        assert f"bucket/fleet/{name}" in found.stdout.split()
     # A second time what was fetched is used again, and the dataset replaced.
     made = {path: path.stat().st_mtime_ns for path in cache.rglob("*.parquet")}
     assert made
-    analyze(f"{s3}/run", *FEW, "--dataset", f"{s3}/fleet", "-o", f"{s3}/fleet.txt")
+    analyze(f"{bucket}/run", *FEW, "--dataset", f"{bucket}/fleet", "-o", f"{bucket}/fleet.txt")
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.parquet")} == made
+    written = {"reports.parquet", "findings.parquet", "api_calls/report=rank0/part-0.parquet"}
+    assert {f"fleet/{name}" for name in written} | {"fleet.txt"} <= set(held())
 
 
 def test_what_changed_is_fetched_again(cache: Path, memory: str) -> None:

@@ -167,7 +167,7 @@ class Truth:
 
     def cost(self, engine: Path) -> None:
         """run.json of two captures, which time the same untraced and traced: with GPU metrics, and without."""
-        for name, metrics in (("with", ["--gpu-metrics"]), ("without", [])):
+        for name, metrics in (("with", ["--gpu-metrics"]), ("without", ["--no-gpu-metrics"])):
             options = [*metrics, "--duration", "1", "--python", self.asked.python]
             folder = self.capture("cost", f"cost_{name}", *options, engine)
             if folder and (run := folder / "run.json").exists():

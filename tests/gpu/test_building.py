@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.gpu
 
 SHAPE = "x:8x3x48x192"
-QUICK = ("--builder-optimization-level", "1", "--duration", "0.5")
+QUICK = ("--builder-optimization-level", "0", "--duration", "0.5", "--no-gpu-metrics")
+CACHED = ("--builder-optimization-level", "1", "--timing-cache-file")
 """Level 0 takes no notice of a timing cache."""
 
 
@@ -64,8 +65,8 @@ def test_one_timing_cache_makes_builds_alike(
     built: Callable[..., Capture], tensorrt: tuple[int, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     cache = str(tmp_path_factory.mktemp("cache") / "timing.cache")
-    first = built("build_cached_1", "--timing-cache-file", cache)
-    second = built("build_cached_2", "--timing-cache-file", cache)
+    first = built("build_cached_1", *CACHED, cache)
+    second = built("build_cached_2", *CACHED, cache)
     caches = [side.run["build"]["timing_cache"] for side in (first, second)]
     assert (caches[0]["fresh"], caches[1]["fresh"]) == (True, False)
     if tensorrt >= (10, 0):  # 8.6 does not log how many entries a cache has
@@ -87,10 +88,10 @@ def test_a_required_cache(
 ) -> None:
     needs(tensorrt, (9, 0))
     cache = str(tmp_path_factory.mktemp("cache") / "timing.cache")
-    required = ("--timing-cache-file", cache, "--error-on-timing-cache-miss")
+    required = (*CACHED, cache, "--error-on-timing-cache-miss")
     options = (model("cls.onnx"), *QUICK, *sources(), *required)
     assert "there is no timing cache" in refused(*options, "--shapes", SHAPE)
-    built("build_cached_3", "--timing-cache-file", cache)
+    built("build_cached_3", *CACHED, cache)
     assert built("build_required", *required).run["build"]["timing_cache"]["misses"] == 0
     assert "the timing cache lacks a tactic" in refused(*options, "--shapes", "x:3x3x48x192")
 

@@ -216,6 +216,12 @@ class TestTables:
         trace = open_trace(run_directory(samples=None, benchmark=None))
         assert trace.missing("telemetry") == trace.missing("benchmark") == "the run directory holds none"
 
+    def test_why_there_are_no_gpu_metrics(self, run_directory: Callable[..., Path]) -> None:
+        lacking = {"reason": "it runs for 80 s; to have them, give --gpu-metrics", "nsys_said": "/home/somebody"}
+        trace = open_trace(run_directory(run={**RUN, "gpu_metrics": lacking}))
+        assert trace.missing("gpu_metrics") == f"GPU metrics were not sampled: {lacking['reason']}"
+        assert trace.manifest["run"]["gpu_metrics"] == {"reason": lacking["reason"]}
+
     def test_a_report_that_tells_no_time(self, run_directory: Callable[..., Path]) -> None:
         trace = open_trace(run_directory(call(3, 4)))
         assert trace.manifest["clock"] is None

@@ -14,7 +14,8 @@ import pytest
 from nsight_tools import import_report, open_trace
 from nsight_tools.errors import InputError
 from nsight_tools.importer import connections
-from nsight_tools.importer.sources import CHUNK_ROWS, INT, Raw, SqliteExport
+from nsight_tools.importer.exports import SqliteExport
+from nsight_tools.importer.exports.reading import CHUNK_ROWS, INT, Raw
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_traces" / "classifier_whole_graph.sqlite"
 ENDLESS = "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 1000000000000) SELECT v"

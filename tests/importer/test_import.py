@@ -203,9 +203,9 @@ class TestWholeOrNotAtAll:
     @pytest.mark.parametrize(
         "stage",
         [
-            "nsight_tools.importer.dataset.SortedWriter.add",
-            "nsight_tools.importer.facts.gpus",
-            "nsight_tools.importer.derived.write_derived",
+            "nsight_tools.importer.streaming.SortedWriter.add",
+            "nsight_tools.importer.machine.gpus",
+            "nsight_tools.importer.inferences.write_inferences",
             "json.dumps",
         ],
         ids=["tables", "small tables", "what is derived", "manifest"],

@@ -10,7 +10,8 @@ import pytest
 from exports import domain, kernel, nvtx, write_sqlite
 
 from nsight_tools.errors import InputError
-from nsight_tools.importer import import_report, sources
+from nsight_tools.importer import import_report
+from nsight_tools.importer.exports import sqlite
 from nsight_tools.trace import open_trace
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ def test_the_first_execution_counts_wherever_the_export_lists_it(tmp_path: Path)
     path = write_sqlite(
         tmp_path / "report.sqlite", layer(30, a), layer(31, a), layer(20, b), layer(21, b), layer(10, a)
     )
-    with patch.object(sources, "CHUNK_ROWS", 2):
+    with patch.object(sqlite, "CHUNK_ROWS", 2):
         assert open_trace(path).table("layers")["name"].to_pylist() == ["a", "b"]
 
 

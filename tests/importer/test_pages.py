@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nsight_tools.errors import InputError
-from nsight_tools.importer import sources
+from nsight_tools.importer.exports import SqliteExport
+from nsight_tools.importer.exports.reading import INT, STRING, Raw, read_columns
 from nsight_tools.importer.pages import PageFile, UnusualError
-from nsight_tools.importer.sources import INT, STRING, Raw, SqliteExport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ def by_sqlite(path: Path, columns: dict[str, Raw], table: str = "many") -> pa.Ta
 
 
 def read(export: SqliteExport, columns: dict[str, Raw], table: str = "many") -> pa.Table:
-    return sources.read(export, table, columns).combine_chunks()
+    return read_columns(export, table, columns).combine_chunks()
 
 
 def all_from_pages(export: SqliteExport, monkeypatch: pytest.MonkeyPatch) -> None:

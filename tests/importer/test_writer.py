@@ -17,8 +17,9 @@ from exports import PUSH_POP, call, domain, kernel, nvtx, process, thread, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsight_tools.importer import import_report, launches, sources, writer
-from nsight_tools.importer.derived import Nesting
+from nsight_tools.importer import import_report, launches, writer
+from nsight_tools.importer.exports import sqlite
+from nsight_tools.importer.nesting import Nesting
 from nsight_tools.importer.writer import SortedWriter, write_table
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline import accounting, attribution, ownership
@@ -182,7 +183,7 @@ def export(folder: Path, processes: int = 3, each: int = 50) -> Path:
 def test_an_import_in_small_chunks_gives_the_same_dataset(tmp_path: Path) -> None:
     path = export(tmp_path)
     whole = open_trace(path)
-    chunks = [(module, "CHUNK_ROWS") for module in (sources, writer, launches)]
+    chunks = [(module, "CHUNK_ROWS") for module in (sqlite, writer, launches)]
     with ExitStack() as stack:
         for module, name in [*chunks, (accounting, "BATCH"), (attribution, "CHUNK"), (ownership, "CHUNK")]:
             stack.enter_context(patch.object(module, name, 7))
@@ -193,3 +194,15 @@ def test_an_import_in_small_chunks_gives_the_same_dataset(tmp_path: Path) -> Non
     assert whole.rows("inferences") == 150
     assert whole.table("launches")["layer_source"].to_pylist() == ["range"] * 75 + ["order"] * 75
     assert set(whole.table("inferences")["kernels"].to_pylist()) == {1}
+
+
+def test_what_launches_refer_to_can_be_joined(tmp_path: Path) -> None:
+    trace = open_trace(export(tmp_path))
+    joined = """
+        SELECT l.start_ns = k.start_ns AND c.correlation_id = k.correlation_id AND r.start_ns <= c.start_ns AS fits
+        FROM launches l JOIN kernels k ON l.row = k.row AND l.work = 'kernel'
+            JOIN api_calls c ON l.api_call = c.row JOIN nvtx_ranges r ON l.nvtx_range = r.row
+    """
+    assert trace.sql(joined)["fits"].to_pylist() == [True] * trace.rows("kernels")
+    for name in ("kernels", "memory_ops", "graph_launches", "api_calls", "nvtx_ranges"):
+        assert trace.table(name, ["row"])["row"].to_pylist() == list(range(trace.rows(name)))

@@ -45,6 +45,14 @@ class Browser:
     """One page of one browser; `logged` and `requested` fill up while it is shown things."""
 
     def __init__(self, profile: str) -> None:
+        self._start(profile)
+        self._context: str | None = None
+        self._loaded = False
+        self.logged: list[str] = []
+        self.requested: list[str] = []
+        self.anew()
+
+    def _start(self, profile: str) -> None:
         assert FOUND is not None
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
@@ -58,10 +66,15 @@ class Browser:
         os.close(theirs_out)
         self._in, self._out, self._buffer, self._last = ours_in, ours_out, b"", 0
         self._session: str | None = None
-        self._loaded = False
-        self.logged: list[str] = []
-        self.requested: list[str] = []
-        target = self.tell("Target.createTarget", url="about:blank")["targetId"]
+
+    def anew(self) -> None:
+        """Another page, as in a browser that has just been started: nothing is kept of the one before."""
+        self._session = None
+        if self._context is not None:
+            self.tell("Target.disposeBrowserContext", browserContextId=self._context)
+        self._context = self.tell("Target.createBrowserContext")["browserContextId"]
+        target = self.tell("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
+        self.logged, self.requested = [], []
         self._session = self.tell("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.tell(f"{domain}.enable")
@@ -129,11 +142,19 @@ class Browser:
         return message
 
 
-@pytest.fixture
-def browser() -> Iterator[Browser]:
+@pytest.fixture(scope="session")
+def running_browser() -> Iterator[Browser]:
+    """One for all tests: its start takes as long as some of them."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         chromium = Browser(profile)
         try:
             yield chromium
         finally:
             chromium.close()
+
+
+@pytest.fixture
+def browser(running_browser: Browser) -> Browser:
+    """The browser with a page of its own."""
+    running_browser.anew()
+    return running_browser

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from nsight_tools import Trace, figures
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report.figures.engine import HEIGHT, SCREEN, WIDTH, places
+from nsight_tools.report.figures.engine import HEIGHT, SCREEN, WIDTH, drawing, places
 from nsight_tools.report.figures.engine.regions import CHAIN, MOST, MOST_EDGES, ROWS, Box, Folded, folded
+from nsight_tools.report.figures.style import wide
 from nsight_tools.run.engine import Engine
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def test_tensors_lead_from_layer_to_layer() -> None:
     assert names == ["left", "right", "last", "end"]
     edges = {(names[edge.source], names[edge.target]) for edge in found.edges}
     assert edges == {("left", "last"), ("left", "end"), ("right", "last"), ("right", "end")}
-    assert [(read["name"], by) for read, by in found.inputs] == [("x", (0, 1))]
-    assert [(written["name"], by) for written, by in found.outputs] == [("y", (3,))]
+    assert [(read.name, by) for read, by in found.inputs] == [("x", (0, 1))]
+    assert [(written.name, by) for written, by in found.outputs] == [("y", (3,))]
 
 
 def test_chains_stand_in_one_box() -> None:
@@ -90,6 +91,21 @@ def test_chains_stand_in_one_box() -> None:
     chains = level(7, edges, 4)
     assert [box.rows for box in chains.boxes] == [((0, 1, 2),), ((3, 4),), ((5,),), ((6,),)]
     assert chains.edges == {(0, 1), (0, 2), (1, 3), (2, 3)}
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["PWN(PWN(PWN(PWN(p2o.Mul.162))))", "MMMMMMMM@MMMMMMMMWWWWWWWWWWWW", "/model/layer4/conv2/Conv + /add", "iii"],
+)
+def test_words_of_a_box_stay_within_it(title: str) -> None:
+    drawn = drawing.box((100, 100), title, ("CaskGemmMatrixMultiplication", "1,038.17 µs"), [[("cell", "")]], "", "")
+    found = ET.fromstring(f"<svg>{drawn}</svg>").findall("g/text")
+    name, what = (each.text or "" for each in found)
+    assert max(wide(name, 10.5), wide(what, 9.5)) <= drawing.BOX - 10
+    assert what.startswith("Cask")
+    assert what.endswith("n · 1,038.17 µs")
+    assert len(name) >= min(len(title), 9)
+    assert name.count("…") <= 1
 
 
 def test_long_chains_are_cut_into_equal_parts() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from report import fakes
-from report.browser import Browser, browser, needs_browser
+from report.browser import Browser, browser, needs_browser, running_browser
 from report.test_html import layers, page_of, trace
 from report.test_report_comparison import comparison
 from shared_corpus import REPOSITORY
@@ -19,7 +19,7 @@ from nsight_tools.report.content import TraceReport
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["browser"]
+__all__ = ["browser", "running_browser"]
 
 pytestmark = needs_browser
 
@@ -33,6 +33,14 @@ CUT = """
     })
 """
 """The labels that stand out of their figure."""
+SMALLEST = """
+    Math.min(...[...document.querySelectorAll('figure svg text')].filter(text => text.getBoundingClientRect().width)
+        .map(text => { const m = text.getScreenCTM();
+                       return Math.hypot(m.a, m.b) * parseFloat(getComputedStyle(text).fontSize); }))
+"""
+"""Pixels of the smallest letters in a figure."""
+LEGIBLE = 9
+"""Pixels: what a reader of a phone makes out; the page's own small text is larger."""
 
 
 @pytest.mark.parametrize(
@@ -50,6 +58,8 @@ def test_a_real_trace(browser: Browser, tmp_path: Path, name: str) -> None:
     assert browser.ask("document.querySelectorAll('svg').length") >= 2
     assert browser.ask(CUT) == []
     assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth")
+    browser.picture(tmp_path / "narrow.png", width=420)
+    assert browser.ask(SMALLEST) >= LEGIBLE
     sizes = {}
     for scheme in ("light", "dark"):
         picture = tmp_path / f"{scheme}.png"

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from drawing import table as drawn_table
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.transforms import Bbox
 from report.test_engine_graph import cells, layer, texts
 
 from nsight_tools import Trace, figures
@@ -71,6 +73,28 @@ def test_what_is_not_told_from_nothing_is_left_out() -> None:
     assert figure.note == (
         "1 of 5 layers, 20 % of the kernel time, are left out: device memory or what computes is not told from none."
     )
+
+
+def test_names_in_a_roofline_cover_nothing() -> None:
+    """Forty layers close to each other, of which only some have room for a name."""
+    crowd = {f"layer_{n}": {**BUSY, "sm_issue": 0.15 + 0.01 * n, "dram_read": 0.02 + 0.002 * n} for n in range(40)}
+    figure = figures.roofline(told(LIMITS | crowd))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    (axes,) = figure.axes
+    names = [
+        text.get_window_extent(renderer) for text in axes.texts if " peak" not in text.get_text().replace("'s", "")
+    ]
+    circles = [
+        Bbox.from_bounds(*(middle - radius), 2 * radius, 2 * radius)
+        for each in axes.collections
+        for middle, area in zip(axes.transData.transform(each.get_offsets()), each.get_sizes(), strict=True)
+        for radius in [np.sqrt(area) / 2 * figure.dpi / 72]
+    ]
+    assert len(circles) == 44
+    assert 2 <= len(names) <= 6
+    for at, name in enumerate(names):
+        assert not any(name.overlaps(other) for other in [*circles, *names[:at]])
+        assert axes.get_window_extent().count_contains(name.corners()) == 4
 
 
 def test_kernels_stand_in_their_order_end_to_end() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from report.browser import PATIENCE_S, Browser, browser, needs_browser
+from report.browser import PATIENCE_S, Browser, browser, needs_browser, running_browser
 
 from nsight_tools import analyze, open_trace
 from nsight_tools.report.content import TraceReport
@@ -24,7 +24,7 @@ from nsight_tools.summary import summarize
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["browser"]
+__all__ = ["browser", "running_browser"]
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
 TRACE = "/localtrace"

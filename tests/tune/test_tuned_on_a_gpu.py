@@ -1,6 +1,7 @@
 """Real engines on a GPU: the map of all their settings, and tunings of them: `sample_traces/tune`, an engine a folder.
 
-`measurements.parquet` is the sweep. `bad.ledger.json` begins with mistakes, `best.ledger.json` at the best there.
+`measurements.parquet` is the sweep. `bad.ledger.json` begins with mistakes, `best.ledger.json` at the best there,
+`level_0.ledger.json` with an ONNX model that is built at the lowest optimization level.
 """
 
 from __future__ import annotations
@@ -83,7 +84,20 @@ def test_a_sweep_names_the_front_of_real_settings(path: Path) -> None:
 @pytest.mark.parametrize("path", LEDGERS, ids=name)
 def test_a_ledger_is_as_its_schema_says(path: Path) -> None:
     Draft202012Validator(SCHEMA).validate(json.loads(path.read_text("utf-8")))
-    assert bool(ledgers.as_json(ledgers.read(path))["steps"]) == path.name.startswith("bad")
+    found = ledgers.read(path)
+    assert any(step.kept for step in found.steps) is not path.name.startswith("best")
+    assert all(step.accuracy for step in found.steps if step.outcome), "each step's outputs were compared"
+
+
+def test_builds_were_tried_one_step_each() -> None:
+    """What the budget ended is open: it is neither kept nor rejected."""
+    found = ledgers.read(SAMPLES / "det_onnx" / "level_0.ledger.json")
+    of_build = [step for step in found.steps if step.changes[-1].option in {"fp16", "builder_optimization_level"}]
+    assert [(step.changes[-1].option, step.outcome, step.kept) for step in of_build] == [
+        ("fp16", "faster", True),
+        ("builder_optimization_level", "", False),
+    ]
+    assert (found.ended, found.best.get("fp16")) == ("budget", True)
 
 
 @pytest.mark.parametrize("path", MAPPED, ids=name)

@@ -138,8 +138,8 @@ def _change(layer: Layer | None) -> str:
     if layer is None or not (layer.inputs and layer.outputs):
         return "what it changes is not recorded"
     source, target = layer.inputs[0], layer.outputs[0]
-    if not (source["dtype"] and target["dtype"]):
+    if not (source.dtype and target.dtype):
         return "what it changes is not recorded"
-    if source["dtype"] != target["dtype"]:
-        return f"datatype {source['dtype']} to {target['dtype']}"
-    return f"layout only, {source['dtype']}" if source["format"] != target["format"] else "neither datatype nor layout"
+    if source.dtype != target.dtype:
+        return f"datatype {source.dtype} to {target.dtype}"
+    return f"layout only, {source.dtype}" if source.format != target.format else "neither datatype nor layout"

@@ -152,8 +152,8 @@ def _between(engine: dict[str, Layer], needed: dict[str, int], names: tuple[str,
     """What a row reads and writes between its layers, which one kernel would keep to itself; nothing where unknown."""
     if not all(name in needed for name in names):
         return ""
-    written = {tensor["name"] for name in names for tensor in engine[name].outputs}
-    inner = {tensor["name"] for name in names for tensor in engine[name].inputs if tensor["name"] in written}
+    written = {tensor.name for name in names for tensor in engine[name].outputs}
+    inner = {tensor.name for name in names for tensor in engine[name].inputs if tensor.name in written}
     return f": they read and write {size(sum(needed[name] for name in names))}, {len(inner)} tensors only between them"
 
 
@@ -175,12 +175,12 @@ class _Unfused:
         self.certain = True
         self._by_run: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._written_from = {
-            layer.outputs[0]["name"]: layer.inputs[0]["name"]
+            layer.outputs[0].name: layer.inputs[0].name
             for layer in engine.values()
             if layer.reformats and len(layer.inputs) == len(layer.outputs) == 1
         }
         self._of_matrices = {
-            self._source(tensor["name"]) for layer in engine.values() if layer.multiplies for tensor in layer.outputs
+            self._source(tensor.name) for layer in engine.values() if layer.multiplies for tensor in layer.outputs
         }
         self._parts = self._all_parts(kernels)
         rows: dict[bytes, list[Row]] = {}
@@ -223,18 +223,18 @@ class _Unfused:
                 if len(places) > 1:
                     yield Row(tuple(places), reformats, behind)
                 places, written, reformats = [], set(), 0
-                behind = any(self._source(tensor["name"]) in self._of_matrices for tensor in layer.inputs)
+                behind = any(self._source(tensor.name) in self._of_matrices for tensor in layer.inputs)
             if part is Part.MEMBER:
                 reformats += waiting if follows else 0
                 places.append(place)
-                written |= {self._source(tensor["name"]) for tensor in layer.outputs}
+                written |= {self._source(tensor.name) for tensor in layer.outputs}
             waiting = 0
 
     def _reads(self, layer: Layer, written: set[str]) -> bool:
         if not (layer.inputs and written):
             self.certain = False
             return True
-        return any(self._source(tensor["name"]) in written for tensor in layer.inputs)
+        return any(self._source(tensor.name) in written for tensor in layer.inputs)
 
     def _source(self, tensor: str) -> str:
         """The tensor that reformats made this one from."""

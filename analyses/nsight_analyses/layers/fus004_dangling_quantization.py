@@ -46,7 +46,7 @@ def dangling_quantization(trace: Trace) -> Iterator[Finding]:
     if (reason := trace.missing("layers")) is not None:
         raise no_layers(trace, reason)
     engine = engine_layers(trace)
-    if not any(tensor["dtype"] for layer in engine.values() for tensor in (*layer.inputs, *layer.outputs)):
+    if not any(tensor.dtype for layer in engine.values() for tensor in (*layer.inputs, *layer.outputs)):
         raise CouldNotRun(
             "the engine's layers are recorded without datatypes; build it with DETAILED profiling verbosity "
             "(trtexec --profilingVerbosity=detailed)"
@@ -73,7 +73,7 @@ def dangling_quantization(trace: Trace) -> Iterator[Finding]:
             Evidence("quantize or dequantize layers that stand alone", len(dangling), "count"),
             Evidence("quantized layers that write floats", len(wide), "count"),
             *(
-                Evidence("layer", layer.name, detail=f"{layer.dtype} to {layer.outputs[0]['dtype']}")
+                Evidence("layer", layer.name, detail=f"{layer.dtype} to {layer.outputs[0].dtype}")
                 for layer in (*dangling[:EXAMPLES], *wide[:EXAMPLES])
             ),
         ),
@@ -93,16 +93,16 @@ def _said(dangling: int, wide: int) -> Iterator[str]:
 def _inner(layers: Iterable[Layer]) -> Iterator[Layer]:
     """Layers that neither read an input of the network nor write an output of it."""
     layers = list(layers)
-    written = {tensor["name"] for layer in layers for tensor in layer.outputs}
-    read = {tensor["name"] for layer in layers for tensor in layer.inputs}
+    written = {tensor.name for layer in layers for tensor in layer.outputs}
+    read = {tensor.name for layer in layers for tensor in layer.inputs}
     for layer in layers:
-        ends = (layer.inputs and layer.inputs[0]["name"] in written, layer.outputs and layer.outputs[0]["name"] in read)
+        ends = (layer.inputs and layer.inputs[0].name in written, layer.outputs and layer.outputs[0].name in read)
         if all(ends):
             yield layer
 
 
 def _dangles(layer: Layer) -> bool:
-    sides = (layer.dtype in NARROW, (layer.outputs[0]["dtype"] or "") in NARROW)
+    sides = (layer.dtype in NARROW, (layer.outputs[0].dtype or "") in NARROW)
     return layer.type in {"Scale", "Quantize", "Dequantize"} and sides[0] != sides[1]
 
 

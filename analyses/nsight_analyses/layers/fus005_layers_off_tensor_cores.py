@@ -247,7 +247,7 @@ def _misaligned(layer: Layer | None) -> str:
         return ""
     wanted, at = ALIGNMENT[layer.dtype], 1 if layer.convolves else -1
     for letters, tensors in (("CK", layer.inputs), ("KN", layer.outputs)):
-        shape = (tensors[0]["shape"] if tensors else None) or []
+        shape = (tensors[0].shape if tensors else None) or ()
         padded = -(-shape[at] // wanted) * wanted if len(shape) > 1 else 0
         if shape and shape[at] < padded < 2 * shape[at]:
             return f"{letters[0 if layer.convolves else 1]} {shape[at]} is no multiple of {wanted}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,15 +11,18 @@ from matplotlib.ticker import FuncFormatter
 
 from nsight_tools import units
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report.figures.style import Drawing, colour, layer_name, legend, plots, styled, time_axis
+from nsight_tools.report.figures.style import Drawing, colour, layer_name, legend, plots, styled, time_axis, wide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import numpy.typing as npt
     from matplotlib.axes import Axes
 
     from nsight_tools.run.limits import LayerLimit, Part
     from nsight_tools.trace import Trace
+
+    Floats = npt.NDArray[np.float64]
 
 ROLES = {
     "memory": "other",
@@ -96,7 +100,7 @@ def roofline(trace: Trace) -> Drawing:
                 alpha=0.85,
                 zorder=3,
             )
-    _named(axes, shown, points, size)
+    _named(figure, axes, shown, points, size)
     used = {each.limit for each in shown}
     legend(
         figure,
@@ -168,30 +172,72 @@ def _roof(axes: Axes, points: Sequence[tuple[float, float, bool]]) -> None:
     axes.set_xlabel("share of the computing peak over share of device memory's: arithmetic intensity, 1 at the ridge")
     axes.set_ylabel("of the computing peak")
     axes.annotate("device memory's peak", (0.9, 0.9), rotation=0, ha="right", va="bottom", color=colour("muted"))
-    axes.annotate("computing peak", (right, 1.0), xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom")
+    axes.annotate(
+        "computing peak",
+        (right, 1.0),
+        xytext=(-2, 2),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        color=colour("muted"),
+    )
 
 
 def _named(
-    axes: Axes, layers: Sequence[LayerLimit], points: Sequence[tuple[float, float, bool]], size: Sequence[float]
+    figure: Drawing,
+    axes: Axes,
+    layers: Sequence[LayerLimit],
+    points: Sequence[tuple[float, float, bool]],
+    size: Sequence[float],
 ) -> None:
-    """The longest layers' names, where they cover no other's."""
-    taken: list[tuple[float, float]] = []
-    box = axes.transData.transform
-    for layer, (x, y, _), area in list(zip(layers, points, size, strict=True))[: 3 * _LABELS]:
-        at = box((x, y))
-        if len(taken) < _LABELS and all(abs(at[0] - u) > 190 or abs(at[1] - v) > 16 for u, v in taken):
-            taken.append((float(at[0]), float(at[1])))
-            right = at[0] < box((axes.get_xlim()[1], y))[0] - 200
-            axes.annotate(
-                layer_name(layer.name),
-                (x, y),
-                xytext=((area**0.5 / 2 + 3) * (1 if right else -1), 0),
-                textcoords="offset points",
-                ha="left" if right else "right",
-                va="center",
-                fontsize=8,
-                zorder=4,
-            )
+    """The longest layers' names, where they cover no circle, no line and no other's."""
+    pixel = figure.dpi / 72  # of a point
+    middle = axes.transData.transform([point[:2] for point in points])
+    radius = np.sqrt(size) / 2 * pixel
+    inside = axes.get_window_extent()
+    taken = np.concatenate([_around(middle, radius), *(_around(line, np.ones(1)) for line in _drawn(axes))])
+    named = 0
+    for layer, point, at, r in list(zip(layers, points, middle, radius, strict=True))[: 3 * _LABELS]:
+        words = layer_name(layer.name)
+        half = np.array([wide(words, _SMALL) / 2, _SMALL * 0.6]) * pixel
+        side, above = (r + 3 * pixel + half[0], 0.0), (0.0, r + 2 * pixel + half[1])
+        for way in (side, (-side[0], 0.0), above, (0.0, -above[1])):
+            place = np.concatenate([at + way - half, at + way + half])
+            fits = (place[:2] > inside.min).all() and (place[2:] < inside.max).all()
+            if fits and not ((taken[:, :2] < place[2:]) & (taken[:, 2:] > place[:2])).all(axis=1).any():
+                taken = np.vstack([taken, place])
+                axes.annotate(
+                    words,
+                    point[:2],
+                    xytext=(way[0] / pixel, way[1] / pixel),
+                    textcoords="offset points",
+                    ha="center",
+                    va="center",
+                    fontsize=_SMALL,
+                    zorder=4,
+                )
+                named += 1
+                break
+        if named == _LABELS:
+            return
+
+
+_SMALL = 8.0
+"""Of letters in a plot."""
+
+
+def _around(middle: Floats, half: Floats) -> Floats:
+    """Boxes around points, (n, 4): left, bottom, right, top."""
+    return np.concatenate([middle - half[:, None], middle + half[:, None]], axis=1)
+
+
+def _drawn(axes: Axes) -> Iterator[Floats]:
+    """Points of the lines of a plot, a few pixels from one to the next; shape (n, 2)."""
+    for line in axes.lines:
+        corners = axes.transData.transform(np.column_stack(line.get_data()))
+        for one, other in pairwise(corners):
+            steps = np.linspace(0, 1, max(int(np.hypot(*(other - one)) / 4), 2))
+            yield one + steps[:, None] * (other - one)
 
 
 @styled

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from nsight_tools import units
 from nsight_tools.columns import ints, words
@@ -188,6 +189,7 @@ def _queue(axes: Axes, work: Work, lo: int, hi: int) -> None:
         values, edges = np.maximum.reduceat(values, first), np.append(edges[:-1][first], hi)
     axes.stairs(values, edges, fill=True, color=colour("launch"), alpha=0.75, linewidth=0)
     axes.set_ylim(0, max(4.0, 1.1 * float(values.max(initial=0))))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.set_ylabel("queued")
     axes.grid(axis="y")
     median = float(np.median((started - submitted)[waits])) if waits.any() else 0.0

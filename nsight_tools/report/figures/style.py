@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -126,12 +128,13 @@ def legend(figure: Drawing, entries: Iterable[tuple[str, str] | Artist]) -> None
     if not handles:
         return
     words = sum(_LETTER * len(str(each.get_label())) + _KEY for each in handles)
-    lines = math.ceil(words / (WIDTH - LEFT))
+    left = figure.axes[0].get_position().x0 if figure.axes else LEFT / WIDTH
+    lines = math.ceil(words / (WIDTH * (1 - left)))
     _heighten(figure, _LINE * (lines - 1))
     placed = figure.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(LEFT / WIDTH, 1.0),
+        bbox_to_anchor=(left, 1.0),
         ncols=math.ceil(len(handles) / lines),
         borderaxespad=0.2,
         handlelength=1.0,
@@ -198,6 +201,28 @@ def name(text: object, limit: int = 40) -> str:
     """A name from a trace, inert, on one line, without its middle where it is longer than `limit`."""
     shown = safe.visible(text)
     return shown if len(shown) <= limit else f"{shown[: limit - limit // 4 - 1]}…{shown[-(limit // 4) :]}"
+
+
+def wide(text: str, points: float) -> float:
+    """How wide a text is, in points, in DejaVu Sans, which is wider than what pages use."""
+    font = _font()
+    font.set_text(text)
+    return float(font.get_width_height()[0]) / 64 * points / _SIZE
+
+
+def fitted(shorten: Callable[[int], str], limit: int, room: float, points: float) -> str:
+    """What `shorten` makes of a text for so many letters: as many, up to the limit, as fit into so many points."""
+    return next((shown for n in range(limit, 4, -1) if wide(shown := shorten(n), points) <= room), shorten(4))
+
+
+_SIZE = 10.0
+
+
+@functools.cache
+def _font() -> FT2Font:
+    font = FT2Font(findfont("DejaVu Sans"))  # of our own: matplotlib sets the sizes of those that it keeps
+    font.set_size(_SIZE, 72)
+    return font
 
 
 def layer_name(layer: str, limit: int = 24) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.run import Run
+from nsight_tools.run.engine import Tensor, tensors
 from nsight_tools.run.limits.mixture import EDGE_NS
 from nsight_tools.run.limits.table import layer_limits
 from nsight_tools.units import duration
@@ -127,7 +128,9 @@ class LayerLimit:
             short = self.time_ns < SHORT_NS * self.kernels
             each = f"{duration(self.time_ns / max(self.kernels, 1))} a kernel, mostly start and end; " * short
             return f"{each}{highest}; SMs active {percent(active.share)}"
-        return f"{NAMES[word]} at {part} of its peak"
+        more = self.moved_more if limit == MEMORY else None
+        moved = f"; it moves {more:.1f} times what its tensors have" if more is not None else ""
+        return f"{NAMES[word]} at {part} of its peak{moved}"
 
     @property
     def moved_more(self) -> float | None:
@@ -209,15 +212,14 @@ def _all_needed(trace: Trace) -> dict[str, int]:
 
 def _needed(trace: Trace) -> Iterator[tuple[str, int]]:
     for row in trace.table("layers", ["name", "inputs", "outputs", "attributes"]).to_pylist():
-        tensors = [*(row["inputs"] or ()), *(row["outputs"] or ())]
-        sizes = [_bytes(tensor) for tensor in tensors]
+        sizes = [_bytes(tensor) for end in ("inputs", "outputs") for tensor in tensors(row[end])]
         if sizes and all(sizes):
             yield row["name"], sum(size for size in sizes if size) + _weights(row["attributes"])
 
 
-def _bytes(tensor: dict[str, Any]) -> int | None:
-    width = _WIDTHS.get(tensor["dtype"] or "")
-    shape = tensor["shape"]
+def _bytes(tensor: Tensor) -> int | None:
+    width = _WIDTHS.get(tensor.dtype or "")
+    shape = tensor.shape
     if width is None or not shape or any(extent < 0 for extent in shape):
         return None
     size = width

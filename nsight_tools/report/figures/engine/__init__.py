@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report.figures.engine import colours, drawing
 from nsight_tools.report.figures.engine.places import Placed, placed
 from nsight_tools.report.figures.engine.regions import Box, Folded, folded
-from nsight_tools.report.figures.style import layer_name, name
+from nsight_tools.report.figures.style import name
 from nsight_tools.run import Run
 from nsight_tools.run.engine import Engine, time_by_layer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from nsight_tools.report.figures.engine.colours import Mode
-    from nsight_tools.run.engine import Layer
+    from nsight_tools.run.engine import Layer, Tensor
     from nsight_tools.trace import Trace
 
 WIDTH, HEIGHT = 990.0, 1300.0
@@ -139,7 +139,7 @@ class _Drawn:
         frames = {_frame(layer) for layer in layers}
         kind += frames.pop() if len(frames) == 1 else ""
         took = units.duration(time / self._of) if time else ""
-        return drawing.box(at, layer_name(self._layers[chief].name, drawing.LETTERS), (what, took), rows, kind, hover)
+        return drawing.box(at, self._layers[chief].name, (what, took), rows, kind, hover)
 
     def _cells(self, row: Sequence[int]) -> list[tuple[str, str]]:
         """The cells of a row: a layer each, or several that follow one another where the engine has too many."""
@@ -200,7 +200,7 @@ _Terminal = tuple[str, str, "Callable[[int], set[tuple[int, int]]]"]
 
 def _pooled(
     what: str,
-    tensors: Sequence[tuple[dict[str, Any], tuple[int, ...]]],
+    tensors: Sequence[tuple[Tensor, tuple[int, ...]]],
     box_of: dict[int, int],
     edge: Callable[[int, int], tuple[int, int]],
 ) -> list[_Terminal]:
@@ -211,9 +211,9 @@ def _pooled(
 
     if len(tensors) > _TERMINALS:
         every = [layer for _, layers in tensors for layer in layers]
-        names = ", ".join(name(tensor["name"]) for tensor, _ in tensors)
+        names = ", ".join(name(tensor.name) for tensor, _ in tensors)
         return [(f"{len(tensors)} {what}", names, edges(every))]
-    return [(str(tensor["name"]), f"{what[:-1]} {_tensor(tensor)}", edges(layers)) for tensor, layers in tensors]
+    return [(str(tensor.name), f"{what[:-1]} {_tensor(tensor)}", edges(layers)) for tensor, layers in tensors]
 
 
 def _frame(layer: Layer) -> str:
@@ -221,7 +221,7 @@ def _frame(layer: Layer) -> str:
     return " quantize" if layer.quantizes else " reformat" if layer.reformats else ""
 
 
-def _tensor(tensor: dict[str, Any]) -> str:
+def _tensor(tensor: Tensor) -> str:
     """A tensor in words: name, datatype, shape and layout, as far as known."""
-    shape = "\N{MULTIPLICATION SIGN}".join(str(size) for size in tensor["shape"] or ())
-    return " ".join(filter(None, (name(tensor["name"], _NAME), tensor["dtype"], shape, tensor["format"])))
+    shape = "\N{MULTIPLICATION SIGN}".join(str(size) for size in tensor.shape or ())
+    return " ".join(filter(None, (name(tensor.name, _NAME), tensor.dtype, shape, tensor.format)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
 from nsight_tools.report import safe
-from nsight_tools.report.figures.style import name
+from nsight_tools.report.figures.style import fitted, layer_name, name, wide
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 BOX = 146.0
 """Width of a box: three columns of two boxes beside each other fill a page."""
 _PAD, _LINE, _CELL, _GAP = 5.0, 12.0, 10.0, 2.0
-LETTERS, _NOTE = 21, 25
-"""Of a name, and of the line below it, that a box has room for in DejaVu Sans, which is wider than most."""
+_LETTERS, _NOTE = 21, 25
+"""Of a name, and of the line below it, that a box has room for at most; of wide ones fewer."""
+_SIZE, _SMALL = 10.5, 9.5
+"""Of their letters, as `colours.style` has it."""
+_ROOM = BOX - 2 * _PAD
 _LETTER = 5.6
 """Width of a letter of a legend."""
 TERMINAL = (BOX, 18.0)
@@ -31,17 +35,19 @@ def size(rows: int) -> Point:
 
 
 def box(
-    at: Point, title: str, line: tuple[str, str], rows: Sequence[Sequence[tuple[str, str]]], kind: str, hover: str
+    at: Point, layer: str, line: tuple[str, str], rows: Sequence[Sequence[tuple[str, str]]], kind: str, hover: str
 ) -> str:
-    """A box with its title, what it is and its time below that, and for each layer a cell (its classes, words)."""
+    """A box named after a layer, what it is and its time below that, and for each layer a cell (its classes, words)."""
     width, height = size(len(rows))
-    what = " · ".join(filter(None, (name(line[0], _NOTE - len(line[1]) - 3 * bool(line[1])), line[1])))
+    title = fitted(partial(layer_name, layer), _LETTERS, _ROOM, _SIZE)
+    behind = f" · {line[1]}" if line[0] and line[1] else line[1]
+    what = fitted(lambda n: name(line[0], n), _NOTE, _ROOM - wide(behind, _SMALL), _SMALL) + behind
     x, y = at[0] - width / 2, at[1] - height / 2
     parts = [
         f'<g class="box{kind}">',
         f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{width:g}" height="{height:g}" rx="3"/>',
         f"<title>{_text(hover)}</title>",
-        f'<text x="{x + _PAD:.1f}" y="{y + _PAD + 9:.1f}">{escape(name(title, LETTERS))}</text>',
+        f'<text x="{x + _PAD:.1f}" y="{y + _PAD + 9:.1f}">{escape(title)}</text>',
         f'<text class="note" x="{x + _PAD:.1f}" y="{y + _PAD + 9 + _LINE:.1f}">{escape(what)}</text>',
         *_cells(x + _PAD, y + _PAD + 2 * _LINE, width - 2 * _PAD, rows),
         "</g>",
@@ -69,7 +75,7 @@ def terminal(at: Point, title: str, hover: str) -> str:
         f'<g class="terminal">'
         f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{width:g}" height="{height:g}" rx="9"/>'
         f'<title>{_text(hover)}</title><text text-anchor="middle" x="{at[0]:.1f}" y="{at[1] + 4:.1f}">'
-        f"{escape(name(title, LETTERS))}</text></g>"
+        f"{escape(fitted(partial(name, title), _LETTERS, _ROOM, _SIZE))}</text></g>"
     )
 
 

@@ -16,6 +16,7 @@ from nsight_tools.columns import ints
 from nsight_tools.errors import InputError
 from nsight_tools.importer.trtexec import EngineLayers, InferenceTimes, LayerTimes, Profile, Times, as_json
 from nsight_tools.run import Run
+from nsight_tools.run.engine import Tensor, tensors
 from nsight_tools.run.layer_times import traced_layers
 from nsight_tools.worth.untraced import Known
 
@@ -195,8 +196,8 @@ def _by_trace(trace: Trace) -> Profile | None:
 def _layer(row: dict[str, Any]) -> dict[str, Any]:
     """A row of `layers` as the engine inspector writes it."""
     known = {"LayerType": row["type"], "TacticName": row["tactic"], "Metadata": row["metadata"]}
-    tensors = {
-        name: [_tensor(each) for each in row[name.lower()]]
+    ends = {
+        name: [_tensor(tensor) for tensor in tensors(row[name.lower()])]
         for name in ("Inputs", "Outputs")
         if row[name.lower()] is not None
     }
@@ -204,12 +205,12 @@ def _layer(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "Name": row["name"],
         **{name: value for name, value in known.items() if value is not None},
-        **tensors,
+        **ends,
         **rest,
     }
 
 
-def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
-    both = " ".join(filter(None, (tensor["format"], tensor["dtype"])))
-    shape = {} if tensor["shape"] is None else {"Dimensions": tensor["shape"]}
-    return {"Name": tensor["name"], **shape, **({"Format/Datatype": both} if both else {})}
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    both = " ".join(filter(None, (tensor.format, tensor.dtype)))
+    shape = {} if tensor.shape is None else {"Dimensions": list(tensor.shape)}
+    return {"Name": tensor.name, **shape, **({"Format/Datatype": both} if both else {})}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from drawing import table
 
-from nsight_tools.importer.facts import resolved
+from nsight_tools.importer.samples import resolved
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.importer.stored import column, stored_words
+from nsight_tools.importer.stored_columns import column, stored_words
 from nsight_tools.timeline.order import Alignment, align, launch_order, sequences
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class Reference:
     def aligned(self, names: Sequence[str], codes: Int64Array) -> tuple[Alignment, float] | None:
         """How kernels with these names lie beside it, and the share that they have in common."""
         number = {name: at for at, name in enumerate(dict.fromkeys((*names, *self.kernels)))}
-        ours, theirs = (np.array([number[name] for name in each]) for each in (names, self.kernels))
+        ours, theirs = (np.array([number[name] for name in kernels]) for kernels in (names, self.kernels))
         if np.array_equal(ours, theirs):
             return Alignment(codes, len(ours), len(ours)), 1.0
-        found = align(ours[:, None] == theirs[None, :], codes)
-        return None if found is None else (found, found.share(len(theirs)))
+        aligned = align(ours[:, None] == theirs[None, :], codes)
+        return None if aligned is None else (aligned, aligned.share(len(theirs)))
 
     @property
     def enough(self) -> float:
@@ -100,8 +100,8 @@ class LayerList(Reference):
         anchors = align(of_tactic[at][:, tactics], codes[tactics])
         if anchors is None or sum(tactics) < TACTICS or anchors.common < ENOUGH * sum(tactics):
             return None
-        found = align((of_tactic | of_type)[at], codes)
-        return None if found is None else (found, found.share(0))
+        aligned = align((of_tactic | of_type)[at], codes)
+        return None if aligned is None else (aligned, aligned.share(0))
 
     def _of_tactic(self, name: str) -> list[bool]:
         bare = name.removeprefix("void ")
@@ -118,7 +118,7 @@ class LayerList(Reference):
 
 
 @dataclass(frozen=True)
-class ByOrder:
+class AlignedLayers:
     """Layers of kernels, as codes of `names`, shape (n,), -1 where none; and what the manifest says of them."""
 
     layer: Int64Array
@@ -126,7 +126,7 @@ class ByOrder:
     about: dict[str, Any]
 
 
-def by_order(kernels: Kernels, names: list[str], elsewhere: Sequence[Reference]) -> ByOrder | None:
+def align_layers(kernels: Kernels, names: list[str], elsewhere: Sequence[Reference]) -> AlignedLayers | None:
     """Layers for the kernels of inferences of which no kernel has one; None where there is none, or nothing to go by.
 
     `names` are the words of `kernels.layer`. Other inferences of the same trace come first, then `elsewhere`, source by
@@ -138,39 +138,39 @@ def by_order(kernels: Kernels, names: list[str], elsewhere: Sequence[Reference])
     references = [*references_of(kernels[known], names, THIS_TRACE), *elsewhere]
     if not references:
         return None
-    every = list(dict.fromkeys([*names, *(layer for each in references for layer in each.layers if layer)]))
+    every = list(dict.fromkeys([*names, *(layer for reference in references for layer in reference.layers if layer)]))
     code = {name: at for at, name in enumerate(every)} | {"": -1}
-    labelled = [(each, np.array([code[layer] for layer in each.layers])) for each in references]
+    labelled = [(reference, np.array([code[layer] for layer in reference.layers])) for reference in references]
     ours, rows = kernels[~known].in_order()
-    found = sequences(ours.inference, ours.name.codes)
+    distinct = sequences(ours.inference, ours.name.codes)
     labels, sources, shares = [], [], []
-    for position, tokens in enumerate(found.tokens):
+    for position, tokens in enumerate(distinct.tokens):
         best, share = None, 0.0
         if position < MOST_SEQUENCES:
             best, share = _best([ours.name.dictionary[token] for token in tokens.tolist()], labelled)
         labels.append(best[1] if best else np.full(len(tokens), -1, np.int64))
         sources.append(best[0] if best else "")
         shares.append(share)
-    length = np.array([len(tokens) for tokens in found.tokens])
-    of_lane = found.which
+    length = np.array([len(tokens) for tokens in distinct.tokens])
+    of_lane = distinct.which
     layer = kernels.layer.astype(np.int64)
     offset = np.cumsum(length) - length
     lanes = np.repeat(of_lane, length[of_lane])
     place = np.arange(rows.size) - np.repeat(np.cumsum(length[of_lane]) - length[of_lane], length[of_lane])
     layer[np.flatnonzero(~known)[rows]] = np.concatenate(labels)[offset[lanes] + place]
     attributed = dict.fromkeys(filter(None, sources), 0)
-    for label, source, count in zip(labels, sources, found.count.tolist(), strict=True):
+    for label, source, count in zip(labels, sources, distinct.count.tolist(), strict=True):
         if source:
             attributed[source] += int((label >= 0).sum()) * count
     about = {"kernels": int(rows.size), "attributed": attributed, "in_common": max(shares, default=0.0)}
-    return ByOrder(layer, every, about)
+    return AlignedLayers(layer, every, about)
 
 
 def _has_layers(kernels: Kernels) -> BoolArray:
     """Whether a kernel's inference has one whose layer is known."""
-    there = np.zeros(int(kernels.inference.max(initial=-1)) + 1, np.bool_)
-    there[kernels.inference[kernels.layer >= 0]] = True
-    known: BoolArray = there[kernels.inference]
+    has_layer = np.zeros(int(kernels.inference.max(initial=-1)) + 1, np.bool_)
+    has_layer[kernels.inference[kernels.layer >= 0]] = True
+    known: BoolArray = has_layer[kernels.inference]
     return known
 
 
@@ -185,7 +185,7 @@ def _best(
             for reference, codes in references
             if reference.source == source and (aligned := reference.aligned(names, codes)) is not None
         ]
-        for alignment, share, reference in sorted(tried, key=lambda each: -each[1])[:1]:
+        for alignment, share, reference in sorted(tried, key=lambda attempt: -attempt[1])[:1]:
             if share >= reference.enough:
                 return (source, alignment.label), share
             most = max(most, share)
@@ -196,14 +196,14 @@ def references_of(kernels: Kernels, names: list[str], source: str) -> list[Refer
     """The distinct sequences of inferences of which a kernel has a layer, the most frequent ones first."""
     ours, _ = kernels[_has_layers(kernels)].in_order()
     width = len(names) + 1
-    found = sequences(ours.inference, ours.name.codes.astype(np.int64) * width + ours.layer + 1)
+    distinct = sequences(ours.inference, ours.name.codes.astype(np.int64) * width + ours.layer + 1)
     return [
         Reference(
             source,
-            tuple(ours.name.dictionary[one // width] for one in tokens.tolist()),
-            tuple(names[one % width - 1] if one % width else "" for one in tokens.tolist()),
+            tuple(ours.name.dictionary[token // width] for token in tokens.tolist()),
+            tuple(names[token % width - 1] if token % width else "" for token in tokens.tolist()),
         )
-        for tokens in found.tokens[:MOST_REFERENCES]
+        for tokens in distinct.tokens[:MOST_REFERENCES]
     ]
 
 

@@ -1,96 +1,30 @@
-"""Reading an export column-wise: an SQLite file, or the folder of Parquet files that `--type=parquetdir` writes.
-
-An export is read in chunks of rows, each an independent piece of work that any thread may do. Column types come
-from the caller, never from the data.
-"""
+"""An export to an SQLite file."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from nsight_tools import memory
 from nsight_tools.errors import InputError
 from nsight_tools.importer import connections
+from nsight_tools.importer.exports.reading import CHUNK_ROWS, EXPORT_AGAIN, FLOAT, INT, STRING, Chunk, Raw, typed
 from nsight_tools.importer.pages import Leaves, PageFile, UnusualError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from adbc_driver_manager import AdbcStatement
 
-CHUNK_ROWS = 1 << 15
-INT, FLOAT, STRING = pa.int64(), pa.float64(), pa.string()
-
 SQLITE_MAGIC = b"SQLite format 3\0"
 LFS_MAGIC = b"version https://git-lfs"
-EXPORT_AGAIN = "export the report again with 'nsys export --type=sqlite'"
-
-
-@dataclass(frozen=True)
-class Raw:
-    """A column to read: the first non-null of `names` in each row, as `type`."""
-
-    names: tuple[str, ...]
-    type: pa.DataType
-
-
-Chunk = Callable[[], pa.Table]
-"""Reads some rows of one table, when called."""
-
-
-class Export(Protocol):
-    """An export that can be read."""
-
-    path: Path
-
-    @property
-    def tables(self) -> Mapping[str, frozenset[str]]:
-        """The export's tables, each with its columns."""
-
-    def rows(self, table: str) -> int:
-        """How many rows `table` has at most."""
-
-    def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
-        """The whole of `table` in pieces of at most CHUNK_ROWS rows, in the order in which they stand there.
-
-        Each piece has the columns' keys as names and their types; a column of which no name exists is null.
-        """
-
-    def rows_with(self, table: str, columns: Mapping[str, Raw], name: str, value: int) -> pa.Table:
-        """The rows of `table` whose column `name` has this value, which are to be few; as `chunks` gives them."""
-
-
-def read(export: Export, table: str, columns: Mapping[str, Raw]) -> pa.Table:
-    """The whole of a small table at once; no rows where the export lacks it."""
-    schema = pa.schema([(name, raw.type) for name, raw in columns.items()])
-    if table not in export.tables:
-        return schema.empty_table()
-    return pa.concat_tables([schema.empty_table(), *(chunk() for chunk in export.chunks(table, columns))])
-
-
-def open_export(path: Path) -> Export:
-    """Open `path`, an SQLite export or a parquetdir folder.
-
-    Raises InputError where it is neither, or holds nothing of Nsight Systems.
-    """
-    export: Export = ParquetExport(path) if path.is_dir() else SqliteExport(path)
-    if not any(name in export.tables for name in ("StringIds", "TARGET_INFO_GPU", "NVTX_EVENTS")) and not any(
-        name.startswith(("CUPTI_ACTIVITY_KIND_", "TARGET_INFO_")) for name in export.tables
-    ):
-        raise InputError(path, "holds no table of Nsight Systems", hint="give an export made by 'nsys export'")
-    return export
-
-
 SPARSE = 64
 """Row numbers for each byte of the file, at most. Rows take more than a byte; tables that were trimmed have gaps."""
 
@@ -198,12 +132,12 @@ class SqliteExport:
         }
         read = self._page_file.read(leaves, wanted[INT], wanted[STRING])
         rows = len(next(iter(read.values()), ()))
-        typed = []
+        values = []
         for raw in columns.values():
             there = [read[place[name]] for name in raw.names if name in place]
             value = pc.coalesce(*there) if there else pa.nulls(rows, raw.type)
-            typed.append(_typed(pa.chunked_array([value]), raw.type))
-        return pa.table(typed, names=list(columns))
+            values.append(typed(pa.chunked_array([value]), raw.type))
+        return pa.table(values, names=list(columns))
 
     def _chunk(self, table: str, columns: Mapping[str, Raw], first: int, last: int) -> Chunk:
         query = self._query(table, columns, f"rowid BETWEEN {first} AND {last}", last - first + 1)
@@ -233,8 +167,8 @@ class SqliteExport:
             statement.set_options(**{"adbc.sqlite.query.batch_rows": str(CHUNK_ROWS + 1)})
             cursor.execute(query)
             result = cursor.fetch_arrow_table().slice(1)
-            typed = [_typed(result.column(i), raw.type) for i, raw in enumerate(columns.values())]
-        return pa.table(typed, names=list(columns))
+            values = [typed(result.column(i), raw.type) for i, raw in enumerate(columns.values())]
+        return pa.table(values, names=list(columns))
 
     @contextmanager
     def _errors(self, table: str = "") -> Iterator[None]:
@@ -255,88 +189,6 @@ class SqliteExport:
             raise InputError(self.path, f"is damaged or truncated{where}", hint=EXPORT_AGAIN) from error
 
 
-class ParquetExport:
-    """The folder of Parquet files that `nsys export --type=parquetdir` writes: one file a table."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._files = {file.stem: file for file in sorted(path.glob("*.parquet"))}
-        if not self._files:
-            raise InputError(path, "is a folder without Parquet files", hint="give a report, an export or a dataset")
-
-    @cached_property
-    def tables(self) -> Mapping[str, frozenset[str]]:
-        found = {}
-        for name, file in self._files.items():
-            try:
-                columns = self._open(name).schema_arrow.names
-            except UnicodeDecodeError as error:
-                raise InputError(file, "has a column whose name is no text", hint="export the report again") from error
-            found[name] = frozenset(columns)
-            if len(found[name]) < len(columns):
-                raise InputError(file, "has a column twice", hint="export the report again")
-        return found
-
-    def rows(self, table: str) -> int:
-        return int(self._open(table).metadata.num_rows)
-
-    def chunks(self, table: str, columns: Mapping[str, Raw]) -> list[Chunk]:
-        # nsys writes row groups of 2,048 rows: several make a chunk.
-        metadata = self._open(table).metadata
-        chunks: list[Chunk] = []
-        groups: list[int] = []
-        rows = 0
-        for group in range(metadata.num_row_groups):
-            here = metadata.row_group(group).num_rows
-            self._bounded(table, here * len(columns) * _VALUE_BYTES)
-            if groups and rows + here > CHUNK_ROWS:
-                chunks.append(self._chunk(table, columns, groups, metadata))
-                groups, rows = [], 0
-            groups, rows = [*groups, group], rows + here
-        return [*chunks, self._chunk(table, columns, groups, metadata)] if groups else chunks
-
-    def rows_with(self, table: str, columns: Mapping[str, Raw], name: str, value: int) -> pa.Table:
-        # That column is read of all rows, the others only of chunks that have some of these.
-        found = []
-        asked = {name: Raw((name,), INT)}
-        for chunk, key in zip(self.chunks(table, columns), self.chunks(table, asked), strict=True):
-            chosen = pc.equal(key()[name], value)
-            if pc.any(chosen).as_py():
-                found.append(chunk().filter(chosen))
-        schema = pa.schema([(name, raw.type) for name, raw in columns.items()])
-        return pa.concat_tables([schema.empty_table(), *found])
-
-    def _chunk(self, table: str, columns: Mapping[str, Raw], groups: list[int], metadata: pq.FileMetaData) -> Chunk:
-        names = sorted({name for raw in columns.values() for name in raw.names if name in self.tables[table]})
-        texts = [name for raw in columns.values() if raw.type == STRING for name in raw.names if name in names]
-
-        def load() -> pa.Table:
-            try:
-                # A text that repeats stands in a file once: how much the texts are is known before they are made.
-                file = pq.ParquetFile(self._files[table], metadata=metadata, read_dictionary=texts)
-                rows = file.read_row_groups(groups, columns=names, use_threads=False)
-                self._bounded(table, sum(_text_bytes(rows.column(name)) for name in texts))
-                return pa.table([_coalesced(rows, raw) for raw in columns.values()], names=list(columns))
-            except MemoryError:
-                raise
-            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-                raise InputError(self._files[table], f"is damaged: {error}", hint="export the report again") from error
-
-        return load
-
-    def _bounded(self, table: str, size: int) -> None:
-        if (problem := memory.too_much(size)) is not None:
-            raise InputError(self._files[table], f"one piece of it {problem}", hint=memory.ALLOW_MORE)
-
-    def _open(self, table: str) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(self._files[table])
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                self._files[table], f"is no Parquet file: {error}", hint="export the report again"
-            ) from error
-
-
 def check_sqlite_file(path: Path) -> None:
     """Raise InputError, with what the file is instead, where `path` is no SQLite database."""
     try:
@@ -352,38 +204,3 @@ def check_sqlite_file(path: Path) -> None:
         raise InputError(
             path, "is no SQLite database", hint="give a .nsys-rep, an .sqlite export or a parquetdir folder"
         )
-
-
-_VALUE_BYTES = 8
-
-
-def _text_bytes(column: pa.ChunkedArray) -> int:
-    """Bytes of the texts of a column, also where each stands in its dictionary only once."""
-    if not pa.types.is_dictionary(column.type):
-        return int(column.nbytes)
-    lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks)
-    return sum(pc.sum(each.cast(pa.int64())).as_py() or 0 for each in lengths)
-
-
-def _coalesced(rows: pa.Table, raw: Raw) -> pa.ChunkedArray:
-    there = [_typed(rows.column(name), raw.type) for name in raw.names if name in rows.column_names]
-    if not there:
-        return pa.chunked_array([pa.nulls(rows.num_rows, raw.type)])
-    return there[0] if len(there) == 1 else pc.coalesce(*there)
-
-
-def _typed(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    """`column` as `wanted`: bytes become text, what is not UTF-8 in them U+FFFD; integers stay exact."""
-    if wanted != STRING:
-        # Identifiers are unsigned in some exports: the same 64 bits, read as signed.
-        return column.cast(wanted, safe=not pa.types.is_uint64(column.type))
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    try:
-        return column.cast(pa.binary()).cast(STRING)
-    except pa.ArrowInvalid:
-        return pa.chunked_array([_replaced(chunk.cast(pa.binary())) for chunk in column.chunks], STRING)
-
-
-def _replaced(values: Sequence[pa.Scalar]) -> pa.Array:
-    return pa.array([None if (v := value.as_py()) is None else v.decode(errors="replace") for value in values], STRING)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nsight_tools import memory
-from nsight_tools.importer.beside import beside
+from nsight_tools.importer.forking import forked
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_traces" / "classifier_cuda_graph.sqlite"
 TWO_CORES = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing runs beside")
@@ -22,7 +22,7 @@ PRELUDE = """
 import os, signal, sys, threading, time
 from nsight_tools import memory
 from nsight_tools.errors import InputError, NsightToolsError
-from nsight_tools.importer.beside import beside
+from nsight_tools.importer.forking import forked
 fence = memory.fenced()
 fence.__enter__()
 """
@@ -37,10 +37,10 @@ def ran(program: str, *arguments: str | Path) -> str:
 @TWO_CORES
 def test_the_result_of_another_process() -> None:
     said = ran("""
-with beside(lambda: (os.getpid(), {"rows": 3}), worthwhile=True) as result:
+with forked(lambda: (os.getpid(), {"rows": 3}), worthwhile=True) as result:
     mine = os.getpid()
 pid, rows = None, None
-with beside(lambda: (os.getpid(), {"rows": 3}), worthwhile=True) as result:
+with forked(lambda: (os.getpid(), {"rows": 3}), worthwhile=True) as result:
     pid, rows = result()
 print(pid != mine, rows)
 try:
@@ -57,7 +57,7 @@ def test_its_error_is_raised_here_as_it_was() -> None:
 def work():
     raise InputError("/a/report", "is damaged", hint="copy it again")
 try:
-    with beside(work, worthwhile=True) as result:
+    with forked(work, worthwhile=True) as result:
         result()
 except InputError as error:
     print(error, error.path, error.problem, error.hint, sep=" | ")
@@ -79,7 +79,7 @@ class Odd(Exception):
 def work():
     raise Odd("this", "that")
 try:
-    with beside(work, worthwhile=True) as result:
+    with forked(work, worthwhile=True) as result:
         result()
 except RuntimeError as error:
     print(error)
@@ -91,7 +91,7 @@ except RuntimeError as error:
 def test_one_that_is_killed() -> None:
     said = ran("""
 try:
-    with beside(lambda: os.kill(os.getpid(), signal.SIGKILL), worthwhile=True) as result:
+    with forked(lambda: os.kill(os.getpid(), signal.SIGKILL), worthwhile=True) as result:
         result()
 except NsightToolsError as error:
     print(error)
@@ -108,7 +108,7 @@ class TwoArguments(Exception):
         super().__init__(one)
 for ending in (lambda: sys.exit(3), lambda: (_ for _ in ()).throw(TwoArguments("this", two=2))):
     try:
-        with beside(ending, worthwhile=True) as result:
+        with forked(ending, worthwhile=True) as result:
             result()
     except BaseException as error:
         print(type(error).__name__, error)
@@ -120,13 +120,13 @@ for ending in (lambda: sys.exit(3), lambda: (_ for _ in ()).throw(TwoArguments("
 def test_no_output_to_flush_and_no_process_to_have() -> None:
     said = ran("""
 out, sys.stdout = sys.stdout, None
-with beside(os.getpid, worthwhile=True) as result:
+with forked(os.getpid, worthwhile=True) as result:
     other = result()
 sys.stdout = out
 def refused():
     raise BlockingIOError(11, "no more processes")
 os.fork = refused
-with beside(os.getpid, worthwhile=True) as result:
+with forked(os.getpid, worthwhile=True) as result:
     print(other != os.getpid(), result() == os.getpid())
 """)
     assert said == "True True\n"
@@ -140,7 +140,7 @@ def work():
     os.write(write, str(os.getpid()).encode())
     time.sleep(60)
 try:
-    with beside(work, worthwhile=True):
+    with forked(work, worthwhile=True):
         pid = int(os.read(read, 20))
         raise ValueError
 except ValueError:
@@ -156,7 +156,7 @@ def test_it_goes_with_who_began_it(by: signal.Signals) -> None:
 def work():
     print(os.getpid(), flush=True)
     time.sleep(60)
-with beside(work, worthwhile=True) as result:
+with forked(work, worthwhile=True) as result:
     result()
 """
     with subprocess.Popen([sys.executable, "-c", PRELUDE + program], stdout=subprocess.PIPE, text=True) as process:
@@ -176,7 +176,7 @@ def test_a_library_copies_nobodys_process() -> None:
     assert (
         ran("""
 fence.__exit__(None, None, None)
-with beside(os.getpid, worthwhile=True) as result:
+with forked(os.getpid, worthwhile=True) as result:
     print(result() == os.getpid())
 """)
         == "True\n"
@@ -184,7 +184,7 @@ with beside(os.getpid, worthwhile=True) as result:
 
 
 def done_here(*, worthwhile: bool = True) -> bool:
-    with memory.fenced(), beside(os.getpid, worthwhile=worthwhile) as result:
+    with memory.fenced(), forked(os.getpid, worthwhile=worthwhile) as result:
         return result() == os.getpid()
 
 
@@ -213,13 +213,13 @@ def test_it_is_done_here_where_memory_is_limited() -> None:
 @TWO_CORES
 def test_an_import_by_two_processes_is_the_same(tmp_path: Path) -> None:
     program = """
-from nsight_tools.importer import dataset, import_report
+from nsight_tools.importer import import_report, streaming
 taken = []
-real = dataset.beside
+real = streaming.forked
 def counted(work, *, worthwhile):
     taken.append(worthwhile)
     return real(work, worthwhile=worthwhile)
-dataset.beside, dataset.BESIDE_ROWS = counted, int(sys.argv[3])
+streaming.forked, streaming.FORK_ROWS = counted, int(sys.argv[3])
 import_report(sys.argv[1], sys.argv[2])
 print(taken)
 """

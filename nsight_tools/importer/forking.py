@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Result = TypeVar("Result")
-BESIDE_ROWS = 100_000
+FORK_ROWS = 100_000
 """Rows of both works from which on two processes are worth their start."""
 HARMLESS = "nsight-tools, no locks"
 """What the name of a thread begins with that holds no lock which a copy could need; rich's only draw our progress."""
@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @contextlib.contextmanager
-def beside(work: Callable[[], Result], *, worthwhile: bool) -> Iterator[Callable[[], Result]]:
+def forked(work: Callable[[], Result], *, worthwhile: bool) -> Iterator[Callable[[], Result]]:
     """Do `work` while the block runs; what is given waits for its result, or raises its error.
 
     That is in another process, where this one may be copied, else in a thread; where it is not `worthwhile`, it is done

@@ -1,0 +1,43 @@
+# A contributor's commands. They use .venv where there is one, else the Python that is on PATH.
+#
+#   make check                     style, types, contracts and the quick tests: under a minute, before each commit
+#   make test T=tests/analyses     a part of the tests; without T, all of them
+#   make format                    what ruff can mend by itself
+#   make ci                        everything that must hold (.ci/run); make ci LEGS="style tests" for some of it
+
+# Rules are many: make check runs the tests of the families that have changed since the last commit, and no others.
+RULES := analyses/nsight_analyses tests/analyses
+CHANGED := $(dir $(shell git status --porcelain -uall -- $(RULES) | cut -c4-))
+FAMILIES := $(wildcard $(sort $(patsubst analyses/nsight_analyses/%,tests/analyses/%,$(CHANGED))))
+QUICK := $(filter-out tests/analyses/ tests/__pycache__/,$(wildcard tests/*/ tests/test_*.py)) $(FAMILIES)
+
+BIN := $(if $(wildcard .venv/bin/python),.venv/bin/,)
+T := tests
+N := auto
+
+.PHONY: check style types contracts quick test format ci
+
+check: style types contracts quick
+
+style:
+	$(BIN)ruff check
+	$(BIN)ruff format --check
+
+types:
+	$(BIN)mypy
+
+contracts:
+	$(BIN)lint-imports
+
+quick:
+	$(BIN)python -m pytest -q -n $(N) -m "not slow" $(QUICK)
+
+test:
+	$(BIN)python -m pytest -n $(N) $(T)
+
+format:
+	$(BIN)ruff check --fix
+	$(BIN)ruff format
+
+ci:
+	.ci/run $(LEGS)
