@@ -60,7 +60,7 @@ def _table(report: TraceReport) -> list[str]:
 def _details(report: TraceReport, finding: Finding, number: int) -> list[str]:
     claims = {
         "Worth": f"{report.worth(finding) or 'no time to recover is claimed'}; confidence {finding.confidence.value}",
-        "Bound by": finding.bound,
+        "Known by": finding.bound,
         "Cause": finding.cause,
         "Change": finding.recommendation,
     }
