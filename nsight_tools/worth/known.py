@@ -122,8 +122,8 @@ average. Off by two, one in four intervals with an untraced run does not hold.""
 CAPTURES = 0.035
 """How far apart two untraced runs of the same are, each in a process of its own: at most 2 % in 18 repeats of nine runs
 on A, and up to 3.3 % (latency 2.6 %) among five captures of det made one after the other on D, a machine of two H200s,
-whose interval within the run was a quarter of that; 2.7 and 2.3 % between two of det and of cls on another such machine.
-Off by two, two captures of the same are told apart."""
+whose interval within the run was a quarter of that; 2.7 and 2.3 % between two of det and of cls on another one. Off by
+two, two captures of the same are told apart."""
 MODEL = 0.05
 """How far a replay lies from the run without the profiler, beside what is assumed: runs drift by so much between the
 traced and the untraced one (on B a detector's was 4 % slower without the profiler than with it). Off by two, one in
