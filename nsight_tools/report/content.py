@@ -133,7 +133,7 @@ class TraceReport(Ranked, Shown):
         said += ["until that is right, other times mean little"] if spoilers else []
         rest = findings[len(spoilers) :]
         if rest and self.worth_ns(rest[0]) > 0:
-            costs = ": " if rest[0].change or rest[0].act else "; that costs "
+            costs = ": saves " if rest[0].change or rest[0].act else "; that costs "
             said += ["little to gain"] if self._is_little(rest[0]) and not spoilers else []
             said += [f"{self.act(rest[0])}{costs}{self.gain(rest[0])}", self._besides(rest[0])]
         elif not said:

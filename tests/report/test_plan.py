@@ -53,7 +53,7 @@ def report(planned: Plan | None, *findings: Finding) -> TraceReport:
 BOTH = plan((PIN, 1_500_000), (GRAPH, 4_400_000))
 FOUND = (finding("PCI001", 1_500_000, PIN), finding("LCH001", 3_000_000, GRAPH))
 ALL = "5.80 → 1.40 ms (1.20 to 1.50 ms)"
-FIRST = "Use a CUDA graph: about 3.00 of 5.80 ms an inference (52 %)"
+FIRST = "Use a CUDA graph: saves about 3.00 of 5.80 ms an inference (52 %)"
 
 
 def test_the_verdict_is_the_first_change_and_what_all_of_them_give() -> None:

@@ -162,7 +162,7 @@ def test_what_could_not_be_judged_stands_by_what_would_tell() -> None:
 def test_a_small_bound_leads_as_little_to_gain(share: float, leads: bool) -> None:
     bound = fakes.finding(recoverable_ns=None, recoverable_ns_per_inference=round(share * 3_850_000), act="copy less")
     said = reported(bound).verdict
-    assert said.startswith("Little to gain. Copy less: at most " if leads else "Copy less: at most ")
+    assert said.startswith("Little to gain. Copy less: saves at most " if leads else "Copy less: saves at most ")
     estimate = replace(bound, recoverable_between_ns=(1, 2))
     assert reported(estimate).verdict.startswith("Copy less: about ")
 

@@ -87,7 +87,7 @@ def host_synchronizations(trace: Trace) -> Iterator[Finding]:
         + ("; never the whole device (cudaDeviceSynchronize)" if wide else "")
         + ("; values that the host reads in between can stay on the GPU, or be read once" if down else "")
         + ("; only then can the inference become a CUDA graph" if len(found.start) >= run.count else ""),
-        act="wait for the GPU once, at the end",
+        act="take out the waits in the middle of an inference",
         evidence=(
             Evidence("the GPU idles after waits", total, "ns"),
             Evidence("waits in the middle of an inference", len(found.start), "count"),
