@@ -378,8 +378,7 @@ class _EngineRuns:
         return orders.of_run(self._engine, load, self._build)
 
     def _task(self, name: str, order: dict[str, Any]) -> Task:
-        common = {"verbose": False, "runtime": self._build.runtime}
-        return Task(name, self._scratch / name, self._python, {**common, **order})
+        return Task(name, self._scratch / name, self._python, {"verbose": False, **order})
 
     def _whole(self, task: Task) -> Answer:
         """Run what comes before the trace. Raises InterruptedCaptureError where Ctrl-C came meanwhile."""

@@ -24,6 +24,7 @@ BUILD = tuple(name for name, row in BY_NAME.items() if row.read is None or row.m
 GIVEN = (
     *("shapes", "iterations", "duration", "warm_up", "idle_time", "load_inputs", "device"),
     *(name for name in BY_NAME if name not in BUILD),
+    "runtime",
 )
 """What all settings share."""
 OUTPUTS = ("reference", "accuracy")

@@ -38,7 +38,7 @@ def about(kind: str, model: Path, given: Mapping[str, Any], probe: Mapping[str, 
         "model": {"name": model.name, "sha256": digest.hexdigest(), "size_bytes": model.stat().st_size},
         "given": {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()},
         "gpu": device.get("name"),
-        "tensorrt": versions.get("tensorrt"),
+        "tensorrt": versions.get("tensorrt") or versions.get("tensorrt_rtx"),
     }
 
 
