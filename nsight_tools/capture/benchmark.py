@@ -61,9 +61,18 @@ class Bench:
     """Seconds that a build may take from now on."""
 
     def probe(self, load: Load, build: Build) -> dict[str, Any]:
-        """What the runner's Python has: `result.json` of the probe. Raises CaptureError where something is missing."""
+        """What the runner's Python has: `result.json` of the probe.
+
+        Raises CaptureError where something is missing, or the runtime executes nothing here.
+        """
         with _scratch() as scratch:
-            return self._answered(Task("probe", scratch / "probe", self.python, orders.of_probe(load, build))).result
+            task = Task("probe", scratch / "probe", self.python, orders.of_probe(load, build))
+            found = self._answered(task).result
+        if reason := found.get("cannot_run"):
+            where = f"{reason['where']}: " if reason.get("where") else ""
+            hint = reason.get("hint") or "measure it where its GPU is"
+            raise CaptureError(f"{build.runtime} cannot run here: {where}{reason['what']}", hint=hint)
+        return found
 
     def engine(self, load: Load, build: Build) -> Path:
         """The engine to run: the model itself, or what is built of it.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def of_probe(load: Load, build: Build) -> dict[str, Any]:
     """See whether this Python has what is needed and asked for."""
-    return {**plain(load), "settings": build.settings}
+    return {**plain(load), "settings": build.settings, "runtime": build.runtime}
 
 
 def of_build(model: Path, engine: Path, load: Load, build: Build, *, profiles: int) -> dict[str, Any]:
@@ -25,6 +25,7 @@ def of_build(model: Path, engine: Path, load: Load, build: Build, *, profiles: i
         "onnx": str(model.absolute()),
         "engine": str(engine),
         "settings": build.settings,
+        "runtime": build.runtime,
         "shapes": load.shapes,
         "batch": load.batch,
         "profiles": profiles,
@@ -43,6 +44,7 @@ def of_run(engine: Path, load: Load, build: Build) -> dict[str, Any]:
         **plain(load),
         "engine": str(engine),
         "settings": of_loading(build.settings),
+        "runtime": build.runtime,
         "inputs": {name: str(path.absolute()) for name, path in load.inputs.items()},
         "layer_ranges": False,
         "ranges": False,

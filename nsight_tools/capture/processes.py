@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from nsight_tools import run_files
-from nsight_tools.capture.options import CaptureError
+from nsight_tools.capture.options import CaptureError, InterruptedCaptureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,13 +52,15 @@ class Task:
         return self.answer(run(self.command))
 
     def answer(self, ended: Ended) -> Answer:
-        """What the process answered. Raises CaptureError as `run`."""
+        """What the process answered. Raises CaptureError as `run`; InterruptedCaptureError where Ctrl-C was why."""
         result: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
             result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
         if result.get("status") == "failed" or not result:
+            if ended.interrupted:  # it was asked to stop before it could say that it was
+                raise InterruptedCaptureError("interrupted", hint="nothing was kept")
             raise _error(self, result.get("error") or {}, ended)
-        return Answer(self, result)
+        return Answer(self, result, interrupted=ended.interrupted or result["status"] == "interrupted")
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,8 @@ class Answer:
 
     task: Task
     result: dict[str, Any]
-
-    @property
-    def interrupted(self) -> bool:
-        return bool(self.result["status"] == "interrupted")
+    interrupted: bool = False
+    """It was asked to stop; it may have come to its end all the same."""
 
     def samples(self) -> pa.Table:
         """What it measured, as `run_files.BENCHMARK_SCHEMA` has it."""

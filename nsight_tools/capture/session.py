@@ -280,7 +280,7 @@ class _EngineRuns:
 
     def probe(self) -> None:
         """See that the runner's Python has what is needed and asked for, and that nsys will see its ranges."""
-        answer = self._plainly(self._task("probe", orders.of_probe(self._load, self._build)))
+        answer = self._whole(self._task("probe", orders.of_probe(self._load, self._build)))
         self._cannot_run = answer.result.get("cannot_run")
         versions = answer.result["versions"]
         self._session.run["versions"] |= versions
@@ -306,7 +306,7 @@ class _EngineRuns:
         engine = (self._build.save_engine or self._session.folder / f"{model.stem}.engine").absolute()
         self._session.say(f"building an engine from {model.name}; this can take minutes")
         order = orders.of_build(model, engine, self._load, self._build, profiles=self._load.streams)
-        answer = self._plainly(self._task("build", order))
+        answer = self._whole(self._task("build", order))
         found = {**(answer.result.get("engine") or {}), **(answer.result.get("build") or {}), "path": engine.name}
         self._session.run["build"] = found
         self._session.say(told(found))
@@ -344,7 +344,8 @@ class _EngineRuns:
         if recording.profiler and not answer.interrupted:
             self._session.say("timing the layers with TensorRT's own profiler")
             answer = self._plainly(self._task("profiler", self._order(eager)))
-            shutil.copy(answer.task.folder / run_files.PROFILE, self._session.folder / run_files.PROFILE)
+            if (times := answer.task.folder / run_files.PROFILE).exists():  # an interrupted run may have none
+                shutil.copy(times, self._session.folder / run_files.PROFILE)
             self._note(answer, answer.task.name)
         return "interrupted" if answer.interrupted else "done"
 
@@ -356,10 +357,8 @@ class _EngineRuns:
             self._session.say(f"measuring without the profiler{again}")
             name = run_files.benchmark(number)
             order = {**self._order(load), **(more if number == 1 else {})}
-            answer = self._plainly(replace(self._task("benchmark", order), folder=self._scratch / name))
+            answer = self._whole(replace(self._task("benchmark", order), folder=self._scratch / name))
             self._note(answer, name)
-            if answer.interrupted:
-                raise InterruptedCaptureError("interrupted before anything was traced", hint="nothing was kept")
             if number == 1:
                 self._compare_outputs(answer)
 
@@ -380,8 +379,14 @@ class _EngineRuns:
         return orders.of_run(self._engine, load, self._build)
 
     def _task(self, name: str, order: dict[str, Any]) -> Task:
-        common = {"verbose": False, "runtime": self._build.runtime}
-        return Task(name, self._scratch / name, self._python, {**common, **order})
+        return Task(name, self._scratch / name, self._python, {"verbose": False, **order})
+
+    def _whole(self, task: Task) -> Answer:
+        """Run what comes before the trace. Raises InterruptedCaptureError where Ctrl-C came meanwhile."""
+        answer = self._plainly(task)
+        if answer.interrupted:
+            raise InterruptedCaptureError("interrupted before anything was traced", hint="nothing was kept")
+        return answer
 
     def _plainly(self, task: Task) -> Answer:
         return task.run(lambda command: supervised.run(command, interrupts=self._session.interrupts))
@@ -389,6 +394,8 @@ class _EngineRuns:
     def _traced(self, task: Task, report: Path, wanted: profiler.Wanted) -> Answer:
         task.prepare()
         done = self._session.profiled(task.command, report, wanted)
+        if done.ended.interrupted and not report.exists():
+            raise InterruptedCaptureError("interrupted before anything was traced", hint="nothing was kept")
         if not done.ran:
             raise profiler.failure(self._session.nsys, wanted, done, report)
         answer = task.answer(done.ended)

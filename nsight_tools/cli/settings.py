@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +27,7 @@ BUILD = tuple(name for name, row in BY_NAME.items() if row.read is None or row.m
 GIVEN = (
     *("shapes", "iterations", "duration", "warm_up", "idle_time", "load_inputs", "device"),
     *(name for name in BY_NAME if name not in BUILD),
+    "runtime",
 )
 """What all settings share."""
 OUTPUTS = ("reference", "accuracy")
@@ -80,6 +82,15 @@ def _several(option: click.Option) -> click.Option:
             help=option.help,
         )
     return click.Option([*option.opts, option.name or ""], type=kind, metavar="N,…", help=option.help)
+
+
+_NANOSECONDS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1e6, "s": 1e9, "m": 60e9, "min": 60e9, "h": 3600e9}
+
+
+def time_of(text: str, *units: str) -> float | None:
+    """A time as `5ms`, in ns, in one of these units; None of what is none, and of no time at all."""
+    found = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*({'|'.join(units)})\s*", text)
+    return float(found[1]) * _NANOSECONDS[found[2]] or None if found else None
 
 
 WHOLE = 10_000

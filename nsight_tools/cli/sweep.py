@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -15,23 +14,23 @@ from nsight_tools.cli import settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from nsight_tools.errors import NsightToolsError
     from nsight_tools.report.swept import Swept
     from nsight_tools.tune.measuring import Measurer, Row
     from nsight_tools.tune.settings import Setting
 
 SUFFIX = ".sweep"
 MEASUREMENTS, PAGE = "measurements.parquet", "sweep.html"
-_NANOSECONDS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
-def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+def _limit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """A time as `5ms`, in ns."""
     if value is None:
         return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s)\s*", value)
-    if found is None or not float(found[1]):
+    found = settings.time_of(value, "ns", "us", "µs", "ms", "s")
+    if found is None:
         raise click.BadParameter(f"'{value}' is no time, as 5ms or 800us")
-    return float(found[1]) * _NANOSECONDS[found[2]]
+    return found
 
 
 @click.command(
@@ -49,7 +48,7 @@ Example:
     "--latency-limit",
     "limit",
     metavar="TIME",
-    callback=_duration,
+    callback=_limit,
     help="Name the best setting with such a p99, as 5ms.",
 )
 @click.option(
@@ -117,6 +116,7 @@ def _running(
     from nsight_tools.capture import processes
     from nsight_tools.capture.benchmark import Bench
     from nsight_tools.capture.options import ONNX, Build, refuse_to_build, settings_of
+    from nsight_tools.tune import kept
     from nsight_tools.tune.running import Running
     from nsight_tools.tune.settings import conflict
 
@@ -124,7 +124,7 @@ def _running(
     most = max(int(max(setting.get("streams"), setting.get("threads"))) for setting in wanted)
     if model.suffix != ONNX:
         refuse_to_build(model, Build(settings_of({**read, **{n: v for each in wanted for n, v in each.options}})))
-    bench = Bench(model, target / "engines", python, say, interrupts, options["telemetry_hz"], most)
+    bench = Bench(model, target / kept.ENGINES, python, say, interrupts, options["telemetry_hz"], most)
     running = Running(bench, read)
     possible = next((setting for setting in wanted if conflict(setting) is None), wanted[0])
     return running, bench.probe(*running.asked(possible))
@@ -140,7 +140,6 @@ def _swept(
     say: Callable[[str], None],
 ) -> Swept:
     from nsight_tools.capture.options import InterruptedCaptureError
-    from nsight_tools.errors import NsightToolsError
     from nsight_tools.report import swept
     from nsight_tools.tune import measuring, sweep
 
@@ -149,16 +148,16 @@ def _swept(
     todo = len(sweep.left(wanted, rows, times))
     if kept := times * len(wanted) - todo:
         say(f"{kept} of {times * len(wanted)} runs were made before")
-    settings.tell(swept.head())
+    lines = _Lines(swept.head())
     for setting in wanted:
         for row in rows:
             if row.setting == setting:
-                settings.tell(swept.line(row))
+                lines.add(row)
     began, made = time.monotonic(), 0
     try:
         for row in sweep.measured(wanted, times, measurer, rows, lambda all_: measuring.write_rows(table, all_)):
             made += 1
-            settings.tell(swept.line(row))
+            lines.add(row)
             remaining = len(sweep.left(wanted, rows, times))
             takes = remaining * (time.monotonic() - began) / made
             if remaining:
@@ -170,11 +169,47 @@ def _swept(
     found = swept.Swept(what, sweep.points(rows, wanted), failed, limit, remaining)
     if not found.points and failed and not remaining:
         table.unlink(missing_ok=True)
-        raise NsightToolsError(f"no setting could be measured; the first: {failed[0].said}")
+        raise _none(failed, lines)
     if found.points:
         settings.write_page(target / PAGE, lambda: _page(found))
         say(f"measured into {target}")
     return found
+
+
+def _none(failed: Sequence[Row], lines: _Lines) -> NsightToolsError:
+    """That no setting could be measured: all for one reason, or each for its own, which are told."""
+    from nsight_tools.errors import NsightToolsError
+
+    if len({row.said for row in failed}) == 1:
+        return NsightToolsError(f"no setting could be measured: {failed[0].said}")
+    lines.tell()
+    return NsightToolsError(f"no setting could be measured; the first: {failed[0].said}")
+
+
+class _Lines:
+    """The lines of the table as they come; those that failed are held back until one is measured.
+
+    Of a model that can never be run all would say the same.
+    """
+
+    def __init__(self, head: str) -> None:
+        self._held: list[str] | None = [head]
+
+    def add(self, row: Row) -> None:
+        from nsight_tools.report import swept
+
+        if self._held is None:
+            settings.tell(swept.line(row))
+            return
+        self._held.append(swept.line(row))
+        if row.measurement is not None:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell what is held back, and from now on each at once."""
+        for line in self._held or ():
+            settings.tell(line)
+        self._held = None
 
 
 def _minutes(seconds: float) -> str:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 SUFFIX = ".tune"
 PAGE = "tune.html"
-_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 
 def _budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Budget | None:
@@ -28,12 +27,12 @@ def _budget(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
     if value is None:
         return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|runs?)?\s*", value)
-    if found is None or not float(found[1]):
+    if (time := settings.time_of(value, "s", "m", "min", "h")) is not None:
+        return Budget(seconds=time / 1e9)
+    runs = re.fullmatch(r"\s*(\d+)\s*(runs?)?\s*", value)
+    if runs is None or not int(runs[1]):
         raise click.BadParameter(f"'{value}' is no time, as 20m, and no number of runs, as 40")
-    if found[2] in _SECONDS:
-        return Budget(seconds=float(found[1]) * _SECONDS[found[2]])
-    return Budget(runs=int(float(found[1])))
+    return Budget(runs=int(runs[1]))
 
 
 @click.command(
@@ -177,7 +176,7 @@ def _refuse_budget(budget: Budget | None, read: dict[str, Any]) -> None:
         raise NsightToolsError(f"--budget {budget.runs}: one step takes {LEAST_RUNS} runs", hint="allow more")
     if budget.seconds is not None and budget.seconds < least:
         raise NsightToolsError(
-            f"--budget {budget.seconds:g}s: one step takes {LEAST_RUNS} runs, {least:.0f} s at the least",
+            f"--budget {budget.seconds:g}s: one step takes {LEAST_RUNS} runs, {least:.2g} s at the least",
             hint="allow more, or shorter ones with --duration",
         )
 
@@ -192,6 +191,7 @@ def _loop(
     from nsight_tools.capture.options import ONNX, Checking, Recording, refuse_to_build
     from nsight_tools.report.content import TraceReport
     from nsight_tools.summary import summarize
+    from nsight_tools.tune import kept
     from nsight_tools.tune import ledger as ledgers
     from nsight_tools.tune.candidates import Chooser
     from nsight_tools.tune.loop import Budget, Loop
@@ -208,7 +208,7 @@ def _loop(
     python = processes.resolve_python(options["python"], sys.executable)
     builds = model.suffix == ONNX
     most = max(options["most_streams"], start.get("streams"), start.get("threads"))
-    bench = Bench(model, target / "engines", python, settings.say, interrupts, options["telemetry_hz"], most)
+    bench = Bench(model, target / kept.ENGINES, python, settings.say, interrupts, options["telemetry_hz"], most)
     running = Running(bench, read)
     load, build = running.asked(start)
     if not builds:

@@ -21,7 +21,7 @@ it, its quartiles moving too (Huber, 1981, section 3.3); a quantile is the order
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isqrt
+from math import isqrt, pi, sqrt, tan
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -233,6 +233,15 @@ def student(freedom: float, level: float = LEVEL) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
+def quantile(freedom: int, level: float = LEVEL) -> float:
+    """Student's t, two-sided: exact for 1 and 2 degrees of freedom, else as `student` has it."""
+    if freedom == 1:
+        return tan(pi / 2 * level)
+    if freedom == 2:
+        return level * sqrt(2 / (1 - level**2))
+    return student(freedom, level)
 
 
 def cliffs_delta(before: Floats, after: Floats) -> float:

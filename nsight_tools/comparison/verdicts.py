@@ -15,7 +15,7 @@ import numpy as np
 
 from nsight_tools import units
 from nsight_tools.comparison.judge import judged
-from nsight_tools.comparison.measurements import against_repeats
+from nsight_tools.comparison.measurements import against_repeats, told_by_repeats
 from nsight_tools.comparison.resampling import ENOUGH, LEVEL, WALLS, Floats, cliffs_delta, estimate
 from nsight_tools.comparison.result import Change, Difference, Judgement, Metric, Verdict
 from nsight_tools.comparison.runs import Speeds
@@ -95,16 +95,29 @@ def told(found: Difference) -> dict[str, Any]:
 def of_two_runs(metric: Metric, found: Difference, runs: Pair, per: tuple[float, float]) -> Difference:
     """A difference of untraced times, noise where it is no more than the same differs by from run to run.
 
-    By its repeats, else by what is usual (`worth.known.CAPTURES`). `per` are the inputs that an inference carries.
+    By its repeats, or by what is usual (`worth.known.CAPTURES`) where these are too few to tell that it is less here.
+    `per` are the inputs that an inference carries.
     """
     at = MEAN if metric is Metric.THROUGHPUT else TYPICAL
     repeats = [[times(metric, each) / many for each in run.repeats] for run, many in zip(runs, per, strict=True)]
     held = against_repeats(found, repeats, at)
-    usual = CAPTURES * (found.before or 0.0)
-    if any(repeats) or usual <= (held.drift or 0.0):
+    usual, told_here = CAPTURES * (found.before or 0.0), told_by_repeats(repeats, at)
+    margin = min(usual, told_here)
+    if margin <= (held.drift or 0.0):
         return held
-    small = abs(held.difference or 0.0) <= usual and held.change is not Change.SAME
-    return replace(held, drift=usual, detail=TWO_RUNS, change=Change.NOISE if small else held.change)
+    small = abs(held.difference or 0.0) <= margin and held.change is not Change.SAME
+    change = Change.NOISE if small else held.change
+    return replace(held, drift=margin, detail=_same(repeats, margin, usual), change=change)
+
+
+def _same(repeats: list[list[Floats]], margin: float, usual: float) -> str:
+    """By how much two runs of the same differ, and how that is known."""
+    if not any(repeats):
+        return TWO_RUNS
+    many = max(map(len, repeats))
+    if margin < usual:
+        return f"two runs of the same differ by up to {units.duration(margin)}, as {many} repeats tell"
+    return f"two runs of the same differ by up to {SAME}, and {many} repeats are too few to tell less"
 
 
 def _without_profiler(

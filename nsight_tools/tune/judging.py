@@ -9,12 +9,12 @@ a drift that is even over the runs, and what B differs by; the interval of that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, pi, sqrt, tan
+from math import exp, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.comparison.resampling import LEVEL, student
+from nsight_tools.comparison.resampling import LEVEL, quantile
 from nsight_tools.findings import NOISE_SHARE
 
 if TYPE_CHECKING:
@@ -65,15 +65,6 @@ def times(sides: Sequence[bool], values: Sequence[float], level: float | None = 
     width = quantile(freedom, 1 - (1 - LEVEL) / len(LOOKS) if level is None else level) * error
     before = exp(float(log[~np.array(sides)].mean()))
     return Times(before, *(exp(min(float(fit[2]) + each, _MOST)) - 1 for each in (0.0, -width, width)))
-
-
-def quantile(freedom: int, level: float) -> float:
-    """Student's t, two-sided: exact for 1 and 2 degrees of freedom, else as `student` has it."""
-    if freedom == 1:
-        return tan(pi / 2 * level)
-    if freedom == 2:
-        return level * sqrt(2 / (1 - level**2))
-    return student(freedom, level)
 
 
 def verdict(sides: Sequence[bool], values: Sequence[float]) -> str:

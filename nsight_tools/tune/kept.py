@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-ABOUT, START = "about.json", "start"
-"""What is measured; and of a tuning, what its start computes."""
+ABOUT, START, ENGINES = "about.json", "start", "engines"
+"""What is measured; of a tuning, what its start computes; and the engines that were built of an ONNX model."""
 VERSION = 1
 """Of all that stands in such a folder."""
 
@@ -38,7 +38,7 @@ def about(kind: str, model: Path, given: Mapping[str, Any], probe: Mapping[str, 
         "model": {"name": model.name, "sha256": digest.hexdigest(), "size_bytes": model.stat().st_size},
         "given": {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()},
         "gpu": device.get("name"),
-        "tensorrt": versions.get("tensorrt"),
+        "tensorrt": versions.get("tensorrt") or versions.get("tensorrt_rtx"),
     }
 
 
@@ -64,9 +64,15 @@ def opened(folder: Path, what: Mapping[str, Any], *, force: bool) -> Iterator[No
         _check(folder, what)
         yield
     finally:
-        if {path.name for path in folder.iterdir()} <= {ABOUT, START}:
+        if not _measured(folder):
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _measured(folder: Path) -> bool:
+    """Whether it holds more than what it is about: a measurement, a ledger, or an engine that took time to build."""
+    names = {path.name for path in folder.iterdir()} - {ABOUT, START}
+    return bool(names - {ENGINES}) or any((folder / ENGINES).glob("*.engine"))
 
 
 def put(path: Path, data: Mapping[str, Any]) -> None:

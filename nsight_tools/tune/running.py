@@ -49,7 +49,7 @@ class Running:
     def asked(self, setting: Setting) -> tuple[Load, Build]:
         """How the runner runs and builds it."""
         options = {**self.given, **setting.as_json()}
-        return load_of(options), Build(settings_of(options))
+        return load_of(options), Build(settings_of(options), runtime=options.get("runtime", Build.runtime))
 
     def measure(self, setting: Setting) -> Measurement:
         """Measure it now, once.

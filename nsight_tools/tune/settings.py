@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools import changes
+from nsight_tools.capture.options import Build
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.findings import Change
 
@@ -109,6 +110,8 @@ def trtexec_command(
     What has to be written for the model at hand stands behind it, as a comment. `tensorrt` is the version: from 11 on
     trtexec uses a graph, spins and copies nothing unless it is told otherwise.
     """
+    if given.get("runtime", Build.runtime) != Build.runtime:
+        return f"# trtexec neither builds nor runs engines of {given['runtime']}"
     load = "--onnx" if model.endswith(".onnx") else "--loadEngine"
     parts = ["trtexec", f"{load}={shlex.quote(model)}"]
     for name, typed in given.items():

@@ -274,4 +274,4 @@ def test_it_speaks_over_standard_input_and_output(folder: Path) -> None:
             answer = await client.call_tool("analyze", {"path": str(folder / BEFORE), "codes": "PCI001"})
         return answer.content[0].text  # type: ignore[union-attr]
 
-    assert "Pin the host's buffers: about" in asyncio.run(talk())
+    assert "Pin the host's buffers: saves about" in asyncio.run(talk())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from comparison.loops import jitter, loop, outcome, unjudged
 from drawing import table
@@ -255,6 +256,31 @@ def test_an_untraced_benchmark_is_the_headline() -> None:
     assert found.traced_wall.change is Change.MORE
     assert compared(before, loop(jitter(40, 30))).latency.source == "mixed"
     assert compared(loop(jitter(40, 20)), loop(jitter(40, 30))).latency.source == "trace"
+
+
+def repeated(times: int, seed: int, apart: float) -> Trace:
+    """A loop that is measured so often, each time by as much slower or faster as chance has it: `apart`, in ns."""
+    drawn = np.random.default_rng(seed).normal(18_000, apart, times)
+    return benchmarked(jitter(40, 20), *(jitter(50, round(each), 5, seed=seed) for each in drawn))
+
+
+def test_two_repeats_that_are_close_by_chance_make_no_verdict() -> None:
+    """The same on both sides: runs differ by more than any run's own interval, and two say little of by how much."""
+    found = [compared(repeated(2, seed, 100), repeated(2, 100 + seed, 100)).latency.verdict for seed in range(20)]
+    assert set(found) == {Verdict.NOISE}
+
+
+def test_many_repeats_tell_less_than_is_usual_apart() -> None:
+    before, after = repeated(6, 1, 20), repeated(6, 2, 20)
+    found = compared(before, after).latency
+    assert found.verdict is Verdict.NOISE
+    assert found.difference is not None
+    assert "as 6 repeats tell" in found.difference.detail
+    slower = benchmarked(jitter(40, 20), *(jitter(50, 18_300 + 20 * number, 5, seed=number) for number in range(6)))
+    assert compared(before, slower).latency.verdict is Verdict.SLOWER  # by 1.7 %
+    once = compared(repeated(1, 1, 20), repeated(1, 7, 20)).latency.difference
+    assert once is not None
+    assert "capture --repeat tells" in once.detail
 
 
 def test_what_repeats_differ_by_is_noise() -> None:

@@ -164,7 +164,7 @@ def test_a_small_bound_leads_as_little_to_gain(share: float, leads: bool) -> Non
     said = reported(bound).verdict
     assert said.startswith("Little to gain. Copy less: saves at most " if leads else "Copy less: saves at most ")
     estimate = replace(bound, recoverable_between_ns=(1, 2))
-    assert reported(estimate).verdict.startswith("Copy less: about ")
+    assert reported(estimate).verdict.startswith("Copy less: saves about ")
 
 
 def test_what_has_nothing_to_look_for_is_named_where_everything_is() -> None:

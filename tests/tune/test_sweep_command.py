@@ -139,7 +139,10 @@ def test_what_was_measured_is_kept_and_gone_on_from(tmp_path: Path, number: sign
 REFUSED = [
     (["none.engine"], "none.engine: does not exist"),
     (["notes.txt"], "is neither an engine nor ONNX"),
-    (["bad.engine"], "no setting could be measured; the first: "),
+    (["bad.engine"], "no setting could be measured: "),
+    (["bad.engine", "--streams", "1,2"], "no setting could be measured: "),
+    (["bad.onnx"], "no setting could be measured: "),
+    (["model.engine", "--latency-limit", "5m"], "'5m' is no time, as 5ms"),
     (["model.engine", "--fp16"], "--fp16 is how an engine is built, and model.engine is built already"),
     (["model.engine", "--streams", "1,many"], "'many' is not a valid integer"),
     (["--pageable", "model.engine"], "the MODEL comes first"),
@@ -154,8 +157,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: lis
     engine(tmp_path)
     (tmp_path / "notes.txt").write_text("", "utf-8")
     (tmp_path / "bad.engine").write_text("no engine", "utf-8")
-    code, _, err = swept(tmp_path, *arguments, *SHORT)
+    (tmp_path / "bad.onnx").write_text("no model", "utf-8")
+    before = sorted(tmp_path.iterdir())
+    code, out, err = swept(tmp_path, *arguments, *SHORT)
     assert code == 2
-    (line,) = err.splitlines()
+    assert out == ""
+    *progress, line = err.splitlines()
     assert words in line
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.engine", "model.engine", "notes.txt"]
+    assert all("runs are left" in each or "building" in each for each in progress)
+    assert sorted(tmp_path.iterdir()) == before

@@ -181,6 +181,8 @@ REFUSED = [
     (["notes.txt"], "is neither an engine nor ONNX"),
     (["model.engine", "--budget", "5"], "--budget 5: one step takes 7 runs"),
     (["model.engine", "--budget", "5s"], "one step takes 7 runs, 22 s at the least"),
+    (["model.engine", "--budget", "5s", "--duration", "0.9"], "7.7 s at the least"),
+    (["model.engine", "--budget", "7.5"], "'7.5' is no time, as 20m, and no number of runs, as 40"),
     (["model.engine", "--budget", "soon"], "'soon' is no time, as 20m, and no number of runs, as 40"),
     (["model.engine", "--inference-range", "step"], "--inference-range is an option of a command"),
     (["model.engine", "--capture-range"], "--capture-range is an option of a command"),
@@ -207,8 +209,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: lis
 def test_an_engine_that_cannot_be_run_leaves_nothing(tmp_path: Path) -> None:
     engine(tmp_path)
     (tmp_path / "bad.engine").write_text("no engine", "utf-8")
+    (tmp_path / "bad.onnx").write_text("no model", "utf-8")
     for arguments, words in (
         (("bad.engine",), "cannot load the engine"),
+        (("bad.onnx",), "result.json has the traceback"),
         (("model.engine", "--fp16"), "--fp16 is how an engine is built, and model.engine is built already"),
         (
             ("model.engine", "--default-stream", "--use-cuda-graph"),
@@ -218,4 +222,4 @@ def test_an_engine_that_cannot_be_run_leaves_nothing(tmp_path: Path) -> None:
         code, _, err = tuned(tmp_path, *arguments, *SHORT, TRACED)
         assert code == 2
         assert words in err.splitlines()[-1]
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.engine", "model.engine"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.engine", "bad.onnx", "model.engine"]

@@ -87,7 +87,8 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
         f"{len(names)} reformat layers stand between layers that do not agree on datatype or layout"
         + (f"; {changes} of them change the datatype" if changes else ""),
         "let neighbouring layers share a precision: take back what sets that of single layers (set_precision, "
-        "--layerPrecisions, --precisionConstraints), or allow the lower one for those between; neighbours may get slower: measure"
+        "--layerPrecisions, --precisionConstraints), or allow the lower one for those between; neighbours may get "
+        "slower: measure"
         if mostly_datatypes
         else "let the network's inputs and outputs keep the format that the first and last layer want "
         "(--inputIOFormats, --outputIOFormats), and neighbouring layers share a precision",
