@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nsight_tools.capture.runner.options import BY_NAME
-
-if TYPE_CHECKING:
-    from nsight_tools.findings import Change
+from nsight_tools.findings import Change
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,10 @@ def said(change: Change) -> Said:
     return Said(trtexec, api, f"{option} {change.value}")
 
 
+ONE_STREAM = ("use_cuda_graph", "overlap_transfers", "streams", "threads")
+"""Options that the default stream does not allow: CUDA cannot capture on it, and it is one stream."""
+OFF_DEFAULT = Change("default_stream", value=False)
+"""What comes before them, where a program enqueues there."""
 _DONE = {
     "use_cuda_graph": "use a CUDA graph",
     "use_spin_wait": "spin while the host waits",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nsight_tools.analysis import Analysis
+    from nsight_tools.findings import Change
     from nsight_tools.trace import Trace
     from nsight_tools.worth import Plan
 
@@ -153,10 +154,12 @@ class TraceReport(Ranked, Shown):
     def act(self, finding: Finding) -> str:
         """What to do about it, in a few words: its changes, its own words, else what its analysis looks for.
 
+        What the default stream does not allow comes behind leaving it, where a finding says that the engine is there.
         Where that found several things, each by what its own message begins with: no two are called the same.
         """
         if finding.change:
-            return " and ".join(changes.done(each) for each in finding.change)
+            first = (changes.OFF_DEFAULT,) if self._needs_a_stream(finding.change) else ()
+            return " and ".join(changes.done(each) for each in (*first, *finding.change))
         if finding.act:
             return finding.act
         outcome = next((each for each in self.outcomes if finding in each.findings), None)
@@ -164,6 +167,11 @@ class TraceReport(Ranked, Shown):
             return finding.message
         several = sum(not (each.change or each.act) for each in outcome.findings) > 1
         return finding.message.partition(": ")[0] if several else outcome.summary
+
+    def _needs_a_stream(self, those: Sequence[Change]) -> bool:
+        off = changes.OFF_DEFAULT
+        named = any(off in each.change for each in self.all_findings)
+        return named and off not in those and any(each.option in changes.ONE_STREAM for each in those)
 
     def gain(self, finding: Finding) -> str:
         """What it could give back, in short: `about 0.214 of 1.46 ms an inference (15 %)`."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsight_tools.capture.runner.options import BY_NAME
+from nsight_tools.changes import OFF_DEFAULT
 from nsight_tools.findings import NOISE_SHARE, Change
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ OF_THE_RUN = (
     *("use_cuda_graph", "use_spin_wait", "overlap_transfers", "pageable", "default_stream", "streams", "threads"),
 )
 """Options of how an engine is run that change nothing of what it does. Batch and copies are the user's own business."""
-_OFF_DEFAULT, _PINNED = Change("default_stream", value=False), Change("pageable", value=False)
+_PINNED = Change("pageable", value=False)
 _NEEDS = {
-    "use_cuda_graph": (_OFF_DEFAULT,),
-    "streams": (_OFF_DEFAULT, _PINNED),
-    "threads": (_OFF_DEFAULT, _PINNED),
-    "overlap_transfers": (_OFF_DEFAULT, _PINNED),
+    "use_cuda_graph": (OFF_DEFAULT,),
+    "streams": (OFF_DEFAULT, _PINNED),
+    "threads": (OFF_DEFAULT, _PINNED),
+    "overlap_transfers": (OFF_DEFAULT, _PINNED),
 }
 """What has to be changed before another change can do anything: CUDA cannot capture on the default stream, which is one
 stream; and a copy from or to pageable memory overlaps with nothing, since the host waits for it."""

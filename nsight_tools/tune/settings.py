@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 USUAL: Mapping[str, Any] = {"streams": 1, "threads": 1}
 """What `capture` does where it is not told: an option that says the same is no option."""
-ONE_STREAM = ("use_cuda_graph", "overlap_transfers", "streams", "threads")
-"""Options that the default stream does not allow: CUDA cannot capture on it, and it is one stream."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def _flag(name: str, value: Value) -> str:
 def conflict(setting: Setting) -> str | None:
     """Why the runner would refuse it, where that can be told before it is asked; None where it would not."""
     if setting.get("default_stream"):
-        for name in ONE_STREAM:
+        for name in changes.ONE_STREAM:
             if setting.get(name) != USUAL.get(name, False):
                 return f"the default stream is one stream, and takes no --{name.replace('_', '-')}"
     return None

@@ -10,7 +10,8 @@ from report import fakes
 from rich.cells import cell_len
 
 from nsight_tools.analysis import Outcome, Status
-from nsight_tools.findings import Evidence, Finding, Severity
+from nsight_tools.changes import OFF_DEFAULT
+from nsight_tools.findings import Change, Evidence, Finding, Severity
 from nsight_tools.report import safe
 from nsight_tools.report.content import TraceReport
 from nsight_tools.report.formats import Context
@@ -392,3 +393,13 @@ def test_layers_that_no_order_tells_are_unknown() -> None:
     ordered = {"kernels": 1, "attributed": {}, "in_common": 0.62}
     page = " ".join(text.render([fakes.report("x", layers_by_order=ordered)]).split())
     assert "layers of 1 kernel unknown: what has layers has 62 % of the kernels' order at most" in page
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_the_default_stream_does_not_allow_comes_behind_leaving_it(there: bool) -> None:
+    graph = fakes.finding(change=(Change("use_cuda_graph"),))
+    on_default = fakes.finding(
+        code="STR002", change=(OFF_DEFAULT,), recoverable_ns=None, recoverable_ns_per_inference=None
+    )
+    said = reported(graph, *((on_default,) if there else ())).verdict
+    assert said.startswith("Leave the default stream and use a CUDA graph: " if there else "Use a CUDA graph: ")
