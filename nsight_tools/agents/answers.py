@@ -79,7 +79,7 @@ class Reports:
 
 
 def findings(reports: Reports, path: str, codes: str = "", *, everything: bool = False) -> str:
-    """What `nsight-tools analyze` prints of a report, by all analyses or those of `codes` (PCI001,STR)."""
+    """What `nsight-tools analyze` prints of a report, by all analyses or those of `codes` (as PCI001,STR)."""
     trace = reports.open(path)
     return quoted(text.render([_report(path, trace, codes)], Context(Look(WIDTH, everything=everything))))
 

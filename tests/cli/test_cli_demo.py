@@ -29,7 +29,7 @@ def test_it_analyzes_explains_and_says_where_to_go_on(tmp_path: Path, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     capture = tmp_path / "nsight-tools" / demo.NAME
     said = shown()
-    assert "Pin the host's buffers: about " in said
+    assert "Pin the host's buffers: saves about " in said
     assert f"\n$ nsight-tools analyze {capture}\n" in said
     titles = ["Time of an inference", "Findings", "Could not be judged", "Clear", "The run", "What each part says"]
     places = [re.search(rf"^{title}", said, re.MULTILINE) for title in titles]

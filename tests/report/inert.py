@@ -8,7 +8,7 @@ import json
 import re
 from html.parser import HTMLParser
 
-from nsight_tools.report.page.policy import asset
+from nsight_tools.report.formats.html.explored.policy import asset
 
 FORBIDDEN = {"img", "iframe", "object", "embed", "link", "base", "form", "style", "script"}
 

@@ -12,13 +12,13 @@ from report.test_report_comparison import COMPUTE, LATENCY, WALL, blocked_by, co
 from nsight_tools import NsightToolsError, figures
 from nsight_tools.comparison import Change, Comparison, Effect, Metric, SetupDifference, Side
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report import compared_html
+from nsight_tools.report.formats.html import comparison as compared_html
 
 BARE = Comparison(Side("b", {}, 0, 0), Side("a", {}, 0, 0), untold=("x",))
 
 
 def text_of(*comparisons: Comparison) -> str:
-    return " ".join(Page(compared_html.page(comparisons)).text.split())
+    return " ".join(Page(compared_html.render(comparisons)).text.split())
 
 
 def test_order_of_a_reader() -> None:
@@ -59,13 +59,13 @@ def test_what_is_not_comparable_says_so_where_promises_are_held_against_it() -> 
 
 
 def test_figures_are_drawn_from_the_comparison_alone() -> None:
-    written = compared_html.page([comparison()])
+    written = compared_html.render([comparison()])
     assert written.count("<svg") == 4  # no kernel changed
-    assert compared_html.page([comparison()]) == written
+    assert compared_html.render([comparison()]) == written
 
 
 def test_several_are_sections_whose_ids_do_not_clash() -> None:
-    page = Page(compared_html.page([comparison(), comparison()]))
+    page = Page(compared_html.render([comparison(), comparison()]))
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
     links = {str(a["href"]).removeprefix("#") for tag, a in page.tags if tag == "a"}
@@ -86,7 +86,7 @@ def test_nothing_to_show() -> None:
 
 @pytest.mark.parametrize("text", [fakes.HOSTILE, fakes.LONG, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "שלום"])
 def test_hostile_names(text: str) -> None:
-    written = compared_html.page([comparison(text), comparison(text)])
+    written = compared_html.render([comparison(text), comparison(text)])
     check(written)
     assert len(written) < 400_000
 
@@ -141,4 +141,4 @@ def test_a_wall_without_difference_is_drawn() -> None:
     still = walls(4e6) * 0 + 4e6
     found = comparison(latency=replace(LATENCY, difference=same, traced=same))
     sides = [replace(side, walls=still) for side in (found.before, found.after)]
-    assert "<svg" in compared_html.page([replace(found, before=sides[0], after=sides[1])])
+    assert "<svg" in compared_html.render([replace(found, before=sides[0], after=sides[1])])

@@ -17,8 +17,8 @@ from shared_corpus import REPOSITORY
 
 from nsight_tools import Trace, figures
 from nsight_tools.cli import program
-from nsight_tools.report import html
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.html import pages
 from nsight_tools.summary import summarize
 from nsight_tools.worth.ranges import Range
 
@@ -50,7 +50,7 @@ def layers(name: str) -> pa.Table:
 
 
 def page_of(report: TraceReport, of: Trace | None = None) -> str:
-    return html.page([html.section(report, of or trace())])
+    return pages.page([pages.section(report, of or trace())])
 
 
 def test_order_of_a_reader() -> None:
@@ -105,8 +105,8 @@ def test_it_fetches_nothing_and_says_so() -> None:
 
 def test_ids_do_not_clash() -> None:
     """Two traces on one page, each with figures of its own."""
-    sections = [html.section(fakes.report(), trace(), number) for number in (1, 2)]
-    ids = [a["id"] for _, a in Page(html.page(sections)).tags if "id" in a]
+    sections = [pages.section(fakes.report(), trace(), number) for number in (1, 2)]
+    ids = [a["id"] for _, a in Page(pages.page(sections)).tags if "id" in a]
     assert len(ids) == len(set(ids))
     assert ids
 
@@ -163,7 +163,7 @@ def test_the_untraced_column_is_there_where_it_says_something() -> None:
 def test_nothing_to_show() -> None:
     empty = Trace.from_tables({}, missing={"kernels": "no CUDA activity was traced"})
     report = TraceReport("empty", summarize(empty), [])
-    text = " ".join(Page(html.page([html.section(report, empty)])).text.split())
+    text = " ".join(Page(pages.page([pages.section(report, empty)])).text.split())
     assert "No figure: " in text
     assert "No kernels were recorded: no CUDA activity was traced." in text
     assert "Inferences none were found here" in text

@@ -13,8 +13,9 @@ from report.test_report_comparison import comparison
 from shared_corpus import REPOSITORY
 
 import nsight_tools
-from nsight_tools.report import compared_html, html
 from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.html import comparison as compared_html
+from nsight_tools.report.formats.html import pages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ def test_a_real_trace(browser: Browser, tmp_path: Path, name: str) -> None:
     opened = nsight_tools.open_trace(source)
     report = TraceReport(name, nsight_tools.summarize(opened), nsight_tools.analyze(opened))
     file = tmp_path / "page.html"
-    file.write_text(html.page([html.section(report, opened)]), encoding="utf-8")
+    file.write_text(pages.page([pages.section(report, opened)]), encoding="utf-8")
     browser.show(file)
     assert browser.logged == []
     assert browser.requested == [file.as_uri()]
@@ -82,7 +83,7 @@ def test_the_engine_is_coloured_by_choice(browser: Browser, tmp_path: Path) -> N
     opened = nsight_tools.open_trace(source)
     report = TraceReport("mixed", nsight_tools.summarize(opened), [])
     file = tmp_path / "page.html"
-    file.write_text(html.page([html.section(report, opened)]), encoding="utf-8")
+    file.write_text(pages.page([pages.section(report, opened)]), encoding="utf-8")
     browser.show(file)
     by_time = browser.ask(FILLS)
     assert len(by_time) == 376
@@ -120,7 +121,7 @@ def compared_page(before: str, after: str, folder: Path) -> Path:
         copied = shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder)
         opened.append(nsight_tools.open_trace(copied))
     file = folder / "page.html"
-    file.write_text(compared_html.page([nsight_tools.compare(*opened, names=(before, after))]), encoding="utf-8")
+    file.write_text(compared_html.render([nsight_tools.compare(*opened, names=(before, after))]), encoding="utf-8")
     return file
 
 
@@ -152,7 +153,7 @@ def test_a_real_comparison(browser: Browser, tmp_path: Path, before: str, after:
 def test_hostile_names_do_nothing_in_a_comparison(browser: Browser, tmp_path: Path) -> None:
     evil = fakes.HOSTILE + "<script>document.title = 'owned'</script><img src=https://example.com/x.png>"
     file = tmp_path / "page.html"
-    file.write_text(compared_html.page([comparison(evil), comparison(fakes.LONG)]), encoding="utf-8")
+    file.write_text(compared_html.render([comparison(evil), comparison(fakes.LONG)]), encoding="utf-8")
     browser.show(file)
     assert browser.logged == []
     assert browser.requested == [file.as_uri()]

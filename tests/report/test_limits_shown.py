@@ -7,9 +7,9 @@ from drawn_samples import Kernel, Sampler, sampled
 from jsonschema import Draft202012Validator
 
 from nsight_tools import Trace, summarize
-from nsight_tools.report import html
 from nsight_tools.report.content import TraceReport
 from nsight_tools.report.formats import Context
+from nsight_tools.report.formats.html import pages
 from nsight_tools.report.formats.json import trace as machine
 from nsight_tools.report.formats.text import trace as text
 from nsight_tools.report.look import Look
@@ -42,7 +42,7 @@ def test_json(trace: Trace) -> None:
 
 
 def test_page(trace: Trace) -> None:
-    page = html.section(TraceReport("x", summarize(trace), []), trace)
+    page = pages.section(TraceReport("x", summarize(trace), []), trace)
     assert "Limited by occupancy: " in page
     assert "Limited by the Tensor Cores: " in page
 
@@ -57,4 +57,4 @@ def test_why_nothing_is_told_is_in_all_of_them() -> None:
     assert why in said["traces"][0]["limits"]["notes"][0]
     assert why in " ".join(text.render([report], Context(Look(everything=True, width=300))).split())
     assert "Left out: why it is not known what limits the layers" in text.render([report], Context(Look(width=300)))
-    assert why in html.section(report, shared)
+    assert why in pages.section(report, shared)

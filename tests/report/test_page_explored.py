@@ -17,7 +17,8 @@ from report.test_html import layers, page_of, trace
 from shared_corpus import REPOSITORY
 
 from nsight_tools.cli import program
-from nsight_tools.report import swept_html, tuned_html
+from nsight_tools.report.formats.html import sweep as swept_html
+from nsight_tools.report.formats.html import tuning as tuned_html
 from nsight_tools.report.swept import Swept
 from nsight_tools.tune import ledger as ledgers
 from nsight_tools.tune import sweep
@@ -65,13 +66,13 @@ def _sweep(folder: Path) -> Path:
     about = ledgers.read(settings / "best.ledger.json").about
     found = Swept(about, sweep.points(read_rows(settings / "measurements.parquet")))
     file = folder / "page.html"
-    file.write_text(swept_html.page(found), encoding="utf-8")
+    file.write_text(swept_html.render(found), encoding="utf-8")
     return file
 
 
 def _tuning(folder: Path) -> Path:
     file = folder / "page.html"
-    file.write_text(tuned_html.page(ledgers.read(SAMPLES / "tune" / "det_static" / "bad.ledger.json")), "utf-8")
+    file.write_text(tuned_html.render(ledgers.read(SAMPLES / "tune" / "det_static" / "bad.ledger.json")), "utf-8")
     return file
 
 

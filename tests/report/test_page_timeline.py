@@ -17,9 +17,9 @@ from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Evidence
 from nsight_tools.report.content import TraceReport
 from nsight_tools.report.figures.style import Drawing, plots, tip
-from nsight_tools.report.page import policy, timeline
-from nsight_tools.report.page.events import Events, pooled
-from nsight_tools.report.page.timeline import Timeline, rows
+from nsight_tools.report.formats.html.explored import policy, timeline
+from nsight_tools.report.formats.html.explored.events import Events, pooled
+from nsight_tools.report.formats.html.explored.timeline import Timeline, rows
 
 ONE = """
     nvtx 1:            [i.............].

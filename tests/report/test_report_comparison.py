@@ -28,9 +28,10 @@ from nsight_tools.comparison import (
 )
 from nsight_tools.comparison.result import Builds, Built, Rebuilt
 from nsight_tools.findings import Severity
-from nsight_tools.report import compared, compared_html
+from nsight_tools.report import compared
 from nsight_tools.report.content import TraceReport
 from nsight_tools.report.formats import Context
+from nsight_tools.report.formats.html import comparison as compared_html
 from nsight_tools.report.formats.json import comparison as compared_machine
 from nsight_tools.report.formats.junit import comparison as junit_comparison
 from nsight_tools.report.formats.junit import trace as junit
@@ -108,7 +109,7 @@ RENDERERS: list[Callable[[list[Comparison]], str]] = [
     compared_text.render,
     compared_markdown.render,
     compared_machine.render,
-    compared_html.page,
+    compared_html.render,
     lambda found: junit_comparison.render(found, Context(limit=5.0)),
 ]
 
@@ -145,7 +146,7 @@ def test_each_kind_of_inference_has_its_verdicts() -> None:
     pages = [render([comparison(populations=kinds)]) for render in RENDERERS[:2]]
     for page in pages:
         assert "60 inferences before and 40 after" in " ".join(page.split())
-    assert "Kinds of inferences" in compared_html.page([comparison(populations=kinds)])
+    assert "Kinds of inferences" in compared_html.render([comparison(populations=kinds)])
 
 
 def test_noise_is_said_plainly_and_why() -> None:
@@ -265,7 +266,7 @@ def test_what_was_measured_is_shown_without_an_interval() -> None:
     assert lines["p99"][-1] == "noise"
     assert "further contexts that fit  " not in page
     assert "further contexts that fit  " in compared_text.render([comparison()], Context(Look(everything=True)))
-    assert "energy of an inference" in compared_html.page([comparison()])
+    assert "energy of an inference" in compared_html.render([comparison()])
     assert "<summary>Measured without the profiler</summary>" in compared_markdown.render([comparison()])
 
 

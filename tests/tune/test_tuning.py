@@ -15,7 +15,8 @@ from report.inert import check
 from nsight_tools.capture.benchmark import OutOfTimeError
 from nsight_tools.errors import InputError, NsightToolsError
 from nsight_tools.findings import Change
-from nsight_tools.report import tuned, tuned_html
+from nsight_tools.report import tuned
+from nsight_tools.report.formats.html import tuning as tuned_html
 from nsight_tools.tune import ledger as ledgers
 from nsight_tools.tune.candidates import Chooser
 from nsight_tools.tune.ledger import Ledger
@@ -330,14 +331,14 @@ def test_builds_are_tried_after_the_run() -> None:
 
 def test_the_page_shows_the_way() -> None:
     ledger = loop()[0].run()
-    page = tuned_html.page(ledger)
+    page = tuned_html.render(ledger)
     assert "<svg" in page
     assert "times as fast" in page
     for line in tuned.lines(ledger):
         assert line.title[1:] in page
     assert "trtexec --loadEngine=m.engine" in page
     check(page)
-    nothing = tuned_html.page(Ledger(ledger.about, "throughput", BAD))
+    nothing = tuned_html.render(Ledger(ledger.about, "throughput", BAD))
     assert "No figure: no step was measured." in nothing
 
 

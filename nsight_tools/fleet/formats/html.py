@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from nsight_tools.fleet import words
 from nsight_tools.fleet.results import Done
-from nsight_tools.report import html
 from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.formats.html import pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def render(fleet: Fleet, context: Context = PLAIN) -> str:
     """The fleet's page, which holds all that it shows."""
-    return html.page([each.section for each in fleet.done], overview=_overview(fleet))
+    return pages.page([each.section for each in fleet.done], overview=_overview(fleet))
 
 
 def _overview(fleet: Fleet) -> str:
@@ -30,7 +30,7 @@ def _overview(fleet: Fleet) -> str:
     spoiled = fleet.failed or fleet.stragglers or fleet.throttled or any(each.late for each in fleet.peers)
     why = words.why_not_judged(fleet)
     return (
-        html.environment()
+        pages.environment()
         .get_template("fleet.html.j2")
         .render(
             fleet=fleet,

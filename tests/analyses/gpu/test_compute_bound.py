@@ -68,4 +68,7 @@ def test_the_pause_between_runs_does_not_count() -> None:
 
 def test_without_inferences() -> None:
     outcome = compute_bound.run(drawn("stream 7: ####"))
-    assert (outcome.status, outcome.reason) == (Status.COULD_NOT_RUN, "no inference with GPU work was found")
+    assert (outcome.status, outcome.reason) == (
+        Status.COULD_NOT_RUN,
+        "no inference is marked: name their NVTX ranges with --inference-range",
+    )

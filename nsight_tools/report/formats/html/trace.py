@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsight_tools.report.formats import PLAIN
-from nsight_tools.report.html import page, section
+from nsight_tools.report.formats.html.pages import page, section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

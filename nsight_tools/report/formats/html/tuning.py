@@ -1,17 +1,41 @@
-"""A tuning as one page."""
+"""A tuning as one HTML page: the way from first to last, what was promised beside what came."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from nsight_tools.report import tuned
+from nsight_tools.report.figures.tuned import way
 from nsight_tools.report.formats import PLAIN
-from nsight_tools.report.tuned_html import page
+from nsight_tools.report.formats.html import pages
 
 if TYPE_CHECKING:
     from nsight_tools.report.formats import Context
     from nsight_tools.tune.ledger import Ledger
 
+_CAPTION = (
+    "From first to last: the time that is left after each step. A filled bar is what a step that was kept saved; one "
+    "that was not kept is a line. The diamond and its whiskers are what was promised, laid off from the time before."
+)
+_MOODS = {"faster": "good", "slower": "warning", "noise": "info"}
+"""The look of an outcome; all others are failures."""
+
 
 def render(ledger: Ledger, context: Context = PLAIN) -> str:
-    """The page, which holds all that it shows."""
-    return page(ledger)
+    """The tuning as a page that holds all that it shows."""
+    figure = pages.drawn(partial(way, ledger), "u1", _CAPTION)
+    section = (
+        pages.environment()
+        .get_template("tuning.html.j2")
+        .render(
+            ledger=ledger,
+            headline=tuned.headline(ledger),
+            mood="good" if ledger.gained() else "info",
+            figure=figure,
+            lines=tuned.lines(ledger),
+            moods=_MOODS,
+            paste=list(tuned.to_paste(ledger)),
+        )
+    )
+    return pages.page([section], "tuning")

@@ -9,7 +9,7 @@ import numpy as np
 
 from nsight_tools import units
 from nsight_tools.report.figures.data import Shown, places
-from nsight_tools.report.page.events import NOT_KNOWN, Events, Lane
+from nsight_tools.report.formats.html.explored.events import NOT_KNOWN, Events, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -15,14 +15,15 @@ from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report import accurate, content, engine_page, figures, layer_times, measurements, safe, tops
+from nsight_tools.report import accurate, content, figures, layer_times, measurements, safe, tops
 from nsight_tools.report.claims import claim
 from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
 from nsight_tools.report.evidence import window
 from nsight_tools.report.figures.accounting import ROLES
 from nsight_tools.report.figures.data import places
+from nsight_tools.report.formats.html import engine
+from nsight_tools.report.formats.html.explored import policy, timeline
 from nsight_tools.report.ncu import HAND_OVER
-from nsight_tools.report.page import policy, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -138,7 +139,7 @@ def page(sections: Sequence[str], what: str = "report", overview: str = "") -> s
     templates = environment()
     bars = [(f"of-{role}", role) for role in dict.fromkeys(ROLES.values())]
     palette = templates.get_template("palette.css.j2").render(colours=figures.COLOURS, bars=bars)
-    style = "\n".join([palette, policy.asset("style.css"), engine_page.style()])
+    style = "\n".join([palette, policy.asset("style.css"), engine.style()])
     script = policy.asset("explore.js")
     return templates.get_template("page.html.j2").render(
         # Constants of ours, and what `section` made, which escapes.
@@ -189,7 +190,7 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
             packed=Markup(policy.data(explored.packed())) if explored else None,  # noqa: S704 (made inert there)
             twin=[(window, list(timeline.table(explored, window))) for window in explored.windows] if explored else [],
             looks=lambda finding: _look(explored, finding),
-            graph=engine_page.graph(trace),
+            graph=engine.graph(trace),
             unjudged=report.unjudged(),
             clear=report.with_status(Status.CLEAR),
             capture=[*_capture(report), *_measured(report.summary.measured)],
@@ -372,7 +373,7 @@ def _inert(value: object, limit: int = safe.LIMIT) -> object:
 def environment() -> jinja2.Environment:
     """Where the templates of every page come from: what they print is made inert, then escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("nsight_tools.report"),
+        loader=jinja2.PackageLoader("nsight_tools.report.formats.html"),
         autoescape=True,
         finalize=_inert,
         undefined=jinja2.StrictUndefined,

@@ -12,7 +12,7 @@ from importlib import resources
 @cache
 def asset(name: str) -> str:
     """A file of ours that a page holds whole, by its name among the templates."""
-    return resources.files("nsight_tools.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return resources.files("nsight_tools.report.formats.html").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def policy(style: str, script: str) -> str:
