@@ -185,7 +185,7 @@ def test_what_there_is_is_shown_and_no_rule_complains(explored: Path) -> None:
         "60 inferences: ",
         "medians: copies to the GPU 10.0 µs, compute 100 µs, copies to the host 10.0 µs, enqueue on the host 20.0 µs",
         "TensorRT's own profiler: 3 layers take 90.0 µs in an inference",
-        "conv1 + relu1 60.0 67 % CaskConvolution",
+        "conv1 + relu1 60.00 67 % CaskConvolution",
     ):
         assert words in text
     assert "CAP001" not in text
