@@ -144,7 +144,8 @@ def test_what_was_measured_is_kept_where_no_page_can_be_drawn(
 
 def test_nothing_of_the_extras_is_loaded_by_the_core() -> None:
     code = (
-        "import sys, nsight_tools.trace, nsight_tools.analysis, nsight_tools.report.text, nsight_tools.report.machine\n"
+        "import sys, nsight_tools.trace, nsight_tools.analysis, "
+        "nsight_tools.report.formats.text.trace, nsight_tools.report.formats.json.trace\n"
     )
     code += "print(sorted(name for name in sys.modules if '.' not in name))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

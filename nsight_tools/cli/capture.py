@@ -286,10 +286,6 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         captured = session.capture_command(wrapped, target, recording, found, say=say, force=options["force"])
     else:
         assert model is not None
-        if not options["untraced"]:
-            raise click.UsageError("--no-untraced is an option of a command; an engine has --single-pass")
-        if options["single_pass"] and options["repeat"] > 1:
-            raise click.UsageError("--repeat makes the benchmark again, and --single-pass leaves it out")
         from nsight_tools.capture import processes
 
         target = target or Path(f"{model.stem}{run_files.SUFFIX}")
@@ -327,10 +323,17 @@ def _refuse_at_sight(model: Path | None, wrapped: list[str] | None, options: dic
         raise click.UsageError("give a MODEL, or a command after --")
     if options["gpu_metrics_hz"] and not options["gpu_metrics"]:
         raise click.UsageError("--gpu-metrics and --no-gpu-metrics contradict each other")
-    if model is not None:
-        from nsight_tools.capture.options import model_of
+    if model is None:
+        return
+    if not options["untraced"]:
+        raise click.UsageError("--no-untraced is an option of a command; an engine has --single-pass")
+    if options["single_pass"] and options["repeat"] > 1:
+        raise click.UsageError("--repeat makes the benchmark again, and --single-pass leaves it out")
+    from nsight_tools.capture.options import model_of
 
-        model_of(model)
+    _load(options)
+    _build(options)
+    model_of(model)
 
 
 def _recording(options: dict[str, Any]) -> Any:

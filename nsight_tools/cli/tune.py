@@ -92,7 +92,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         _program(ctx, model, target, wrapped, options)
         return
     if model is None:
-        raise click.UsageError("give a MODEL, a command behind --, or --continue DIR")
+        raise click.UsageError("give a MODEL, a command after --, or --continue DIR")
     tune_program.refuse_program_options(ctx)
     from nsight_tools.capture import privacy, supervised
     from nsight_tools.capture.options import InterruptedCaptureError, model_of

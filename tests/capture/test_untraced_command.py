@@ -159,7 +159,7 @@ def test_what_fails_without_the_profiler_is_not_traced(
     (tmp_path / "run" / "kept").touch()
     done = capture(tmp_path, "-o", "run", "--force", "--", *command, "1", environment=environment)
     assert done.returncode == 2
-    said = f"{command[0]}: {how} without the profiler, and was not traced; put it right, or trace it all the same with"
+    said = f"{command[0]}: {how} without the profiler, and was not traced; fix that, or trace it anyway with"
     assert f"{said} --no-untraced" in done.stderr
     assert (tmp_path / "runs").read_text() == "x"
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["kept"]  # what is there is not lost

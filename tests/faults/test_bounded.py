@@ -122,8 +122,9 @@ def test_a_dataset_of_many_equal_rows(tmp_path: Path) -> None:
 CLAIMS = """
 import sys
 import numpy
-from nsight_tools import cli, importer
-importer.write_dataset = lambda *_, **__: numpy.ones(1 << 40)
+from nsight_tools import cli
+from nsight_tools.importer import importing
+importing.write_dataset = lambda *_, **__: numpy.ones(1 << 40)
 cli.main()
 """
 

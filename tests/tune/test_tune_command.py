@@ -110,10 +110,11 @@ def test_a_model_is_built_for_each_step_that_asks_for_it(tmp_path: Path) -> None
     assert "trtexec --onnx=model.onnx --builderOptimizationLevel=" in out
 
 
+@pytest.mark.nsys
 def test_a_build_takes_no_more_than_the_budget(tmp_path: Path) -> None:
     model(tmp_path, build_s=60)
     began = time.monotonic()
-    code, _, err = tuned(tmp_path, "model.onnx", "--budget", "2s", *SHORT, nsys=False)
+    code, _, err = tuned(tmp_path, "model.onnx", "--budget", "2s", *SHORT)
     assert code == 2
     assert "the build was stopped after 2 s, which is all there was" in err.splitlines()[-1]
     assert "Traceback" not in err
@@ -176,7 +177,7 @@ def test_a_program_is_named_a_change_and_judged_after_it(tmp_path: Path) -> None
 
 
 REFUSED = [
-    ([], "give a MODEL, a command behind --, or --continue DIR"),
+    ([], "give a MODEL, a command after --, or --continue DIR"),
     (["none.engine"], "none.engine: does not exist"),
     (["notes.txt"], "is neither an engine nor ONNX"),
     (["model.engine", "--budget", "5"], "--budget 5: one step takes 7 runs"),
@@ -188,7 +189,7 @@ REFUSED = [
     (["model.engine", "--capture-range"], "--capture-range is an option of a command"),
     (["model.engine", "--no-untraced"], "--no-untraced is an option of a command"),
     (["--streams", "2", "--", "true"], "--streams is an option of a MODEL, not of a command"),
-    (["--"], "or a command behind --"),
+    (["--"], "or a command after --"),
     (["--continue", "nowhere"], "is no ledger of a program's tuning"),
     (["--continue", "nowhere", "model.engine"], "or --continue DIR and maybe a command"),
 ]
