@@ -32,6 +32,7 @@ def capture(
     folder: Path, what: Path, *options: str, version: str = "10.13.0", fakes: tuple[Path, ...] = (FAKES,)
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nsight_tools", "capture", what, "-o", "run", "--duration", "0.1", "--no-analyze"]
+    command += ["--no-gpu-metrics"]  # which nsys would refuse at a start of its own
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, fakes)), "TMPDIR": str(folder)}
     environment |= {"FAKE_TENSORRT_VERSION": version, "FAKE_NVML_PYTHON": sys.executable}
     environment |= {"NSIGHT_TOOLS_NSYS": str(installed_nsys.main().path)}

@@ -27,7 +27,7 @@ from nsight_tools.tune import programs
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHORT = ("--duration", "0.05", "--iterations", "10", "--warm-up", "1", "--telemetry-hz", "0")
+SHORT = ("--duration", "0.05", "--iterations", "10", "--warm-up", "1", "--telemetry-hz", "0", "--no-gpu-metrics")
 TRACED = "--nsys-arg=--capture-range=none"
 SERVES = (
     "import time, nsight_tools\nfor n in range(30):\n    with nsight_tools.inference():\n        time.sleep(0.003)\n"
