@@ -69,7 +69,7 @@ def test_a_quantized_model_is_built_and_captured(tmp_path: Path) -> None:
 def test_what_is_measured_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice, each time by a process of its own, beside a GPU that draws 250 W and whose counter says so."""
     path = engine(tmp_path, loaded_bytes=100_000, context_bytes=50_000)
-    more = ("--repeat", "2", "--duration", "1", "--telemetry-hz", "100", "--iterations", "20")
+    more = ("--repeat", "2", "--duration", "3", "--telemetry-hz", "100", "--iterations", "20")
     done = capture(tmp_path, path, *more, version="8.6.0", fakes=(FAKES, FAKES.with_name("fakes_nvml")))
     assert done.returncode == 0, done.stderr
     assert "nsight-tools: measuring without the profiler, 2 of 2" in done.stderr
