@@ -1,6 +1,6 @@
 # A contributor's commands. They use .venv where there is one, else the Python that is on PATH.
 #
-#   make check                     style, types, contracts and the quick tests: under a minute, before each commit
+#   make check                     style, types, contracts and the quick tests: before each commit
 #   make test T=tests/analyses     a part of the tests; without T, all of them
 #   make format                    what ruff can mend by itself
 #   make ci                        everything that must hold (.ci/run); make ci LEGS="style tests" for some of it
