@@ -8,7 +8,6 @@ import click
 
 import nsight_tools
 from nsight_tools.cli import failures, importing, output, progress
-from nsight_tools.errors import need
 from nsight_tools.findings import Severity
 from nsight_tools.report import formats
 
@@ -111,8 +110,7 @@ def command(
     from nsight_tools.fleet import formats as of_many
     from nsight_tools.fleet.results import Failed
 
-    if form == "html":
-        need("html", "a page")
+    formats.TRACE.find(form)  # says what it lacks before anything is read
     codes = tuple(nsight_tools.select(nsight_tools.registry(), _codes(chosen), _codes(ignored)))
     given = {
         "layers": layers,

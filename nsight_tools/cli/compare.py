@@ -11,7 +11,7 @@ import click
 
 import nsight_tools
 from nsight_tools.cli import failures, importing, output, progress
-from nsight_tools.errors import NsightToolsError, need
+from nsight_tools.errors import NsightToolsError
 from nsight_tools.report import formats
 from nsight_tools.units import plural
 
@@ -107,8 +107,7 @@ def command(
     pace), there is no verdict: --fail-on-regression exits with 2, as it does where a verdict is undecided, or there
     are too few inferences.
     """
-    if form == "html":
-        need("html", "a page")
+    shown = formats.COMPARISON.find(form)  # says what it lacks before anything is read
     if untraced_after and len(untraced_after) != len(afters):
         given = plural(len(untraced_after), "time")
         raise click.UsageError(f"--untraced-after is given {given}, for {len(afters)} AFTER")
@@ -126,7 +125,7 @@ def command(
             raise click.exceptions.Exit(status)
         look = output.look(color, to_file=path is not None and str(path) != "-", everything=everything)
         context = formats.Context(look, limit=limit, metric=metric)
-        write(formats.COMPARISON.find(form).render(found, context))
+        write(shown.render(found, context))
     raise click.exceptions.Exit(status or _gate(found, limit, metric))
 
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
+from nsight_tools.errors import need
 from nsight_tools.report.look import USUAL, Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
+    from types import ModuleType
 
     from nsight_tools.comparison.result import Comparison
     from nsight_tools.findings import Severity
@@ -113,7 +115,12 @@ class Kind(Generic[_Module]):
         return f"{'; '.join(map(self._about, self.names()))}."
 
     def find(self, name: str) -> _Module:
-        """The module that shows it in the format of this name, one of `names`."""
+        """The module that shows it in the format of this name, one of `names`.
+
+        Raises MissingPackageError where the format's folder names an EXTRA that is not installed.
+        """
+        if extra := getattr(self._folder(name), "EXTRA", None):
+            need(*extra)
         return cast("_Module", import_module(self._path(name)))
 
     def _is_there(self, name: str) -> bool:
@@ -123,9 +130,11 @@ class Kind(Generic[_Module]):
         folder = f"{self.home}.{name.replace('-', '_')}"
         return f"{folder}.{self.module}" if self.module else folder
 
+    def _folder(self, name: str) -> ModuleType:
+        return import_module(f"{self.home}.{name.replace('-', '_')}")
+
     def _about(self, name: str) -> str:
-        doc: Any = import_module(f"{self.home}.{name.replace('-', '_')}").__doc__
-        return str(doc or name).partition("\n")[0].rstrip(".")
+        return (self._folder(name).__doc__ or name).partition("\n")[0].rstrip(".")
 
 
 TRACE: Kind[Format[Sequence[TraceReport]]] = Kind(__name__, "trace")
