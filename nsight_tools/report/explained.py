@@ -30,9 +30,7 @@ def render(analyses: dict[str, Analysis], word: str | None = None, look: Look | 
         page.blank()
         page.line(page.text("nsight-tools explain CODE says how each is measured, and what to change.", "dim"))
         return str(page)
-    for position, each in enumerate(_chosen(analyses, word.strip()).values()):
-        if position:
-            page.rule()
+    for each in page.parted(_chosen(analyses, word.strip()).values()):
         _explain(page, each)
     return str(page)
 

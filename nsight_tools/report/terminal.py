@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.padding import Padding
@@ -15,9 +15,11 @@ from nsight_tools import units
 from nsight_tools.report import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from nsight_tools.report.look import Look
+
+_Item = TypeVar("_Item")
 
 MOST = 120
 """Columns beyond which lines are hard to read."""
@@ -89,6 +91,13 @@ class Page:
         """Print a line that parts two sections."""
         self.blank()
         self.line(self.text(("─" if self.look.unicode else "-") * self.width, "dim"))
+
+    def parted(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Give each of these, with a line between what is printed of one and of the next."""
+        for position, item in enumerate(items):
+            if position:
+                self.rule()
+            yield item
 
     def heading(self, title: str, note: str = "") -> None:
         """Print a section's title behind an empty line; `note` stands dimmed beside it."""

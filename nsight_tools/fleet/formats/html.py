@@ -29,18 +29,15 @@ def _overview(fleet: Fleet) -> str:
     ratios = {label: wall / others for label, wall in walls.items() if (others := fleet.others_ns(label))}
     spoiled = fleet.failed or fleet.stragglers or fleet.throttled or any(each.late for each in fleet.peers)
     why = words.why_not_judged(fleet)
-    return (
-        pages.environment()
-        .get_template("fleet.html.j2")
-        .render(
-            fleet=fleet,
-            words=words,
-            linked=linked,
-            ratios=ratios,
-            mood="warning" if spoiled else "info" if why else "good",
-            why=why,
-            stragglers=[(each, list(_told(fleet, each))) for each in fleet.stragglers],
-        )
+    return pages.rendered(
+        "fleet.html.j2",
+        fleet=fleet,
+        words=words,
+        linked=linked,
+        ratios=ratios,
+        mood="warning" if spoiled else "info" if why else "good",
+        why=why,
+        stragglers=[(each, list(_told(fleet, each))) for each in fleet.stragglers],
     )
 
 

@@ -55,8 +55,7 @@ def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
 def _overview(comparisons: Sequence[Comparison]) -> str:
     """What several comparisons say, a row each."""
     rows = [(each, number, MOOD.get(each.verdict, "warning")) for number, each in enumerate(comparisons, 1)]
-    template = pages.environment().get_template("comparisons.html.j2")
-    return template.render(rows=rows, compared=compared)
+    return pages.rendered("comparisons.html.j2", rows=rows, compared=compared)
 
 
 def _section(comparison: Comparison, number: int = 1) -> str:
@@ -67,32 +66,29 @@ def _section(comparison: Comparison, number: int = 1) -> str:
     )
     walls, over_time, buckets, layers, kernels = drawn
     parts = [("layers", layers, comparison.layers), ("kernels", kernels, comparison.kernels)]
-    return (
-        pages.environment()
-        .get_template("comparison.html.j2")
-        .render(
-            comparison=comparison,
-            number=number,
-            compared=compared,
-            mood=MOOD.get(comparison.verdict, "warning"),
-            badge=BADGE,
-            figures_of_walls=(walls, over_time) if walls.svg else (walls,),
-            buckets=buckets,
-            bucket_rows=[_Row(compared.label(each), each) for each in compared.shown(comparison.buckets)],
-            wall_rows=[_Row(name, each) for name, each in compared.walls(comparison)],
-            parts=[
-                (title, figure, [_Row(compared.named(each), each) for each in compared.changed(found)], found)
-                for title, figure, found in parts
-            ],
-            words=compared_builds,
-            build_rows=[_Row(each.name, each) for each in comparison.builds.totals] if comparison.builds else [],
-            measured_rows=[_Row(each.name, each) for each in comparison.measurements],
-            work_rows=[_Row(each.name, each) for each in (*compared.shown(comparison.work), *comparison.conditions)],
-            predictions=[
-                (each, *compared.promise(each), compared.outcome(comparison, each)) for each in comparison.predictions
-            ],
-            not_put_down=compared.not_put_down(comparison),
-        )
+    return pages.rendered(
+        "comparison.html.j2",
+        comparison=comparison,
+        number=number,
+        compared=compared,
+        mood=MOOD.get(comparison.verdict, "warning"),
+        badge=BADGE,
+        figures_of_walls=(walls, over_time) if walls.svg else (walls,),
+        buckets=buckets,
+        bucket_rows=[_Row(compared.label(each), each) for each in compared.shown(comparison.buckets)],
+        wall_rows=[_Row(name, each) for name, each in compared.walls(comparison)],
+        parts=[
+            (title, figure, [_Row(compared.named(each), each) for each in compared.changed(found)], found)
+            for title, figure, found in parts
+        ],
+        words=compared_builds,
+        build_rows=[_Row(each.name, each) for each in comparison.builds.totals] if comparison.builds else [],
+        measured_rows=[_Row(each.name, each) for each in comparison.measurements],
+        work_rows=[_Row(each.name, each) for each in (*compared.shown(comparison.work), *comparison.conditions)],
+        predictions=[
+            (each, *compared.promise(each), compared.outcome(comparison, each)) for each in comparison.predictions
+        ],
+        not_put_down=compared.not_put_down(comparison),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.report import accurate, content, figures, layer_times, measurements, safe, tops
 from nsight_tools.report.claims import claim
 from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
-from nsight_tools.report.evidence import window
+from nsight_tools.report.evidence import where
 from nsight_tools.report.figures.accounting import ROLES
 from nsight_tools.report.figures.data import places
 from nsight_tools.report.formats.html import engine
@@ -136,12 +137,12 @@ def page(sections: Sequence[str], what: str = "report", overview: str = "") -> s
 
     `overview` is what stands before several of them.
     """
-    templates = environment()
     bars = [(f"of-{role}", role) for role in dict.fromkeys(ROLES.values())]
-    palette = templates.get_template("palette.css.j2").render(colours=figures.COLOURS, bars=bars)
+    palette = rendered("palette.css.j2", colours=figures.COLOURS, bars=bars)
     style = "\n".join([palette, policy.asset("style.css"), engine.style()])
     script = policy.asset("explore.js")
-    return templates.get_template("page.html.j2").render(
+    return rendered(
+        "page.html.j2",
         # Constants of ours, and what `section` made, which escapes.
         sections=[Markup(each) for each in sections],  # noqa: S704
         overview=Markup(overview),  # noqa: S704
@@ -162,44 +163,41 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
     limits = [pictures.draw(_ROOFLINE), pictures.draw(_LIMITS)]
     profiled = report.summary.layer_times
     layers = [(each, layer_times.share(each, profiled)) for each in layer_times.largest(profiled)] if profiled else []
-    return (
-        environment()
-        .get_template("section.html.j2")
-        .render(
-            report=report,
-            number=number,
-            accounting=None if without else pictures.draw(_ACCOUNTING),
-            strip=pictures.draw(_STREAMS if without else _STRIP),
-            findings=[
-                (finding, following, figure)
-                for position, finding in enumerate(report.findings, 1)
-                for figure in (pictures.of(finding, position),)  # before those of what follows from it
-                for following in ([(each, pictures.of(each, position)) for each in report.following(finding)],)
-            ],
-            largest=_largest(report),
-            tops=[
-                (what, title, every[: tops.ROWS], count, every)
-                for what, title, found in (("layers", "Layers", tops.layers), ("kernels", "Kernels", tops.kernels))
-                for every, count in (found(trace, EVERY),)
-            ],
-            profiled=layers[: layer_times.ROWS],
-            profiled_all=layers[:EVERY],
-            limits=limits,
-            has_limits=any(each.svg for each in limits),
-            timeline=explored,
-            packed=Markup(policy.data(explored.packed())) if explored else None,  # noqa: S704 (made inert there)
-            twin=[(window, list(timeline.table(explored, window))) for window in explored.windows] if explored else [],
-            looks=lambda finding: _look(explored, finding),
-            graph=engine.graph(trace),
-            unjudged=report.unjudged(),
-            clear=report.with_status(Status.CLEAR),
-            capture=[*_capture(report), *_measured(report.summary.measured)],
-            missing=_missing(report),
-            diagnostics=_diagnostics(trace),
-            content=content,
-            lead=lead,
-            roles={label: ROLES[bucket] for bucket, label in content.BUCKETS.items()},
-        )
+    return rendered(
+        "section.html.j2",
+        report=report,
+        number=number,
+        accounting=None if without else pictures.draw(_ACCOUNTING),
+        strip=pictures.draw(_STREAMS if without else _STRIP),
+        findings=[
+            (finding, following, figure)
+            for position, finding in enumerate(report.findings, 1)
+            for figure in (pictures.of(finding, position),)  # before those of what follows from it
+            for following in ([(each, pictures.of(each, position)) for each in report.following(finding)],)
+        ],
+        largest=_largest(report),
+        tops=[
+            (what, title, every[: tops.ROWS], count, every)
+            for what, title, found in (("layers", "Layers", tops.layers), ("kernels", "Kernels", tops.kernels))
+            for every, count in (found(trace, EVERY),)
+        ],
+        profiled=layers[: layer_times.ROWS],
+        profiled_all=layers[:EVERY],
+        limits=limits,
+        has_limits=any(each.svg for each in limits),
+        timeline=explored,
+        packed=Markup(policy.data(explored.packed())) if explored else None,  # noqa: S704 (made inert there)
+        twin=[(window, list(timeline.table(explored, window))) for window in explored.windows] if explored else [],
+        looks=lambda finding: _look(explored, finding),
+        graph=engine.graph(trace),
+        unjudged=report.unjudged(),
+        clear=report.with_status(Status.CLEAR),
+        capture=[*_capture(report), *_measured(report.summary.measured)],
+        missing=_missing(report),
+        diagnostics=_diagnostics(trace),
+        content=content,
+        lead=lead,
+        roles={label: ROLES[bucket] for bucket, label in content.BUCKETS.items()},
     )
 
 
@@ -370,7 +368,13 @@ def _inert(value: object, limit: int = safe.LIMIT) -> object:
     return value if isinstance(value, (_Inert, Markup)) else _Inert(safe.visible(value, limit))
 
 
-def environment() -> jinja2.Environment:
+def rendered(template: str, **values: Any) -> str:
+    """One of the templates with these values."""
+    return _environment().get_template(template).render(**values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     """Where the templates of every page come from: what they print is made inert, then escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("nsight_tools.report.formats.html"),
@@ -390,7 +394,7 @@ def environment() -> jinja2.Environment:
         share=units.share,
         number=units.number,
         quantity=lambda evidence: units.quantity(evidence.value, evidence.unit),
-        where=lambda evidence: "; ".join(part for part in (window(evidence), evidence.detail) if part),
+        where=where,
         percent=lambda ratio: f"{100 * min(max(ratio or 0.0, 0.0), 1.0):.2f}",
     )
     environment.globals.update(EVIDENCE_SHOWN=EVIDENCE_SHOWN, HAND_OVER=HAND_OVER)

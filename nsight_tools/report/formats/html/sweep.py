@@ -26,16 +26,13 @@ def render(found: Swept, context: Context = PLAIN) -> str:
     figure = pages.drawn(partial(settings_front, found), "s1", _CAPTION)
     front, knee = found.front, found.knee
     ordered = sorted(found.points, key=lambda point: -point.middle.throughput_per_s)
-    section = (
-        pages.environment()
-        .get_template("sweep.html.j2")
-        .render(
-            found=found,
-            answers=list(swept.answers(found)),
-            figure=figure,
-            head=swept.HEAD,
-            rows=[(point, _cells(point.middle), point in front, point is knee) for point in ordered],
-        )
+    section = pages.rendered(
+        "sweep.html.j2",
+        found=found,
+        answers=list(swept.answers(found)),
+        figure=figure,
+        head=swept.HEAD,
+        rows=[(point, _cells(point.middle), point in front, point is knee) for point in ordered],
     )
     return pages.page([section], "sweep")
 

@@ -25,17 +25,14 @@ _MOODS = {"faster": "good", "slower": "warning", "noise": "info"}
 def render(ledger: Ledger, context: Context = PLAIN) -> str:
     """The tuning as a page that holds all that it shows."""
     figure = pages.drawn(partial(way, ledger), "u1", _CAPTION)
-    section = (
-        pages.environment()
-        .get_template("tuning.html.j2")
-        .render(
-            ledger=ledger,
-            headline=tuned.headline(ledger),
-            mood="good" if ledger.gained() else "info",
-            figure=figure,
-            lines=tuned.lines(ledger),
-            moods=_MOODS,
-            paste=list(tuned.to_paste(ledger)),
-        )
+    section = pages.rendered(
+        "tuning.html.j2",
+        ledger=ledger,
+        headline=tuned.headline(ledger),
+        mood="good" if ledger.gained() else "info",
+        figure=figure,
+        lines=tuned.lines(ledger),
+        moods=_MOODS,
+        paste=list(tuned.to_paste(ledger)),
     )
     return pages.page([section], "tuning")

@@ -35,9 +35,7 @@ EFFECT = {Effect.BLOCKS: "bold red", Effect.CONFOUNDS: "yellow", Effect.CHANGE: 
 def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
     """The comparisons as one page, each a section of its own, in lines of at most `look.width` columns."""
     page = Page(context.look)
-    for position, comparison in enumerate(comparisons):
-        if position:
-            page.rule()
+    for comparison in page.parted(comparisons):
         _section(page, comparison)
     return str(page)
 

@@ -46,9 +46,7 @@ _INDENT = 3
 def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:
     """The reports as one page, each a section of its own, in lines of at most `look.width` columns."""
     page = Page(context.look)
-    for position, report in enumerate(reports):
-        if position:
-            page.rule()
+    for report in page.parted(reports):
         _section(page, report)
     return str(page)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.trace import Trace
 
+    _Spans = tuple[Ints, Ints, IntArray, Words]
+
 LETTERS = 160
 """Of a name on the timeline: the kernels' base names and the layers' names that tell what they are stay below it."""
 STREAMS, THREADS = 12, 6
@@ -102,6 +104,7 @@ class Events:
     def __init__(self, trace: Trace) -> None:
         self._trace, self.run, self.texts = trace, Run.of(trace), Texts()
         self._window, self._most = (0, 0), 0
+        self._read: dict[str, _Spans] = {}
 
     def lanes(self, lo: int, hi: int, most: int) -> Iterator[Lane]:
         """All lanes of a window with what touches it, the GPU's first; of more than `most` pieces only the shares."""
@@ -244,21 +247,13 @@ class Events:
         kind = np.append(call_kinds(does.dictionary), CallKind.OTHER)[does.codes]
         return ints(table["start_ns"]), ints(table["end_ns"]), ints(table["tid"]), words(table["name"]), kind
 
-    @cached_property
-    def _ranges(self) -> tuple[Ints, Ints, IntArray, Words]:
-        table = self._trace.table("nvtx_ranges", ["start_ns", "end_ns", "tid", "name"])
-        return ints(table["start_ns"]), ints(table["end_ns"]), ints(table["tid"]), words(table["name"])
-
-    def _waited(self, name: str) -> tuple[Ints, Ints, IntArray, Words]:
-        if name not in self._others:
+    def _spans(self, name: str) -> _Spans:
+        """Starts, ends, threads and names of a table, read once."""
+        if name not in self._read:
             table = self._trace.table(name, ["start_ns", "end_ns", "tid", "name"])
             found = (ints(table["start_ns"]), ints(table["end_ns"]), ints(table["tid"]), words(table["name"]))
-            self._others[name] = found
-        return self._others[name]
-
-    @cached_property
-    def _others(self) -> dict[str, tuple[Ints, Ints, IntArray, Words]]:
-        return {}
+            self._read[name] = found
+        return self._read[name]
 
     def _host(self, lo: int, hi: int, launching: IntArray) -> Iterator[Lane]:
         """For each thread that launches work (of others, the busiest) its calls, its NVTX ranges, and its waits."""
@@ -268,7 +263,7 @@ class Events:
         first = np.isin(threads, launching)
         order = np.lexsort((-count, ~first))[:THREADS]
         called = threads[order].tolist()
-        ranged = _threads_of(self._ranges, lo, hi)
+        ranged = _threads_of(self._spans("nvtx_ranges"), lo, hi)
         for thread in [*called, *(each for each in ranged if each not in called)][:THREADS]:
             said = f"thread {thread}"
             rows = inside[tid[inside] == thread]
@@ -279,9 +274,8 @@ class Events:
             elif rows.size:
                 role = [CALLS[CallKind(each)] for each in kind[rows].tolist()]
                 yield Lane(f"{said}: CUDA calls", "call", start[rows], end[rows], role, self.texts.each(name[rows]))
-            others = [("NVTX", "nvtx", "unknown", self._ranges)]
-            others += [(label, kind, role, self._waited(table)) for table, label, kind, role in _WAITS]
-            for label, kind_of, role_of, table in others:
+            for of, label, kind_of, role_of in _OF_THREAD:
+                table = self._spans(of)
                 rows = _inside(table, lo, hi, thread)
                 if rows.size > self._most:
                     yield self._pooled(f"{said}: {label}", kind_of, role_of, table[0][rows], table[1][rows])
@@ -300,20 +294,22 @@ _KINDS = {
     "memset": "memory set",
 }
 _BY_ROLE = {role: [kind for kind, its in CALLS.items() if its == role] for role in dict.fromkeys(CALLS.values())}
-_WAITS = (
+_OF_THREAD = (
+    ("nvtx_ranges", "NVTX", "nvtx", "unknown"),
     ("osrt_calls", "OS waits", "wait", "other"),
     ("profiler_overhead", "profiler", "profiler", "alarm"),
 )
+"""What a thread has beside its calls: a table, its label, kind and colour."""
 
 
-def _inside(table: tuple[Ints, Ints, IntArray, Words], lo: int, hi: int, thread: int) -> IntArray:
+def _inside(table: _Spans, lo: int, hi: int, thread: int) -> IntArray:
     """Rows of a thread that touch a window; marks and ranges that never end are none."""
     start, end, tid, _ = table
     found: IntArray = np.flatnonzero((end > lo) & (start < hi) & (tid == thread) & (end > start))
     return found
 
 
-def _threads_of(table: tuple[Ints, Ints, IntArray, Words], lo: int, hi: int) -> list[int]:
+def _threads_of(table: _Spans, lo: int, hi: int) -> list[int]:
     start, end, tid, _ = table
     inside: Bools = (end > lo) & (start < hi) & (end > start)
     found: list[int] = np.unique(tid[inside]).tolist()

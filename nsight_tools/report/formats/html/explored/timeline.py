@@ -104,8 +104,7 @@ def timeline(trace: Trace, report: TraceReport) -> Timeline | None:
     for finding in findings:
         chosen.worst(finding)
     for finding in findings:
-        for each in finding.evidence:
-            chosen.place(finding, each)
+        chosen.others(finding)
     left = ALL_PIECES
     for window in chosen.windows:
         most = min(OF_ALL if window.whole else PIECES, max(left, 0))
@@ -153,11 +152,10 @@ class _Chosen:
         if place is not None:
             self._look(finding, *place, more=True)
 
-    def place(self, finding: Finding, evidence: Evidence) -> None:
-        """Where a piece of evidence lies, if a window shows it."""
+    def others(self, finding: Finding) -> None:
+        """Each place of a finding that a window shows."""
         for _, lo, hi in places(finding):
-            if (lo, hi) == (evidence.start_ns, evidence.end_ns):
-                self._look(finding, lo, hi, more=False)
+            self._look(finding, lo, hi, more=False)
 
     def _look(self, finding: Finding, lo: int, hi: int, *, more: bool) -> None:
         if (lo, hi) in self.by_place:
