@@ -17,6 +17,7 @@ from shared_corpus import REPOSITORY
 import nsight_tools
 from nsight_tools.cli import settings
 from nsight_tools.errors import EXTRAS, MissingPackageError, explained, need
+from nsight_tools.importer import importing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +141,15 @@ def test_what_was_measured_is_kept_where_no_page_can_be_drawn(
     monkeypatch.undo()
     settings.write_page(tmp_path / "sweep.html", lambda: "page")
     assert (tmp_path / "sweep.html").read_text(encoding="utf-8") == "page"
+
+
+def test_a_report_is_read_where_there_is_no_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[object] = []
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.setattr("threading.excepthook", failed.append)
+    with importing._pandas_loading():
+        pass
+    assert failed == []
 
 
 def test_nothing_of_the_extras_is_loaded_by_the_core() -> None:

@@ -188,8 +188,13 @@ def _instead(missing: Path) -> str:
 
 @contextlib.contextmanager
 def _pandas_loading() -> Iterator[None]:
-    """Load what Arrow's conversions load at their first, while another program has the other core."""
-    loading = threading.Thread(target=importlib.import_module, args=("pandas",))
+    """Load what Arrow's conversions load at their first, if it is there, while another program has the other core."""
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pandas")
+
+    loading = threading.Thread(target=load)
     loading.start()
     try:
         yield
