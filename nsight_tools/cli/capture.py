@@ -270,7 +270,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     which analyze, import and open_trace take.
     """
     wrapped: list[str] | None = ctx.meta["command"]
-    _refuse_at_sight(model, wrapped, options)
+    asked = _seen(model, wrapped, options)
     from nsight_tools import nsys, run_files
     from nsight_tools.capture.options import CaptureError
 
@@ -286,14 +286,14 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         captured = session.capture_command(wrapped, target, recording, found, say=say, force=options["force"])
     else:
         assert model is not None
+        assert asked is not None
         from nsight_tools.capture import processes
 
         target = target or Path(f"{model.stem}{run_files.SUFFIX}")
         captured = session.capture_engine(
             model,
             target,
-            _load(options),
-            _build(options),
+            *asked,
             recording,
             found,
             python=processes.resolve_python(options["python"], sys.executable),
@@ -317,23 +317,26 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         )
 
 
-def _refuse_at_sight(model: Path | None, wrapped: list[str] | None, options: dict[str, Any]) -> None:
-    """Raises what says that it cannot be captured, where that shows before nsys or anything else is looked for."""
+def _seen(model: Path | None, wrapped: list[str] | None, options: dict[str, Any]) -> tuple[Any, Any] | None:
+    """How an engine is to be run and built; None of a command.
+
+    Raises what says that it cannot be captured, where that shows before nsys or anything else is looked for.
+    """
     if (model is None) == (wrapped is None) or wrapped == []:
         raise click.UsageError("give a MODEL, or a command after --")
     if options["gpu_metrics_hz"] and not options["gpu_metrics"]:
         raise click.UsageError("--gpu-metrics and --no-gpu-metrics contradict each other")
     if model is None:
-        return
+        return None
     if not options["untraced"]:
         raise click.UsageError("--no-untraced is an option of a command; an engine has --single-pass")
     if options["single_pass"] and options["repeat"] > 1:
         raise click.UsageError("--repeat makes the benchmark again, and --single-pass leaves it out")
     from nsight_tools.capture.options import model_of
 
-    _load(options)
-    _build(options)
+    asked = _load(options), _build(options)
     model_of(model)
+    return asked
 
 
 def _recording(options: dict[str, Any]) -> Any:

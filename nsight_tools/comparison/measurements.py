@@ -79,9 +79,14 @@ def _built(before: Measured, after: Measured) -> Iterator[Difference]:
         yield unjudged("build", "ns", 1e9 * before.build_s, 1e9 * after.build_s)
 
 
-def against_repeats(found: Difference, repeats: Sequence[Sequence[Floats]], at: int) -> Difference:
-    """A difference, noise where the repeats of one side lie as far apart; by number `at` of their `statistics`."""
-    apart = [_apart(side, at) for side in repeats]
+def of_repeats(repeats: Sequence[Floats], at: int) -> list[float]:
+    """What number `at` of their `statistics` is of each repeat of a side that has inferences, in ns."""
+    return [float(statistics(one, one[:, None], np.ones((1, one.size)))[0, at]) for one in repeats if one.size]
+
+
+def against_repeats(found: Difference, repeats: Sequence[Sequence[float]]) -> Difference:
+    """A difference, noise where the repeats of one side, as `of_repeats` has them, lie as far apart."""
+    apart = [max(side) - min(side) if side else 0.0 for side in repeats]
     spread = max(apart)
     if found.difference is None or spread <= (found.drift or 0.0):
         return found
@@ -91,25 +96,14 @@ def against_repeats(found: Difference, repeats: Sequence[Sequence[Floats]], at: 
     return replace(found, drift=spread, change=change, detail=detail)
 
 
-def told_by_repeats(repeats: Sequence[Sequence[Floats]], at: int) -> float:
+def told_by_repeats(repeats: Sequence[Sequence[float]]) -> float:
     """By how much two runs of the same differ at most, as the repeats of both sides tell, in ns; infinite for none.
 
     From the least to the most of two runs is passed by the next difference one time in three, of eight one in sixty: so
     it is Student's t of how far the repeats of each side are from their mean, 99 times in 100.
     """
-    found = [[_time(one, at) for one in side if one.size] for side in repeats]
-    freedom = sum(max(len(side) - 1, 0) for side in found)
+    freedom = sum(max(len(side) - 1, 0) for side in repeats)
     if not freedom:
         return math.inf
-    square = sum(float(np.var(side)) * len(side) for side in found if side) / freedom
+    square = sum(float(np.var(side)) * len(side) for side in repeats if side) / freedom
     return quantile(freedom) * math.sqrt(2 * square)
-
-
-def _time(one: Floats, at: int) -> float:
-    return float(statistics(one, one[:, None], np.ones((1, one.size)))[0, at])
-
-
-def _apart(repeats: Sequence[Floats], at: int) -> float:
-    """From the fastest to the slowest of runs, in ns; 0 for fewer than two."""
-    found = [_time(one, at) for one in repeats if one.size]
-    return max(found) - min(found) if found else 0.0

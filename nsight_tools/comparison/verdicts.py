@@ -15,7 +15,7 @@ import numpy as np
 
 from nsight_tools import units
 from nsight_tools.comparison.judge import judged
-from nsight_tools.comparison.measurements import against_repeats, told_by_repeats
+from nsight_tools.comparison.measurements import against_repeats, of_repeats, told_by_repeats
 from nsight_tools.comparison.resampling import ENOUGH, LEVEL, WALLS, Floats, cliffs_delta, estimate
 from nsight_tools.comparison.result import Change, Difference, Judgement, Metric, Verdict
 from nsight_tools.comparison.runs import Speeds
@@ -99,10 +99,11 @@ def of_two_runs(metric: Metric, found: Difference, runs: Pair, per: tuple[float,
     `per` are the inputs that an inference carries.
     """
     at = MEAN if metric is Metric.THROUGHPUT else TYPICAL
-    repeats = [[times(metric, each) / many for each in run.repeats] for run, many in zip(runs, per, strict=True)]
-    held = against_repeats(found, repeats, at)
-    usual, told_here = CAPTURES * (found.before or 0.0), told_by_repeats(repeats, at)
-    margin = min(usual, told_here)
+    series = ([times(metric, each) / many for each in run.repeats] for run, many in zip(runs, per, strict=True))
+    repeats = [of_repeats(side, at) for side in series]
+    held = against_repeats(found, repeats)
+    usual = CAPTURES * (found.before or 0.0)
+    margin = min(usual, told_by_repeats(repeats))
     if margin <= (held.drift or 0.0):
         return held
     small = abs(held.difference or 0.0) <= margin and held.change is not Change.SAME
@@ -110,7 +111,7 @@ def of_two_runs(metric: Metric, found: Difference, runs: Pair, per: tuple[float,
     return replace(held, drift=margin, detail=_same(repeats, margin, usual), change=change)
 
 
-def _same(repeats: list[list[Floats]], margin: float, usual: float) -> str:
+def _same(repeats: list[list[float]], margin: float, usual: float) -> str:
     """By how much two runs of the same differ, and how that is known."""
     if not any(repeats):
         return TWO_RUNS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -93,11 +92,14 @@ def write_dataset(
     if layer_pass and ordered and alignment.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
         listed = layers.from_dataset(layer_pass)  # of this engine: its kernels came in the same order
     rows |= made.rows | {"layers": write_table(to / "layers.parquet", TABLES["layers"], listed)}
-    held = Held(export, session, rows, 0, 0)
-    if not rows["kernels"] + rows["graph_launches"]:
-        held = replace(held, lost_kernels=calls.calls_that(to, "launch", "graph_launch"))
-    if not rows["event_records"]:
-        held = replace(held, lost_records=calls.calls_that(to, "record"))
+    ran = rows["kernels"] + rows["graph_launches"]
+    held = Held(
+        export,
+        session,
+        rows,
+        lost_kernels=0 if ran else calls.calls_that(to, "launch", "graph_launch"),
+        lost_records=0 if rows["event_records"] else calls.calls_that(to, "record"),
+    )
     manifest = {
         "dataset_version": DATASET_VERSION,
         "tool_version": version("nsight-tools"),

@@ -46,10 +46,9 @@ class Tensor:
 
 def tensors(rows: Iterable[Mapping[str, Any]] | None) -> tuple[Tensor, ...]:
     """A layer's `inputs` or `outputs`, as a row of `layers` has them."""
-    shapes = ((row, row["shape"]) for row in rows or ())
     return tuple(
-        Tensor(row["name"], None if shape is None else tuple(shape), row["dtype"], row["format"])
-        for row, shape in shapes
+        Tensor(row["name"], None if row["shape"] is None else tuple(row["shape"]), row["dtype"], row["format"])
+        for row in rows or ()
     )
 
 

@@ -114,7 +114,7 @@ class Chooser:
             yield Change("use_cuda_graph"), f"{untold}: one launch instead of one for each kernel"
             yield Change("use_spin_wait"), f"{untold}: the host comes back as soon as the GPU is done"
         if best.get("default_stream"):
-            yield Change("default_stream", value=False), f"{untold}: enqueues on the default stream may synchronize"
+            yield OFF_DEFAULT, f"{untold}: enqueues on the default stream may synchronize"
 
     def _of_build(self, best: Setting) -> Iterator[tuple[Change, str]]:
         if not any(best.get(name) for name in ("fp16", "bf16", "int8", "fp8", "best", "strongly_typed")):

@@ -9,7 +9,7 @@ from nsight_tools.analysis import HOST, analysis
 from nsight_tools.errors import CouldNotRun, NotApplicable
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
-from nsight_tools.run.gil import Gil
+from nsight_tools.run.gil import OPTION, Gil
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.units import duration, share
 
@@ -52,7 +52,7 @@ def waits_for_the_interpreter_lock(trace: Trace) -> Iterator[Finding]:
     """
     run, gil = Run.of(trace), Gil.of(trace)
     if not gil.traced:
-        raise NotApplicable("no Python's interpreter lock was traced (nsys profile --trace=cuda,nvtx,python-gil)")
+        raise NotApplicable(f"no Python's interpreter lock was traced (nsys profile {OPTION})")
     if not run.count:
         raise CouldNotRun("no inference with GPU work was found")
     busy = Intervals.any_of(run.gpus.busy(device) for device in run.gpus.devices)
