@@ -24,7 +24,7 @@ from pathlib import Path
 PROGRAM = Path(__file__).with_name("limits_engines.py")
 MADE = ("gemm", "issue", "memory", "tiny", "few", "odd", "resnet")
 GIVEN = ("cls_static", "det_static")
-RATES = {"cls_static": (20_000, 5_000), "resnet": (5_000, 20_000), "det_static": (20_000,)}
+RATES = {"cls_static": (20_000, 5_000), "resnet": (5_000, 10_000, 20_000), "det_static": (20_000, 10_000)}
 USUAL = (10_000,)
 INFERENCES = {"gemm": 150, "issue": 150, "tiny": 500}
 PART_BYTES = 15 << 20
@@ -106,7 +106,8 @@ class Truth:
             self.say(f"{name}: no report in {folder.name}")
             return None
         export = self.out / f"{target}.sqlite"
-        self.do(f"export {target}", self.asked.nsys, "export", "--type=sqlite", f"--output={export}", report)
+        options = ["--type=sqlite", "--force-overwrite=true", f"--output={export}"]
+        self.do(f"export {target}", self.asked.nsys, "export", *options, report)
         return folder
 
     def traced(self, name: str, engine: Path, hz: int) -> None:
@@ -133,8 +134,10 @@ class Truth:
         if said is None:
             return
         (self.work / f"{name}_ncu.raw").write_text(said, encoding="utf-8")
-        lines = said[said.index('"ID"') :] if '"ID"' in said else ""
-        rows = list(csv.DictReader(io.StringIO(lines)))
+        if '"ID"' not in said:
+            self.say(f"ncu {name}: no counters: {' / '.join(said.splitlines()[-6:])}")
+            return
+        rows = list(csv.DictReader(io.StringIO(said[said.index('"ID"') :])))
         columns = [name for name in METRICS if rows and name in rows[0]]
         kernels = [row for row in rows if row["ID"].isdigit()]
         with (self.out / f"{name}_ncu.csv").open("w", newline="", encoding="utf-8") as file:

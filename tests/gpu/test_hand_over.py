@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_it_is_that_kernel(captured: Callable[..., Capture], model: Callable[[st
         words = each.command.replace("--set full", f"--metrics {METRICS} --csv --page raw --print-units base")
         words = words.replace(" --export kernel --force-overwrite", "")
         assert words.endswith(PROGRAM)
-        line = [ncu, *words.removesuffix(PROGRAM).split()[1:], *program]
+        line = [ncu, *shlex.split(words.removesuffix(PROGRAM))[1:], *program]
         done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr + done.stdout
         rows = list(csv.DictReader(io.StringIO(done.stdout[done.stdout.index('"ID"') :])))
