@@ -63,7 +63,9 @@ class NvidiaSmi:
 def _ask(query: str) -> list[int]:
     program = shutil.which("nvidia-smi")
     assert program
-    done = subprocess.run([program, query, "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True)
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    command = [program, f"--id={gpu}", query, "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [int(line) for line in done.stdout.split() if line.isdecimal()]
 
 
