@@ -74,11 +74,13 @@ def model() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def captured(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Capture]:
-    """Captures by `nsight-tools capture`, once for each name."""
+    """Captures by `nsight-tools capture`, once for each name and process of the tests."""
     if not gpu_is_there():
         pytest.skip("no GPU here")
     kept = os.environ.get("NSIGHT_TOOLS_KEEP")
     folder = Path(kept).absolute() if kept else tmp_path_factory.mktemp("captures")
+    folder /= os.environ.get("PYTEST_XDIST_WORKER", "")
+    folder.mkdir(parents=True, exist_ok=True)
     made: dict[str, Capture] = {}
 
     def capture(name: str, *arguments: str | Path) -> Capture:
