@@ -332,18 +332,19 @@ class _EngineRuns:
             shutil.copy(layers, self._session.folder / run_files.LAYERS)
         if answer.interrupted:
             return "interrupted"
-        eager = replace(traced, cuda_graph=False, streams=1, threads=1, overlap_transfers=False)
+        eager = replace(traced, cuda_graph=False, threads=1, overlap_transfers=False)
         if recording.single_pass:
             self._compare_outputs(answer)
         else:
             self._session.say("tracing the layers")
-            few = replace(eager, iterations=LAYER_PASS_INFERENCES)
+            each_profile = 2 * load.streams  # a stream may run layers of an optimization profile of its own
+            few = replace(eager, iterations=max(LAYER_PASS_INFERENCES, each_profile))
             order = {**self._order(few), "ranges": True, "capture_range": True, "layer_ranges": True}
             wanted = replace(wanted, gpu_metrics_hz=None, memory_usage=False)
             answer = self._traced(self._task("layers", order), self._session.folder / run_files.LAYER_PASS, wanted)
         if recording.profiler and not answer.interrupted:
             self._session.say("timing the layers with TensorRT's own profiler")
-            answer = self._plainly(self._task("profiler", self._order(eager)))
+            answer = self._plainly(self._task("profiler", self._order(replace(eager, streams=1))))
             if (times := answer.task.folder / run_files.PROFILE).exists():  # an interrupted run may have none
                 shutil.copy(times, self._session.folder / run_files.PROFILE)
             self._note(answer, answer.task.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -89,6 +90,19 @@ def test_result_says_what_ran(tmp_path: Path) -> None:
         result["versions"]
     )
     assert (tmp_path / "output" / "layers.json").read_text("utf-8").startswith('{"Layers"')
+
+
+def test_each_layer_is_told_by_the_context_of_its_profile(tmp_path: Path) -> None:
+    path = engine(tmp_path, tensors=(DYNAMIC_X, DYNAMIC_Y), profiles=[PROFILE] * 3, layers=[{"Name": "conv"}, "name"])
+    ran = run(tmp_path, engine=path, inspect=True, streams=2, shapes={"x": [2, 3, 16, 16]})
+    assert ran.code == 0, ran.stderr
+    whole = json.loads((tmp_path / "output" / "layers.json").read_text("utf-8"))
+    told = {"Inputs": [[2, 3, 16, 16]]}
+    assert whole["Layers"] == [
+        {"Name": "conv", **told}, "name",
+        {"Name": "conv [profile 1]", **told}, "name [profile 1]",
+        {"Name": "conv [profile 2]"}, "name [profile 2]",
+    ]  # fmt: skip
 
 
 def test_nothing_is_made_in_the_loop(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def built(captured: Callable[..., Capture], model: Callable[[str], Path]) -> Cal
 def tensorrt(model: Callable[[str], Path]) -> tuple[int, ...]:
     """The version that builds here."""
     model("cls.onnx")  # as a sign that this machine is for these tests
-    python, program = os.environ.get("NSIGHT_TOOLS_PYTHON", sys.executable), "import tensorrt; print(tensorrt.__version__)"
+    python = os.environ.get("NSIGHT_TOOLS_PYTHON", sys.executable)
+    program = "import tensorrt; print(tensorrt.__version__)"
     version = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout
     return tuple(map(int, version.split(".")[:2]))
 

@@ -17,11 +17,13 @@ from .outcome import Failure, write_atomically
 from .tensors import Shape, Tensor, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from .task import Task
 
+_PROFILE = re.compile(r" \[profile (\d+)\]$")
+"""How TensorRT ends the names of layers of any optimization profile but the first."""
 _HINTS = (
     (
         r"compatible with this version|expecting library version|version tag does not match|magic ?tag",
@@ -269,11 +271,27 @@ class Engine:
             return None
         return {"layers": len(chosen), "sha256": hashlib.sha256(json.dumps(chosen).encode()).hexdigest()}
 
-    def inspect(self, context: Any, path: Path) -> None:
-        """Write the engine inspector's JSON for this context's shapes and profile."""
-        inspector = self.engine.create_engine_inspector()
-        inspector.execution_context = context
-        text = inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
+    def inspect(self, contexts: Sequence[Any], path: Path) -> None:
+        """Write the engine inspector's JSON: each layer with the shapes of the context that runs it.
+
+        An engine has its layers once for each optimization profile, and TensorRT 8.6 tells nothing at all to a context
+        of one that is asked for those of another.
+        """
+        inspectors = {}
+        for context in contexts:
+            inspector = inspectors[context.active_optimization_profile] = self.engine.create_engine_inspector()
+            inspector.execution_context = context
+        kind = self.trt.LayerInformationFormat.JSON
+        if self.engine.num_optimization_profiles > 1:
+            found = json.loads(self.engine.create_engine_inspector().get_engine_information(kind), strict=False)
+            for number, layer in enumerate(found["Layers"]):
+                profile = _PROFILE.search(layer["Name"]) if isinstance(layer, dict) else None
+                inspector = inspectors.get(int(profile[1]) if profile else 0)
+                if isinstance(layer, dict) and inspector and (text := inspector.get_layer_information(number, kind)):
+                    found["Layers"][number] = json.loads(text, strict=False)
+            text = json.dumps(found)
+        else:
+            text = inspector.get_engine_information(kind)
         write_atomically(path, text.encode("utf-8", "surrogateescape"))
 
 

@@ -71,7 +71,7 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
     result.content["engine"] = engine.describe(lanes[0].shapes)
     _check_inputs(engine, task)
     if task.inspect:
-        engine.inspect(lanes[0].context, task.output / "layers.json")
+        engine.inspect([lane.context for lane in lanes], task.output / "layers.json")
 
     plan = {
         "shape_source": lanes[0].shape_source,

@@ -231,19 +231,42 @@ class ICudaEngine:
         return IExecutionContext(self)
 
     def create_engine_inspector(self):
-        return EngineInspector(self.spec)
+        return EngineInspector(self)
 
 
 class EngineInspector:
+    """Layers once for each profile; a context is told those of its own profile only, and nothing at all of others."""
+
     execution_context = None
 
-    def __init__(self, spec):
-        self.spec = spec
+    def __init__(self, engine):
+        self.spec, self.profiles = engine.spec, range(engine.num_optimization_profiles)
 
     def get_engine_information(self, form):
         assert form is LayerInformationFormat.JSON
-        assert self.execution_context is None or self.execution_context.shapes
-        return json.dumps({"Layers": self.spec.get("layers", [{"Name": "conv"}]), "Bindings": []})
+        context = self.execution_context
+        assert context is None or context.shapes
+        if context is not None and len(self.profiles) > 1:
+            return ""
+        return json.dumps({"Layers": [layer for _, layer in self._layers()], "Bindings": []})
+
+    def get_layer_information(self, number, form):
+        assert form is LayerInformationFormat.JSON
+        profile, layer = self._layers()[number]
+        if profile != self.execution_context.profile:
+            return ""
+        shapes = list(self.execution_context.shapes.values())
+        return json.dumps(layer if isinstance(layer, str) else {**layer, "Inputs": shapes})
+
+    def _layers(self):
+        layers = self.spec.get("layers", [{"Name": "conv"}])
+        return [(profile, self._named(layer, profile)) for profile in self.profiles for layer in layers]
+
+    def _named(self, layer, profile):
+        more = f" [profile {profile}]" if profile else ""
+        if isinstance(layer, str):
+            return layer + more
+        return layer | {"Name": layer["Name"] + more} if "Name" in layer else layer
 
 
 class IExecutionContext:
@@ -269,6 +292,10 @@ class IExecutionContext:
 
         def set_device_memory(self, memory, size):
             gpu.note("set_device_memory", size)
+
+    @property
+    def active_optimization_profile(self):
+        return self.profile
 
     def set_optimization_profile_async(self, profile, stream):
         self.profile = profile
