@@ -18,6 +18,8 @@ import nsight_tools
 from nsight_tools.cli import settings
 from nsight_tools.errors import EXTRAS, MissingPackageError, explained, need
 from nsight_tools.importer import importing
+from nsight_tools.report import formats
+from nsight_tools.report.swept import Swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,12 +137,13 @@ def test_what_was_measured_is_kept_where_no_page_can_be_drawn(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError):
         need("html", "a page")
-    settings.write_page(tmp_path / "sweep.html", lambda: pytest.fail("drawn"))
+    measured = Swept({"model": {"name": "model.onnx"}, "given": {}, "gpu": "", "tensorrt": ""}, [])
+    settings.write_page(tmp_path / "sweep.html", formats.SWEEP, measured)
     assert not list(tmp_path.iterdir())
-    assert "sweep.html takes the Python package matplotlib" in capsys.readouterr().err
+    assert "a page takes the Python package matplotlib" in capsys.readouterr().err
     monkeypatch.undo()
-    settings.write_page(tmp_path / "sweep.html", lambda: "page")
-    assert (tmp_path / "sweep.html").read_text(encoding="utf-8") == "page"
+    settings.write_page(tmp_path / "sweep.html", formats.SWEEP, measured)
+    assert (tmp_path / "sweep.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_a_report_is_read_where_there_is_no_pandas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,7 +49,7 @@ Example:
     show_default=True,
     help="Exit with 1 where a finding is this severe or more; what could not be judged does not count.",
 )
-@importing.options
+@importing.options()
 @importing.untraced_option
 @output.all_option
 @output.colour_option
@@ -81,14 +81,10 @@ def command(
     chosen: tuple[str, ...],
     ignored: tuple[str, ...],
     fail_on: str,
-    layers: Path | None,
-    layer_pass: Path | None,
-    inference_range: str | None,
-    group_by: str | None,
     untraced: Path | None,
-    nsys: Path | None,
     color: str,
     *,
+    imported: importing.Imported,
     everything: bool,
     jobs: int | None,
     scheduler: str | None,
@@ -112,14 +108,7 @@ def command(
 
     formats.TRACE.find(form)  # says what it lacks before anything is read
     codes = tuple(nsight_tools.select(nsight_tools.registry(), _codes(chosen), _codes(ignored)))
-    given = {
-        "layers": layers,
-        "layer_pass": layer_pass,
-        "inference_range": inference_range,
-        "group_by": group_by,
-        "untraced": untraced,
-        "nsys": nsys,
-    }
+    given: dict[str, Any] = {**imported, "untraced": untraced}
     options = {name: None if value is None else str(value) for name, value in given.items()}
     wanted = assembly.Wanted(codes, options, form, jobs, scheduler, dataset)
     statuses = [0]

@@ -29,16 +29,8 @@ Example:
     type=click.Path(path_type=Path),
     help="The annotated report, which must not exist yet; it appears whole or not at all.",
 )
-@importing.options
-def command(
-    source: Path,
-    path: Path,
-    layers: Path | None,
-    layer_pass: Path | None,
-    inference_range: str | None,
-    group_by: str | None,
-    nsys: Path | None,
-) -> None:
+@importing.options()
+def command(source: Path, path: Path, imported: importing.Imported) -> None:
     """Copy REPORT (.nsys-rep or .qdrep) with rows for its findings and slowest inferences.
 
     In Nsight Systems' window they stand at the top, under Target (0:0): one row for each finding, the largest
@@ -52,18 +44,10 @@ def command(
 
     if source.is_file() and not nsight_systems.is_report(source):
         raise InputError(source, "is no report", hint="annotate takes the .nsys-rep that Nsight Systems wrote")
-    found = nsight_systems.find(nsys)
+    found = nsight_systems.find(imported["nsys"])
     found.nvtxt_importer(source, path)  # before minutes of work
     with progress.shown(source.name) as callback:
-        trace = nsight_tools.open_trace(
-            source,
-            nsys=nsys,
-            layers=layers,
-            layer_pass=layer_pass,
-            inference_range=inference_range,
-            group_by=group_by,
-            progress=callback,
-        )
+        trace = nsight_tools.open_trace(source, progress=callback, **imported)
         report = TraceReport.of(source.name, trace)
         text, events = nvtxt.render(report, trace)
         if not events:

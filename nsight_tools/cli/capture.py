@@ -307,7 +307,8 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     if not options["no_analyze"]:
         _check_ranges(captured, options["nsys"])
         with contextlib.suppress(click.exceptions.Exit):
-            ctx.invoke(analyze.command, inputs=(str(captured.path),), nsys=options["nsys"], color=options["color"])
+            imported = {"nsys": options["nsys"]}
+            ctx.invoke(analyze.command, inputs=(str(captured.path),), imported=imported, color=options["color"])
     if status := _inaccurate(captured.run):
         ctx.exit(status)
     if code := captured.exit_code:

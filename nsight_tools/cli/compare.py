@@ -75,9 +75,7 @@ Example:
 )
 @_untraced("before")
 @_untraced("after", multiple=True)
-@importing.requests_options
-@importing.max_memory_option
-@importing.nsys_option
+@importing.options(*importing.REQUESTS, "nsys")
 @output.all_option
 @output.colour_option
 @click.pass_obj
@@ -91,9 +89,7 @@ def command(
     metric: str | None,
     untraced_before: Path | None,
     untraced_after: tuple[Path, ...],
-    inference_range: str | None,
-    group_by: str | None,
-    nsys: Path | None,
+    imported: importing.Imported,
     color: str,
     *,
     everything: bool,
@@ -111,7 +107,7 @@ def command(
     if untraced_after and len(untraced_after) != len(afters):
         given = plural(len(untraced_after), "time")
         raise click.UsageError(f"--untraced-after is given {given}, for {len(afters)} AFTER")
-    opened = partial(nsight_tools.open_trace, nsys=nsys, inference_range=inference_range, group_by=group_by)
+    opened = partial(nsight_tools.open_trace, **imported)
     found: list[Comparison] = []
     status = 0
     with output.opened(path) as write:

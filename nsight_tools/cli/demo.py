@@ -69,7 +69,7 @@ def command(ctx: click.Context, folder: Path | None, color: str) -> None:
     head.line(head.text("A text detector on an H200, traced for 50 inferences. What analyze says of it:", "bold"))
     output.show(f"{head}{_command(f'analyze {path}')}\n")
     try:
-        ctx.invoke(analyze.command, inputs=(str(there),), color=color)
+        ctx.invoke(analyze.command, inputs=(str(there),), imported={}, color=color)
     except click.exceptions.Exit as ended:
         if ended.exit_code:
             raise

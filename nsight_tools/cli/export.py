@@ -48,18 +48,8 @@ writes exported/model.engine.timing.json, .profile.json and .graph.json.
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="dl-designer: the ONNX model that the engine was built from, to stand beside the table of its nodes.",
 )
-@importing.options
-def command(
-    source: Path,
-    form: str,
-    path: Path,
-    onnx: Path | None,
-    layers: Path | None,
-    layer_pass: Path | None,
-    inference_range: str | None,
-    group_by: str | None,
-    nsys: Path | None,
-) -> None:
+@importing.options()
+def command(source: Path, form: str, path: Path, onnx: Path | None, imported: importing.Imported) -> None:
     """Write what INPUT holds and what the analyses find in it for another viewer, or as trtexec's files.
 
     For Perfetto: one timeline with tracks for the findings with their windows (the largest recoverable time first), the
@@ -80,15 +70,7 @@ def command(
         takers = (name for name in formats.EXPORT.names() if formats.EXPORT.find(name).TAKES_ONNX)
         raise click.UsageError(f"--onnx is an option of --format {' or '.join(takers)}")
     with _target(path, folder=exporter.FOLDER) as write, progress.shown(source.name) as callback:
-        trace = nsight_tools.open_trace(
-            source,
-            nsys=nsys,
-            layers=layers,
-            layer_pass=layer_pass,
-            inference_range=inference_range,
-            group_by=group_by,
-            progress=callback,
-        )
+        trace = nsight_tools.open_trace(source, progress=callback, **imported)
         told = exporter.write(formats.Exported(source, trace, onnx, callback), write)
     for name, said in told:
         click.echo(f"nsight-tools: {path / name}: {safe.visible(said, 200)}", err=True)

@@ -34,17 +34,13 @@ Example:
     is_flag=True,
     help="Keep environment variables, user, host, command line and process output; default: left out.",
 )
-@importing.options
+@importing.options()
 @click.pass_obj
 def command(
     debug: bool,
     reports: tuple[Path, ...],
     folder: Path | None,
-    layers: Path | None,
-    layer_pass: Path | None,
-    inference_range: str | None,
-    group_by: str | None,
-    nsys: Path | None,
+    imported: importing.Imported,
     *,
     force: bool,
     keep_environment: bool,
@@ -67,12 +63,8 @@ def command(
                     folder,
                     force=force,
                     keep_environment=keep_environment,
-                    layers=layers,
-                    layer_pass=layer_pass,
-                    inference_range=inference_range,
-                    group_by=group_by,
-                    nsys=nsys,
                     progress=callback,
+                    **imported,
                 )
         except Exception as error:  # noqa: BLE001 (the others are imported all the same)
             status = failures.report(error, debug=debug)

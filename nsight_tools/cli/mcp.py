@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import util
 from pathlib import Path
 
 import click
 
 from nsight_tools.cli import importing, output
-from nsight_tools.errors import NsightToolsError, bring
+from nsight_tools.errors import need
 
 
 @click.command(
@@ -29,9 +28,8 @@ Example:
     help="Read only reports in this folder (or these: several --folder); default: any report that you can read.",
 )
 @click.option("--skill", is_flag=True, help="Print the text that tells an agent how to use the tools, and end.")
-@importing.max_memory_option
-@importing.nsys_option
-def command(folders: tuple[Path, ...], nsys: Path | None, *, skill: bool) -> None:
+@importing.options("nsys")
+def command(folders: tuple[Path, ...], imported: importing.Imported, *, skill: bool) -> None:
     """Serve tools for coding agents on standard input and output, until the agent closes them.
 
     The tools are analyze, explain, compare, layers, windows and sql. They only read: a report that is opened for the
@@ -43,9 +41,8 @@ def command(folders: tuple[Path, ...], nsys: Path | None, *, skill: bool) -> Non
     if skill:
         output.show(text())
         return
-    if util.find_spec("mcp") is None:
-        raise NsightToolsError("the Python SDK `mcp` is not installed", hint=bring("mcp"))
+    need("mcp", "nsight-tools mcp")
     from nsight_tools.agents.answers import Reports
     from nsight_tools.agents.server import server
 
-    server(Reports(folders, nsys)).run("stdio")
+    server(Reports(folders, imported["nsys"])).run("stdio")

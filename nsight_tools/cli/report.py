@@ -29,7 +29,7 @@ Example:
 @click.option(
     "--ignore", "ignored", metavar="CODES", multiple=True, help="Not these; a prefix as PCI means the family."
 )
-@importing.options
+@importing.options()
 @importing.untraced_option
 @click.option(
     "--jobs", metavar="N", type=click.IntRange(1), help="Reports analyzed at a time; default: one for each CPU."

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from nsight_tools import files
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.cli import capture, output
-from nsight_tools.errors import MissingPackageError, need
-from nsight_tools.report import safe
+from nsight_tools.errors import MissingPackageError
+from nsight_tools.report import formats, safe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+_Measured = TypeVar("_Measured")
 RUN = (
     *("batch", "streams", "threads", "use_cuda_graph", "use_spin_wait", "no_data_transfers", "overlap_transfers"),
     *("default_stream", "pageable"),
@@ -107,14 +108,14 @@ def say(text: str) -> None:
     click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)
 
 
-def write_page(path: Path, page: Callable[[], str]) -> None:
+def write_page(path: Path, kind: formats.Kind[formats.Format[_Measured]], measured: _Measured) -> None:
     """Write the page of what was measured; where the extra that draws it is missing, say so: all else is kept."""
     try:
-        need("html", path.name)
+        page = kind.find("html")
     except MissingPackageError as error:
         say(str(error))
         return
-    files.write(path, page())
+    files.write(path, page.render(measured))
 
 
 def given(

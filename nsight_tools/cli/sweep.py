@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsight_tools.cli import settings
+from nsight_tools.report import formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -171,7 +172,7 @@ def _swept(
         table.unlink(missing_ok=True)
         raise _none(failed, lines)
     if found.points:
-        settings.write_page(target / PAGE, lambda: _page(found))
+        settings.write_page(target / PAGE, formats.SWEEP, found)
         say(f"measured into {target}")
     return found
 
@@ -214,12 +215,6 @@ class _Lines:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _page(found: Swept) -> str:
-    from nsight_tools.report import formats
-
-    return formats.SWEEP.find("html").render(found)
 
 
 def _tell(found: Swept) -> None:

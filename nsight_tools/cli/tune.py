@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nsight_tools.cli import capture, importing, settings, tune_program
+from nsight_tools.report import formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +161,7 @@ def _tuned(
             if loop.ledger.first is not None:
                 loop.keep(loop.ledger)
         if loop.ledger.first is not None:
-            settings.write_page(target / PAGE, lambda: _page(loop.ledger))
+            settings.write_page(target / PAGE, formats.TUNING, loop.ledger)
             settings.say(f"the ledger is in {target}")
     return loop.ledger, interrupted
 
@@ -229,12 +230,6 @@ def _loop(
     )
     bench.left_s = loop.left_s
     return loop, probe
-
-
-def _page(ledger: Ledger) -> str:
-    from nsight_tools.report import formats
-
-    return formats.TUNING.find("html").render(ledger)
 
 
 def _text(ledger: Ledger) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsight_tools.capture.runner.options import BY_NAME
-from nsight_tools.changes import OFF_DEFAULT
+from nsight_tools.changes import OFF_DEFAULT, ONE_STREAM
 from nsight_tools.findings import NOISE_SHARE, Change
 
 if TYPE_CHECKING:
@@ -21,14 +21,9 @@ OF_THE_RUN = (
 )
 """Options of how an engine is run that change nothing of what it does. Batch and copies are the user's own business."""
 _PINNED = Change("pageable", value=False)
-_NEEDS = {
-    "use_cuda_graph": (OFF_DEFAULT,),
-    "streams": (OFF_DEFAULT, _PINNED),
-    "threads": (OFF_DEFAULT, _PINNED),
-    "overlap_transfers": (OFF_DEFAULT, _PINNED),
-}
-"""What has to be changed before another change can do anything: CUDA cannot capture on the default stream, which is one
-stream; and a copy from or to pageable memory overlaps with nothing, since the host waits for it."""
+_NEEDS = ((OFF_DEFAULT, ONE_STREAM), (_PINNED, ("streams", "threads", "overlap_transfers")))
+"""What has to be changed before options of others can do anything: a copy from or to pageable memory overlaps with
+nothing, since the host waits for it."""
 _LEVELS = (3, 5)
 """Of the builder's optimization: TensorRT's default, and the one that tries most."""
 
@@ -131,7 +126,10 @@ def _several(best: Setting) -> bool:
 
 def _on_top(best: Setting, changes: tuple[Change, ...], why: str, promise: Promise | None) -> Candidate:
     """The changes, behind those that they need."""
-    more = [each for each in changes if each.value is True or each.value not in (False, 1)]
-    needed = [need for each in more for need in _NEEDS.get(each.option, ()) if not best.has(need)]
-    before = tuple(need for need in dict.fromkeys(needed) if need not in changes)
+    more = [change for change in changes if change.value is True or change.value not in (False, 1)]
+    before = tuple(
+        need
+        for need, options in _NEEDS
+        if any(change.option in options for change in more) and not best.has(need) and need not in changes
+    )
     return Candidate((*before, *changes), why, promise)

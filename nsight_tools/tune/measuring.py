@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from nsight_tools import files
 from nsight_tools.errors import InputError, NsightToolsError, OutputError
+from nsight_tools.measured import Speed
 from nsight_tools.tune.settings import Setting
 
 if TYPE_CHECKING:
@@ -38,16 +39,12 @@ class Failed(NsightToolsError):  # noqa: N818 (what became of a setting, as a me
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One run of one setting, a process of its own. Times are in ns, memory in bytes; None where it is not known."""
+class Measurement(Speed):
+    """One run of one setting, a process of its own. Times are in ns, memory in bytes; None where it is not known.
 
-    inferences: int
-    throughput_per_s: float
-    """Inputs a second: inferences, times the batch where that is an option that is given."""
-    p50_ns: int
-    p90_ns: int
-    p95_ns: int
-    p99_ns: int
+    Its throughput is of inputs: of inferences, times the batch where that is an option that is given.
+    """
+
     memory_bytes: int | None = None
     """What NVML said that the process held at most; else what CUDA had less of."""
     energy_j: float | None = None
@@ -62,12 +59,7 @@ class Measurement:
         peak = memory.process_peak if memory else None
         joules = energy.joules_per_inference if energy else None
         return cls(
-            inferences=speed.inferences,
-            throughput_per_s=speed.throughput_per_s * batch,
-            p50_ns=speed.p50_ns,
-            p90_ns=speed.p90_ns,
-            p95_ns=speed.p95_ns,
-            p99_ns=speed.p99_ns,
+            **asdict(speed) | {"throughput_per_s": speed.throughput_per_s * batch},
             memory_bytes=taken_bytes if peak is None else peak,
             energy_j=None if joules is None else joules / batch,
         )

@@ -246,11 +246,14 @@ def test_the_skill_is_printed_and_names_only_what_there_is() -> None:
 
 
 def test_without_the_sdk_one_line_says_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nsight_tools.cli.mcp.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("nsight_tools.errors.find_spec", lambda _name: None)
     done = CliRunner().invoke(program, ["mcp"])
     assert done.exit_code == 2
     assert done.stderr.splitlines() == [
-        "nsight-tools: error: the Python SDK `mcp` is not installed; pip install 'nsight-tools[mcp]'"
+        (
+            "nsight-tools: error: nsight-tools mcp takes the Python package mcp, which is not installed; "
+            "pip install 'nsight-tools[mcp]'"
+        )
     ]
 
 
