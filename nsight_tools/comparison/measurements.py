@@ -60,7 +60,7 @@ def _speeds(before: Measured, after: Measured) -> Iterator[Difference]:
     if before.speed is None or after.speed is None:
         return
     for field, name, unit in _SPEEDS:
-        found = unjudged(name, unit, *(_mean(side, field) for side in (before, after)))
+        found = unjudged(name, unit, _mean(before, field), _mean(after, field))
         spread = max(side.spread(field) or 0.0 for side in (before, after))
         noise = found.change is Change.UNKNOWN and abs(found.difference or 0.0) <= spread
         yield replace(found, change=Change.NOISE, drift=spread) if noise else found
