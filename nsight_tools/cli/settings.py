@@ -97,6 +97,14 @@ WHOLE = 10_000
 """Characters of a line on standard output: what is to be pasted loses nothing."""
 
 
+retry_failed = click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
+
+
+def failed_before(count: int) -> str:
+    """What becomes of so many settings that failed before."""
+    return f"{count} failed before, and {'is' if count == 1 else 'are'} not tried again without --retry-failed"
+
+
 def tell(line: str) -> None:
     """A line of the result, on standard output."""
     output.show(f"{safe.visible(line, WHOLE)}\n")

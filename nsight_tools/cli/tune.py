@@ -75,6 +75,7 @@ Example:
     type=click.Path(path_type=Path),
     help="COMMAND: capture it again after a change, judge that, and name the next one.",
 )
+@settings.retry_failed
 @importing.requests_options
 @click.pass_context
 def command(ctx: click.Context, /, model: Path | None, target: Path | None, **options: Any) -> None:
@@ -150,7 +151,12 @@ def _tuned(
         file = target / ledgers.LEDGER
         if file.exists():
             loop.ledger = ledgers.read(file)
-            settings.say(f"going on with {target}: {len(loop.ledger.steps)} steps were begun")
+            steps = loop.ledger.steps
+            settings.say(f"going on with {target}: {len(steps)} steps were begun")
+            if options["retry_failed"]:
+                loop.retried = len(steps)
+            elif many := sum(step.failed for step in steps):
+                settings.say(settings.failed_before(many))
         loop.ledger.about = what
         interrupted = False
         try:

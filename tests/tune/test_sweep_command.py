@@ -107,6 +107,17 @@ def test_what_does_not_fit_the_memory_is_said_and_the_rest_measured(tmp_path: Pa
     assert "cannot be run: " in out
     assert "optimization profile" in out
     assert [row.why for row in read_rows(table(tmp_path))] == [None, Why.REFUSED]
+    again = ("model.engine", "--streams", "1,2", *SHORT)
+    code, out, err = swept(tmp_path, *again)
+    assert code == 0, err
+    assert "1 failed before, and is not tried again without --retry-failed" in err
+    assert "optimization profile" in out
+    assert len(read_rows(table(tmp_path))) == 2
+    code, out, err = swept(tmp_path, *again, "--retry-failed")
+    assert code == 0, err
+    assert "1 of 2 runs were made before" in err
+    assert out.count("optimization profile") == 1
+    assert [row.why for row in read_rows(table(tmp_path))] == [None, Why.REFUSED]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
