@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from nsight_tools.capture.supervised import Interrupts
+
 RUN = (
     *("batch", "streams", "threads", "use_cuda_graph", "use_spin_wait", "no_data_transfers", "overlap_transfers"),
     *("default_stream", "pageable"),
@@ -113,6 +115,16 @@ def tell(line: str) -> None:
 def say(text: str) -> None:
     """Tell what is done now, on standard error."""
     click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)
+
+
+def interrupts() -> Interrupts:
+    """What Ctrl-C and SIGTERM mean: each run that was made is in the table or the ledger by then."""
+    from nsight_tools.capture.supervised import Interrupts
+
+    return Interrupts(say, stopped="dropping it", left=GOES_ON)
+
+
+GOES_ON = "the same command goes on from here"
 
 
 def write_page(path: Path, page: Callable[[], str]) -> None:

@@ -69,7 +69,6 @@ def command(ctx: click.Context, /, model: Path, target: Path | None, limit: floa
     folder: measurements.parquet, and sweep.html with the front of throughput against p99. Ctrl-C keeps what was
     measured, and the same command goes on from there: what was measured is not measured again.
     """
-    from nsight_tools.capture import supervised
     from nsight_tools.capture.options import model_of
     from nsight_tools.tune import kept
     from nsight_tools.tune.settings import product
@@ -79,14 +78,14 @@ def command(ctx: click.Context, /, model: Path, target: Path | None, limit: floa
     _refuse(wanted)
     read, typed = settings.given(ctx, options)
     say = settings.say
-    interrupts = supervised.Interrupts(say)
+    interrupts = settings.interrupts()
     with interrupts.handled():
         measurer, probe = _running(model_of(model), target, read, wanted, options, say, interrupts)
         what = kept.about("sweep", model, typed, probe)
         with kept.opened(target, what, force=options["force"]):
             found = _swept(target, what, wanted, options, measurer, limit, say)
     if found.left:
-        say(f"interrupted: {found.left} runs are left; the same command goes on from here")
+        say(f"interrupted: {found.left} runs are left; {settings.GOES_ON}")
         ctx.exit(130)
     _tell(found)
 

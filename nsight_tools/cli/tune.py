@@ -95,21 +95,22 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     if model is None:
         raise click.UsageError("give a MODEL, a command after --, or --continue DIR")
     tune_program.refuse_program_options(ctx)
-    from nsight_tools.capture import privacy, supervised
+    from nsight_tools.capture import privacy
     from nsight_tools.capture.options import InterruptedCaptureError, model_of
     from nsight_tools.errors import NsightToolsError
 
     privacy.hide()
     target = target or Path(f"{model.stem}{SUFFIX}")
-    interrupts = supervised.Interrupts(settings.say)
+    interrupts = settings.interrupts()
     with interrupts.handled():
         ledger, interrupted = _tuned(ctx, model_of(model), target, options, interrupts, InterruptedCaptureError)
-    for line in _text(ledger):
-        settings.tell(line)
+    if ledger.first is not None:
+        for line in _text(ledger):
+            settings.tell(line)
     if ledger.ended == "budget" and not any(step.outcome for step in ledger.steps):
         raise NsightToolsError("--budget: spent before one step was judged", hint="with more, the same command goes on")
     if interrupted:
-        settings.say("interrupted: the same command goes on from here")
+        settings.say(f"interrupted: {settings.GOES_ON if ledger.first else 'nothing was measured'}")
         ctx.exit(130)
 
 

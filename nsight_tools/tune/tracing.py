@@ -60,6 +60,7 @@ class Tracing:
             python=bench.python,
             say=lambda text: bench.say(f"  {text}"),
             force=True,
+            interrupts=bench.interrupts,
         )
         if captured.interrupted:
             shutil.rmtree(target, ignore_errors=True)

@@ -166,7 +166,8 @@ def test_a_program_is_named_a_change_and_judged_after_it(tmp_path: Path) -> None
     command = ("--", sys.executable, "serve.py")
     code, out, err = tuned(tmp_path, "-o", "serve.tune", *command)
     assert code == 0, err
-    assert "next: " in out or "nothing is left that findings promise" in out
+    assert "not told: the GPU was not traced" in out
+    assert "a change of your own is judged by: nsight-tools tune --continue serve.tune" in out
     folder = tmp_path / "serve.tune"
     first = ledger(folder, "program-ledger-schema-1.json")
     code, _, err = tuned(tmp_path, "-o", "serve.tune", *command)
@@ -185,6 +186,23 @@ def test_a_program_is_named_a_change_and_judged_after_it(tmp_path: Path) -> None
     assert programs.read(folder / "ledger.json") == found
     assert sorted(path.name for path in folder.iterdir()) == ["0.capture", "1.capture", "ledger.json"]
     assert first["command"] == [sys.executable, "serve.py"]
+
+
+@pytest.mark.nsys
+def test_a_program_that_only_ctrl_c_ends_is_captured_until_then(tmp_path: Path) -> None:
+    endless = SERVES.replace("range(30)", "iter(int, 1)") + "    n or open('ready', 'w').close()\n"
+    (tmp_path / "serve.py").write_text(endless, "utf-8")
+    process = started(tmp_path, "--no-untraced", "-o", "serve.tune", "--", sys.executable, "serve.py")
+    deadline = time.monotonic() + PATIENCE_S
+    while not (tmp_path / "ready").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    assert "keeping what it measured" in err
+    assert "a change of your own is judged by" in out
+    assert ledger(tmp_path / "serve.tune", "program-ledger-schema-1.json")["captures"][0]["capture"] == "0.capture"
 
 
 REFUSED = [
