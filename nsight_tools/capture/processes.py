@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 RUNNER = Path(__file__).with_name("runner")
 
 
+class _RaisedThere(Exception):  # noqa: N818 (a traceback of another process)
+    """Where an error that nobody thought of was raised, in the runner's process: its traceback, as text."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
 @dataclass(frozen=True)
 class Task:
     """One process of the runner: its order in a folder of its own, and its answer there."""
@@ -59,7 +66,8 @@ class Task:
         if result.get("status") == "failed" or not result:
             if ended.interrupted:  # it was asked to stop before it could say that it was
                 raise InterruptedCaptureError("interrupted", hint="nothing was kept")
-            raise _error(self, result.get("error") or {}, ended)
+            raised_there = _RaisedThere(trace) if (trace := result.get("traceback")) else None
+            raise _error(self, result.get("error") or {}, ended) from raised_there
         return Answer(self, result, interrupted=ended.interrupted or result["status"] == "interrupted")
 
 

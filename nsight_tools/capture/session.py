@@ -230,11 +230,12 @@ def capture_engine(
     say: Callable[[str], None],
     force: bool = False,
     checking: Checking | None = None,
+    interrupts: supervised.Interrupts | None = None,
 ) -> Captured:
     """Run an engine, or build it from ONNX first, and measure it untraced, traced, and by layer.
 
     Its outputs are kept, and compared with a reference where `checking` names one: what came of that stands in
-    `run.json`, under `accuracy`, whether or not the limits hold.
+    `run.json`, under `accuracy`, whether or not the limits hold. `interrupts` are those of a caller that handles them.
 
     Raises:
         AccuracyError: there is no such reference, or it does not fit the engine's outputs.
@@ -247,7 +248,10 @@ def capture_engine(
     if model.suffix != ONNX:
         refuse_to_build(model, build)
     check = reference.Check(checking or Checking(), model)
-    with _session(target, recording, nsys, say, force=force) as session, _scratch() as scratch:
+    with (
+        _session(target, recording, nsys, say, force=force, interrupts=interrupts) as session,
+        _scratch() as scratch,
+    ):
         options = {**plain(load), **build.settings, "save_engine": build.save_engine, **plain(recording)}
         options |= {"runtime": build.runtime, **plain(check.asked)}
         session.run |= {"kind": "engine", "options": options}
@@ -476,12 +480,19 @@ def _median(rows: pa.Table, name: str) -> int | None:
 
 @contextlib.contextmanager
 def _session(
-    target: Path, recording: Recording, nsys: Nsys, say: Callable[[str], None], *, force: bool
+    target: Path,
+    recording: Recording,
+    nsys: Nsys,
+    say: Callable[[str], None],
+    *,
+    force: bool,
+    interrupts: supervised.Interrupts | None = None,
 ) -> Iterator[Session]:
-    interrupts = supervised.Interrupts(say)
-    with interrupts.handled(), rundir.made(target, force=force) as folder:
+    """`interrupts` are those of a caller that handles them; by default the session's own."""
+    own = interrupts or supervised.Interrupts(say)
+    with contextlib.nullcontext() if interrupts else own.handled(), rundir.made(target, force=force) as folder:
         started = time.monotonic()
-        session = Session(folder, nsys, recording, say, interrupts)
+        session = Session(folder, nsys, recording, say, own)
         session.run = {
             "version": run_files.VERSION,
             "status": "running",

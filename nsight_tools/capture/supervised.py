@@ -37,14 +37,21 @@ class Interrupts:
     Used as a context manager around all of a capture, in the main thread; elsewhere it leaves signals alone.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        *,
+        stopped: str = "keeping what it measured",
+        left: str = "nothing half-written was left behind",
+    ) -> None:
+        """`stopped` says what becomes of the run that Ctrl-C stops, `left` of all else where the process is ended."""
+        self._say, self._stopped, self._left = say, stopped, left
         self._stop: Callable[[], bool] | None = None
         self.happened = False
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
-        """Take SIGINT, and let SIGTERM and SIGHUP end the process through every `finally`."""
+        """Take SIGINT, and let SIGTERM and SIGHUP end the process through every `finally`, and say so."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -55,6 +62,9 @@ class Interrupts:
                 signal.signal(number, _exit)
         try:
             yield
+        except _Ended as ended:
+            self._say(f"ended by {signal.Signals(ended.code - 128).name}; {self._left}")
+            raise
         finally:
             for number, handler in held.items():
                 signal.signal(number, handler)
@@ -71,13 +81,19 @@ class Interrupts:
     def _interrupt(self, _number: int, _frame: object) -> None:
         first, self.happened = not self.happened, True
         if first and self._stop is not None and self._stop():
-            self._say("interrupted: stopping the run, and keeping what it measured; Ctrl-C again kills it")
+            self._say(f"interrupted: stopping the run, and {self._stopped}; Ctrl-C again kills it")
             return
         raise KeyboardInterrupt
 
 
+class _Ended(SystemExit):
+    """A signal ends this process; the code is 128 and its number."""
+
+    code: int
+
+
 def _exit(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
+    raise _Ended(128 + number)
 
 
 def run(

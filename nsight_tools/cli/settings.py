@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from nsight_tools.capture.supervised import Interrupts
+
 _Measured = TypeVar("_Measured")
+GOES_ON = "the same command goes on from here"
 RUN = (
     *("batch", "streams", "threads", "use_cuda_graph", "use_spin_wait", "no_data_transfers", "overlap_transfers"),
     *("default_stream", "pageable"),
@@ -98,6 +101,14 @@ WHOLE = 10_000
 """Characters of a line on standard output: what is to be pasted loses nothing."""
 
 
+retry_failed = click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
+
+
+def failed_before(count: int) -> str:
+    """What becomes of so many settings that failed before."""
+    return f"{count} failed before, and {'is' if count == 1 else 'are'} not tried again without --retry-failed"
+
+
 def tell(line: str) -> None:
     """A line of the result, on standard output."""
     output.show(f"{safe.visible(line, WHOLE)}\n")
@@ -106,6 +117,13 @@ def tell(line: str) -> None:
 def say(text: str) -> None:
     """Tell what is done now, on standard error."""
     click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)
+
+
+def interrupts() -> Interrupts:
+    """What Ctrl-C and SIGTERM mean: each run that was made is in the table or the ledger by then."""
+    from nsight_tools.capture.supervised import Interrupts
+
+    return Interrupts(say, stopped="dropping it", left=GOES_ON)
 
 
 def write_page(path: Path, kind: formats.Kind[formats.Format[_Measured]], measured: _Measured) -> None:

@@ -60,6 +60,7 @@ Example:
     show_default=True,
     help="Measure each setting N times, to see how much equal runs differ; all of them once before any again.",
 )
+@settings.retry_failed
 @click.pass_context
 def command(ctx: click.Context, /, model: Path, target: Path | None, limit: float | None, **options: Any) -> None:
     """Measure MODEL under every combination of settings, without the profiler, and say which to take.
@@ -69,7 +70,6 @@ def command(ctx: click.Context, /, model: Path, target: Path | None, limit: floa
     folder: measurements.parquet, and sweep.html with the front of throughput against p99. Ctrl-C keeps what was
     measured, and the same command goes on from there: what was measured is not measured again.
     """
-    from nsight_tools.capture import supervised
     from nsight_tools.capture.options import model_of
     from nsight_tools.tune import kept
     from nsight_tools.tune.settings import product
@@ -79,14 +79,14 @@ def command(ctx: click.Context, /, model: Path, target: Path | None, limit: floa
     _refuse(wanted)
     read, typed = settings.given(ctx, options)
     say = settings.say
-    interrupts = supervised.Interrupts(say)
+    interrupts = settings.interrupts()
     with interrupts.handled():
         measurer, probe = _running(model_of(model), target, read, wanted, options, say, interrupts)
         what = kept.about("sweep", model, typed, probe)
         with kept.opened(target, what, force=options["force"]):
-            found = _swept(target, what, wanted, options["repeat"], measurer, limit, say)
+            found = _swept(target, what, wanted, options, measurer, limit, say)
     if found.left:
-        say(f"interrupted: {found.left} runs are left; the same command goes on from here")
+        say(f"interrupted: {found.left} runs are left; {settings.GOES_ON}")
         ctx.exit(130)
     _tell(found)
 
@@ -135,7 +135,7 @@ def _swept(
     target: Path,
     what: dict[str, Any],
     wanted: Sequence[Setting],
-    times: int,
+    options: dict[str, Any],
     measurer: Measurer,
     limit: float | None,
     say: Callable[[str], None],
@@ -145,10 +145,8 @@ def _swept(
     from nsight_tools.tune import measuring, sweep
 
     table = target / MEASUREMENTS
-    rows: list[Row] = measuring.read_rows(table) if table.exists() else []
-    todo = len(sweep.left(wanted, rows, times))
-    if kept := times * len(wanted) - todo:
-        say(f"{kept} of {times * len(wanted)} runs were made before")
+    times = options["repeat"]
+    rows = _before(table, wanted, options, say)
     lines = _Lines(swept.head())
     for setting in wanted:
         for row in rows:
@@ -175,6 +173,21 @@ def _swept(
         settings.write_page(target / PAGE, formats.SWEEP, found)
         say(f"measured into {target}")
     return found
+
+
+def _before(table: Path, wanted: Sequence[Setting], options: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
+    """The rows of a sweep that is gone on with, and what they spare."""
+    from nsight_tools.tune import measuring, sweep
+
+    rows: list[Row] = measuring.read_rows(table) if table.exists() else []
+    if options["retry_failed"]:
+        rows = sweep.without_failed(wanted, rows)
+    times = options["repeat"]
+    if kept := times * len(wanted) - len(sweep.left(wanted, rows, times)):
+        say(f"{kept} of {times * len(wanted)} runs were made before")
+    if many := len({row.setting for row in rows if row.measurement is None and row.setting in wanted}):
+        say(settings.failed_before(many))
+    return rows
 
 
 def _none(failed: Sequence[Row], lines: _Lines) -> NsightToolsError:

@@ -76,6 +76,7 @@ Example:
     type=click.Path(path_type=Path),
     help="COMMAND: capture it again after a change, judge that, and name the next one.",
 )
+@settings.retry_failed
 @importing.requests_options
 @click.pass_context
 def command(ctx: click.Context, /, model: Path | None, target: Path | None, **options: Any) -> None:
@@ -95,21 +96,22 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     if model is None:
         raise click.UsageError("give a MODEL, a command after --, or --continue DIR")
     tune_program.refuse_program_options(ctx)
-    from nsight_tools.capture import privacy, supervised
+    from nsight_tools.capture import privacy
     from nsight_tools.capture.options import InterruptedCaptureError, model_of
     from nsight_tools.errors import NsightToolsError
 
     privacy.hide()
     target = target or Path(f"{model.stem}{SUFFIX}")
-    interrupts = supervised.Interrupts(settings.say)
+    interrupts = settings.interrupts()
     with interrupts.handled():
         ledger, interrupted = _tuned(ctx, model_of(model), target, options, interrupts, InterruptedCaptureError)
-    for line in _text(ledger):
-        settings.tell(line)
+    if ledger.first is not None:
+        for line in _text(ledger):
+            settings.tell(line)
     if ledger.ended == "budget" and not any(step.outcome for step in ledger.steps):
         raise NsightToolsError("--budget: spent before one step was judged", hint="with more, the same command goes on")
     if interrupted:
-        settings.say("interrupted: the same command goes on from here")
+        settings.say(f"interrupted: {settings.GOES_ON if ledger.first else 'nothing was measured'}")
         ctx.exit(130)
 
 
@@ -151,7 +153,12 @@ def _tuned(
         file = target / ledgers.LEDGER
         if file.exists():
             loop.ledger = ledgers.read(file)
-            settings.say(f"going on with {target}: {len(loop.ledger.steps)} steps were begun")
+            steps = loop.ledger.steps
+            settings.say(f"going on with {target}: {len(steps)} steps were begun")
+            if options["retry_failed"]:
+                loop.retried = len(steps)
+            elif many := sum(step.failed for step in steps):
+                settings.say(settings.failed_before(many))
         loop.ledger.about = what
         interrupted = False
         try:

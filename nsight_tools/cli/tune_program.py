@@ -27,6 +27,10 @@ REMEMBERED = ("goal", *_OPENED, *_RECORDING)
 ALLOWED = (*REMEMBERED, "target", "force", "further", "nsys")
 """Options that a program has."""
 SUFFIX = ".tune"
+UNMARKED = (
+    "no inference is known, and without any no change can be judged: name their NVTX ranges with --inference-range, or "
+    "mark them with nsight_tools.inference()"
+)
 
 
 def refuse_engine_options(ctx: click.Context) -> None:
@@ -116,13 +120,17 @@ class _Watcher:
         recording = Recording(**{each: self._options[each] for each in _RECORDING})
         target = self._folder / name
         captured = session.capture_command(command, target, recording, self._nsys, say=settings.say, force=True)
-        if captured.interrupted or captured.exit_code:
+        ends_so = captured.interrupted and not recording.untraced  # what only Ctrl-C ends
+        if (captured.interrupted or captured.exit_code) and not ends_so:
             shutil.rmtree(target, ignore_errors=True)
             if captured.interrupted:
                 raise InterruptedCaptureError("interrupted", hint="the same command captures it again")
             raise CaptureError(f"{command[0]}: ended with exit code {captured.exit_code}", hint="fix that first")
         report = TraceReport.of(name, self._trace(name))
-        return programs.Seen(name, report.verdict, programs.named(report.findings, report.one_takes_ns))
+        limits = programs.limiting(report.outcomes)
+        named = programs.named([each for each in report.findings if each not in limits], report.one_takes_ns)
+        said = [f"{each.message}; {each.recommendation}" for each in limits]
+        return programs.Seen(name, report.verdict, named, (*said, *(() if report.summary.inferences else (UNMARKED,))))
 
     def compare(self, before: str, after: str) -> tuple[str, str]:
         """The verdict of `compare` on the goal, or its leading one where none was given; and what it says of both."""
@@ -148,16 +156,20 @@ def _lines(program: Program, folder: Path) -> Iterator[str]:
     if program.steps:
         step = program.steps[-1]
         asked = f"{step.named.code}: " if step.named else ""
-        yield f"{asked}{step.said}; {'kept' if step.kept else f'not kept: {step.before} stays the best'}"
+        yield f"{asked}{step.said}; {'kept' if step.kept else f'take it back: {step.before} stays the best'}"
     else:
         yield program.seen[-1].headline
+    go_on_by = f"nsight-tools tune --continue {shlex.quote(str(folder))}"
+    for limit in program.seen[-1].limits:
+        yield f"not told: {limit}"
     coming = program.next
     if coming is None:
         yield f"nothing is left that findings promise; the best is {folder / program.best.capture}"
+        yield f"a change of your own is judged by: {go_on_by}"
         return
     yield f"next: {coming.recommendation}"
     yield f"  {coming.code}: {coming.message}{_promised(coming)}"
-    yield f"make this change, then: nsight-tools tune --continue {shlex.quote(str(folder))}"
+    yield f"make this change, then: {go_on_by}"
 
 
 def _promised(named: Named) -> str:

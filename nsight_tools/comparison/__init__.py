@@ -232,7 +232,7 @@ def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], o
     latency = replace(whole.latency, traced=traced)
     sides = [whole.before, whole.after]
     if latency.source == "untraced" and latency.difference is not None:
-        sides = [replace(side, walls=run.untraced.walls) for side, run in zip(sides, runs, strict=True)]
+        sides = [replace(side, walls=run.untraced_walls) for side, run in zip(sides, runs, strict=True)]
         if max(run.in_flight for run in runs) < IN_FLIGHT:
             came = without_tracing(came, latency.difference, {each.name: each for each in found["buckets"]})
     if whole.throughput.difference is not None:
@@ -307,6 +307,6 @@ def _untold(runs: tuple[ComparedRun, ComparedRun], found: dict[str, Any]) -> tup
         told.append(f"what single layers changed: no kernel of {' and '.join(without)} is known by its layer")
     if "kernels" not in found:
         told.append("what single kernels changed: one side has no kernel of an inference (graphs traced as a whole?)")
-    if not all(run.repeats for run in runs):
+    if min(len(run.repeats) for run in runs) < 2:
         told.append("how much another run of the same would differ: capture each side with --repeat to know")
     return tuple(told)

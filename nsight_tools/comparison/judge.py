@@ -19,11 +19,11 @@ def judged(name: str, unit: str, at: int, estimates: Estimates, *, effect: float
     """Quantity `at` of the estimates."""
     fields = ("before", "after", "low", "high", "drift")
     before, after, low, high, drift = (float(getattr(estimates, field)[at]) for field in fields)
-    worth = _change(before, after, low, high, drift)
+    worth = change_of(before, after, low, high, drift)
     return Difference(name, unit, before, after, after - before, low, high, drift, worth, effect)
 
 
-def _change(before: float, after: float, low: float, high: float, drift: float) -> Change:
+def change_of(before: float, after: float, low: float, high: float, drift: float) -> Change:
     """What a difference is worth: noise where its interval holds 0, or either run drifts by as much."""
     if before == after and low == high:
         return Change.SAME
@@ -40,7 +40,7 @@ def rest_of(name: str, whole: Difference, parts: Sequence[Difference]) -> Differ
 
     before, after = ((value or 0.0) - total(side) for value, side in ((whole.before, "before"), (whole.after, "after")))
     low, high, drift = (whole.low or 0.0) - total("high"), (whole.high or 0.0) - total("low"), whole.drift or 0.0
-    worth = _change(before, after, low, high, drift)
+    worth = change_of(before, after, low, high, drift)
     return Difference(name, whole.unit, before, after, after - before, low, high, drift, worth, whole.effect)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools import units
 from nsight_tools.comparison.judge import unjudged
 from nsight_tools.comparison.resampling import quantile, statistics
 from nsight_tools.comparison.result import Change
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from nsight_tools.comparison.resampling import Floats
     from nsight_tools.comparison.result import Difference
     from nsight_tools.comparison.runs import ComparedRun
-    from nsight_tools.measured import Energy, Measured, Memory, Speed
+    from nsight_tools.measured import Energy, Measured, Memory
 
 _SPEEDS = (
     ("throughput_per_s", "inferences a second", ""),
@@ -45,7 +44,8 @@ _ENERGY = (("joules_per_inference", "energy of an inference", "J"),)
 def measurements(runs: tuple[ComparedRun, ComparedRun]) -> tuple[Difference, ...]:
     """Speed, memory, energy and time to build, of what both captures measured. None has an interval.
 
-    What differs by no more than one side's repeats do is noise; of all else nobody knows how much it varies.
+    Speed is the mean of the repeats, where there are some. What differs by no more than one side's repeats do is noise;
+    of all else nobody knows how much it varies.
     """
     before, after = (run.summary.measured for run in runs)
     return (
@@ -57,16 +57,24 @@ def measurements(runs: tuple[ComparedRun, ComparedRun]) -> tuple[Difference, ...
 
 
 def _speeds(before: Measured, after: Measured) -> Iterator[Difference]:
-    for (field, _, _), found in zip(_SPEEDS, _pairs(_SPEEDS, before.speed, after.speed), strict=False):
+    if before.speed is None or after.speed is None:
+        return
+    for field, name, unit in _SPEEDS:
+        found = unjudged(name, unit, _mean(before, field), _mean(after, field))
         spread = max(side.spread(field) or 0.0 for side in (before, after))
         noise = found.change is Change.UNKNOWN and abs(found.difference or 0.0) <= spread
         yield replace(found, change=Change.NOISE, drift=spread) if noise else found
 
 
+def _mean(side: Measured, field: str) -> float:
+    """A field of `Speed`: the mean of the repeats, where there are some."""
+    return float(np.mean([getattr(each, field) for each in side.repeats or (side.speed,)]))
+
+
 def _pairs(
     fields: Sequence[tuple[str, str, str]],
-    before: Speed | Memory | Energy | None,
-    after: Speed | Memory | Energy | None,
+    before: Memory | Energy | None,
+    after: Memory | Energy | None,
 ) -> Iterator[Difference]:
     for field, name, unit in fields:
         values = (getattr(before, field, None), getattr(after, field, None))
@@ -84,26 +92,28 @@ def of_repeats(repeats: Sequence[Floats], at: int) -> list[float]:
     return [float(statistics(one, one[:, None], np.ones((1, one.size)))[0, at]) for one in repeats if one.size]
 
 
-def against_repeats(found: Difference, repeats: Sequence[Sequence[float]]) -> Difference:
-    """A difference, noise where the repeats of one side, as `of_repeats` has them, lie as far apart."""
-    apart = [max(side) - min(side) if side else 0.0 for side in repeats]
-    spread = max(apart)
-    if found.difference is None or spread <= (found.drift or 0.0):
-        return found
-    change = Change.NOISE if abs(found.difference) <= spread and found.change is not Change.SAME else found.change
-    side = apart.index(spread)
-    detail = f"{('BEFORE', 'AFTER')[side]}, measured {len(repeats[side])} times, differs by {units.duration(spread)}"
-    return replace(found, drift=spread, change=change, detail=detail)
+def at_means(found: Difference, repeats: Sequence[Sequence[float]]) -> Difference:
+    """A difference of two runs, with the means of each side's repeats, as `of_repeats` has them, for their times.
+
+    Of a side without any the time stays as it is; so does the interval's width.
+    """
+    sides = zip((found.before, found.after), repeats, strict=True)
+    before, after = (float(np.mean(side)) if len(side) else (value or 0.0) for value, side in sides)
+    moved = after - before - (found.difference or 0.0)
+    low, high = ((end or 0.0) + moved for end in (found.low, found.high))
+    return replace(found, before=before, after=after, difference=after - before, low=low, high=high)
 
 
 def told_by_repeats(repeats: Sequence[Sequence[float]]) -> float:
-    """By how much two runs of the same differ at most, as the repeats of both sides tell, in ns; infinite for none.
+    """How far the difference of two means of repeats may be off, 99 times in 100, in ns; infinite where none tell.
 
-    From the least to the most of two runs is passed by the next difference one time in three, of eight one in sixty: so
-    it is Student's t of how far the repeats of each side are from their mean, 99 times in 100.
+    Student's t (Welch, 1947: the sides may differ in how far their repeats lie apart), with as many whole degrees of
+    freedom as there are: two repeats a side have one or two.
     """
-    freedom = sum(max(len(side) - 1, 0) for side in repeats)
-    if not freedom:
+    if min(map(len, repeats)) < 2:
         return math.inf
-    square = sum(float(np.var(side)) * len(side) for side in repeats if side) / freedom
-    return quantile(freedom) * math.sqrt(2 * square)
+    squares = [float(np.var(side, ddof=1)) / len(side) for side in repeats]
+    if not (square := sum(squares)):
+        return 0.0
+    freedom = square**2 / sum(each**2 / (len(side) - 1) for each, side in zip(squares, repeats, strict=True))
+    return quantile(int(freedom + 1e-9)) * math.sqrt(square)

@@ -124,6 +124,8 @@ class Judgement:
     """Of the interval."""
     why: str = ""
     """What leaves it undecided, or unjudged."""
+    repeats: tuple[int, int] = (0, 0)
+    """Of how many runs without the profiler the time of each side is the mean; 0 where it is estimated."""
 
     @property
     def judged(self) -> bool:

@@ -105,9 +105,17 @@ class ComparedRun:
 
     @cached_property
     def repeats(self) -> list[Speeds]:
-        """The same of each time that it was made; none where it was made once."""
-        count = len(self.summary.measured.repeats) if self._leads else 0
-        return [self._speeds(run_files.benchmark(number)) for number in range(1, count + 1)]
+        """The same of each time that it was made, the first time included; none where there is none."""
+        if not self.untraced.walls.size:
+            return []
+        count = len(self.summary.measured.repeats)
+        return [self.untraced, *(self._speeds(run_files.benchmark(number)) for number in range(2, count + 1))]
+
+    @cached_property
+    def untraced_walls(self) -> Floats:
+        """The walls of all of them, one run behind the other."""
+        found: Floats = np.concatenate([np.zeros(0), *(each.walls for each in self.repeats)])
+        return found
 
     def _speeds(self, run: str, rows: Ints | None = None) -> Speeds:
         """Of one run of table `benchmark`; of these rows of it, where some are given."""

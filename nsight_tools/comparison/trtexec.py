@@ -81,10 +81,10 @@ def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Compar
     families[:WALLS] = np.arange(1, WALLS + 1)
     estimates = estimate(sides[0], sides[1], families)
     effect = cliffs_delta(*took)
-    wall = of_two_runs(Metric.LATENCY, judged("wall", "ns", WALLS, estimates, effect=effect), runs, (1.0, 1.0))
+    wall = of_two_runs(judged("wall", "ns", WALLS, estimates, effect=effect), ((), ()))
     rows = [judged(name, "ns", at, estimates) for at, name in enumerate(("median", "mean", "99th percentile"))]
     rows += [judged(label, "ns", at, estimates) for at, label in enumerate(known.values(), WALLS + 1)]
-    rows = [replace(of_two_runs(Metric.LATENCY, each, runs, (1.0, 1.0)), detail="") for each in rows]
+    rows = [replace(of_two_runs(each, ((), ())), detail="") for each in rows]
     both = zip((whole.before, whole.after), took, strict=True)
     before, after = (replace(side, inferences=mine.size, walls=mine) for side, mine in both)
     return replace(
@@ -92,7 +92,7 @@ def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Compar
         before=before,
         after=after,
         throughput=Judgement(Metric.THROUGHPUT, source="untraced", why=_NO_RATE),
-        latency=Judgement(Metric.LATENCY, source="untraced", level=LEVEL, **told(wall)),
+        latency=Judgement(Metric.LATENCY, source="untraced", level=LEVEL, repeats=(1, 1), **told(wall)),
         walls=tuple(rows[:WALLS]),
         work=tuple(rows[WALLS:]),
         layers=_layers(runs),

@@ -1,6 +1,7 @@
 """The two verdicts on a pair: throughput, the time that passes for each input, and latency, the wall of an inference.
 
-Where both sides were measured without the profiler, those times are judged. Else each side's traced times are taken to
+Where both sides were measured without the profiler, those times are judged: of a side that was measured several times,
+their mean. Else each side's traced times are taken to
 what is left of them without it (`worth.left`), and the interval holds what nobody knows of that: a difference that may
 all be the profiler's own is undecided. What a traced call costs, and how late a wait returns, is the same unknown on
 both sides where machine and profiler are the same; how fast the host is differs from run to run (`worth.known`).
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nsight_tools import units
-from nsight_tools.comparison.judge import judged
-from nsight_tools.comparison.measurements import against_repeats, of_repeats, told_by_repeats
+from nsight_tools.comparison.judge import change_of, judged
+from nsight_tools.comparison.measurements import at_means, of_repeats, told_by_repeats
 from nsight_tools.comparison.resampling import ENOUGH, LEVEL, WALLS, Floats, cliffs_delta, estimate
 from nsight_tools.comparison.result import Change, Difference, Judgement, Metric, Verdict
 from nsight_tools.comparison.runs import Speeds
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 NAMES = {Metric.THROUGHPUT: "time per input", Metric.LATENCY: "wall"}
 PER: dict[Metric, Per] = {Metric.THROUGHPUT: "period", Metric.LATENCY: "wall"}
-MEAN, TYPICAL = 1, WALLS
+_AT = {Metric.THROUGHPUT: 1, Metric.LATENCY: WALLS}
 """Which of `statistics` each metric is: throughput is a mean, stalls and all; a wall is that of the typical one."""
 ESTIMATED = 0.9
 """The level of an interval that holds what tracing may cost: that of the ranges in `worth.known`."""
@@ -60,6 +61,10 @@ def judge(
     untraced = [times(metric, run.untraced) / many for run, many in zip(runs, per, strict=True)]
     measured = [series.size >= ENOUGH for series in untraced]
     chosen = [one if known else other for one, other, known in zip(untraced, traced, measured, strict=True)]
+    repeats = [
+        of_repeats([times(metric, one) / many for one in run.repeats], _AT[metric])
+        for run, many in zip(runs, per, strict=True)
+    ]
     few = [
         f"{label} has {series.size:,}"
         for label, series in zip(("BEFORE", "AFTER"), chosen, strict=True)
@@ -68,10 +73,11 @@ def judge(
     if few:
         return Judgement(metric, why=f"that takes {ENOUGH} inferences a side, and {' and '.join(few)}")
     if all(measured):
-        found = of_two_runs(metric, difference(metric, chosen[0], chosen[1]), runs, per)
+        found = of_two_runs(difference(metric, chosen[0], chosen[1]), repeats)
         judgement = Judgement(metric, source="untraced", level=LEVEL, **told(found))
     else:
-        judgement = _without_profiler(metric, runs, chosen, measured, per, alike)
+        judgement = _without_profiler(metric, runs, chosen, measured, per, alike, repeats)
+    judgement = replace(judgement, repeats=(len(repeats[0]), len(repeats[1])))
     if min(map(len, traced)) >= ENOUGH:
         judgement = replace(judgement, traced=difference(metric, traced[0], traced[1]))
     blocked = ", ".join(dict.fromkeys(each.aspect for each in setup if metric in each.blocks))
@@ -81,9 +87,8 @@ def judge(
 def difference(metric: Metric, before: Floats, after: Floats, level: float = LEVEL) -> Difference:
     """By how much two series of times in order differ, by what the metric is of them, with an interval of `level`."""
     pair = [(series, series[:, None]) for series in (before, after)]
-    at = MEAN if metric is Metric.THROUGHPUT else TYPICAL
     estimates = estimate(pair[0], pair[1], np.arange(WALLS + 1), level=level)
-    return judged(NAMES[metric], "ns", at, estimates, effect=cliffs_delta(before, after))
+    return judged(NAMES[metric], "ns", _AT[metric], estimates, effect=cliffs_delta(before, after))
 
 
 def told(found: Difference) -> dict[str, Any]:
@@ -92,37 +97,39 @@ def told(found: Difference) -> dict[str, Any]:
     return {"verdict": said, "measured": said, "difference": found}
 
 
-def of_two_runs(metric: Metric, found: Difference, runs: Pair, per: tuple[float, float]) -> Difference:
+def of_two_runs(found: Difference, repeats: Sequence[Sequence[float]]) -> Difference:
     """A difference of untraced times, noise where it is no more than the same differs by from run to run.
 
-    By its repeats, or by what is usual (`worth.known.CAPTURES`) where these are too few to tell that it is less here.
-    `per` are the inputs that an inference carries.
+    `repeats` are the times of each run of each side, ns; none where that is not known. Of several, the difference is
+    that of their means, and its interval Student's t. Where they are too few for that, two runs of the same differ by
+    what is usual (`worth.known.CAPTURES`), or by what these lie apart, where that is more.
     """
-    at = MEAN if metric is Metric.THROUGHPUT else TYPICAL
-    series = ([times(metric, each) / many for each in run.repeats] for run, many in zip(runs, per, strict=True))
-    repeats = [of_repeats(side, at) for side in series]
-    held = against_repeats(found, repeats)
     usual = CAPTURES * (found.before or 0.0)
-    margin = min(usual, told_by_repeats(repeats))
-    if margin <= (held.drift or 0.0):
-        return held
-    small = abs(held.difference or 0.0) <= margin and held.change is not Change.SAME
-    change = Change.NOISE if small else held.change
-    return replace(held, drift=margin, detail=_same(repeats, margin, usual), change=change)
-
-
-def _same(repeats: list[list[float]], margin: float, usual: float) -> str:
-    """By how much two runs of the same differ, and how that is known."""
-    if not any(repeats):
-        return TWO_RUNS
-    many = max(map(len, repeats))
-    if margin < usual:
-        return f"two runs of the same differ by up to {units.duration(margin)}, as {many} repeats tell"
-    return f"two runs of the same differ by up to {SAME}, and {many} repeats are too few to tell less"
+    if max(map(len, repeats)) < 2:
+        if usual <= (found.drift or 0.0):
+            return found
+        small = abs(found.difference or 0.0) <= usual and found.change is not Change.SAME
+        return replace(found, drift=usual, detail=TWO_RUNS, change=Change.NOISE if small else found.change)
+    found = at_means(found, repeats)
+    told = told_by_repeats(repeats)
+    margin = min(told, max(usual, *(max(side) - min(side) for side in repeats if side)))
+    said = f"means of {' and '.join(str(len(side)) for side in repeats)}"
+    if margin < told:
+        said += f", too few to tell less than {units.share(margin / (found.before or 1.0))} from noise"
+    before, after, difference = found.before or 0.0, found.after or 0.0, found.difference or 0.0
+    low, high = difference - margin, difference + margin
+    change = change_of(before, after, low, high, margin)
+    return replace(found, low=low, high=high, drift=margin, detail=said, change=change)
 
 
 def _without_profiler(
-    metric: Metric, runs: Pair, chosen: list[Floats], measured: list[bool], per: tuple[float, float], alike: Alike
+    metric: Metric,
+    runs: Pair,
+    chosen: list[Floats],
+    measured: list[bool],
+    per: tuple[float, float],
+    alike: Alike,
+    repeats: list[list[float]],
 ) -> Judgement:
     """The verdict by what the profiler leaves of traced times, where a side was not `measured` without it.
 
@@ -137,7 +144,7 @@ def _without_profiler(
         chosen = [one if known else other for one, other, known in zip(chosen, usual, measured, strict=True)]
     if min(map(len, chosen)) < ENOUGH:
         return Judgement(metric, why=f"that takes {ENOUGH} inferences a side that are no outliers")
-    found = difference(metric, chosen[0], chosen[1], LEVEL if same else ESTIMATED)
+    found = at_means(difference(metric, chosen[0], chosen[1], LEVEL if same else ESTIMATED), repeats)
     drifts = (None, None) if same else (0, 1)
     lefts = [
         None if known else left(run.trace, Pricing.of(run.trace), PER[metric], run.judged, drift)

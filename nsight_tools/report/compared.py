@@ -126,8 +126,9 @@ def where(comparison: Comparison) -> str:
 
 def source(judgement: Judgement) -> str:
     """Where the times that are judged come from."""
+    means = judgement.difference.detail if judgement.difference and max(judgement.repeats) > 1 else ""
     return {
-        "untraced": "untraced runs",
+        "untraced": f"untraced runs, {means}" if means else "untraced runs",
         "trace": "untraced, as estimated from the traces",
         "mixed": "one side untraced, the other estimated from its trace",
     }[judgement.source]

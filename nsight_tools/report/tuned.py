@@ -90,7 +90,7 @@ def to_paste(ledger: Ledger) -> Iterator[tuple[str, str]]:
     model, given = ledger.about["model"]["name"], ledger.about["given"]
     best = ledger.best
     yield "capture", settings.capture_command(model, best, given)
-    yield "trtexec", settings.trtexec_command(model, best, given, ledger.about.get("tensorrt"))
+    yield "trtexec", ledger.trtexec
     for at, call in enumerate(settings.of_api(best)):
         yield ("" if at else "in a program"), call
 

@@ -12,12 +12,12 @@ from nsight_tools.errors import InputError
 from nsight_tools.findings import Change
 from nsight_tools.tune import kept, settings
 from nsight_tools.tune.judging import Times
-from nsight_tools.tune.measuring import Measurement, Why
+from nsight_tools.tune.measuring import FAILED, Measurement, Why
 from nsight_tools.tune.promises import Promise
 from nsight_tools.tune.settings import Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 LEDGER = "ledger.json"
@@ -63,6 +63,11 @@ class Step:
         return self.outcome == "faster"
 
     @property
+    def failed(self) -> bool:
+        """Whether it could not be measured."""
+        return self.outcome in FAILED
+
+    @property
     def came(self) -> Times | None:
         """What was measured of what was promised."""
         per = self.promise.per if self.promise else ""
@@ -85,6 +90,8 @@ class Found:
     headline: str = ""
     engine: str = ""
     """The engine that ran, from the tuning's folder or by the model's own name; empty where that is not known."""
+    shapes: Mapping[str, Sequence[int]] | None = None
+    """Of the dynamic inputs, by name; None where that is not known."""
 
 
 @dataclass
@@ -122,6 +129,15 @@ class Ledger:
     def found(self, setting: Setting) -> Found | None:
         """The capture of a setting; None where it was not traced."""
         return next((each for each in reversed(self.captures) if each.setting == setting), None)
+
+    @property
+    def trtexec(self) -> str:
+        """The trtexec that runs the best. Batch and shapes are the same in all settings: any capture tells them."""
+        about = self.about
+        shapes = next((each.shapes for each in self.captures if each.shapes is not None), None)
+        return settings.trtexec_command(
+            about["model"]["name"], self.best, about["given"], about.get("tensorrt"), shapes
+        )
 
     @property
     def measured(self) -> list[Setting]:
@@ -186,6 +202,7 @@ def as_json(ledger: Ledger) -> dict[str, Any]:
                 "capture": each.capture or None,
                 "headline": each.headline,
                 "engine": each.engine or None,
+                "shapes": None if each.shapes is None else {name: list(shape) for name, shape in each.shapes.items()},
                 "promises": [promise.as_json() for promise in each.promises],
             }
             for each in ledger.captures
@@ -228,7 +245,7 @@ def _best(ledger: Ledger) -> dict[str, Any]:
         "engine": (found.engine if found else "") or None,
         "commands": {
             "capture": settings.capture_command(model, best, given),
-            "trtexec": settings.trtexec_command(model, best, given, ledger.about.get("tensorrt")),
+            "trtexec": ledger.trtexec,
         },
         "api": list(settings.of_api(best)),
     }
@@ -258,6 +275,7 @@ def _ledger(data: dict[str, Any]) -> Ledger:
                 tuple(Promise.of_json(promise) for promise in each["promises"]),
                 each["headline"],
                 each["engine"] or "",
+                each.get("shapes"),  # ledgers of before have none
             )
             for each in data["captures"]
         ],

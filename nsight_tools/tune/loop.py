@@ -81,6 +81,8 @@ class Loop:
     say: Callable[[str], None]
     gate: Gate | None = None
     budget: Budget = field(default_factory=Budget)
+    retried: int = 0
+    """So many steps, from the first, are tried again where they failed."""
     clock: Callable[[], float] = time.monotonic
     _began: float = 0.0
 
@@ -97,7 +99,7 @@ class Loop:
         ledger as it was last written.
         """
         ledger = self.ledger
-        if ledger.ended == "nothing left":
+        if ledger.ended == "nothing left" and not any(step.failed for step in ledger.steps[: self.retried]):
             return ledger
         ledger.ended = ""
         while not ledger.ended:
@@ -138,7 +140,8 @@ class Loop:
             ledger.runs += 1
             self._tell(ledger.captures[-1])
         else:
-            tried = [(each.setting, each.changes) for each in ledger.steps]
+            steps = (each for at, each in enumerate(ledger.steps) if at >= self.retried or not each.failed)
+            tried = [(each.setting, each.changes) for each in steps]
             candidate = self.chooser.next(best, found.promises, [(ledger.start, ()), *tried])
             if candidate is None:
                 self._end("nothing left")

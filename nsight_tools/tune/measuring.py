@@ -30,6 +30,10 @@ class Why(str, Enum):
     ACCURACY = "accuracy lost"
 
 
+FAILED = (Why.BUILD, Why.MEMORY, Why.REFUSED)
+"""Of them those that may go: another process frees memory, a package is mended. What was measured stays lost."""
+
+
 class Failed(NsightToolsError):  # noqa: N818 (what became of a setting, as a measurement is)
     """Raised by a measurer where a setting cannot be measured; all others still can."""
 

@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import nsight_tools
+from nsight_tools.comparison.setup import CAPTURE
 from nsight_tools.errors import InputError
 from nsight_tools.findings import NOISE_SHARE, Severity
 from nsight_tools.tune import kept
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from nsight_tools.analysis import Outcome
     from nsight_tools.findings import Finding
 
 VERSION = 1
@@ -42,6 +44,8 @@ class Seen:
     capture: str
     headline: str
     named: tuple[Named, ...]
+    limits: tuple[str, ...] = ()
+    """Why the capture tells no more, and what to do about that: nothing that its author is to change."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,12 @@ def named(findings: Sequence[Finding], whole_ns: float | None) -> tuple[Named, .
     return tuple(found)
 
 
+def limiting(outcomes: Iterable[Outcome]) -> list[Finding]:
+    """Findings that are of the capture, and no change of the program; an error is the program's own."""
+    found = (each for outcome in outcomes if outcome.topic == CAPTURE for each in outcome.findings)
+    return [each for each in found if each.severity is Severity.WARNING]
+
+
 def as_json(program: Program) -> dict[str, Any]:
     """As the ledger's schema has it."""
     return {
@@ -161,7 +171,12 @@ def read(path: Path) -> Program:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         seen = [
-            Seen(each["capture"], each["headline"], tuple(Named(**one) for one in each["named"]))
+            Seen(
+                each["capture"],
+                each["headline"],
+                tuple(Named(**one) for one in each["named"]),
+                tuple(map(str, each.get("limits", ()))),  # ledgers of before have none
+            )
             for each in data["captures"]
         ]
         steps = [

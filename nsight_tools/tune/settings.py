@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools import changes
@@ -101,28 +102,44 @@ _OTHERWISE_FROM_11 = {
 
 
 def trtexec_command(
-    model: str, setting: Setting, given: Mapping[str, str | Sequence[str]], tensorrt: str | None = None
+    model: str,
+    setting: Setting,
+    given: Mapping[str, str | Sequence[str]],
+    tensorrt: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> str:
     """The trtexec that runs it, as far as trtexec can: it always pins memory, and makes its own streams.
 
-    What has to be written for the model at hand stands behind it, as a comment. `tensorrt` is the version: from 11 on
-    trtexec uses a graph, spins and copies nothing unless it is told otherwise.
+    `tensorrt` is the version: from 11 on trtexec uses a graph, spins and copies nothing unless it is told otherwise.
+    `shapes` are those of the dynamic inputs, by name, as it ran (trtexec takes no shape of another input); None where
+    they are not known: then they are as they were typed, and what a batch makes of them stands behind, as a comment.
     """
     if given.get("runtime", Build.runtime) != Build.runtime:
         return f"# trtexec neither builds nor runs engines of {given['runtime']}"
     load = "--onnx" if model.endswith(".onnx") else "--loadEngine"
     parts = ["trtexec", f"{load}={shlex.quote(model)}"]
+    if shapes:
+        parts.append(f"--shapes={shlex.quote(','.join(starmap(_shape, shapes.items())))}")
     for name, typed in given.items():
+        if name == "shapes" and shapes is not None:
+            continue
         row = BY_NAME.get(name)
         flag = row.trtexec if row else _OF_TRTEXEC.get(name, "")
         parts += [flag.format(value=shlex.quote(text)) for text in _each(typed) if flag.startswith("--")]
-    said = [changes.said(Change(name, value)).trtexec for name, value in setting.options if value is not False]
+    told = [each for each in setting.options if each[1] is not False and (each[0] != "batch" or shapes is None)]
+    said = [changes.said(Change(name, value)).trtexec for name, value in told]
     parts += [each for each in said if each.startswith("--") and " " not in each]
     if tensorrt and tensorrt.partition(".")[0].isdigit() and int(tensorrt.partition(".")[0]) >= 11:
         parts += [flag for option, flag in _OTHERWISE_FROM_11.items() if not setting.get(option)]
     parts += [] if setting.get("overlap_transfers") or setting.get("no_data_transfers") else ["--exposeDMA"]
     by_hand = [f"# and {each}" for each in said if each.startswith("--") and " " in each]
     return " ".join(filter(None, [*parts, *by_hand]))
+
+
+def _shape(name: str, shape: Sequence[int]) -> str:
+    """An input's shape as trtexec reads it: a name that holds what parts them stands in quotes."""
+    named = f"'{name}'" if set(name) & set(":,") else name
+    return f"{named}:{'x'.join(map(str, shape)) or 'scalar'}"
 
 
 _OF_TRTEXEC = {"shapes": "--shapes={value}", "load_inputs": "--loadInputs={value}"}

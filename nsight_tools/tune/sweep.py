@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 def left(settings: Sequence[Setting], rows: Sequence[Row], times: int) -> list[Setting]:
     """What is still to be measured so that each setting was, `times` times; all once before any again.
 
-    What failed is not tried again.
+    What failed is not tried again, unless its row is taken out (`without_failed`).
     """
     failed = {row.setting for row in rows if row.measurement is None}
     made = [row.setting for row in rows]
     rounds = {setting: made.count(setting) for setting in settings if setting not in failed}
     return [setting for number in range(times) for setting, count in rounds.items() if count <= number]
+
+
+def without_failed(settings: Sequence[Setting], rows: Sequence[Row]) -> list[Row]:
+    """The rows but for those that say that one of these settings failed."""
+    return [row for row in rows if row.measurement is not None or row.setting not in settings]
 
 
 def measured(

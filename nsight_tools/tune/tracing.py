@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from nsight_tools.analysis import analyze
 from nsight_tools.capture import session
 from nsight_tools.capture.options import InterruptedCaptureError, Recording
 from nsight_tools.errors import InputError
-from nsight_tools.run_files import SUFFIX
+from nsight_tools.run_files import RUN, SUFFIX
 from nsight_tools.trace import open_trace
 from nsight_tools.tune import ledger, promises
 from nsight_tools.tune.ledger import Found
@@ -59,6 +60,7 @@ class Tracing:
             python=bench.python,
             say=lambda text: bench.say(f"  {text}"),
             force=True,
+            interrupts=bench.interrupts,
         )
         if captured.interrupted:
             shutil.rmtree(target, ignore_errors=True)
@@ -70,7 +72,15 @@ class Tracing:
         trace = open_trace(target, nsys=self.nsys.path)
         outcomes = analyze(trace)
         found = promises.of_outcomes(trace, outcomes)
-        return Found(setting, target.name, found, self.headline(target.name, trace, outcomes), engine)
+        said = self.headline(target.name, trace, outcomes)
+        return Found(setting, target.name, found, said, engine, _dynamic(target / RUN))
+
+
+def _dynamic(file: Path) -> dict[str, list[int]]:
+    """The shapes of the inputs that the engine leaves open, by name, as a capture's `run.json` has them."""
+    run = json.loads(file.read_text(encoding="utf-8"))
+    source = run["measured"]["benchmark"]["shape_source"]
+    return {each["name"]: each["shape"] for each in run["engine"]["inputs"] if source[each["name"]] != "engine"}
 
 
 class FoundBefore:

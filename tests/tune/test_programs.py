@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
+from nsight_tools.analysis import Outcome, Status
 from nsight_tools.cli import tune_program
 from nsight_tools.cli.tune import command as tune
 from nsight_tools.errors import InputError, NsightToolsError
@@ -121,6 +123,28 @@ def test_noise_and_what_asks_for_nothing_are_not_named() -> None:
         finding("LCH001", Severity.WARNING, 200, recommendation=""),
     ]
     assert [(each.code, each.share) for each in programs.named(findings, 1000.0)] == [("CAP001", None), ("PCI001", 0.3)]
+
+
+def test_what_limits_the_capture_is_no_change_of_the_program() -> None:
+    """Warnings are told beside what is named; an error, as of an enqueue that failed, is the program's own."""
+    ofs = [finding("CAP001", each, None, recommendation="loop") for each in Severity]
+    capture = Outcome("CAP001", "fit", Status.FINDINGS, findings=tuple(ofs), topic="capture")
+    other = Outcome("PCI001", "copies", Status.FINDINGS, findings=(finding("PCI001", Severity.WARNING, 300),))
+    assert programs.limiting([other, capture]) == [ofs[1]]
+    assert ofs[1].severity is Severity.WARNING
+
+
+def test_limits_are_told_and_kept(tmp_path: Path) -> None:
+    class Limited(Watcher):
+        def capture(self, command: Sequence[str], name: str) -> Seen:
+            return replace(super().capture(command, name), limits=("too few; loop",))
+
+    program = programs.begin(["serve"], Limited([(PINNED,)]))
+    programs.write(tmp_path / "ledger.json", valid(program))
+    assert programs.read(tmp_path / "ledger.json") == program
+    lines = list(tune_program._lines(program, tmp_path))
+    assert lines[:3] == ["drawn", "not told: too few; loop", "next: pin the buffers"]
+    assert lines[-1].startswith("make this change, then: nsight-tools tune --continue ")
 
 
 class Recorded(Watcher):

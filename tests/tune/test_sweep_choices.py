@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -72,6 +73,11 @@ def test_a_setting_is_told_in_everybodys_words() -> None:
     assert trtexec_command("m.onnx", setting, given, "10.13.2") == theirs
     batch = trtexec_command("m.onnx", Setting.of({"batch": 8}), {})
     assert batch == "trtexec --onnx=m.onnx --exposeDMA # and --shapes with 8 as first dimension"
+    shapes = {"x": (8, 3), "mask:0": [8], "scale": []}
+    known = trtexec_command("m.onnx", Setting.of({"batch": 8}), given, shapes=shapes)
+    assert known == """trtexec --onnx=m.onnx --shapes='x:8x3,'"'"'mask:0'"'"':8,scale:scalar' --exposeDMA"""
+    assert "".join(shlex.split(known)[2:3]) == "--shapes=x:8x3,'mask:0':8,scale:scalar"
+    assert "shapes" not in trtexec_command("m.onnx", Setting.of({"batch": 8}), {}, shapes={})  # it has static ones
     told = "--noSpinWait --includeDataTransfers --exposeDMA"  # trtexec 11 spins and copies nothing by itself
     assert trtexec_command("m.onnx", setting, given, "11.0.0") == theirs.replace("--exposeDMA", told)
     assert any("cudaStreamBeginCapture" in each for each in of_api(setting))
@@ -97,6 +103,9 @@ def test_all_are_measured_once_before_any_again_and_failures_once() -> None:
     assert sweep.left(settings, rows, 2) == []
     assert sweep.left(settings, rows[:2], 1) == [streams(4)]
     assert sweep.left(settings, rows, 3) == [streams(1), streams(4)]
+    again = sweep.without_failed(settings[:2], rows)
+    assert sweep.left(settings, again, 2) == [streams(2), streams(2)]
+    assert sweep.without_failed(settings[:1], rows) == rows
 
 
 def test_a_point_is_the_median_of_its_runs() -> None:

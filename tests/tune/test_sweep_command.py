@@ -107,9 +107,22 @@ def test_what_does_not_fit_the_memory_is_said_and_the_rest_measured(tmp_path: Pa
     assert "cannot be run: " in out
     assert "optimization profile" in out
     assert [row.why for row in read_rows(table(tmp_path))] == [None, Why.REFUSED]
+    again = ("model.engine", "--streams", "1,2", *SHORT)
+    code, out, err = swept(tmp_path, *again)
+    assert code == 0, err
+    assert "1 failed before, and is not tried again without --retry-failed" in err
+    assert "optimization profile" in out
+    assert len(read_rows(table(tmp_path))) == 2
+    code, out, err = swept(tmp_path, *again, "--retry-failed")
+    assert code == 0, err
+    assert "1 of 2 runs were made before" in err
+    assert out.count("optimization profile") == 1
+    assert [row.why for row in read_rows(table(tmp_path))] == [None, Why.REFUSED]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["interrupted", "ended", "killed"]
+)
 def test_what_was_measured_is_kept_and_gone_on_from(tmp_path: Path, number: signal.Signals) -> None:
     engine(tmp_path)
     arguments = ("model.engine", "--streams", "1,2,4", "--duration", "0.6", *SHORT[2:])
@@ -125,6 +138,9 @@ def test_what_was_measured_is_kept_and_gone_on_from(tmp_path: Path, number: sign
         assert process.returncode == 130
         assert f"interrupted: {3 - len(rows)} runs are left" in err
         assert (table(tmp_path).parent / "sweep.html").exists()
+    if number is signal.SIGTERM:
+        assert process.returncode == 128 + number
+        assert err.splitlines()[-1] == "nsight-tools: ended by SIGTERM; the same command goes on from here"
     code, _, err = swept(tmp_path, *arguments)
     assert code == 0, err
     assert read_rows(table(tmp_path))[: len(rows)] == rows

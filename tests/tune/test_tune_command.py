@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import installed_nsys
 import numpy as np
 import pytest
-from capture.runner_cases import FAKES, X, Y, engine, model
+from capture.runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, X, Y, engine, model
 from jsonschema import Draft202012Validator
 from patience import PATIENCE_S
 
@@ -98,8 +99,9 @@ def test_interrupted_and_killed_it_goes_on_to_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.nsys
 def test_a_model_is_built_for_each_step_that_asks_for_it(tmp_path: Path) -> None:
-    model(tmp_path)
-    more = ("--builder-optimization-level", "3", "--use-cuda-graph", "--use-spin-wait", "--overlap-transfers")
+    model(tmp_path, tensors=(DYNAMIC_X, DYNAMIC_Y))
+    more = ("--batch", "2", "--min-shapes", "x:1x3x16x16", "--opt-shapes", "x:2x3x16x16", "--max-shapes", "x:2x3x16x16")
+    more += ("--builder-optimization-level", "3", "--use-cuda-graph", "--use-spin-wait", "--overlap-transfers")
     code, out, err = tuned(tmp_path, "model.onnx", *more, "--most-streams", "1", *SHORT, TRACED)
     assert code == 0, err
     found = ledger(tmp_path / "model.tune")
@@ -107,7 +109,16 @@ def test_a_model_is_built_for_each_step_that_asks_for_it(tmp_path: Path) -> None
     assert [step["changes"][-1]["option"] for step in found["steps"]][:2] == ["fp16", "builder_optimization_level"]
     assert found["best"]["engine"].startswith("engines/model-")
     assert (tmp_path / "model.tune" / found["best"]["engine"]).exists()
-    assert "trtexec --onnx=model.onnx --builderOptimizationLevel=" in out
+    assert found["captures"][0]["shapes"] == {"x": [2, 3, 16, 16]}
+    line = next(line for line in out.splitlines() if "trtexec --onnx=model.onnx" in line)
+    assert line.split()[1:6] == [
+        "trtexec",
+        "--onnx=model.onnx",
+        "--shapes=x:2x3x16x16",
+        "--minShapes=x:1x3x16x16",
+        "--optShapes=x:2x3x16x16",
+    ]
+    assert "#" not in line
 
 
 @pytest.mark.nsys
@@ -155,7 +166,8 @@ def test_a_program_is_named_a_change_and_judged_after_it(tmp_path: Path) -> None
     command = ("--", sys.executable, "serve.py")
     code, out, err = tuned(tmp_path, "-o", "serve.tune", *command)
     assert code == 0, err
-    assert "next: " in out or "nothing is left that findings promise" in out
+    assert "not told: the GPU was not traced" in out
+    assert "a change of your own is judged by: nsight-tools tune --continue serve.tune" in out
     folder = tmp_path / "serve.tune"
     first = ledger(folder, "program-ledger-schema-1.json")
     code, _, err = tuned(tmp_path, "-o", "serve.tune", *command)
@@ -174,6 +186,23 @@ def test_a_program_is_named_a_change_and_judged_after_it(tmp_path: Path) -> None
     assert programs.read(folder / "ledger.json") == found
     assert sorted(path.name for path in folder.iterdir()) == ["0.capture", "1.capture", "ledger.json"]
     assert first["command"] == [sys.executable, "serve.py"]
+
+
+@pytest.mark.nsys
+def test_a_program_that_only_ctrl_c_ends_is_captured_until_then(tmp_path: Path) -> None:
+    endless = SERVES.replace("range(30)", "iter(int, 1)") + "    n or open('ready', 'w').close()\n"
+    (tmp_path / "serve.py").write_text(endless, "utf-8")
+    process = started(tmp_path, "--no-untraced", "-o", "serve.tune", "--", sys.executable, "serve.py")
+    deadline = time.monotonic() + PATIENCE_S
+    while not (tmp_path / "ready").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    assert "keeping what it measured" in err
+    assert "a change of your own is judged by" in out
+    assert ledger(tmp_path / "serve.tune", "program-ledger-schema-1.json")["captures"][0]["capture"] == "0.capture"
 
 
 REFUSED = [
@@ -207,13 +236,24 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: lis
 
 
 @pytest.mark.nsys
+def test_the_traceback_of_the_runner_is_printed_where_that_is_asked_for(tmp_path: Path) -> None:
+    """It was raised in another process, whose folder is gone by then."""
+    (tmp_path / "bad.onnx").write_text("no model", "utf-8")
+    code, _, err = tuned(tmp_path, "bad.onnx", *SHORT, "--debug")
+    assert code == 2
+    assert re.search(r": unexpected JSONDecodeError: .* \(decoder.py, line \d+\)", err.splitlines()[-1])
+    assert "json.decoder.JSONDecodeError: Expecting value" in err
+    assert "runner/builder.py" in err
+
+
+@pytest.mark.nsys
 def test_an_engine_that_cannot_be_run_leaves_nothing(tmp_path: Path) -> None:
     engine(tmp_path)
     (tmp_path / "bad.engine").write_text("no engine", "utf-8")
     (tmp_path / "bad.onnx").write_text("no model", "utf-8")
     for arguments, words in (
         (("bad.engine",), "cannot load the engine"),
-        (("bad.onnx",), "result.json has the traceback"),
+        (("bad.onnx",), "this is a bug of nsight-tools or of a package: nsight-tools --debug capture prints"),
         (("model.engine", "--fp16"), "--fp16 is how an engine is built, and model.engine is built already"),
         (
             ("model.engine", "--default-stream", "--use-cuda-graph"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ ALL = product({
     "use_cuda_graph": (False, True), "use_spin_wait": (False, True), "overlap_transfers": (False, True),
     "streams": (1, 2, 4),
 })  # fmt: skip
+SWITCHES = ("use_cuda_graph", "use_spin_wait", "overlap_transfers")
 BEST = min(ALL, key=takes_us)
 
 
@@ -128,6 +131,28 @@ def test_a_step_that_fails_stands_in_the_ledger_as_that(why: Why) -> None:
     assert ledger.ended == "nothing left"
     assert ledger.best != ledger.start
     valid(ledger)
+
+
+def test_what_failed_is_tried_again_where_that_is_asked_for() -> None:
+    """Its reason may be gone: another process had the memory."""
+    every = product({"pageable": (False, True), **dict.fromkeys(SWITCHES, (False, True)), "streams": (1, 2, 4)})
+    failing = {setting: Why.MEMORY for setting in every if setting.get("use_cuda_graph")}
+    machine = Machine(failing=failing)
+    tuning, _ = loop(machine=machine)
+    steps = len(tuning.run().steps)
+    assert not tuning.ledger.best.get("use_cuda_graph")
+    asked = list(machine.asked)
+    failing.clear()
+    assert len(tuning.run().steps) == steps
+    assert machine.asked == asked
+    ended = tuning.ledger.best
+    tuning.retried = steps
+    again = tuning.run().steps[steps:]
+    assert [step.changes[-1].option for step in again][:1] == ["use_cuda_graph"]
+    assert again[0].start == ended
+    assert (again[0].outcome, tuning.ledger.ended) == ("faster", "nothing left")
+    assert (tuning.ledger.steps[0].outcome, tuning.ledger.steps[0].failed) == (Why.MEMORY.value, True)
+    valid(tuning.ledger)
 
 
 class Outputs:
@@ -327,6 +352,19 @@ def test_builds_are_tried_after_the_run() -> None:
     assert ledger.best.get("fp16") is True
     assert ledger.best.get("builder_optimization_level") in {0, 3, 5}
     valid(ledger)
+
+
+def test_the_shapes_of_a_capture_stand_in_trtexecs_line() -> None:
+    class Dynamic(Tracer):
+        def trace(self, setting: Setting, number: int) -> Any:
+            return replace(super().trace(setting, number), shapes={"x": (8, 3, 224, 224)})
+
+    ledger = loop(Setting.of({"batch": 8}), tracer=Dynamic())[0].run()
+    line = valid(ledger)["best"]["commands"]["trtexec"]
+    assert line.startswith("trtexec --loadEngine=m.engine --shapes=x:8x3x224x224 ")
+    assert "#" not in line
+    assert line in "\n".join(tuned.text(ledger))
+    assert line in html.unescape(tuned_html.render(ledger))
 
 
 def test_the_page_shows_the_way() -> None:

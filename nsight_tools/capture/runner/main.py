@@ -44,11 +44,11 @@ def _perform(task: Task) -> int:
     except MemoryError as error:
         return _fail(result, Failure(f"out of host memory: {error}", hint="use a smaller batch or fewer streams"))
     except Exception as error:  # noqa: BLE001 (an error nobody thought of is reported too)
-        result.log.extend(traceback.format_exc().splitlines())
-        what = f"unexpected {type(error).__name__}: {error}"
-        return _fail(
-            result, Failure(what, hint="this is a bug of nsight-tools or of a package: result.json has the traceback")
-        )
+        result.content["traceback"] = traceback.format_exc()
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"unexpected {type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+        hint = "this is a bug of nsight-tools or of a package: nsight-tools --debug capture prints the traceback"
+        return _fail(result, Failure(what, hint=hint))
     if interruption.requested:
         result.write("interrupted", INTERRUPTED)
         return EXIT_INTERRUPTED
