@@ -12,6 +12,7 @@ FAMILIES := $(wildcard $(sort $(patsubst analyses/nsight_analyses/%,tests/analys
 QUICK := $(filter-out tests/analyses/ tests/__pycache__/,$(wildcard tests/*/ tests/test_*.py)) $(FAMILIES)
 
 BIN := $(if $(wildcard .venv/bin/python),.venv/bin/,)
+unexport PYTHONDONTWRITEBYTECODE  # else each process of each run compiles all that it imports
 T := tests
 N := auto
 
