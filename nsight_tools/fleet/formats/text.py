@@ -86,7 +86,7 @@ def _spreads(page: Page, fleet: Fleet) -> None:
 def _peers(page: Page, fleet: Fleet) -> None:
     for each in fleet.peers:
         page.heading("Ranks that communicate", "of an inference, the late one first; waiting: longer than the shortest")
-        titles = ("", "communication", "exposed", "of it waiting", "transfer", "other kernels")
+        titles = ("", "communication", "not hidden", "of it waiting", "transfer", "other kernels")
         rows = [[page.text(title, "dim") for title in titles]]
         for one in each.ranks:
             times = (one.communication_ns, one.exposed_ns, one.waits_ns, one.transfer_ns, one.kernels_ns)
