@@ -96,15 +96,9 @@ class Times:
     hidden_copy_ns: int
     queue_delay_ns: int
     untraced: Untraced | None = None
-
-    @property
-    def several(self) -> bool:
-        """Whether several are under way at a time, so that their wall is no latency of one alone."""
-        return self.at_a_time >= SEVERAL
-
-
-SEVERAL = 1.5
-"""As `run.flow` says; here for summaries that come from elsewhere."""
+    period_ns: int | None = None
+    """From one inference to the next, without the profiler as far as that is known; None where each is judged by what
+    it takes itself."""
 
 
 @dataclass(frozen=True)
@@ -332,6 +326,7 @@ def _times(run: Run) -> Times | None:
         warm_up=int(requests.warm_up.sum()),
         warm_up_ns=int(np.maximum(requests.wall[requests.warm_up] - median, 0).sum()),
         untraced=_untraced(run.trace, columns, wall),
+        period_ns=Pricing.of(run.trace).period_ns,
         gpu_busy_share=float(np.median(ints(inferences["gpu_busy_ns"]) / np.maximum(wall, 1))),
         hidden_copy_ns=round(float(np.median(ints(inferences["hidden_copy_ns"])))),
         queue_delay_ns=round(float(np.median(ints(inferences["queue_ns"]) / np.maximum(pieces, 1)))),

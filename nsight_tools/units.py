@@ -34,17 +34,24 @@ def column(values: Iterable[float | None]) -> tuple[str, list[str]]:
 
 def part(part_ns: float, whole_ns: float) -> str:
     """A part and its whole: "0.214 of 1.46 ms"; below a tenth of the whole's unit in its own: "85.0 µs of 1.46 ms"."""
-    step = _step(whole_ns)
-    if step != _step(part_ns) and abs(part_ns) < 0.1 * 1000**step:
-        return f"{duration(part_ns)} of {duration(whole_ns)}"
-    return f"{_digits(part_ns / 1000**step) if step else number(part_ns)} of {duration(whole_ns)}"
+    return f"{_beside(part_ns, whole_ns)} of {duration(whole_ns)}"
 
 
 def between(low_ns: float, high_ns: float, word: str = "to") -> str:
-    """Two ends: "1.00 to 1.18 ms"; two units where they need two."""
-    low, high = duration(low_ns), duration(high_ns)
-    same = low.partition(" ")[2] == high.partition(" ")[2]
-    return f"{low.partition(' ')[0] if same else low} {word} {high}"
+    """Two ends: "1.00 to 1.18 ms", "0.830 to 1.07 ms"; two units where one would not do for both, as with `part`."""
+    if abs(low_ns) <= abs(high_ns):
+        return f"{_beside(low_ns, high_ns)} {word} {duration(high_ns)}"
+    low, unit = duration(low_ns).split(" ")
+    high, *own = _beside(high_ns, low_ns).split(" ")
+    return f"{low} {unit} {word} {high} {own[0]}" if own else f"{low} {word} {high} {unit}"
+
+
+def _beside(ns: float, other_ns: float) -> str:
+    """A time beside a longer one: in its unit, which is not written, or where it is too short for that with its own."""
+    step = _step(other_ns)
+    if step != _step(ns) and 0 < abs(ns) < 0.1 * 1000**step:
+        return duration(ns)
+    return _digits(ns / 1000**step) if step else number(ns)
 
 
 def size(count: float | None) -> str:

@@ -166,11 +166,27 @@ def found_in(each: Common, reports: int) -> str:
     return f"{len(each.labels)} of {reports}{behind}"
 
 
+def unjudged_in(each: Common) -> str:
+    """`; not judged in 4 reports`; empty where every report could be judged."""
+    return f"; not judged in {units.plural(len(each.unjudged), 'report')}" if each.unjudged else ""
+
+
+def act(fleet: Fleet, each: Common) -> str:
+    """What to do about it, in a few words, as the report says that has the largest one."""
+    report = next(done.report for done in fleet.done if done.member.label == each.largest_in)
+    return report.act(each.largest)
+
+
+def share(each: Common) -> str:
+    """Which part of an inference it could give back; empty where nothing bounds it."""
+    return units.share(each.share) if each.share is not None and each.share <= 1 else ""
+
+
 def worth(each: Common) -> str:
     """What it could give back of an inference; empty where nothing bounds it."""
     if not each.recoverable_ns_per_inference:
         return ""
-    part = f" ({units.share(each.share)})" if each.share is not None and each.share <= 1 else ""
+    part = f" ({share(each)})" if share(each) else ""
     return f"{units.duration(each.recoverable_ns_per_inference)}{part}"
 
 
@@ -185,7 +201,7 @@ def findings_of(done: Done) -> str:
     unjudged = len(done.report.with_status(Status.COULD_NOT_RUN))
     if not found:
         return "none" if unjudged < len(done.report.outcomes) else "not judged"
-    return f"{len(found)}, first {found[0].code}"
+    return f"{len(found)} ({found[0].code})"
 
 
 def against(fleet: Fleet, label: str) -> str:

@@ -20,22 +20,26 @@ def claim(finding: Finding) -> str:
 def claimed(finding: Finding, worth: str) -> str:
     """`at most 1.20 ms of …`, or `about 1.20 ms of …, between 0.90 ms and 1.50 ms`."""
     between = finding.recoverable_between_ns
-    ends = f", between {units.duration(between[0])} and {units.duration(between[1])}" if between else ""
+    ends = f", between {units.between(*between, 'and')}" if between else ""
     return f"{claim(finding)} {worth}{ends}"
 
 
 def in_all(part_ns: int, window_ns: int | None) -> str:
-    """`1.20 ms of 4.00 s from the first GPU work to the last (0.03 %)`."""
-    if not (whole := of_whole(part_ns, window_ns)):
-        return f"{units.duration(part_ns)} in all"
-    return f"{units.duration(part_ns)}{whole} {WINDOW}{share_of(part_ns, window_ns)}"
+    """`0.0012 of 4.00 s from the first GPU work to the last (0.03 %)`."""
+    where = WINDOW if is_part(part_ns, window_ns) else "in all"
+    return f"{part_of(part_ns, window_ns)} {where}{share_of(part_ns, window_ns)}"
 
 
-def of_whole(part_ns: int, whole_ns: int | None) -> str:
-    """`of 4.00 ms` behind a space; nothing where no whole is known, and where the part lies above it."""
-    return f" of {units.duration(whole_ns)}" if whole_ns and part_ns <= whole_ns else ""
+def part_of(part_ns: int, whole_ns: int | None) -> str:
+    """`1.20 of 4.00 ms`; the part alone where no whole is known, and where the part lies above it."""
+    return units.part(part_ns, whole_ns) if whole_ns and is_part(part_ns, whole_ns) else units.duration(part_ns)
 
 
 def share_of(part_ns: int, whole_ns: int | None) -> str:
-    """`(30 %)` behind a space, or nothing, as with `of_whole`."""
-    return f" ({units.share(part_ns / whole_ns)})" if whole_ns and part_ns <= whole_ns else ""
+    """`(30 %)` behind a space, or nothing, as with `part_of`."""
+    return f" ({units.share(part_ns / whole_ns)})" if whole_ns and is_part(part_ns, whole_ns) else ""
+
+
+def is_part(part_ns: int, whole_ns: int | None) -> bool:
+    """Whether there is such a whole, and the part does not lie above it."""
+    return bool(whole_ns) and part_ns <= (whole_ns or 0)

@@ -350,7 +350,7 @@ def outcome(comparison: Comparison, prediction: Prediction) -> str:
     gained = -came.difference / prediction.promised_ns
     said = f"{units.share(gained)} of the promise came back, in {where}"
     if gained > 1:
-        said = f"the promise came back, and more: something else made {where} less too"
+        said = f"the promise came back, and more: something else shortened {where} too"
     if prediction.shared_with:
         said += f"; shared with {', '.join(prediction.shared_with)}, which promised from the same time"
     return said
@@ -371,5 +371,6 @@ def _where(prediction: Prediction) -> str:
         "mean": "the mean of the wall",
         "period": "the time per input",
     }
-    words = [names.get(bucket, bucket.replace("_", " ")) for bucket in prediction.buckets]
+    labels = {bucket: label.partition(": ")[2] or label for bucket, label in BUCKETS.items()}
+    words = [(names | labels).get(bucket, bucket) for bucket in prediction.buckets]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

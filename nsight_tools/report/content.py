@@ -10,7 +10,7 @@ from nsight_tools import changes, units
 from nsight_tools.analysis import Status, analyze
 from nsight_tools.findings import NOISE_SHARE, SEVERITIES, Finding, Severity
 from nsight_tools.report import header, inferences, trtexec
-from nsight_tools.report.claims import WINDOW, claim, claimed, in_all, of_whole, share_of
+from nsight_tools.report.claims import WINDOW, claim, claimed, in_all, is_part, part_of, share_of
 from nsight_tools.report.ncu import HandOver, hand_over
 from nsight_tools.report.ranked import Ranked
 from nsight_tools.shown import Shown
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 BUCKETS = {
     "compute": "compute",
-    "exposed_communication": "exposed communication between GPUs",
-    "exposed_h2d": "exposed copies to the GPU",
-    "exposed_d2h": "exposed copies to the host",
-    "exposed_other_copy": "exposed other copies and sets",
+    "exposed_communication": "only communication between GPUs",
+    "exposed_h2d": "only copies to the GPU",
+    "exposed_d2h": "only copies to the host",
+    "exposed_other_copy": "only other copies and sets",
     "accelerator": "the GPU waits for the DLA",
     "other_work": "behind other work on the GPU",
     "launch": "no GPU work: launch or copy calls",
@@ -102,15 +102,11 @@ class TraceReport(Ranked, Shown):
         """`1.20 ms of 4.00 ms per inference (30 %)`: of what one takes, or of the time from one to the next."""
         times, part = self.summary.times, finding.recoverable_ns_per_inference or 0
         whole = finding.of_ns or self.one_takes_ns
-        if finding.per == "period":
-            period = "from one inference to the next"
-            return f"{units.duration(part)}{of_whole(part, whole)} {period}{share_of(part, whole)}"
-        of, how = of_whole(part, whole), ""
-        if of and self.several:
-            how = " of several under way"
-        elif of and times and units.duration(whole) != units.duration(times.wall_median_ns):
-            how = " without the profiler"
-        return f"{units.duration(part)}{of} per inference{how}{share_of(part, whole)}"
+        if self.by_period(finding):
+            return f"{part_of(part, whole)} from one inference to the next{share_of(part, whole)}"
+        lengthened = times is not None and units.duration(whole) != units.duration(times.wall_median_ns)
+        how = " without the profiler" if is_part(part, whole) and lengthened else ""
+        return f"{part_of(part, whole)} per inference{how}{share_of(part, whole)}"
 
     def worth(self, finding: Finding) -> str:
         """What it could give back: `at most 1.20 ms of 4.00 ms per inference (30 %)`; empty where nothing bounds it."""
@@ -141,6 +137,11 @@ class TraceReport(Ranked, Shown):
             which = f"first of {len(findings):,} findings" if len(findings) > 1 else "only finding"
             said = ["no time to recover", f"the {which}: {self.act(rest[0])}"]
         return ". ".join(units.sentence(each) for each in said if each)
+
+    @property
+    def how(self) -> str:
+        """How the change that the verdict begins with is made: the call, flag or setting; empty without findings."""
+        return self.findings[0].recommendation if self.findings else ""
 
     @property
     def tally(self) -> str:
@@ -177,14 +178,10 @@ class TraceReport(Ranked, Shown):
         """What it could give back, in short: `about 0.214 of 1.46 ms an inference (15 %)`."""
         known, whole = self.part_and_whole(finding)
         part = known or 0
-        of = "an inference of several under way" if self.several else "an inference"
+        of = "from one inference to the next" if self.by_period(finding) else "an inference"
         if finding.recoverable_ns_per_inference is None:
             of = WINDOW
-        elif finding.per == "period":
-            of = "from one inference to the next"
-        if not whole or part > whole:
-            return f"{claim(finding)} {units.duration(part)} {of}"
-        return f"{claim(finding)} {units.part(part, whole)} {of} ({units.share(part / whole)})"
+        return f"{claim(finding)} {part_of(part, whole)} {of}{share_of(part, whole)}"
 
     def _is_little(self, finding: Finding) -> bool:
         """Whether what it gives at most is little: then a bound is no reason to begin with it."""

@@ -39,8 +39,11 @@ def _left_out(times: Times) -> str:
 
 
 def _overlap(times: Times) -> str:
-    """How many inferences are under way at a time, and how often one ends then, where they overlap."""
-    if times.at_a_time < OVERLAPPING:
-        return ""
-    often = units.duration(times.every_ns)
-    return f" Inferences overlap: {times.at_a_time:.2f} at a time, so that one ends every {often} on average."
+    """How many inferences are under way at a time, where they overlap, and what they are judged by then."""
+    overlap = f" {times.at_a_time:.2f} are under way at a time." if times.at_a_time >= OVERLAPPING else ""
+    if times.period_ns is None:
+        return overlap
+    took, wall = (units.duration(each) for each in (times.period_ns, times.wall_median_ns))
+    return (
+        f"{overlap} What counts is the time from one inference to the next, {took}, and not the {wall} that each takes."
+    )

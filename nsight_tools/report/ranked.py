@@ -89,21 +89,20 @@ class Ranked:
 
     @property
     def one_takes_ns(self) -> int | None:
-        """What is recovered of an inference is a part of: its wall, or of several under way the time that each adds.
+        """What is recovered is a part of: an inference's wall, or the time from one to the next where that is judged.
 
-        The median's wall, without the profiler where that is known; None without inferences.
+        Without the profiler where that is known, of the median inference; None without inferences.
         """
         times = self.summary.times
         if times is None:
             return None
-        if times.several:
-            return times.every_ns
-        return round(times.untraced.wall_ns.point) if times.untraced else times.wall_median_ns
+        wall_ns = round(times.untraced.wall_ns.point) if times.untraced else times.wall_median_ns
+        return times.period_ns or wall_ns
 
-    @property
-    def several(self) -> bool:
-        """Whether several inferences are under way at a time."""
-        return self.summary.times is not None and self.summary.times.several
+    def by_period(self, finding: Finding) -> bool:
+        """Whether what comes back is of the time from one inference to the next."""
+        times = self.summary.times
+        return finding.per == "period" or (times is not None and times.period_ns is not None)
 
     @property
     def judged(self) -> int:

@@ -107,7 +107,7 @@ class Page:
     def rows(self, rows: Iterable[Iterable[Text]], *, indent: int = 2, right: Iterable[int] = ()) -> None:
         """Print rows in columns, two spaces apart, the columns `right` aligned to the right.
 
-        Only the last one wraps, as long as the others leave a third of the page to it.
+        Only the last one wraps, as long as the others leave a third of the page, or all of it, to it.
         """
         if (grid := self.grid(rows, right=right)).row_count:
             self._console.print(Padding(grid, (0, 0, 0, indent)))
@@ -118,7 +118,9 @@ class Page:
         grid = Table.grid(padding=(0, 2, 0, 0))
         last, aligned = max((len(row) for row in cells), default=0) - 1, set(right)
         widths = [max(row[at].cell_len for row in cells if at < len(row)) for at in range(last)]
-        firm = sum(widths) + 2 * last <= self.width * 2 // 3
+        taken = sum(widths) + 2 * last
+        longest = max((row[last].cell_len for row in cells if last < len(row)), default=0)
+        firm = taken <= self.width * 2 // 3 or taken + longest <= self.width - 2
         for column in range(last + 1):
             fixed = firm and column < last
             grid.add_column(

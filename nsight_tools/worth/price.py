@@ -147,6 +147,16 @@ class Pricing:
         return "period" if several else "wall"
 
     @cached_property
+    def period_ns(self) -> int | None:
+        """From one request to the next without the profiler; None where the wall is what they are judged by."""
+        if self.requests is None or self.per == "wall":
+            return None
+        if self.untraced is not None and self.untraced.period:
+            return round(self.untraced.period)
+        replayed = self.program is not None
+        return round(float(self.before.period[0])) if replayed else self._run.flow.period_ns
+
+    @cached_property
     def wall(self) -> Wall | None:
         """A request's wall without the profiler."""
         if self.requests is None:

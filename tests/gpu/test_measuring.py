@@ -152,7 +152,7 @@ def test_repeats_are_the_same_again(
 
 def test_what_is_measured_is_on_the_first_screen(watched: tuple[Capture, NvidiaSmi]) -> None:
     capture, _ = watched
-    head = " ".join(capture.printed.partition("Time of an inference")[0].split())
+    head = " ".join(capture.printed.partition("The parts of that time")[0].split())
     for words in (
         " inferences a second, p50 ",
         "GPU memory: ",

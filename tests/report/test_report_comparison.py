@@ -193,7 +193,7 @@ def test_what_is_not_comparable_gets_no_verdict() -> None:
 def test_predictions_are_honest() -> None:
     found = comparison()
     first, second = found.predictions
-    assert compared.outcome(found, first) == "95 % of the promise came back, in exposed h2d"
+    assert compared.outcome(found, first) == "95 % of the promise came back, in only copies to the GPU"
     assert compared.outcome(found, second) == "not acted on, or without effect"
     in_vain = replace(first, came=COMPUTE)
     assert "did not come back" in compared.outcome(found, in_vain)

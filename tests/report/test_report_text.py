@@ -20,7 +20,7 @@ from nsight_tools.report.formats.text import trace as text
 from nsight_tools.report.look import Look
 from nsight_tools.report.terminal import Page
 from nsight_tools.run.requests import Population
-from nsight_tools.summary import Summary, Times
+from nsight_tools.summary import Summary
 
 if TYPE_CHECKING:
     from typing import Any
@@ -107,7 +107,7 @@ def test_time_by_kind_leaves_out_what_did_not_happen() -> None:
 
 def test_an_inference_is_shown_bucket_by_bucket() -> None:
     page = text.render([fakes.report()])
-    assert re.search(r"exposed copies to the GPU +1\.190 +1\.400 +30 %  ██▍ +1\.190\n", page)
+    assert re.search(r"only copies to the GPU +1\.190 +1\.400 +30 %  ██▍ +1\.190\n", page)
     assert re.search(r"from first to last event +4\.000 +4\.912 +3\.850 \(3\.800 to 3\.900\)\n", page)
     assert "Tracing lengthens the parts without GPU work. Without it: estimated from the trace; in brackets" in page
     narrow = text.render([fakes.report()], Context(Look(width=80)))
@@ -132,7 +132,11 @@ def test_what_is_left_out_is_counted_and_all_shows_it() -> None:
     for only_there in ("14 of 137 layers convert", "Reformatting CopyNode for Input Tensor 0 to Conv_0"):
         assert only_there not in shown
         assert only_there in " ".join(whole.split())
-    for decides in ("Reformat layers take 6.1 %", "at most 240 µs", "Let neighbouring layers use one precision"):
+    for decides in (
+        "Reformat layers take 6.1 %",
+        "at most 0.240 of 3.85 ms",
+        "Let neighbouring layers use one precision",
+    ):
         assert decides in shown
 
 
@@ -181,7 +185,7 @@ def test_what_has_nothing_to_look_for_is_named_where_everything_is() -> None:
 def test_what_two_findings_tell_to_change_is_said_once() -> None:
     up, down = (fakes.finding(message=message) for message in ("to the GPU", "to the host"))
     page = text.render([TraceReport("x", Summary("x"), [Outcome("PCI002", "", Status.FINDINGS, "", (up, down))])])
-    assert page.count("Allocate input buffers") == 1
+    assert page.count("Allocate input buffers") == page.count("How: Allocate input buffers") + 1 == 2
     assert "Cause      as in 1.\n   Change     as in 1." in page
 
 
@@ -230,20 +234,20 @@ def test_what_could_not_look_never_says_healthy(statuses: list[Status], verdict:
 @pytest.mark.parametrize(
     ("changes", "summary", "worth"),
     [
-        ({}, {}, "at most 1.20 ms of 3.85 ms per inference without the profiler (31 %)"),
+        ({}, {}, "at most 1.20 of 3.85 ms per inference without the profiler (31 %)"),
         (
             {"recoverable_ns_per_inference": None},
             {},
-            "at most 120 ms of 1.84 s from the first GPU work to the last (6.5 %)",
+            "at most 0.120 of 1.84 s from the first GPU work to the last (6.5 %)",
         ),
-        ({"recoverable_ns": None}, {}, "at most 1.20 ms of 3.85 ms per inference without the profiler (31 %)"),
-        ({"recoverable_ns": None}, TRACED_ONLY, "at most 1.20 ms of 4.00 ms per inference (30 %)"),
+        ({"recoverable_ns": None}, {}, "at most 1.20 of 3.85 ms per inference without the profiler (31 %)"),
+        ({"recoverable_ns": None}, TRACED_ONLY, "at most 1.20 of 4.00 ms per inference (30 %)"),
         ({}, {"times": None}, "at most 1.20 ms per inference"),
         ({"recoverable_ns_per_inference": 5_000_000}, {}, "at most 5.00 ms per inference"),
         (
             {"recoverable_between_ns": (900_000, 1_500_000)},
             {},
-            "about 1.20 ms of 3.85 ms per inference without the profiler (31 %), between 900 µs and 1.50 ms",
+            "about 1.20 of 3.85 ms per inference without the profiler (31 %), between 0.900 and 1.50 ms",
         ),
         ({"recoverable_ns": None, "recoverable_ns_per_inference": None}, {}, ""),
     ],
@@ -302,7 +306,7 @@ def test_plain_ascii_where_the_output_knows_no_more() -> None:
     page = text.render([fakes.report()], Context(Look(unicode=False)))
     assert page.isascii()
     assert "####" in page
-    assert "1.20 ms" in page
+    assert "1.20 of 3.85 ms" in page
 
 
 def test_several_traces_are_parted() -> None:
@@ -362,16 +366,34 @@ def test_what_is_left_out_of_the_medians_is_told() -> None:
 
 
 def test_inferences_that_overlap_are_told() -> None:
-    page = " ".join(text.render([fakes.report(times=overlapping(1.5))]).split())
-    assert "Inferences overlap: 1.50 at a time, so that one ends every 2.67 ms on average." in page
-    few, several = (text.render([fakes.report(times=overlapping(each))]) for each in (1.45, 2.0))
-    assert "of 3.85 ms per inference without the profiler (31 %)" in " ".join(few.split())
-    assert "of 2.00 ms per inference of several under way (60 %)" in " ".join(several.split())
-    assert "overlap:" not in text.render([fakes.report(times=overlapping(1.0))])
+    page = " ".join(text.render([fakes.report(times=replace(fakes.TIMES, at_a_time=1.5))]).split())
+    assert "1.50 are under way at a time." in page
+    assert "under way" not in text.render([fakes.report()])
 
 
-def overlapping(at_a_time: float) -> Times:
-    return replace(fakes.TIMES, at_a_time=at_a_time, every_ns=round(4_000_000 / at_a_time))
+def test_what_is_judged_by_the_time_from_one_to_the_next_has_all_shares_of_it() -> None:
+    times = replace(fakes.TIMES, at_a_time=2.0, period_ns=2_000_000)
+    bound, estimate = (fakes.finding(code=code) for code in ("AAA001", "AAA002"))
+    estimate = replace(estimate, recoverable_between_ns=(900_000, 1_300_000), per="period", of_ns=2_000_000)
+    outcomes = [Outcome(each.code, "", Status.FINDINGS, "", (each,)) for each in (bound, estimate)]
+    page = text.render([replace(fakes.report(times=times), outcomes=outcomes)])
+    assert re.findall(r" (\d+ %)  AAA00", page) == ["60 %", "60 %"]
+    said = " ".join(page.split())
+    assert said.count(" 1.20 of 2.00 ms from one inference to the next (60 %)") == 3
+    assert (
+        "Time of an inference median 4.00 ms, as traced; 3.85 ms without the profiler; 2.00 ms from one to the" in said
+    )
+    assert (
+        "What counts is the time from one inference to the next, 2.00 ms, and not the 4.00 ms that each takes" in said
+    )
+    assert "What counts" not in text.render([fakes.report()])
+
+
+def test_how_the_first_change_is_made_stands_above_the_list() -> None:
+    """Both on the first screen of a terminal: what to set, and what else there is."""
+    lines = text.render([reported(fakes.finding())], Context(Look(width=80))).splitlines()
+    how = next(at for at, line in enumerate(lines) if line.startswith("How: Allocate input buffers"))
+    assert how < next(at for at, line in enumerate(lines) if line.startswith("Findings")) < 24
 
 
 @pytest.mark.parametrize(

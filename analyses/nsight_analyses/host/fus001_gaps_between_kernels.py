@@ -35,12 +35,11 @@ _CAUSES = {
     "stream to the next",
 }
 _NAMES = {"host": "host", "launch": "launch-starved", "dependency": "dependency"}
-_REMEDIES = {
-    "host": "look at the windows below in Nsight Systems: what does the thread do there? Move it out of the inference, "
-    "or to another thread",
-    "dependency": "a CUDA graph shortens the gap between dependent kernels to about 0.1 µs; fewer, larger kernels "
-    "(fusion, a larger batch) do more",
-}
+_OF_HOST = (
+    "look at the windows below in Nsight Systems: what does the thread do there? Move it out of the inference, or to "
+    "another thread"
+)
+_BETWEEN_DEPENDENT = "; in a graph, the gap between dependent kernels is about 0.1 µs"
 
 
 @analysis(
@@ -112,7 +111,7 @@ def gaps_between_kernels(trace: Trace) -> Iterator[Finding]:
         f"the GPU is idle between the kernels of an inference for {share(total / run.window_ns)} of the inference "
         + _said(total, left, main),
         _CAUSES[main],
-        _REMEDIES.get(main) or as_a_graph(run),
+        _OF_HOST if main == "host" else as_a_graph(run) + (_BETWEEN_DEPENDENT if main == "dependency" else ""),
         act="close the gaps between kernels",
         evidence=(
             Evidence("idle between kernels", total, "ns"),

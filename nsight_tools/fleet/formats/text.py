@@ -42,7 +42,8 @@ def _reports(page: Page, fleet: Fleet) -> None:
     shown, rest = words.listed(fleet)
     hosts = any(each.member.host for each in fleet.done)
     called = {each.label for each in fleet.stragglers}
-    titles = ("", "host" if hosts else "", "inferences", "typical", "to median", "p99", "GPU busy", "findings")
+    against = "vs median" if any(words.against(fleet, each.member.label) for each in shown) else ""
+    titles = ("", "host" if hosts else "", "inferences", "typical", against, "p99", "GPU busy", "findings")
     rows = [[page.text(title, "dim") for title in titles]]
     rows += [_report(page, fleet, each, "bold yellow" if each.member.label in called else "") for each in shown]
     page.rows(rows, right=(2, 3, 4, 5, 6))
@@ -66,7 +67,10 @@ def _report(page: Page, fleet: Fleet, each: Done, style: str) -> list[Text]:
         units.share(times.gpu_busy_share) if times else "",
         words.findings_of(each),
     )
-    return [page.text(cell, style if at < 5 else "", limit=60) for at, cell in enumerate(cells)]
+    label, *rest = (page.text(cell, style if at < 5 else "", limit=60) for at, cell in enumerate(cells))
+    label = page.fitted(each.member.label, page.width // 4)
+    label.stylize(style)
+    return [label, *rest]
 
 
 def _spreads(page: Page, fleet: Fleet) -> None:
@@ -86,7 +90,7 @@ def _spreads(page: Page, fleet: Fleet) -> None:
 def _peers(page: Page, fleet: Fleet) -> None:
     for each in fleet.peers:
         page.heading("Ranks that communicate", "of an inference, the late one first; waiting: longer than the shortest")
-        titles = ("", "communication", "exposed", "of it waiting", "transfer", "other kernels")
+        titles = ("", "communication", "not hidden", "of it waiting", "transfer", "other kernels")
         rows = [[page.text(title, "dim") for title in titles]]
         for one in each.ranks:
             times = (one.communication_ns, one.exposed_ns, one.waits_ns, one.transfer_ns, one.kernels_ns)
@@ -138,14 +142,34 @@ def _clocks(page: Page, fleet: Fleet) -> None:
 def _findings(page: Page, fleet: Fleet) -> None:
     if not fleet.common:
         return
-    page.heading("Findings", "how many reports have it; what it costs an inference at most, median; the largest one")
-    rows = []
-    for each in fleet.common:
-        head = page.text(f"{each.code} {each.severity.value}", trace.COLOUR[each.severity])
-        shared = page.text(words.found_in(each, len(fleet.done)))
-        said = page.text(f"{each.largest.message} ({each.largest_in})", limit=300)
-        rows.append([head, shared, page.text(words.worth(each)), said])
-    page.rows(rows)
+    page.heading("Findings", "what it costs an inference at most, median; how many reports have it")
+    unit, cells = units.column([each.recoverable_ns_per_inference for each in fleet.common])
+    rows = [[page.text(title, "dim") for title in ("", "", f"worth, {unit}", "share", "reports", "")]]
+    for number, (each, cell) in enumerate(zip(fleet.common, cells, strict=True), 1):
+        rows.append(
+            [
+                page.text(f"{number}.", "dim"),
+                page.text(units.sentence(words.act(fleet, each)), "green"),
+                page.text(f"≤ {cell}" if each.recoverable_ns_per_inference else "", "bold"),
+                page.text(words.share(each) if each.recoverable_ns_per_inference else ""),
+                page.text(f"{len(each.labels)} of {len(fleet.done)}"),
+                page.text(f"{each.code} {each.severity.value}", trace.COLOUR[each.severity]),
+            ]
+        )
+    page.rows(rows, indent=0, right=(0, 2, 3))
+    page.heading("The largest one of each")
+    page.rows(
+        [
+            [
+                page.text(f"{number}.", "dim"),
+                page.text(
+                    f"{units.sentence(each.largest.message)} ({each.largest_in}{words.unjudged_in(each)})", limit=400
+                ),
+            ]
+            for number, each in enumerate(fleet.common, 1)
+        ],
+        indent=0,
+    )
     several = Counter(label for each in fleet.common for label in each.labels)
     if several:
         source = next(each.report.name for each in fleet.done if each.member.label == several.most_common(1)[0][0])

@@ -85,7 +85,7 @@ FORTY = """
             2,
             {"of it launch-starved": 0, "of it between kernels already launched": 2, "longest dependency gap": 1},
             MEDIUM,
-            "a CUDA graph shortens the gap between dependent kernels to about 0.1 µs",
+            "in a graph, the gap between dependent kernels is about 0.1 µs",
         ),
         Case(
             # Launches are 5 µs apart, of which tracing is likely 1.06: three of them.
@@ -159,7 +159,7 @@ KINDS = {
     "dependency": (
         " stands between kernels that were already launched",
         "the next kernel was launched long before",
-        "a CUDA graph shortens the gap between dependent kernels",
+        "in a graph, the gap between dependent kernels is about 0.1 µs",
     ),
 }
 """How message, cause and remedy go, by what most of the gaps are."""
@@ -171,7 +171,7 @@ def says(text: str, kind: str, **options: Any) -> Finding:
     message, cause, remedy = KINDS[kind]
     assert finding.message.endswith(message)
     assert finding.cause.startswith(cause)
-    assert finding.recommendation.startswith(remedy)
+    assert remedy in finding.recommendation
     names = {"launch": "launch-starved", "host": "host", "dependency": "dependency"}
     assert evidence_of(finding, f"longest {names[kind]} gap")
     return finding

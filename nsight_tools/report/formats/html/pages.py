@@ -56,7 +56,7 @@ _ACCOUNTING = _Picture(
     figures.inference_accounting,
     "Real inferences: one near the median and the 99th percentile by time; without the profiler, where there is such a "
     "bar, the first with its parts without GPU work corrected. Every nanosecond from an inference's first event to its "
-    "last is in exactly one part. A copy is exposed while no kernel of its inference runs beside it. The parts without "
+    "last is in exactly one part. Only copies: no kernel of the inference runs beside them. The parts without "
     "GPU work say what the host did while the GPU ran nothing of the inference (maybe somebody else's work), not that "
     "it was the cause: a gap of about 1 µs between kernels is the GPU's own, though both were launched long before.",
 )
@@ -67,7 +67,7 @@ _TRANSFERS = _Picture(
     figures.transfers,
     "Above, each copy's rate against the link's theoretical peak, of which pinned copies reach about 85 %; hollow "
     "marks are pageable memory, filled ones page-locked (pinned). Below, a part of the timeline: copies with no kernel "
-    "above them are exposed.",
+    "above them make the inference longer.",
     "copies over time and against kernels",
 )
 _STREAMS = _Picture(

@@ -31,8 +31,8 @@ EXAMPLES_NAMED = 3
 COLOUR = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
 _KIND_OF = {
     content.BUCKETS["compute"]: "compute",
-    **{content.BUCKETS[each]: "exposed copies" for each in ("exposed_h2d", "exposed_d2h", "exposed_other_copy")},
-    content.BUCKETS["exposed_communication"]: "communication",
+    **{content.BUCKETS[each]: "only copies" for each in ("exposed_h2d", "exposed_d2h", "exposed_other_copy")},
+    content.BUCKETS["exposed_communication"]: "only communication",
     content.BUCKETS["accelerator"]: "DLA",
     content.BUCKETS["other_work"]: "other work",
 }
@@ -53,7 +53,10 @@ def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:
 
 def _section(page: Page, report: TraceReport) -> None:
     _head(page, report)
-    _inference(page, report)
+    _bar(page, report)
+    page.rows([[page.text(fact, "dim", limit=600)] for fact in report.measured])
+    _list(page, report)
+    _parts(page, report)
     _layers(page, report)
     limits.add(page, report.summary)
     _findings(page, report)
@@ -78,7 +81,8 @@ def _head(page: Page, report: TraceReport) -> None:
     page.line(page.text(f"{report.verdict}.", f"bold {_mood(report)}".strip(), limit=1200))
     for finding in report.spoilers:
         page.line(page.text(f"Read first ({finding.code}): ", "bold red"), page.text(finding.message))
-    page.rows([[page.text(fact, "dim", limit=600)] for fact in report.measured])
+    if report.how:
+        page.line(page.text("How: ", "bold"), page.text(f"{report.how}.", limit=1200))
 
 
 def _mood(report: TraceReport) -> str:
@@ -110,7 +114,18 @@ def _time(page: Page, report: TraceReport) -> None:
     page.rows([head, *rows], right=(1, 2, 3))
 
 
-def _inference(page: Page, report: TraceReport) -> None:
+def _bar(page: Page, report: TraceReport) -> None:
+    """The median inference as one bar, and what it takes: the time that the parts below it are of."""
+    times = report.summary.times
+    if times is None or not (buckets := report.buckets()):
+        return
+    untraced = f"; {units.duration(report.untraced_wall_ns[1])} without the profiler" if report.untraced_wall_ns else ""
+    period = f"; {units.duration(times.period_ns)} from one to the next" if times.period_ns else ""
+    page.heading("Time of an inference", f"median {units.duration(times.wall_median_ns)}, as traced{untraced}{period}")
+    page.stack([(_KIND_OF.get(each.label, "no GPU work"), each.median) for each in buckets])
+
+
+def _parts(page: Page, report: TraceReport) -> None:
     times = report.summary.times
     if times is None or not (buckets := report.buckets()):
         return
@@ -121,8 +136,7 @@ def _inference(page: Page, report: TraceReport) -> None:
     points = [cells[at : at + 3] for at in range(2 * len(medians), len(cells), 3)]
     room = max(len(point) for _, point, _ in points)
     untraced = [_span(low, point, high, room) for low, point, high in points]
-    page.heading("Time of an inference", f"in {unit}; each median and {report.tail} by itself")
-    page.stack([(_KIND_OF.get(each.label, "no GPU work"), each.median) for each in buckets])
+    page.heading("The parts of that time", f"in {unit}; each median and {report.tail} by itself")
     roomy = page.width >= ROOMY
     last = ("without the profiler" if roomy else "no profiler") if report.tracing_lengthens else ""
     bars = ("",) if roomy else ()
@@ -192,27 +206,30 @@ def _layers(page: Page, report: TraceReport) -> None:
 
 
 def _findings(page: Page, report: TraceReport) -> None:
+    """Each finding with what was seen, why, and what to do about it."""
     if not (findings := report.findings):
         return
-    page.heading("Findings", report.tally)
-    _listed(page, report)
-    _together(page, report)
+    page.heading("The findings one by one" if len(findings) > 1 else "The finding")
     said: dict[str, int] = {}
     for number, finding in enumerate(findings, 1):
-        page.blank()
+        if number > 1:
+            page.blank()
         _finding(page, report, finding, number, said)
 
 
-def _listed(page: Page, report: TraceReport) -> None:
-    """A line for each finding: what to change, what it is worth, its code."""
-    findings = report.findings
+def _list(page: Page, report: TraceReport) -> None:
+    """A line for each finding: what to change, what it is worth, its code; and what they give together."""
+    if not (findings := report.findings):
+        return
+    page.heading("Findings", report.tally)
     each_gives = [finding.recoverable_ns_per_inference for finding in findings]
     in_all = not any(each_gives)
     gives = [finding.recoverable_ns for finding in findings] if in_all else each_gives
-    unit, cells = units.column(gives)
+    # In the unit of the time that it is of, which the lines above name.
+    unit, cells = units.column([*gives, None if in_all or not any(gives) else report.one_takes_ns])
     worth = f"worth{' in all' if in_all else ''}, {unit}" if any(gives) else ""
     rows = [[page.text(head, "dim") for head in ("", "", worth, "share" if any(gives) else "", "")]]
-    for number, (finding, cell) in enumerate(zip(findings, cells, strict=True), 1):
+    for number, (finding, cell) in enumerate(zip(findings, cells, strict=False), 1):
         share = report.share(finding)
         gain = cell if gives[number - 1] else ""
         if not cell and finding.recoverable_ns:
@@ -228,6 +245,7 @@ def _listed(page: Page, report: TraceReport) -> None:
             ]
         )
     page.rows(rows, indent=0, right=(0, 2, 3))
+    _together(page, report)
 
 
 def _together(page: Page, report: TraceReport) -> None:
