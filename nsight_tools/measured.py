@@ -14,7 +14,7 @@ from nsight_tools.units import duration
 from nsight_tools.worth.untraced import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
@@ -88,6 +88,15 @@ class Energy:
 
 
 @dataclass(frozen=True)
+class Host:
+    """The host's cores during the run without the profiler, over all times that it was made."""
+
+    cores: int
+    busy_with_others: float
+    """How many other programs kept busy, on average."""
+
+
+@dataclass(frozen=True)
 class Output:
     """An output of the engine, of one inference of the run without the profiler."""
 
@@ -111,6 +120,7 @@ class Measured:
     """The same measured again and again, the first time included; none where it was measured once."""
     memory: Memory | None = None
     energy: Energy | None = None
+    host: Host | None = None
     build_s: float | None = None
     outputs: tuple[Output, ...] = ()
     """Those that the capture kept."""
@@ -173,6 +183,7 @@ def _measured(trace: Trace) -> Measured:
         repeats=repeats if len(repeats) > 1 else (),
         memory=memory if memory.known else None,
         energy=_energy(run, samples),
+        host=_host(run, speeds),
         build_s=seconds,
         outputs=tuple(outputs(run)),
         accuracy=Accuracy.of_json(run.get("accuracy")),
@@ -326,6 +337,14 @@ def _energy(run: Mapping[str, Any], samples: _Samples | None) -> Energy | None:
         return Energy(seconds=seconds, processes=processes, problem=problem)
     source = "power" if counted is None else "counter"
     return Energy(joules / inferences, joules, source, by_power, seconds, processes)
+
+
+def _host(run: Mapping[str, Any], names: Iterable[str]) -> Host | None:
+    """Of the runs of these names that tell it; None where none does."""
+    told = [_mapping(_mapping(_mapping(run.get("measured")).get(name)).get("cores")) for name in names]
+    both = [(_whole(each.get("count")), _number(each.get("busy_with_others"))) for each in told]
+    known = [(cores, busy) for cores, busy in both if cores and busy is not None]
+    return Host(known[0][0], float(np.mean([busy for _, busy in known]))) if known else None
 
 
 def _counted(samples: _Samples) -> float | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from drawing import table
 
-from nsight_tools.measured import Energy, Measured, Memory, Speed, measured
+from nsight_tools.measured import Energy, Host, Measured, Memory, Speed, measured
 from nsight_tools.report import measurements
 from nsight_tools.trace import Trace
 
@@ -98,13 +98,15 @@ class TestSpeed:
             {"measured": {"benchmark": {"inferences": True, "clock": [1, 2], "memory": {"engine_bytes": -5}}}},
             {"measured": {"benchmark": {"inferences": 5, "clock": [{"utc_ns": 1 << 80}] * 2}}, "untraced": 1},
             {"measured": {"benchmark": {"throughput_per_s": float("nan")}}, "device": {"bus_id": 3}},
+            {"measured": {"benchmark": {"cores": {"count": 0, "busy_with_others": 1.0}}}},
+            {"measured": {"benchmark": {"cores": {"count": 4, "busy_with_others": "many"}}}},
         ],
     )
     def test_what_no_capture_wrote_is_not_taken(self, about: Any) -> None:
         found = measured(trace(rows("benchmark", *[1_000] * 50), samples(12, power_mw=lambda _: 1), about))
         assert found.speed is not None
         assert found.speed.throughput_per_s == pytest.approx(50 / (49 * 0.002 + 1e-6))
-        assert (found.memory, found.build_s) == (None, None)
+        assert (found.memory, found.host, found.build_s) == (None, None, None)
         assert found.energy is None or found.energy.joules is None
 
 
@@ -135,6 +137,15 @@ class TestRepeats:
         found = measured(trace(self.REPEATS, about=about))
         assert [each.throughput_per_s for each in found.repeats] == [100.0, 103.0, 101.0]
         assert found.spreads()["throughput_per_s"] == pytest.approx(3 / 101)
+
+
+def test_other_programs_on_the_host_over_all_repeats() -> None:
+    cores = [{"cores": {"count": 32, "busy_with_others": busy}} for busy in (1.5, 2.0)]
+    about = run(**cores[0])
+    about["measured"]["benchmark_2"] = cores[1]
+    found = measured(trace(rows("benchmark", *[1_000] * 50) + rows("benchmark_2", *[1_000] * 50), about=about))
+    assert found.host == Host(32, 1.75)
+    assert ("Host", "other programs kept 1.75 of 32 cores busy") in list(measurements.every(found))
 
 
 class TestEnergy:

@@ -42,7 +42,8 @@ CAPTURE = "capture"
 CONDITIONS = frozenset({"clock", "contention", "variation", "limits"})
 """Topics of analyses that judge what an inference ran under, and not what it does."""
 CONDITIONS_SHARE = 0.05
-"""Of an inference: what conditions cost one side more than the other, from which on they are the difference."""
+"""Of an inference: what conditions cost one side more than the other, from which on they are the difference. Of a
+host's cores: what other programs keep busy for one side more than for the other."""
 
 
 def differences(
@@ -58,6 +59,7 @@ def differences(
     measured = all(run.untraced.walls.size for run in runs)
     found = [
         *_machine(runs),
+        *_cores(runs),
         *_judged_conditions(runs, outcomes, measured=measured),
         *_clock(conditions),
         *_measurement(runs, measured=measured),
@@ -101,6 +103,18 @@ def _modes(run: ComparedRun) -> list[str]:
     found = dict(run.trace.manifest.get("run") or {}).get("machine")
     before = found.get("before") if isinstance(found, dict) else None
     return machine.modes(before) if isinstance(before, dict) else []
+
+
+def _cores(runs: Pair) -> Iterator[SetupDifference]:
+    """Other programs on the host, while each side was measured without the profiler."""
+    before, after = (run.summary.measured.host if run.untraced.walls.size else None for run in runs)
+    if before is None or after is None:
+        return
+    differ = abs(before.busy_with_others - after.busy_with_others)
+    if differ >= max(1.0, CONDITIONS_SHARE * max(before.cores, after.cores)):
+        said = (f"{units.number(each.busy_with_others)} of {each.cores}" for each in (before, after))
+        why = "launches and waits take longer beside other programs: measure both sides on a host that is as busy"
+        yield _differ("cores that other programs kept busy", said, Effect.BLOCKS, why, BOTH)
 
 
 def _differ(

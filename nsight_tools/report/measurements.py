@@ -61,6 +61,8 @@ def every(found: Measured) -> Iterator[tuple[str, str]]:
         yield from _of_memory(found.memory)
     if found.energy:
         yield "Energy", _energy(found.energy)
+    if host := found.host:
+        yield "Host", f"other programs kept {units.number(host.busy_with_others)} of {host.cores} cores busy"
 
 
 def _rate(per_second: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -15,6 +16,7 @@ from patience import PATIENCE_S
 from runner_cases import DYNAMIC_X, DYNAMIC_Y, PROFILE, Ran, X, Y, command, engine, journal_of, model, run
 
 from nsight_tools import run_files
+from nsight_tools.capture.runner import cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,10 +88,36 @@ def test_result_says_what_ran(tmp_path: Path) -> None:
     assert result["engine"]["inputs"] == [{"name": "x", "shape": [8, 3, 16, 16], "dtype": "float32"}]
     assert result["engine"]["outputs"] == [{"name": "y", "shape": [8, 10], "dtype": "float16"}]
     assert [mark["mark"] for mark in result["run"]["clock"]] == ["start", "end"]
+    host = result["run"]["cores"]
+    assert host["count"] == os.cpu_count()
+    assert 0 <= host["busy_with_others"] <= host["count"]
     assert {"python", "tensorrt", "pycuda", "nvtx", "numpy", "cuda_bindings", "cuda_driver", "cuda_runtime"} <= set(
         result["versions"]
     )
     assert (tmp_path / "output" / "layers.json").read_text("utf-8").startswith('{"Layers"')
+
+
+def test_cores_that_others_keep_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds in which four cores were busy, half a core of it with this process; time stolen is others'."""
+    stat, second = tmp_path / "stat", os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr(cores, "STAT", stat)
+    monkeypatch.setattr(cores.time, "perf_counter", iter([10.0, 12.0]).__next__)
+    monkeypatch.setattr(cores.time, "process_time", iter([3.0, 4.0]).__next__)
+    monkeypatch.setattr(cores.os, "cpu_count", lambda: 8)
+    stat.write_text("cpu  100 0 100 5000 100 0 0 0 50 0\ncpu0 1 2 3\n")
+    counted = cores.Cores()
+    stat.write_text(f"cpu  {100 + 3 * second} 0 {100 + 3 * second} 9000 700 0 0 {2 * second} 99 0\ncpu0 1 2 3\n")
+    assert counted.so_far() == {"count": 8, "busy_with_others": 3.5}
+
+
+@pytest.mark.parametrize("content", [None, "", "cpu one two", "cpu 1 2"])
+def test_a_system_that_does_not_count_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    monkeypatch.setattr(cores, "STAT", tmp_path / "stat")
+    if content is not None:
+        (tmp_path / "stat").write_text(content)
+    assert cores.Cores().so_far() is None
 
 
 def test_each_layer_is_told_by_the_context_of_its_profile(tmp_path: Path) -> None:

@@ -258,6 +258,25 @@ def test_an_untraced_benchmark_is_the_headline() -> None:
     assert compared(loop(jitter(40, 20)), loop(jitter(40, 30))).latency.source == "trace"
 
 
+@pytest.mark.parametrize(
+    ("cores", "before", "after", "blocked"),
+    [(32, 0.2, 6.0, True), (32, 3.0, 4.5, False), (4, 0.2, 1.3, True), (4, 0.2, 0.9, False)],
+)
+def test_a_host_that_others_kept_busy_on_one_side(cores: int, before: float, after: float, blocked: bool) -> None:
+    """By a core or a twentieth of all, whichever is more: what launches and waits take is not the change's alone."""
+    sides = []
+    for busy, seed in ((before, 1), (after, 2)):
+        trace = benchmarked(jitter(40, 20), jitter(50, 18_000 - 1_000 * seed, 100, seed=seed))
+        told = {"benchmark": {"cores": {"count": cores, "busy_with_others": busy}}}
+        trace.manifest = {**trace.manifest, "run": {"measured": told}}
+        sides.append(trace)
+    found = compared(*sides)
+    assert found.latency.measured is Verdict.FASTER
+    assert (found.latency.verdict is Verdict.NOT_COMPARABLE) is blocked
+    assert aspects(found, Effect.BLOCKS) == ["cores that other programs kept busy"] * blocked
+    assert compared(sides[0], benchmarked(jitter(40, 20), jitter(50, 16_000, 100))).setup == ()
+
+
 def repeated(times: int, seed: int, apart: float) -> Trace:
     """A loop that is measured so often, each time by as much slower or faster as chance has it: `apart`, in ns."""
     drawn = np.random.default_rng(seed).normal(18_000, apart, times)

@@ -7,7 +7,7 @@ from typing import Any
 
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
-from nsight_tools.measured import Energy, Measured, Memory, Speed
+from nsight_tools.measured import Energy, Host, Measured, Memory, Speed
 from nsight_tools.report.content import TraceReport
 from nsight_tools.run.requests import Population
 from nsight_tools.summary import Summary, TimeOfKind, Times, Untraced, UntracedRun
@@ -64,6 +64,7 @@ MEASURED = Measured(
         1_080_000_000, 1_210_000_000, 3_061_028, 96_000_000, 80_000_000, 210_000_000, 4_000_000, 214_000_000, 37
     ),
     energy=Energy(0.21, 3_120.0, "counter", 3_080.0, 12.0, 1),
+    host=Host(16, 0.5),
     build_s=43.2,
 )
 

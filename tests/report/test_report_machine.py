@@ -130,7 +130,7 @@ def test_what_was_measured_is_told() -> None:
     assert found["spread"]["p50_ns"] == 0
     (trace,) = valid(TraceReport("x", Summary(""), ()))["traces"]
     assert trace["measured"] == {
-        **dict.fromkeys(["speed", "overlapped", "memory", "energy", "build_s", "spread", "accuracy"]),
+        **dict.fromkeys(["speed", "overlapped", "memory", "energy", "host", "build_s", "spread", "accuracy"]),
         "repeats": [], "outputs": [],
     }  # fmt: skip
     outputs = (Output("y", "float16", 80, nan=2), Output("z", "float8_e4m3", 3, not_read="why"))

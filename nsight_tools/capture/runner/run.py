@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import cost, layer_profile, log, outputs, toolkit
+from .cores import Cores
 from .engine import Engine, hint_for
 from .lanes import Lane
 from .loop import Turns, serve
@@ -45,6 +46,7 @@ class Measured:
     paused_ns: int
     ranges: bool
     clock: list[dict[str, Any]] = field(default_factory=list)
+    cores: dict[str, Any] | None = None
 
     def summary(self) -> dict[str, Any]:
         wall, count = self.columns["wall_ns"], int(self.columns["inference"].size)
@@ -92,6 +94,7 @@ def run(task: Task, device: Device, result: Result, interruption: Interruption) 
         **plan,
         "ranges": done[0].ranges,
         "clock": done[0].clock,
+        "cores": done[0].cores,
         "memory": memory.as_json(),
     }
     if task.outputs and not interruption.requested:
@@ -147,7 +150,7 @@ def _measured(
         raise Failure(error.what, where=error.where or str(engine.path), hint=hint, log=line) from error
     columns = merge([samples.columns(thread) for thread, samples in sorted(crew.samples.items())])
     paused = sum(samples.paused_ns for samples in crew.samples.values()) // task.threads
-    return Measured(name, columns, paused, crew.ranges, crew.clock)
+    return Measured(name, columns, paused, crew.ranges, crew.clock, crew.cores)
 
 
 def _own_cost(
@@ -171,6 +174,7 @@ class _Crew:
     def __init__(self, task: Task, device: Device, lanes: Sequence[Lane], interruption: Interruption) -> None:
         self.samples: dict[int, Samples] = {}
         self.clock: list[dict[str, Any]] = []
+        self.cores: dict[str, Any] | None = None
         self.ranges = False
         self._task, self._device, self._interruption = task, device, interruption
         self._slots = [_in_turn(lanes[thread :: task.threads]) for thread in range(task.threads)]
@@ -236,7 +240,7 @@ class _Crew:
         gc.disable()
         if self._task.capture_range:
             self._device.cuda.start_profiler()
-        self._began = True
+        self._began, self._counted = True, Cores()
         self._mark("start")
         self._turns.begin()
 
@@ -245,6 +249,7 @@ class _Crew:
         if not self._began:
             return
         self._mark("end")
+        self.cores = self._counted.so_far()
         if self._task.capture_range:
             with suppress(self._device.cuda.Error):  # after a failure on the GPU, which is what gets reported
                 self._device.cuda.stop_profiler()
