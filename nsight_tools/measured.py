@@ -64,7 +64,7 @@ class Memory:
     further_contexts: int | None = None
     """How many such contexts the memory holds that was free beside those of the benchmark."""
     no_further_context: str = ""
-    """Why none could be made."""
+    """Why none could be made, or why what it took is not known."""
 
     @property
     def known(self) -> bool:
@@ -302,6 +302,9 @@ def _memory(run: Mapping[str, Any], samples: _Samples | None) -> Memory:
     engine = _mapping(run.get("engine"))
     taken = _mapping(_mapping(_mapping(run.get("measured")).get("benchmark")).get("memory"))
     reason = taken.get("no_further_context")
+    if samples and (samples.peak("processes") or 0) > 1:  # what CUDA has free then tells of all of them
+        taken = {name: size for name, size in taken.items() if name in {"activations_bytes", "buffers_bytes"}}
+        reason = reason or "other processes took and freed memory of this GPU meanwhile"
     return Memory(
         process_peak=samples.peak("own_memory_bytes") if samples else None,
         gpu_peak=samples.peak("memory_used_bytes") if samples else None,

@@ -252,6 +252,18 @@ class TestMemory:
         )
         assert dict(measurements.every(found))["Further contexts that fit"] == "37"
 
+    def test_beside_other_processes_what_cuda_has_free_tells_nothing(self) -> None:
+        about = run(
+            memory={"engine_bytes": 600, "buffers_bytes": 30, "further_context_bytes": 5, "further_contexts": 9}
+        )
+        shared = samples(12, processes=lambda time: 2 if 5 < time < 6 else 1)
+        found = measured(trace(telemetry=shared, about=about))
+        assert found.memory == Memory(
+            buffers=30, no_further_context="other processes took and freed memory of this GPU meanwhile"
+        )
+        alone = measured(trace(telemetry=samples(12, processes=lambda _: 1), about=about)).memory
+        assert alone == Memory(engine=600, buffers=30, further_context=5, further_contexts=9)
+
     def test_of_a_command(self) -> None:
         """By the GPUs that the trace has work on; the peaks of two add up."""
         clock = [{"utc_ns": UTC, "mark": "start"}, {"utc_ns": UTC + 3 * S, "mark": "end"}]
@@ -271,7 +283,7 @@ class TestMemory:
         about = run(memory={"engine_bytes": 5, "no_further_context": "no profile is left"})
         found = measured(trace(about=about))
         said = dict(measurements.every(found))
-        assert said["Further contexts that fit"] == "not told, for none could be made: no profile is left"
+        assert said["Further contexts that fit"] == "not told: no profile is left"
         assert measurements.takes(found) == "GPU memory: the engine 5 B"
 
 

@@ -97,7 +97,7 @@ def _of_memory(of: Memory) -> Iterator[tuple[str, str]]:
     if of.further_contexts is not None:
         yield "Further contexts that fit", f"{of.further_contexts:,}"
     elif of.no_further_context:
-        yield "Further contexts that fit", f"not told, for none could be made: {of.no_further_context}"
+        yield "Further contexts that fit", f"not told: {of.no_further_context}"
 
 
 def _energy(of: Energy) -> str:
