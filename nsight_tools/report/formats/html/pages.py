@@ -16,7 +16,7 @@ from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report import accurate, content, figures, layer_times, measurements, safe, tops
+from nsight_tools.report import accurate, content, figures, layer_times, measurements, safe, tops, unjudged
 from nsight_tools.report.claims import claim
 from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
 from nsight_tools.report.evidence import where
@@ -385,6 +385,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        matter=unjudged.matter,
         sentence=units.sentence,
         worth=_worth,
         long=lambda text: _inert(text, LONG),

@@ -157,6 +157,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "code": outcome.code,
         "status": outcome.status.value,
         "reason": outcome.reason or None,
+        "remedy": outcome.remedy or None,
         "findings": [_finding(finding) for finding in outcome.findings],
     }
 

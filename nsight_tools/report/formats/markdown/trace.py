@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.analysis import Status
-from nsight_tools.report import content
+from nsight_tools.report import content, unjudged
 from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
 from nsight_tools.report.evidence import window
 from nsight_tools.report.formats import PLAIN
@@ -102,10 +102,12 @@ def _accounting(report: TraceReport) -> list[str]:
 
 def _ends(report: TraceReport) -> list[str]:
     lines = []
-    if unjudged := [each for _, outcomes in report.unjudged() for each in outcomes]:
+    if groups := report.unjudged():
         lines += ["", "**Could not be judged**", ""]
-        ordered = sorted(unjudged, key=lambda each: each.code)
-        lines += [f"- {escape(o.code)}: {escape(o.summary)}: {escape(o.reason)}" for o in ordered]
+    for remedy, outcomes in groups:
+        lines.append(f"- {escape(units.sentence(remedy))}:")
+        told = ((outcome.code, outcome.summary, unjudged.matter(outcome)) for outcome in outcomes)
+        lines += [f"  - {': '.join(map(escape, filter(None, texts)))}" for texts in told]
     if clear := report.with_status(Status.CLEAR):
         lines += ["", f"**Clear:** {', '.join(escape(o.code) for o in clear)}"]
     return lines

@@ -301,7 +301,7 @@ def _unjudged(page: Page, report: TraceReport) -> None:
         page.rows([page.text(e.code, "yellow"), page.text(f"{e.summary}: {e.reason}", limit=600)] for e in alone)
         return
     page.heading("Could not be judged", "what would tell, and about what")
-    for remedy, outcomes in unjudged.by_remedy(groups):
+    for remedy, outcomes in groups:
         page.rows([[page.text(units.sentence(remedy), limit=600)]])
         codes = ", ".join(each.code for each in outcomes)
         page.rows([[page.text(f"{unjudged.told(outcomes)} ({codes})", "dim", limit=2000)]], indent=5)
