@@ -57,10 +57,10 @@ def measurements(runs: tuple[ComparedRun, ComparedRun]) -> tuple[Difference, ...
 
 
 def _speeds(before: Measured, after: Measured) -> Iterator[Difference]:
-    for (field, _, _), found in zip(_SPEEDS, _pairs(_SPEEDS, before.speed, after.speed), strict=False):
+    for (field, _, _), difference in zip(_SPEEDS, _pairs(_SPEEDS, before.speed, after.speed), strict=False):
         spread = max(side.spread(field) or 0.0 for side in (before, after))
-        noise = found.change is Change.UNKNOWN and abs(found.difference or 0.0) <= spread
-        yield replace(found, change=Change.NOISE, drift=spread) if noise else found
+        noise = difference.change is Change.UNKNOWN and abs(difference.difference or 0.0) <= spread
+        yield replace(difference, change=Change.NOISE, drift=spread) if noise else difference
 
 
 def _pairs(
@@ -81,19 +81,27 @@ def _built(before: Measured, after: Measured) -> Iterator[Difference]:
 
 def of_repeats(repeats: Sequence[Floats], at: int) -> list[float]:
     """What number `at` of their `statistics` is of each repeat of a side that has inferences, in ns."""
-    return [float(statistics(one, one[:, None], np.ones((1, one.size)))[0, at]) for one in repeats if one.size]
+    return [
+        float(statistics(repeat, repeat[:, None], np.ones((1, repeat.size)))[0, at])
+        for repeat in repeats
+        if repeat.size
+    ]
 
 
-def against_repeats(found: Difference, repeats: Sequence[Sequence[float]]) -> Difference:
+def against_repeats(difference: Difference, repeats: Sequence[Sequence[float]]) -> Difference:
     """A difference, noise where the repeats of one side, as `of_repeats` has them, lie as far apart."""
     apart = [max(side) - min(side) if side else 0.0 for side in repeats]
     spread = max(apart)
-    if found.difference is None or spread <= (found.drift or 0.0):
-        return found
-    change = Change.NOISE if abs(found.difference) <= spread and found.change is not Change.SAME else found.change
+    if difference.difference is None or spread <= (difference.drift or 0.0):
+        return difference
+    change = (
+        Change.NOISE
+        if abs(difference.difference) <= spread and difference.change is not Change.SAME
+        else difference.change
+    )
     side = apart.index(spread)
     detail = f"{('BEFORE', 'AFTER')[side]}, measured {len(repeats[side])} times, differs by {units.duration(spread)}"
-    return replace(found, drift=spread, change=change, detail=detail)
+    return replace(difference, drift=spread, change=change, detail=detail)
 
 
 def told_by_repeats(repeats: Sequence[Sequence[float]]) -> float:

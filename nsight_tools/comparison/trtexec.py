@@ -84,7 +84,7 @@ def by_times(whole: Comparison, runs: tuple[ComparedRun, ComparedRun]) -> Compar
     wall = of_two_runs(Metric.LATENCY, judged("wall", "ns", WALLS, estimates, effect=effect), runs, (1.0, 1.0))
     rows = [judged(name, "ns", at, estimates) for at, name in enumerate(("median", "mean", "99th percentile"))]
     rows += [judged(label, "ns", at, estimates) for at, label in enumerate(known.values(), WALLS + 1)]
-    rows = [replace(of_two_runs(Metric.LATENCY, each, runs, (1.0, 1.0)), detail="") for each in rows]
+    rows = [replace(of_two_runs(Metric.LATENCY, difference, runs, (1.0, 1.0)), detail="") for difference in rows]
     both = zip((whole.before, whole.after), took, strict=True)
     before, after = (replace(side, inferences=mine.size, walls=mine) for side, mine in both)
     return replace(
@@ -113,11 +113,11 @@ def _layers(runs: tuple[ComparedRun, ComparedRun]) -> tuple[Difference, ...]:
     """Layers that both name, the largest difference first: of one number each nobody can tell noise from change."""
     sides = []
     for run in runs:
-        found = run.summary.layer_times
-        sides.append({each.name: each.profiler_ns for each in found.layers} if found else {})
+        times = run.summary.layer_times
+        sides.append({layer.name: layer.profiler_ns for layer in times.layers} if times else {})
     rows = [
         unjudged(name, "ns", before, after)
         for name, before in sides[0].items()
         if before is not None and (after := sides[1].get(name)) is not None
     ]
-    return tuple(sorted(rows, key=lambda each: (-abs(each.difference or 0), each.name)))
+    return tuple(sorted(rows, key=lambda difference: (-abs(difference.difference or 0), difference.name)))

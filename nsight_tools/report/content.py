@@ -95,22 +95,22 @@ class TraceReport(Ranked, Shown):
     def of(cls, name: str, trace: Trace, analyses: Iterable[Analysis] | None = None) -> TraceReport:
         """The report on a trace, by `analyses` (every installed one, where None)."""
         summary, outcomes = summarize(trace), analyze(trace, analyses)
-        found = cls(name, summary, outcomes)
-        return replace(found, plan=plan(trace, found.findings), hand_over=hand_over(trace))
+        report = cls(name, summary, outcomes)
+        return replace(report, plan=plan(trace, report.findings), hand_over=hand_over(trace))
 
     def _per_inference(self, finding: Finding) -> str:
         """`1.20 ms of 4.00 ms per inference (30 %)`: of what one takes, or of the time from one to the next."""
-        times, part = self.summary.times, finding.recoverable_ns_per_inference or 0
+        times, recovered = self.summary.times, finding.recoverable_ns_per_inference or 0
         whole = finding.of_ns or self.one_takes_ns
         if finding.per == "period":
             period = "from one inference to the next"
-            return f"{units.duration(part)}{of_whole(part, whole)} {period}{share_of(part, whole)}"
-        of, how = of_whole(part, whole), ""
+            return f"{units.duration(recovered)}{of_whole(recovered, whole)} {period}{share_of(recovered, whole)}"
+        of, how = of_whole(recovered, whole), ""
         if of and self.several:
             how = " of several under way"
         elif of and times and units.duration(whole) != units.duration(times.wall_median_ns):
             how = " without the profiler"
-        return f"{units.duration(part)}{of} per inference{how}{share_of(part, whole)}"
+        return f"{units.duration(recovered)}{of} per inference{how}{share_of(recovered, whole)}"
 
     def worth(self, finding: Finding) -> str:
         """What it could give back: `at most 1.20 ms of 4.00 ms per inference (30 %)`; empty where nothing bounds it."""
@@ -130,17 +130,17 @@ class TraceReport(Ranked, Shown):
         if not (findings := self.findings):
             return self._verdict_without_findings()
         spoilers = self.spoilers
-        said = [self.act(each) for each in spoilers]
-        said += ["until that is right, other times mean little"] if spoilers else []
+        sentences = [self.act(finding) for finding in spoilers]
+        sentences += ["until that is right, other times mean little"] if spoilers else []
         rest = findings[len(spoilers) :]
         if rest and self.worth_ns(rest[0]) > 0:
             costs = ": saves " if rest[0].change or rest[0].act else "; that costs "
-            said += ["little to gain"] if self._is_little(rest[0]) and not spoilers else []
-            said += [f"{self.act(rest[0])}{costs}{self.gain(rest[0])}", self._besides(rest[0])]
-        elif not said:
+            sentences += ["little to gain"] if self._is_little(rest[0]) and not spoilers else []
+            sentences += [f"{self.act(rest[0])}{costs}{self.gain(rest[0])}", self._besides(rest[0])]
+        elif not sentences:
             which = f"first of {len(findings):,} findings" if len(findings) > 1 else "only finding"
-            said = ["no time to recover", f"the {which}: {self.act(rest[0])}"]
-        return ". ".join(units.sentence(each) for each in said if each)
+            sentences = ["no time to recover", f"the {which}: {self.act(rest[0])}"]
+        return ". ".join(units.sentence(sentence) for sentence in sentences if sentence)
 
     @property
     def tally(self) -> str:
@@ -159,32 +159,32 @@ class TraceReport(Ranked, Shown):
         """
         if finding.change:
             first = (changes.OFF_DEFAULT,) if self._needs_a_stream(finding.change) else ()
-            return " and ".join(changes.done(each) for each in (*first, *finding.change))
+            return " and ".join(changes.done(change) for change in (*first, *finding.change))
         if finding.act:
             return finding.act
-        outcome = next((each for each in self.outcomes if finding in each.findings), None)
+        outcome = next((outcome for outcome in self.outcomes if finding in outcome.findings), None)
         if outcome is None or not outcome.summary:
             return finding.message
-        several = sum(not (each.change or each.act) for each in outcome.findings) > 1
+        several = sum(not (finding.change or finding.act) for finding in outcome.findings) > 1
         return finding.message.partition(": ")[0] if several else outcome.summary
 
     def _needs_a_stream(self, those: Sequence[Change]) -> bool:
         off = changes.OFF_DEFAULT
-        named = any(off in each.change for each in self.all_findings)
-        return named and off not in those and any(each.option in changes.ONE_STREAM for each in those)
+        named = any(off in finding.change for finding in self.all_findings)
+        return named and off not in those and any(change.option in changes.ONE_STREAM for change in those)
 
     def gain(self, finding: Finding) -> str:
         """What it could give back, in short: `about 0.214 of 1.46 ms an inference (15 %)`."""
         known, whole = self.part_and_whole(finding)
-        part = known or 0
+        recovered = known or 0
         of = "an inference of several under way" if self.several else "an inference"
         if finding.recoverable_ns_per_inference is None:
             of = WINDOW
         elif finding.per == "period":
             of = "from one inference to the next"
-        if not whole or part > whole:
-            return f"{claim(finding)} {units.duration(part)} {of}"
-        return f"{claim(finding)} {units.part(part, whole)} {of} ({units.share(part / whole)})"
+        if not whole or recovered > whole:
+            return f"{claim(finding)} {units.duration(recovered)} {of}"
+        return f"{claim(finding)} {units.part(recovered, whole)} {of} ({units.share(recovered / whole)})"
 
     def _is_little(self, finding: Finding) -> bool:
         """Whether what it gives at most is little: then a bound is no reason to begin with it."""
@@ -193,7 +193,7 @@ class TraceReport(Ranked, Shown):
 
     def _besides(self, first: Finding) -> str:
         """What the plan's other changes give on top of the first finding's; empty where there are none."""
-        others = [each for each in self.plan.changes if each not in first.change] if self.plan else []
+        others = [change for change in self.plan.changes if change not in first.change] if self.plan else []
         if not others or not self.plan_leads:
             return ""
         after = "apart from that, " if len(others) == len(self._plan.changes) else "then "
@@ -205,7 +205,7 @@ class TraceReport(Ranked, Shown):
         if self.plan is None or self.spoilers:
             return False
         worth = self.plan.worth
-        largest = max((self.share(each) or 0.0 for each in self.findings), default=0.0)
+        largest = max((self.share(finding) or 0.0 for finding in self.findings), default=0.0)
         return round(worth.point_ns) / max(round(worth.before_ns), 1) >= largest
 
     @property
@@ -221,7 +221,7 @@ class TraceReport(Ranked, Shown):
         """`5.80 → 1.40 ms (1.20 to 1.50 ms)`; of a report with a plan."""
         worth = self._plan.worth
         before, after, least, most = (
-            worth.before_ns - each for each in (0.0, worth.point_ns, worth.high_ns, worth.low_ns)
+            worth.before_ns - saved_ns for saved_ns in (0.0, worth.point_ns, worth.high_ns, worth.low_ns)
         )
         return f"{units.between(before, after, '→')} ({units.between(least, most)})"
 
@@ -235,7 +235,7 @@ class TraceReport(Ranked, Shown):
         """The plan's changes one by one, each with what is left after it, where there are several."""
         if self.plan is None or len(self.plan.stages) < 2:
             return []
-        return [f"{changes.done(each.change)}: {units.duration(each.after_ns)}" for each in self.plan.stages]
+        return [f"{changes.done(stage.change)}: {units.duration(stage.after_ns)}" for stage in self.plan.stages]
 
     @property
     def beside_the_sum(self) -> str:
@@ -246,8 +246,10 @@ class TraceReport(Ranked, Shown):
         made = set(self.plan.changes) if self.plan else set()
         if len(made) < 2 and self.plan_leads:
             return ""
-        others = [each for each in self.findings if self.worth_ns(each) > 0 and not made.intersection(each.change)]
-        codes = ", ".join(dict.fromkeys(each.code for each in others))
+        others = [
+            finding for finding in self.findings if self.worth_ns(finding) > 0 and not made.intersection(finding.change)
+        ]
+        codes = ", ".join(dict.fromkeys(finding.code for finding in others))
         return f"Not in this sum, since no replay tells what they add: {codes}." if codes and self.plan else ""
 
     def _verdict_without_findings(self) -> str:
@@ -317,7 +319,7 @@ class TraceReport(Ranked, Shown):
         if times is None or times.untraced is None:
             return False
         real, traced = times.untraced.wall_ns, units.duration(times.wall_median_ns)
-        return any(units.duration(each) != traced for each in (real.low, real.point, real.high))
+        return any(units.duration(end_ns) != traced for end_ns in (real.low, real.point, real.high))
 
     @property
     def untraced_wall(self) -> str:
@@ -345,7 +347,7 @@ class TraceReport(Ranked, Shown):
             return ""
         if self.tracing_lengthens:
             shown = intervals and any(
-                "(" in each for each in (self.untraced_wall, *(b.untraced for b in self.buckets()))
+                "(" in untraced for untraced in (self.untraced_wall, *(b.untraced for b in self.buckets()))
             )
             brackets = "; in brackets, between which times that may lie" if shown else ""
             return f"Tracing lengthens the parts without GPU work. Without it: {source}{brackets}."
@@ -358,7 +360,7 @@ class TraceReport(Ranked, Shown):
 
     @property
     def host_time_shown(self) -> bool:
-        return self.summary.times is not None and any(self.summary.times.median.get(each) for each in HOST_BUCKETS)
+        return self.summary.times is not None and any(self.summary.times.median.get(bucket) for bucket in HOST_BUCKETS)
 
 
 def _severities(findings: Sequence[Finding]) -> str:

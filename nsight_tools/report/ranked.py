@@ -112,8 +112,8 @@ class Ranked:
 
     def share(self, finding: Finding) -> float | None:
         """What comes back of an inference's time, of that from one to the next, or of the run's; None if unknown."""
-        part, whole = self.part_and_whole(finding)
-        return part / whole if part is not None and whole else None
+        recovered, whole = self.part_and_whole(finding)
+        return recovered / whole if recovered is not None and whole else None
 
     def part_and_whole(self, finding: Finding) -> tuple[int | None, int | None]:
         """What comes back, and of what: of an inference where that is known, else of the run."""
