@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import ModuleType
 
+    from nsight_tools.errors import NsightToolsError
     from nsight_tools.findings import Finding
     from nsight_tools.trace import Trace
 
@@ -121,27 +122,32 @@ class Analysis:
             <Outcome PCI001 findings, 1>
         """
         for table in sorted(self.needs):
-            if (reason := trace.missing(table)) is not None:
-                return self._ended(Status.COULD_NOT_RUN, reason)
+            if (lacking := trace.lacking(table)) is not None:
+                return self._ended(Status.COULD_NOT_RUN, lacking)
         try:
             findings = tuple(self.function(trace))
         except CouldNotRun as error:
-            return self._ended(Status.COULD_NOT_RUN, str(error))
+            return self._ended(Status.COULD_NOT_RUN, error)
         except NotApplicable as error:
-            return self._ended(Status.NOT_APPLICABLE, str(error))
+            return self._ended(Status.NOT_APPLICABLE, error)
         changes = [each if each.change else replace(each, change=self.change) for each in findings]
         worth = [priced(trace, each, self.warns_from) for each in changes]
         found = tuple(each for each in worth if each is not None)
         return self._ended(Status.FINDINGS if found else Status.CLEAR, findings=found)
 
-    def _ended(self, status: Status, reason: str = "", findings: tuple[Finding, ...] = ()) -> Outcome:
-        return Outcome(self.code, self.summary, status, reason, findings, self.topic, self.bucket, self.picture)
+    def _ended(
+        self, status: Status, error: NsightToolsError | None = None, findings: tuple[Finding, ...] = ()
+    ) -> Outcome:
+        reason, remedy = (str(error), error.hint) if error else ("", "")
+        declared = self.topic, self.bucket, self.picture
+        return Outcome(self.code, self.summary, status, reason, findings, *declared, remedy)
 
 
 @dataclass(frozen=True)
 class Outcome(Shown):
     """How one analysis ended. `reason` is set where it could not run or has nothing to look for.
 
+    It ends with `remedy`, what would let it run, where that is known.
     `findings` are set where it found something; `topic`, `bucket` and `picture` are what the analysis declares.
 
     Example:
@@ -161,6 +167,7 @@ class Outcome(Shown):
     topic: str = ""
     bucket: tuple[str, ...] = ALL
     picture: str = ""
+    remedy: str = ""
 
     def __repr__(self) -> str:
         found = f", {len(self.findings)}" if self.findings else ""

@@ -49,7 +49,7 @@ class NsightToolsError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}; {self.hint}" if self.hint else self.message
+        return "; ".join(part for part in (self.message, self.hint) if part)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _again, (type(self), self.args, self.__dict__)  # between processes, whatever its arguments were
@@ -149,7 +149,7 @@ class AnalysisError(NsightToolsError):
 
 
 class CouldNotRun(NsightToolsError):  # noqa: N818 (an outcome of an analysis, not a failure)
-    """Raised by an analysis that finds it cannot judge this trace; becomes the outcome's reason.
+    """Raised by an analysis that finds it cannot judge this trace; becomes the outcome's reason, its hint the remedy.
 
     Example:
         >>> from nsight_tools import CouldNotRun

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nsight_tools import memory
-from nsight_tools.errors import ArgumentError, DatasetError, QueryError, need
+from nsight_tools.errors import ArgumentError, CouldNotRun, DatasetError, QueryError, need
 from nsight_tools.importer import import_report
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.untraced import read as read_untraced
@@ -209,6 +209,20 @@ class Trace(Shown):
             state["reason"] if state else "the dataset was written by an older version; import it again"
         )
         return reason
+
+    def lacking(self, table: str) -> CouldNotRun | None:
+        """Why what needs `table` cannot be judged, to be raised: what `missing` says, with what would bring it as hint.
+
+        Example:
+            >>> from nsight_tools import open_trace
+            >>> lacking = open_trace("sample_traces/classifier_whole_graph.sqlite").lacking("kernels")
+            >>> lacking.message, lacking.hint
+            ('the report traced 50 whole CUDA graphs, not their kernels', 'capture with --cuda-graph-trace=node')
+        """
+        if (reason := self.missing(table)) is None:
+            return None
+        remedy = self.manifest["tables"].get(table, {}).get("remedy", "")
+        return CouldNotRun(reason.removesuffix(remedy).removesuffix("; "), hint=remedy)
 
     def rows(self, table: str) -> int:
         """How many rows `table` has.

@@ -38,16 +38,16 @@ def of_tensorrt(run: Run, words: str) -> str:
     return "" if run.tensorrt is False else words
 
 
-def nothing_repeats(trace: Trace, otherwise: str) -> CouldNotRun:
+def nothing_repeats(trace: Trace, otherwise: str, *, hint: str = "") -> CouldNotRun:
     """Why there are no inferences to look into: none is marked, or `otherwise`."""
-    return CouldNotRun(trace.missing("inferences") or otherwise)
+    return trace.lacking("inferences") or CouldNotRun(otherwise, hint=hint)
 
 
 def with_kernels(trace: Trace) -> Run:
     """The run of a trace; raises CouldNotRun where its kernels are missing and no whole graph stands for them."""
     run = Run.of(trace)
-    if not run.work.computes.any() and (reason := trace.missing("kernels")) is not None:
-        raise CouldNotRun(reason)
+    if not run.work.computes.any() and (lacking := trace.lacking("kernels")) is not None:
+        raise lacking
     return run
 
 
@@ -55,7 +55,7 @@ def no_inference(trace: Trace) -> CouldNotRun:
     """Why kernels ran and none of them is an inference's."""
     if trace.rows("inferences"):
         return CouldNotRun("no kernel can be joined to the API call that launched it, and so to no inference")
-    return nothing_repeats(trace, "no inference is marked: name their NVTX ranges with --inference-range")
+    return nothing_repeats(trace, "no inference is marked", hint="name their NVTX ranges with --inference-range")
 
 
 def host_copies(run: Run) -> Bools:

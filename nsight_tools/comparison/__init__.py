@@ -137,7 +137,7 @@ def _in_flight(
     """
     sides = []
     for name, side, run in (("before", whole.before, runs[0]), ("after", whole.after, runs[1])):
-        wall, period = (getattr(each.difference, name, None) for each in (latency, throughput))
+        wall, period = (getattr(judgement.difference, name, None) for judgement in (latency, throughput))
         little = wall / (period * side.inputs) if wall and period else 1.0
         if latency.source == "trace" and (lanes := run.run.flow.lanes) > 1:
             little = min(little, lanes)  # wall and period are each estimated: no more are under way than take turns
@@ -182,13 +182,13 @@ class _Columns:
 
     def add(self, group: str, name: str, unit: str, values: Sequence[Floats]) -> None:
         self.names.append((group, name, unit))
-        for kept, one in zip(self._values, values, strict=True):
-            kept.append(one[:, None])
+        for kept, value in zip(self._values, values, strict=True):
+            kept.append(value[:, None])
 
     def add_all(self, group: str, names: Sequence[str], unit: str, matrices: Sequence[Floats | Cells]) -> None:
         self.names += [(group, name, unit) for name in names]
-        for kept, one in zip(self._values, matrices, strict=True):
-            kept.append(one)
+        for kept, matrix in zip(self._values, matrices, strict=True):
+            kept.append(matrix)
 
     def differences(self, runs: tuple[ComparedRun, ComparedRun]) -> dict[str, list[Difference]]:
         """By group, in the order that they were added in; the wall's other measures are the group `walls`."""
@@ -203,10 +203,10 @@ class _Columns:
         # Of long runs every so-manieth inference: an effect size is known to two digits by then.
         some = [side.every(-(-side.inferences // MOST)) for side in sides]
         effects += [cliffs_delta(some[0][:, at], some[1][:, at]) for at in range(len(self.names))]
-        found: dict[str, list[Difference]] = {}
+        by_group: dict[str, list[Difference]] = {}
         for at, (group, name, unit) in enumerate((*walls, *self.names)):
-            found.setdefault(group, []).append(judged(name, unit, at, estimates, effect=effects[at]))
-        return found
+            by_group.setdefault(group, []).append(judged(name, unit, at, estimates, effect=effects[at]))
+        return by_group
 
 
 def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], outcomes: Outcomes) -> Comparison:
@@ -225,16 +225,16 @@ def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], o
     pair = Pair.of(runs)
     for group, names, matrices in pair.columns() if pair else ():
         columns.add_all(group, names, "ns", matrices)
-    found = columns.differences(runs)
-    traced = replace(found["wall"][0], effect=cliffs_delta(runs[0].wall, runs[1].wall))
-    concerns = {tuple(each.name.split()): each for each in found.get("concerns", ())}
-    came = concerns | {ALL: traced, MEAN: found["walls"][1]}
+    groups = columns.differences(runs)
+    traced = replace(groups["wall"][0], effect=cliffs_delta(runs[0].wall, runs[1].wall))
+    concerns = {tuple(difference.name.split()): difference for difference in groups.get("concerns", ())}
+    came = concerns | {ALL: traced, MEAN: groups["walls"][1]}
     latency = replace(whole.latency, traced=traced)
     sides = [whole.before, whole.after]
     if latency.source == "untraced" and latency.difference is not None:
         sides = [replace(side, walls=run.untraced_walls) for side, run in zip(sides, runs, strict=True)]
         if max(run.in_flight for run in runs) < IN_FLIGHT:
-            came = without_tracing(came, latency.difference, {each.name: each for each in found["buckets"]})
+            came = without_tracing(came, latency.difference, {bucket.name: bucket for bucket in groups["buckets"]})
     if whole.throughput.difference is not None:
         came[PERIOD] = whole.throughput.difference
     judged_all = replace(
@@ -242,14 +242,14 @@ def _with_inferences(whole: Comparison, runs: tuple[ComparedRun, ComparedRun], o
         before=sides[0],
         after=sides[1],
         latency=latency,
-        walls=tuple(found["walls"]),
-        buckets=tuple(_shared(each, traced) for each in found["buckets"]),
-        work=tuple(found["work"]),
-        layers=_detailed(found.get("layers", []), details["layers"]),
-        kernels=_detailed(found.get("kernels", []), details["kernels"]),
-        builds=pair.result(found) if pair else None,
+        walls=tuple(groups["walls"]),
+        buckets=tuple(_shared(bucket, traced) for bucket in groups["buckets"]),
+        work=tuple(groups["work"]),
+        layers=_detailed(groups.get("layers", []), details["layers"]),
+        kernels=_detailed(groups.get("kernels", []), details["kernels"]),
+        builds=pair.result(groups) if pair else None,
         predictions=predictions(outcomes[0], outcomes[1], came),
-        untold=_untold(runs, found),
+        untold=_untold(runs, groups),
     )
     return replace(judged_all, notes=notes(judged_all))
 
@@ -283,11 +283,14 @@ def _add_parts(columns: _Columns, group: str, sides: Sequence[Pieces]) -> dict[s
     }
 
 
-def _detailed(found: Sequence[Difference], details: dict[str, str]) -> tuple[Difference, ...]:
+def _detailed(differences: Sequence[Difference], details: dict[str, str]) -> tuple[Difference, ...]:
     """What changed first, and most; noise by its size."""
     rank = {Change.MORE: 0, Change.LESS: 0}
-    ordered = sorted(found, key=lambda each: (rank.get(each.change, 1), -abs(each.difference or 0), each.name))
-    return tuple(replace(each, detail=details.get(each.name, "")) for each in ordered)
+    ordered = sorted(
+        differences,
+        key=lambda difference: (rank.get(difference.change, 1), -abs(difference.difference or 0), difference.name),
+    )
+    return tuple(replace(difference, detail=details.get(difference.name, "")) for difference in ordered)
 
 
 def _shared(bucket: Difference, wall: Difference) -> Difference:
@@ -296,16 +299,16 @@ def _shared(bucket: Difference, wall: Difference) -> Difference:
     return replace(bucket, share=bucket.difference / wall.difference)
 
 
-def _untold(runs: tuple[ComparedRun, ComparedRun], found: dict[str, Any]) -> tuple[str, ...]:
+def _untold(runs: tuple[ComparedRun, ComparedRun], groups: dict[str, Any]) -> tuple[str, ...]:
     told = [
         f"what {side} takes without the profiler: {problem}"
         for side, run in zip(("BEFORE", "AFTER"), runs, strict=True)
         if (problem := Known.of(run.trace).problem)
     ]
-    if "layers" not in found:
+    if "layers" not in groups:
         without = [("BEFORE", "AFTER")[at] for at, run in enumerate(runs) if not run.layers.totals()]
         told.append(f"what single layers changed: no kernel of {' and '.join(without)} is known by its layer")
-    if "kernels" not in found:
+    if "kernels" not in groups:
         told.append("what single kernels changed: one side has no kernel of an inference (graphs traced as a whole?)")
     if min(len(run.repeats) for run in runs) < 2:
         told.append("how much another run of the same would differ: capture each side with --repeat to know")

@@ -30,14 +30,14 @@ REFORMATS = "reformats, wherever they are"
 class Pair:
     """Two traces whose engines are builds of one model, but not the same."""
 
-    def __init__(self, runs: tuple[ComparedRun, ComparedRun], found: Sequence[Region]) -> None:
+    def __init__(self, runs: tuple[ComparedRun, ComparedRun], regions: Sequence[Region]) -> None:
         self._runs = runs
-        self._sides = [(_built(region.sides[0]), _built(region.sides[1])) for region in found]
-        self._changed = [_changes(region, *sides) for region, sides in zip(found, self._sides, strict=True)]
-        order = sorted(range(len(found)), key=lambda at: -sum(map(len, found[at].sides)))
+        self._sides = [(_built(region.sides[0]), _built(region.sides[1])) for region in regions]
+        self._changed = [_changes(region, *sides) for region, sides in zip(regions, self._sides, strict=True)]
+        order = sorted(range(len(regions)), key=lambda at: -sum(map(len, regions[at].sides)))
         self._rebuilt = [at for at in order if self._changed[at]]
-        self._found = found
-        self._kinds = [*dict.fromkeys(filter(None, (", ".join(each) for each in self._changed))), ALIKE, REFORMATS]
+        self._regions = regions
+        self._kinds = [*dict.fromkeys(filter(None, (", ".join(kinds) for kinds in self._changed))), ALIKE, REFORMATS]
 
     @classmethod
     def of(cls, runs: tuple[ComparedRun, ComparedRun]) -> Pair | None:
@@ -50,33 +50,33 @@ class Pair:
 
     def columns(self) -> list[tuple[str, Sequence[str], Sequence[Cells]]]:
         """What is to be estimated: a group's name, its rows, and the nanoseconds of each inference of both runs."""
-        single = [{layer.name: at for at, i in enumerate(self._shown) for layer in self._found[i].sides[side]}
+        single = [{layer.name: at for at, i in enumerate(self._shown) for layer in self._regions[i].sides[side]}
                   for side in (0, 1)]  # fmt: skip
         kinds = [self._by_kind(side) for side in (0, 1)]
         reformats = [
-            {layer.name: 0 for region in self._found for layer in region.sides[side] if layer.reformats}
+            {layer.name: 0 for region in self._regions for layer in region.sides[side] if layer.reformats}
             for side in (0, 1)
         ]
-        names = [", ".join(self._found[at].writes) for at in self._shown]
+        names = [", ".join(self._regions[at].writes) for at in self._shown]
         return [
             ("regions", names, self._cells(single, len(names))),
             ("builds", self._kinds[:-1], self._cells(kinds, len(self._kinds) - 1)),
             ("builds", self._kinds[-1:], self._cells(reformats, 1)),
         ]
 
-    def result(self, found: Mapping[str, Sequence[Difference]]) -> Builds:
+    def result(self, groups: Mapping[str, Sequence[Difference]]) -> Builds:
         """What the estimates say, by group."""
         rows = []
-        for at, time in zip(self._shown, found["regions"], strict=True):
-            region, (before, after) = self._found[at], self._sides[at]
+        for at, time in zip(self._shown, groups["regions"], strict=True):
+            region, (before, after) = self._regions[at], self._sides[at]
             rows.append(Rebuilt(region.reads, region.writes, before, after, self._changed[at], time))
-        rows.sort(key=lambda each: -abs(each.time.difference or 0.0))
-        counts = [sum(_moves(layer) for region in self._found for layer in region.sides[side]) for side in (0, 1)]
+        rows.sort(key=lambda region: -abs(region.time.difference or 0.0))
+        counts = [sum(_moves(layer) for region in self._regions for layer in region.sides[side]) for side in (0, 1)]
         rebuilt = len(self._rebuilt)
-        *kinds, alike, reformats = found["builds"]
-        kinds.sort(key=lambda each: -abs(each.difference or 0.0))
+        *kinds, alike, reformats = groups["builds"]
+        kinds.sort(key=lambda total: -abs(total.difference or 0.0))
         totals = (*kinds, alike, reformats)
-        return Builds(tuple(rows), rebuilt, len(self._found) - rebuilt, totals, (counts[0], counts[1]))
+        return Builds(tuple(rows), rebuilt, len(self._regions) - rebuilt, totals, (counts[0], counts[1]))
 
     @property
     def _shown(self) -> list[int]:
@@ -86,7 +86,7 @@ class Pair:
         number = {kind: at for at, kind in enumerate(self._kinds)}
         return {
             layer.name: number[", ".join(changed) or ALIKE]
-            for region, changed in zip(self._found, self._changed, strict=True)
+            for region, changed in zip(self._regions, self._changed, strict=True)
             for layer in region.sides[side]
         }
 
@@ -119,14 +119,14 @@ def _changes(region: Region, before: Built, after: Built) -> tuple[str, ...]:
     Of one layer on either side only its name can differ, since what it does is the same.
     """
     alone = len(before.layers) == len(after.layers) == 1
-    found = {
+    changes = {
         "fusion": before.layers != after.layers and not alone,
         "precision": before.precision != after.precision,
         "reformats": before.reformats != after.reformats,
     }
-    found["tactic"] = before.tactics != after.tactics and not (found["fusion"] or found["precision"])
-    found["format"] = _formats(region.sides[0]) != _formats(region.sides[1]) and not any(found.values())
-    return tuple(name for name, differs in found.items() if differs)
+    changes["tactic"] = before.tactics != after.tactics and not (changes["fusion"] or changes["precision"])
+    changes["format"] = _formats(region.sides[0]) != _formats(region.sides[1]) and not any(changes.values())
+    return tuple(name for name, differs in changes.items() if differs)
 
 
 def _formats(layers: Sequence[Layer]) -> list[tuple[str | None, str | None]]:

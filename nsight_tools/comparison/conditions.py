@@ -34,24 +34,24 @@ def conditions(before: ComparedRun, after: ComparedRun) -> tuple[Difference, ...
     empty = np.zeros(0)
     keys = {**measured[0], **measured[1]}
     return tuple(
-        of_series(name, unit, *(thinned(one.get((name, unit), empty)) for one in measured), beside=len(keys))
+        of_series(name, unit, *(thinned(side.get((name, unit), empty)) for side in measured), beside=len(keys))
         for name, unit in keys
     )
 
 
 def _samples(run: ComparedRun) -> dict[tuple[str, str], Floats]:
     """Series of measurements by name and unit; of what several sources know, the first one's."""
-    found: dict[tuple[str, str], Floats] = {}
+    series_by_name: dict[tuple[str, str], Floats] = {}
     for name, unit, series in (*_while_busy(run.run), *_plugin(run)):
         if series.size:
-            found.setdefault((name, unit), series)
-    return found
+            series_by_name.setdefault((name, unit), series)
+    return series_by_name
 
 
 def _while_busy(run: Run) -> Iterator[tuple[str, str, Floats]]:
     """What was sampled of the GPUs while they were busy, by the one rule of what counts (`run.samples`)."""
     devices = run.gpus.devices
-    clocks = [found[1] for device in devices if (found := clock_samples(run, device)) is not None]
+    clocks = [samples[1] for device in devices if (samples := clock_samples(run, device)) is not None]
     yield SM_CLOCK, "MHz", np.concatenate([np.zeros(0), *clocks])
     for column, name, unit, factor in _TELEMETRY:
         series = [Samples.of(run, device).known(column)[1] * factor for device in devices]

@@ -56,12 +56,12 @@ def carried(runs: Pair) -> Carried:
 
 
 def _shape(name: str, before: tuple[int, ...], after: tuple[int, ...], why: str) -> SetupDifference:
-    said = ["x".join(map(str, shape)) for shape in (before, after)]
-    return SetupDifference(f"input tensor {name}", said[0], said[1], Effect.BLOCKS, why, BOTH)
+    shapes = ["x".join(map(str, shape)) for shape in (before, after)]
+    return SetupDifference(f"input tensor {name}", shapes[0], shapes[1], Effect.BLOCKS, why, BOTH)
 
 
 def _of_batch(inputs: tuple[float, float], of: str, why: str) -> SetupDifference:
-    before, after = (f"{units.number(each)}{of}" for each in inputs)
+    before, after = (f"{units.number(count)}{of}" for count in inputs)
     return SetupDifference("batch", before, after, Effect.CHANGE, why)
 
 
@@ -80,9 +80,9 @@ def _by_work(runs: Pair) -> Carried:
 
 def _is_batch(ratios: list[float], grown: float | None) -> bool:
     """Whether the bytes copied are a whole number of times as many in all kinds, and the grids grew the same way."""
-    each = [max(ratio, 1 / ratio) for ratio in ratios]
-    whole = round(each[0])
-    fits = whole > 1 and all(abs(one / whole - 1) <= WORK_SHARE for one in each)
+    factors = [max(ratio, 1 / ratio) for ratio in ratios]
+    whole = round(factors[0])
+    fits = whole > 1 and all(abs(factor / whole - 1) <= WORK_SHARE for factor in factors)
     one_way = all((ratio > 1) == (ratios[0] > 1) for ratio in ratios)
     return fits and one_way and (grown is None or (grown > 1) == (ratios[0] > 1))
 

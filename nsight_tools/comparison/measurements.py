@@ -60,10 +60,10 @@ def _speeds(before: Measured, after: Measured) -> Iterator[Difference]:
     if before.speed is None or after.speed is None:
         return
     for field, name, unit in _SPEEDS:
-        found = unjudged(name, unit, _mean(before, field), _mean(after, field))
+        difference = unjudged(name, unit, _mean(before, field), _mean(after, field))
         spread = max(side.spread(field) or 0.0 for side in (before, after))
-        noise = found.change is Change.UNKNOWN and abs(found.difference or 0.0) <= spread
-        yield replace(found, change=Change.NOISE, drift=spread) if noise else found
+        noise = difference.change is Change.UNKNOWN and abs(difference.difference or 0.0) <= spread
+        yield replace(difference, change=Change.NOISE, drift=spread) if noise else difference
 
 
 def _mean(side: Measured, field: str) -> float:
@@ -89,7 +89,11 @@ def _built(before: Measured, after: Measured) -> Iterator[Difference]:
 
 def of_repeats(repeats: Sequence[Floats], at: int) -> list[float]:
     """What number `at` of their `statistics` is of each repeat of a side that has inferences, in ns."""
-    return [float(statistics(one, one[:, None], np.ones((1, one.size)))[0, at]) for one in repeats if one.size]
+    return [
+        float(statistics(repeat, repeat[:, None], np.ones((1, repeat.size)))[0, at])
+        for repeat in repeats
+        if repeat.size
+    ]
 
 
 def at_means(found: Difference, repeats: Sequence[Sequence[float]]) -> Difference:

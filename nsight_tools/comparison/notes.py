@@ -28,34 +28,34 @@ def notes(comparison: Comparison) -> tuple[str, ...]:
 def _repeats(comparison: Comparison) -> Iterator[str]:
     """By how much each side differs from itself."""
     for label, side in (("BEFORE", comparison.before), ("AFTER", comparison.after)):
-        found = side.summary.measured
-        if spreads := found.spreads():
-            said = (
+        measured = side.summary.measured
+        if spreads := measured.spreads():
+            differs = (
                 f"{units.share(spreads['throughput_per_s'])} in throughput and {units.share(spreads['p50_ns'])} in p50"
             )
-            yield f"{label} was measured {len(found.repeats)} times, and differs from itself by up to {said}."
+            yield f"{label} was measured {len(measured.repeats)} times, and differs from itself by up to {differs}."
 
 
 def _clock(comparison: Comparison) -> Iterator[str]:
     """Whether the kernels' time changed by what the clock explains."""
-    clock = next((each for each in comparison.conditions if each.name == SM_CLOCK), None)
-    compute = next((each for each in comparison.buckets if each.name == "compute"), None)
+    clock = next((condition for condition in comparison.conditions if condition.name == SM_CLOCK), None)
+    compute = next((bucket for bucket in comparison.buckets if bucket.name == "compute"), None)
     if clock is None or compute is None or clock.change not in {Change.LESS, Change.MORE}:
         return
-    part, grown = clock.relative(clock.difference), compute.relative(compute.difference)
-    if part is None or grown is None or abs(part) < 0.01:
+    slowed, grown = clock.relative(clock.difference), compute.relative(compute.difference)
+    if slowed is None or grown is None or abs(slowed) < 0.01:
         return
-    alone = 1 / (1 + part) - 1
+    alone = 1 / (1 + slowed) - 1
     inside = min(0.0, alone) - 0.01 <= grown <= max(0.0, alone) + 0.01
     yield (
-        f"Kernels take {percent(grown)} time, and the SM clock is {units.share(abs(part))} "
-        f"{'higher' if part > 0 else 'lower'}, which alone makes up to {percent(alone)}: "
+        f"Kernels take {percent(grown)} time, and the SM clock is {units.share(abs(slowed))} "
+        f"{'higher' if slowed > 0 else 'lower'}, which alone makes up to {percent(alone)}: "
         + ("the clock explains it." if inside else "the clock does not explain all of it.")
     )
 
 
 def _several(comparison: Comparison) -> Iterator[str]:
-    changes = [each.aspect for each in comparison.setup if each.effect is Effect.CHANGE]
+    changes = [difference.aspect for difference in comparison.setup if difference.effect is Effect.CHANGE]
     if len(changes) > 1:
         named = ", ".join(changes)
         yield f"Several things changed at once ({named}): what each of them did cannot be told from two traces."
@@ -64,7 +64,7 @@ def _several(comparison: Comparison) -> Iterator[str]:
 def _tail(comparison: Comparison) -> Iterator[str]:
     """A tail that changed where the typical inference did not, or the other way round."""
     wall = comparison.traced_wall
-    tail = next((each for each in comparison.walls if each.name == "99th percentile"), None)
+    tail = next((wall for wall in comparison.walls if wall.name == "99th percentile"), None)
     if wall is None or tail is None:
         return
     if tail.change in REAL and tail.change is not wall.change:
@@ -76,11 +76,11 @@ def _calls(comparison: Comparison) -> Iterator[str]:
     """Without inferences: did the kernels change, or what lies between them?"""
     if comparison.wall is not None or not comparison.kernels:
         return
-    apart = [abs(each.relative(each.difference) or 0) for each in comparison.kernels]
+    apart = [abs(kernel.relative(kernel.difference) or 0) for kernel in comparison.kernels]
     pairs = zip(comparison.kernels, apart, strict=True)
-    still = [each for each, part in pairs if each.change is Change.NOISE or part < STILL]
+    still = [kernel for kernel, share in pairs if kernel.change is Change.NOISE or share < STILL]
     idle, pace = (
-        next((each for each in comparison.work if each.name.endswith(name)), None) for name in (": idle", PACE)
+        next((work for work in comparison.work if work.name.endswith(name)), None) for name in (": idle", PACE)
     )
     same = f"{len(still)} of the {len(comparison.kernels)} kernels with the most time take as long a call as before"
     yield f"{same} (within {units.share(STILL)}, or noise)" + _between(idle, pace, all_still=len(still) == len(apart))
@@ -97,7 +97,7 @@ def _builds(comparison: Comparison) -> Iterator[str]:
             for name, was in before.items()
             if name in after
         )
-        totals = [units.duration(1e9 * sum(each.values())) for each in phases]
+        totals = [units.duration(1e9 * sum(phase.values())) for phase in phases]
         yield f"The build took {totals[0]} before and {totals[1]} after, once each: {', '.join(parts)}."
     chosen = [_part(build, "tactics").get("sha256") for build in builds]
     if all(chosen):
@@ -105,8 +105,8 @@ def _builds(comparison: Comparison) -> Iterator[str]:
 
 
 def _part(run: dict[str, Any], name: str) -> dict[str, Any]:
-    part = run.get(name)
-    return part if isinstance(part, dict) else {}
+    value = run.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
@@ -114,15 +114,15 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 
 
 def _between(idle: Difference | None, pace: Difference | None, *, all_still: bool) -> str:
-    said = ""
+    sentence = ""
     if pace is not None and pace.after is not None:
-        said += f"; they are called {percent(pace.after - 1)} often in a second"
+        sentence += f"; they are called {percent(pace.after - 1)} often in a second"
     if idle is not None and idle.before is not None and idle.after is not None:
-        said += (
+        sentence += (
             f", and the GPUs idle for {units.share(idle.after)} of the time, where it was {units.share(idle.before)}"
         )
     lies = "in what runs between the kernels: the host, communication, other kernels"
-    return said + (f". What changed lies {lies}." if all_still else ".")
+    return sentence + (f". What changed lies {lies}." if all_still else ".")
 
 
 def signed(value: float | None, unit: str) -> str:

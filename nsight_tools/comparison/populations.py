@@ -28,17 +28,17 @@ def populations(
     Those belong together whose kernels have the most blocks in common, by name. `inputs`, `setup` and `alike` as in
     `judge`; of all but the first population nobody measured the time without the profiler.
     """
-    numbers = [[each.number for each in run.run.requests.populations[:MOST]] for run in runs]
+    numbers = [[population.number for population in run.run.requests.populations[:MOST]] for run in runs]
     if max(map(len, numbers)) < 2:
         return ()
-    sides = [[run.of_population(number) for number in its] for run, its in zip(runs, numbers, strict=True)]
-    found = []
+    sides = [[run.of_population(number) for number in chosen] for run, chosen in zip(runs, numbers, strict=True)]
+    matched = []
     for at, one, other in _matched(sides[0], sides[1]):
         pair = one, other
         throughput, latency = (judge(metric, pair, inputs, setup, alike) for metric in Metric)
         kernels = round(float(one.column("kernels").mean()))
-        found.append(OfPopulation(f"{at}: {kernels:,} kernels", len(one), len(other), throughput, latency))
-    return tuple(found)
+        matched.append(OfPopulation(f"{at}: {kernels:,} kernels", len(one), len(other), throughput, latency))
+    return tuple(matched)
 
 
 def _matched(before: Sequence[ComparedRun], after: Sequence[ComparedRun]) -> list[tuple[int, ComparedRun, ComparedRun]]:
@@ -46,7 +46,7 @@ def _matched(before: Sequence[ComparedRun], after: Sequence[ComparedRun]) -> lis
     blocks = [[run.blocks_by_kernel() for run in side] for side in (before, after)]
     alike = [(_alike(b, a), at, to) for at, b in enumerate(blocks[0]) for to, a in enumerate(blocks[1])]
     taken: dict[int, int] = {}
-    for share, at, to in sorted(alike, key=lambda each: (-each[0], each[1], each[2])):
+    for share, at, to in sorted(alike, key=lambda match: (-match[0], match[1], match[2])):
         if share > 0 and at not in taken and to not in taken.values():
             taken[at] = to
     return [(at + 1, before[at], after[to]) for at, to in sorted(taken.items())]

@@ -29,15 +29,15 @@ def predictions(
 
     Of a code with several findings the largest bound counts: they may count the same time.
     """
-    found = [_prediction(outcome, after, came) for outcome in before if _promise(outcome)]
-    acted = [each for each in found if each.status in {"gone", "smaller"}]
+    predicted = [_prediction(outcome, after, came) for outcome in before if _promise(outcome)]
+    acted = [prediction for prediction in predicted if prediction.status in {"gone", "smaller"}]
     told = [
-        replace(each, shared_with=tuple(o.code for o in acted if o is not each and _overlap(o, each)))
-        if each in acted
-        else each
-        for each in found
+        replace(prediction, shared_with=tuple(o.code for o in acted if o is not prediction and _overlap(o, prediction)))
+        if prediction in acted
+        else prediction
+        for prediction in predicted
     ]
-    return tuple(sorted(told, key=lambda each: (-each.promised_ns, each.code)))
+    return tuple(sorted(told, key=lambda prediction: (-prediction.promised_ns, prediction.code)))
 
 
 def without_tracing(
@@ -47,7 +47,7 @@ def without_tracing(
 
     The GPU's buckets are the same without the profiler; what the untraced wall changed beside them is the host's.
     """
-    gpu = [one for name, one in buckets.items() if name not in HOST]
+    gpu = [bucket for name, bucket in buckets.items() if name not in HOST]
     return {**came, ALL: untraced, HOST: rest_of(" ".join(HOST), untraced, gpu)}
 
 
@@ -71,7 +71,7 @@ def _kind(finding: Finding) -> tuple[str, bool]:
 def _prediction(outcome: Outcome, after: Sequence[Outcome], came: Mapping[tuple[str, ...], Difference]) -> Prediction:
     promised, largest = _promise(outcome), _largest(outcome)
     buckets = PERIOD if largest.per == "period" else outcome.bucket
-    now = next((each for each in after if each.code == outcome.code), None)
+    now = next((candidate for candidate in after if candidate.code == outcome.code), None)
     remaining: int | None = None
     if now is None or now.status is Status.COULD_NOT_RUN:
         status = "unjudged"

@@ -36,22 +36,22 @@ class Cells:
         `rows` gives the group of each inference, -1 for none; `weights` what each inference counts.
         """
         first = np.where(rows < 0, count, rows) * self.columns  # the last row takes what is in no group
-        found = np.zeros((count + 1) * self.columns)
+        sums = np.zeros((count + 1) * self.columns)
         for begin in range(0, self.column.size, SLICE):
-            part = slice(begin, begin + SLICE)
-            inference, value = self.inference[part], self.value[part]
-            place = first[inference] + self.column[part]
-            found += np.bincount(place, value if weights is None else value * weights[inference], found.size)
-        return found.reshape(count + 1, self.columns)[:count]
+            chunk = slice(begin, begin + SLICE)
+            inference, value = self.inference[chunk], self.value[chunk]
+            place = first[inference] + self.column[chunk]
+            sums += np.bincount(place, value if weights is None else value * weights[inference], sums.size)
+        return sums.reshape(count + 1, self.columns)[:count]
 
     def weighted(self, weights: Floats) -> Floats:
         """Weighted sums over all inferences, shape (n,) to (columns,)."""
-        found = np.zeros(self.columns)
+        sums = np.zeros(self.columns)
         for begin in range(0, self.column.size, SLICE):
-            part = slice(begin, begin + SLICE)
-            value = self.value[part] * weights[self.inference[part]]
-            found += np.bincount(self.column[part], value, self.columns)
-        return found
+            chunk = slice(begin, begin + SLICE)
+            value = self.value[chunk] * weights[self.inference[chunk]]
+            sums += np.bincount(self.column[chunk], value, self.columns)
+        return sums
 
 
 class Quantities:
@@ -63,7 +63,7 @@ class Quantities:
     def weighted(self, weights: Floats) -> Floats:
         """Sums over all inferences for each row of `weights`, shape (r, n) to (r, k)."""
         parts = (
-            weights @ part if isinstance(part, np.ndarray) else np.stack([part.weighted(each) for each in weights])
+            weights @ part if isinstance(part, np.ndarray) else np.stack([part.weighted(weight) for weight in weights])
             for part in self._parts
         )
         return self._joined(len(weights), list(parts))

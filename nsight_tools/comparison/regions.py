@@ -96,7 +96,7 @@ def _grown(groups: _Groups, members: Sequence[Node], sides: Sequence[_Side], com
 
 def _reads(members: Iterable[Node], at: int, side: _Side, common: set[str]) -> set[str]:
     """Common tensors that one side of a group reads from outside of it."""
-    layers = [side.layers[place] for its, place in members if its == at]
+    layers = [side.layers[place] for side_number, place in members if side_number == at]
     read, written = ({tensor.name for tensor in ends} for ends in _ends(layers))
     return (read - written) & common
 
@@ -107,7 +107,10 @@ def _ends(layers: Sequence[Layer]) -> Iterator[Iterator[Tensor]]:
 
 
 def _region(members: Sequence[Node], sides: Sequence[_Side], common: set[str]) -> Region:
-    own = [tuple(side.layers[place] for its, place in members if its == at) for at, side in enumerate(sides)]
+    own = [
+        tuple(side.layers[place] for side_number, place in members if side_number == at)
+        for at, side in enumerate(sides)
+    ]
     reads = [_reads(members, at, side, common) for at, side in enumerate(sides)]
     # What is read outside, or by nobody: the rest stays within the region.
     inside = set(members)

@@ -139,11 +139,11 @@ def resampled(wall: Floats, values: Floats | Quantities, block: int, random: np.
     """`statistics` of `RESAMPLES` resamples in blocks of consecutive inferences, shape (RESAMPLES, WALLS + k)."""
     order = np.argsort(wall, kind="stable")
     dense = _quantities(values, wall.size).every(1)[order]
-    found = []
+    draws = []
     for weights in resamples(wall.size, block, RESAMPLES, random):
         walls, middle = _sorted_statistics(wall[order], weights[:, order])
-        found.append(np.concatenate([walls, middle @ dense / middle.sum(axis=1, keepdims=True)], axis=1))
-    return np.concatenate(found)
+        draws.append(np.concatenate([walls, middle @ dense / middle.sum(axis=1, keepdims=True)], axis=1))
+    return np.concatenate(draws)
 
 
 def weighted(wall: Floats, values: Floats | Quantities, block: int, random: np.random.Generator) -> Floats:

@@ -274,7 +274,7 @@ class Comparison(Shown):
 
     @property
     def blocking(self) -> tuple[SetupDifference, ...]:
-        return tuple(each for each in self.setup if each.effect is Effect.BLOCKS)
+        return tuple(difference for difference in self.setup if difference.effect is Effect.BLOCKS)
 
     @property
     def judgements(self) -> tuple[Judgement, Judgement]:
@@ -317,15 +317,15 @@ def regressed(comparison: Comparison, percent: float, metric: str | None = None)
     Of the verdicts that `metric` names: throughput, latency or both; the leading one where it is None. One that became
     worse is enough. What is undecided is no regression where its whole interval is below the limit.
     """
-    found = [_regressed(each, percent) for each in comparison.chosen(metric)]
-    return True if any(found) else None if None in found else False
+    judged = [_regressed(judgement, percent) for judgement in comparison.chosen(metric)]
+    return True if any(judged) else None if None in judged else False
 
 
 def _regressed(judgement: Judgement, percent: float) -> bool | None:
     difference = judgement.difference
     if difference is None or not (judgement.judged or judgement.verdict is Verdict.UNDECIDED):
         return None
-    grown, high = (100 * (difference.relative(each) or 0.0) for each in (difference.difference, difference.high))
+    grown, high = (100 * (difference.relative(change) or 0.0) for change in (difference.difference, difference.high))
     if judgement.judged:
         return judgement.verdict is Verdict.SLOWER and grown > percent
     return False if high <= percent else None

@@ -87,14 +87,14 @@ class ComparedRun:
     @cached_property
     def periods(self) -> Floats:
         """Time from one completion on a GPU to the next, shape (m,), in order of time."""
-        found: Floats = self.run.flow.completions(self.judged).astype(np.float64)
-        return found
+        periods: Floats = self.run.flow.completions(self.judged).astype(np.float64)
+        return periods
 
     @cached_property
     def usual_periods(self) -> Floats:
         """The same to inferences that are no outliers."""
-        found: Floats = self.run.flow.completions(self.judged & ~self.run.requests.outlier).astype(np.float64)
-        return found
+        periods: Floats = self.run.flow.completions(self.judged & ~self.run.requests.outlier).astype(np.float64)
+        return periods
 
     @cached_property
     def untraced(self) -> Speeds:
@@ -162,7 +162,7 @@ class ComparedRun:
         # A loop of its own starts one when the one before is done: starts vary as much as walls, and a clock's do not.
         turns = list(self.run.flow.turns.values())
         start, wall = self.run.requests.start, self.run.requests.wall
-        steadier = all(2 * np.std(np.diff(start[each.rows])) < np.std(wall[each.rows]) for each in turns)
+        steadier = all(2 * np.std(np.diff(start[turn.rows])) < np.std(wall[turn.rows]) for turn in turns)
         return steadier or bool(between.each_ns > np.median(wall[self.judged]))
 
     @property

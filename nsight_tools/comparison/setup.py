@@ -57,7 +57,7 @@ def differences(
     `load` has those of what an inference carries.
     """
     measured = all(run.untraced.walls.size for run in runs)
-    found = [
+    differing = [
         *_machine(runs),
         *_cores(runs),
         *_judged_conditions(runs, outcomes, measured=measured),
@@ -67,7 +67,7 @@ def differences(
         *_engine(runs),
         *_how(runs),
     ]
-    return tuple(sorted(found, key=lambda each: tuple(Effect).index(each.effect)))
+    return tuple(sorted(differing, key=lambda difference: tuple(Effect).index(difference.effect)))
 
 
 def _machine(runs: Pair) -> Iterator[SetupDifference]:
@@ -90,8 +90,8 @@ def _machine(runs: Pair) -> Iterator[SetupDifference]:
         if one and other and one != other and "unknown" not in {one, other}:
             flags = fact == "tensorrt" and (_major(one) < 11) != (_major(other) < 11)
             label = {"cuda": "CUDA", "cpu": "CPU", "os": "operating system", "tensorrt": "TensorRT"}.get(fact, fact)
-            said = f"{why}; {FLAGS_11}" if flags else why
-            yield _differ(label, (str(one), str(other)), Effect.CONFOUNDS, said)
+            reason = f"{why}; {FLAGS_11}" if flags else why
+            yield _differ(label, (str(one), str(other)), Effect.CONFOUNDS, reason)
 
     modes = ["; ".join(_modes(run)) for run in runs]
     if all(modes) and modes[0] != modes[1]:
@@ -100,8 +100,8 @@ def _machine(runs: Pair) -> Iterator[SetupDifference]:
 
 
 def _modes(run: ComparedRun) -> list[str]:
-    found = dict(run.trace.manifest.get("run") or {}).get("machine")
-    before = found.get("before") if isinstance(found, dict) else None
+    recorded = dict(run.trace.manifest.get("run") or {}).get("machine")
+    before = recorded.get("before") if isinstance(recorded, dict) else None
     return machine.modes(before) if isinstance(before, dict) else []
 
 
@@ -118,9 +118,9 @@ def _cores(runs: Pair) -> Iterator[SetupDifference]:
 
 
 def _differ(
-    aspect: str, said: Iterable[str], effect: Effect, why: str, blocks: tuple[Metric, ...] = ()
+    aspect: str, values: Iterable[str], effect: Effect, why: str, blocks: tuple[Metric, ...] = ()
 ) -> SetupDifference:
-    before, after = said
+    before, after = values
     return SetupDifference(aspect, before, after, effect, why, blocks)
 
 
@@ -144,20 +144,20 @@ def _judged_conditions(
     by_code = [{outcome.code: outcome for outcome in side} for side in outcomes]
     for code in sorted({*by_code[0], *by_code[1]}):
         sides = [side.get(code) for side in by_code]
-        said = [_said(each) for each in sides]
-        ranks = [_rank(_worst(each)) for each in sides]
-        topic = next(each.topic for each in sides if each is not None)
-        costs = [_cost(each) / float(np.median(run.wall)) for each, run in zip(sides, runs, strict=True)]
-        if topic == CAPTURE and any(_spoilt(each) for each in sides):
+        findings = [_said(outcome) for outcome in sides]
+        ranks = [_rank(_worst(outcome)) for outcome in sides]
+        topic = next(outcome.topic for outcome in sides if outcome is not None)
+        costs = [_cost(outcome) / float(np.median(run.wall)) for outcome, run in zip(sides, runs, strict=True)]
+        if topic == CAPTURE and any(_spoilt(outcome) for outcome in sides):
             why = "a capture that is not fit to conclude from is not fit to compare"
             effect = Effect.CONFOUNDS if measured else Effect.BLOCKS
-            yield _differ(f"capture ({code})", said, effect, why, () if measured else BOTH)
+            yield _differ(f"capture ({code})", findings, effect, why, () if measured else BOTH)
         elif topic in CONDITIONS and abs(costs[0] - costs[1]) >= CONDITIONS_SHARE:
             why = f"it costs {units.share(costs[0])} of an inference before and {units.share(costs[1])} after"
-            yield _differ(f"GPU conditions ({code})", said, Effect.BLOCKS, why, BOTH)
+            yield _differ(f"GPU conditions ({code})", findings, Effect.BLOCKS, why, BOTH)
         elif topic in CONDITIONS and (ranks[0] != ranks[1] or ranks[0] > 1):
             why = "the GPU may not have had the same to give to both"
-            yield _differ(f"GPU conditions ({code})", said, Effect.CONFOUNDS, why)
+            yield _differ(f"GPU conditions ({code})", findings, Effect.CONFOUNDS, why)
 
 
 def _spoilt(outcome: Outcome | None) -> bool:
@@ -187,14 +187,19 @@ def _said(outcome: Outcome | None) -> str:
 
 
 def _clock(conditions: Sequence[Difference]) -> Iterator[SetupDifference]:
-    for each in conditions:
-        part = each.relative(each.difference)
-        if each.name == SM_CLOCK and part is not None and abs(part) > CLOCK_SHARE and each.change is not Change.NOISE:
-            said = (units.quantity(value, each.unit) for value in (each.before, each.after))
-            scaled = 1 / (1 + part) - 1
+    for condition in conditions:
+        ratio = condition.relative(condition.difference)
+        if (
+            condition.name == SM_CLOCK
+            and ratio is not None
+            and abs(ratio) > CLOCK_SHARE
+            and condition.change is not Change.NOISE
+        ):
+            clocks = (units.quantity(value, condition.unit) for value in (condition.before, condition.after))
+            scaled = 1 / (1 + ratio) - 1
             word = "more" if scaled > 0 else "less"
             why = f"kernels that the clock limits take {units.share(abs(scaled))} {word} time by that alone"
-            yield _differ(each.name, said, Effect.CONFOUNDS, why)
+            yield _differ(condition.name, clocks, Effect.CONFOUNDS, why)
 
 
 def _measurement(runs: Pair, *, measured: bool) -> Iterator[SetupDifference]:
@@ -215,21 +220,21 @@ def _inferences(runs: Pair) -> Iterator[SetupDifference]:
         yield _differ("inferences", sources, effect, why, (Metric.LATENCY,) if ranged else ())
     elif chosen[0] != chosen[1]:
         why = "other ranges were named as inferences"
-        yield _differ("--inference-range", (each or "default" for each in chosen), Effect.BLOCKS, why, BOTH)
+        yield _differ("--inference-range", (option or "default" for option in chosen), Effect.BLOCKS, why, BOTH)
 
 
 def _pace(runs: Pair) -> Iterator[SetupDifference]:
     """When inferences come, and how many are under way."""
     before, after = runs
     if any(run.paced for run in runs):
-        said = (f"every {units.duration(float(run.periods.mean()))}" if run.paced else "its own" for run in runs)
+        paces = (f"every {units.duration(float(run.periods.mean()))}" if run.paced else "its own" for run in runs)
         why = "inferences come when they are asked for: how many a second there could be is not seen"
-        yield _differ("pace", said, Effect.BLOCKS, why, (Metric.THROUGHPUT,))
+        yield _differ("pace", paces, Effect.BLOCKS, why, (Metric.THROUGHPUT,))
     flights = sorted((before.in_flight, after.in_flight))
     if before.threads != after.threads or flights[1] > IN_FLIGHT * flights[0]:
-        said = (f"{run.in_flight:.2g}, from {_threads(run.threads)}" for run in runs)
+        in_flight = (f"{run.in_flight:.2g}, from {_threads(run.threads)}" for run in runs)
         why = "an inference that others overlap waits for them: its latency grows where throughput does"
-        yield _differ("inferences in flight", said, Effect.CHANGE, why)
+        yield _differ("inferences in flight", in_flight, Effect.CHANGE, why)
 
 
 _RECORDED = {
@@ -264,9 +269,9 @@ def _engine(runs: Pair) -> Iterator[SetupDifference]:
     names = [set(run.trace.table("layers", ["name"])["name"].to_pylist()) for run in runs]
     if all(names) and names[0] != names[1]:
         common = len(names[0] & names[1])
-        said = (f"{len(each):,} layers" for each in names)
+        layers_of = (f"{len(layers):,} layers" for layers in names)
         why = f"another engine: {common:,} layers have the same name in both"
-        yield _differ("engine", said, Effect.CHANGE, why)
+        yield _differ("engine", layers_of, Effect.CHANGE, why)
     types = [_precisions(run) for run in runs]
     if all(types) and types[0] != types[1]:
         yield _differ("precision of the layers' outputs", types, Effect.CHANGE, "other precisions take other kernels")
@@ -280,23 +285,23 @@ def _tactics(runs: Pair) -> Iterator[SetupDifference]:
     both = before.keys() & after.keys()
     others = sorted(name for name in both if before[name] != after[name])
     if others:
-        said = (f"{others[0]}: {' '.join(side[others[0]])}" for side in (before, after))
+        tactics_of = (f"{others[0]}: {' '.join(side[others[0]])}" for side in (before, after))
         why = (
             f"{len(others):,} of {len(both):,} layers have another tactic: a build times them anew, unless a timing "
             "cache has them"
         )
-        yield _differ("tactics", said, Effect.CHANGE, why)
+        yield _differ("tactics", tactics_of, Effect.CHANGE, why)
 
 
 def _chosen(run: ComparedRun) -> dict[str, tuple[str, ...]]:
     """A layer's tactic by name and number, where the engine tells it."""
-    found = {}
+    tactics = {}
     for layer in run.trace.table("layers", ["name", "tactic", "attributes"]).to_pylist():
         number = json.loads(layer["attributes"] or "{}").get("TacticValue")
-        told = tuple(str(each) for each in (layer["tactic"], number) if each)
+        told = tuple(str(text) for text in (layer["tactic"], number) if text)
         if told:
-            found[layer["name"]] = told
-    return found
+            tactics[layer["name"]] = told
+    return tactics
 
 
 def _precisions(run: ComparedRun) -> str:
@@ -311,26 +316,25 @@ def _precisions(run: ComparedRun) -> str:
 def _how(runs: Pair) -> Iterator[SetupDifference]:
     before, after = runs
     if before.graphs != after.graphs:
-        said = ("CUDA graph" if run.graphs else "one launch for each kernel" for run in runs)
-        yield _differ("launches", said, Effect.CHANGE, "a graph launches all of its kernels with one call")
+        launches = ("CUDA graph" if run.graphs else "one launch for each kernel" for run in runs)
+        yield _differ("launches", launches, Effect.CHANGE, "a graph launches all of its kernels with one call")
     memory = [run.host_memory() for run in runs]
     if all(memory) and memory[0] != memory[1]:
         why = "copies from and to pageable memory are slower, and hold the host up"
         yield _differ("host memory of the copies", (_list(kinds) for kinds in memory), Effect.CHANGE, why)
     polls = [run.polls for run in runs]
     if None not in polls and polls[0] != polls[1]:
-        said = ("polls" if each else "sleeps" for each in polls)
+        waits = ("polls" if polling else "sleeps" for polling in polls)
         why = "a thread that polls for the GPU's end goes on at once, and keeps a core busy"
-        yield _differ("waits", said, Effect.CHANGE, why)
+        yield _differ("waits", waits, Effect.CHANGE, why)
     lanes = [run.run.flow.lanes for run in runs]
     if lanes[0] != lanes[1]:
         why = "inferences of several streams or threads run beside each other"
         yield _differ("streams that inferences take turns on", map(str, lanes), Effect.CHANGE, why)
     streams = [int(run.column("streams").max(initial=0)) for run in runs]
     if streams[0] != streams[1]:
-        said = (units.number(each) for each in streams)
         why = "auxiliary streams, or copies beside kernels"
-        yield _differ("streams of an inference", said, Effect.CHANGE, why)
+        yield _differ("streams of an inference", map(units.number, streams), Effect.CHANGE, why)
 
 
 def _list(names: Sequence[str]) -> str:

@@ -113,11 +113,11 @@ def _layers(runs: tuple[ComparedRun, ComparedRun]) -> tuple[Difference, ...]:
     """Layers that both name, the largest difference first: of one number each nobody can tell noise from change."""
     sides = []
     for run in runs:
-        found = run.summary.layer_times
-        sides.append({each.name: each.profiler_ns for each in found.layers} if found else {})
+        times = run.summary.layer_times
+        sides.append({layer.name: layer.profiler_ns for layer in times.layers} if times else {})
     rows = [
         unjudged(name, "ns", before, after)
         for name, before in sides[0].items()
         if before is not None and (after := sides[1].get(name)) is not None
     ]
-    return tuple(sorted(rows, key=lambda each: (-abs(each.difference or 0), each.name)))
+    return tuple(sorted(rows, key=lambda difference: (-abs(difference.difference or 0), difference.name)))

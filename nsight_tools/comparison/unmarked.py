@@ -32,11 +32,11 @@ def kernels(before: Trace, after: Trace) -> tuple[Difference, ...]:
     sides = [_calls(trace) for trace in (before, after)]
     both = [key for key in sides[0] if key in sides[1] and min(sides[0][key].size, sides[1][key].size) >= ENOUGH]
     both = sorted(both, key=lambda key: (-sides[0][key].sum(), key))[:MOST]
-    found = []
+    differences = []
     for name, grid in both:
         series = (thinned(side[name, grid].astype(np.float64), CALLS) for side in sides)
-        found.append(of_series(f"{name} {grid}", "ns", *series, beside=len(both)))
-    return tuple(found)
+        differences.append(of_series(f"{name} {grid}", "ns", *series, beside=len(both)))
+    return tuple(differences)
 
 
 def work(before: Trace, after: Trace) -> tuple[Difference, ...]:
@@ -77,7 +77,7 @@ def _calls(trace: Trace) -> dict[tuple[str, str], Ints]:
     order = np.argsort(member.ravel(), kind="stable")
     bounds = np.searchsorted(member.ravel()[order], np.arange(1, groups.shape[1]))
     parts = np.split(duration[order], bounds)
-    found: dict[tuple[str, str], Ints] = {}
-    for (code, x, y, z), part in zip(groups.T.tolist(), parts, strict=True):
-        found[name.dictionary[code], f"{x}x{y}x{z}"] = part
-    return found
+    durations: dict[tuple[str, str], Ints] = {}
+    for (code, x, y, z), calls in zip(groups.T.tolist(), parts, strict=True):
+        durations[name.dictionary[code], f"{x}x{y}x{z}"] = calls
+    return durations

@@ -80,7 +80,7 @@ def judge(
     judgement = replace(judgement, repeats=(len(repeats[0]), len(repeats[1])))
     if min(map(len, traced)) >= ENOUGH:
         judgement = replace(judgement, traced=difference(metric, traced[0], traced[1]))
-    blocked = ", ".join(dict.fromkeys(each.aspect for each in setup if metric in each.blocks))
+    blocked = ", ".join(dict.fromkeys(difference.aspect for difference in setup if metric in difference.blocks))
     return replace(judgement, verdict=Verdict.NOT_COMPARABLE, why=blocked) if blocked else judgement
 
 
@@ -91,10 +91,10 @@ def difference(metric: Metric, before: Floats, after: Floats, level: float = LEV
     return judged(NAMES[metric], "ns", _AT[metric], estimates, effect=cliffs_delta(before, after))
 
 
-def told(found: Difference) -> dict[str, Any]:
+def told(difference: Difference) -> dict[str, Any]:
     """What a `Judgement` holds of a difference that alone decides it."""
-    said = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(found.change, Verdict.NOISE)
-    return {"verdict": said, "measured": said, "difference": found}
+    verdict = {Change.MORE: Verdict.SLOWER, Change.LESS: Verdict.FASTER}.get(difference.change, Verdict.NOISE)
+    return {"verdict": verdict, "measured": verdict, "difference": difference}
 
 
 def of_two_runs(found: Difference, repeats: Sequence[Sequence[float]]) -> Difference:
@@ -141,30 +141,30 @@ def _without_profiler(
     equal = same and alike.working
     if metric is Metric.THROUGHPUT and not same:
         usual = [run.usual_periods / many for run, many in zip(runs, per, strict=True)]
-        chosen = [one if known else other for one, other, known in zip(chosen, usual, measured, strict=True)]
+        chosen = [without if known else other for without, other, known in zip(chosen, usual, measured, strict=True)]
     if min(map(len, chosen)) < ENOUGH:
         return Judgement(metric, why=f"that takes {ENOUGH} inferences a side that are no outliers")
-    found = at_means(difference(metric, chosen[0], chosen[1], LEVEL if same else ESTIMATED), repeats)
+    estimated = at_means(difference(metric, chosen[0], chosen[1], LEVEL if same else ESTIMATED), repeats)
     drifts = (None, None) if same else (0, 1)
     lefts = [
         None if known else left(run.trace, Pricing.of(run.trace), PER[metric], run.judged, drift)
         for known, run, drift in zip(measured[: 1 if equal else 2], runs, drifts, strict=False)
     ] * (2 if equal else 1)
-    logs = [np.log(each.draws) if each else np.zeros(DRAWS) for each in lefts]
+    logs = [np.log(left.draws) if left else np.zeros(DRAWS) for left in lefts]
     both = logs[1] - logs[0] if alike.tracing else np.subtract.outer(logs[1], logs[0]).ravel()
     profiler = Range(*sorted((float(np.percentile(both, 5)), float(both[0]), float(np.percentile(both, 95)))))
-    errors = [each.error if each else REPEATS for each in lefts]
+    errors = [left.error if left else REPEATS for left in lefts]
     # Two short, traced runs of the same differ by as much as a traced and an untraced one do.
     model = MODEL if same else float(np.hypot(errors[0], errors[1]))
     judgement = Judgement(
         metric,
         source="mixed" if any(measured) else "trace",
         level=ESTIMATED,
-        **told(_estimated(found, float(np.exp(logs[0][0])), profiler, model)),
+        **told(_estimated(estimated, float(np.exp(logs[0][0])), profiler, model)),
     )
     # Where tracing leaves less open than chance and two runs of the same do, an untraced run would tell no more.
     open_ = max(abs(profiler.low), abs(profiler.high))
-    if judgement.verdict is not Verdict.NOISE or (same and open_ <= max(_chance(found), model)):
+    if judgement.verdict is not Verdict.NOISE or (same and open_ <= max(_chance(estimated), model)):
         return judgement
     assert judgement.difference is not None
     open_difference = replace(judgement.difference, change=Change.UNKNOWN)
@@ -173,20 +173,20 @@ def _without_profiler(
     )
 
 
-def _chance(found: Difference) -> float:
+def _chance(difference: Difference) -> float:
     """Half of a difference's interval, as a share."""
-    width = (found.high or 0.0) - (found.low or 0.0)
-    return width / 2 / max(min(found.before or 0.0, found.after or 0.0), 1.0)
+    width = (difference.high or 0.0) - (difference.low or 0.0)
+    return width / 2 / max(min(difference.before or 0.0, difference.after or 0.0), 1.0)
 
 
 def _estimated(traced: Difference, left_before: float, profiler: Range, model: float) -> Difference:
     """A traced difference as it is likely to be without the profiler; `profiler` and `model` are of logarithms."""
     before, after = max(traced.before or 0.0, 1.0), max(traced.after or 0.0, 1.0)
     point = float(np.log(after / before)) + profiler.point
-    beside = float(np.hypot(_chance(traced), model))
-    below, above = (float(np.hypot(end - profiler.point, beside)) for end in (profiler.low, profiler.high))
+    uncertain = float(np.hypot(_chance(traced), model))
+    below, above = (float(np.hypot(end - profiler.point, uncertain)) for end in (profiler.low, profiler.high))
     told, drift = before * left_before, (traced.drift or 0.0) * left_before
-    low, middle, high = (told * float(np.expm1(each)) for each in (point - below, point, point + above))
+    low, middle, high = (told * float(np.expm1(logarithm)) for logarithm in (point - below, point, point + above))
     noise = low <= 0 <= high or abs(middle) <= drift
     return replace(
         traced,

@@ -48,13 +48,13 @@ class Wanted:
 
 def members(inputs: Iterable[str], pattern: str | None, failed: Callable[[Exception], None]) -> list[Member]:
     """The reports that the inputs name, labelled; `failed` is told why one of them names none."""
-    found: list[Member] = []
+    chosen: list[Member] = []
     for source in inputs:
         try:
-            found += named.expanded(source)
+            chosen += named.expanded(source)
         except (NsightToolsError, OSError) as error:
             failed(error)
-    return named.labelled(found, pattern=pattern)
+    return named.labelled(chosen, pattern=pattern)
 
 
 @contextmanager

@@ -45,8 +45,8 @@ def run(given: Sequence[Task], address: str, *, work: Callable[[Task], Result] =
 def _failed(task: Task, error: BaseException) -> Failed:
     """What did not come from the task itself: a worker without this package, or workers that died."""
     hint = "workers need the same nsight-tools as here; their logs say more"
-    said = NsightToolsError(f"{task.member.source}: the cluster gave it up: {_first_line(error)}", hint=hint)
-    return Failed(task.member, f"error: {said}", status=said.exit_code)
+    failure = NsightToolsError(f"{task.member.source}: the cluster gave it up: {_first_line(error)}", hint=hint)
+    return Failed(task.member, f"error: {failure}", status=failure.exit_code)
 
 
 def _first_line(error: BaseException) -> str:

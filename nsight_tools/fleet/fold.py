@@ -81,11 +81,11 @@ class Fleet:
 
     @property
     def reports(self) -> list[TraceReport]:
-        return [each.report for each in self.done]
+        return [done.report for done in self.done]
 
     @cached_property
     def numbers(self) -> Mapping[str, Numbers]:
-        return {each.member.label: each.numbers for each in self.done if each.numbers is not None}
+        return {done.member.label: done.numbers for done in self.done if done.numbers is not None}
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -94,19 +94,19 @@ class Fleet:
 
     @cached_property
     def stragglers(self) -> list[Straggler]:
-        return [each for group in self.groups for each in stragglers(group, self.numbers)]
+        return [straggler for group in self.groups for straggler in stragglers(group, self.numbers)]
 
     @cached_property
     def peers(self) -> list[Peers]:
         """Ranks of different reports that take part in the same collectives."""
-        return peers({each.member.label: each.ranks for each in self.done if each.ranks})
+        return peers({done.member.label: done.ranks for done in self.done if done.ranks})
 
     def others_ns(self, label: str) -> float | None:
         """The median wall of the reports that one can be compared with; None where there are no others."""
-        group = next((each for each in self.groups if label in each.labels), None)
+        group = next((group for group in self.groups if label in group.labels), None)
         if group is None or len(group.labels) < 2:
             return None
-        return float(np.median([self.numbers[each].wall for each in group.labels]))
+        return float(np.median([self.numbers[other].wall for other in group.labels]))
 
     def spreads(self, group: Group) -> list[Spread]:
         """The wall and each bucket that takes time, over a group's reports."""
@@ -123,27 +123,27 @@ class Fleet:
         """Findings by analysis: errors first, then what most reports have, then what is worth most."""
         by_code: dict[str, list[tuple[str, TraceReport, Finding]]] = defaultdict(list)
         unjudged: dict[str, list[str]] = defaultdict(list)
-        for each in self.done:
-            for finding in each.report.findings:
-                by_code[finding.code].append((each.member.label, each.report, finding))
-            for outcome in each.report.with_status(Status.COULD_NOT_RUN):
-                unjudged[outcome.code].append(each.member.label)
-        found = [_common(code, rows, tuple(unjudged[code])) for code, rows in by_code.items()]
+        for done in self.done:
+            for finding in done.report.findings:
+                by_code[finding.code].append((done.member.label, done.report, finding))
+            for outcome in done.report.with_status(Status.COULD_NOT_RUN):
+                unjudged[outcome.code].append(done.member.label)
+        commons = [_common(code, rows, tuple(unjudged[code])) for code, rows in by_code.items()]
         return sorted(
-            found, key=lambda c: (c.severity is not Severity.ERROR, -len(c.labels), -(c.share or 0.0), c.code)
+            commons, key=lambda c: (c.severity is not Severity.ERROR, -len(c.labels), -(c.share or 0.0), c.code)
         )
 
     @cached_property
     def throttled(self) -> list[Throttled]:
         """By host, those whose host is known first."""
-        found = [
-            Throttled(each.member.host, each.member.label, _gpus(each.report.summary), finding)
-            for each in self.done
-            for outcome in each.report.outcomes
+        throttled = [
+            Throttled(done.member.host, done.member.label, _gpus(done.report.summary), finding)
+            for done in self.done
+            for outcome in done.report.outcomes
             if outcome.topic == CLOCKS
-            for finding in each.report.ranked(outcome.findings)
+            for finding in done.report.ranked(outcome.findings)
         ]
-        return sorted(found, key=lambda each: (each.host is None, each.host or ""))
+        return sorted(throttled, key=lambda throttled: (throttled.host is None, throttled.host or ""))
 
     @cached_property
     def unjudged_everywhere(self) -> list[tuple[str, str]]:
@@ -152,23 +152,27 @@ class Fleet:
         for report in self.reports:
             for outcome in report.with_status(Status.COULD_NOT_RUN):
                 reasons[outcome.code].append(outcome.reason)
-        return [(c, mode(said)) for c, said in sorted(reasons.items()) if len(said) == len(self.reports)]
+        return [
+            (c, mode(reasons_given))
+            for c, reasons_given in sorted(reasons.items())
+            if len(reasons_given) == len(self.reports)
+        ]
 
     @cached_property
     def clocks_unjudged(self) -> list[str]:
         """The reports of which it is not known whether their GPU was throttled."""
         return [
-            each.member.label
-            for each in self.done
-            if any(o.topic == CLOCKS and o.status is Status.COULD_NOT_RUN for o in each.report.outcomes)
+            done.member.label
+            for done in self.done
+            if any(o.topic == CLOCKS and o.status is Status.COULD_NOT_RUN for o in done.report.outcomes)
         ]
 
     def alone_in(self, label: str) -> list[Finding]:
         """Findings that only this report has, of at least three."""
         if len(self.done) < 3:
             return []
-        codes = {each.code for each in self.common if each.labels == (label,)}
-        mine = next(each.report for each in self.done if each.member.label == label)
+        codes = {common.code for common in self.common if common.labels == (label,)}
+        mine = next(done.report for done in self.done if done.member.label == label)
         return [finding for finding in mine.findings if finding.code in codes]
 
 
@@ -195,8 +199,8 @@ def _common(code: str, rows: Sequence[tuple[str, TraceReport, Finding]], unjudge
 
 def _gpus(summary: Summary) -> tuple[str, ...]:
     """Names of the GPUs that worked, with their place on the bus, which is the same for every process of a host."""
-    found = []
+    gpus = []
     for gpu in summary.gpus:
         place = f" at {gpu['bus_id']}" if gpu.get("bus_id") else ""
-        found.append(f"{gpu.get('name') or 'unnamed GPU'}{place}")
-    return tuple(found)
+        gpus.append(f"{gpu.get('name') or 'unnamed GPU'}{place}")
+    return tuple(gpus)

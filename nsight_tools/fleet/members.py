@@ -59,21 +59,21 @@ def expanded(source: str) -> list[Member]:
     matches = [source]
     if "*" in source:
         matches = remote.glob(source) if remote.is_url(source) else _globbed(source)
-    found = [Member(each) for match in matches for each in _in_folder(match)]
-    if not found:
+    members = [Member(source) for match in matches for source in _in_folder(match)]
+    if not members:
         raise InputError(source, "names no report", hint="give a report, or a folder of reports")
-    return found
+    return members
 
 
-def labelled(found: Iterable[Member], *, pattern: str | None = None) -> list[Member]:
+def labelled(members: Iterable[Member], *, pattern: str | None = None) -> list[Member]:
     """These members, each once, with rank, host and a label of its own.
 
     `pattern` is a regular expression with groups `rank` and `host`, searched for in each path; without it they are what
     the names say. Raises InputError where it is none.
     """
     chosen = _compiled(pattern)
-    once = {each.source: each for each in found}
-    return _labelled([_named(each, chosen) for each in once.values()])
+    once = {member.source: member for member in members}
+    return _labelled([_named(member, chosen) for member in once.values()])
 
 
 def _compiled(pattern: str | None) -> re.Pattern[str] | None:
@@ -92,26 +92,28 @@ def _globbed(pattern: str) -> list[str]:
     path = Path(pattern)
     if path.exists():
         return [pattern]
-    return sorted(str(each) for each in Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    return sorted(str(match) for match in Path(path.anchor).glob(str(path.relative_to(path.anchor))))
 
 
 def _listed(source: str) -> list[Member]:
     """The members that a list file names; its paths start where it stands."""
     base, _, _ = source.rpartition("/")
-    found = []
+    listed = []
     for line in remote.read_text(source).splitlines():
         if not line.strip() or line.startswith("#"):
             continue
-        path, rank, host, *_ = [*(part.strip() for part in line.split("\t")), "", ""]
+        path, rank, host, *_ = [*(text.strip() for text in line.split("\t")), "", ""]
         if rank and not rank.isdecimal():
             raise InputError(source, f"gives '{rank}' as a rank", hint="a line is PATH, tab, RANK, tab, HOST")
         members = expanded(path if remote.is_url(path) or path.startswith("/") or not base else f"{base}/{path}")
         if rank and len(members) > 1:
             raise InputError(source, f"gives {len(members)} reports the rank {rank}", hint="give each a line")
-        found += [replace(each, rank=int(rank) if rank else each.rank, host=host or each.host) for each in members]
-    if not found:
+        listed += [
+            replace(member, rank=int(rank) if rank else member.rank, host=host or member.host) for member in members
+        ]
+    if not listed:
         raise InputError(source, "names no report", hint="write a path in each line")
-    return found
+    return listed
 
 
 def _in_folder(source: str) -> list[str]:
@@ -123,8 +125,8 @@ def _in_folder(source: str) -> list[str]:
     path = Path(source)
     if not path.is_dir() or _is_input(path):
         return [source]
-    within = [str(each) for each in _inputs_below(path, DEPTH)]
-    return _without_doubles(within, lambda each: Path(each).stat().st_mtime)
+    within = [str(source) for source in _inputs_below(path, DEPTH)]
+    return _without_doubles(within, lambda source: Path(source).stat().st_mtime)
 
 
 def _is_input(folder: Path) -> bool:
@@ -133,25 +135,25 @@ def _is_input(folder: Path) -> bool:
 
 
 def _inputs_below(folder: Path, depth: int) -> Iterator[Path]:
-    for each in sorted(folder.iterdir()):
-        if each.name.startswith("."):
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
             continue
-        if each.is_dir():
-            if (each / RESULT).is_file():
+        if entry.is_dir():
+            if (entry / RESULT).is_file():
                 continue
-            if _is_input(each):
-                yield each
+            if _is_input(entry):
+                yield entry
             elif depth:
-                yield from _inputs_below(each, depth - 1)
-        elif each.name.endswith((*REPORTS, *EXPORTS)):
-            yield each
+                yield from _inputs_below(entry, depth - 1)
+        elif entry.name.endswith((*REPORTS, *EXPORTS)):
+            yield entry
 
 
-def _without_doubles(found: Sequence[str], age: Callable[[str], float]) -> list[str]:
+def _without_doubles(sources: Sequence[str], age: Callable[[str], float]) -> list[str]:
     """Of a report, its export and its dataset only one: the export, which needs no nsys, unless the report is newer."""
-    names = set(found)
+    names = set(sources)
     of_datasets = {name.removesuffix(DATASET_SUFFIX) for name in names if name.endswith(DATASET_SUFFIX)} & names
-    kept = [name for name in found if name.removesuffix(DATASET_SUFFIX) not in of_datasets or name in of_datasets]
+    kept = [name for name in sources if name.removesuffix(DATASET_SUFFIX) not in of_datasets or name in of_datasets]
     chosen: dict[str, str] = {}
     for name in kept:
         stem = next((name.removesuffix(suffix) for suffix in (*REPORTS, *EXPORTS) if name.endswith(suffix)), name)
@@ -165,9 +167,9 @@ def _named(member: Member, pattern: re.Pattern[str] | None) -> Member:
     """With the rank and the host that the path says, where nobody else has said them."""
     rank, host = member.rank, member.host
     if pattern and (match := pattern.search(member.source)):
-        said = match.groupdict()
-        rank = int(said["rank"]) if rank is None and (said.get("rank") or "").isdecimal() else rank
-        host = host or said.get("host")
+        labels = match.groupdict()
+        rank = int(labels["rank"]) if rank is None and (labels.get("rank") or "").isdecimal() else rank
+        host = host or labels.get("host")
     stem = _stem(member.source)
     if rank is None and (match := _RANK.search(stem)):
         rank = int(match[1])
@@ -184,51 +186,55 @@ def _stem(source: str) -> str:
     *above, name = source.rstrip("/").split("/")
     if name in {run_files.REPORT, "report.sqlite"} and above and above[-1]:
         name = above[-1]
-    while suffix := next((each for each in _SUFFIXES if name.endswith(each) and name != each), ""):
+    while suffix := next((suffix for suffix in _SUFFIXES if name.endswith(suffix) and name != suffix), ""):
         name = name.removesuffix(suffix)
     return name
 
 
-def _labelled(found: Sequence[Member]) -> list[Member]:
+def _labelled(members: Sequence[Member]) -> list[Member]:
     """Each with a label of its own: its rank, else its name; with its host, folder or suffix where that is not one."""
-    ranked = _of_hosts(_ranked(found))
+    ranked = _of_hosts(_ranked(members))
     labels = [_UNFIT.sub("_", name).strip(".") or "report" for name in _names(ranked)]
-    return [replace(each, label=label) for each, label in zip(ranked, _numbered(labels), strict=True)]
+    return [replace(member, label=label) for member, label in zip(ranked, _numbered(labels), strict=True)]
 
 
-def _ranked(found: Sequence[Member]) -> Sequence[Member]:
+def _ranked(members: Sequence[Member]) -> Sequence[Member]:
     """With the numbers at the names' ends as ranks, where no name says what its number is.
 
     They are ranks if the names are the same but for them, and all differ: `report_0`, `report_1`.
     """
-    stems = [_stem(each.source) for each in found]
+    stems = [_stem(member.source) for member in members]
     ends = [_LAST_NUMBER.search(stem) for stem in stems]
     heads = {stem[: end.start()] for stem, end in zip(stems, ends, strict=True) if end}
     numbers = [int(end[1]) for end in ends if end]
-    unnumbered = len(found) > 1 and all(each.rank is None for each in found)
-    if unnumbered and len(heads) == 1 and len(set(numbers)) == len(found):
-        return [replace(each, rank=number) for each, number in zip(found, numbers, strict=True)]
-    return found
+    unnumbered = len(members) > 1 and all(member.rank is None for member in members)
+    if unnumbered and len(heads) == 1 and len(set(numbers)) == len(members):
+        return [replace(member, rank=number) for member, number in zip(members, numbers, strict=True)]
+    return members
 
 
-def _of_hosts(found: Sequence[Member]) -> Sequence[Member]:
+def _of_hosts(members: Sequence[Member]) -> Sequence[Member]:
     """With their folders as hosts, where the same names come again in several folders and nobody says a host."""
-    stems = [_stem(each.source) for each in found]
-    above = [folders[-1] if (folders := _path(each)[:-1]) else "" for each in found]
-    if all(each.host is None for each in found) and _clash(stems) and not _clash([*zip(above, stems, strict=True)]):
-        return [replace(each, host=folder or None) for each, folder in zip(found, above, strict=True)]
-    return found
+    stems = [_stem(member.source) for member in members]
+    above = [folders[-1] if (folders := _path(member)[:-1]) else "" for member in members]
+    if (
+        all(member.host is None for member in members)
+        and _clash(stems)
+        and not _clash([*zip(above, stems, strict=True)])
+    ):
+        return [replace(member, host=folder or None) for member, folder in zip(members, above, strict=True)]
+    return members
 
 
-def _names(found: Sequence[Member]) -> list[str]:
+def _names(members: Sequence[Member]) -> list[str]:
     """The shortest kind of name of which each has another; where there is none, the longest."""
-    short = [f"rank{each.rank}" if each.rank is not None else _stem(each.source) for each in found]
+    short = [f"rank{member.rank}" if member.rank is not None else _stem(member.source) for member in members]
     choices = [
         short,
-        [f"{each.host}.{name}" if each.host else name for each, name in zip(found, short, strict=True)],
-        *([".".join(_path(each)[-parts:]) for each in found] for parts in (1, 2, 3)),
+        [f"{member.host}.{name}" if member.host else name for member, name in zip(members, short, strict=True)],
+        *([".".join(_path(member)[-parts:]) for member in members] for parts in (1, 2, 3)),
     ]
-    return next((each for each in choices if not _clash(each)), choices[-1])
+    return next((names for names in choices if not _clash(names)), choices[-1])
 
 
 def _path(member: Member) -> list[str]:
@@ -240,7 +246,7 @@ def _numbered(labels: Iterable[str]) -> list[str]:
     unique: list[str] = []
     for label in labels:
         numbered = (f"{label}-{number}" for number in count(2))
-        unique.append(label if label not in unique else next(each for each in numbered if each not in unique))
+        unique.append(label if label not in unique else next(name for name in numbered if name not in unique))
     return unique
 
 

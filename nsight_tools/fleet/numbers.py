@@ -72,7 +72,7 @@ def numbers_of(trace: Trace) -> Numbers | None:
         drift,
         run.column("inference").astype(np.int64)[edges[:-1]],
         run.column("start_ns").astype(np.int64)[edges[:-1]],
-        np.stack([np.median(values[one:end], axis=0) for one, end in pairwise(edges)]),
+        np.stack([np.median(values[begin:end], axis=0) for begin, end in pairwise(edges)]),
         _setup(run),
         (float(np.median(run.copied("h2d"))), float(np.median(run.copied("d2h")))),
         int(began) if isinstance(began, int) else None,
@@ -80,8 +80,8 @@ def numbers_of(trace: Trace) -> Numbers | None:
 
 
 def _typical(values: Floats) -> tuple[float, ...]:
-    found = statistics(values[:, 0], values, np.ones((1, len(values))))[0, WALLS:]
-    return tuple(float(each) for each in found)
+    walls = statistics(values[:, 0], values, np.ones((1, len(values))))[0, WALLS:]
+    return tuple(float(wall) for wall in walls)
 
 
 def _setup(run: ComparedRun) -> dict[str, str]:
@@ -112,12 +112,12 @@ def _kernels(run: ComparedRun) -> tuple[str, str, int]:
         grids = (grids ^ ints(table[axis])[row].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
     counts = np.bincount(owner, minlength=len(run)).astype(np.uint64)
     sums = [counts]
-    for each in (mixed, grids):
+    for addend in (mixed, grids):
         total = np.zeros(len(run), np.uint64)
-        np.add.at(total, owner, each)  # which wraps, and does not mind the order
+        np.add.at(total, owner, addend)  # which wraps, and does not mind the order
         sums.append(total)
     kinds, size = np.unique(np.stack(sums), axis=1, return_counts=True)
-    count, names, shapes = (int(each) for each in kinds[:, np.argmax(size)])
+    count, names, shapes = (int(number) for number in kinds[:, np.argmax(size)])
     return f"{names & 0xFFFFFF:06x}", f"{shapes & 0xFFFFFF:06x}", count
 
 

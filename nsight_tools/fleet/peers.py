@@ -61,20 +61,20 @@ class Peers:
     @property
     def waits_most(self) -> Peer:
         """The one that waits longest."""
-        return max(self.ranks, key=lambda each: each.waits_ns)
+        return max(self.ranks, key=lambda rank: rank.waits_ns)
 
 
 def peers(ranks: Mapping[str, Sequence[Rank]]) -> list[Peers]:
     """What ranks of different reports, by label, wait for each other; none where no collectives match."""
     left = [(label, rank) for label, those in ranks.items() for rank in those]
-    found = []
+    groups = []
     while left:
         first = left[0][1].key()
-        mine = [each for each in left if _same(first, each[1].key())]
-        left = [each for each in left if not any(each is one for one in mine)]
-        if len({label for label, _ in mine}) > 1 and (one := _peers(mine)):
-            found.append(one)
-    return found
+        mine = [candidate for candidate in left if _same(first, candidate[1].key())]
+        left = [candidate for candidate in left if not any(candidate is chosen for chosen in mine)]
+        if len({label for label, _ in mine}) > 1 and (group := _peers(mine)):
+            groups.append(group)
+    return groups
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:
@@ -86,19 +86,19 @@ def _peers(group: Sequence[tuple[str, Rank]]) -> Peers | None:
     waits = waiting([rank for _, rank in group], one_clock=False)
     if waits is None:
         return None
-    order = np.argsort([each.each for each in waits], kind="stable").tolist()
+    order = np.argsort([wait.each for wait in waits], kind="stable").tolist()
     late, most = group[order[0]][1], group[order[-1]][1]
     rows = []
     for at in order:
-        (label, rank), its = group[at], waits[at]
-        each = (rank.each, rank.each_exposed, its.each, its.transfer, rank.each_other)
-        rows.append(Peer(label, rank.device, *(float(time) for time in each)))
+        (label, rank), waited = group[at], waits[at]
+        times = (rank.each, rank.each_exposed, waited.each, waited.transfer, rank.each_other)
+        rows.append(Peer(label, rank.device, *(float(time) for time in times)))
     longest = rows[-1].waits_ns
     longer = {
         name: time / max(late.requests, 1) - most.kernels.get(name, 0) / max(most.requests, 1)
         for name, time in late.kernels.items()
     }
-    because = sorted(((name, more) for name, more in longer.items() if more > 0), key=lambda each: -each[1])
+    because = sorted(((name, more) for name, more in longer.items() if more > 0), key=lambda kernel: -kernel[1])
     explains = rows[0].kernels_ns - rows[-1].kernels_ns >= EXPLAINS * longest
     noticed = longest - rows[0].waits_ns >= NOISE_SHARE * (rows[-1].communication_ns + rows[-1].kernels_ns)
     return Peers(tuple(rows), noticed, tuple(because[:3]) if noticed and explains else ())

@@ -87,7 +87,7 @@ def put(here: Path, url: str) -> None:
     """Copy a file or a folder to `url`. Raises OutputError where that fails."""
     fs, path = _opened(url)
     with _writing(url):
-        for file in sorted(each for each in here.rglob("*") if each.is_file()) if here.is_dir() else [here]:
+        for file in sorted(path for path in here.rglob("*") if path.is_file()) if here.is_dir() else [here]:
             there = f"{path.rstrip('/')}/{file.relative_to(here).as_posix()}" if here.is_dir() else path
             fs.makedirs(there.rpartition("/")[0], exist_ok=True)
             fs.put_file(str(file), there)
@@ -113,20 +113,20 @@ def _files(fs: Any, path: str, name: str) -> list[tuple[str, str]]:
     if fs.isdir(path):
         root = path.rstrip("/")
         return [(there, f"{name}{there[len(root) :]}") for there in sorted(fs.find(root))]
-    found = [(path, name)]
+    files = [(path, name)]
     stem = next((name.removesuffix(end) for end in (*REPORTS, ".sqlite") if name.endswith(end)), "")
-    beside = f"{path.removesuffix(name)}{stem}{LAYERS_SUFFIX}"
-    return [*found, (beside, f"{stem}{LAYERS_SUFFIX}")] if stem and fs.exists(beside) else found
+    layers = f"{path.removesuffix(name)}{stem}{LAYERS_SUFFIX}"
+    return [*files, (layers, f"{stem}{LAYERS_SUFFIX}")] if stem and fs.exists(layers) else files
 
 
 def _state(fs: Any, path: str) -> list[list[str]]:
     """What changes when a file there does."""
     name = path.rstrip("/").rpartition("/")[2]
-    found = []
+    state = []
     for there, relative in _files(fs, path, name):
         info = fs.info(there)
-        found.append([relative, *(f"{key}={info[key]}" for key in _IDENTITY if info.get(key) is not None)])
-    return found
+        state.append([relative, *(f"{key}={info[key]}" for key in _IDENTITY if info.get(key) is not None)])
+    return state
 
 
 def _read_state(file: Path) -> Any:
@@ -173,5 +173,5 @@ def _writing(url: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return said.splitlines()[0]
+    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return message.splitlines()[0]

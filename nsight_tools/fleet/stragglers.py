@@ -92,30 +92,32 @@ class Straggler:
 
 def groups(numbers: Mapping[str, Numbers]) -> list[Group]:
     """The reports that do the same, the largest group first."""
-    found: list[list[str]] = []
-    for label, each in numbers.items():
-        mine = next((group for group in found if not _differences(each, numbers[group[0]])), None)
+    grouped: list[list[str]] = []
+    for label, of_report in numbers.items():
+        mine = next((group for group in grouped if not _differences(of_report, numbers[group[0]])), None)
         if mine is None:
-            found.append([label])
+            grouped.append([label])
         else:
             mine.append(label)
-    found.sort(key=lambda group: -len(group))
+    grouped.sort(key=lambda group: -len(group))
     return [
         Group(
             tuple(group),
-            tuple(_differences(numbers[group[0]], numbers[found[0][0]])),
+            tuple(_differences(numbers[group[0]], numbers[grouped[0][0]])),
             sum(numbers[label].inferences >= ENOUGH for label in group) >= FEWEST,
         )
-        for group in found
+        for group in grouped
     ]
 
 
 def _differences(one: Numbers, other: Numbers) -> list[tuple[str, str, str]]:
-    found = [(name, said, other.setup[name]) for name, said in one.setup.items() if said != other.setup[name]]
-    names = {name for name, _, _ in found}
-    found = [each for each in found if IMPLIED_BY.get(each[0]) not in names]
+    differences = [(name, value, other.setup[name]) for name, value in one.setup.items() if value != other.setup[name]]
+    names = {name for name, _, _ in differences}
+    differences = [difference for difference in differences if IMPLIED_BY.get(difference[0]) not in names]
     sides = zip(("bytes copied to the GPU", "bytes copied to the host"), one.copied, other.copied, strict=True)
-    return found + [(name, f"{a:,.0f}", f"{b:,.0f}") for name, a, b in sides if abs(a - b) > WORK_SHARE * max(a, b)]
+    return differences + [
+        (name, f"{a:,.0f}", f"{b:,.0f}") for name, a, b in sides if abs(a - b) > WORK_SHARE * max(a, b)
+    ]
 
 
 def stragglers(group: Group, numbers: Mapping[str, Numbers]) -> list[Straggler]:
@@ -124,20 +126,20 @@ def stragglers(group: Group, numbers: Mapping[str, Numbers]) -> list[Straggler]:
     if len(labels) < FEWEST:
         return []
     those = [numbers[label] for label in labels]
-    whole, last = (np.array([getattr(each, part) for each in those]) for part in ("typical", "last"))
+    whole, last = (np.array([getattr(number, stretch) for number in those]) for stretch in ("typical", "last"))
     columns = [(whole, False, 0), (last, True, 0), *((whole, False, at) for at in range(1, len(QUANTITIES)))]
-    found: dict[str, Straggler] = {}
+    by_label: dict[str, Straggler] = {}
     for values, late, column in columns:
         for straggler in _standing_out(values, column, labels, those, late=late):
-            found.setdefault(straggler.label, straggler)
-    return sorted(found.values(), key=lambda each: (each.quantity != "wall", -each.excess_ns))
+            by_label.setdefault(straggler.label, straggler)
+    return sorted(by_label.values(), key=lambda straggler: (straggler.quantity != "wall", -straggler.excess_ns))
 
 
 def _standing_out(
     values: Floats, column: int, labels: Sequence[str], those: Sequence[Numbers], *, late: bool
 ) -> Iterator[Straggler]:
     """Those that stand out in one quantity, a `column` of `values`, shape (reports, quantities), ns."""
-    drift = float(np.median([each.drift for each in those]))
+    drift = float(np.median([number.drift for number in those]))
     centre = float(np.median(values[:, column]))
     away = values[:, column] - centre
     deviations = away / max(SCALE * float(np.median(np.abs(away))), drift, 1.0)

@@ -55,8 +55,8 @@ def run(task: Task, *, progress: Callable[[str, float | None], None] | None = No
         with memory.limited(task.memory_bytes), memory.fenced():
             return _done(task, progress)
     except Exception as error:  # noqa: BLE001 (the others are analyzed all the same)
-        said, status = explained(memory.exceeded() if isinstance(error, MemoryError) else error)
-        return Failed(task.member, said, "".join(traceback.format_exception(error)), status)
+        message, status = explained(memory.exceeded() if isinstance(error, MemoryError) else error)
+        return Failed(task.member, message, "".join(traceback.format_exception(error)), status)
 
 
 def _done(task: Task, progress: Callable[[str, float | None], None] | None) -> Done:

@@ -34,49 +34,48 @@ def verdict(fleet: Fleet) -> str:
     """The line that a hurried reader reads."""
     parts = [f"{len(fleet.results)} reports"]
     if fleet.failed:
-        parts.append(f"{len(fleet.failed)} failed ({together([each.member.label for each in fleet.failed])})")
+        parts.append(f"{len(fleet.failed)} failed ({together([failed.member.label for failed in fleet.failed])})")
     judged = any(group.judged for group in fleet.groups)
     if fleet.stragglers:
-        names = together([each.label for each in fleet.stragglers])
+        names = together([straggler.label for straggler in fleet.stragglers])
         first = fleet.stragglers[0]
         alone = f", {first.label}" if len(fleet.stragglers) > 1 else ""
         parts.append(f"{units.plural(len(fleet.stragglers), 'straggler')}: {names}{alone} {excess(first)}")
     elif judged:
         parts.append("no straggler")
-    parts += [waits_for(each) for each in fleet.peers if each.late]
+    parts += [waits_for(peers) for peers in fleet.peers if peers.late]
     if fleet.throttled:
-        labels = list(dict.fromkeys(each.label for each in fleet.throttled))
+        labels = list(dict.fromkeys(throttled.label for throttled in fleet.throttled))
         parts.append(f"GPU clocks drop in {together(labels)}")
     return "; ".join(parts)
 
 
-def excess(each: Straggler) -> str:
+def excess(straggler: Straggler) -> str:
     """How much it stands out: takes 20 % longer (3.60 ms for an inference, median of the reports 3.00 ms)."""
-    numbers = (
-        f"{units.duration(each.value_ns)} for an inference, median of the reports {units.duration(each.others_ns)}"
-    )
-    ratio = each.value_ns / each.others_ns if each.others_ns else float("inf")
-    if each.quantity != "wall":
-        return f"spends more in '{quantity(each.quantity)}' ({numbers}), though its inferences take no longer"
-    late = " in the last quarter of its inferences" if each.late else ""
+    value, others = units.duration(straggler.value_ns), units.duration(straggler.others_ns)
+    numbers = f"{value} for an inference, median of the reports {others}"
+    ratio = straggler.value_ns / straggler.others_ns if straggler.others_ns else float("inf")
+    if straggler.quantity != "wall":
+        return f"spends more in '{quantity(straggler.quantity)}' ({numbers}), though its inferences take no longer"
+    late = " in the last quarter of its inferences" if straggler.late else ""
     longer = f"{units.share(ratio - 1)} longer" if ratio < 2 else f"{ratio:.1f} times as long"
     return f"takes {longer}{late} ({numbers})"
 
 
-def explanation(each: Straggler) -> str:
+def explanation(straggler: Straggler) -> str:
     """Which buckets the wall's excess lies in."""
-    if not each.explained:
-        return "" if each.quantity != "wall" else "no bucket explains it by itself"
+    if not straggler.explained:
+        return "" if straggler.quantity != "wall" else "no bucket explains it by itself"
     parts = [
-        f"{quantity(name)} {units.share(lost / each.excess_ns)} ({units.duration(lost)})"
-        for name, lost in each.explained
+        f"{quantity(name)} {units.share(lost / straggler.excess_ns)} ({units.duration(lost)})"
+        for name, lost in straggler.explained
     ]
-    return f"{', '.join(parts)} of the {units.duration(each.excess_ns)}"
+    return f"{', '.join(parts)} of the {units.duration(straggler.excess_ns)}"
 
 
-def deviates(each: Straggler) -> str:
+def deviates(straggler: Straggler) -> str:
     """How sure it is."""
-    times = f"{each.deviations:.0f}" if each.deviations < 100 else "over 100"
+    times = f"{straggler.deviations:.0f}" if straggler.deviations < 100 else "over 100"
     return f"by {times} times what the reports vary, or one drifts by itself"
 
 
@@ -99,35 +98,39 @@ def _utc(ns: int) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def waits_for(each: Peers) -> str:
+def waits_for(peers: Peers) -> str:
     """Who waits for whom, and how long: rank0 waits 1.60 ms of each inference for rank1."""
-    most = each.waits_most
-    others = len(each.ranks) - 1
-    who = rank(each, most) if others == 1 else f"{others} ranks wait for {rank(each, each.slowest)}: {rank(each, most)}"
-    behind = f" for {rank(each, each.slowest)}" if others == 1 else ""
+    most = peers.waits_most
+    others = len(peers.ranks) - 1
+    who = (
+        rank(peers, most)
+        if others == 1
+        else f"{others} ranks wait for {rank(peers, peers.slowest)}: {rank(peers, most)}"
+    )
+    behind = f" for {rank(peers, peers.slowest)}" if others == 1 else ""
     return f"{who} waits {units.duration(most.waits_ns)} of each inference{behind}"
 
 
-def rank(each: Peers, peer: Peer) -> str:
+def rank(peers: Peers, peer: Peer) -> str:
     """A rank by its label; with its GPU where a report has several."""
-    several = sum(other.label == peer.label for other in each.ranks) > 1
+    several = sum(other.label == peer.label for other in peers.ranks) > 1
     return f"{peer.label} (GPU {peer.device})" if several else peer.label
 
 
-def why_late(each: Peers) -> str:
+def why_late(peers: Peers) -> str:
     """What the late rank does while the others wait."""
-    if not each.late:
+    if not peers.late:
         return "none is late: what their communication takes is the transfer"
-    late, most = each.slowest, each.waits_most
-    if not each.because:
+    late, most = peers.slowest, peers.waits_most
+    if not peers.because:
         return (
-            f"{rank(each, late)} begins its collectives last, and its own kernels do not explain it: its host launches "
-            "late, or waits for input"
+            f"{rank(peers, late)} begins its collectives last, and its own kernels do not explain it: its host "
+            "launches late, or waits for input"
         )
-    named = ", ".join(f"{name} ({units.duration(more)})" for name, more in each.because)
+    named = ", ".join(f"{name} ({units.duration(more)})" for name, more in peers.because)
     return (
-        f"{rank(each, late)} computes longer: its other kernels take {units.duration(late.kernels_ns)} of an "
-        f"inference, {rank(each, most)}'s {units.duration(most.kernels_ns)}; most of it in {named}"
+        f"{rank(peers, late)} computes longer: its other kernels take {units.duration(late.kernels_ns)} of an "
+        f"inference, {rank(peers, most)}'s {units.duration(most.kernels_ns)}; most of it in {named}"
     )
 
 
@@ -160,48 +163,50 @@ def difference(group: Group) -> str:
     return "; ".join(f"{name}: {here}, there {there}" for name, here, there in group.differs)
 
 
-def found_in(each: Common, reports: int) -> str:
+def found_in(common: Common, reports: int) -> str:
     """How many reports have it, and how many could not say."""
-    behind = f", {len(each.unjudged)} not judged" if each.unjudged else ""
-    return f"{len(each.labels)} of {reports}{behind}"
+    behind = f", {len(common.unjudged)} not judged" if common.unjudged else ""
+    return f"{len(common.labels)} of {reports}{behind}"
 
 
-def unjudged_in(each: Common) -> str:
+def unjudged_in(common: Common) -> str:
     """`; not judged in 4 reports`; empty where every report could be judged."""
-    return f"; not judged in {units.plural(len(each.unjudged), 'report')}" if each.unjudged else ""
+    return f"; not judged in {units.plural(len(common.unjudged), 'report')}" if common.unjudged else ""
 
 
-def act(fleet: Fleet, each: Common) -> str:
+def act(fleet: Fleet, common: Common) -> str:
     """What to do about it, in a few words, as the report says that has the largest one."""
-    report = next(done.report for done in fleet.done if done.member.label == each.largest_in)
-    return report.act(each.largest)
+    report = next(done.report for done in fleet.done if done.member.label == common.largest_in)
+    return report.act(common.largest)
 
 
-def share(each: Common) -> str:
+def share(common: Common) -> str:
     """Which part of an inference it could give back; empty where nothing bounds it."""
-    return units.share(each.share) if each.share is not None and each.share <= 1 else ""
+    return units.share(common.share) if common.share is not None and common.share <= 1 else ""
 
 
-def worth(each: Common) -> str:
+def worth(common: Common) -> str:
     """What it could give back of an inference; empty where nothing bounds it."""
-    if not each.recoverable_ns_per_inference:
+    if not common.recoverable_ns_per_inference:
         return ""
-    part = f" ({share(each)})" if share(each) else ""
-    return f"{units.duration(each.recoverable_ns_per_inference)}{part}"
+    part = f" ({share(common)})" if share(common) else ""
+    return f"{units.duration(common.recoverable_ns_per_inference)}{part}"
 
 
-def where(each: Throttled) -> str:
+def where(throttled: Throttled) -> str:
     """Host, report and GPU."""
-    return " · ".join((each.host or "host not known", each.label, ", ".join(each.gpus) or "GPU not recorded"))
+    return " · ".join(
+        (throttled.host or "host not known", throttled.label, ", ".join(throttled.gpus) or "GPU not recorded")
+    )
 
 
 def findings_of(done: Done) -> str:
     """How many findings a report has, and the largest one."""
-    found = done.report.findings
+    findings = done.report.findings
     unjudged = len(done.report.with_status(Status.COULD_NOT_RUN))
-    if not found:
+    if not findings:
         return "none" if unjudged < len(done.report.outcomes) else "not judged"
-    return f"{len(found)} ({found[0].code})"
+    return f"{len(findings)} ({findings[0].code})"
 
 
 def against(fleet: Fleet, label: str) -> str:
@@ -217,10 +222,10 @@ def listed(fleet: Fleet) -> tuple[list[Done], int]:
     """The reports that a page lists, in their order, and how many it leaves out: those in the middle by time."""
     if len(fleet.done) <= ROWS:
         return fleet.done, 0
-    called = {each.label for each in fleet.stragglers}
-    by_time = sorted(fleet.done, key=lambda each: each.numbers.wall if each.numbers else 0.0)
-    kept = {each.member.label for each in (*by_time[: ROWS // 4], *by_time[-ROWS // 2 :])} | called
-    rows = [each for each in fleet.done if each.member.label in kept]
+    called = {straggler.label for straggler in fleet.stragglers}
+    by_time = sorted(fleet.done, key=lambda done: done.numbers.wall if done.numbers else 0.0)
+    kept = {done.member.label for done in (*by_time[: ROWS // 4], *by_time[-ROWS // 2 :])} | called
+    rows = [done for done in fleet.done if done.member.label in kept]
     return rows, len(fleet.done) - len(rows)
 
 

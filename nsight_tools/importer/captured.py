@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from nsight_tools import files, run_files
 from nsight_tools.errors import InputError
 from nsight_tools.importer import layers, trtexec, untraced
+from nsight_tools.importer.dialects import NotCollected
 from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.importer.writer import cast_to
 from nsight_tools.tables import TABLES
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 REPORTS = ("report.sqlite", "report", "report_pqtdir", run_files.REPORT)
 """A capture's report: its export (the second and third are parquetdirs), which needs no nsys, or itself."""
 CAPTURE_AGAIN = "capture again, or give a copy of the report that stands elsewhere"
-ABSENT = "the run directory holds none"
+ABSENT = NotCollected("the run directory holds none")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class RunDirectory:
             if isinstance(run, dict)
         }
 
-    def benchmark(self) -> tuple[pa.Table, str | None]:
+    def benchmark(self) -> tuple[pa.Table, NotCollected | None]:
         """Table `benchmark`, or why it has no rows. Raises InputError where its file is none that a capture wrote."""
         if (path := self._file(run_files.BENCHMARK)) is not None:
             rows = untraced.by_runner(_checked(path, run_files.BENCHMARK_SCHEMA))
@@ -123,9 +124,9 @@ class RunDirectory:
         seconds, reason = about.get("seconds"), about.get("reason")
         if isinstance(seconds, (int, float)) and not reason:
             return untraced.of_process(seconds), None
-        return TABLES["benchmark"].empty(), f"no run without the profiler: {reason}" if reason else ABSENT
+        return TABLES["benchmark"].empty(), _absent("no run without the profiler", reason)
 
-    def layer_times(self) -> tuple[pa.Table, str | None]:
+    def layer_times(self) -> tuple[pa.Table, NotCollected | None]:
         """Table `layer_times`, or why it has no rows. Raises InputError where its file is none that a capture wrote."""
         if (path := self._file(run_files.PROFILE)) is None:
             return TABLES["layer_times"].empty(), None
@@ -156,13 +157,13 @@ class RunDirectory:
             if gpu.get("mig") is True and gpu.get("bus_id")
         }
 
-    def no_gpu_metrics(self) -> str | None:
+    def no_gpu_metrics(self) -> NotCollected | None:
         """Why a report without GPU metrics has none, where the capture knows."""
         said = self.run.get("gpu_metrics")
         reason = said.get("reason") if isinstance(said, dict) else None
-        return f"GPU metrics were not sampled: {reason}" if reason else None
+        return NotCollected(f"GPU metrics were not sampled: {reason}") if reason else None
 
-    def telemetry(self, gpus: pa.Table, clock: Mapping[str, Any] | None) -> tuple[pa.Table, str | None]:
+    def telemetry(self, gpus: pa.Table, clock: Mapping[str, Any] | None) -> tuple[pa.Table, NotCollected | None]:
         """Table `telemetry` in the report's time, or why it has no rows. Raises as `benchmark`.
 
         `gpus` is the table of that name; `clock` is what `clock.align` says of the report.
@@ -172,10 +173,11 @@ class RunDirectory:
         if path is None:
             said = self.run.get("telemetry")
             reason = said.get("reason") if isinstance(said, dict) else None
-            return schema.empty_table(), f"NVML was not sampled: {reason}" if reason else ABSENT
+            return schema.empty_table(), _absent("NVML was not sampled", reason)
         rows = _checked(path, run_files.TELEMETRY_SCHEMA)
         if clock is None:
-            return schema.empty_table(), "the report does not say when it began, so that no time relates to it"
+            why = "the report does not say when it began, so that no time relates to it"
+            return schema.empty_table(), NotCollected(why)
         of_report = {run_files.bus_id(gpu["bus_id"]): gpu for gpu in reversed(gpus.to_pylist()) if gpu["bus_id"]}
         buses = rows["bus_id"].cast(pa.string())
         found = {text: of_report.get(run_files.bus_id(text), {}) for text in buses.unique().to_pylist() if text}
@@ -281,3 +283,7 @@ def _without_folders(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_folders(item) for item in value]
     return Path(value).name if isinstance(value, str) and "/" in value else value
+
+
+def _absent(what: str, reason: object) -> NotCollected:
+    return NotCollected(f"{what}: {reason}") if reason else ABSENT

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nsight_tools.importer.captured import RunDirectory
+    from nsight_tools.importer.dialects import NotCollected
     from nsight_tools.importer.exports.reading import Export
     from nsight_tools.importer.inputs import Inputs
     from nsight_tools.importer.streaming import Progress
@@ -71,7 +72,7 @@ def write_dataset(
     }
     about = session.about()
     aligned = clock.align(to, about["session"])
-    why: dict[str, str | None] = {"gpu_metrics": inputs.run.no_gpu_metrics() if inputs.run else None}
+    why: dict[str, NotCollected | None] = {"gpu_metrics": inputs.run.no_gpu_metrics() if inputs.run else None}
     for name, (table, reason) in _captured(inputs.run, small["gpus"], aligned).items():
         small[name], why[name] = table, reason
     if inputs.profile is not None:
@@ -117,7 +118,7 @@ def write_dataset(
 
 def _captured(
     run: RunDirectory | None, gpus: pa.Table, aligned: dict[str, Any] | None
-) -> dict[str, tuple[pa.Table, str | None]]:
+) -> dict[str, tuple[pa.Table, NotCollected | None]]:
     """Tables of what a capture recorded beside the report, and why one has no rows."""
     if run is None:
         return {name: (TABLES[name].empty(), None) for name in ("telemetry", "benchmark", "layer_times")}
@@ -128,8 +129,10 @@ def _captured(
     }
 
 
-def _state(rows: int, reason: str | None) -> dict[str, Any]:
+def _state(rows: int, absent: NotCollected | None) -> dict[str, Any]:
     """Whether a table has rows, was looked for and found empty, or was not collected, and why."""
     if rows:
         return {"rows": rows, "status": "present", "reason": None}
-    return {"rows": 0, "status": "empty" if reason is None else "not_collected", "reason": reason}
+    if absent is None:
+        return {"rows": 0, "status": "empty", "reason": None}
+    return {"rows": 0, "status": "not_collected", "reason": str(absent), "remedy": absent.remedy}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nsight_tools import cuda_names
 
@@ -478,30 +478,50 @@ BY_CALLS = ("synchronizations", "event_records")
 CUDA_TABLES = ("kernels", "memory_ops", "api_calls", "synchronizations", "event_records", "graph_launches")
 """Collected together, by `nsys profile --trace=cuda`: where one has rows, the others were looked for."""
 
-NOT_COLLECTED: Mapping[str, str] = {
-    # table: what to capture with
-    **dict.fromkeys(CUDA_TABLES, "capture with --trace=cuda,nvtx"),
-    "nvtx_ranges": "capture with --trace=cuda,nvtx",
-    "graph_nodes": "capture with --cuda-graph-trace=node, the graph's capture inside the collection",
-    "gpu_metrics": "capture with --gpu-metrics-devices=all (up to 2024.2 --gpu-metrics-device=all), with permission",
-    "nvml_metrics": "capture with --enable=nvml_metrics,-i100 (from Nsight Systems 2025 on)",
-    "memory_usage": "capture with --cuda-memory-usage=true, at a cost",
-    "osrt_calls": "capture with --trace=cuda,nvtx,osrt",
-    "gpus": "the report has no description of its GPUs",
-    "streams": "the report has no description of its streams",
-    "threads": "the report has no thread names",
-    "diagnostics": "export with Nsight Systems 2024.2 or newer",
-    "profiler_overhead": "none was recorded",
-    "layers": "build with profiling verbosity DETAILED, or put the inspector's JSON beside it as <stem>.layers.json",
-    "layer_times": "capture with nsight-tools capture --profiler, or give trtexec's --exportProfile by itself",
-    "environment": "import with --keep-environment",
-    "telemetry": "capture with nsight-tools capture",
-    "benchmark": "capture with nsight-tools capture, or give times of a run without the profiler as --untraced",
-    "launches": "no GPU work was recorded",
-    "inferences": "no inference is marked, and nothing repeats: name their NVTX ranges with --inference-range",
-    "enqueues": "no engine's enqueue and no CUDA graph's launch was traced",
+
+class NotCollected(NamedTuple):
+    """Why a report has no data for a table, and what would bring it; empty where there is nothing to say."""
+
+    why: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, self))
+
+
+NOT_COLLECTED: Mapping[str, NotCollected] = {
+    **dict.fromkeys(CUDA_TABLES, NotCollected("", "capture with --trace=cuda,nvtx")),
+    "nvtx_ranges": NotCollected("", "capture with --trace=cuda,nvtx"),
+    "graph_nodes": NotCollected("", "capture with --cuda-graph-trace=node, the graph's capture inside the collection"),
+    "gpu_metrics": NotCollected(
+        "", "capture with --gpu-metrics-devices=all (up to 2024.2 --gpu-metrics-device=all), with permission"
+    ),
+    "nvml_metrics": NotCollected("", "capture with --enable=nvml_metrics,-i100 (from Nsight Systems 2025 on)"),
+    "memory_usage": NotCollected("", "capture with --cuda-memory-usage=true, at a cost"),
+    "osrt_calls": NotCollected("", "capture with --trace=cuda,nvtx,osrt"),
+    "gpus": NotCollected("the report has no description of its GPUs"),
+    "streams": NotCollected("the report has no description of its streams"),
+    "threads": NotCollected("the report has no thread names"),
+    "diagnostics": NotCollected("", "export with Nsight Systems 2024.2 or newer"),
+    "profiler_overhead": NotCollected("none was recorded"),
+    "layers": NotCollected(
+        "", "build with profiling verbosity DETAILED, or put the inspector's JSON beside it as <stem>.layers.json"
+    ),
+    "layer_times": NotCollected(
+        "", "capture with nsight-tools capture --profiler, or give trtexec's --exportProfile by itself"
+    ),
+    "environment": NotCollected("", "import with --keep-environment"),
+    "telemetry": NotCollected("", "capture with nsight-tools capture"),
+    "benchmark": NotCollected(
+        "", "capture with nsight-tools capture, or give times of a run without the profiler as --untraced"
+    ),
+    "launches": NotCollected("no GPU work was recorded"),
+    "inferences": NotCollected(
+        "no inference is marked, and nothing repeats", "name their NVTX ranges with --inference-range"
+    ),
+    "enqueues": NotCollected("no engine's enqueue and no CUDA graph's launch was traced"),
 }
-"""What to do about a table that a report has no data for."""
+"""By table, where its report says no more."""
 
 DIAGNOSTICS_SINCE = (3, 11)
 """The schema that brought DIAGNOSTIC_EVENT (2024.2; 3.7 has none): from there on, no table means no diagnostic."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsight_tools.importer import dialects
+from nsight_tools.importer.dialects import NotCollected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,36 +25,39 @@ class Held:
     lost_kernels: int
     lost_records: int
 
-    def not_collected(self, name: str) -> str | None:
+    def not_collected(self, name: str) -> NotCollected | None:
         """Why a table without rows was not collected; None where it was looked for, and there was nothing."""
-        advice = dialects.NOT_COLLECTED[name]
+        usual = dialects.NOT_COLLECTED[name]
         if name in dialects.CUDA_TABLES or name == "launches":
-            return self._cuda_not_collected(name, advice)
+            return self._cuda_not_collected(name, usual.remedy)
         if name in ("layers", "inferences", "enqueues", "environment", "telemetry", "benchmark", "layer_times"):
-            return advice
+            return usual
         if name == "diagnostics" and self.session.schema >= dialects.DIAGNOSTICS_SINCE:
             return None
         looked_for = {"nvtx_ranges": "nvtx_trace", "memory_usage": "memory_usage"}.get(name)
         if looked_for and self.session.capture[looked_for] == "true":
             return None
         tables = {source.table for source in dialects.STREAMED.get(name, ())}
-        return None if tables & self.export.tables.keys() else advice
+        return None if tables & self.export.tables.keys() else usual
 
-    def _cuda_not_collected(self, name: str, advice: str) -> str | None:
+    def _cuda_not_collected(self, name: str, remedy: str) -> NotCollected | None:
         """An export lacks tables that had no rows: what the other CUDA tables hold tells whether one was looked for."""
         rows = self.rows
         work = rows["kernels"] + rows["memory_ops"] + rows["graph_launches"]
         if not dialects.has_cuda_activity(self.export.tables):
-            return f"no CUDA activity was traced; {advice}"
+            return NotCollected("no CUDA activity was traced", remedy)
         if name == "kernels" and rows["graph_launches"]:
             graphs = f"the report traced {rows['graph_launches']} whole CUDA graphs, not their kernels"
-            return f"{graphs}; capture with --cuda-graph-trace=node"
+            return NotCollected(graphs, "capture with --cuda-graph-trace=node")
         if name in ("api_calls", "event_records") and work and not rows["api_calls"]:
-            return f"the report holds {work} pieces of GPU work but no CUDA call; {advice}"
+            return NotCollected(f"the report holds {work} pieces of GPU work but no CUDA call", remedy)
         if name == "event_records" and self.lost_records:
             why = "Nsight Systems before 2023 does not, and none does in the capture of a CUDA graph"
-            return f"{self.lost_records} calls recorded an event, and the report does not say on which stream: {why}"
+            lost = f"{self.lost_records} calls recorded an event, and the report does not say on which stream"
+            return NotCollected(f"{lost}: {why}")
         if self.lost_kernels and (not work or name == "kernels") and name not in ("api_calls", *dialects.BY_CALLS):
-            why = "the profiler received no GPU activity; see its diagnostics, and capture again"
-            return f"{self.lost_kernels} launches were traced but no kernel: {why}"
+            lost = f"{self.lost_kernels} launches were traced but no kernel"
+            return NotCollected(
+                f"{lost}: the profiler received no GPU activity", "see its diagnostics, and capture again"
+            )
         return None

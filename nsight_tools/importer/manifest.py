@@ -79,4 +79,5 @@ def _is_state(state: object) -> bool:
         and rows >= 0
         and state.get("status") in STATUSES
         and (reason is None if rows else isinstance(reason, (str, type(None))) and "reason" in state)
+        and isinstance(state.get("remedy", ""), str)
     )

@@ -26,15 +26,22 @@ _SECTION = re.compile(rf"^({'|'.join(SECTIONS)}):", re.MULTILINE)
 
 def render(analyses: Iterable[Analysis]) -> str:
     """A table of all analyses by code, then each family with what its analyses measure."""
-    ordered = sorted(analyses, key=lambda each: each.code)
+    ordered = sorted(analyses, key=lambda analysis: analysis.code)
     lines = [_HEAD, "|code|what it finds|", "|---|---|"]
-    lines += [f"|[{each.code}](#{each.code.lower()})|{each.summary}|" for each in ordered]
+    lines += [f"|[{analysis.code}](#{analysis.code.lower()})|{analysis.summary}|" for analysis in ordered]
     for family, members in groupby(sorted(ordered, key=_family), _family):
         chosen = list(members)
         lines += ["", f"## {family}", "", _about(chosen[0])]
-        for each in chosen:
-            lines += ["", f"### {each.code}", "", f"**{each.summary}.** {_needs(each)}", "", _body(each)]
-            lines += [f"\n**Change:** {changes.said(change)}" for change in each.change]
+        for analysis in chosen:
+            lines += [
+                "",
+                f"### {analysis.code}",
+                "",
+                f"**{analysis.summary}.** {_needs(analysis)}",
+                "",
+                _body(analysis),
+            ]
+            lines += [f"\n**Change:** {changes.said(change)}" for change in analysis.change]
     return "\n".join(lines) + "\n"
 
 

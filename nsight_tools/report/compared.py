@@ -58,10 +58,10 @@ def headline(comparison: Comparison) -> str:
 
 def verdicts(comparison: Comparison) -> list[str]:
     """Both verdicts in a sentence each, the leading one first; one sentence where neither can be told."""
-    if all(each.verdict is Verdict.CANNOT_TELL for each in comparison.judgements):
+    if all(judgement.verdict is Verdict.CANNOT_TELL for judgement in comparison.judgements):
         blocked = f"not comparable ({_aspects(comparison.blocking)}); " if comparison.blocking else ""
         return [f"{blocked}cannot tell {comparison.untold[0]}"]
-    return [said(each) for each in comparison.judgements]
+    return [said(judgement) for judgement in comparison.judgements]
 
 
 def said(judgement: Judgement) -> str:
@@ -77,9 +77,9 @@ def said(judgement: Judgement) -> str:
     return _measured(judgement)
 
 
-def _aspects(found: Sequence[SetupDifference]) -> str:
+def _aspects(differences: Sequence[SetupDifference]) -> str:
     # Several codes of one family are one reason here; each of them follows in full.
-    return ", ".join(dict.fromkeys(_short(each.aspect) for each in found))
+    return ", ".join(dict.fromkeys(_short(difference.aspect) for difference in differences))
 
 
 def _short(aspect: str) -> str:
@@ -87,15 +87,15 @@ def _short(aspect: str) -> str:
 
 
 def _measured(judgement: Judgement) -> str:
-    found = judgement.difference
-    assert found is not None
+    difference = judgement.difference
+    assert difference is not None
     per = "input" if judgement.metric is Metric.THROUGHPUT else "inference"
-    times = f"{units.duration(found.before)} → {units.duration(found.after)} per {per}"
+    times = f"{units.duration(difference.before)} → {units.duration(difference.after)} per {per}"
     start = f"{judgement.measured.value} in {judgement.metric.value}: {times}"
     if judgement.measured is Verdict.NOISE:
-        return f"{start} ({source(judgement)}); {_why_noise(judgement, found)}"
-    known = f"{source(judgement)}; {_level(judgement)} interval {relative_interval(found)}"
-    told = f"{start}, {change(found)} ({known})"
+        return f"{start} ({source(judgement)}); {_why_noise(judgement, difference)}"
+    known = f"{source(judgement)}; {_level(judgement)} interval {relative_interval(difference)}"
+    told = f"{start}, {change(difference)} ({known})"
     return f"{told}; {judgement.why}" if judgement.verdict is Verdict.UNDECIDED else told
 
 
@@ -103,25 +103,26 @@ def _level(judgement: Judgement) -> str:
     return f"{100 * (judgement.level or 0.0):.0f} %"
 
 
-def _why_noise(judgement: Judgement, found: Difference) -> str:
-    if found.change is Change.SAME:
+def _why_noise(judgement: Judgement, difference: Difference) -> str:
+    if difference.change is Change.SAME:
         return "no difference at all"
-    if found.low is not None and found.high is not None and found.low <= 0 <= found.high:
-        return f"the difference of {change(found)} is within chance: {_level(judgement)} interval {interval(found)}"
-    if found.detail:  # of its repeats
-        return f"the difference of {change(found)} is no larger than that of the same: {found.detail}"
-    return f"the difference of {change(found)} is no larger than one run's own drift, {units.duration(found.drift)}"
+    the_difference = f"the difference of {change(difference)}"
+    if difference.low is not None and difference.high is not None and difference.low <= 0 <= difference.high:
+        return f"{the_difference} is within chance: {_level(judgement)} interval {interval(difference)}"
+    if difference.detail:  # of its repeats
+        return f"{the_difference} is no larger than that of the same: {difference.detail}"
+    return f"{the_difference} is no larger than one run's own drift, {units.duration(difference.drift)}"
 
 
 def where(comparison: Comparison) -> str:
     """The parts of an inference that changed most, or why none is named."""
     if comparison.wall is None:
         return next(iter(comparison.notes), "nothing that both have often enough could be compared").removesuffix(".")
-    most = sorted(changed(comparison.buckets), key=lambda each: -abs(each.difference or 0))[:MOST_PARTS]
+    most = sorted(changed(comparison.buckets), key=lambda bucket: -abs(bucket.difference or 0))[:MOST_PARTS]
     if not most:
         return "no part of an inference changed beyond noise"
-    said = ", ".join(f"{label(each)} {signed(each.difference, each.unit)}" for each in most)
-    return said if comparison.latency.source == "trace" else f"as traced, {said}"
+    parts = ", ".join(f"{label(bucket)} {signed(bucket.difference, bucket.unit)}" for bucket in most)
+    return parts if comparison.latency.source == "trace" else f"as traced, {parts}"
 
 
 def source(judgement: Judgement) -> str:
@@ -157,57 +158,64 @@ def populations(comparison: Comparison) -> list[tuple[str, str, list[str]]]:
     lead = comparison.leads
     return [
         (
-            each.name,
-            f"{each.before:,} inferences before and {each.after:,} after",
-            [said(one) for one in sorted((each.throughput, each.latency), key=lambda one: one.metric is not lead)],
+            population.name,
+            f"{population.before:,} inferences before and {population.after:,} after",
+            [
+                said(judgement)
+                for judgement in sorted(
+                    (population.throughput, population.latency), key=lambda judgement: judgement.metric is not lead
+                )
+            ],
         )
-        for each in comparison.populations
+        for population in comparison.populations
     ]
 
 
-def effect_of(each: SetupDifference) -> str:
+def effect_of(difference: SetupDifference) -> str:
     """What a difference in set-up means, in words: which verdict it takes, where that is one."""
-    if each.effect is Effect.BLOCKS and len(each.blocks) == 1:
-        return f"no verdict on {each.blocks[0].value}"
-    return EFFECTS[each.effect]
+    if difference.effect is Effect.BLOCKS and len(difference.blocks) == 1:
+        return f"no verdict on {difference.blocks[0].value}"
+    return EFFECTS[difference.effect]
 
 
 def apart(comparison: Comparison) -> str:
     """What differs in set-up, in one line: what weighs most, by name."""
     if not comparison.setup:
         return "nothing else that both traces record differs"
-    grouped = [(effect, [each for each in comparison.setup if each.effect is effect]) for effect in EFFECTS]
-    said = (f"{EFFECTS[effect]}: {_aspects(found)}" for effect, found in grouped if found)
-    return "; ".join(said)
+    grouped = [
+        (effect, [difference for difference in comparison.setup if difference.effect is effect]) for effect in EFFECTS
+    ]
+    by_effect = (f"{EFFECTS[effect]}: {_aspects(differences)}" for effect, differences in grouped if differences)
+    return "; ".join(by_effect)
 
 
 def counted(comparison: Comparison) -> str:
     """How many inferences are compared, and how large the effect is."""
     sides = (("BEFORE", comparison.before), ("AFTER", comparison.after))
-    said = [
+    counts = [
         f"{label} {side.inferences:,} inferences" + (f" ({side.left_out:,} left out: warm-up)" if side.left_out else "")
         for label, side in sides
     ]
     flight = f"; {words}" if (words := in_flight(comparison)) else ""
     wall = f"; {words}" if comparison.traced_wall and (words := effect(comparison.traced_wall)) else ""
-    return ", ".join(said) + flight + wall
+    return ", ".join(counts) + flight + wall
 
 
 def named(difference: Difference) -> str:
     """A layer or kernel by its name, and what the numbers do not say of it."""
-    return "; ".join(part for part in (difference.name, difference.detail) if part)
+    return "; ".join(text for text in (difference.name, difference.detail) if text)
 
 
 def change(difference: Difference) -> str:
     """`+2.29 ms (+214 %)`."""
-    said = signed(difference.difference, difference.unit)
-    return f"{said} ({part})" if (part := relative(difference)) else said
+    absolute = signed(difference.difference, difference.unit)
+    return f"{absolute} ({share})" if (share := relative(difference)) else absolute
 
 
 def relative(difference: Difference) -> str:
     """The difference as a share of what was before, `+214 %`; nothing where there was none."""
-    part = difference.relative(difference.difference)
-    return "" if part is None else signed(part, "ratio")
+    ratio = difference.relative(difference.difference)
+    return "" if ratio is None else signed(ratio, "ratio")
 
 
 def interval(difference: Difference) -> str:
@@ -233,8 +241,11 @@ class Cells:
 
 def in_one_unit(differences: Sequence[Difference]) -> tuple[str, list[Cells]]:
     """Differences of times, nanoseconds, in the unit of the longest, points under each other: the unit, and each."""
-    ends = [(each.before, each.after, each.difference, each.low, each.high) for each in differences]
-    unit, cells = units.column([None if end is None else abs(end) for each in ends for end in each])
+    ends = [
+        (difference.before, difference.after, difference.difference, difference.low, difference.high)
+        for difference in differences
+    ]
+    unit, cells = units.column([None if end is None else abs(end) for ends_of in ends for end in ends_of])
     rows = []
     for at, (_, _, difference, low, high) in enumerate(ends):
         before, after, apart, least, most = cells[5 * at : 5 * at + 5]
@@ -281,12 +292,12 @@ def part(bucket: Difference) -> str:
 def walls(comparison: Comparison) -> list[tuple[str, Difference]]:
     """What is judged, and the same as traced, each with its name; then the traced wall by other measures."""
     rows: list[tuple[str, Difference | None]] = []
-    for each in comparison.judgements:
-        name = "time per input" if each.metric is Metric.THROUGHPUT else "wall"
-        known = "untraced" if each.source == "untraced" else f"estimated, {_level(each)}"
-        rows += [(f"{name}, {known}", each.difference), (f"{name}, as traced", each.traced)]
-    rows += [(f"wall, {each.name}", each) for each in comparison.walls]
-    return [(name, each) for name, each in rows if each is not None]
+    for judgement in comparison.judgements:
+        name = "time per input" if judgement.metric is Metric.THROUGHPUT else "wall"
+        known = "untraced" if judgement.source == "untraced" else f"estimated, {_level(judgement)}"
+        rows += [(f"{name}, {known}", judgement.difference), (f"{name}, as traced", judgement.traced)]
+    rows += [(f"wall, {wall.name}", wall) for wall in comparison.walls]
+    return [(name, difference) for name, difference in rows if difference is not None]
 
 
 def label(difference: Difference) -> str:
@@ -296,12 +307,12 @@ def label(difference: Difference) -> str:
 
 def shown(differences: Sequence[Difference]) -> list[Difference]:
     """Those that are not nothing on both sides."""
-    return [each for each in differences if each.before or each.after]
+    return [difference for difference in differences if difference.before or difference.after]
 
 
 def changed(differences: Sequence[Difference]) -> list[Difference]:
     """Those that are more or less than before, beyond noise."""
-    return [each for each in differences if each.change in {Change.LESS, Change.MORE}]
+    return [difference for difference in differences if difference.change in {Change.LESS, Change.MORE}]
 
 
 def unshown(differences: Sequence[Difference], rows: int = ROWS_SHOWN) -> str:
@@ -310,7 +321,7 @@ def unshown(differences: Sequence[Difference], rows: int = ROWS_SHOWN) -> str:
     quiet = len(differences) - len(real)
     more = max(0, len(real) - rows)
     parts = [f"{more:,} more changed" if more else "", f"{quiet:,} did not change beyond noise" if quiet else ""]
-    return "; ".join(part for part in parts if part)
+    return "; ".join(text for text in parts if text)
 
 
 def effect(wall: Difference) -> str:

@@ -23,10 +23,10 @@ REGIONS_NOTE = "the layers of both builds that read and write the same tensors"
 def answer(builds: Builds) -> str:
     """Why the kernels take more or less: how much of it lies where, the largest first."""
     *kinds, _, reformats = builds.totals
-    whole = sum(each.difference or 0.0 for each in (*kinds, builds.totals[-2]))
+    whole = sum(difference.difference or 0.0 for difference in (*kinds, builds.totals[-2]))
     count = units.plural(builds.rebuilt + builds.alike, "region")
     parts = [f"{builds.rebuilt:,} of {count} were built otherwise, and kernels take {signed(whole, 'ns')}"]
-    parts += [f"{signed(each.difference, 'ns')} where {_differs(each.name)}" for each in _leading(kinds, whole)]
+    parts += [f"{signed(kind.difference, 'ns')} where {_differs(kind.name)}" for kind in _leading(kinds, whole)]
     before, after = builds.reformats
     if abs(reformats.difference or 0.0) >= SHARE * abs(whole) and _real(reformats):
         moved = f"{before:,} → {after:,} layers" if before != after else units.plural(before, "layer")
@@ -35,11 +35,11 @@ def answer(builds: Builds) -> str:
 
 
 def _leading(kinds: Sequence[Difference], whole: float) -> list[Difference]:
-    return [each for each in kinds if _real(each) and abs(each.difference or 0.0) >= SHARE * abs(whole)]
+    return [kind for kind in kinds if _real(kind) and abs(kind.difference or 0.0) >= SHARE * abs(whole)]
 
 
-def _real(each: Difference) -> bool:
-    return each.change.value in {"more", "less"}
+def _real(difference: Difference) -> bool:
+    return difference.change.value in {"more", "less"}
 
 
 def _differs(kind: str) -> str:
@@ -63,7 +63,7 @@ def built(side: Built) -> str:
     count = [units.plural(len(side.layers), "layer")] if side.layers else []
     count += [units.plural(side.reformats, "reformat")] if side.reformats else []
     layers = f"{', '.join(count) or 'nothing'}: {', '.join(side.layers)}" if side.layers else ", ".join(count)
-    return " · ".join(part for part in (side.precision, layers or "nothing", ", ".join(side.tactics)) if part)
+    return " · ".join(text for text in (side.precision, layers or "nothing", ", ".join(side.tactics)) if text)
 
 
 def time(took_ns: float | None) -> str:

@@ -95,18 +95,18 @@ class TraceReport(Ranked, Shown):
     def of(cls, name: str, trace: Trace, analyses: Iterable[Analysis] | None = None) -> TraceReport:
         """The report on a trace, by `analyses` (every installed one, where None)."""
         summary, outcomes = summarize(trace), analyze(trace, analyses)
-        found = cls(name, summary, outcomes)
-        return replace(found, plan=plan(trace, found.findings), hand_over=hand_over(trace))
+        report = cls(name, summary, outcomes)
+        return replace(report, plan=plan(trace, report.findings), hand_over=hand_over(trace))
 
     def _per_inference(self, finding: Finding) -> str:
         """`1.20 ms of 4.00 ms per inference (30 %)`: of what one takes, or of the time from one to the next."""
-        times, part = self.summary.times, finding.recoverable_ns_per_inference or 0
+        times, recovered = self.summary.times, finding.recoverable_ns_per_inference or 0
         whole = finding.of_ns or self.one_takes_ns
         if self.by_period(finding):
-            return f"{part_of(part, whole)} from one inference to the next{share_of(part, whole)}"
+            return f"{part_of(recovered, whole)} from one inference to the next{share_of(recovered, whole)}"
         lengthened = times is not None and units.duration(whole) != units.duration(times.wall_median_ns)
-        how = " without the profiler" if is_part(part, whole) and lengthened else ""
-        return f"{part_of(part, whole)} per inference{how}{share_of(part, whole)}"
+        how = " without the profiler" if is_part(recovered, whole) and lengthened else ""
+        return f"{part_of(recovered, whole)} per inference{how}{share_of(recovered, whole)}"
 
     def worth(self, finding: Finding) -> str:
         """What it could give back: `at most 1.20 ms of 4.00 ms per inference (30 %)`; empty where nothing bounds it."""
@@ -126,17 +126,17 @@ class TraceReport(Ranked, Shown):
         if not (findings := self.findings):
             return self._verdict_without_findings()
         spoilers = self.spoilers
-        said = [self.act(each) for each in spoilers]
-        said += ["until that is right, other times mean little"] if spoilers else []
+        sentences = [self.act(finding) for finding in spoilers]
+        sentences += ["until that is right, other times mean little"] if spoilers else []
         rest = findings[len(spoilers) :]
         if rest and self.worth_ns(rest[0]) > 0:
             costs = ": saves " if rest[0].change or rest[0].act else "; that costs "
-            said += ["little to gain"] if self._is_little(rest[0]) and not spoilers else []
-            said += [f"{self.act(rest[0])}{costs}{self.gain(rest[0])}", self._besides(rest[0])]
-        elif not said:
+            sentences += ["little to gain"] if self._is_little(rest[0]) and not spoilers else []
+            sentences += [f"{self.act(rest[0])}{costs}{self.gain(rest[0])}", self._besides(rest[0])]
+        elif not sentences:
             which = f"first of {len(findings):,} findings" if len(findings) > 1 else "only finding"
-            said = ["no time to recover", f"the {which}: {self.act(rest[0])}"]
-        return ". ".join(units.sentence(each) for each in said if each)
+            sentences = ["no time to recover", f"the {which}: {self.act(rest[0])}"]
+        return ". ".join(units.sentence(sentence) for sentence in sentences if sentence)
 
     @property
     def how(self) -> str:
@@ -160,19 +160,19 @@ class TraceReport(Ranked, Shown):
         """
         if finding.change:
             first = (changes.OFF_DEFAULT,) if self._needs_a_stream(finding.change) else ()
-            return " and ".join(changes.done(each) for each in (*first, *finding.change))
+            return " and ".join(changes.done(change) for change in (*first, *finding.change))
         if finding.act:
             return finding.act
-        outcome = next((each for each in self.outcomes if finding in each.findings), None)
+        outcome = next((outcome for outcome in self.outcomes if finding in outcome.findings), None)
         if outcome is None or not outcome.summary:
             return finding.message
-        several = sum(not (each.change or each.act) for each in outcome.findings) > 1
+        several = sum(not (finding.change or finding.act) for finding in outcome.findings) > 1
         return finding.message.partition(": ")[0] if several else outcome.summary
 
     def _needs_a_stream(self, those: Sequence[Change]) -> bool:
         off = changes.OFF_DEFAULT
-        named = any(off in each.change for each in self.all_findings)
-        return named and off not in those and any(each.option in changes.ONE_STREAM for each in those)
+        named = any(off in finding.change for finding in self.all_findings)
+        return named and off not in those and any(change.option in changes.ONE_STREAM for change in those)
 
     def gain(self, finding: Finding) -> str:
         """What it could give back, in short: `about 0.214 of 1.46 ms an inference (15 %)`."""
@@ -190,7 +190,7 @@ class TraceReport(Ranked, Shown):
 
     def _besides(self, first: Finding) -> str:
         """What the plan's other changes give on top of the first finding's; empty where there are none."""
-        others = [each for each in self.plan.changes if each not in first.change] if self.plan else []
+        others = [change for change in self.plan.changes if change not in first.change] if self.plan else []
         if not others or not self.plan_leads:
             return ""
         after = "apart from that, " if len(others) == len(self._plan.changes) else "then "
@@ -202,7 +202,7 @@ class TraceReport(Ranked, Shown):
         if self.plan is None or self.spoilers:
             return False
         worth = self.plan.worth
-        largest = max((self.share(each) or 0.0 for each in self.findings), default=0.0)
+        largest = max((self.share(finding) or 0.0 for finding in self.findings), default=0.0)
         return round(worth.point_ns) / max(round(worth.before_ns), 1) >= largest
 
     @property
@@ -218,7 +218,7 @@ class TraceReport(Ranked, Shown):
         """`5.80 → 1.40 ms (1.20 to 1.50 ms)`; of a report with a plan."""
         worth = self._plan.worth
         before, after, least, most = (
-            worth.before_ns - each for each in (0.0, worth.point_ns, worth.high_ns, worth.low_ns)
+            worth.before_ns - saved_ns for saved_ns in (0.0, worth.point_ns, worth.high_ns, worth.low_ns)
         )
         return f"{units.between(before, after, '→')} ({units.between(least, most)})"
 
@@ -232,7 +232,7 @@ class TraceReport(Ranked, Shown):
         """The plan's changes one by one, each with what is left after it, where there are several."""
         if self.plan is None or len(self.plan.stages) < 2:
             return []
-        return [f"{changes.done(each.change)}: {units.duration(each.after_ns)}" for each in self.plan.stages]
+        return [f"{changes.done(stage.change)}: {units.duration(stage.after_ns)}" for stage in self.plan.stages]
 
     @property
     def beside_the_sum(self) -> str:
@@ -243,8 +243,10 @@ class TraceReport(Ranked, Shown):
         made = set(self.plan.changes) if self.plan else set()
         if len(made) < 2 and self.plan_leads:
             return ""
-        others = [each for each in self.findings if self.worth_ns(each) > 0 and not made.intersection(each.change)]
-        codes = ", ".join(dict.fromkeys(each.code for each in others))
+        others = [
+            finding for finding in self.findings if self.worth_ns(finding) > 0 and not made.intersection(finding.change)
+        ]
+        codes = ", ".join(dict.fromkeys(finding.code for finding in others))
         return f"Not in this sum, since no replay tells what they add: {codes}." if codes and self.plan else ""
 
     def _verdict_without_findings(self) -> str:
@@ -314,7 +316,7 @@ class TraceReport(Ranked, Shown):
         if times is None or times.untraced is None:
             return False
         real, traced = times.untraced.wall_ns, units.duration(times.wall_median_ns)
-        return any(units.duration(each) != traced for each in (real.low, real.point, real.high))
+        return any(units.duration(end_ns) != traced for end_ns in (real.low, real.point, real.high))
 
     @property
     def untraced_wall(self) -> str:
@@ -342,7 +344,7 @@ class TraceReport(Ranked, Shown):
             return ""
         if self.tracing_lengthens:
             shown = intervals and any(
-                "(" in each for each in (self.untraced_wall, *(b.untraced for b in self.buckets()))
+                "(" in untraced for untraced in (self.untraced_wall, *(b.untraced for b in self.buckets()))
             )
             brackets = "; in brackets, between which times that may lie" if shown else ""
             return f"Tracing lengthens the parts without GPU work. Without it: {source}{brackets}."
@@ -355,7 +357,7 @@ class TraceReport(Ranked, Shown):
 
     @property
     def host_time_shown(self) -> bool:
-        return self.summary.times is not None and any(self.summary.times.median.get(each) for each in HOST_BUCKETS)
+        return self.summary.times is not None and any(self.summary.times.median.get(bucket) for bucket in HOST_BUCKETS)
 
 
 def _severities(findings: Sequence[Finding]) -> str:

@@ -15,7 +15,7 @@ SHOWN = 8
 
 def where(evidence: Evidence) -> str:
     """Where to jump to, and what is said of it."""
-    return "; ".join(part for part in (window(evidence), evidence.detail) if part)
+    return "; ".join(text for text in (window(evidence), evidence.detail) if text)
 
 
 def window(evidence: Evidence) -> str:
@@ -24,5 +24,5 @@ def window(evidence: Evidence) -> str:
         return ""
     at = f"at {units.moment(evidence.start_ns)}"
     length = 0 if evidence.end_ns is None else evidence.end_ns - evidence.start_ns
-    said = length == evidence.value and evidence.unit == "ns"
-    return f"{at} for {units.duration(length)}" if length > 0 and not said else at
+    is_value = length == evidence.value and evidence.unit == "ns"
+    return f"{at} for {units.duration(length)}" if length > 0 and not is_value else at

@@ -26,12 +26,14 @@ def render(analyses: dict[str, Analysis], word: str | None = None, look: Look | 
         page.rows([[page.text(meaning, limit=2000)]])
         return str(page)
     if word is None:
-        page.rows([page.text(each.code, "bold cyan"), page.text(each.summary)] for each in analyses.values())
+        page.rows(
+            [page.text(analysis.code, "bold cyan"), page.text(analysis.summary)] for analysis in analyses.values()
+        )
         page.blank()
         page.line(page.text("nsight-tools explain CODE says how each is measured, and what to change.", "dim"))
         return str(page)
-    for each in page.parted(_chosen(analyses, word.strip()).values()):
-        _explain(page, each)
+    for analysis in page.parted(_chosen(analyses, word.strip()).values()):
+        _explain(page, analysis)
     return str(page)
 
 
@@ -57,7 +59,7 @@ def _explain(page: Page, analysis: Analysis) -> None:
     if analysis.change:
         page.blank()
         page.line(page.text("Change", "bold"))
-        page.rows([page.text(str(changes.said(each)), limit=2000)] for each in analysis.change)
+        page.rows([page.text(str(changes.said(change)), limit=2000)] for change in analysis.change)
     page.blank()
     needs = ", ".join(sorted(analysis.needs)) or "nothing in particular"
     page.line(page.text("Needs the tables: ", "dim"), page.text(needs, "dim"))

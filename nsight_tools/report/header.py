@@ -40,39 +40,39 @@ def about(summary: Summary) -> list[str]:
 
 def measured(summary: Summary) -> list[str]:
     """What was measured without the profiler."""
-    found = summary.measured
+    runs = summary.measured
     layers = layer_times.told(summary.layer_times) if summary.layer_times else ""
     if summary.trtexec:
         return [layers] if layers else []
-    told = (_untraced_run(summary), measurements.again(found), measurements.takes(found), layers)
-    accuracy = [accurate.told(found.accuracy)] if found.accuracy else []
-    return [*filter(None, told), *accuracy, *accurate.odd(found.outputs)]
+    told = (_untraced_run(summary), measurements.again(runs), measurements.takes(runs), layers)
+    accuracy = [accurate.told(runs.accuracy)] if runs.accuracy else []
+    return [*filter(None, told), *accuracy, *accurate.odd(runs.outputs)]
 
 
 def _machine(s: Summary) -> list[str]:
-    facts = [_gpus(s.gpus)]
-    facts += [
+    machine = [_gpus(s.gpus)]
+    machine += [
         f"{label} {safe.elided(str(version), 40)}"
         for version, label in ((s.driver, "driver"), (s.cuda, "CUDA"))
         if version
     ]
     # An export names the version that exported it, a report the one that captured it.
     done = "captured" if s.captured_by else "exported"
-    return [*facts, *s.clocks, f"{done} by nsys {safe.elided(str(s.nsys_version or 'of unknown version'), 40)}"]
+    return [*machine, *s.clocks, f"{done} by nsys {safe.elided(str(s.nsys_version or 'of unknown version'), 40)}"]
 
 
 def _recorded(s: Summary) -> list[str]:
     counts = s.counts
-    facts = ["duration not recorded" if s.duration_ns is None else f"{units.duration(s.duration_ns)} traced"]
-    facts += [plural(counts.get("kernels") or 0, "kernel")]
+    recorded = ["duration not recorded" if s.duration_ns is None else f"{units.duration(s.duration_ns)} traced"]
+    recorded += [plural(counts.get("kernels") or 0, "kernel")]
     if counts.get("graph_launches"):
-        facts.append(plural(counts["graph_launches"], "whole-graph launch", "whole-graph launches"))
-    facts += [plural(s.inferences, "inference"), plural(s.streams, "stream")]
+        recorded.append(plural(counts["graph_launches"], "whole-graph launch", "whole-graph launches"))
+    recorded += [plural(s.inferences, "inference"), plural(s.streams, "stream")]
     if s.processes > 1:
-        facts.append(plural(s.processes, "process", "processes"))
+        recorded.append(plural(s.processes, "process", "processes"))
     if s.layers_by_order:
-        facts.append(_by_order(s.layers_by_order))
-    return facts
+        recorded.append(_by_order(s.layers_by_order))
+    return recorded
 
 
 def _requests(s: Summary) -> list[str]:
@@ -83,20 +83,22 @@ def _requests(s: Summary) -> list[str]:
         "alike": units.share(s.alike),
     }
     sources = str(s.inference_source or "").split(" and ")
-    facts = ["an inference is " + " or ".join(_REQUESTS.get(each, each).format(**known) for each in sources)]
+    requests = ["an inference is " + " or ".join(_REQUESTS.get(source, source).format(**known) for source in sources)]
     if s.enqueues > 1 and "enqueue_pattern" not in sources:
-        facts.append(f"{known['enqueues']} in each")
+        requests.append(f"{known['enqueues']} in each")
     if len(s.populations) > 1:
         judged, *others = s.populations
-        part = sum(each.time_ns for each in others) / max(sum(each.time_ns for each in s.populations), 1)
-        each = f" ({plural(judged.kernels, 'kernel')} each)" if judged.kernels else ""
-        rest = f"{sum(other.count for other in others):,} do other work, {units.share(part)} of the time"
-        facts.append(
-            f"judged: {judged.count:,} that take the most time{each}; {rest} "
+        share = sum(population.time_ns for population in others) / max(
+            sum(population.time_ns for population in s.populations), 1
+        )
+        kernels = f" ({plural(judged.kernels, 'kernel')} each)" if judged.kernels else ""
+        rest = f"{sum(other.count for other in others):,} do other work, {units.share(share)} of the time"
+        requests.append(
+            f"judged: {judged.count:,} that take the most time{kernels}; {rest} "
             "(--group-by tells them apart in another way)"
         )
     other = f"'{safe.elided(s.other_name, 60)}'" if s.other_name else "NAME"
-    return [*facts, f"others: --inference-range {other}"]
+    return [*requests, f"others: --inference-range {other}"]
 
 
 def _untraced_run(s: Summary) -> str:
@@ -117,10 +119,10 @@ def _untraced_run(s: Summary) -> str:
 
 def _program(s: Summary, took_ns: int) -> str:
     """What the time of a whole program says: no more than a bound, where all that it does are inferences alike."""
-    said = f"the program took {units.duration(took_ns)} in all; its inferences were not timed"
+    sentence = f"the program took {units.duration(took_ns)} in all; its inferences were not timed"
     if s.inferences and len(s.populations) == 1:
-        said += f", and take {units.duration(took_ns / s.inferences)} each at most, if it did the same"
-    return f"{said} (nsight_tools.inference() times them)"
+        sentence += f", and take {units.duration(took_ns / s.inferences)} each at most, if it did the same"
+    return f"{sentence} (nsight_tools.inference() times them)"
 
 
 def _by_order(ordered: Mapping[str, Any]) -> str:
@@ -132,7 +134,7 @@ def _by_order(ordered: Mapping[str, Any]) -> str:
             f"layers of {plural(kernels, 'kernel')} unknown: what has layers has {least} of the kernels' order at most"
         )
     known = units.share(sum(sources.values()) / kernels)
-    where = " and ".join(_AS_IN.get(one, one) for one in sources)
+    where = " and ".join(_AS_IN.get(source, source) for source in sources)
     return f"layers of {known} of {plural(kernels, 'kernel')} known by their order, as in {where}"
 
 

@@ -25,43 +25,43 @@ _SOURCES = {"counter": "NVML's counter", "power": "NVML's power, integrated"}
 def told(speed: Speed) -> str:
     """`1,728 inferences a second, p50 517 µs, p90 …`."""
     times = ((name, getattr(speed, f"{name}_ns")) for name in ("p50", "p90", "p95", "p99"))
-    said = ", ".join(f"{name} {units.duration(took)}" for name, took in times)
-    return f"{_rate(speed.throughput_per_s)} inferences a second, {said}"
+    percentiles = ", ".join(f"{name} {units.duration(took)}" for name, took in times)
+    return f"{_rate(speed.throughput_per_s)} inferences a second, {percentiles}"
 
 
-def again(found: Measured) -> str:
+def again(measured: Measured) -> str:
     """By how much the same differs when it is measured again; empty where it was not."""
-    if not found.repeats:
+    if not measured.repeats:
         return ""
-    spreads = found.spreads()
-    said = ", ".join(f"{label} within {units.share(spreads[name])}" for name, label in SPREADS.items())
-    return f"measured {len(found.repeats)} times: {said}; a difference of less is noise"
+    spreads = measured.spreads()
+    within = ", ".join(f"{label} within {units.share(spreads[name])}" for name, label in SPREADS.items())
+    return f"measured {len(measured.repeats)} times: {within}; a difference of less is noise"
 
 
-def takes(found: Measured) -> str:
+def takes(measured: Measured) -> str:
     """What an engine takes: memory, energy, time to build; nothing of what was not measured."""
-    parts = [_memory(found.memory)] if found.memory else []
-    if found.energy and found.energy.joules_per_inference is not None:
-        parts.append(_each(found.energy))
-    if found.build_s is not None:
-        parts.append(f"built in {units.duration(1e9 * found.build_s)}")
-    return " · ".join(each for each in parts if each)
+    parts = [_memory(measured.memory)] if measured.memory else []
+    if measured.energy and measured.energy.joules_per_inference is not None:
+        parts.append(_each(measured.energy))
+    if measured.build_s is not None:
+        parts.append(f"built in {units.duration(1e9 * measured.build_s)}")
+    return " · ".join(text for text in parts if text)
 
 
-def every(found: Measured) -> Iterator[tuple[str, str]]:
+def every(measured: Measured) -> Iterator[tuple[str, str]]:
     """All of it, but for the build's phases, as labels and values."""
-    runs = [("Without the profiler", found.speed), ("The same, transfers overlapped", found.overlapped)]
-    runs += [(f"The same, measured again ({at})", each) for at, each in enumerate(found.repeats[1:], 2)]
+    runs = [("Without the profiler", measured.speed), ("The same, transfers overlapped", measured.overlapped)]
+    runs += [(f"The same, measured again ({at})", run) for at, run in enumerate(measured.repeats[1:], 2)]
     for label, speed in runs:
         if speed:
             yield label, f"{speed.inferences:,} inferences, {told(speed)}"
-    if said := again(found):
+    if said := again(measured):
         yield "Repeats", said
-    if found.memory:
-        yield from _of_memory(found.memory)
-    if found.energy:
-        yield "Energy", _energy(found.energy)
-    if host := found.host:
+    if measured.memory:
+        yield from _of_memory(measured.memory)
+    if measured.energy:
+        yield "Energy", _energy(measured.energy)
+    if host := measured.host:
         yield "Host", f"other programs kept {units.number(host.busy_with_others)} of {host.cores} cores busy"
 
 
@@ -73,13 +73,13 @@ def _rate(per_second: float) -> str:
 def _memory(of: Memory) -> str:
     """`GPU memory: 1.08 GB of the process, …; a further context takes 210 MB, and 37 fit`."""
     peaks = ((of.process_peak, "of the process"), (of.gpu_peak, "in use by all"))
-    parts = [", ".join(f"{units.size(each)} {whose}" for each, whose in peaks if each is not None)]
+    parts = [", ".join(f"{units.size(peak)} {whose}" for peak, whose in peaks if peak is not None)]
     held = (("the engine", of.engine), ("weights", of.weights), ("activations of a context", of.activations))
-    parts.append(", ".join(f"{label} {units.size(each)}" for label, each in held if each is not None))
+    parts.append(", ".join(f"{label} {units.size(size)}" for label, size in held if size is not None))
     if of.further_contexts is not None:
         parts.append(f"a further context takes {units.size(of.further_context)}, and {of.further_contexts:,} fit")
-    said = "; ".join(each for each in parts if each)
-    return f"GPU memory: {said}" if said else ""
+    text = "; ".join(text for text in parts if text)
+    return f"GPU memory: {text}" if text else ""
 
 
 def _of_memory(of: Memory) -> Iterator[tuple[str, str]]:
@@ -93,7 +93,7 @@ def _of_memory(of: Memory) -> Iterator[tuple[str, str]]:
         ("Inputs and outputs of a context", of.buffers),
         ("A further context takes", of.further_context),
     )
-    yield from ((label, units.size(each)) for label, each in sizes if each is not None)
+    yield from ((label, units.size(size)) for label, size in sizes if size is not None)
     if of.further_contexts is not None:
         yield "Further contexts that fit", f"{of.further_contexts:,}"
     elif of.no_further_context:
@@ -104,12 +104,14 @@ def _energy(of: Energy) -> str:
     if of.joules is None:
         return f"not told: {of.problem}"
     whole = f"{_each(of)}: {units.energy(of.joules)} in {units.duration(1e9 * (of.seconds or 0.0))} by "
-    beside = of.by_power_joules if of.source == "counter" else None
+    by_power = of.by_power_joules if of.source == "counter" else None
     known = _SOURCES[of.source]
-    return f"{whole}{known}" if beside is None else f"{whole}{known} ({units.energy(beside)} by {_SOURCES['power']})"
+    return (
+        f"{whole}{known}" if by_power is None else f"{whole}{known} ({units.energy(by_power)} by {_SOURCES['power']})"
+    )
 
 
 def _each(of: Energy) -> str:
     others = (of.processes or 1) - 1
-    beside = f", with what {units.number(others)} other {'process' if others == 1 else 'processes'} used"
-    return f"{units.energy(of.joules_per_inference)} an inference{beside if others > 0 else ''}"
+    others_too = f", with what {units.number(others)} other {'process' if others == 1 else 'processes'} used"
+    return f"{units.energy(of.joules_per_inference)} an inference{others_too if others > 0 else ''}"

@@ -68,20 +68,22 @@ def hand_over(trace: Trace, rows: int = ROWS) -> list[HandOver]:
     times = time_by_layer(run)
     whole = sum(times.values())
     of, names = seen.layers if set(times) - {""} else seen.kernels
-    found = []
+    candidates = []
     for code in np.unique(of[of >= 0]).tolist():
         mine = np.flatnonzero(of == code)
         place = int(mine[np.argmax(seen.time[mine])])
         layer = names[code] if names is not seen.names else ""
         time = times.get(layer, 0) if layer else int(seen.time[mine].sum()) * run.count
-        found.append((time, layer, place))
+        candidates.append((time, layer, place))
     # What a reader does not see is not offered to be run.
-    found = [each for each in found if safe.visible(name := seen.name(each[2]), _LONGEST) == name]
-    found.sort(key=lambda each: -each[0])
+    candidates = [
+        candidate for candidate in candidates if safe.visible(name := seen.name(candidate[2]), _LONGEST) == name
+    ]
+    candidates.sort(key=lambda candidate: -candidate[0])
     program = trtexec(trace) or f"{_range(trace)}{PROGRAM}"
     return [
         HandOver(layer, seen.name(place), round(time / run.count), time / max(whole, 1), seen.command(place, program))
-        for time, layer, place in found[:rows]
+        for time, layer, place in candidates[:rows]
     ]
 
 
@@ -111,9 +113,9 @@ class _Seen:
     def command(self, place: int, program: str) -> str:
         """The command for the kernel at this place in the request."""
         same: Bools = self._codes == self._codes[place]
-        within, each = int(same[:place].sum()), int(same.sum())
+        within, per_request = int(same[:place].sum()), int(same.sum())
         if not program.endswith(PROGRAM):
-            return _command(self.name(place), _ENQUEUES * each + within, program)
+            return _command(self.name(place), _ENQUEUES * per_request + within, program)
         at = int(self._place[place])
         earlier = (self._every[:at] == self._codes[place]) & (self._pid[:at] == self._pid[at])
         return _command(self.name(place), int(earlier.sum()), program)
@@ -162,8 +164,8 @@ def _shapes(trace: Trace, given: Mapping[str, Any]) -> Iterator[str]:
     if given.get("batch") is not None:
         shapes = {tensor.name: list(tensor.shape) for tensor, _ in Engine.of(trace).inputs if tensor.shape}
     if isinstance(shapes, dict) and shapes:
-        each = (f"{name}:{'x'.join(map(str, sizes))}" for name, sizes in shapes.items() if isinstance(sizes, list))
-        yield f"--shapes={','.join(each)}"
+        inputs = (f"{name}:{'x'.join(map(str, sizes))}" for name, sizes in shapes.items() if isinstance(sizes, list))
+        yield f"--shapes={','.join(inputs)}"
 
 
 def _loaded(given: Mapping[str, Any]) -> Iterator[str]:
@@ -173,5 +175,5 @@ def _loaded(given: Mapping[str, Any]) -> Iterator[str]:
     for option in options.OPTIONS:
         value = given.get(option.name)
         if option.of != "build" and option.trtexec and value not in (None, False, []):
-            for one in value if isinstance(value, list) else [value]:
-                yield option.trtexec.format(value=one)
+            for number in value if isinstance(value, list) else [value]:
+                yield option.trtexec.format(value=number)

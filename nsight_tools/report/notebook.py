@@ -70,15 +70,15 @@ def _(comparison: Comparison) -> str:
     return _printed(comparison_text.render([comparison]))
 
 
-def _evidence(each: Evidence) -> tuple[str, str, str]:
-    return each.metric, units.quantity(each.value, each.unit), where(each)
+def _evidence(evidence: Evidence) -> tuple[str, str, str]:
+    return evidence.metric, units.quantity(evidence.value, evidence.unit), where(evidence)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     def row(cells: Iterable[str], tag: str) -> str:
         return f"<tr>{''.join(f'<{tag}>{_safe(cell)}</{tag}>' for cell in cells)}</tr>"
 
-    return f"<table>{row(head, 'th')}{''.join(row(each, 'td') for each in rows)}</table>"
+    return f"<table>{row(head, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
 
 
 def _printed(page: str) -> str:

@@ -79,8 +79,8 @@ class Row:
 
 def render(report: TraceReport, trace: Trace) -> tuple[str, int]:
     """The events as nvtxt, and how many those are. Nothing lies outside of the session, where ImportNvtxt drops it."""
-    found = trace.sql(windows.SESSION).to_pylist()[0]
-    session = max(0, found["lo"] or 0), report.summary.duration_ns or found["hi"] or 1
+    seen = trace.sql(windows.SESSION).to_pylist()[0]
+    session = max(0, seen["lo"] or 0), report.summary.duration_ns or seen["hi"] or 1
     groups = {"findings, the largest recoverable time first": _findings(report, session)}
     if slowest := _slowest(trace):
         groups["slowest inferences, and where their time went"] = slowest
@@ -174,12 +174,12 @@ def _apart(rows: Iterable[Row]) -> Iterator[tuple[str, list[Range]]]:
         start, end = _columns(row.ranges)
         lane = lanes(sequence(start, end), np.zeros(start.size, np.int64), nest=True).tolist()
         for number in range(max(lane, default=0) + 1):
-            chosen = [one for one, where in zip(row.ranges, lane, strict=True) if where == number]
+            chosen = [entry for entry, where in zip(row.ranges, lane, strict=True) if where == number]
             yield (f"{row.name} (more)", chosen) if number else (row.name, [row.around, *chosen])
 
 
 def _columns(ranges: Sequence[Range]) -> tuple[Int64Array, Int64Array]:
-    times = np.array([(one.start_ns, one.end_ns) for one in ranges], np.int64).reshape(-1, 2)
+    times = np.array([(entry.start_ns, entry.end_ns) for entry in ranges], np.int64).reshape(-1, 2)
     return times[:, 0], times[:, 1]
 
 
@@ -187,12 +187,12 @@ def _events(ranges: Sequence[Range], where: str, session: tuple[int, int]) -> It
     start, end = (np.clip(column, *session) for column in _columns(ranges))
     times = np.concatenate([start, end])
     for code in sequence(start, end).tolist():
-        one, time = ranges[code % len(ranges)], times[code]
+        entry, time = ranges[code % len(ranges)], times[code]
         if start[code % len(ranges)] == end[code % len(ranges)]:
             if code < len(ranges):
-                yield f"Marker, {time}, {where}, 1, {one.colour}, {_quoted(one.text)}"
+                yield f"Marker, {time}, {where}, 1, {entry.colour}, {_quoted(entry.text)}"
         elif code < len(ranges):
-            yield f"RangePush, {time}, {where}, 1, {one.colour}, {_quoted(one.text)}"
+            yield f"RangePush, {time}, {where}, 1, {entry.colour}, {_quoted(entry.text)}"
         else:
             yield f"RangePop, {time}, {where}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from nsight_tools.analysis import Outcome, Status
@@ -69,15 +68,16 @@ class Ranked:
         return sorted((o for o in self.outcomes if o.status is status), key=lambda o: o.code)
 
     def unjudged(self) -> list[tuple[str, list[Outcome]]]:
-        """What could not be judged, by the reason, the one that stands in the way of most first.
+        """What could not be judged, by the remedy, or by the reason where none is known; the one for most first.
 
         Nothing where there is no trace: the verdict says so once.
         """
         if self.summary.trtexec:
             return []
-        ordered = sorted(self.with_status(Status.COULD_NOT_RUN), key=lambda o: (o.reason, o.code))
-        groups = [(reason, list(group)) for reason, group in groupby(ordered, lambda o: o.reason)]
-        return sorted(groups, key=lambda group: (-len(group[1]), group[1][0].code))
+        groups: dict[str, list[Outcome]] = {}
+        for outcome in self.with_status(Status.COULD_NOT_RUN):
+            groups.setdefault(outcome.remedy or outcome.reason, []).append(outcome)
+        return sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0].code))
 
     def worth_ns(self, finding: Finding) -> int:
         """The time that `finding` could give back over the whole trace; -1 where nothing bounds it."""
@@ -111,8 +111,8 @@ class Ranked:
 
     def share(self, finding: Finding) -> float | None:
         """What comes back of an inference's time, of that from one to the next, or of the run's; None if unknown."""
-        part, whole = self.part_and_whole(finding)
-        return part / whole if part is not None and whole else None
+        recovered, whole = self.part_and_whole(finding)
+        return recovered / whole if recovered is not None and whole else None
 
     def part_and_whole(self, finding: Finding) -> tuple[int | None, int | None]:
         """What comes back, and of what: of an inference where that is known, else of the run."""

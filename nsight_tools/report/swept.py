@@ -44,12 +44,12 @@ class Swept:
         return None if self.limit_ns is None else sweep.best_within(self.points, self.limit_ns)
 
 
-def cells(found: Measurement) -> tuple[str, ...]:
+def cells(measurement: Measurement) -> tuple[str, ...]:
     """A measurement under `HEAD`."""
-    memory = "-" if found.memory_bytes is None else units.size(found.memory_bytes)
-    energy = "-" if found.energy_j is None else units.energy(found.energy_j)
-    times = (units.duration(found.p50_ns), units.duration(found.p99_ns))
-    return (units.number(found.throughput_per_s), *times, memory, energy)
+    memory = "-" if measurement.memory_bytes is None else units.size(measurement.memory_bytes)
+    energy = "-" if measurement.energy_j is None else units.energy(measurement.energy_j)
+    times = (units.duration(measurement.p50_ns), units.duration(measurement.p99_ns))
+    return (units.number(measurement.throughput_per_s), *times, memory, energy)
 
 
 def head() -> str:
@@ -60,8 +60,8 @@ def head() -> str:
 def line(row: Row) -> str:
     """A run in one line."""
     if row.measurement is None:
-        said = row.why.value if row.why else "failed"
-        return f"{said}: {row.said}  [{row.setting}]"
+        why = row.why.value if row.why else "failed"
+        return f"{why}: {row.said}  [{row.setting}]"
     return _line(cells(row.measurement), str(row.setting))
 
 
@@ -69,32 +69,32 @@ def _line(values: Sequence[str], setting: str) -> str:
     return " ".join(value.rjust(width) for value, width in zip(values, _WIDTHS, strict=True)) + f"  {setting}"
 
 
-def answers(found: Swept) -> Iterator[str]:
+def answers(sweep: Swept) -> Iterator[str]:
     """Which settings to take, a sentence each."""
-    front = found.front
+    front = sweep.front
     if not front:
         return
     fastest, quickest = front[-1], front[0]
     yield f"most throughput: {_said(fastest)}"
     if quickest is not fastest:
         yield f"least p99: {_said(quickest)}"
-    if (knee := found.knee) is not None and knee not in {fastest, quickest}:
+    if (knee := sweep.knee) is not None and knee not in {fastest, quickest}:
         yield f"the knee, from where more throughput costs more p99: {_said(knee)}"
-    if found.limit_ns is not None:
-        limit = units.duration(found.limit_ns)
-        best = found.within
+    if sweep.limit_ns is not None:
+        limit = units.duration(sweep.limit_ns)
+        best = sweep.within
         least = quickest.middle.p99_ns
-        more = units.duration(least - found.limit_ns)
+        more = units.duration(least - sweep.limit_ns)
         yield (
             f"best within a p99 of {limit}: {_said(best)}"
             if best
             else f"no setting keeps a p99 of {limit}: the least is {units.duration(least)}, {more} more"
         )
-    if (spread := max(point.spread for point in found.points)) > 0:
+    if (spread := max(point.spread for point in sweep.points)) > 0:
         yield f"runs of one setting differ in throughput by up to {units.share(spread)}"
 
 
 def _said(point: Point) -> str:
-    found = point.middle
-    rate, tail = units.number(found.throughput_per_s), units.duration(found.p99_ns)
+    middle = point.middle
+    rate, tail = units.number(middle.throughput_per_s), units.duration(middle.p99_ns)
     return f"{rate} inputs/s, p99 {tail}: {point.setting}"

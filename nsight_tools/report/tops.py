@@ -42,9 +42,9 @@ def layers(trace: Trace, rows: int = ROWS) -> tuple[list[Top], int]:
     """
     table = trace.table("launches", ["start_ns", "end_ns", "layer"])
     type_of = {row["name"]: row["type"] or "" for row in trace.table("layers", ["name", "type"]).to_pylist()}
-    found, distinct = _tops(words(table["layer"]), ints(table["end_ns"]) - ints(table["start_ns"]), rows)
-    limit_of = {each.name: each for each in summarize(trace).limits}
-    return [_described(top, type_of.get(top.name, ""), limit_of.get(top.name)) for top in found], distinct
+    tops, distinct = _tops(words(table["layer"]), ints(table["end_ns"]) - ints(table["start_ns"]), rows)
+    limit_of = {layer.name: layer for layer in summarize(trace).limits}
+    return [_described(top, type_of.get(top.name, ""), limit_of.get(top.name)) for top in tops], distinct
 
 
 def _described(top: Top, kind: str, limit: LayerLimit | None) -> Top:

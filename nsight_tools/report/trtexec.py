@@ -31,9 +31,9 @@ def verdict(summary: Summary, findings: int) -> str:
     if not parts:
         known = {"--exportProfile": "layer times", "--exportLayerInfo": "the engine's layers"}
         parts = [" and ".join(words for option, words in known.items() if option in summary.trtexec)]
-    found = f"{findings} finding{'' if findings == 1 else 's'} in the engine's layers" if findings else ""
+    in_layers = f"{findings} finding{'' if findings == 1 else 's'} in the engine's layers" if findings else ""
     judged = "no trace, so that nothing else is judged" if findings else "no trace, so that no analysis judges it"
-    return units.sentence("; ".join([*parts, *filter(None, [found]), f"{judged}: {WITHOUT_TRACE}"]))
+    return units.sentence("; ".join([*parts, *filter(None, [in_layers]), f"{judged}: {WITHOUT_TRACE}"]))
 
 
 def facts(summary: Summary) -> list[str]:
@@ -53,7 +53,7 @@ def facts(summary: Summary) -> list[str]:
             ("copies to the host", timed.d2h),
             ("enqueue on the host", timed.enqueue),
         )
-        parts = [f"{label} {units.duration(each)}" for label, each in known if each is not None]
+        parts = [f"{label} {units.duration(time)}" for label, time in known if time is not None]
         lines.append(f"medians: {', '.join(parts)}")
     return lines
 
@@ -64,9 +64,9 @@ def bounds(timed: Untraced) -> Iterator[str]:
     if not compute:
         return
     if timed.enqueue is not None and timed.enqueue > ENQUEUE_BOUND * compute:
-        part = units.share(timed.enqueue / compute)
+        share = units.share(timed.enqueue / compute)
         remedy = "trtexec --useCudaGraph makes it one launch"
-        yield f"the host's enqueue takes {part} of the compute and bounds it ({remedy})"
+        yield f"the host's enqueue takes {share} of the compute and bounds it ({remedy})"
     for took, where in ((timed.h2d, "to the GPU"), (timed.d2h, "to the host")):
         if took is not None and took >= compute:
             yield f"copies {where} take {units.duration(took)}, the compute {units.duration(compute)}: they bound it"

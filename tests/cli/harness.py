@@ -39,6 +39,9 @@ class FakeTrace:
     def missing(self, _table: str) -> str | None:
         return None
 
+    def lacking(self, _table: str) -> CouldNotRun | None:
+        return None
+
     def table(self, name: str, columns: Iterable[str] | None = None) -> pa.Table:
         empty = TABLES[name].schema.empty_table()
         return empty.select(list(columns)) if columns else empty

@@ -167,6 +167,7 @@ def outcomes() -> list[Outcome]:
             "The GPU clock drops while it is busy",
             Status.COULD_NOT_RUN,
             "GPU metrics were not collected; capture with --gpu-metrics-devices=0",
+            remedy="capture with --gpu-metrics-devices=0",
         ),
     ]
 
@@ -192,3 +193,18 @@ def hostile(text: str = HOSTILE) -> TraceReport:
     words = dict.fromkeys(("source", "nsys_version", "driver", "cuda", "inference_name", "other_name"), text)
     summary = replace(SUMMARY, gpus=({"device": 0, "name": text},), time=(TimeOfKind(text, 1, 1, 0.5),), **words)
     return TraceReport(text, summary, all_of_them)
+
+
+def unjudged() -> TraceReport:
+    """Six that could not be judged: three for one reason, two for two with one remedy, one without a remedy."""
+    longer, more = "capture longer", "capture with --x=1"
+    outcomes = [
+        Outcome("AAA003", "GPUs idle: a lot", Status.COULD_NOT_RUN, f"3 samples: too few; {longer}", remedy=longer),
+        Outcome("AAA004", "Copies wait", Status.COULD_NOT_RUN, f"4 samples; {longer}", remedy=longer),
+        Outcome("BBB001", "Clocks drop", Status.COULD_NOT_RUN, "no clock"),
+        *(
+            Outcome(f"AAA00{n}", "Looks", Status.COULD_NOT_RUN, f"no GPU; {more}", topic=f"t{n}", remedy=more)
+            for n in range(3)
+        ),
+    ]
+    return TraceReport("x", Summary("x"), outcomes)

@@ -74,6 +74,13 @@ def test_order_of_a_reader() -> None:
         place = text.index(part, place)
 
 
+def test_what_could_not_be_judged_stands_by_what_would_tell() -> None:
+    text = " ".join(Page(page_of(fakes.unjudged())).text.split())
+    assert text.count("Capture longer") == text.count("Capture with --x=1") == 1
+    assert "AAA003: GPUs idle: a lot (3 samples: too few)AAA004: Copies wait (4 samples)Capture longer" in text
+    assert "BBB001: Clocks dropNo clock" in text
+
+
 def test_errors_without_a_worth_are_read_first() -> None:
     text = " ".join(Page(page_of(fakes.report())).text.split())
     assert "Read first CAP001: the engine was built inside the capture" in text

@@ -47,8 +47,23 @@ def test_a_comment_has_title_verdict_table_and_details() -> None:
     assert "| 2 | PCI001 | warning | 200 of 200 asynchronous copies" in page
     assert page.count("<details>") == page.count("</details>") == 4
     assert "**Read first: CAP001:** the engine was built" in page
-    assert "- THR001: The GPU clock drops while it is busy: GPU metrics were not collected" in page
+    told = "THR001: The GPU clock drops while it is busy: GPU metrics were not collected"
+    assert f"\n- Capture with --gpu-metrics-devices=0:\n  - {told}\n" in page
     assert "**Clear:** PCI003, STR001" in page
+
+
+def test_what_could_not_be_judged_stands_by_what_would_tell() -> None:
+    page = markdown.render([fakes.unjudged()])
+    shown = page[page.index("**Could not be judged**") :]
+    assert shown == (
+        "**Could not be judged**\n\n"
+        "- Capture with --x=1:\n"
+        "  - AAA000: Looks: no GPU\n  - AAA001: Looks: no GPU\n  - AAA002: Looks: no GPU\n"
+        "- Capture longer:\n"
+        "  - AAA003: GPUs idle: a lot: 3 samples: too few\n  - AAA004: Copies wait: 4 samples\n"
+        "- No clock:\n"
+        "  - BBB001: Clocks drop\n"
+    )
 
 
 def test_hostile_names_are_inert() -> None:

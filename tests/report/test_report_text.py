@@ -142,17 +142,7 @@ def test_what_is_left_out_is_counted_and_all_shows_it() -> None:
 
 def test_what_could_not_be_judged_stands_by_what_would_tell() -> None:
     """One line for each thing to do, whatever the reasons are that lead to it."""
-    reasons = {
-        "AAA003": ("GPUs idle: a lot", "3 samples: too few; capture longer"),
-        "AAA004": ("Copies wait", "4 samples; capture longer"),
-        "BBB001": ("Clocks drop", "no clock"),
-    }
-    silent = [
-        Outcome(f"AAA00{n}", "Looks", Status.COULD_NOT_RUN, "no GPU; capture with --x=1", topic=f"t{n}")
-        for n in range(3)
-    ]
-    others = [Outcome(code, said, Status.COULD_NOT_RUN, why) for code, (said, why) in reasons.items()]
-    report = TraceReport("x", Summary("x"), [*others, *silent])
+    report = fakes.unjudged()
     shown, whole = (text.render([report], Context(Look(everything=everything))) for everything in (False, True))
     assert shown.count("--x=1") == shown.count("Capture longer") == 1
     assert "  Capture with --x=1\n     t0, t1, t2 (AAA000, AAA001, AAA002)\n" in shown

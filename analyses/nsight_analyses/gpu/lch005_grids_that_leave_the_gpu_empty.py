@@ -101,7 +101,7 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
             ),
         )
     if not judged:
-        raise CouldNotRun(trace.missing("kernels") or "no kernel of a GPU whose number of SMs is known")
+        raise trace.lacking("kernels") or CouldNotRun("no kernel of a GPU whose number of SMs is known")
 
 
 def _host_has_time(trace: Trace) -> bool:

@@ -75,7 +75,7 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     if not run.work.computes.any():
-        raise CouldNotRun(trace.missing("kernels") or "no kernel ran, so that there is no busy time to judge")
+        raise trace.lacking("kernels") or CouldNotRun("no kernel ran, so that there is no busy time to judge")
     judged, few = False, 0
     for device in only_distinct(run.work.device[run.work.computes]).tolist():
         gpu = Gpu.of(run, device)
@@ -85,23 +85,23 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
             judged = True
             yield finding
     if not judged:
-        raise CouldNotRun(_why_not(trace, few))
+        raise _why_not(trace, few)
 
 
-def _why_not(trace: Trace, few: int) -> str:
-    metrics = trace.missing("gpu_metrics")
+def _why_not(trace: Trace, few: int) -> CouldNotRun:
+    metrics = trace.lacking("gpu_metrics")
     if few or (sampled(trace) and metrics):
-        return (
+        return CouldNotRun(
             f"only {few} of NVML's samples lie in the GPU's busy time, and it takes {FEWEST_BUSY} to rule out "
-            "throttling for 5 % of it; capture longer"
+            "throttling for 5 % of it",
+            hint="capture longer",
         )
-    if metrics:
-        return metrics
-    if (reason := trace.missing("gpus")) is not None:
-        return reason
+    if lacking := metrics or trace.lacking("gpus"):
+        return lacking
     if not Metrics.of(trace).clocked:
-        return "the GPU metrics hold no SM clock; capture with another --gpu-metrics-set"
-    return f"fewer than {SAMPLES} clock samples lie inside of kernels; capture longer or at a higher frequency"
+        return CouldNotRun("the GPU metrics hold no SM clock", hint="capture with another --gpu-metrics-set")
+    few_samples = f"fewer than {SAMPLES} clock samples lie inside of kernels"
+    return CouldNotRun(few_samples, hint="capture longer or at a higher frequency")
 
 
 def _judge(run: Run, gpu: Gpu) -> Iterator[Finding]:

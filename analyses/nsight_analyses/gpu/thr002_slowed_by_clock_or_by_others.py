@@ -81,7 +81,7 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     if not run.work.computes.any():
-        raise CouldNotRun(trace.missing("kernels") or "no kernel ran that could have been slowed")
+        raise trace.lacking("kernels") or CouldNotRun("no kernel ran that could have been slowed")
     if not (run.work.call_end >= 0).any():
         raise CouldNotRun("no kernel has a launch call in this report, so that waiting cannot be told from idleness")
     metrics = Metrics.of(trace)
@@ -104,10 +104,9 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     if not found and not any(metrics.sampled(device) for device in run.gpus.devices):
         own = " and ".join(text for owner, text in _OWN.items() if owner in owners)
         waited = f"work waited for {own}" if own else "no work waited long for an idle GPU"
-        raise CouldNotRun(
-            f"{waited}, but without GPU metrics the clock's effect cannot be told: "
-            f"{trace.missing('gpu_metrics') or 'no sample is of a GPU that worked'}"
-        )
+        lacking = trace.lacking("gpu_metrics") or CouldNotRun("no sample is of a GPU that worked")
+        told = ": ".join(filter(None, ("but without GPU metrics the clock's effect cannot be told", lacking.message)))
+        raise CouldNotRun(f"{waited}, {told}", hint=lacking.hint)
     yield from found
 
 

@@ -67,8 +67,8 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     table = trace.table("inferences", ["compute_ns", "start_ns", "end_ns"])
     judged = np.flatnonzero(run.requests.judged & run.requests.worked)
     if not len(judged):
-        if not run.work.computes.any() and (missing := trace.missing("kernels")) is not None:
-            raise CouldNotRun(missing)
+        if not run.work.computes.any() and (lacking := trace.lacking("kernels")) is not None:
+            raise lacking
         raise nothing_repeats(trace, "no inference that the GPU worked for: nothing repeats that could be compared")
     same = _most_frequent(run, _equal(run, judged))
     if len(same) < FEWEST:

@@ -81,7 +81,7 @@ def power_or_temperature_near_the_limit(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     if not len(run.window.start):
-        raise CouldNotRun(trace.missing("kernels") or "no GPU work: what an idle GPU draws says nothing")
+        raise trace.lacking("kernels") or CouldNotRun("no GPU work: what an idle GPU draws says nothing")
     short = run.window.end[-1] - run.window.start[0] < AVERAGED_NS
     judged, said = False, ""
     for gpu, limit in limits_of(run).items():
@@ -98,10 +98,11 @@ def power_or_temperature_near_the_limit(trace: Trace) -> Iterator[Finding]:
     if judged:
         return
     if not said:
-        reason = None if sampled(trace) else trace.missing("nvml_metrics")
-        raise CouldNotRun(reason or "no sample of power or temperature lies in the time in which the GPU works")
+        lacking = None if sampled(trace) else trace.lacking("nvml_metrics")
+        raise lacking or CouldNotRun("no sample of power or temperature lies in the time in which the GPU works")
     raise CouldNotRun(
-        f"the report does not say the GPU's limits ({said}); compare with nvidia-smi -q -d POWER,TEMPERATURE"
+        f"the report does not say the GPU's limits ({said})",
+        hint="compare with nvidia-smi -q -d POWER,TEMPERATURE",
     )
 
 

@@ -158,7 +158,8 @@ def _most(run: Run, pricing: Pricing, total: int) -> int:
     if room < NOISE_SHARE * known.period and pricing.per == "period":
         raise CouldNotRun(
             f"without the profiler {duration(known.period)} pass for an inference, no more than its work takes the "
-            "GPU: others fill the gaps that stand here; capture one stream to see what is left of them"
+            "GPU: others fill the gaps that stand here",
+            hint="capture one stream to see what is left of them",
         )
     return min(total, round(room * run.count))
 

@@ -68,7 +68,8 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
     run, pricing = Run.of(trace), Pricing.of(trace)
     if not run.count:
         raise CouldNotRun(
-            "no inference with GPU work was found; mark them with an NVTX range `inference` in the domain nsight_tools"
+            "no inference with GPU work was found",
+            hint="mark them with an NVTX range `inference` in the domain nsight_tools",
         )
     enqueue, launching = pricing.enqueue, pricing.host.launching
     if enqueue is None:

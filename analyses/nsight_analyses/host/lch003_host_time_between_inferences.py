@@ -52,7 +52,7 @@ def host_time_between_inferences(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     if not len(run.work.start):
-        raise CouldNotRun(trace.missing("kernels") or "no GPU work: whether the GPU was idle is not known")
+        raise trace.lacking("kernels") or CouldNotRun("no GPU work: whether the GPU was idle is not known")
     if not any(len(turns.rows) > 1 for turns in run.flow.turns.values()):
         raise nothing_repeats(trace, "no thread makes two inferences: there is nothing between them")
     found = run.flow.between

@@ -112,8 +112,8 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
     run = Run.of(trace)
     requests = run.requests
     if not requests.worked.any():
-        if not run.work.computes.any() and (missing := trace.missing("kernels")) is not None:
-            raise CouldNotRun(missing)
+        if not run.work.computes.any() and (lacking := trace.lacking("kernels")) is not None:
+            raise lacking
         raise nothing_repeats(trace, "no inference that the GPU worked for: nothing repeats that could stand out")
     usual = Usual(run)
     if np.bincount(usual.kind[requests.worked]).max() < FEWEST:

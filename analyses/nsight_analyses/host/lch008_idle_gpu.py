@@ -98,7 +98,7 @@ def idle_gpu(trace: Trace) -> Iterator[Finding]:
     if run.count:
         raise NotApplicable("inferences were found: what each waits for is told by their parts")
     if not len(run.work):
-        raise CouldNotRun(trace.missing("kernels") or "no GPU work: there is nothing to be idle between")
+        raise trace.lacking("kernels") or CouldNotRun("no GPU work: there is nothing to be idle between")
     found = {name: Intervals.union([], []) for name in _OWNERS}
     every = []
     for device in run.gpus.devices:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.layers.layer_times import of_inferences
-from nsight_analyses.layers.tensorrt import no_layers
+from nsight_analyses.layers.tensorrt import EAGER_RUN, no_layers
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.columns import words
+from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.engine import COPY_NODE, Layer, engine_layers
@@ -59,11 +60,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     ours = of_inferences(run, run.work)
     chosen = ours & (layer.codes >= 0)
     if not chosen.any():
-        raise no_layers(
-            trace,
-            "no kernel lies inside of a TensorRT layer's range; capture an eager run (no CUDA graph, or its capture "
-            "inside the collection) with TensorRT's NVTX ranges on, or give one as --layer-pass",
-        )
+        raise no_layers(trace, CouldNotRun("no kernel lies inside of a TensorRT layer's range", hint=EAGER_RUN))
     rows = np.flatnonzero(chosen)
     layer, device = layer[rows], run.work.device[rows]
     time = run.work.end[rows] - run.work.start[rows]

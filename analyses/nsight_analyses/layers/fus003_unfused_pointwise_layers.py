@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.layers.layer_times import Kernels, of_inferences
-from nsight_analyses.layers.tensorrt import no_layers
+from nsight_analyses.layers.tensorrt import EAGER_RUN, no_layers
 from nsight_analyses.measure import EXAMPLES
 from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.columns import words
+from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import NOISE_SHARE, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.engine import Layer, engine_layers
@@ -105,11 +106,8 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
     if not (kernels.layer.codes >= 0).all():
         kernels = kernels[kernels.layer.codes >= 0]
     if not len(kernels.layer):
-        raise no_layers(
-            trace,
-            "no kernel of an inference lies inside of a TensorRT layer's range; capture an eager run (no CUDA graph, "
-            "or its capture inside the collection) with TensorRT's NVTX ranges on, or give one as --layer-pass",
-        )
+        why = "no kernel of an inference lies inside of a TensorRT layer's range"
+        raise no_layers(trace, CouldNotRun(why, hint=EAGER_RUN))
     engine, total = engine_layers(trace), int(kernels.time.sum())
     found = _Unfused(run, kernels, engine)
     if found.lost < max(UNFUSED_SHARE * total, NOISE_SHARE * run.window_ns) or not found.runs:

@@ -43,13 +43,13 @@ def dangling_quantization(trace: Trace) -> Iterator[Finding]:
     Blind spots: a convolution's reader may need floats (a softmax, a normalization); then the output is as it should
     be. Layers inside of Myelin regions are not seen. Without DETAILED verbosity the layers have no datatypes.
     """
-    if (reason := trace.missing("layers")) is not None:
-        raise no_layers(trace, reason)
+    if (lacking := trace.lacking("layers")) is not None:
+        raise no_layers(trace, lacking)
     engine = engine_layers(trace)
     if not any(tensor.dtype for layer in engine.values() for tensor in (*layer.inputs, *layer.outputs)):
         raise CouldNotRun(
-            "the engine's layers are recorded without datatypes; build it with DETAILED profiling verbosity "
-            "(trtexec --profilingVerbosity=detailed)"
+            "the engine's layers are recorded without datatypes",
+            hint="build it with DETAILED profiling verbosity (trtexec --profilingVerbosity=detailed)",
         )
     inner = list(_inner(engine.values()))
     dangling = [layer for layer in inner if _dangles(layer)]

@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from nsight_analyses.layers.layer_times import Kernels
-from nsight_analyses.layers.tensorrt import no_layers
+from nsight_analyses.layers.tensorrt import EAGER_RUN, no_layers
 from nsight_tools.analysis import COMPUTE, analysis
+from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
 from nsight_tools.units import share
@@ -41,7 +42,7 @@ def hidden_layers(trace: Trace) -> Iterator[Finding]:
     run = Run.of(trace)
     kernels = Kernels.of(run)
     if not (kernels.layer.codes >= 0).any():
-        raise no_layers(trace, "no kernel lies inside of a TensorRT layer's range")
+        raise no_layers(trace, CouldNotRun("no kernel lies inside of a TensorRT layer's range", hint=EAGER_RUN))
     regions = {
         name: time for name in kernels.layer.counts() if _REGION.search(name) for time in (_time(kernels, name),)
     }

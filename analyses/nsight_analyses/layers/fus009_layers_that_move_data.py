@@ -12,7 +12,7 @@ from nsight_tools.errors import CouldNotRun, NotApplicable
 from nsight_tools.findings import NOISE_SHARE, Change, Confidence, Evidence, Finding, Loss, Severity
 from nsight_tools.run import Run
 from nsight_tools.run.engine import Layer, engine_layers
-from nsight_tools.run.limits import NAMES, LayerLimit, of_layers, why_no_limits
+from nsight_tools.run.limits import NAMES, LayerLimit, no_limits, of_layers
 from nsight_tools.run.limits.verdict import LATENCY, MEMORY, SHORT_NS
 from nsight_tools.units import share, size
 
@@ -95,7 +95,7 @@ def layers_that_move_data(trace: Trace) -> Iterator[Finding]:
     if not engine:
         raise NotApplicable("the engine has no layer that only moves data, by its list of layers")
     if not trace.rows("gpu_metrics") or not (limits := of_layers(trace)):
-        raise CouldNotRun(trace.missing("gpu_metrics") or why_no_limits(trace) or "what limits the layers is not told")
+        raise (trace.lacking("gpu_metrics") or no_limits(trace) or CouldNotRun("what limits the layers is not told"))
     run, last = Run.of(trace), _along_the_last(trace)
     total = sum(each.time_ns for each in limits)
     slow = [

@@ -197,7 +197,8 @@ def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: 
         raise CouldNotRun(
             f"{len(each)} threads enqueue at the same time and the GPU idles for "
             f"{share(idle.total / window)} of it: whether they wait for each other's locks takes calls "
-            "of the operating system; capture with --trace=cuda,nvtx,osrt"
+            "of the operating system",
+            hint="capture with --trace=cuda,nvtx,osrt",
         )
 
 

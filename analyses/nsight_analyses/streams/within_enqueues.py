@@ -96,7 +96,8 @@ def _enqueues(run: Run, rows: IntArray) -> IntArray:
     table = run.trace.table("enqueues", ["start_ns", "end_ns", "pid", "tid"])
     if not table.num_rows:
         raise CouldNotRun(
-            "kernels of an inference run on several streams, and no enqueue is marked that launched them; trace NVTX"
+            "kernels of an inference run on several streams, and no enqueue is marked that launched them",
+            hint="trace NVTX",
         )
     start, end, pid, tid = (ints(table[name]) for name in table.column_names)
     thread, called = joint_key(pid, tid), joint_key(work.pid[rows], work.tid[rows])

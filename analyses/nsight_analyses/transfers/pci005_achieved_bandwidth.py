@@ -71,14 +71,15 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
     if unknown:
         raise CouldNotRun(
             f"{'; '.join(unknown)}: as fast as the trace's own best, but slower than the GPU's newest link, or that is "
-            "not known, and the link's generation and width were not recorded; look with nvidia-smi "
-            "--query-gpu=pcie.link.gen.current,pcie.link.width.current while copies run"
+            "not known, and the link's generation and width were not recorded",
+            hint="look with nvidia-smi --query-gpu=pcie.link.gen.current,pcie.link.width.current while copies run",
         )
     pageable = copies[copies.pageable & (copies.size >= BANDWIDTH_BYTES)]
     if len(pageable) and not any(len(large_pinned(copies, kind)) for kind, _ in DIRECTIONS):
         raise CouldNotRun(
             f"all {len(pageable)} copies from 1 MB on use pageable memory, whose rate ({rate(pageable.rate())}, both "
-            "directions) is the driver's own copying and says nothing of the link; capture with pinned buffers"
+            "directions) is the driver's own copying and says nothing of the link",
+            hint="capture with pinned buffers",
         )
 
 

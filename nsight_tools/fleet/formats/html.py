@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 def render(fleet: Fleet, context: Context = PLAIN) -> str:
     """The fleet's page, which holds all that it shows."""
-    return pages.page([each.section for each in fleet.done], overview=_overview(fleet))
+    return pages.page([done.section for done in fleet.done], overview=_overview(fleet))
 
 
 def _overview(fleet: Fleet) -> str:
     """What stands before the reports: who is slow, who waits for whom, what they share."""
-    linked = [(each, number) for number, each in enumerate(fleet.results, 1) if isinstance(each, Done)]
+    linked = [(result, number) for number, result in enumerate(fleet.results, 1) if isinstance(result, Done)]
     walls = {label: numbers.wall for label, numbers in fleet.numbers.items()}
     ratios = {label: wall / others for label, wall in walls.items() if (others := fleet.others_ns(label))}
-    spoiled = fleet.failed or fleet.stragglers or fleet.throttled or any(each.late for each in fleet.peers)
+    spoiled = fleet.failed or fleet.stragglers or fleet.throttled or any(peers.late for peers in fleet.peers)
     why = words.why_not_judged(fleet)
     return pages.rendered(
         "fleet.html.j2",
@@ -37,11 +37,15 @@ def _overview(fleet: Fleet) -> str:
         ratios=ratios,
         mood="warning" if spoiled else "info" if why else "good",
         why=why,
-        stragglers=[(each, list(_told(fleet, each))) for each in fleet.stragglers],
+        stragglers=[(straggler, list(_told(fleet, straggler))) for straggler in fleet.stragglers],
     )
 
 
-def _told(fleet: Fleet, each: Straggler) -> Iterator[tuple[str, str]]:
-    alone = "; ".join(f"{finding.code} {finding.message}" for finding in fleet.alone_in(each.label))
-    told = {"Lies in": words.explanation(each), "Since": words.since(each.since), "Deviates": words.deviates(each)}
-    yield from ((label, said) for label, said in {**told, "Only here": alone}.items() if said)
+def _told(fleet: Fleet, straggler: Straggler) -> Iterator[tuple[str, str]]:
+    alone = "; ".join(f"{finding.code} {finding.message}" for finding in fleet.alone_in(straggler.label))
+    told = {
+        "Lies in": words.explanation(straggler),
+        "Since": words.since(straggler.since),
+        "Deviates": words.deviates(straggler),
+    }
+    yield from ((label, text) for label, text in {**told, "Only here": alone}.items() if text)

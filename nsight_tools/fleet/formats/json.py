@@ -26,24 +26,29 @@ def render(fleet: Fleet, context: Context = PLAIN) -> str:
 
 
 def _fleet(fleet: Fleet) -> dict[str, Any]:
-    place = {id(each): at for at, each in enumerate(fleet.done)}
+    place = {id(done): at for at, done in enumerate(fleet.done)}
     return {
-        "reports": [_report(each, place.get(id(each))) for each in fleet.results],
-        "groups": [_group(fleet, each) for each in fleet.groups],
-        "communicating": [_peers(each) for each in fleet.peers],
-        "stragglers": [_straggler(each) for each in fleet.stragglers],
+        "reports": [_report(result, place.get(id(result))) for result in fleet.results],
+        "groups": [_group(fleet, group) for group in fleet.groups],
+        "communicating": [_peers(peers) for peers in fleet.peers],
+        "stragglers": [_straggler(straggler) for straggler in fleet.stragglers],
         "throttled": [
-            {"host": each.host, "report": each.label, "gpus": each.gpus, "message": each.finding.message}
-            for each in fleet.throttled
+            {
+                "host": throttled.host,
+                "report": throttled.label,
+                "gpus": throttled.gpus,
+                "message": throttled.finding.message,
+            }
+            for throttled in fleet.throttled
         ],
-        "findings": [_common(each) for each in fleet.common],
+        "findings": [_common(common) for common in fleet.common],
     }
 
 
 def _report(result: Result, trace: int | None) -> dict[str, Any]:
     member = result.member
-    said = {"label": member.label, "rank": member.rank, "host": member.host, "input": member.source, "trace": trace}
-    return said | {"failed": getattr(result, "because", None), "typical_ns": _typical(result)}
+    document = {"label": member.label, "rank": member.rank, "host": member.host, "input": member.source, "trace": trace}
+    return document | {"failed": getattr(result, "because", None), "typical_ns": _typical(result)}
 
 
 def _typical(result: Result | Done) -> dict[str, float] | None:
@@ -55,51 +60,53 @@ def _group(fleet: Fleet, group: Group) -> dict[str, Any]:
     return {
         "reports": group.labels,
         "judged": group.judged,
-        "differs": [dict(zip(("aspect", "here", "largest_group"), each, strict=True)) for each in group.differs],
+        "differs": [
+            dict(zip(("aspect", "here", "largest_group"), difference, strict=True)) for difference in group.differs
+        ],
         "spread": [
             {
-                "quantity": each.quantity,
-                "median_ns": each.median,
-                "lowest": {"report": each.lowest[0], "ns": each.lowest[1]},
-                "highest": {"report": each.highest[0], "ns": each.highest[1]},
+                "quantity": spread.quantity,
+                "median_ns": spread.median,
+                "lowest": {"report": spread.lowest[0], "ns": spread.lowest[1]},
+                "highest": {"report": spread.highest[0], "ns": spread.highest[1]},
             }
-            for each in fleet.spreads(group)
+            for spread in fleet.spreads(group)
         ],
     }
 
 
-def _peers(each: Peers) -> dict[str, Any]:
+def _peers(peers: Peers) -> dict[str, Any]:
     return {
-        "late": each.slowest.label if each.late else None,
-        "because": [{"kernel": name, "longer_ns": more} for name, more in each.because],
+        "late": peers.slowest.label if peers.late else None,
+        "because": [{"kernel": name, "longer_ns": more} for name, more in peers.because],
         "ranks": [
-            {"report": one.label} | {name: value for name, value in asdict(one).items() if name != "label"}
-            for one in each.ranks
+            {"report": rank.label} | {name: value for name, value in asdict(rank).items() if name != "label"}
+            for rank in peers.ranks
         ],
     }
 
 
-def _straggler(each: Straggler) -> dict[str, Any]:
+def _straggler(straggler: Straggler) -> dict[str, Any]:
     return {
-        "report": each.label,
-        "quantity": each.quantity,
-        "value_ns": each.value_ns,
-        "others_ns": each.others_ns,
-        "deviations": each.deviations,
-        "last_quarter_only": each.late,
-        "explained_by": [{"bucket": name, "excess_ns": lost} for name, lost in each.explained],
-        "since": asdict(each.since),
+        "report": straggler.label,
+        "quantity": straggler.quantity,
+        "value_ns": straggler.value_ns,
+        "others_ns": straggler.others_ns,
+        "deviations": straggler.deviations,
+        "last_quarter_only": straggler.late,
+        "explained_by": [{"bucket": name, "excess_ns": lost} for name, lost in straggler.explained],
+        "since": asdict(straggler.since),
     }
 
 
-def _common(each: Common) -> dict[str, Any]:
+def _common(common: Common) -> dict[str, Any]:
     return {
-        "code": each.code,
-        "severity": each.severity.value,
-        "reports": each.labels,
-        "not_judged": each.unjudged,
-        "largest_in": each.largest_in,
-        "message": each.largest.message,
-        "recoverable_ns_per_inference": each.recoverable_ns_per_inference,
-        "share": each.share,
+        "code": common.code,
+        "severity": common.severity.value,
+        "reports": common.labels,
+        "not_judged": common.unjudged,
+        "largest_in": common.largest_in,
+        "message": common.largest.message,
+        "recoverable_ns_per_inference": common.recoverable_ns_per_inference,
+        "share": common.share,
     }

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def render(fleet: Fleet, context: Context = PLAIN) -> str:
     """The fleet as GitHub-flavoured Markdown, one section; behind it each report, where that is asked for."""
     lines = ["## nsight-tools: many reports", "", f"**{escape(words.verdict(fleet), 1200)}**"]
-    for part in (_reports, _peers, _stragglers, _apart, _clocks, _findings):
-        lines += part(fleet)
+    for section in (_reports, _peers, _stragglers, _apart, _clocks, _findings):
+        lines += section(fleet)
     whole = "\n".join(lines) + "\n"
     return f"{whole}\n{trace.render(fleet.reports, context)}" if context.each else whole
 
@@ -35,14 +35,14 @@ def _reports(fleet: Fleet) -> list[str]:
     shown, rest = words.listed(fleet)
     rows = [
         (
-            each.member.label,
-            each.member.host or "",
-            f"{each.numbers.inferences:,}" if each.numbers else "none",
-            units.duration(each.numbers.wall) if each.numbers else "",
-            words.against(fleet, each.member.label),
-            words.findings_of(each),
+            done.member.label,
+            done.member.host or "",
+            f"{done.numbers.inferences:,}" if done.numbers else "none",
+            units.duration(done.numbers.wall) if done.numbers else "",
+            words.against(fleet, done.member.label),
+            words.findings_of(done),
         )
-        for each in shown
+        for done in shown
     ]
     titles = ("Report", "Host", "Inferences", "Typical inference", "To the median", "Findings")
     lines = _table(titles, "|---|---|---:|---:|---:|---|", rows)
@@ -50,23 +50,25 @@ def _reports(fleet: Fleet) -> list[str]:
         lines += ["", f"and {rest} whose times lie between these; `--format json` has all"]
     if fleet.failed:
         lines += [""]
-        lines += [f"- **{escape(each.member.label)} failed:** {escape(each.because, 600)}" for each in fleet.failed]
+        lines += [
+            f"- **{escape(failed.member.label)} failed:** {escape(failed.because, 600)}" for failed in fleet.failed
+        ]
     return lines
 
 
 def _peers(fleet: Fleet) -> list[str]:
     lines = []
-    for each in fleet.peers:
+    for peers in fleet.peers:
         rows = [
             (
-                words.rank(each, one),
-                *(units.duration(time) for time in (one.communication_ns, one.waits_ns, one.kernels_ns)),
+                words.rank(peers, rank),
+                *(units.duration(time) for time in (rank.communication_ns, rank.waits_ns, rank.kernels_ns)),
             )
-            for one in each.ranks
+            for rank in peers.ranks
         ]
         lines += ["", "**Ranks that communicate**"]
         lines += _table(("Rank", "Communication", "Of it waiting", "Other kernels"), "|---|---:|---:|---:|", rows)
-        lines += ["", escape(words.why_late(each), 1200)]
+        lines += ["", escape(words.why_late(peers), 1200)]
     return lines
 
 
@@ -76,35 +78,45 @@ def _stragglers(fleet: Fleet) -> list[str]:
         return [*lines, escape(why)]
     if not fleet.stragglers:
         return [*lines, escape(words.clear())]
-    for each in fleet.stragglers:
-        lines.append(f"- **{escape(each.label)}** {escape(words.excess(each))}")
-        told = {"Lies in": words.explanation(each), "Since": words.since(each.since), "Deviates": words.deviates(each)}
-        told["Only here"] = "; ".join(f"{finding.code} {finding.message}" for finding in fleet.alone_in(each.label))
-        lines += [f"  - {label}: {escape(said, 1200)}" for label, said in told.items() if said]
+    for straggler in fleet.stragglers:
+        lines.append(f"- **{escape(straggler.label)}** {escape(words.excess(straggler))}")
+        told = {
+            "Lies in": words.explanation(straggler),
+            "Since": words.since(straggler.since),
+            "Deviates": words.deviates(straggler),
+        }
+        told["Only here"] = "; ".join(
+            f"{finding.code} {finding.message}" for finding in fleet.alone_in(straggler.label)
+        )
+        lines += [f"  - {label}: {escape(text, 1200)}" for label, text in told.items() if text]
     return lines
 
 
 def _apart(fleet: Fleet) -> list[str]:
     rest = fleet.groups[1:]
     head = ["", f"**Not comparable** {escape(words.apart(fleet))}", ""] if rest else []
-    return head + [f"- {escape(words.together(each.labels))}: {escape(words.difference(each), 1200)}" for each in rest]
+    return head + [
+        f"- {escape(words.together(group.labels))}: {escape(words.difference(group), 1200)}" for group in rest
+    ]
 
 
 def _clocks(fleet: Fleet) -> list[str]:
     head = ["", "**GPUs whose clock drops, by host**", ""] if fleet.throttled else []
-    return head + [f"- {escape(words.where(each))}: {escape(each.finding.message)}" for each in fleet.throttled]
+    return head + [
+        f"- {escape(words.where(throttled))}: {escape(throttled.finding.message)}" for throttled in fleet.throttled
+    ]
 
 
 def _findings(fleet: Fleet) -> list[str]:
     rows = [
         (
-            each.code,
-            each.severity.value,
-            words.found_in(each, len(fleet.done)),
-            words.worth(each) or "none claimed",
-            f"{each.largest.message} ({each.largest_in})",
+            common.code,
+            common.severity.value,
+            words.found_in(common, len(fleet.done)),
+            words.worth(common) or "none claimed",
+            f"{common.largest.message} ({common.largest_in})",
         )
-        for each in fleet.common
+        for common in fleet.common
     ]
     titles = ("Code", "Severity", "Reports", "Recoverable, median", "The largest")
     return _table(titles, "|---|---|---|---:|---|", rows)

@@ -100,11 +100,11 @@ class Bar:
 
 def _untraced(trace: Trace, parts: Mapping[str, float]) -> list[Bar]:
     """The same inference without the profiler; nothing where that makes no difference."""
-    its = {name: np.array([round(parts[name])]) for name in ("launch", "host", "sync")}
-    cases = without_profiler(Pricing.of(trace), {**its, "wall": np.array([round(sum(parts.values()))])})
+    traced = {name: np.array([round(parts[name])]) for name in ("launch", "host", "sync")}
+    cases = without_profiler(Pricing.of(trace), {**traced, "wall": np.array([round(sum(parts.values()))])})
     if not cases or cases[1].wall[0] > 0.99 * sum(parts.values()):
         return []
-    host = {name: float(getattr(cases[1], name)[0]) for name in its}
+    host = {name: float(getattr(cases[1], name)[0]) for name in traced}
     return [Bar("without the profiler", {**parts, **host}, units.duration(cases[1].wall[0]))]
 
 
@@ -163,11 +163,11 @@ def inferences_over_time(trace: Trace) -> Drawing:
     base: Floats = np.zeros(len(slowest))
     used = []
     for bucket in BUCKETS:
-        part = buckets[bucket][slowest]
-        if part.any():
-            used += [bucket] if part.max() > VISIBLE * top else []
-            axes.stairs(base + part, edges, baseline=base, fill=True, color=colour(ROLES[bucket]), linewidth=0)
-            base = base + part
+        time = buckets[bucket][slowest]
+        if time.any():
+            used += [bucket] if time.max() > VISIBLE * top else []
+            axes.stairs(base + time, edges, baseline=base, fill=True, color=colour(ROLES[bucket]), linewidth=0)
+            base = base + time
     duration_axis(axes, top, "time")
     axes.set_xlim(edges[0], edges[-1])
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))

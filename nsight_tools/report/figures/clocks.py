@@ -64,8 +64,8 @@ def clocks(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: AR
     heights += [0.22 * len(reasons) + 0.12] * bool(reasons) + [0.8] * bool(active) + [1.1] * bool(len(shown.wall))
     figure, axes = plots(heights, gap=0.36, legend=False)
     rows = iter(axes)
-    for each in series:
-        _band(next(rows), each, lo, hi)
+    for line in series:
+        _band(next(rows), line, lo, hi)
     if reasons:
         below = next(rows)
         draw(below, reasons, lo, hi, letters=26)
@@ -86,17 +86,17 @@ def clocks(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: AR
 
 def _sampled(trace: Trace, device: int) -> list[Series]:
     """Clock, power and temperature, from the best source that has each."""
-    found = [s for s in (_telemetry(trace, device, *columns) for columns in _TELEMETRY) if s]
-    have = {each.label for each in found}
+    lines = [s for s in (_telemetry(trace, device, *columns) for columns in _TELEMETRY) if s]
+    have = {line.label for line in lines}
     highest = Run.of(trace).gpus.of(device).max_sm_clock_mhz
     if _TELEMETRY[0][0] not in have and (clock := _metric(trace, device, "sm_clock")):
-        found.insert(0, Series("SM clock (MHz)", *clock, highest, "highest clock of this GPU"))
+        lines.insert(0, Series("SM clock (MHz)", *clock, highest, "highest clock of this GPU"))
     plugin = trace.table("nvml_metrics", ["time_ns", "device", "metric", "value"])
     for metric, label in (("Power", "Power (W)"), ("Temperature", "Temperature (°C)")):
         mine = words(plugin["metric"]).among(metric) & (ints(plugin["device"]) == device)
         if label not in have and mine.any():
-            found.append(Series(label, ints(plugin["time_ns"])[mine], plugin["value"].to_numpy()[mine]))
-    return found
+            lines.append(Series(label, ints(plugin["time_ns"])[mine], plugin["value"].to_numpy()[mine]))
+    return lines
 
 
 _TELEMETRY = (

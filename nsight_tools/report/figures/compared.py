@@ -59,15 +59,15 @@ def compared_walls(comparison: Comparison) -> Drawing:
     """
     walls = _walls(comparison)
     figure, (axes,) = plots([2.0], title=False)
-    low = min(float(each.min()) for each in walls)
+    low = min(float(wall.min()) for wall in walls)
     # A tail beyond three times what nearly all take would leave no room for them.
-    usual = max(float(np.quantile(each, TAIL, method="lower")) for each in walls)
-    high = min(max(float(each.max()) for each in walls), low + 1.25 * (usual - low) or low + 1)
+    usual = max(float(np.quantile(wall, TAIL, method="lower")) for wall in walls)
+    high = min(max(float(wall.max()) for wall in walls), low + 1.25 * (usual - low) or low + 1)
     room = max(0.03 * (high - low), 1.0)
-    for (_, role, line), its in zip(SIDES, walls, strict=True):
-        share, value = _distribution(its)
+    for (_, role, line), times in zip(SIDES, walls, strict=True):
+        share, value = _distribution(times)
         axes.plot(value, share, color=colour(role), linestyle=line, linewidth=1.6, drawstyle="steps-post")
-        axes.plot([np.median(its)], [0.5], "o", color=colour(role), markersize=5)
+        axes.plot([np.median(times)], [0.5], "o", color=colour(role), markersize=5)
     wall, known = compared.drawn_wall(comparison)
     if wall is not None:
         _typical(axes, wall)
@@ -77,7 +77,7 @@ def compared_walls(comparison: Comparison) -> Drawing:
     axes.set_ylabel("took no longer")
     axes.grid(axis="y")
     _sides_legend(figure, walls)
-    if beyond := int(sum((each > high + room).sum() for each in walls)):
+    if beyond := int(sum((wall > high + room).sum() for wall in walls)):
         figure.note = f"Slower inferences beyond the right edge: {beyond:,}."
     return figure
 
@@ -101,8 +101,8 @@ def compared_over_time(comparison: Comparison) -> Drawing:
     lowest, highest = [], []
     for (_, role, line), wall in zip(SIDES, walls, strict=True):
         edges = np.linspace(0, wall.size, min(GROUPS, wall.size) + 1).astype(np.int64)
-        parts = [wall[one:other] for one, other in pairwise(edges.tolist())]
-        median, least, most = (np.array([take(part) for part in parts]) for take in (np.median, np.min, np.max))
+        parts = [wall[begin:other] for begin, other in pairwise(edges.tolist())]
+        median, least, most = (np.array([take(times) for times in parts]) for take in (np.median, np.min, np.max))
         middle = (edges[:-1] + edges[1:]) / 2 / wall.size
         if wall.size > GROUPS:
             axes.fill_between(middle, least, most, color=colour(role), alpha=0.22, linewidth=0)
@@ -123,13 +123,13 @@ def compared_over_time(comparison: Comparison) -> Drawing:
 
 def _notes_over_time(walls: Sequence[Floats], bottom: float, top: float) -> str:
     spans = {label: -(-wall.size // GROUPS) for (label, _, _), wall in zip(SIDES, walls, strict=True)}
-    said = [
+    notes = [
         f"{label}'s area spans {span:,} inferences in a row at a time." for label, span in spans.items() if span > 1
     ]
-    said += ["The time does not begin at 0."] if bottom else []
-    if cut := int(sum((each > top).sum() for each in walls)):
-        said.append(f"Slower inferences above the upper edge: {cut:,}.")
-    return " ".join(said)
+    notes += ["The time does not begin at 0."] if bottom else []
+    if cut := int(sum((wall > top).sum() for wall in walls)):
+        notes.append(f"Slower inferences above the upper edge: {cut:,}.")
+    return " ".join(notes)
 
 
 @styled
@@ -150,7 +150,7 @@ def compared_buckets(comparison: Comparison) -> Drawing:
     if not shown:
         raise NothingToShow("there are no inferences on both sides whose parts could be told apart")
     figure, (bars, axes) = plots([0.84 + 0.05, 0.27 * (len(shown) + 1)], title=False, gap=0.75, shared=False)
-    sides = [{each.name: float(getattr(each, side) or 0) for each in shown} for side in ("before", "after")]
+    sides = [{bucket.name: float(getattr(bucket, side) or 0) for bucket in shown} for side in ("before", "after")]
     longest = max(*(sum(parts.values()) for parts in sides), 1.0)
     time_axis(bars, 0, int(longest * 1.1), "of the typical inference, as traced")
     for at, parts in enumerate(sides):
@@ -158,11 +158,11 @@ def compared_buckets(comparison: Comparison) -> Drawing:
         draw_bar(bars, at, Bar(SIDES[at][0], ordered, units.duration(sum(parts.values()))), longest)
     bars.set_yticks([0, 1], [label for label, _, _ in SIDES], color=colour("text"))
     bars.set_ylim(1.5, -0.5)
-    rows = [*((SHORT[each.name], each) for each in shown)]
+    rows = [*((SHORT[bucket.name], bucket) for bucket in shown)]
     if comparison.traced_wall is not None:
         rows.append(("all of it", comparison.traced_wall))
     _forest(axes, rows, "after less before")
-    used = [each.name for each in shown if max(parts[each.name] for parts in sides) > VISIBLE * longest]
+    used = [bucket.name for bucket in shown if max(parts[bucket.name] for parts in sides) > VISIBLE * longest]
     legend(figure, [(ROLES[bucket], SHORT[bucket]) for bucket in BUCKETS if bucket in used])
     return figure
 
@@ -187,10 +187,12 @@ def compared_parts(comparison: Comparison, parts: str = "kernels") -> Drawing:
         raise NothingToShow(f"none of {len(differences):,} {parts} changed beyond noise")
     figure, (axes,) = plots([0.44 * len(chosen)], legend=False, title=False)
     what = "after less before, of an inference" if comparison.wall is not None else "after less before, of one call"
-    _forest(axes, [("", each) for each in chosen], what, below=0.2)
-    for at, each in enumerate(chosen):
-        said = axes.text(0.004, at - 0.27, name(each.name, NAME), va="center", transform=axes.get_yaxis_transform())
-        said.set_bbox({"facecolor": colour("paper"), "edgecolor": "none", "pad": 1.0})
+    _forest(axes, [("", difference) for difference in chosen], what, below=0.2)
+    for at, difference in enumerate(chosen):
+        label = axes.text(
+            0.004, at - 0.27, name(difference.name, NAME), va="center", transform=axes.get_yaxis_transform()
+        )
+        label.set_bbox({"facecolor": colour("paper"), "edgecolor": "none", "pad": 1.0})
     return figure
 
 
@@ -256,25 +258,31 @@ def _forest(axes: Axes, rows: Sequence[tuple[str, Difference]], label: str, belo
 
     Bars are so much thinner and lower that `below` of a row is left for something above them.
     """
-    ends = [each.difference or 0.0 for _, each in rows]
-    ends += [bound for _, each in rows for bound in (each.low, each.high) if bound is not None]
+    ends = [difference.difference or 0.0 for _, difference in rows]
+    ends += [bound for _, difference in rows for bound in (difference.low, difference.high) if bound is not None]
     low, high = min(*ends, 0.0), max(*ends, 0.0)
     width = max(high - low, 1.0)
     # What a row says stands right of its bar and interval.
     left, right = low - 0.03 * width, high + 0.42 * width
-    for row, (title, each) in enumerate(rows):
-        role, at = MEANING.get(each.change, "unknown"), row + below
-        length = each.difference or 0.0
+    for row, (title, difference) in enumerate(rows):
+        role, at = MEANING.get(difference.change, "unknown"), row + below
+        length = difference.difference or 0.0
         (bar,) = axes.barh(at, length, 0.62 - 1.2 * below, color=colour(role), alpha=0.55, linewidth=0)
-        sides = " → ".join(units.quantity(value, each.unit) for value in (each.before, each.after))
-        tip(bar, f"{title or name(each.name, NAME)}: {sides}")
-        if each.low is not None and each.high is not None:
-            axes.plot([each.low, each.high], [at, at], color=colour(role), linewidth=2, solid_capstyle="butt")
-            axes.plot([each.low, each.high], [at, at], "|", color=colour(role), markersize=7)
-        reach = max(each.difference or 0.0, each.high or 0.0, 0.0)
-        noise = each.change not in MEANING
-        said = f"{compared.CHANGES[each.change]}: {compared.change(each)}" if noise else compared.change(each)
-        axes.text(reach + 0.012 * width, at, said, va="center", color=colour("muted" if noise else "text"))
+        sides = " → ".join(units.quantity(value, difference.unit) for value in (difference.before, difference.after))
+        tip(bar, f"{title or name(difference.name, NAME)}: {sides}")
+        if difference.low is not None and difference.high is not None:
+            axes.plot(
+                [difference.low, difference.high], [at, at], color=colour(role), linewidth=2, solid_capstyle="butt"
+            )
+            axes.plot([difference.low, difference.high], [at, at], "|", color=colour(role), markersize=7)
+        reach = max(difference.difference or 0.0, difference.high or 0.0, 0.0)
+        noise = difference.change not in MEANING
+        words = (
+            f"{compared.CHANGES[difference.change]}: {compared.change(difference)}"
+            if noise
+            else compared.change(difference)
+        )
+        axes.text(reach + 0.012 * width, at, words, va="center", color=colour("muted" if noise else "text"))
     axes.axvline(0, color=colour("text"), linewidth=0.8)
     factor, unit = scale_of(max(abs(low), abs(high)))
     axes.set_xlim(left, right)

@@ -99,9 +99,9 @@ class Shown:
 
     def worst_window(self, finding: Finding | None) -> tuple[int, int] | None:
         """The longest stretch of time that a finding points to; one that is no warm-up, where there is any."""
-        found = places(finding)
-        usual = [place for place in found if not self._is_warm_up(self.inference_of(*place[1:]))]
-        return max(usual or found)[1:] if found else None
+        windows = places(finding)
+        usual = [place for place in windows if not self._is_warm_up(self.inference_of(*place[1:]))]
+        return max(usual or windows)[1:] if windows else None
 
     def _is_warm_up(self, row: int | None) -> bool:
         return row is not None and bool(self._warms_up[row])
@@ -119,11 +119,11 @@ class Shown:
         row = self.typical if window is None else self.inference_of(*window)
         if row is not None:
             lo, hi = int(self.windows[0][row]), int(self.windows[1][row])
-            said = ["near the median"] if row == self.typical else []
+            reasons = ["near the median"] if row == self.typical else []
             if window is not None:
                 worse = window != max(places(finding))[1:]
-                said += [f"where the worst case lies{' but for the warm-up' * worse}"]
-            return lo, hi, f"Inference {row}, {', '.join(said)}"
+                reasons += [f"where the worst case lies{' but for the warm-up' * worse}"]
+            return lo, hi, f"Inference {row}, {', '.join(reasons)}"
         lo, hi = self.span
         if window is None:
             return lo, hi, "The whole trace"
@@ -143,9 +143,9 @@ class Shown:
 def places(finding: Finding | None) -> list[tuple[int, int, int]]:
     """Length, start and end of every stretch of time that a finding points to."""
     return [
-        (each.end_ns - each.start_ns, each.start_ns, each.end_ns)
-        for each in (finding.evidence if finding else ())
-        if each.start_ns is not None and each.end_ns is not None and each.end_ns > each.start_ns
+        (evidence.end_ns - evidence.start_ns, evidence.start_ns, evidence.end_ns)
+        for evidence in (finding.evidence if finding else ())
+        if evidence.start_ns is not None and evidence.end_ns is not None and evidence.end_ns > evidence.start_ns
     ]
 
 

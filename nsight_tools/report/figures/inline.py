@@ -68,7 +68,7 @@ def svg(figure: Figure, prefix: str = "", label: str = "") -> str:
 def _presented(style: str) -> Iterator[tuple[str, str]]:
     """What a `style` attribute says, as attributes of their own: a page's policy may allow no style of an element."""
     for declaration in style.split(";"):
-        key, _, value = (part.strip() for part in declaration.partition(":"))
+        key, _, value = (text.strip() for text in declaration.partition(":"))
         if key != "font":
             yield from [(key, value)] if key else []
             continue

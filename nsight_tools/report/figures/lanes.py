@@ -84,9 +84,9 @@ def _pooled(
 ) -> None:
     """The share of each column's time that each role takes, one on the other."""
     bottom: Floats = np.full(COLUMNS, row + height / 2)
-    for role, start, end, part in spans:
+    for role, start, end, share_of_row in spans:
         share, edges = occupancy(start, end, lo, hi)
-        top = np.maximum(bottom - share * height * part, row - height / 2)  # roles may run at once
+        top = np.maximum(bottom - share * height * share_of_row, row - height / 2)  # roles may run at once
         boxes(axes, edges[:-1], edges[1:], top, bottom, role)
         bottom = top
 
@@ -95,7 +95,7 @@ def boxes(
     axes: Axes, left: object, right: object, top: object, bottom: object, role: str, *, alpha: float = 1.0
 ) -> None:
     """Rectangles as one path; none is so narrow that it does not show."""
-    x0, x1, y0, y1 = (np.asarray(each, np.float64) for each in (left, right, top, bottom))
+    x0, x1, y0, y1 = (np.asarray(edge, np.float64) for edge in (left, right, top, bottom))
     shown = y1 != y0
     x0, x1, y0, y1 = x0[shown], x1[shown], y0[shown], y1[shown]
     if not x0.size:

@@ -109,7 +109,7 @@ def _types(trace: Trace, here: Work, layer: Words) -> tuple[dict[str, int], Ints
     if _layered(here, layer):
         named = layer
         type_of = {row["name"]: row["type"] for row in trace.table("layers", ["name", "type"]).to_pylist()}
-        labels = [type_of.get(each) or _by_name(each) for each in named.dictionary]
+        labels = [type_of.get(name) or _by_name(name) for name in named.dictionary]
     else:
         short = words(trace.table("kernels", ["short_name"])["short_name"])
         named = Words(np.append(short.codes, -1)[np.where(kernel, here.row, -1)], short.dictionary)
@@ -181,7 +181,9 @@ def grids(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: ARG
         va="bottom",
     )
     least = [math.ceil(edge) for edge in edges[:-1]]
-    axes.set_xticks(np.arange(len(time)), [f"{one:,}" if one < 10_000 else f"{one / 1000:,.0f} k" for one in least])
+    axes.set_xticks(
+        np.arange(len(time)), [f"{blocks:,}" if blocks < 10_000 else f"{blocks / 1000:,.0f} k" for blocks in least]
+    )
     axes.set_xlim(-0.6, len(time) - 0.4)
     axes.set_xlabel("blocks in the grid, at least (each bar up to the next label)")
     return figure

@@ -64,10 +64,10 @@ _MUST = 0.1
 def _told(trace: Trace) -> Sequence[LayerLimit]:
     from nsight_tools.run.limits import of_layers, why_no_limits
 
-    found = of_layers(trace)
-    if not found:
+    layers = of_layers(trace)
+    if not layers:
         raise NothingToShow(f"what limits the layers is not known: {why_no_limits(trace) or 'no kernel was judged'}")
-    return found
+    return layers
 
 
 @styled
@@ -86,23 +86,23 @@ def roofline(trace: Trace) -> Drawing:
         >>> figure.savefig("roofline.png")
     """
     layers = _told(trace)
-    shown = [each for each in layers if _told_apart(each)]
-    if not any(each.memory is not None for each in layers):
+    shown = [layer for layer in layers if _told_apart(layer)]
+    if not any(layer.memory is not None for layer in layers):
         raise NothingToShow("what device memory moves is not among the report's GPU metrics")
-    whole = sum(each.time_ns for each in layers)
-    about = sum(each.time_ns for each in shown) / max(whole, 1)
+    whole = sum(layer.time_ns for layer in layers)
+    about = sum(layer.time_ns for layer in shown) / max(whole, 1)
     if about < _MUST:
         raise NothingToShow(
             f"only layers of {units.share(about)} of the kernel time take enough of device memory, and of a unit that "
             "computes, to be told from none"
         )
-    areas = min(_AREA, _LARGEST * whole / max(each.time_ns for each in shown))
-    size = [max(areas * each.time_ns / whole, 4.0) for each in shown]
-    points = [_point(each) for each in shown]
+    areas = min(_AREA, _LARGEST * whole / max(layer.time_ns for layer in shown))
+    size = [max(areas * layer.time_ns / whole, 4.0) for layer in shown]
+    points = [_point(layer) for layer in shown]
     figure, (axes,) = plots([3.4], title=False)
     _roof(axes, points)
     for limit, role in ROLES.items():
-        for at in (at for at, each in enumerate(shown) if each.limit == limit):
+        for at in (at for at, layer in enumerate(shown) if layer.limit == limit):
             right, up, tensor = points[at]
             paint = colour(role)
             circle = axes.scatter(
@@ -117,7 +117,7 @@ def roofline(trace: Trace) -> Drawing:
             )
             tip(circle, f"{name(shown[at].name, 200)}: {units.duration(shown[at].time_ns)}, {shown[at].because}")
     _named(figure, axes, shown, points, size)
-    used = {each.limit for each in shown}
+    used = {layer.limit for layer in shown}
     legend(
         figure,
         [
@@ -146,8 +146,8 @@ _WORDS = {"tensor": "Tensor", "issue": "issue"}
 
 def _told_apart(layer: LayerLimit) -> bool:
     """Whether both shares are told from nothing."""
-    memory, (_, part) = layer.memory, _computes(layer)
-    return memory is not None and memory.low > 0 and part is not None and part.low > 0
+    memory, (_, computes) = layer.memory, _computes(layer)
+    return memory is not None and memory.low > 0 and computes is not None and computes.low > 0
 
 
 def _computes(layer: LayerLimit) -> tuple[str, Part | None]:
@@ -158,10 +158,10 @@ def _computes(layer: LayerLimit) -> tuple[str, Part | None]:
 
 def _point(layer: LayerLimit) -> tuple[float, float, bool]:
     """Where a layer stands, and whether Tensor Cores compute the most."""
-    unit, part = _computes(layer)
-    assert part is not None
+    unit, computes = _computes(layer)
+    assert computes is not None
     assert layer.memory is not None
-    y = max(part.share, _LEAST)
+    y = max(computes.share, _LEAST)
     return min(y / max(layer.memory.share, _LEAST), _WIDEST), y, unit == "tensor_active"
 
 
@@ -251,9 +251,9 @@ def _drawn(axes: Axes) -> Iterator[Floats]:
     """Points of the lines of a plot, a few pixels from one to the next; shape (n, 2)."""
     for line in axes.lines:
         corners = axes.transData.transform(np.column_stack(line.get_data()))
-        for one, other in pairwise(corners):
-            steps = np.linspace(0, 1, max(int(np.hypot(*(other - one)) / 4), 2))
-            yield one + steps[:, None] * (other - one)
+        for corner, other in pairwise(corners):
+            steps = np.linspace(0, 1, max(int(np.hypot(*(other - corner)) / 4), 2))
+            yield corner + steps[:, None] * (other - corner)
 
 
 @styled
@@ -272,13 +272,13 @@ def limits(trace: Trace) -> Drawing:
     kernels = _kernels(trace, device)
     if not kernels:
         raise NothingToShow("no kernel has a place of its own in an inference")
-    by_name = {each.name: each for each in layers if each.device == device}
-    time = np.array([each["time_ns"] for each in kernels])
+    by_name = {layer.name: layer for layer in layers if layer.device == device}
+    time = np.array([kernel["time_ns"] for kernel in kernels])
     edges = np.append(0, np.cumsum(time))
-    shares = {metric: [_share(each, metric) for each in kernels] for metric in LANES}
+    shares = {metric: [_share(kernel, metric) for kernel in kernels] for metric in LANES}
     known = {metric: values for metric, values in shares.items() if any(value is not None for value in values)}
     figure, (strip, *lanes) = plots([0.3, *[0.62] * len(known)], gap=0.16)
-    verdicts = [_limit(each, by_name) for each in kernels]
+    verdicts = [_limit(kernel, by_name) for kernel in kernels]
     _colours(strip, edges, verdicts)
     for axes, (metric, values) in zip(lanes, known.items(), strict=True):
         heights = np.array([np.nan if value is None else value for value in values], float)
@@ -300,25 +300,25 @@ def _kernels(trace: Trace, device: int) -> list[dict[str, Any]]:
     """The kernels of an inference in their order: time, layer, name, and the shares by metric."""
     from nsight_tools.run.limits import layer_limits
 
-    found: dict[int, dict[str, Any]] = {}
+    kernels: dict[int, dict[str, Any]] = {}
     for row in layer_limits(trace).to_pylist():
         if row["of"] == "kernel" and row["device"] == device:
-            one = found.setdefault(row["position"], {**row, "shares": {}})
-            one["shares"][row["metric"]] = row["share"]
-    return [found[position] for position in sorted(found)]
+            kernel = kernels.setdefault(row["position"], {**row, "shares": {}})
+            kernel["shares"][row["metric"]] = row["share"]
+    return [kernels[position] for position in sorted(kernels)]
 
 
 def _share(kernel: Mapping[str, Any], metric: str) -> float | None:
     shares: Mapping[str, float] = kernel["shares"]
     if metric != "memory":
         return shares.get(metric)
-    both = [shares[each] for each in ("dram_read", "dram_write") if each in shares]
+    both = [shares[metric_name] for metric_name in ("dram_read", "dram_write") if metric_name in shares]
     return min(sum(both), 1.0) if both else None
 
 
 def _limit(kernel: Mapping[str, Any], layers: Mapping[str, LayerLimit]) -> str:
-    found = layers.get(kernel["layer"] or kernel["kernel"])
-    return found.limit if found else "not told"
+    layer = layers.get(kernel["layer"] or kernel["kernel"])
+    return layer.limit if layer else "not told"
 
 
 def _colours(axes: Axes, edges: Any, verdicts: Sequence[str]) -> None:
@@ -334,8 +334,8 @@ def _colours(axes: Axes, edges: Any, verdicts: Sequence[str]) -> None:
 def _together(kernels: Iterable[Mapping[str, Any]]) -> str:
     """How much of it was told as one with a neighbour."""
     every = list(kernels)
-    shared = sum(each["time_ns"] for each in every if each["together"] is not None)
+    shared = sum(kernel["time_ns"] for kernel in every if kernel["together"] is not None)
     if not shared:
         return ""
-    part = units.share(shared / max(sum(each["time_ns"] for each in every), 1))
-    return f"{part} of the time is of kernels that are not told from their neighbours: they have one height."
+    share = units.share(shared / max(sum(kernel["time_ns"] for kernel in every), 1))
+    return f"{share} of the time is of kernels that are not told from their neighbours: they have one height."

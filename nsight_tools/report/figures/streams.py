@@ -63,7 +63,7 @@ def streams(trace: Trace, finding: Finding | None = None) -> Drawing:
         if role == "alarm"
     )
     legend(figure, [*_entries(here), *([("alarm", "launched, and waiting for another stream")] if waits else [])])
-    figure.note = " ".join(part for part in (more, POOLED if pooled else "") if part)
+    figure.note = " ".join(text for text in (more, POOLED if pooled else "") if text)
     return figure
 
 
@@ -86,9 +86,9 @@ def _of_streams(here: Work, lo: int, hi: int) -> tuple[list[Lane], str]:
     kept = np.sort(np.argsort(-busy, kind="stable")[:LANES])
     several = len(np.unique(here.device)) > 1
     lanes = []
-    for one in kept.tolist():
-        mine, others = here[which == one], here[(which != one) & (here.device == distinct[one][0])]
-        label = f"stream {distinct[one][1]}" + (f", GPU {distinct[one][0]}" if several else "")
+    for number in kept.tolist():
+        mine, others = here[which == number], here[(which != number) & (here.device == distinct[number][0])]
+        label = f"stream {distinct[number][1]}" + (f", GPU {distinct[number][0]}" if several else "")
         own = Intervals.union(mine.start, mine.end)
         known = mine.call_end > 0
         waits = Intervals.union(mine.call_end[known], mine.start[known]).subtract(own)
@@ -107,14 +107,14 @@ def _idle(here: Work, lo: int, hi: int) -> Lane:
 
 
 def _entries(here: Work) -> list[tuple[str, str]]:
-    said = {
+    labels = {
         "compute": "kernels",
         "communication": "communication",
         "h2d": "copy to GPU",
         "d2h": "copy to host",
         "copy": "other copies, sets",
     }
-    return [(role, said[role]) for role, chosen in roles(here) if chosen.any()]
+    return [(role, labels[role]) for role, chosen in roles(here) if chosen.any()]
 
 
 _CALLS = (
@@ -173,9 +173,9 @@ def _of_threads(trace: Trace, work: Work, lo: int, hi: int) -> list[Lane]:
     ours = np.isin(tid, np.unique(work.tid)) if len(work) else np.ones(len(tid), np.bool_)
     lanes = []
     threads, count = np.unique(tid[ours], return_counts=True)
-    for one in threads[np.argsort(-count, kind="stable")][:4].tolist():
-        mine = tid == one
-        lane = Lane("host thread" if len(threads) == 1 else f"host thread {one}")
+    for thread in threads[np.argsort(-count, kind="stable")][:4].tolist():
+        mine = tid == thread
+        lane = Lane("host thread" if len(threads) == 1 else f"host thread {thread}")
         for role, _, kinds in _CALLS:
             chosen = mine & np.isin(kind, kinds)
             lane.add(role, start[chosen], end[chosen])

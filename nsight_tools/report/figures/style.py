@@ -119,9 +119,9 @@ def plots(
     figure = Drawing(figsize=(WIDTH, height))
     axes: list[Axes] = []
     at = height - top
-    for each in heights:
-        at -= each
-        place = (LEFT / WIDTH, at / height, (WIDTH - LEFT - RIGHT) / WIDTH, each / height)
+    for plot_height in heights:
+        at -= plot_height
+        place = (LEFT / WIDTH, at / height, (WIDTH - LEFT - RIGHT) / WIDTH, plot_height / height)
         axes.append(figure.add_axes(place, sharex=axes[0] if axes and shared else None))
         at -= gap
     for above in axes[:-1] if shared else ():
@@ -131,10 +131,12 @@ def plots(
 
 def legend(figure: Drawing, entries: Iterable[tuple[str, str] | Artist]) -> None:
     """What each role means, as (role, words), above the plots; the figure grows where one line is not enough."""
-    handles = [each if not isinstance(each, tuple) else Patch(color=colour(each[0]), label=each[1]) for each in entries]
+    handles = [
+        entry if not isinstance(entry, tuple) else Patch(color=colour(entry[0]), label=entry[1]) for entry in entries
+    ]
     if not handles:
         return
-    words = sum(_LETTER * len(str(each.get_label())) + _KEY for each in handles)
+    words = sum(_LETTER * len(str(handle.get_label())) + _KEY for handle in handles)
     left = figure.axes[0].get_position().x0 if figure.axes else LEFT / WIDTH
     lines = math.ceil(words / (WIDTH * (1 - left)))
     _heighten(figure, _LINE * (lines - 1))

@@ -20,16 +20,16 @@ _ROOM = 1.08
 
 
 @styled
-def settings_front(found: Swept) -> Drawing:
+def settings_front(sweep: Swept) -> Drawing:
     """Every setting by its throughput (x) and its p99 (y), with the front, its knee, and the limit asked for.
 
     Raises NothingToShow where nothing was measured.
     """
-    if not found.points:
+    if not sweep.points:
         raise NothingToShow("no setting was measured")
-    front, knee = found.front, found.knee
+    front, knee = sweep.front, sweep.knee
     figure, (axes,) = plots([3.4], title=False)
-    others = [point for point in found.points if point not in front]
+    others = [point for point in sweep.points if point not in front]
     for group, role, size in ((others, "muted", 5), (front, "after", 6)):
         for point in group:
             rate, tail = point.middle.throughput_per_s, point.middle.p99_ns
@@ -50,11 +50,11 @@ def settings_front(found: Swept) -> Drawing:
         ring: Any = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
         axes.plot(*where, color=colour("alarm"), **ring)
         entries.append(Line2D([], [], color=colour("alarm"), label="knee", **ring))
-    if found.limit_ns is not None:
-        axes.axhline(found.limit_ns, color=colour("alarm"), linestyle=(0, (4.0, 2.0)), linewidth=1.0)
+    if sweep.limit_ns is not None:
+        axes.axhline(sweep.limit_ns, color=colour("alarm"), linestyle=(0, (4.0, 2.0)), linewidth=1.0)
         entries.append(Line2D([], [], color=colour("alarm"), linestyle=(0, (4.0, 2.0)), label="limit"))
-    longest = max([point.middle.p99_ns for point in found.points] + ([found.limit_ns] if found.limit_ns else []))
-    most = max(point.middle.throughput_per_s for point in found.points)
+    longest = max([point.middle.p99_ns for point in sweep.points] + ([sweep.limit_ns] if sweep.limit_ns else []))
+    most = max(point.middle.throughput_per_s for point in sweep.points)
     duration_axis(axes, _ROOM * longest, "p99")
     axes.set_xlim(0, _ROOM * most)
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]))

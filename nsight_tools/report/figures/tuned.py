@@ -53,10 +53,10 @@ def way(ledger: Ledger) -> Drawing:
         axes.plot([level * (1 + times.low), level * (1 + times.high)], [at, at], color=colour("text"), linewidth=1.2)
         if line.step.promise is not None:
             _promised(axes, line.step.promise, level, at)
-        beside = max(level, level * (1 + times.high))
+        right_of_bar = max(level, level * (1 + times.high))
         axes.annotate(
             line.outcome,
-            (beside, at),
+            (right_of_bar, at),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
@@ -89,7 +89,7 @@ def _promised(axes: Axes, promise: Promise, level: float, at: int) -> None:
     if not promise.of_ns or promise.point_ns is None or promise.low_ns is None or promise.high_ns is None:
         return
     low, point, high = (
-        level * (1 - each / promise.of_ns) for each in (promise.low_ns, promise.point_ns, promise.high_ns)
+        level * (1 - saved_ns / promise.of_ns) for saved_ns in (promise.low_ns, promise.point_ns, promise.high_ns)
     )
     height = at - 0.2
     axes.plot([max(high, 0.0), low], [height, height], color=colour("alarm"), linewidth=1.0)

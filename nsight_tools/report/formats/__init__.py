@@ -107,8 +107,8 @@ class Kind(Generic[_Module]):
 
     def names(self) -> list[str]:
         """The formats that can show it: text, the usual one, first, then by name."""
-        found = [name for _, name, _ in iter_modules(import_module(self.home).__path__) if self._is_there(name)]
-        return sorted((name.replace("_", "-") for name in found), key=lambda name: (name != "text", name))
+        formats = [name for _, name, _ in iter_modules(import_module(self.home).__path__) if self._is_there(name)]
+        return sorted((name.replace("_", "-") for name in formats), key=lambda name: (name != "text", name))
 
     def help(self) -> str:
         """What each of them is for, as `--help` says it."""

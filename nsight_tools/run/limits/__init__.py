@@ -5,7 +5,7 @@ same kernels at other moments of the sampling clock: many samples of them are a 
 own share of the hardware's peak.
 """
 
-from nsight_tools.run.limits.table import layer_limits, notes, of_positions, why_no_limits
+from nsight_tools.run.limits.table import layer_limits, no_limits, notes, of_positions, why_no_limits
 from nsight_tools.run.limits.verdict import NAMES, LayerLimit, Part, needed_bytes, of_kernels, of_layers
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Part",
     "layer_limits",
     "needed_bytes",
+    "no_limits",
     "notes",
     "of_kernels",
     "of_layers",

@@ -55,8 +55,8 @@ class Measured:
         """Raises CouldNotRun where nothing can be told, and says why."""
         grid = Metrics.of(run.trace).shares(device)
         if not len(grid) or not grid.words:
-            missing = run.trace.missing("gpu_metrics")
-            raise CouldNotRun(missing or f"the GPU metrics hold no share of a peak of GPU {device}")
+            lacking = run.trace.lacking("gpu_metrics")
+            raise lacking or CouldNotRun(f"the GPU metrics hold no share of a peak of GPU {device}")
         if not run.count:
             raise CouldNotRun("no inference repeats, and one run of a kernel has too few samples")
         positions = Positions.of_run(run, device)
@@ -65,8 +65,8 @@ class Measured:
         grid, notes = _usable(grid, positions)
         if len(grid) < SAMPLES:
             raise CouldNotRun(
-                f"only {len(grid)} samples of GPU metrics lie in the inferences, and it takes {SAMPLES} at least; "
-                "capture longer or at a higher frequency"
+                f"only {len(grid)} samples of GPU metrics lie in the inferences, and it takes {SAMPLES} at least",
+                hint="capture longer or at a higher frequency",
             )
         others, busy = _others(run, device, positions), run.gpus.busy(device)
         with threadpool_limits(1, "blas"):  # hundreds of small systems: threads cost more than they bring, and much
@@ -127,7 +127,8 @@ def _refuse_others(grid: Grid, found: Fit, busy: Intervals) -> None:
     if low > OTHERS:
         raise CouldNotRun(
             f"another process works on the GPU: {low:.0f} % of its SMs at least are active while this one runs "
-            "nothing, and the samples hold both; capture it alone"
+            "nothing, and the samples hold both",
+            hint="capture it alone",
         )
 
 
@@ -140,7 +141,8 @@ def _refuse_few(found: Fit, positions: Positions) -> None:
     if time[(found.half <= WIDE) & (longest >= TOLD * time)].sum() < TOLD * time.sum():
         raise CouldNotRun(
             f"{found.samples:,} samples of GPU metrics are too few for {len(positions):,} kernels of "
-            f"{duration(time.sum() / len(positions))}; capture longer or at a higher frequency"
+            f"{duration(time.sum() / len(positions))}",
+            hint="capture longer or at a higher frequency",
         )
 
 

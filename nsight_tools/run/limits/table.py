@@ -80,10 +80,17 @@ def of_positions(trace: Trace, device: int, metric: str) -> Floats:
     return found  # in order of position, as they were written
 
 
-def why_no_limits(trace: Trace) -> str | None:
+def no_limits(trace: Trace) -> CouldNotRun | None:
     """Why `layer_limits` has no rows; None where it has."""
     about = _about(layer_limits(trace))
-    return None if layer_limits(trace).num_rows else str(about["why"])
+    if layer_limits(trace).num_rows:
+        return None
+    return CouldNotRun(str(about["why"]), hint=str(about.get("remedy", "")))
+
+
+def why_no_limits(trace: Trace) -> str | None:
+    """The same in words."""
+    return None if (error := no_limits(trace)) is None else str(error)
 
 
 def notes(trace: Trace) -> list[str]:
@@ -133,18 +140,23 @@ def _made(trace: Trace) -> pa.Table:
     run = Run.of(trace)
     rows: list[dict[str, Any]] = []
     said: list[str] = []
-    why = []
+    why: list[CouldNotRun] = []
     for device in run.gpus.devices:
         try:
             measured = Measured.of(run, device)
         except CouldNotRun as error:
-            why.append(str(error))
+            why.append(error)
             continue
         rows += _rows(measured)
         said += measured.notes
     if not run.gpus.devices:
-        why.append(trace.missing("kernels") or "no kernel was recorded")
-    about = {"method": METHOD, "notes": said, "why": "; ".join(dict.fromkeys(why))}
+        why.append(trace.lacking("kernels") or CouldNotRun("no kernel was recorded"))
+    about = {
+        "method": METHOD,
+        "notes": said,
+        "why": "; ".join(dict.fromkeys(error.message for error in why if error.message)),
+        "remedy": "; ".join(dict.fromkeys(error.hint for error in why if error.hint)),
+    }
     table = pa.Table.from_pylist(rows, SCHEMA)
     return table.replace_schema_metadata({_ABOUT: json.dumps(about).encode()})
 

@@ -70,5 +70,5 @@ def test_without_inferences() -> None:
     outcome = compute_bound.run(drawn("stream 7: ####"))
     assert (outcome.status, outcome.reason) == (
         Status.COULD_NOT_RUN,
-        "no inference is marked: name their NVTX ranges with --inference-range",
+        "no inference is marked; name their NVTX ranges with --inference-range",
     )

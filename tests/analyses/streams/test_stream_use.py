@@ -122,7 +122,7 @@ def test_str002_from_1_percent_of_the_kernels_on(kernels: int, found: bool) -> N
     ("text", "options", "reason"),
     [
         (PLAIN, MAY_BE_TENSORRT, "the report does not say which stream is the default one"),
-        ("thread 1: L\nstream 7: .#", NULL, "no inference is marked: name their NVTX ranges with --inference-range"),
+        ("thread 1: L\nstream 7: .#", NULL, "no inference is marked; name their NVTX ranges with --inference-range"),
         ("thread 1: L", {"missing": {"kernels": "lost"}}, "lost"),
     ],
 )
@@ -194,7 +194,7 @@ def test_str004_leaves_single_failures_to_cap001() -> None:
 @pytest.mark.parametrize(
     ("text", "options", "reason"),
     [
-        ("thread 1: L.C.\nstream 7: .#.>", {}, "no inference is marked: name their NVTX ranges with --inference-range"),
+        ("thread 1: L.C.\nstream 7: .#.>", {}, "no inference is marked; name their NVTX ranges with --inference-range"),
         ("thread 1: L", {"missing": {"kernels": "lost"}}, "lost"),
         (FAILED, {"missing": {"memory_ops": "not traced"}}, "not traced"),
     ],

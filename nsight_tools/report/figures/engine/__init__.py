@@ -102,7 +102,7 @@ class _Drawn:
         self._all = sum(times.values())
         self._times = [times.get(layer.name, 0) for layer in engine.layers]
         self._of, self._per = max(run.count, 1), "an inference" if run.count else "in all"
-        self._limits = {each.name: each for each in of_layers(trace)}
+        self._limits = {limit.name: limit for limit in of_layers(trace)}
         self._tensors = {(edge.source, edge.target): edge.tensor for edge in engine.edges}
 
     def graph(self) -> EngineGraph:
@@ -125,16 +125,16 @@ class _Drawn:
     ) -> Iterator[str]:
         also = [frame for frame in _FRAMES if any(_frame(layer).strip() == frame[0] for layer in self._layers)]
         used = {colours.datatype(layer.writes) for layer in self._layers} | set(colours.TIME.classes)
-        used |= {colours.limit(each.limit) for each in self._limits.values()}
+        used |= {colours.limit(limit.limit) for limit in self._limits.values()}
         yield from (drawing.legend(mode, 2.0, used, also) for mode in modes)
         yield '<g class="lines">'
         box_of = {layer: number for number, box in enumerate(level.boxes) for layer in box.layers}
-        said: dict[tuple[int, int], list[str]] = {}
+        tensors: dict[tuple[int, int], list[str]] = {}
         for (source, target), tensor in self._tensors.items():
-            said.setdefault((box_of[source], box_of[target]), []).append(_tensor(tensor))
-        yield from (drawing.curve(points, "; ".join(said.get(edge, ())[:4])) for edge, points in picture.curves)
+            tensors.setdefault((box_of[source], box_of[target]), []).append(_tensor(tensor))
+        yield from (drawing.curve(points, "; ".join(tensors.get(edge, ())[:4])) for edge, points in picture.curves)
         for (source, _), points in picture.bends:
-            yield drawing.bend(points, next((words[0] for edge, words in said.items() if edge[0] == source), ""))
+            yield drawing.bend(points, next((words[0] for edge, words in tensors.items() if edge[0] == source), ""))
         yield "</g>"
         for number, box in enumerate(level.boxes):
             yield self._box(box, picture.middles[number])
@@ -142,9 +142,9 @@ class _Drawn:
             yield drawing.terminal(picture.middles[number], title, hover)
 
     def _box(self, box: Box, at: tuple[float, float]) -> str:
-        layers = [self._layers[each] for each in box.layers]
-        time = sum(self._times[each] for each in box.layers)
-        chief = max(box.layers, key=lambda each: (not self._layers[each].reformats, self._times[each]))
+        layers = [self._layers[number] for number in box.layers]
+        time = sum(self._times[number] for number in box.layers)
+        chief = max(box.layers, key=lambda number: (not self._layers[number].reformats, self._times[number]))
         if len(layers) == 1:
             what = layers[0].type or "layer"
         elif len(box.rows) > 1:
@@ -163,13 +163,13 @@ class _Drawn:
 
     def _cells(self, row: Sequence[int]) -> list[tuple[str, str]]:
         """The cells of a row: a layer each, or several that follow one another where the engine has too many."""
-        each = -(-len(self._layers) // _CELLS)
-        return [self._cell(row[at : at + each]) for at in range(0, len(row), each)]
+        per_cell = -(-len(self._layers) // _CELLS)
+        return [self._cell(row[at : at + per_cell]) for at in range(0, len(row), per_cell)]
 
     def _cell(self, numbers: Sequence[int]) -> tuple[str, str]:
         """The classes of a cell, and what is said of it."""
-        layers = [self._layers[each] for each in numbers]
-        time = sum(self._times[each] for each in numbers)
+        layers = [self._layers[number] for number in numbers]
+        time = sum(self._times[number] for number in numbers)
         frames, types = {_frame(layer) for layer in layers}, {colours.datatype(layer.writes) for layer in layers}
         classes = "cell" + (frames.pop() if len(frames) == 1 else "")
         classes += f" {types.pop()}" if len(types) == 1 else " d0"
@@ -177,16 +177,16 @@ class _Drawn:
         limits = [self._limits[layer.name] for layer in layers if layer.name in self._limits]
         told = {limit.limit for limit in limits}
         classes += f" {colours.limit(told.pop() if len(told) == 1 else '')}" if self._limits else ""
-        names = " … ".join(dict.fromkeys(name(each.name, _NAME) for each in (layers[0], layers[-1])))
+        names = " … ".join(dict.fromkeys(name(layer.name, _NAME) for layer in (layers[0], layers[-1])))
         ends = (layers[0].inputs, layers[-1].outputs)
-        facts = [
+        lines = [
             f"{len(layers)} layers: {names}" if len(layers) > 1 else names,
             layers[0].type if len(layers) == 1 else "",
             self._time(time) or "no kernel seen" * bool(self._all),
             f"limited by {limits[0].limit}: {limits[0].because}" if len(limits) == 1 else "",
             " → ".join(_tensor(side[0]) for side in ends if side),
         ]
-        return classes, "; ".join(filter(None, facts))
+        return classes, "; ".join(filter(None, lines))
 
     def _time(self, time: int) -> str:
         """What a layer takes, and its share; empty where no kernel of it was seen."""

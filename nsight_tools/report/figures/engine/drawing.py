@@ -56,13 +56,14 @@ def box(
 
 
 def _cells(x: float, y: float, width: float, rows: Sequence[Sequence[tuple[str, str]]]) -> Iterator[str]:
-    each = width / max(len(row) for row in rows)
-    gap = min(_GAP, each / 4)
+    cell_width = width / max(len(row) for row in rows)
+    gap = min(_GAP, cell_width / 4)
     for number, row in enumerate(rows):
         for place, (classes, hover) in enumerate(row):
-            left, top = x + place * each, y + number * (_CELL + _GAP)
+            left, top = x + place * cell_width, y + number * (_CELL + _GAP)
             yield (
-                f'<rect class="{classes}" x="{left:.1f}" y="{top:.1f}" width="{each - gap:.1f}" height="{_CELL:g}">'
+                f'<rect class="{classes}" x="{left:.1f}" y="{top:.1f}" width="{cell_width - gap:.1f}" '
+                f'height="{_CELL:g}">'
                 f"<title>{_text(hover)}</title></rect>"
             )
 
@@ -97,7 +98,7 @@ def legend(mode: Mode, top: float, used: Collection[str], also: Sequence[tuple[s
         [f'<text class="note" x="0" y="{top + 9:.1f}">{escape(mode.shows)}</text>'],
         12 + _LETTER * len(mode.shows),
     )
-    for classes, words in [*((each, said) for each, (_, said) in mode.classes.items() if each in used), *also]:
+    for classes, words in [*((style, label) for style, (_, label) in mode.classes.items() if style in used), *also]:
         parts.append(f'<rect class="cell {classes}" x="{x:.1f}" y="{top:.1f}" width="11" height="11"/>')
         parts.append(f'<text class="note" x="{x + 15:.1f}" y="{top + 9:.1f}">{escape(words)}</text>')
         x += 27 + _LETTER * len(words)

@@ -89,13 +89,13 @@ def _columns(sizes: Sequence[Point], edges: Collection[tuple[int, int]], whole: 
     parts = []
     for column in range(columns):
         boxes = {box: size for box, size in enumerate(sizes) if column_of[box] == column}
-        mine = {each: key for each, key in ports.items() if key[1] == column}
+        mine = {port: key for port, key in ports.items() if key[1] == column}
         parts.append(
             _dot(
                 boxes | dict.fromkeys(mine, (2.0, 2.0)),
                 inside[column],
-                [each for each, key in mine.items() if key[2]],
-                [each for each, key in mine.items() if not key[2]],
+                [port for port, key in mine.items() if key[2]],
+                [port for port, key in mine.items() if not key[2]],
             )
         )
     return _side_by_side(parts, inside, ports, number)
@@ -140,14 +140,14 @@ def _side_by_side(
     bends = []
     at = 0.0
     for column, part in enumerate(parts[:-1]):
-        leaving = sorted((middles[each][0], each) for each, key in ports.items() if key[1] == column and not key[2])
+        leaving = sorted((middles[port][0], port) for port, key in ports.items() if key[1] == column and not key[2])
         edge_x = at + part.width + _STEP
-        for rank, (x, each) in enumerate(reversed(leaving)):
-            source = ports[each][0]
+        for rank, (x, port) in enumerate(reversed(leaving)):
+            source = ports[port][0]
             entry = middles[number[source, column + 1, True]]
             bottom, gutter = foot + (rank + 1) * _STEP, edge_x + (rank + 1) * _STEP
             top = head - (rank + 1) * _STEP
-            corners = ((x, middles[each][1]), (x, bottom), (gutter, bottom), (gutter, top), (entry[0], top), entry)
+            corners = ((x, middles[port][1]), (x, bottom), (gutter, bottom), (gutter, top), (entry[0], top), entry)
             bends.append(((source, source), corners))
         at += part.width + max(GUTTER, (len(leaving) + 3) * _STEP)
     boxes = {box: place for box, place in middles.items() if box not in ports}
@@ -175,14 +175,14 @@ def _dot(
         if chosen:
             graph.add_subgraph(chosen, rank=rank)
     graph.layout("dot")
-    left, bottom, right, top = (float(each) for each in graph.graph_attr["bb"].split(","))
+    left, bottom, right, top = (float(number) for number in graph.graph_attr["bb"].split(","))
     middles = {}
     for box in sizes:
-        x, y = (float(each) for each in graph.get_node(box).attr["pos"].split(","))
+        x, y = (float(number) for number in graph.get_node(box).attr["pos"].split(","))
         middles[box] = (x - left, top - y)
     curves = []
     for edge in graph.edges():
-        points = [each.split(",") for each in edge.attr["pos"].split()]
+        points = [point.split(",") for point in edge.attr["pos"].split()]
         curve = tuple((float(x) - left, top - float(y)) for x, y in points)
         curves.append(((int(edge[0]), int(edge[1])), curve))
     return Placed(right - left, top - bottom, middles, tuple(curves))

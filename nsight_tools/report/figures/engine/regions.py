@@ -55,7 +55,7 @@ def folded(count: int, edges: Collection[tuple[int, int]], kinds: Sequence[Hasha
     one box; at last cut into equal parts of the engine's order. `kinds` says by layer what has to be the same for two
     blocks to be the same, None for what need not be.
     """
-    alone = _joined(Folded(tuple(Box(((each,),)) for each in range(count)), frozenset(edges)), {})
+    alone = _joined(Folded(tuple(Box(((number,),)) for number in range(count)), frozenset(edges)), {})
     chains = _chains(_lone(alone))
     levels: Iterator[Folded] = iter((alone, chains))
     for level in levels:
@@ -69,7 +69,7 @@ def folded(count: int, edges: Collection[tuple[int, int]], kinds: Sequence[Hasha
         size *= 2
     for parts in (100, 50, 25):
         if parts < count:
-            group = {each: each * parts // count for each in range(count)}
+            group = {number: number * parts // count for number in range(count)}
             if _drawable(cut := _joined(alone, group, branched=True)):
                 yield cut
 
@@ -132,7 +132,7 @@ def _lone(graph: Folded) -> Folded:
     before, behind = _neighbours(graph)
     group = {}
     for place, from_ in enumerate(before):
-        mine = [each for each in from_ if not before[each] and len(behind[each]) == 1]
+        mine = [entry for entry in from_ if not before[entry] and len(behind[entry]) == 1]
         if len(mine) < len(from_):
             group.update(dict.fromkeys((place, *mine), place) if mine else {})
     return _joined(graph, group)
@@ -154,15 +154,15 @@ def _blocks(graph: Folded, size: int) -> Folded:
     before, behind = _neighbours(graph)
     count = len(graph.boxes)
     fork_of = _dominators(before)
-    joins = [count - 1 - each if each >= 0 else -1 for each in reversed(_dominators(_turned(behind)))]
-    found = []
+    joins = [count - 1 - dominator if dominator >= 0 else -1 for dominator in reversed(_dominators(_turned(behind)))]
+    blocks = []
     for fork in range(count):
         join = joins[fork]
         if len(behind[fork]) > 1 and join >= 0 and fork_of[join] == fork:
             places = _between(behind, fork, join)
-            found.append((sum(len(graph.boxes[place].layers) for place in places), fork, places))
+            blocks.append((sum(len(graph.boxes[place].layers) for place in places), fork, places))
     group: dict[int, int] = {}
-    for number, (layers, _, places) in enumerate(sorted(found, key=lambda each: (-each[0], each[1]))):
+    for number, (layers, _, places) in enumerate(sorted(blocks, key=lambda block: (-block[0], block[1]))):
         if layers <= size and group.keys().isdisjoint(places):
             group.update(dict.fromkeys(places, number))
     return _joined(graph, group, branched=True)
@@ -170,19 +170,19 @@ def _blocks(graph: Folded, size: int) -> Folded:
 
 def _between(behind: Sequence[Iterable[int]], fork: int, join: int) -> set[int]:
     """All that lies behind `fork` up to `join`, which all ways from there come to."""
-    found, ahead = {join}, list(behind[fork])
+    places, ahead = {join}, list(behind[fork])
     while ahead:
         place = ahead.pop()
-        if place not in found:
-            found.add(place)
+        if place not in places:
+            places.add(place)
             ahead += behind[place]
-    return found
+    return places
 
 
 def _turned(neighbours: Sequence[Iterable[int]]) -> list[list[int]]:
     """The same graph, read from its end."""
     last = len(neighbours) - 1
-    return [[last - each for each in places] for places in reversed(neighbours)]
+    return [[last - place for place in places] for places in reversed(neighbours)]
 
 
 def _dominators(before: Sequence[Sequence[int]]) -> list[int]:
@@ -190,18 +190,18 @@ def _dominators(before: Sequence[Sequence[int]]) -> list[int]:
 
     Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm"; without circles one pass does.
     """
-    found: list[int] = []
+    dominators: list[int] = []
     for places in before:
         common = places[0] if places else -1
         for other in places[1:]:
-            one = other
-            while common != one:
-                if common > one:
-                    common = found[common]
+            ancestor = other
+            while common != ancestor:
+                if common > ancestor:
+                    common = dominators[common]
                 else:
-                    one = found[one]
-        found.append(common)
-    return found
+                    ancestor = dominators[ancestor]
+        dominators.append(common)
+    return dominators
 
 
 def _repeats(graph: Folded, kinds: Sequence[Hashable]) -> Folded:

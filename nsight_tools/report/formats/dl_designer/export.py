@@ -50,14 +50,14 @@ class NodeCost:
 
 def write(exported: Exported, to: Callable[[str, str | Path], None]) -> list[tuple[str, str]]:
     """Write what each ONNX node costs, with the model, the engine, and what to do with them. Raises as `costs`."""
-    found = costs(exported.trace)
+    node_costs = costs(exported.trace)
     engine = _engine(exported.source)
     for file in filter(None, (exported.onnx, engine)):
         to(file.name, file)
-    to(TABLE, table(found))
-    to(STEPS, steps(found, exported.onnx.name if exported.onnx else "", engine.name if engine else ""))
-    count = len({node for each in found for node in each.nodes})
-    return [("", f"{count:,} ONNX nodes in {len(found):,} layers; {STEPS} says how")]
+    to(TABLE, table(node_costs))
+    to(STEPS, steps(node_costs, exported.onnx.name if exported.onnx else "", engine.name if engine else ""))
+    count = len({node for cost in node_costs for node in cost.nodes})
+    return [("", f"{count:,} ONNX nodes in {len(node_costs):,} layers; {STEPS} says how")]
 
 
 def _engine(source: Path) -> Path | None:
@@ -69,8 +69,8 @@ def _engine(source: Path) -> Path | None:
 
 def nodes_of(metadata: str | None) -> tuple[str, ...]:
     """Names of the ONNX nodes that a layer's metadata gives, each once, in their order."""
-    found = (_NODE.fullmatch(part.strip()) for part in (metadata or "").split(_SEPARATOR))
-    return tuple(dict.fromkeys(match[1] for match in found if match))
+    matches = (_NODE.fullmatch(text.strip()) for text in (metadata or "").split(_SEPARATOR))
+    return tuple(dict.fromkeys(match[1] for match in matches if match))
 
 
 def costs(trace: Trace) -> list[NodeCost]:
@@ -79,41 +79,41 @@ def costs(trace: Trace) -> list[NodeCost]:
     Raises InputError where no layer says of which nodes it is made.
     """
     profiled = layer_times(trace)
-    by_profiler = {each.name: each.profiler_ns for each in profiled.layers} if profiled else {}
+    by_profiler = {layer.name: layer.profiler_ns for layer in profiled.layers} if profiled else {}
     by_trace = traced_medians(trace)
-    found = []
+    node_costs = []
     for row in trace.table("layers", ["name", "type", "tactic", "metadata"]).to_pylist():
         name = row["name"]
         took, how = by_profiler.get(name), "profiler"
         if took is None:
             took, how = by_trace.get(name), "trace" if name in by_trace else ""
-        found.append(NodeCost(name, row["type"] or "", nodes_of(row["metadata"]), took, how, row["tactic"] or ""))
-    if not any(each.nodes for each in found):
+        node_costs.append(NodeCost(name, row["type"] or "", nodes_of(row["metadata"]), took, how, row["tactic"] or ""))
+    if not any(cost.nodes for cost in node_costs):
         problem = "does not say of which ONNX nodes a layer is made"
         hint = "build the engine with profiling verbosity DETAILED (TensorRT 8.6 or later), or give --layers"
         raise InputError(trace.manifest["source"]["name"], problem, hint=hint)
-    return sorted(found, key=lambda each: -(each.median_ns or 0))
+    return sorted(node_costs, key=lambda cost: -(cost.median_ns or 0))
 
 
-def table(found: Sequence[NodeCost]) -> str:
+def table(node_costs: Sequence[NodeCost]) -> str:
     """CSV with a row for each node, or for each layer that has none; times are those of the whole layer."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
-    whole = sum(each.median_ns or 0 for each in found)
-    for each in found:
-        took = "" if each.median_ns is None else f"{each.median_ns / 1e3:.3f}"
-        share = "" if each.median_ns is None or not whole else f"{each.median_ns / whole:.6f}"
-        for node in each.nodes or ("",):
-            rows.writerow([node, each.layer, each.type, len(each.nodes), took, share, each.timed_by, each.tactic])
+    whole = sum(cost.median_ns or 0 for cost in node_costs)
+    for cost in node_costs:
+        took = "" if cost.median_ns is None else f"{cost.median_ns / 1e3:.3f}"
+        share = "" if cost.median_ns is None or not whole else f"{cost.median_ns / whole:.6f}"
+        for node in cost.nodes or ("",):
+            rows.writerow([node, cost.layer, cost.type, len(cost.nodes), took, share, cost.timed_by, cost.tactic])
     return text.getvalue()
 
 
-def steps(found: Sequence[NodeCost], model: str, engine: str) -> str:
+def steps(node_costs: Sequence[NodeCost], model: str, engine: str) -> str:
     """What to do with the folder, and with which layers to begin; `model` and `engine` are empty where not there."""
     opened = model or "the ONNX model that the engine was built from"
-    whole = max(sum(each.median_ns or 0 for each in found), 1)
-    largest = [each for each in found if each.median_ns][:_LISTED]
+    whole = max(sum(cost.median_ns or 0 for cost in node_costs), 1)
+    largest = [cost for cost in node_costs if cost.median_ns][:_LISTED]
     lines = [
         "# Nsight Deep Learning Designer",
         "",
@@ -133,10 +133,10 @@ def steps(found: Sequence[NodeCost], model: str, engine: str) -> str:
         "|layer|time of an inference|nodes|",
         "|---|---:|---|",
     ]
-    for each in largest:
-        nodes = ", ".join(f"`{_plain(node)}`" for node in each.nodes) or "none"
-        time = f"{units.duration(each.median_ns)} ({units.share((each.median_ns or 0) / whole)})"
-        lines.append(f"|`{_plain(each.layer)}`|{time}|{nodes}|")
+    for cost in largest:
+        nodes = ", ".join(f"`{_plain(node)}`" for node in cost.nodes) or "none"
+        time = f"{units.duration(cost.median_ns)} ({units.share((cost.median_ns or 0) / whole)})"
+        lines.append(f"|`{_plain(cost.layer)}`|{time}|{nodes}|")
     return "\n".join(lines) + "\n"
 
 

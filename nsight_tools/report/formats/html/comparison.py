@@ -48,13 +48,16 @@ _FIGURES: tuple[tuple[Callable[[Comparison], figures.Drawing], str], ...] = (
 
 def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
     """The comparisons as one page, each a section of its own."""
-    sections = [_section(each, number) for number, each in enumerate(comparisons, 1)]
+    sections = [_section(comparison, number) for number, comparison in enumerate(comparisons, 1)]
     return pages.page(sections, TITLE, _overview(comparisons) if len(comparisons) > 1 else "")
 
 
 def _overview(comparisons: Sequence[Comparison]) -> str:
     """What several comparisons say, a row each."""
-    rows = [(each, number, MOOD.get(each.verdict, "warning")) for number, each in enumerate(comparisons, 1)]
+    rows = [
+        (comparison, number, MOOD.get(comparison.verdict, "warning"))
+        for number, comparison in enumerate(comparisons, 1)
+    ]
     return pages.rendered("comparisons.html.j2", rows=rows, compared=compared)
 
 
@@ -75,18 +78,27 @@ def _section(comparison: Comparison, number: int = 1) -> str:
         badge=BADGE,
         figures_of_walls=(walls, over_time) if walls.svg else (walls,),
         buckets=buckets,
-        bucket_rows=[_Row(compared.label(each), each) for each in compared.shown(comparison.buckets)],
-        wall_rows=[_Row(name, each) for name, each in compared.walls(comparison)],
+        bucket_rows=[_Row(compared.label(bucket), bucket) for bucket in compared.shown(comparison.buckets)],
+        wall_rows=[_Row(name, wall) for name, wall in compared.walls(comparison)],
         parts=[
-            (title, figure, [_Row(compared.named(each), each) for each in compared.changed(found)], found)
-            for title, figure, found in parts
+            (
+                title,
+                figure,
+                [_Row(compared.named(difference), difference) for difference in compared.changed(differences)],
+                differences,
+            )
+            for title, figure, differences in parts
         ],
         words=compared_builds,
-        build_rows=[_Row(each.name, each) for each in comparison.builds.totals] if comparison.builds else [],
-        measured_rows=[_Row(each.name, each) for each in comparison.measurements],
-        work_rows=[_Row(each.name, each) for each in (*compared.shown(comparison.work), *comparison.conditions)],
+        build_rows=[_Row(total.name, total) for total in comparison.builds.totals] if comparison.builds else [],
+        measured_rows=[_Row(measurement.name, measurement) for measurement in comparison.measurements],
+        work_rows=[
+            _Row(difference.name, difference)
+            for difference in (*compared.shown(comparison.work), *comparison.conditions)
+        ],
         predictions=[
-            (each, *compared.promise(each), compared.outcome(comparison, each)) for each in comparison.predictions
+            (prediction, *compared.promise(prediction), compared.outcome(comparison, prediction))
+            for prediction in comparison.predictions
         ],
         not_put_down=compared.not_put_down(comparison),
     )
@@ -111,6 +123,6 @@ class _Row:
 
 def _values(difference: Difference) -> dict[str, float]:
     relative = difference.relative(difference.difference)
-    found = {"before": difference.before, "after": difference.after}
-    found |= {"difference": difference.difference, "relative": relative}
-    return {name: 0.0 if value is None else value for name, value in found.items()}
+    numbers = {"before": difference.before, "after": difference.after}
+    numbers |= {"difference": difference.difference, "relative": relative}
+    return {name: 0.0 if value is None else value for name, value in numbers.items()}

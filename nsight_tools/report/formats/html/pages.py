@@ -16,7 +16,7 @@ from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
 from nsight_tools.capture.runner.options import BY_NAME
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report import accurate, content, figures, layer_times, measurements, safe, tops
+from nsight_tools.report import accurate, content, figures, layer_times, measurements, safe, tops, unjudged
 from nsight_tools.report.claims import claim
 from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
 from nsight_tools.report.evidence import where
@@ -144,7 +144,7 @@ def page(sections: Sequence[str], what: str = "report", overview: str = "") -> s
     return rendered(
         "page.html.j2",
         # Constants of ours, and what `section` made, which escapes.
-        sections=[Markup(each) for each in sections],  # noqa: S704
+        sections=[Markup(section_text) for section_text in sections],  # noqa: S704
         overview=Markup(overview),  # noqa: S704
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
@@ -156,13 +156,17 @@ def page(sections: Sequence[str], what: str = "report", overview: str = "") -> s
 
 def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
     """What the page says of one trace; `number` tells it from the page's other traces."""
-    pictures = _Pictures(trace, f"t{number}", {each.code: _PICTURES.get(each.picture) for each in report.outcomes})
+    pictures = _Pictures(
+        trace, f"t{number}", {outcome.code: _PICTURES.get(outcome.picture) for outcome in report.outcomes}
+    )
     lead = next(iter(report.findings), None)
     without = not report.summary.inferences
     explored = timeline.timeline(trace, report)
     limits = [pictures.draw(_ROOFLINE), pictures.draw(_LIMITS)]
     profiled = report.summary.layer_times
-    layers = [(each, layer_times.share(each, profiled)) for each in layer_times.largest(profiled)] if profiled else []
+    layers = (
+        [(layer, layer_times.share(layer, profiled)) for layer in layer_times.largest(profiled)] if profiled else []
+    )
     return rendered(
         "section.html.j2",
         report=report,
@@ -173,18 +177,20 @@ def section(report: TraceReport, trace: Trace, number: int = 1) -> str:
             (finding, following, figure)
             for position, finding in enumerate(report.findings, 1)
             for figure in (pictures.of(finding, position),)  # before those of what follows from it
-            for following in ([(each, pictures.of(each, position)) for each in report.following(finding)],)
+            for following in (
+                [(finding_below, pictures.of(finding_below, position)) for finding_below in report.following(finding)],
+            )
         ],
         largest=_largest(report),
         tops=[
             (what, title, every[: tops.ROWS], count, every)
-            for what, title, found in (("layers", "Layers", tops.layers), ("kernels", "Kernels", tops.kernels))
-            for every, count in (found(trace, EVERY),)
+            for what, title, rows in (("layers", "Layers", tops.layers), ("kernels", "Kernels", tops.kernels))
+            for every, count in (rows(trace, EVERY),)
         ],
         profiled=layers[: layer_times.ROWS],
         profiled_all=layers[:EVERY],
         limits=limits,
-        has_limits=any(each.svg for each in limits),
+        has_limits=any(limit.svg for limit in limits),
         timeline=explored,
         packed=Markup(policy.data(explored.packed())) if explored else None,  # noqa: S704 (made inert there)
         twin=[(window, list(timeline.table(explored, window))) for window in explored.windows] if explored else [],
@@ -206,7 +212,7 @@ def _look(explored: timeline.Timeline | None, finding: Finding) -> int | None:
     if explored is None:
         return None
     looks = (explored.by_place.get((lo, hi)) for _, lo, hi in sorted(places(finding), reverse=True))
-    return next((each for each in looks if each is not None), None)
+    return next((look for look in looks if look is not None), None)
 
 
 def drawn(draw: Callable[[], figures.Drawing], prefix: str, caption: str) -> Figure:
@@ -253,7 +259,7 @@ class _Pictures:
 def _largest(report: TraceReport) -> list[tuple[str, int]]:
     """The three parts of the median inference that take the most time."""
     parts = [(bucket.label, bucket.median) for bucket in report.buckets() if bucket.median]
-    return sorted(parts, key=lambda part: -part[1])[:3]
+    return sorted(parts, key=lambda share: -share[1])[:3]
 
 
 def _capture(report: TraceReport) -> list[tuple[str, str]]:
@@ -275,9 +281,9 @@ def _capture(report: TraceReport) -> list[tuple[str, str]]:
     return [(label, str(value)) for label, value in known if value]
 
 
-def _measured(found: Measured) -> list[tuple[str, str]]:
+def _measured(measured: Measured) -> list[tuple[str, str]]:
     """What it measured without the profiler, as labels and values."""
-    return [*measurements.every(found), *accurate.every(found.outputs, found.accuracy)]
+    return [*measurements.every(measured), *accurate.every(measured.outputs, measured.accuracy)]
 
 
 def _run(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -318,14 +324,14 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _gpu(gpu: dict[str, Any]) -> str:
-    facts = [gpu.get("name") or "unnamed"]
+    texts = [gpu.get("name") or "unnamed"]
     if gpu.get("sm_count"):
-        facts.append(f"{gpu['sm_count']} SMs")
+        texts.append(f"{gpu['sm_count']} SMs")
     if gpu.get("memory_bytes"):
-        facts.append(units.size(gpu["memory_bytes"]))
+        texts.append(units.size(gpu["memory_bytes"]))
     if gpu.get("max_sm_clock_mhz"):
-        facts.append(f"up to {gpu['max_sm_clock_mhz']:,.0f} MHz")
-    return ", ".join(facts)
+        texts.append(f"up to {gpu['max_sm_clock_mhz']:,.0f} MHz")
+    return ", ".join(texts)
 
 
 def _missing(report: TraceReport) -> list[tuple[str, str]]:
@@ -385,6 +391,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        matter=unjudged.matter,
         sentence=units.sentence,
         worth=_worth,
         long=lambda text: _inert(text, LONG),

@@ -21,15 +21,15 @@ _CAPTION = (
 )
 
 
-def render(found: Swept, context: Context = PLAIN) -> str:
+def render(sweep: Swept, context: Context = PLAIN) -> str:
     """The sweep as a page that holds all that it shows."""
-    figure = pages.drawn(partial(settings_front, found), "s1", _CAPTION)
-    front, knee = found.front, found.knee
-    ordered = sorted(found.points, key=lambda point: -point.middle.throughput_per_s)
+    figure = pages.drawn(partial(settings_front, sweep), "s1", _CAPTION)
+    front, knee = sweep.front, sweep.knee
+    ordered = sorted(sweep.points, key=lambda point: -point.middle.throughput_per_s)
     section = pages.rendered(
         "sweep.html.j2",
-        found=found,
-        answers=list(swept.answers(found)),
+        found=sweep,
+        answers=list(swept.answers(sweep)),
         figure=figure,
         head=swept.HEAD,
         rows=[(point, _cells(point.middle), point in front, point is knee) for point in ordered],
@@ -37,7 +37,13 @@ def render(found: Swept, context: Context = PLAIN) -> str:
     return pages.page([section], "sweep")
 
 
-def _cells(found: Measurement) -> list[tuple[str, float]]:
+def _cells(measurement: Measurement) -> list[tuple[str, float]]:
     """A measurement as the table shows it, each with what it sorts by."""
-    values = (found.throughput_per_s, found.p50_ns, found.p99_ns, found.memory_bytes, found.energy_j)
-    return list(zip(swept.cells(found), (-1.0 if each is None else each for each in values), strict=True))
+    values = (
+        measurement.throughput_per_s,
+        measurement.p50_ns,
+        measurement.p99_ns,
+        measurement.memory_bytes,
+        measurement.energy_j,
+    )
+    return list(zip(swept.cells(measurement), (-1.0 if value is None else value for value in values), strict=True))

@@ -46,8 +46,8 @@ def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
 def document(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The comparisons as plain data that `schema()` describes; what JSON cannot say (NaN, infinity) is None."""
     tool = {"name": "nsight-tools", "version": nsight_tools.__version__}
-    said = [_comparison(each) for each in comparisons]
-    data: dict[str, Any] = plain({"schema": SCHEMA_VERSION, "tool": tool, "level": LEVEL, "comparisons": said})
+    documents = [_comparison(comparison) for comparison in comparisons]
+    data: dict[str, Any] = plain({"schema": SCHEMA_VERSION, "tool": tool, "level": LEVEL, "comparisons": documents})
     return data
 
 

@@ -9,9 +9,9 @@ from typing import Any
 def plain(value: Any) -> Any:
     """`value` of JSON's own types: NumPy's numbers unboxed, not-a-numbers null, broken characters visible."""
     if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
+        return [plain(item) for item in value]
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if hasattr(value, "item"):

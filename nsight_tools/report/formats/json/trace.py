@@ -66,22 +66,22 @@ def _trace(report: TraceReport) -> dict[str, Any]:
         "limits": _limits(summary),
         "headline": report.verdict,
         "plan": _plan(report),
-        "hand_over": [asdict(each) for each in report.hand_over],
+        "hand_over": [asdict(profiling) for profiling in report.hand_over],
         "outcomes": [_outcome(outcome) for outcome in sorted(report.outcomes, key=lambda o: o.code)],
     }
 
 
-def _measured(found: Measured) -> dict[str, Any]:
+def _measured(measured: Measured) -> dict[str, Any]:
     """All that was measured without the profiler, and by which share of the median its repeats differ."""
-    accuracy = found.accuracy.as_json() if found.accuracy else None
-    return asdict(found) | {"spread": found.spreads() or None, "accuracy": accuracy}
+    accuracy = measured.accuracy.as_json() if measured.accuracy else None
+    return asdict(measured) | {"spread": measured.spreads() or None, "accuracy": accuracy}
 
 
 def _limits(summary: Summary) -> dict[str, Any] | None:
     """What limits the layers; None where GPU metrics were not sampled."""
     if not (summary.limits or summary.limits_notes):
         return None
-    return {"layers": [_limit(each) for each in summary.limits], "notes": list(summary.limits_notes)}
+    return {"layers": [_limit(limit) for limit in summary.limits], "notes": list(summary.limits_notes)}
 
 
 def _limit(layer: LayerLimit) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _limit(layer: LayerLimit) -> dict[str, Any]:
     return {
         **{name: getattr(layer, name) for name in ("name", "device", "kernels", "time_ns", "limit", "because")},
         "together": layer.together,
-        "shares": {name: asdict(part) for name, part in layer.parts.items()},
+        "shares": {name: asdict(share) for name, share in layer.parts.items()},
         "dram_bytes": moved,
         "needed_bytes": layer.needed_bytes,
         "moved_more": layer.moved_more,
@@ -107,8 +107,8 @@ def _plan(report: TraceReport) -> dict[str, Any] | None:
         "before_ns": round(worth.before_ns),
         "saves_ns": {"low": round(worth.low_ns), "point": round(worth.point_ns), "high": round(worth.high_ns)},
         "method": worth.method,
-        "steps": [{"change": _change(each.change), "after_ns": round(each.after_ns)} for each in report.plan.stages],
-        "left_out": [_change(each) for each in report.plan.left_out],
+        "steps": [{"change": _change(stage.change), "after_ns": round(stage.after_ns)} for stage in report.plan.stages],
+        "left_out": [_change(change) for change in report.plan.left_out],
     }
 
 
@@ -122,7 +122,7 @@ def _requests(summary: Summary) -> dict[str, Any]:
         "alike": summary.alike,
         "enqueues": summary.enqueues,
         "engines": summary.engines,
-        "populations": [asdict(each) for each in summary.populations],
+        "populations": [asdict(population) for population in summary.populations],
     }
 
 
@@ -157,17 +157,18 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "code": outcome.code,
         "status": outcome.status.value,
         "reason": outcome.reason or None,
+        "remedy": outcome.remedy or None,
         "findings": [_finding(finding) for finding in outcome.findings],
     }
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    data = asdict(replace(finding, loss=None)) | {"change": [_change(each) for each in finding.change]}
+    data = asdict(replace(finding, loss=None)) | {"change": [_change(change) for change in finding.change]}
     del data["loss"]  # what the rule saw: priced, it is the recoverable time
     del data["act"]  # the recommendation in short, for people
     return data | {"severity": finding.severity.value, "confidence": finding.confidence.value}
 
 
 def _change(change: Change) -> dict[str, Any]:
-    said = changes.said(change)
-    return asdict(change) | {"trtexec": said.trtexec or None, "api": said.api or None}
+    words = changes.said(change)
+    return asdict(change) | {"trtexec": words.trtexec or None, "api": words.api or None}

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:
     """Analyzed traces, a suite each; findings of `context.failing` fail their case."""
-    return document((each.name, [_analysis(each, o, context.failing) for o in each.outcomes]) for each in reports)
+    return document(
+        (report.name, [_analysis(report, o, context.failing) for o in report.outcomes]) for report in reports
+    )
 
 
 def _analysis(report: TraceReport, outcome: Outcome, failing: Collection[Severity]) -> Case:
@@ -38,5 +40,5 @@ def _analysis(report: TraceReport, outcome: Outcome, failing: Collection[Severit
 
 def _finding(report: TraceReport, finding: Finding) -> str:
     parts = (f"{finding.severity.value}: {finding.message}", report.worth(finding), finding.cause)
-    lines = [safe.visible(part, LIMIT) for part in (*parts, finding.recommendation) if part]
+    lines = [safe.visible(text, LIMIT) for text in (*parts, finding.recommendation) if text]
     return "\n".join(lines)

@@ -20,39 +20,41 @@ _HEAD = ("| | before | after | difference | interval | part | |", "|---|---:|---
 
 def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
     """The comparisons as GitHub-flavoured Markdown, one section each."""
-    return "\n".join("\n".join(_section(each)) + "\n" for each in comparisons)
+    return "\n".join("\n".join(_section(comparison)) + "\n" for comparison in comparisons)
 
 
 def _section(comparison: Comparison) -> list[str]:
     title = f"## nsight-tools: {escape(compared.title(comparison))}"
-    first, *others = (escape(said, 1200) for said in compared.verdicts(comparison))
+    first, *others = (escape(verdict, 1200) for verdict in compared.verdicts(comparison))
     lines = [title, "", f"**{first}**", ""]
-    lines += [part for said in others for part in (said, "")]
+    lines += [line for verdict in others for line in (verdict, "")]
     lines += _setup(comparison)
     lines += [f"- {escape(note, 1200)}" for note in comparison.notes]
     if comparison.wall is not None:
-        rows = [(compared.label(each), each) for each in compared.shown(comparison.buckets)]
-        lines += ["", *_HEAD, *(_row(name, each) for name, each in (*rows, *compared.walls(comparison)))]
+        rows = [(compared.label(bucket), bucket) for bucket in compared.shown(comparison.buckets)]
+        lines += ["", *_HEAD, *(_row(name, wall) for name, wall in (*rows, *compared.walls(comparison)))]
         lines += ["", f"Of {escape(compared.TYPICAL)}."]
     for name, count, judgements in compared.populations(comparison):
         lines += [
             "",
             f"Inferences of kind {escape(name)}, {count}:",
             "",
-            *(f"- {escape(each, 1200)}" for each in judgements),
+            *(f"- {escape(judgement, 1200)}" for judgement in judgements),
         ]
     lines += _predictions(comparison)
     work = compared.shown(comparison.work)
-    lines += _folded("Work and conditions", [_row(each.name, each) for each in (*work, *comparison.conditions)])
-    measured = [_row(each.name, each) for each in comparison.measurements]
+    lines += _folded(
+        "Work and conditions", [_row(difference.name, difference) for difference in (*work, *comparison.conditions)]
+    )
+    measured = [_row(measurement.name, measurement) for measurement in comparison.measurements]
     lines += _folded("Measured without the profiler", measured)
     lines += _builds(comparison)
     for name, parts in (("Layers", comparison.layers), ("Kernels", comparison.kernels)):
         chosen = compared.changed(parts)[: compared.ROWS_SHOWN]
         rest = compared.unshown(parts)
-        lines += _folded(name, [_row(compared.named(each), each) for each in chosen], rest)
+        lines += _folded(name, [_row(compared.named(difference), difference) for difference in chosen], rest)
     if comparison.untold:
-        lines += ["", "What these two cannot tell:", "", *(f"- {escape(each, 1200)}" for each in comparison.untold)]
+        lines += ["", "What these two cannot tell:", "", *(f"- {escape(reason, 1200)}" for reason in comparison.untold)]
     return lines
 
 
@@ -60,22 +62,22 @@ def _setup(comparison: Comparison) -> list[str]:
     if not comparison.setup:
         return []
     rows = (
-        f"| {compared.effect_of(each)} | {escape(each.aspect)} | {escape(each.before, 200)} | "
-        f"{escape(each.after, 200)} | {escape(each.why)} |"
-        for each in comparison.setup
+        f"| {compared.effect_of(difference)} | {escape(difference.aspect)} | {escape(difference.before, 200)} | "
+        f"{escape(difference.after, 200)} | {escape(difference.why)} |"
+        for difference in comparison.setup
     )
     return ["| | What else differs | before | after | why |", "|---|---|---|---|---|", *rows, ""]
 
 
-def _row(name: str, each: Difference) -> str:
+def _row(name: str, difference: Difference) -> str:
     cells = (
         name,
-        units.quantity(each.before, each.unit),
-        units.quantity(each.after, each.unit),
-        compared.signed_value(each),
-        compared.interval(each),
-        compared.part(each),
-        compared.CHANGES[each.change],
+        units.quantity(difference.before, difference.unit),
+        units.quantity(difference.after, difference.unit),
+        compared.signed_value(difference),
+        compared.interval(difference),
+        compared.part(difference),
+        compared.CHANGES[difference.change],
     )
     return f"| {' | '.join(escape(cell, 200) for cell in cells)} |"
 
@@ -84,8 +86,8 @@ def _predictions(comparison: Comparison) -> list[str]:
     if not comparison.predictions:
         return []
     lines = ["", "| Finding of BEFORE | AFTER | promised | came | |", "|---|---|---:|---:|---|"]
-    for each in comparison.predictions:
-        cells = (each.code, *compared.promise(each), compared.outcome(comparison, each))
+    for prediction in comparison.predictions:
+        cells = (prediction.code, *compared.promise(prediction), compared.outcome(comparison, prediction))
         lines.append(f"| {' | '.join(escape(cell) for cell in cells)} |")
     if compared.not_put_down(comparison):
         lines += ["", f"{escape(compared.NOT_PUT_DOWN)}."]
@@ -97,12 +99,12 @@ def _builds(comparison: Comparison) -> list[str]:
     if builds is None:
         return []
     lines = ["", f"**{compared_builds.TITLE}**: {escape(compared_builds.answer(builds), 1200)}."]
-    lines += _folded(f"By {compared_builds.NOTE}", [_row(each.name, each) for each in compared.shown(builds.totals)])
+    lines += _folded(f"By {compared_builds.NOTE}", [_row(total.name, total) for total in compared.shown(builds.totals)])
     rows = ["", "| region | changed | before | after | difference |", "|---|---|---|---|---:|"]
-    for each in builds.regions[: compared.ROWS_SHOWN]:
+    for region in builds.regions[: compared.ROWS_SHOWN]:
         sides = (f"{units.quantity(time, 'ns')}: {compared_builds.built(side)}" for time, side in
-                 ((each.time.before, each.before), (each.time.after, each.after)))  # fmt: skip
-        cells = (compared_builds.name(each), compared_builds.changed(each), *sides, compared.change(each.time))
+                 ((region.time.before, region.before), (region.time.after, region.after)))  # fmt: skip
+        cells = (compared_builds.name(region), compared_builds.changed(region), *sides, compared.change(region.time))
         rows.append(f"| {' | '.join(escape(cell, 300) for cell in cells)} |")
     rest = compared_builds.unshown(builds, compared.ROWS_SHOWN)
     tail = ["", escape(rest)] if rest else []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.analysis import Status
-from nsight_tools.report import content
+from nsight_tools.report import content, unjudged
 from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
 from nsight_tools.report.evidence import window
 from nsight_tools.report.formats import PLAIN
@@ -41,9 +41,11 @@ def _together(report: TraceReport) -> list[str]:
     """What the findings' changes give together, step by step."""
     if report.plan is None:
         return []
-    said = "" if report.plan_leads else f"**Together:** {escape(report.together, 600)}"
+    together = "" if report.plan_leads else f"**Together:** {escape(report.together, 600)}"
     steps = "\n".join(f"{at}. {escape(step)}" for at, step in enumerate(report.steps, 1))
-    return [line for part in (said, steps, escape(report.beside_the_sum)) if part for line in ("", part)]
+    return [
+        line for paragraph in (together, steps, escape(report.beside_the_sum)) if paragraph for line in ("", paragraph)
+    ]
 
 
 def _table(report: TraceReport) -> list[str]:
@@ -69,10 +71,10 @@ def _details(report: TraceReport, finding: Finding, number: int) -> list[str]:
     lines += [f"- **Also:** {escape(f'{f.code}: {f.message}', 600)}" for f in report.following(finding)]
     if finding.evidence:
         lines += ["", "| Evidence | Value | Where |", "|---|---:|---|"]
-    for each in finding.evidence[:EVIDENCE_SHOWN]:
-        where = "; ".join(part for part in (window(each), each.detail) if part)
-        value = escape(units.quantity(each.value, each.unit), 120)
-        lines.append(f"| {escape(each.metric, 120)} | {value} | {escape(where)} |")
+    for evidence in finding.evidence[:EVIDENCE_SHOWN]:
+        where = "; ".join(text for text in (window(evidence), evidence.detail) if text)
+        value = escape(units.quantity(evidence.value, evidence.unit), 120)
+        lines.append(f"| {escape(evidence.metric, 120)} | {value} | {escape(where)} |")
     if (more := len(finding.evidence) - EVIDENCE_SHOWN) > 0:
         lines.append(f"| and {more} more in `--format json` | | |")
     return [*lines, "", "</details>"]
@@ -93,7 +95,7 @@ def _accounting(report: TraceReport) -> list[str]:
         f"| {b.label} | {units.duration(b.median)} | {units.duration(b.p99)} | {units.share(b.share)} | {b.untraced} |"
         for b in buckets
     ]
-    walls = " | ".join(units.duration(each) for each in (times.wall_median_ns, times.wall_p99_ns))
+    walls = " | ".join(units.duration(wall_ns) for wall_ns in (times.wall_median_ns, times.wall_p99_ns))
     lines.append(f"| **from first to last event** | {walls} | | {report.untraced_wall} |")
     for note in filter(None, (report.beside, report.observer_note)):
         lines += ["", note]
@@ -102,10 +104,12 @@ def _accounting(report: TraceReport) -> list[str]:
 
 def _ends(report: TraceReport) -> list[str]:
     lines = []
-    if unjudged := [each for _, outcomes in report.unjudged() for each in outcomes]:
+    if groups := report.unjudged():
         lines += ["", "**Could not be judged**", ""]
-        ordered = sorted(unjudged, key=lambda each: each.code)
-        lines += [f"- {escape(o.code)}: {escape(o.summary)}: {escape(o.reason)}" for o in ordered]
+    for remedy, outcomes in groups:
+        lines.append(f"- {escape(units.sentence(remedy))}:")
+        told = ((outcome.code, outcome.summary, unjudged.matter(outcome)) for outcome in outcomes)
+        lines += [f"  - {': '.join(map(escape, filter(None, texts)))}" for texts in told]
     if clear := report.with_status(Status.CLEAR):
         lines += ["", f"**Clear:** {', '.join(escape(o.code) for o in clear)}"]
     return lines

@@ -60,8 +60,8 @@ def gpus(writer: Writer, trace: Trace) -> None:
             declared[known[key]] = (label, gpus[device])
         return known[key]
 
-    work = [part(writer, trace, declare) for part in (_kernels, _memory_ops, _graphs)]
-    parts = [part for part in work if part.start.size]
+    work = [slices_of(writer, trace, declare) for slices_of in (_kernels, _memory_ops, _graphs)]
+    parts = [slices for slices in work if slices.start.size]
     if parts:
         laid_out(writer, Slices.joined(parts), lambda track: writer.track(*declared[track]), nest=False)
 

@@ -51,7 +51,7 @@ class Slices:
 
 
 def laid_out(
-    writer: Writer, slices: Slices, beside: Callable[[int], int], *, nest: bool, arrows: Arrows | None = None
+    writer: Writer, slices: Slices, new_track: Callable[[int], int], *, nest: bool, arrows: Arrows | None = None
 ) -> None:
     """Write slices; those that would cross others of their track go to tracks that `beside` declares for it."""
     happens = sequence(slices.start, slices.end)
@@ -60,7 +60,7 @@ def laid_out(
     moved = np.flatnonzero(lane)
     if moved.size:
         pairs, which = np.unique(np.stack([track[moved], lane[moved]]), axis=1, return_inverse=True)
-        track[moved] = np.array([beside(one) for one in pairs[0].tolist()], np.int64)[which.ravel()]
+        track[moved] = np.array([new_track(track) for track in pairs[0].tolist()], np.int64)[which.ravel()]
     columns = (track, slices.start, slices.end, slices.name, slices.category, slices.annotations)
     writer.slices(*columns, arrows or Arrows(ends=slices.arrivals), happens=happens)
 
@@ -103,9 +103,12 @@ def category_of(writer: Writer, name: str, table: pa.Table) -> Int64Array:
     return np.repeat(writer.categories([name]), table.num_rows)
 
 
-def chosen(one: Slices, rows: BoolArray) -> Slices:
+def chosen(slices: Slices, rows: BoolArray) -> Slices:
     """Some of the slices."""
     annotations = {
-        key: Annotation(one.values[rows], one.present[rows], one.text) for key, one in one.annotations.items()
+        key: Annotation(annotation.values[rows], annotation.present[rows], annotation.text)
+        for key, annotation in slices.annotations.items()
     }
-    return Slices(one.track[rows], one.start[rows], one.end[rows], one.name[rows], one.category[rows], annotations)
+    return Slices(
+        slices.track[rows], slices.start[rows], slices.end[rows], slices.name[rows], slices.category[rows], annotations
+    )

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 def write(report: TraceReport, trace: Trace, to: Callable[[bytes], None]) -> int:
     """Write the trace and what was found in it, piece by piece, with `to`; returns how many events those are."""
-    found = trace.sql(windows.SESSION).to_pylist()[0]
-    first, last = (0, 1) if found["lo"] is None else (int(found["lo"]), int(found["hi"]))
+    session = trace.sql(windows.SESSION).to_pylist()[0]
+    first, last = (0, 1) if session["lo"] is None else (int(session["lo"]), int(session["hi"]))
     for row in windows.rows(report):
         lo, hi = row.hull((first, last))
         first, last = min(first, lo), max(last, hi)
@@ -46,9 +46,14 @@ def write(report: TraceReport, trace: Trace, to: Callable[[bytes], None]) -> int
 
 def _about(writer: Writer, report: TraceReport, whole: tuple[int, int]) -> None:
     shift = f"{writer.shift_ns} ns were added to every time, so that none is negative" if writer.shift_ns else "none"
-    facts = {"source": report.name, "verdict": report.verdict, "recorded": "; ".join(report.facts), "time shift": shift}
+    annotations = {
+        "source": report.name,
+        "verdict": report.verdict,
+        "recorded": "; ".join(report.facts),
+        "time shift": shift,
+    }
     track = writer.track("nsight-tools", rank=0)
-    _one(writer, track, whole, report.verdict, "nsight-tools", facts)
+    _one(writer, track, whole, report.verdict, "nsight-tools", annotations)
 
 
 def _findings(writer: Writer, report: TraceReport, whole: tuple[int, int]) -> None:
@@ -57,13 +62,13 @@ def _findings(writer: Writer, report: TraceReport, whole: tuple[int, int]) -> No
     for row in windows.rows(report):
         finding, label = row.finding, f"{row.number}. {row.label}"
         track = writer.track(label, parent, rank=row.number, description=finding.recommendation)
-        facts = {
+        annotations = {
             "worth": row.worth,
             "confidence": finding.confidence.value,
             "cause": finding.cause,
             "recommendation": finding.recommendation,
         }
-        _one(writer, track, row.hull(whole), row.label, finding.severity.value, facts)
+        _one(writer, track, row.hull(whole), row.label, finding.severity.value, annotations)
         places = [(e.start_ns or 0, e.start_ns or 0 if e.end_ns is None else e.end_ns) for e in row.evidence]
         if not places:
             continue
@@ -98,7 +103,7 @@ def _inferences(writer: Writer, trace: Trace) -> None:
     number = ints(table["inference"])
     annotations = {label: Annotation.of(ints(table[column])) for column, label in buckets.items()}
     annotations |= {"kernels": Annotation.of(ints(table["kernels"])), "mark": text_of(writer, words(table["mark"]))}
-    names = writer.names(f"inference {one}" for one in number.tolist())
+    names = writer.names(f"inference {row}" for row in number.tolist())
     slices = Slices(
         track,
         ints(table["start_ns"]),

@@ -42,9 +42,9 @@ def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
 
 def _section(page: Page, comparison: Comparison) -> None:
     page.line(page.text(compared.title(comparison), "bold"))
-    for at, (judgement, said) in enumerate(zip(comparison.judgements, compared.verdicts(comparison), strict=False)):
+    for at, (judgement, verdict) in enumerate(zip(comparison.judgements, compared.verdicts(comparison), strict=False)):
         mood = MOOD.get(judgement.verdict, "yellow")
-        page.line(page.text(said, mood if at else f"bold {mood}", limit=1200))
+        page.line(page.text(verdict, mood if at else f"bold {mood}", limit=1200))
     page.rows([[page.text(compared.counted(comparison), "dim")]])
     _setup(page, comparison)
     if comparison.notes:
@@ -56,19 +56,19 @@ def _section(page: Page, comparison: Comparison) -> None:
     _predictions(page, comparison)
     whole = comparison.wall is not None
     every = (*comparison.measurements, *comparison.work, *comparison.conditions)
-    kept = [] if page.look.everything else [each for each in every if each.change is Change.SAME]
-    measured = [each for each in comparison.measurements if each not in kept]
+    kept = [] if page.look.everything else [difference for difference in every if difference.change is Change.SAME]
+    measured = [measurement for measurement in comparison.measurements if measurement not in kept]
     _table(page, "Measured without the profiler", measured, note=compared.NO_INTERVAL)
-    work = [each for each in compared.shown(comparison.work) if each not in kept]
+    work = [difference for difference in compared.shown(comparison.work) if difference not in kept]
     title, note = ("Work of an inference", "") if whole else ("The GPUs", compared.NO_INTERVAL)
     _table(page, title, work, note=note)
-    _table(page, "Conditions", [each for each in comparison.conditions if each not in kept])
+    _table(page, "Conditions", [condition for condition in comparison.conditions if condition not in kept])
     _builds(page, comparison)
     _parts(page, "Layers", "kernel time of the typical inference", comparison.layers)
     _parts(page, "Kernels", "of the typical inference" if whole else compared.CALLS, comparison.kernels)
     if comparison.untold:
         page.heading("What these two cannot tell")
-        page.rows([[page.text("-"), page.text(each, limit=1200)] for each in comparison.untold])
+        page.rows([[page.text("-"), page.text(reason, limit=1200)] for reason in comparison.untold])
     if not page.look.everything and (left_out := _left_out(comparison, kept)):
         page.blank()
         page.line(page.text(f"Left out: {left_out}. --all shows it.", "dim"))
@@ -81,7 +81,7 @@ def _left_out(comparison: Comparison, same: Sequence[Difference]) -> str:
         for what, differences in (("layers", comparison.layers), ("kernels", comparison.kernels))
         if (more := len(compared.changed(differences)) - ROWS) > 0
     ]
-    if names := [each.name for each in same if each.before or each.after]:
+    if names := [difference.name for difference in same if difference.before or difference.after]:
         parts.append(f"what is the same ({', '.join(names)})")
     return ", ".join(parts)
 
@@ -90,40 +90,48 @@ def _setup(page: Page, comparison: Comparison) -> None:
     if not comparison.setup:
         return
     page.heading("What else differs", "what makes them not comparable first")
-    for each in comparison.setup:
-        effect = page.text(f"  {compared.effect_of(each)}: ", EFFECT[each.effect])
-        page.line(effect, page.text(each.aspect, "bold"))
-        rows = [("before", each.before), ("after", each.after), ("why", each.why)]
-        if len(both := f"{each.before} → {each.after}") <= page.width - _SETUP:
+    for difference in comparison.setup:
+        effect = page.text(f"  {compared.effect_of(difference)}: ", EFFECT[difference.effect])
+        page.line(effect, page.text(difference.aspect, "bold"))
+        rows = [("before", difference.before), ("after", difference.after), ("why", difference.why)]
+        if len(both := f"{difference.before} → {difference.after}") <= page.width - _SETUP:
             rows[:2] = [("from", both)]
         page.labelled([(label, page.text(text)) for label, text in rows], indent=5, label_width=7)
 
 
 def _wall(page: Page, comparison: Comparison) -> None:
     roomy, judged = page.width >= ROOMY, comparison.judgements
-    named = [(compared.label(each), each) for each in compared.shown(comparison.buckets)] + compared.walls(comparison)
-    unit, cells = compared.in_one_unit([each for _, each in named])
+    named = [(compared.label(bucket), bucket) for bucket in compared.shown(comparison.buckets)] + compared.walls(
+        comparison
+    )
+    unit, cells = compared.in_one_unit([difference for _, difference in named])
     typical = compared.TYPICAL.partition(": ")[2]
     typical = typical if roomy else typical.partition(",")[0]
     page.heading("Time of an inference", f"in {unit}; {typical}")
     rows = [
-        _row(page, each, cell, name=name, style="bold" if any(each is one.difference for one in judged) else "")
-        for (name, each), cell in zip(named, cells, strict=True)
+        _row(
+            page,
+            difference,
+            cell,
+            name=name,
+            style="bold" if any(difference is judgement.difference for judgement in judged) else "",
+        )
+        for (name, difference), cell in zip(named, cells, strict=True)
     ]
     head = [page.text(text, "dim") for text in _HEAD]
     table = [head, *rows] if roomy else [[*row[:4], row[-1]] for row in (head, *rows)]
     page.rows(table, right=(1, 2, 3, 4, 5) if roomy else (1, 2, 3))
 
 
-def _row(page: Page, each: Difference, cells: compared.Cells, *, name: str = "", style: str = "") -> list[Text]:
+def _row(page: Page, difference: Difference, cells: compared.Cells, *, name: str = "", style: str = "") -> list[Text]:
     return [
-        page.text(name or compared.label(each), style),
+        page.text(name or compared.label(difference), style),
         page.text(cells.before, style),
         page.text(cells.after, style),
         page.text(cells.difference, style),
         page.text(cells.interval, "dim"),
-        page.text(compared.part(each)),
-        page.text(compared.CHANGES[each.change], STYLE[each.change]),
+        page.text(compared.part(difference)),
+        page.text(compared.CHANGES[difference.change], STYLE[difference.change]),
     ]
 
 
@@ -133,7 +141,7 @@ def _populations(page: Page, comparison: Comparison) -> None:
     page.heading("Kinds of inferences", "the verdicts above are on the one with the most time")
     for name, count, judgements in compared.populations(comparison):
         page.line(page.text(f"  {name}", "bold"), page.text(f", {count}", "dim"))
-        page.rows([[page.text("-"), page.text(said, limit=1200)] for said in judgements])
+        page.rows([[page.text("-"), page.text(verdict, limit=1200)] for verdict in judgements])
 
 
 def _predictions(page: Page, comparison: Comparison) -> None:
@@ -143,10 +151,16 @@ def _predictions(page: Page, comparison: Comparison) -> None:
     if compared.not_put_down(comparison):
         page.rows([[page.text(compared.NOT_PUT_DOWN, "yellow")]])
     rows = []
-    for each in comparison.predictions:
-        status, promised, came = compared.promise(each)
-        said = compared.outcome(comparison, each)
-        cells = (page.text(each.code, "bold"), page.text(status), page.text(promised), page.text(came), page.text(said))
+    for prediction in comparison.predictions:
+        status, promised, came = compared.promise(prediction)
+        came_to = compared.outcome(comparison, prediction)
+        cells = (
+            page.text(prediction.code, "bold"),
+            page.text(status),
+            page.text(promised),
+            page.text(came),
+            page.text(came_to),
+        )
         rows.append(cells)
     page.rows(rows, right=(2, 3))
 
@@ -157,13 +171,13 @@ def _table(page: Page, title: str, differences: Sequence[Difference], *, note: s
     page.heading(title, note)
     rows = [
         [
-            page.text(each.name),
-            page.text(units.quantity(each.before, each.unit)),
-            page.text(units.quantity(each.after, each.unit)),
-            page.text(compared.signed_value(each)),
-            page.text(compared.known(each), STYLE[each.change]),
+            page.text(difference.name),
+            page.text(units.quantity(difference.before, difference.unit)),
+            page.text(units.quantity(difference.after, difference.unit)),
+            page.text(compared.signed_value(difference)),
+            page.text(compared.known(difference), STYLE[difference.change]),
         ]
-        for each in differences
+        for difference in differences
     ]
     page.rows(rows, right=(1, 2, 3))
 
@@ -177,17 +191,20 @@ def _builds(page: Page, comparison: Comparison) -> None:
     page.heading(compared_builds.TITLE, f"in {unit}; {compared_builds.NOTE}")
     page.rows([[page.text(compared_builds.answer(builds), "bold", limit=1200)]])
     head = [page.text(text, "dim") for text in _HEAD]
-    rows = [head, *(_row(page, each, cell) for each, cell in zip(totals, cells, strict=True))]
+    rows = [head, *(_row(page, total, cell) for total, cell in zip(totals, cells, strict=True))]
     table = [[*row[: 5 if page.width >= ROOMY else 4], row[-1]] for row in rows]
     page.rows(table, right=range(1, len(table[0]) - 1))
     page.heading(compared_builds.REGIONS, compared_builds.REGIONS_NOTE)
     count = len(builds.regions) if page.look.everything else ROWS
-    for each in builds.regions[:count]:
-        difference = page.text(f"  {signed(each.time.difference, 'ns')}", STYLE[each.time.change])
-        name = page.text(f"  {compared_builds.name(each)}: ", "bold")
-        page.line(difference, name, page.text(compared_builds.changed(each)))
-        sides = [("before", each.before), ("after", each.after)]
-        told = [("time", compared_builds.times(each)), *((label, compared_builds.built(side)) for label, side in sides)]
+    for region in builds.regions[:count]:
+        difference = page.text(f"  {signed(region.time.difference, 'ns')}", STYLE[region.time.change])
+        name = page.text(f"  {compared_builds.name(region)}: ", "bold")
+        page.line(difference, name, page.text(compared_builds.changed(region)))
+        sides = [("before", region.before), ("after", region.after)]
+        told = [
+            ("time", compared_builds.times(region)),
+            *((label, compared_builds.built(side)) for label, side in sides),
+        ]
         limit = 4000 if page.look.everything else 160
         page.labelled([(label, page.text(text, limit=limit)) for label, text in told], indent=5, label_width=7)
     if rest := compared_builds.unshown(builds, count):
@@ -202,14 +219,16 @@ def _parts(page: Page, title: str, note: str, differences: Sequence[Difference])
     count = len(changed) if page.look.everything else ROWS
     cells = [
         (
-            page.text(signed(each.difference, each.unit), STYLE[each.change]),
-            page.text(compared.relative(each)),
-            page.text(f"{units.quantity(each.before, each.unit)} → {units.quantity(each.after, each.unit)}"),
+            page.text(signed(difference.difference, difference.unit), STYLE[difference.change]),
+            page.text(compared.relative(difference)),
+            page.text(
+                " → ".join(units.quantity(value, difference.unit) for value in (difference.before, difference.after))
+            ),
         )
-        for each in changed[:count]
+        for difference in changed[:count]
     ]
     taken = sum(max(cell.cell_len for cell in column) + 2 for column in zip(*cells, strict=True))
-    names = [compared.named(each) for each in changed[:count]]
+    names = [compared.named(difference) for difference in changed[:count]]
     rows = [[*row, page.fitted(name, page.width - 2 - taken)] for row, name in zip(cells, names, strict=True)]
     page.rows(rows, right=(0, 1))
     if rest := compared.unshown(differences, count):

@@ -29,11 +29,11 @@ def add(page: Page, summary: Summary) -> None:
     page.rows(
         (
             [
-                page.fitted(each.name, page.width // 3),
-                page.text(units.duration(each.time_ns)),
-                page.text(f"{NAMES[each.limit]}: {each.because}"),
+                page.fitted(layer.name, page.width // 3),
+                page.text(units.duration(layer.time_ns)),
+                page.text(f"{NAMES[layer.limit]}: {layer.because}"),
             ]
-            for each in summary.limits[:count]
+            for layer in summary.limits[:count]
         ),
         right=(1,),
     )
@@ -43,7 +43,7 @@ def add(page: Page, summary: Summary) -> None:
 def _by_limit(limits: Sequence[LayerLimit]) -> str:
     """The time of an inference by what limits it, as "latency 320 µs, memory 41 µs", the longest first."""
     time: dict[str, int] = {}
-    for each in limits:
-        time[each.limit] = time.get(each.limit, 0) + each.time_ns
+    for layer in limits:
+        time[layer.limit] = time.get(layer.limit, 0) + layer.time_ns
     longest = sorted(time.items(), key=lambda item: -item[1])
     return "of an inference: " + ", ".join(f"{NAMES[limit]} {units.duration(ns)}" for limit, ns in longest)

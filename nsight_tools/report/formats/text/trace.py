@@ -100,7 +100,7 @@ def _time(page: Page, report: TraceReport) -> None:
     where = f"share of {units.duration(report.window_ns)} {WINDOW}{' on every GPU' if gpus > 1 else ''}"
     page.heading("Time by kind", f"{where}; kinds can overlap")
     unit, busy = units.column([row.busy_ns for row in kinds])
-    head = [page.text(each, "dim") for each in ("", "", f"busy, {unit}", "share", "")]
+    head = [page.text(title, "dim") for title in ("", "", f"busy, {unit}", "share", "")]
     rows = [
         [
             page.text(content.KINDS.get(row.kind, row.kind)),
@@ -129,9 +129,9 @@ def _parts(page: Page, report: TraceReport) -> None:
     times = report.summary.times
     if times is None or not (buckets := report.buckets()):
         return
-    medians = [*(each.median for each in buckets), times.wall_median_ns]
-    tails = [*(each.p99 for each in buckets), times.wall_p99_ns]
-    spans = [*(each.untraced_ns for each in buckets), report.untraced_wall_ns]
+    medians = [*(bucket.median for bucket in buckets), times.wall_median_ns]
+    tails = [*(bucket.p99 for bucket in buckets), times.wall_p99_ns]
+    spans = [*(bucket.untraced_ns for bucket in buckets), report.untraced_wall_ns]
     unit, cells = units.column([*medians, *tails, *(end for span in spans for end in span or [None] * 3)])
     points = [cells[at : at + 3] for at in range(2 * len(medians), len(cells), 3)]
     room = max(len(point) for _, point, _ in points)
@@ -140,17 +140,17 @@ def _parts(page: Page, report: TraceReport) -> None:
     roomy = page.width >= ROOMY
     last = ("without the profiler" if roomy else "no profiler") if report.tracing_lengthens else ""
     bars = ("",) if roomy else ()
-    rows = [[page.text(each, "dim") for each in ("", "median", report.tail, "share", *bars, last)]]
-    for at, each in enumerate([*buckets, None]):
-        style = "" if each else "bold"
-        colour = "green" if each and each.label == "compute" else "yellow"
+    rows = [[page.text(title, "dim") for title in ("", "median", report.tail, "share", *bars, last)]]
+    for at, bucket in enumerate([*buckets, None]):
+        style = "" if bucket else "bold"
+        colour = "green" if bucket and bucket.label == "compute" else "yellow"
         rows.append(
             [
-                page.text(each.label if each else "from first to last event", style),
+                page.text(bucket.label if bucket else "from first to last event", style),
                 page.text(cells[at], style),
                 page.text(cells[len(medians) + at], style),
-                page.text(units.share(each.share) if each else ""),
-                *(page.bar(each.share if each else 0, colour, most=8) for _ in bars),
+                page.text(units.share(bucket.share) if bucket else ""),
+                *(page.bar(bucket.share if bucket else 0, colour, most=8) for _ in bars),
                 page.text(untraced[at] if roomy else _point(untraced[at]), style or "dim"),
             ]
         )
@@ -171,34 +171,34 @@ def _point(estimate: str) -> str:
 
 def _layers(page: Page, report: TraceReport) -> None:
     """What layers take by TensorRT's own profiler, beside the trace: where asked for, or where nothing else is told."""
-    found = report.summary.layer_times
-    if found is None or not (page.look.everything or not report.buckets()):
+    profiled = report.summary.layer_times
+    if profiled is None or not (page.look.everything or not report.buckets()):
         return
-    layers = layer_times.largest(found)
+    layers = layer_times.largest(profiled)
     shown = layers if page.look.everything else layers[: layer_times.ROWS]
     count = f"the {len(shown)} largest of {len(layers):,}" if len(shown) < len(layers) else f"all {len(layers):,}"
-    beside = ", and by the trace" if found.traced_ns else ""
-    page.heading("Layers", f"{count}; medians of an inference by TensorRT's own profiler{beside}")
-    unit, cells = units.column([*(each.profiler_ns for each in shown), *(each.traced_ns for each in shown)])
+    sources = ", and by the trace" if profiled.traced_ns else ""
+    page.heading("Layers", f"{count}; medians of an inference by TensorRT's own profiler{sources}")
+    unit, cells = units.column([*(layer.profiler_ns for layer in shown), *(layer.traced_ns for layer in shown)])
     head = (
         "",
         f"profiler, {unit}",
-        f"traced, {unit}" if found.traced_ns else "",
+        f"traced, {unit}" if profiled.traced_ns else "",
         "share",
-        "type" if any(each.type for each in shown) else "",
+        "type" if any(layer.type for layer in shown) else "",
     )
     page.rows(
         [
             [page.text(column, "dim") for column in head],
             *(
                 [
-                    page.fitted(each.name, page.width // 2),
+                    page.fitted(layer.name, page.width // 2),
                     page.text(cells[at]),
                     page.text(cells[len(shown) + at]),
-                    page.text(units.share(layer_times.share(each, found))),
-                    page.text(each.type, "dim"),
+                    page.text(units.share(layer_times.share(layer, profiled))),
+                    page.text(layer.type, "dim"),
                 ]
-                for at, each in enumerate(shown)
+                for at, layer in enumerate(shown)
             ),
         ],
         right=(1, 2, 3),
@@ -256,8 +256,8 @@ def _together(page: Page, report: TraceReport) -> None:
         report.beside_the_sum,
         content.OVERLAP_NOTE if len(report.findings) > 1 else "",
     )
-    if said := [[page.text(note, "dim", limit=1200)] for note in notes if note]:
-        page.rows(said)
+    if rows := [[page.text(note, "dim", limit=1200)] for note in notes if note]:
+        page.rows(rows)
 
 
 def _finding(page: Page, report: TraceReport, finding: Finding, number: int, said: dict[str, int]) -> None:
@@ -293,19 +293,24 @@ def _is_shown_whole(page: Page, finding: Finding) -> bool:
 
 
 def _moments(finding: Finding) -> list[str]:
-    starts = [each.start_ns for each in finding.evidence if each.start_ns is not None]
+    starts = [evidence.start_ns for evidence in finding.evidence if evidence.start_ns is not None]
     return [units.moment(start) for start in starts[:EXAMPLES_NAMED]]
 
 
 def _evidence(page: Page, evidence: Sequence[Evidence]) -> None:
-    metrics = [page.fitted(each.metric, _METRIC) for each in evidence]
-    values = [page.text(units.quantity(each.value, each.unit), limit=120) for each in evidence]
+    metrics = [page.fitted(measurement.metric, _METRIC) for measurement in evidence]
+    values = [page.text(units.quantity(measurement.value, measurement.unit), limit=120) for measurement in evidence]
     taken = sum(max((cell.cell_len for cell in cells), default=0) + 2 for cells in (metrics, values))
     left = page.width - _INDENT - LABEL - 1 - taken
     room = left if left >= _ONE_LINE else 2 * left - _ONE_LINE // 4
     rows = [
-        [page.text("Evidence".ljust(LABEL - 1) if at == 0 else "", "dim"), metric, value, page.fitted(where(one), room)]
-        for at, (one, metric, value) in enumerate(zip(evidence, metrics, values, strict=True))
+        [
+            page.text("Evidence".ljust(LABEL - 1) if at == 0 else "", "dim"),
+            metric,
+            value,
+            page.fitted(where(measurement), room),
+        ]
+        for at, (measurement, metric, value) in enumerate(zip(evidence, metrics, values, strict=True))
     ]
     page.rows(rows, indent=_INDENT, right=(2,))
 
@@ -315,13 +320,13 @@ def _unjudged(page: Page, report: TraceReport) -> None:
         return
     if page.look.everything:
         page.heading("Could not be judged")
-        alone = sorted((each for _, outcomes in groups for each in outcomes), key=lambda each: each.code)
+        alone = sorted((outcome for _, outcomes in groups for outcome in outcomes), key=lambda outcome: outcome.code)
         page.rows([page.text(e.code, "yellow"), page.text(f"{e.summary}: {e.reason}", limit=600)] for e in alone)
         return
     page.heading("Could not be judged", "what would tell, and about what")
-    for remedy, outcomes in unjudged.by_remedy(groups):
+    for remedy, outcomes in groups:
         page.rows([[page.text(units.sentence(remedy), limit=600)]])
-        codes = ", ".join(each.code for each in outcomes)
+        codes = ", ".join(outcome.code for outcome in outcomes)
         page.rows([[page.text(f"{unjudged.told(outcomes)} ({codes})", "dim", limit=2000)]], indent=5)
 
 

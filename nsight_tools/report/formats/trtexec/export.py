@@ -55,14 +55,14 @@ def write(exported: Exported, to: Callable[[str, str], None]) -> list[tuple[str,
 def files(trace: Trace) -> list[Written]:
     """The files of a trace. Raises InputError where it holds nothing that trtexec would write."""
     engine = _engine(trace)
-    found = [
-        Written(f"{engine}.{SUFFIXES[type(value)]}.json", json.dumps(as_json(value), indent=1) + "\n", said)
-        for value, said in _values(trace)
+    written = [
+        Written(f"{engine}.{SUFFIXES[type(value)]}.json", json.dumps(as_json(value), indent=1) + "\n", source)
+        for value, source in _values(trace)
     ]
-    if not found:
+    if not written:
         problem = "holds no times of inferences, and no layers"
         raise InputError(trace.manifest["source"]["name"], problem, hint="give a capture of an engine")
-    return found
+    return written
 
 
 def _engine(trace: Trace) -> str:
@@ -122,7 +122,7 @@ def _traced(trace: Trace) -> list[InferenceTimes]:
     first, last = _ends(of, ints(calls["start_ns"]), ints(calls["end_ns"]), of >= 0, len(requests))
     ends |= {"start_enqueue": first, "end_enqueue": last}
     begin = int(requests.start[chosen].min())
-    return _rows({name: np.where(each >= 0, each - begin, -1)[chosen] for name, each in ends.items()})
+    return _rows({name: np.where(times >= 0, times - begin, -1)[chosen] for name, times in ends.items()})
 
 
 def _ends(of: Any, start: Ints, end: Ints, mine: Bools, count: int) -> tuple[Ints, Ints]:
@@ -138,7 +138,7 @@ def _rows(ends: dict[str, Ints]) -> list[InferenceTimes]:
     """Moments in ns, shape (n,), -1 for none, as rows; how long a stage took is the difference of its two."""
     names = list(ends)
     rows = []
-    for values in zip(*(each.tolist() for each in ends.values()), strict=True):
+    for values in zip(*(times.tolist() for times in ends.values()), strict=True):
         at = dict(zip(names, values, strict=True))
         took = {
             f"{name}_ms": (at[f"end_{name}"] - at[f"start_{name}"]) / _NS if at[f"start_{name}"] >= 0 else 0.0

@@ -72,10 +72,10 @@ def pooled(label: str, kind: str, parts: list[tuple[str, Ints, Ints]], window: t
         cuts = edges.round().astype(np.int64)
         busy = np.flatnonzero(percent)
         columns.append(np.stack([cuts[busy], cuts[busy + 1], np.full(busy.size, number), percent[busy]]))
-    found = np.concatenate(columns, axis=1)
-    found = found[:, np.argsort(found[0], kind="stable")]
-    role = [parts[number][0] for number in found[2].tolist()]
-    return Lane(label, kind, found[0], found[1], role, [-1] * len(role), share=found[3].tolist())
+    spans = np.concatenate(columns, axis=1)
+    spans = spans[:, np.argsort(spans[0], kind="stable")]
+    role = [parts[number][0] for number in spans[2].tolist()]
+    return Lane(label, kind, spans[0], spans[1], role, [-1] * len(role), share=spans[3].tolist())
 
 
 class Texts:
@@ -142,13 +142,13 @@ class Events:
         names = np.full(rows.size, -1, np.int64)
         is_kernel = work.kind.among("kernel", "communication")
         names[is_kernel] = self.texts.each(kernels[row[rows[is_kernel]]])
-        for kind, said in _KINDS.items():
+        for kind, name in _KINDS.items():
             of_kind = work.kind.among(kind)
             if of_kind.any():
-                names[of_kind] = self.texts.of(said)
+                names[of_kind] = self.texts.of(name)
         others = np.flatnonzero(names < 0)
         names[others] = [self.texts.of(f"copy {work.kind.at(at) or ''}".rstrip()) for at in others.tolist()]
-        return [int(each) for each in names]
+        return [int(name) for name in names]
 
     @cached_property
     def _sizes(self) -> pa.Table:
@@ -161,22 +161,22 @@ class Events:
     def _said(self, rows: IntArray) -> list[int]:
         """What else is known of each piece of GPU work: a kernel's grid, a copy's bytes and memory."""
         work = self.run.work[rows]
-        said = np.full(rows.size, -1, np.int64)
+        details = np.full(rows.size, -1, np.int64)
         is_kernel = np.flatnonzero(work.kind.among("kernel", "communication"))
         sizes = self._sizes.take(pa.array(work.row[is_kernel])).to_pydict().values()
         for at, (x, y, z, u, v, w) in zip(is_kernel.tolist(), zip(*sizes, strict=True), strict=True):
-            said[at] = self.texts.of(f"grid {x} by {y} by {z}, block {u} by {v} by {w}")
+            details[at] = self.texts.of(f"grid {x} by {y} by {z}, block {u} by {v} by {w}")
         moves = np.flatnonzero(work.moves)
         moved = self._moved.take(pa.array(work.row[moves])).to_pydict().values()
         for at, (size, source, target) in zip(moves.tolist(), zip(*moved, strict=True), strict=True):
             between = f", {source} to {target}" if source and target else ""
-            said[at] = self.texts.of(f"{units.size(size)}{between}")
-        return [int(each) for each in said]
+            details[at] = self.texts.of(f"{units.size(size)}{between}")
+        return [int(detail) for detail in details]
 
     def _queued(self, rows: IntArray) -> list[int]:
         work = self.run.work[rows]
         known = work.call_end > 0
-        return [int(each) for each in np.where(known, work.start - work.call_end, NOT_KNOWN)]
+        return [int(queued) for queued in np.where(known, work.start - work.call_end, NOT_KNOWN)]
 
     def _pooled(self, label: str, kind: str, role: str, start: Ints, end: Ints) -> Lane:
         return pooled(label, kind, [(role, start, end)], self._window)
@@ -201,10 +201,10 @@ class Events:
         distinct = list(zip(work.device[first].tolist(), work.stream[first].tolist(), strict=True))
         busy = np.bincount(which, work.end - work.start, minlength=len(distinct))
         several = len({device for device, _ in distinct}) > 1
-        for one in np.sort(np.argsort(-busy, kind="stable")[:STREAMS]).tolist():
-            device, stream = distinct[one]
+        for number in np.sort(np.argsort(-busy, kind="stable")[:STREAMS]).tolist():
+            device, stream = distinct[number]
             label = f"stream {stream}" + (f", GPU {device}" if several else "")
-            mine = rows[which == one]
+            mine = rows[which == number]
             yield self._lane(label, "stream", mine)
             if mine.size <= self._most:
                 yield from self._layers(mine, f"layers of {label}" if len(distinct) > 1 else "layers")
@@ -229,7 +229,7 @@ class Events:
         first = np.flatnonzero(np.append(True, code[1:] != code[:-1]))
         count = np.diff(np.append(first, rows.size)).tolist()
         columns = (work.start[first], np.maximum.reduceat(work.end, first), ["before"] * first.size)
-        more = [self.texts.of(f"{units.plural(each, 'piece')} of GPU work") for each in count]
+        more = [self.texts.of(f"{units.plural(pieces, 'piece')} of GPU work") for pieces in count]
         yield Lane(label, "layer", *columns, self.texts.each(layers[rows[first]]), more)
 
     def _copies(self, rows: IntArray) -> Iterator[Lane]:
@@ -251,8 +251,8 @@ class Events:
         """Starts, ends, threads and names of a table, read once."""
         if name not in self._read:
             table = self._trace.table(name, ["start_ns", "end_ns", "tid", "name"])
-            found = (ints(table["start_ns"]), ints(table["end_ns"]), ints(table["tid"]), words(table["name"]))
-            self._read[name] = found
+            spans = (ints(table["start_ns"]), ints(table["end_ns"]), ints(table["tid"]), words(table["name"]))
+            self._read[name] = spans
         return self._read[name]
 
     def _host(self, lo: int, hi: int, launching: IntArray) -> Iterator[Lane]:
@@ -264,24 +264,24 @@ class Events:
         order = np.lexsort((-count, ~first))[:THREADS]
         called = threads[order].tolist()
         ranged = _threads_of(self._spans("nvtx_ranges"), lo, hi)
-        for thread in [*called, *(each for each in ranged if each not in called)][:THREADS]:
-            said = f"thread {thread}"
+        for thread in [*called, *(thread for thread in ranged if thread not in called)][:THREADS]:
+            title = f"thread {thread}"
             rows = inside[tid[inside] == thread]
             if rows.size > self._most:
                 split = [(role, np.isin(kind[rows], of)) for role, of in _BY_ROLE.items()]
                 parts = [(role, start[rows][mine], end[rows][mine]) for role, mine in split if mine.any()]
-                yield pooled(f"{said}: CUDA calls", "call", parts, self._window)
+                yield pooled(f"{title}: CUDA calls", "call", parts, self._window)
             elif rows.size:
-                role = [CALLS[CallKind(each)] for each in kind[rows].tolist()]
-                yield Lane(f"{said}: CUDA calls", "call", start[rows], end[rows], role, self.texts.each(name[rows]))
+                role = [CALLS[CallKind(number)] for number in kind[rows].tolist()]
+                yield Lane(f"{title}: CUDA calls", "call", start[rows], end[rows], role, self.texts.each(name[rows]))
             for of, label, kind_of, role_of in _OF_THREAD:
                 table = self._spans(of)
                 rows = _inside(table, lo, hi, thread)
                 if rows.size > self._most:
-                    yield self._pooled(f"{said}: {label}", kind_of, role_of, table[0][rows], table[1][rows])
+                    yield self._pooled(f"{title}: {label}", kind_of, role_of, table[0][rows], table[1][rows])
                 elif rows.size:
                     columns = (table[0][rows], table[1][rows], [role_of] * rows.size, self.texts.each(table[3][rows]))
-                    yield Lane(f"{said}: {label}", kind_of, *columns)
+                    yield Lane(f"{title}: {label}", kind_of, *columns)
 
 
 NOT_KNOWN = -(2**53)
@@ -293,7 +293,10 @@ _KINDS = {
     "p2p": "copy between GPUs",
     "memset": "memory set",
 }
-_BY_ROLE = {role: [kind for kind, its in CALLS.items() if its == role] for role in dict.fromkeys(CALLS.values())}
+_BY_ROLE = {
+    role: [kind for kind, role_of_kind in CALLS.items() if role_of_kind == role]
+    for role in dict.fromkeys(CALLS.values())
+}
 _OF_THREAD = (
     ("nvtx_ranges", "NVTX", "nvtx", "unknown"),
     ("osrt_calls", "OS waits", "wait", "other"),
@@ -305,12 +308,12 @@ _OF_THREAD = (
 def _inside(table: _Spans, lo: int, hi: int, thread: int) -> IntArray:
     """Rows of a thread that touch a window; marks and ranges that never end are none."""
     start, end, tid, _ = table
-    found: IntArray = np.flatnonzero((end > lo) & (start < hi) & (tid == thread) & (end > start))
-    return found
+    rows: IntArray = np.flatnonzero((end > lo) & (start < hi) & (tid == thread) & (end > start))
+    return rows
 
 
 def _threads_of(table: _Spans, lo: int, hi: int) -> list[int]:
     start, end, tid, _ = table
     inside: Bools = (end > lo) & (start < hi) & (end > start)
-    found: list[int] = np.unique(tid[inside]).tolist()
-    return found
+    threads: list[int] = np.unique(tid[inside]).tolist()
+    return threads

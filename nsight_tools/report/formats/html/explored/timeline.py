@@ -81,15 +81,15 @@ class Timeline:
                     "title": window.title,
                     "zero": str(window.lo),  # as text: beyond 2**53 a script's numbers are not exact
                     "span": window.hi - window.lo,
-                    "look": [each - window.lo for each in window.look],
+                    "look": [time - window.lo for time in window.look],
                     "lanes": [_packed(lane, window.lo) for lane in window.lanes],
                 }
                 for window in self.windows
             ],
             "looks": [
-                [each.window, each.lo - lo, each.hi - lo, each.said]
-                for each in self.looks
-                for lo in (self.windows[each.window].lo,)
+                [look.window, look.lo - lo, look.hi - lo, look.said]
+                for look in self.looks
+                for lo in (self.windows[look.window].lo,)
             ],
         }
 
@@ -100,7 +100,7 @@ def timeline(trace: Trace, report: TraceReport) -> Timeline | None:
     chosen = _Chosen(shown)
     if not chosen.windows:
         return None
-    findings = [each for cause, following in report.grouped for each in (cause, *following)]
+    findings = [finding for cause, following in report.grouped for finding in (cause, *following)]
     for finding in findings:
         chosen.worst(finding)
     for finding in findings:
@@ -134,7 +134,7 @@ class _Chosen:
         self.windows.append(Window(f"The whole run, {units.duration(hi - lo)}", lo, hi, (lo, hi), whole=True))
 
     def _inference(self, row: int, said: str) -> int:
-        start, end = (int(each[row]) for each in self._shown.windows)
+        start, end = (int(ends[row]) for ends in self._shown.windows)
         title = f"Inference {row}, {said} ({units.duration(end - start)})"
         return self._add(title, start, end, round(MARGIN * (end - start)))
 
@@ -161,7 +161,7 @@ class _Chosen:
         if (lo, hi) in self.by_place:
             return
         holding = [at for at, window in enumerate(self.windows) if window.holds(lo, hi)]
-        at = min(holding, key=lambda each: self.windows[each].hi - self.windows[each].lo, default=-1)
+        at = min(holding, key=lambda number: self.windows[number].hi - self.windows[number].lo, default=-1)
         if more and len(self.windows) < WINDOWS and (at < 0 or self._is_far(at, lo, hi)):
             at = self._for(finding, lo, hi)
         if at < 0:
@@ -178,7 +178,7 @@ class _Chosen:
         """A new window for the place: its inference, else what is around it."""
         row = self._shown.inference_of(lo, hi)
         if row is not None:
-            start, end = (int(each[row]) for each in self._shown.windows)
+            start, end = (int(ends[row]) for ends in self._shown.windows)
             if start <= lo and hi <= end:
                 return self._inference(row, f"with the worst of {finding.code}")
         return self._add(f"The worst of {finding.code} ({units.duration(hi - lo)})", lo, hi, max(hi - lo, 10_000) // 2)
@@ -197,28 +197,28 @@ def _packed(lane: Lane, zero: int) -> dict[str, Any]:
     row = rows(lane.start, lane.end) if not lane.share else [0]
     optional = {"m": (lane.more, -1), "q": (lane.queued, NOT_KNOWN), "p": (lane.share, None), "r": (row, 0)}
     for key, (values, default) in optional.items():
-        if any(each != default for each in values):
-            packed[key] = _column([None if each == default else each for each in values] if default != 0 else values)
+        if any(value != default for value in values):
+            packed[key] = _column([None if value == default else value for value in values] if default != 0 else values)
     return packed
 
 
 def _column(values: Sequence[Any]) -> Any:
     """The values, or the one that they all are."""
-    return values[0] if values and all(each == values[0] for each in values) else values
+    return values[0] if values and all(value == values[0] for value in values) else values
 
 
 def rows(start: Ints, end: Ints) -> list[int]:
     """The row of each piece, from 0: under those that are still open when it starts."""
     free: list[int] = []
-    found = []
+    placed = []
     for lo, hi in zip(start.tolist(), end.tolist(), strict=True):
         at = next((at for at, until in enumerate(free) if until <= lo), len(free))
         if at == len(free) and at < ROWS:
             free.append(hi)
         at = min(at, ROWS - 1)
         free[at] = max(hi, free[at]) if at == ROWS - 1 else hi
-        found.append(at)
-    return found
+        placed.append(at)
+    return placed
 
 
 @dataclass(frozen=True)
