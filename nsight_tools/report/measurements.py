@@ -35,7 +35,7 @@ def again(found: Measured) -> str:
         return ""
     spreads = found.spreads()
     said = ", ".join(f"{label} within {units.share(spreads[name])}" for name, label in SPREADS.items())
-    return f"measured {len(found.repeats)} times: {said}; a difference of less is noise"
+    return f"measured {len(found.repeats)} times: {said}; of single runs, a difference of less is noise"
 
 
 def takes(found: Measured) -> str:

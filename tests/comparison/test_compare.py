@@ -280,6 +280,12 @@ def test_many_repeats_tell_less_than_is_usual_apart() -> None:
     told = compared(before, slower).latency
     assert told.verdict is Verdict.SLOWER  # by 1.9 %, and the first of the runs by 1.6
     assert told.repeats == (6, 6)
+    p50 = named(compared(before, slower).measurements, "p50")
+    assert (p50.change, p50.difference) == (Change.UNKNOWN, pytest.approx(350, abs=20))
+    # Single runs of BEFORE lie 44 ns apart, and the means of six are told from 27 on.
+    near = benchmarked(jitter(40, 20), *(jitter(50, 18_037 + 2 * number, 5, seed=number) for number in range(6)))
+    apart = named(compared(before, near).measurements, "p50")
+    assert (apart.change, apart.difference) == (Change.UNKNOWN, pytest.approx(36, abs=6))
     assert told.difference is not None
     assert told.difference.difference == pytest.approx(350, abs=20)
     assert told.difference.low == pytest.approx(350 - 3.25 * np.hypot(37.4, 17) / np.sqrt(6), abs=40)
