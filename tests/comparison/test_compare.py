@@ -317,6 +317,9 @@ def test_what_repeats_differ_by_is_noise() -> None:
     (note,) = [each for each in found.notes if "differs from itself" in each]
     assert note.startswith("AFTER was measured 3 times, and differs from itself by up to ")
     assert "with --repeat" in " ".join(found.untold)
+    vague = benchmarked(jitter(40, 20), jitter(50, 17_100, 6_000, seed=2))
+    steady = benchmarked(jitter(40, 20), *(jitter(50, 18_000, 5, seed=number) for number in range(3)))
+    assert compared(steady, vague).latency.verdict is Verdict.NOISE  # by 5 %, of one run that knows it to 10
     close = benchmarked(jitter(40, 20), faster, jitter(60, 17_200, 100, seed=3))
     told = compared(once, close)
     assert told.verdict is Verdict.FASTER
