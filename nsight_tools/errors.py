@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 INTERNAL = "internal error"
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
 EXTRAS = {
     "html": ("jinja2", "matplotlib"),
     "pandas": ("pandas",),
@@ -64,7 +66,7 @@ def _again(kind: type[NsightToolsError], args: tuple[object, ...], state: dict[s
 def explained(error: Exception) -> tuple[str, int]:
     """What `error` means for the user, on one line, and the exit status; whatever is not ours is an internal error."""
     if isinstance(error, NsightToolsError):
-        return f"error: {error}", error.exit_code
+        return str(error) if error.exit_code == INTERRUPTED else f"error: {error}", error.exit_code
     if isinstance(error, ModuleNotFoundError) and (lacking := _lacking(error)):
         return f"error: {lacking}", lacking.exit_code
     if isinstance(error, OSError) and error.strerror:

@@ -125,7 +125,7 @@ class TestRepeats:
         assert spreads["p50_ns"] == pytest.approx(0.02)
         assert spreads["p99_ns"] == pytest.approx((5_000_000 - 1_000_000) / 1_010_000)
         assert measurements.again(found).startswith("measured 3 times: throughput within 4.8 %, p50 within 2.0 %, ")
-        assert measurements.again(found).endswith("; a difference of less is noise")
+        assert measurements.again(found).endswith("; of single runs, a difference of less is noise")
 
     def test_once_says_nothing(self) -> None:
         found = measured(trace(rows("benchmark", *[1_000_000] * 40)))

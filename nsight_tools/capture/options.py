@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nsight_tools import run_files
 from nsight_tools.capture.runner.options import OPTIONS, given
-from nsight_tools.errors import InputError, NsightToolsError
+from nsight_tools.errors import INTERRUPTED, InputError, NsightToolsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ class CaptureError(NsightToolsError):
 class InterruptedCaptureError(CaptureError):
     """A capture that was interrupted before there was anything to keep."""
 
-    exit_code = 130
+    exit_code = INTERRUPTED
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,15 @@ def _read_by(read: specs.Reader) -> Any:
     return callback
 
 
+def _files(text: str) -> list[tuple[str, str]]:
+    """`input:file,…`, each of which is there: an engine may take minutes to build before they are read."""
+    found = specs.pairs(text)
+    for _, file in found:
+        if not Path(file).exists():
+            raise ValueError(f"{file}: there is no such file")
+    return found
+
+
 def _of_engine(option: engine_options.Option) -> Any:
     """A row of the table of options as an option of the command line."""
     first = option.help[:1] if option.help[1:2].isupper() else option.help[:1].lower()
@@ -139,7 +148,7 @@ _OPTIONS = (
     click.option(
         "--load-inputs",
         metavar="SPEC",
-        callback=_read_by(specs.pairs),
+        callback=_read_by(_files),
         help="input:file,… raw bytes or .npy; default: random, never zeros.",
     ),
     click.option(

@@ -9,11 +9,8 @@ import traceback
 import click
 
 from nsight_tools import memory
-from nsight_tools.errors import INTERNAL, NsightToolsError, explained, meant
+from nsight_tools.errors import INTERNAL, INTERRUPTED, NsightToolsError, explained, meant
 from nsight_tools.report import safe
-
-INTERRUPTED = 130
-"""128 + SIGINT, as shells report it."""
 
 _CHOICE = re.compile(r"'([^']*)' is not one of (.*)$")
 """How click refuses what is none of an option's values."""

@@ -165,11 +165,11 @@ def _tuned(
             loop.run()
         except (interrupt, KeyboardInterrupt):
             interrupted = True
+        finally:
             if loop.ledger.first is not None:
                 loop.keep(loop.ledger)
-        if loop.ledger.first is not None:
-            settings.write_page(target / PAGE, formats.TUNING, loop.ledger)
-            settings.say(f"the ledger is in {target}")
+                settings.write_page(target / PAGE, formats.TUNING, loop.ledger)
+                settings.say(f"the ledger is in {target}")
     return loop.ledger, interrupted
 
 

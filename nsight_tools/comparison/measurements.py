@@ -44,8 +44,8 @@ _ENERGY = (("joules_per_inference", "energy of an inference", "J"),)
 def measurements(runs: tuple[ComparedRun, ComparedRun]) -> tuple[Difference, ...]:
     """Speed, memory, energy and time to build, of what both captures measured. None has an interval.
 
-    Speed is the mean of the repeats, where there are some. What differs by no more than one side's repeats do is noise;
-    of all else nobody knows how much it varies.
+    Speed is the mean of the repeats, where there are some. What differs by no more than one side's repeats do, or than
+    those of both tell, is noise; of all else nobody knows how much it varies.
     """
     before, after = (run.summary.measured for run in runs)
     return (
@@ -60,15 +60,11 @@ def _speeds(before: Measured, after: Measured) -> Iterator[Difference]:
     if before.speed is None or after.speed is None:
         return
     for field, name, unit in _SPEEDS:
-        difference = unjudged(name, unit, _mean(before, field), _mean(after, field))
-        spread = max(side.spread(field) or 0.0 for side in (before, after))
-        noise = difference.change is Change.UNKNOWN and abs(difference.difference or 0.0) <= spread
-        yield replace(difference, change=Change.NOISE, drift=spread) if noise else difference
-
-
-def _mean(side: Measured, field: str) -> float:
-    """A field of `Speed`: the mean of the repeats, where there are some."""
-    return float(np.mean([getattr(each, field) for each in side.repeats or (side.speed,)]))
+        runs = [[float(getattr(run, field)) for run in side.repeats or (side.speed,)] for side in (before, after)]
+        difference = unjudged(name, unit, float(np.mean(runs[0])), float(np.mean(runs[1])))
+        margin = min(max(max(side) - min(side) for side in runs), told_by_repeats(runs))
+        noise = difference.change is Change.UNKNOWN and abs(difference.difference or 0.0) <= margin
+        yield replace(difference, change=Change.NOISE, drift=margin) if noise else difference
 
 
 def _pairs(

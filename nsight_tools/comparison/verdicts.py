@@ -102,7 +102,7 @@ def of_two_runs(found: Difference, repeats: Sequence[Sequence[float]]) -> Differ
 
     `repeats` are the times of each run of each side, ns; none where that is not known. Of several, the difference is
     that of their means, and its interval Student's t. Where they are too few for that, two runs of the same differ by
-    what is usual (`worth.known.CAPTURES`), or by what these lie apart, where that is more.
+    what is usual (`worth.known.CAPTURES`), or by what these lie apart, drift or leave to chance, where that is more.
     """
     usual = CAPTURES * (found.before or 0.0)
     if max(map(len, repeats)) < 2:
@@ -112,7 +112,8 @@ def of_two_runs(found: Difference, repeats: Sequence[Sequence[float]]) -> Differ
         return replace(found, drift=usual, detail=TWO_RUNS, change=Change.NOISE if small else found.change)
     found = at_means(found, repeats)
     told = told_by_repeats(repeats)
-    margin = min(told, max(usual, *(max(side) - min(side) for side in repeats if side)))
+    apart = (max(side) - min(side) for side in repeats if side)
+    margin = min(told, max(usual, found.drift or 0.0, ((found.high or 0.0) - (found.low or 0.0)) / 2, *apart))
     said = f"means of {' and '.join(str(len(side)) for side in repeats)}"
     if margin < told:
         said += f", too few to tell less than {units.share(margin / (found.before or 1.0))} from noise"

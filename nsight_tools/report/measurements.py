@@ -35,7 +35,7 @@ def again(measured: Measured) -> str:
         return ""
     spreads = measured.spreads()
     within = ", ".join(f"{label} within {units.share(spreads[name])}" for name, label in SPREADS.items())
-    return f"measured {len(measured.repeats)} times: {within}; a difference of less is noise"
+    return f"measured {len(measured.repeats)} times: {within}; of single runs, a difference of less is noise"
 
 
 def takes(measured: Measured) -> str:

@@ -299,6 +299,12 @@ def test_many_repeats_tell_less_than_is_usual_apart() -> None:
     told = compared(before, slower).latency
     assert told.verdict is Verdict.SLOWER  # by 1.9 %, and the first of the runs by 1.6
     assert told.repeats == (6, 6)
+    p50 = named(compared(before, slower).measurements, "p50")
+    assert (p50.change, p50.difference) == (Change.UNKNOWN, pytest.approx(350, abs=20))
+    # Single runs of BEFORE lie 44 ns apart, and the means of six are told from 27 on.
+    near = benchmarked(jitter(40, 20), *(jitter(50, 18_037 + 2 * number, 5, seed=number) for number in range(6)))
+    apart = named(compared(before, near).measurements, "p50")
+    assert (apart.change, apart.difference) == (Change.UNKNOWN, pytest.approx(36, abs=6))
     assert told.difference is not None
     assert told.difference.difference == pytest.approx(350, abs=20)
     assert told.difference.low == pytest.approx(350 - 3.25 * np.hypot(37.4, 17) / np.sqrt(6), abs=40)
@@ -330,6 +336,9 @@ def test_what_repeats_differ_by_is_noise() -> None:
     (note,) = [each for each in found.notes if "differs from itself" in each]
     assert note.startswith("AFTER was measured 3 times, and differs from itself by up to ")
     assert "with --repeat" in " ".join(found.untold)
+    vague = benchmarked(jitter(40, 20), jitter(50, 17_100, 6_000, seed=2))
+    steady = benchmarked(jitter(40, 20), *(jitter(50, 18_000, 5, seed=number) for number in range(3)))
+    assert compared(steady, vague).latency.verdict is Verdict.NOISE  # by 5 %, of one run that knows it to 10
     close = benchmarked(jitter(40, 20), faster, jitter(60, 17_200, 100, seed=3))
     told = compared(once, close)
     assert told.verdict is Verdict.FASTER

@@ -162,6 +162,7 @@ REFUSED = [
     (["model.engine", "--fp16"], "--fp16 is how an engine is built, and model.engine is built already"),
     (["model.engine", "--streams", "1,many"], "'many' is not a valid integer"),
     (["--pageable", "model.engine"], "the MODEL comes first"),
+    (["model.engine", "--load-inputs", "x:absent.npy"], "absent.npy: there is no such file"),
     (["model.engine", "--latency-limit", "5"], "'5' is no time, as 5ms"),
     (["model.engine", "--allow-gpu-fallback"], "--allow-gpu-fallback goes with --use-dla-core"),
     (["model.engine", "--python", "no-such-python"], "there is no such program"),

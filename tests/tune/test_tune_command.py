@@ -98,6 +98,25 @@ def test_interrupted_and_killed_it_goes_on_to_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.nsys
+def test_what_fails_in_the_middle_leaves_the_ledger(tmp_path: Path) -> None:
+    """nsys refuses to trace: the start was measured, and is not measured again."""
+    engine(tmp_path)
+    code, _, err = tuned(tmp_path, "model.engine", *SHORT, "--nsys-arg=--no-such-option")
+    assert code == 2
+    *_, kept, error = err.splitlines()
+    assert kept == "nsight-tools: the ledger is in model.tune"
+    assert "no-such-option" in error
+    found = ledger(tmp_path / "model.tune")
+    assert (found["runs"], found["captures"], found["ended"]) == (1, [], None)
+    assert {path.name for path in (tmp_path / "model.tune").iterdir()} == {
+        "about.json", "ledger.json", "start", "tune.html",
+    }  # fmt: skip
+    code, _, err = tuned(tmp_path, "model.engine", *SHORT, "--nsys-arg=--no-such-option")
+    assert code == 2
+    assert "measuring the start" not in err
+
+
+@pytest.mark.nsys
 def test_a_model_is_built_for_each_step_that_asks_for_it(tmp_path: Path) -> None:
     model(tmp_path, tensors=(DYNAMIC_X, DYNAMIC_Y))
     more = ("--batch", "2", "--min-shapes", "x:1x3x16x16", "--opt-shapes", "x:2x3x16x16", "--max-shapes", "x:2x3x16x16")
