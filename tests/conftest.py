@@ -49,7 +49,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark those as slow, and what takes more than this machine may have."""
     for item in items:
-        if _is_slow(item.path, f"::{item.name}") or any(item.get_closest_marker(name) for name in ("nsys", "corpus", "gpu")):
+        heavy = any(item.get_closest_marker(name) for name in ("nsys", "corpus", "gpu"))
+        if heavy or _is_slow(item.path, f"::{item.name}"):
             item.add_marker(pytest.mark.slow)
 
 
