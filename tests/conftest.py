@@ -18,19 +18,26 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 SLOW = (
-    *("benchmarks/", "capture/", "compatibility/", "corpus/", "faults/", "fleet/", "gpu/"),
-    *("cli/test_cli_export.py", "cli/test_cli_others.py", "cli/test_cli_untraced.py"),
+    *("agents/", "benchmarks/", "capture/", "compatibility/", "corpus/", "faults/", "fleet/", "gpu/"),
+    *("cli/test_cli_demo.py", "cli/test_cli_export.py", "cli/test_cli_others.py", "cli/test_cli_untraced.py"),
+    "comparison/test_compare.py::test_two_repeats_that_are_close_by_chance",
     *("importer/test_captured.py", "importer/test_connections.py", "importer/test_forking.py"),
-    *("report/test_html_in_browser.py", "report/test_perfetto", "report/test_engine_graph.py"),
-    *("run/test_properties.py", "tune/test_programs.py", "tune/test_sweep_command.py", "tune/test_tune_command.py"),
-    *("test_allocator.py", "test_api.py", "test_chunks.py", "test_documents.py", "test_notebooks.py", "test_nsys.py"),
-    *("test_sample_traces.py", "test_self_timing.py"),
+    *("importer/test_import.py::test_two_imports_at_once", "importer/test_trtexec_run.py::test_a_profile_beside"),
+    "importer/test_writer.py",
+    *("report/test_engine_graph.py", "report/test_html.py::test_commands", "report/test_html_in_browser.py"),
+    *("report/test_page_explored.py", "report/test_perfetto"),
+    *("run/test_properties.py", "run/test_samples.py::test_one_clock_of_the_shipped"),
+    "timeline/test_requests.py::test_the_accounting_agrees_with_its_definition",
+    *("tune/test_programs.py", "tune/test_sweep_command.py", "tune/test_tune_command.py"),
+    *("test_allocator.py", "test_api.py", "test_chunks.py", "test_documented.py::test_commands_run"),
+    *("test_documents.py", "test_notebooks.py", "test_nsys.py", "test_sample_traces.py", "test_self_timing.py"),
 )
-"""What names of tests begin with that start processes, work on real traces, or draw many examples: marked slow."""
+"""What names of tests begin with that start processes or a browser, work on real traces, or draw many examples: marked
+slow."""
 
 
-def _is_slow(path: Path) -> bool:
-    return path.is_relative_to(TESTS) and path.relative_to(TESTS).as_posix().startswith(SLOW)
+def _is_slow(path: Path, name: str = "") -> bool:
+    return path.is_relative_to(TESTS) and f"{path.relative_to(TESTS).as_posix()}{name}".startswith(SLOW)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -42,7 +49,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark those as slow, and what takes more than this machine may have."""
     for item in items:
-        if _is_slow(item.path) or any(item.get_closest_marker(name) for name in ("nsys", "corpus", "gpu")):
+        heavy = any(item.get_closest_marker(name) for name in ("nsys", "corpus", "gpu"))
+        if heavy or _is_slow(item.path, f"::{item.name}"):
             item.add_marker(pytest.mark.slow)
 
 

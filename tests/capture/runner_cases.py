@@ -76,7 +76,6 @@ def command(folder: Path, *, real_nvtx: bool = False, **task: Any) -> tuple[list
     fakes = [FAKES] if real_nvtx else [FAKES, FAKE_NVTX]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(map(str, fakes)),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "FAKE_JOURNAL": str(folder / "journal.json"),
     }
     return [sys.executable, str(RUNNER), str(path)], environment, output

@@ -119,18 +119,15 @@ def test_they_are_sampled_and_their_cost_is_noted(tmp_path: Path, made: Callable
         assert tracing[name]["added"] == tracing[name]["traced"] - tracing[name]["untraced"]
 
 
-@pytest.mark.parametrize(("says", "why"), REFUSALS.values(), ids=REFUSALS)
-def test_where_nsys_refuses_it_is_traced_without_and_said(
-    tmp_path: Path, made: Callable[..., Made], says: str, why: str
-) -> None:
+def test_where_nsys_refuses_it_is_traced_without_and_said(tmp_path: Path, made: Callable[..., Made]) -> None:
+    says, why = REFUSALS["no words for it"]
     nsys = made(says=says)
     done = capture(tmp_path, nsys, "--single-pass")
     assert done.returncode == 0, done.stderr
     assert nsys.asked == [ASKED, []]
     (line,) = [line for line in done.stderr.splitlines() if "without GPU metrics" in line]
     assert why in line
-    lost = "; what limits each layer, and who else used the GPU, cannot be told then"
-    assert line.endswith(f"{lost} (nsys: {says})" if "42" in says else lost)
+    assert line.endswith(f"; {gpu_metrics.LOST} (nsys: {says})")
     run = run_of(tmp_path)
     assert run["status"] == "done"
     assert why in run["gpu_metrics"]["reason"]
@@ -231,11 +228,18 @@ def test_a_command_of_seconds_is_sampled(commanded: Callable[..., Command], tmp_
     assert (tmp_path / "runs").read_text(encoding="utf-8") == "x\nx\n"
 
 
-def test_a_command_is_started_once_where_nsys_refuses(commanded: Callable[..., Command], tmp_path: Path) -> None:
-    found = commanded(says=HELD)
+@pytest.mark.parametrize(("says", "why"), REFUSALS.values(), ids=REFUSALS)
+def test_a_command_is_started_once_where_nsys_refuses(
+    commanded: Callable[..., Command], tmp_path: Path, says: str, why: str
+) -> None:
+    found = commanded(says=says)
     assert found.asked == [ASKED, []]
     assert (tmp_path / "runs").read_text(encoding="utf-8") == "x\nx\n"  # without the profiler, and under it
-    assert any("without GPU metrics: another profiler" in line for line in found.said)
+    (line,) = [line for line in found.said if "without GPU metrics" in line]
+    assert f"without GPU metrics: {why}" in line
+    lost = f"; {gpu_metrics.LOST}"
+    assert line.endswith(f"{lost} (nsys: {says})" if "42" in says else lost)
+    assert why in found.run["gpu_metrics"]["reason"]
 
 
 def test_a_long_command_is_not_sampled(commanded: Callable[..., Command], monkeypatch: pytest.MonkeyPatch) -> None:

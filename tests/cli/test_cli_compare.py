@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,12 +25,24 @@ if TYPE_CHECKING:
 LENGTHS = {"base": (20, 1), "same": (20, 2), "slow": (30, 3), "fast": (12, 4)}
 
 
+@cache
+def drawn_as(name: str) -> Trace:
+    if name == "batch":
+        return loop(jitter(40, 35), grid=200, size_bytes=2000)
+    if name == "shape":
+        return loop(jitter(40, 40), grid=170, size_bytes=1700)
+    length, seed = LENGTHS[name]
+    return loop(jitter(40, length, seed=seed), grid=100, size_bytes=1000)
+
+
 @pytest.fixture
 def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run `nsight-tools compare` on drawn loops by their names, without analyses."""
 
     def opened(path: Path, untraced: Path | None = None, **_options: object) -> Trace:
-        trace = drawn_as(path)
+        if path.stem == "broken":
+            raise InputError(path, "is no SQLite database", hint="export the report again")
+        trace = drawn_as(path.stem)
         if untraced is None:
             return trace
         rows = [
@@ -37,16 +50,6 @@ def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
             for at, wall in enumerate(jitter(40, 25_000, 100))
         ]
         return trace.with_untraced(table("benchmark", rows), untraced.name)
-
-    def drawn_as(path: Path) -> Trace:
-        if path.stem == "broken":
-            raise InputError(path, "is no SQLite database", hint="export the report again")
-        if path.stem == "batch":
-            return loop(jitter(40, 35), grid=200, size_bytes=2000)
-        if path.stem == "shape":
-            return loop(jitter(40, 40), grid=170, size_bytes=1700)
-        length, seed = LENGTHS[path.stem]
-        return loop(jitter(40, length, seed=seed), grid=100, size_bytes=1000)
 
     monkeypatch.setattr(nsight_tools, "registry", dict, raising=False)
     monkeypatch.setattr(nsight_tools, "open_trace", opened, raising=False)

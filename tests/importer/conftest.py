@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(params=["sqlite", "parquetdir"])
+@pytest.fixture(params=["sqlite", pytest.param("parquetdir", marks=pytest.mark.slow)])
 def imported(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Trace]:
     """Gives the trace of an export with these rows (the arguments of `write_sqlite`), in either form."""
 

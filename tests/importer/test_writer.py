@@ -76,7 +76,7 @@ def in_parts(rows: list[dict[str, Any]], cuts: list[int]) -> list[list[dict[str,
     return [rows[a:b] for a, b in itertools.pairwise(edges)]
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(ranges.flatmap(st.permutations), st.lists(st.integers(0, 1000), max_size=6), st.integers(2, 9))
 def test_any_order_and_any_chunks_give_the_same_file(rows: list[dict[str, Any]], cuts: list[int], chunk: int) -> None:
     whole = written([rows], "nvtx_ranges", Nesting, 1 << 17)
@@ -87,7 +87,7 @@ def test_any_order_and_any_chunks_give_the_same_file(rows: list[dict[str, Any]],
     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(ranges.flatmap(st.permutations), st.lists(st.integers(0, 1000), max_size=6), st.integers(2, 9))
 def test_depth_and_parent_are_those_of_the_whole_trace(rows: list[dict[str, Any]], cuts: list[int], chunk: int) -> None:
     found = written(in_parts(rows, cuts), "nvtx_ranges", Nesting, chunk).to_pylist()
@@ -106,7 +106,7 @@ def test_depth_and_parent_are_those_of_the_whole_trace(rows: list[dict[str, Any]
     assert all(each["end_ns"] == each["start_ns"] for each in others if each["kind"] == "mark")
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(
     rows_of(st.tuples(st.integers(-3, 9), st.integers(0, 3), st.integers(1, 3), st.none() | st.integers(0, 9))),
     st.lists(st.integers(0, 1000), max_size=6),

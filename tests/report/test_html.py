@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,12 +50,20 @@ def layers(name: str) -> pa.Table:
     return table("layers", rows)
 
 
+plain = cache(trace)
+
+
 def page_of(report: TraceReport, of: Trace | None = None) -> str:
-    return pages.page([pages.section(report, of or trace())])
+    return pages.page([pages.section(report, of or plain())])
+
+
+@cache
+def usual() -> str:
+    return page_of(fakes.report())
 
 
 def test_order_of_a_reader() -> None:
-    text = Page(page_of(fakes.report())).text
+    text = Page(usual()).text
     place = 0
     for part in (
         "at most 1.20 of 3.85 ms an inference (31 %)",
@@ -82,14 +91,14 @@ def test_what_could_not_be_judged_stands_by_what_would_tell() -> None:
 
 
 def test_errors_without_a_worth_are_read_first() -> None:
-    text = " ".join(Page(page_of(fakes.report())).text.split())
+    text = " ".join(Page(usual()).text.split())
     assert "Read first CAP001: the engine was built inside the capture" in text
     assert "Change first Build first (trtexec --onnx=… --saveEngine=…)" in text
 
 
 def test_each_figure_once() -> None:
     """Three findings of one family: the first shows its figure, the others refer to it."""
-    text = page_of(fakes.report(), trace())
+    text = usual()
     assert text.count("<figure") == 4  # two bars, all inferences, transfers, layers
     assert "The figure of finding" not in text
 
@@ -104,7 +113,7 @@ def test_hostile_names(text: str) -> None:
 
 
 def test_it_fetches_nothing_and_says_so() -> None:
-    written = page_of(fakes.report())
+    written = usual()
     assert "default-src 'none'" in written
     urls = set(re.findall(r"https?://[^\s\"'<]+", written))
     assert urls == {"http://www.w3.org/2000/svg"}  # a name, which no browser fetches
@@ -112,7 +121,7 @@ def test_it_fetches_nothing_and_says_so() -> None:
 
 def test_ids_do_not_clash() -> None:
     """Two traces on one page, each with figures of its own."""
-    sections = [pages.section(fakes.report(), trace(), number) for number in (1, 2)]
+    sections = [pages.section(fakes.report(), plain(), number) for number in (1, 2)]
     ids = [a["id"] for _, a in Page(pages.page(sections)).tags if "id" in a]
     assert len(ids) == len(set(ids))
     assert ids
@@ -161,7 +170,7 @@ def test_untraced_runs_are_told() -> None:
 def test_the_untraced_column_is_there_where_it_says_something() -> None:
     assert fakes.TIMES.untraced is not None
     same = replace(fakes.TIMES.untraced, source="measured", wall_ns=Range(4_000_000, 4_000_000, 4_000_000))
-    assert "without the profiler" in page_of(fakes.report())
+    assert "without the profiler" in usual()
     alike = Page(page_of(fakes.report(times=replace(fakes.TIMES, untraced=same)))).text
     assert "Without the profiler nothing is shorter: measured." in alike
     assert "per inference without the profiler" not in alike
@@ -182,13 +191,13 @@ def test_the_engine_stands_in_the_page() -> None:
     assert [each["type"] for each in radios] == ["radio"] * len(radios)
     assert [each["class"] for each in radios if "checked" in each] == ["by-time"]
     assert "2 layers" not in page.text  # two boxes
-    missing = Page(page_of(fakes.report())).text
+    missing = Page(usual()).text
     assert "No graph of the engine: the engine's layers are not known" in missing
 
 
 def test_both_palettes_are_complete() -> None:
     """Every colour of a figure is a variable that the page gives a light and a dark value."""
-    written = page_of(fakes.report())
+    written = usual()
     head, _, body = written.partition("</style>")
     used = set(re.findall(r"var\(--(\w+)", written))
     assert used <= set(re.findall(r"--(\w+):", head))

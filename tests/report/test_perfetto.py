@@ -7,7 +7,6 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -26,9 +25,6 @@ from nsight_tools.report.content import TraceReport
 from nsight_tools.report.formats.perfetto import timeline as perfetto
 from nsight_tools.report.formats.perfetto.track_events import Annotation, Arrows, Writer
 from nsight_tools.summary import summarize
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces"
 THREAD = {"pid": 1000, "tid": 1}
@@ -116,16 +112,19 @@ def test_an_arrow_leads_from_the_call_to_its_work(sample: tuple[Path, Read]) -> 
     assert arrows
 
 
-@pytest.mark.corpus
-def test_counters_are_the_samples(corpus_file: Callable[[str], Path]) -> None:
-    trace = open_trace(corpus_file("h200/s_det_throttled.sqlite.zst"))
-    if not trace.rows("gpu_metrics") + trace.rows("nvml_metrics"):
-        pytest.skip("the trace has no samples")
+@pytest.mark.parametrize("source", ["GPU metrics", "NVML"])
+def test_counters_are_the_samples(source: str, tmp_path: Path) -> None:
+    if source == "NVML":
+        power = [{"time_ns": 250 * at, "device": 0, "metric": "Power", "value": 70.5 + at % 3} for at in range(40)]
+        trace = drawn("stream 7: #########", tables={"nvml_metrics": table("nvml_metrics", power)})
+    else:
+        trace = open_trace(shutil.copy(SAMPLES / "limits" / "detector_metrics.sqlite", tmp_path))
     found = written(trace)
     rows = trace.sql("SELECT time_ns, value FROM gpu_metrics UNION ALL SELECT time_ns, value FROM nvml_metrics")
     told = found.on("nsight-tools")[0].args["time shift"].split()[0]
     shift = 0 if told == "none" else int(told)
     values = Counter((time - shift, value) for one in found.counters.values() for time, value in one)
+    assert values
     assert values == Counter(zip(rows["time_ns"].to_pylist(), rows["value"].to_pylist(), strict=True))
 
 

@@ -95,7 +95,7 @@ def test_each_build_is_made_once(tmp_path: Path) -> None:
     assert code == 0, err
     assert err.count("building model-") == 4  # a build is for a batch, whatever the shapes allow
     assert [row.setting.get("batch") for row in read_rows(table(tmp_path))] == [1, 1, 8, 8]
-    code, _, err = swept(tmp_path, "model.onnx", "--batch", "1,8", "--fp16", "both", "--repeat", "2", *ends, *SHORT)
+    code, _, err = swept(tmp_path, "model.onnx", "--batch", "8", "--fp16", "--repeat", "2", *ends, *SHORT)
     assert code == 0, err
     assert "building" not in err
 
