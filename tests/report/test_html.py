@@ -54,7 +54,7 @@ def page_of(report: TraceReport, of: Trace | None = None) -> str:
 
 
 def test_order_of_a_reader() -> None:
-    text = Page(page_of(fakes.report())).text
+    text = Page(page_of(fakes.report())).text.replace("\N{NO-BREAK SPACE}", " ")
     place = 0
     for part in (
         "at most 1.20 of 3.85 ms an inference (31 %)",
@@ -72,6 +72,12 @@ def test_order_of_a_reader() -> None:
         "Export schema",
     ):
         place = text.index(part, place)
+
+
+def test_no_line_ends_between_a_number_and_its_unit() -> None:
+    tie = "\N{NO-BREAK SPACE}"
+    text = Page(page_of(fakes.report())).text
+    assert f"at most 1.20 of 3.85{tie}ms an inference (31{tie}%)" in text
 
 
 def test_errors_without_a_worth_are_read_first() -> None:
