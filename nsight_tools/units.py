@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ _BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
 _RATE = ("B/s", "kB/s", "MB/s", "GB/s", "TB/s", "PB/s")
 _ENERGY = ("µJ", "mJ", "J", "kJ", "MJ")
 _UNKNOWN = "unknown"
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|[nµum]?s|[kMGTP]?B|[µumkM]?J|[MG]Hz)(?![\w]))")
 
 
 def duration(ns: float | None) -> str:
@@ -130,6 +132,11 @@ def _digits(value: float, significant: int = 3) -> str:
         return "0"
     magnitude = math.floor(math.log10(abs(rounded)))
     return f"{value:,.{max(0, significant - 1 - magnitude)}f}"
+
+
+def tied(text: str, tie: str = "\N{NO-BREAK SPACE}") -> str:
+    """The text with `tie` for each space between a number and its unit: no line ends there."""
+    return _BEFORE_UNIT.sub(tie, text)
 
 
 def sentence(text: str) -> str:

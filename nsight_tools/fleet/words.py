@@ -180,6 +180,13 @@ def act(fleet: Fleet, common: Common) -> str:
     return report.act(common.largest)
 
 
+def first_change(fleet: Fleet) -> str:
+    """The verdict of the report that has the most to gain, by share of its inferences; empty where none has."""
+    gains = [(done.report.share(finding) or 0.0, done) for done in fleet.done for finding in done.report.findings[:1]]
+    most, done = max(gains, key=lambda gain: gain[0], default=(0.0, None))
+    return f"{done.member.label}: {done.report.verdict}" if done is not None and most > 0 else ""
+
+
 def share(common: Common) -> str:
     """Which part of an inference it could give back; empty where nothing bounds it."""
     return units.share(common.share) if common.share is not None and common.share <= 1 else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
@@ -31,7 +30,6 @@ _LEAST = 40
 _TIE = "\ue000"
 """Stands for the space between a number and its unit while lines are broken. No text of a trace has it: `safe.visible`
 escapes what is for private use."""
-_UNIT = re.compile(r"(?<=\d) (?=(?:%|[nµum]?s|[kMGTP]?B|[µumkM]?J|[MG]Hz)(?![\w]))")
 _FILLS = (
     ("█", "#", "green"),
     ("▓", "=", "yellow"),
@@ -73,7 +71,7 @@ class Page:
         """Untrusted or own text, made harmless, in `style`; it wraps, and breaks where it cannot wrap."""
         shown = safe.visible(text, limit)
         shown = shown if self.look.unicode else safe.as_ascii(shown)
-        return Text(_UNIT.sub(_TIE, shown), style=style, overflow="fold")
+        return Text(units.tied(shown, _TIE), style=style, overflow="fold")
 
     def fitted(self, text: object, width: int) -> Text:
         """The same on one line of at most `width` columns, without its middle where it is longer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from report import fakes
 from nsight_tools import Trace, figures
 from nsight_tools.errors import NothingToShow
 from nsight_tools.findings import Evidence
+from nsight_tools.report.figures import lanes
 from nsight_tools.report.figures.accounting import BARS
 from nsight_tools.report.figures.data import Shown, envelope, occupancy
 from nsight_tools.report.figures.lanes import BOXES, Lane, draw
@@ -268,6 +270,37 @@ def test_work_that_waits_for_another_stream_is_marked() -> None:
     assert (spans.min(), spans.max()) == (2_000, 5_000)
 
 
+def test_who_points_at_a_piece_reads_what_it_is_and_how_long() -> None:
+    trace = drawn(PICTURE)
+    said = {
+        name: [
+            title.text or ""
+            for title in ET.fromstring(figures.svg(draw_it(trace))).iter()
+            if title.tag.endswith("title")
+        ]
+        for name, draw_it in (
+            ("streams", figures.streams),
+            ("launches", figures.launches),
+            ("copies", figures.transfers),
+        )
+    }
+    assert any(re.fullmatch(r"stream 7, kernels: \d.* [nµ]s, from \d.* on", each) for each in said["streams"])
+    assert any(each.startswith("host thread, launch calls: ") for each in said["launches"])
+    assert any(" are launched and not started" in each for each in said["launches"])
+    assert any(re.match(r"\d+ cop(y|ies) to the GPU, \w+ memory: .*/s, median .*/s", each) for each in said["copies"])
+    assert any(each.startswith("copies to the GPU: ") for each in said["copies"])
+
+
+def test_of_more_pieces_than_one_tells_one_by_one_the_sum_is_told() -> None:
+    start = np.arange(lanes.SINGLE + 1) * 1_000
+    ((_, said),) = lanes._told(start, start + 500, 0)
+    assert said == "41 pieces, 20.5 µs together, the longest 500 ns"
+    assert [each for _, each in lanes._told(start[:2], start[:2] + 500, 0)] == [
+        "500 ns, from 0 ns on",
+        "500 ns, from 1.00 µs on",
+    ]
+
+
 @pytest.mark.parametrize(
     "text", [fakes.HOSTILE, fakes.LONG, "$\\frac{1}{0}$", 'id="x" url(#y) #0072b2 \'q', "漢字 שלום"]
 )
@@ -276,7 +309,7 @@ def test_hostile_names_in_figures(text: str) -> None:
     for draw_it in (figures.inference_layers, figures.streams, figures.launches):
         root = ET.fromstring(figures.svg(draw_it(trace)))
         assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
-            "svg", "g", "defs", "path", "text", "tspan", "use", "clipPath", "rect",
+            "svg", "g", "defs", "path", "text", "tspan", "use", "clipPath", "rect", "title",
         }  # fmt: skip
 
 

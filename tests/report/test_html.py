@@ -63,7 +63,7 @@ def usual() -> str:
 
 
 def test_order_of_a_reader() -> None:
-    text = Page(usual()).text
+    text = Page(usual()).text.replace("\N{NO-BREAK SPACE}", " ")
     place = 0
     for part in (
         "at most 1.20 of 3.85 ms an inference (31 %)",
@@ -88,6 +88,12 @@ def test_what_could_not_be_judged_stands_by_what_would_tell() -> None:
     assert text.count("Capture longer") == text.count("Capture with --x=1") == 1
     assert "AAA003: GPUs idle: a lot (3 samples: too few)AAA004: Copies wait (4 samples)Capture longer" in text
     assert "BBB001: Clocks dropNo clock" in text
+
+
+def test_no_line_ends_between_a_number_and_its_unit() -> None:
+    tie = "\N{NO-BREAK SPACE}"
+    text = Page(usual()).text
+    assert f"at most 1.20 of 3.85{tie}ms an inference (31{tie}%)" in text
 
 
 def test_errors_without_a_worth_are_read_first() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawing import table
 from drawn_trace import drawn
 from report import fakes
 
@@ -55,6 +56,18 @@ def test_the_median_the_slowest_and_the_whole_run() -> None:
     assert slowest.look[1] - slowest.look[0] > first.look[1] - first.look[0]
     assert first.lo == first.look[0] - round(0.15 * (first.look[1] - first.look[0]))
     assert whole.lo <= first.look[0] < slowest.look[1] <= whole.hi
+
+
+def test_waits_for_gpu_work_have_a_lane() -> None:
+    where = {"pid": 1, "device": 0, "context": 1, "correlation_id": 1}
+    waits = [
+        {"start_ns": 5_000, "end_ns": 9_000, "stream": 8, "kind": "stream_wait", "event_id": 3, **where},
+        {"start_ns": 9_000, "end_ns": 12_000, "stream": 7, "kind": "stream", "event_id": None, **where},
+    ]
+    found = made(ONE, tables={"synchronizations": table("synchronizations", waits)})
+    lane = next(each for each in found.windows[0].lanes if each.kind == "sync")
+    assert lane.label == "waits for GPU work"
+    assert [found.texts[each] for each in lane.name] == ["stream 8 waits for an event", "the host waits for stream 7"]
 
 
 def test_lanes_are_of_the_gpu_then_of_the_host() -> None:

@@ -24,6 +24,8 @@ def render(fleet: Fleet, context: Context = PLAIN) -> str:
     """The fleet as one page, no line wider than the look allows; behind it each report, if that is asked for."""
     page = Page(context.look)
     page.line(page.text(words.verdict(fleet), f"bold {_mood(fleet)}", limit=1200))
+    if first := words.first_change(fleet):
+        page.line(page.text("Most to gain in ", "bold"), page.text(f"{first}.", limit=1200))
     for section in (_reports, _spreads, _peers, _stragglers, _apart, _clocks, _findings, _unjudged):
         section(page, fleet)
     if context.each:

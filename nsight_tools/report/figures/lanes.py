@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
+from nsight_tools import units
 from nsight_tools.report.figures.data import COLUMNS, occupancy
-from nsight_tools.report.figures.style import colour, name
+from nsight_tools.report.figures.style import colour, name, tip
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from matplotlib.axes import Axes
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 BOXES = 800
 """Boxes that one lane shows one by one; with more, most would be narrower than a pixel."""
+
+SINGLE = 40
+"""Boxes of one kind in a lane that are told one by one where one points at them; of more, what they are together."""
 
 VISIBLE = 0.001
 """The share of the time shown from which on a box can be seen."""
@@ -43,12 +47,15 @@ class Lane:
         return self
 
 
-def draw(axes: Axes, lanes: Sequence[Lane], lo: int, hi: int, *, letters: int = 22) -> bool:
+def draw(
+    axes: Axes, lanes: Sequence[Lane], lo: int, hi: int, entries: Iterable[tuple[str, str]] = (), *, letters: int = 22
+) -> bool:
     """Draw the lanes from above to below over `[lo, hi)`, labels of so many letters at most.
 
+    Where one points at a box, the page says what it is, by the legend's `entries`, and how long it takes.
     Returns whether any had to be drawn as shares of columns.
     """
-    pooled = False
+    pooled, said = False, dict(entries)
     for row, lane in enumerate(lanes):
         spans = [
             (role, np.maximum(start[inside], lo), np.minimum(end[inside], hi), height)
@@ -60,8 +67,19 @@ def draw(axes: Axes, lanes: Sequence[Lane], lo: int, hi: int, *, letters: int = 
             _pooled(axes, row, lane.height, spans, lo, hi)
             spans = []
         for role, start, end, height in spans:
-            half = np.full(len(start), height * lane.height / 2)
-            boxes(axes, start, end, row - half, row + half, role)
+            half = height * lane.height / 2
+            what = ", ".join(filter(None, (name(lane.label), said.get(role))))
+            for some, text in _told(start, end, lo):
+                count = np.ones(len(start[some]))
+                boxes(
+                    axes,
+                    start[some],
+                    end[some],
+                    (row - half) * count,
+                    (row + half) * count,
+                    role,
+                    said=f"{what}: {text}",
+                )
         if lane.total:
             axes.annotate(
                 lane.total,
@@ -79,6 +97,17 @@ def draw(axes: Axes, lanes: Sequence[Lane], lo: int, hi: int, *, letters: int = 
     return pooled
 
 
+def _told(start: Ints, end: Ints, lo: int) -> Iterator[tuple[slice, str]]:
+    """Boxes that are drawn as one, and what is said of them."""
+    if len(start) > SINGLE:
+        took = end - start
+        total, longest = units.duration(int(took.sum())), units.duration(int(took.max()))
+        yield slice(None), f"{len(start):,} pieces, {total} together, the longest {longest}"
+        return
+    for at, (begins, ends) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
+        yield slice(at, at + 1), f"{units.duration(ends - begins)}, from {units.duration(begins - lo)} on"
+
+
 def _pooled(
     axes: Axes, row: int, height: float, spans: Sequence[tuple[str, Ints, Ints, float]], lo: int, hi: int
 ) -> None:
@@ -92,9 +121,17 @@ def _pooled(
 
 
 def boxes(
-    axes: Axes, left: object, right: object, top: object, bottom: object, role: str, *, alpha: float = 1.0
+    axes: Axes,
+    left: object,
+    right: object,
+    top: object,
+    bottom: object,
+    role: str,
+    *,
+    alpha: float = 1.0,
+    said: str = "",
 ) -> None:
-    """Rectangles as one path; none is so narrow that it does not show."""
+    """Rectangles as one path; none is so narrow that it does not show. `said` is what one reads who points at them."""
     x0, x1, y0, y1 = (np.asarray(edge, np.float64) for edge in (left, right, top, bottom))
     shown = y1 != y0
     x0, x1, y0, y1 = x0[shown], x1[shown], y0[shown], y1[shown]
@@ -102,6 +139,7 @@ def boxes(
         return
     corners = np.stack([x0, y0, x1, y0, x1, y1, x0, y1, x0, y0], axis=1).reshape(-1, 2)
     codes = np.tile([Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY], x0.size)
-    axes.add_patch(
-        PathPatch(Path(corners, codes), facecolor=colour(role), edgecolor=colour(role), linewidth=0.25, alpha=alpha)
-    )
+    patch = PathPatch(Path(corners, codes), facecolor=colour(role), edgecolor=colour(role), linewidth=0.25, alpha=alpha)
+    axes.add_patch(patch)
+    if said:
+        tip(patch, said)

@@ -13,7 +13,7 @@ from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report.figures.data import Shown, roles
 from nsight_tools.report.figures.lanes import VISIBLE, Lane, draw
-from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis
+from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis, tip
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals
 
@@ -53,7 +53,8 @@ def streams(trace: Trace, finding: Finding | None = None) -> Drawing:
     lanes, more = _of_streams(here, lo, hi)
     lanes.append(_idle(here, lo, hi))
     figure, (axes,) = plots([0.3 * len(lanes) + 0.15])
-    pooled = draw(axes, lanes, lo, hi)
+    waiting = ("alarm", "launched, and waiting for another stream")
+    pooled = draw(axes, lanes, lo, hi, [*_entries(here), waiting])
     axes.set_title(what)
     time_axis(axes, lo, hi, since(lo))
     waits = any(
@@ -62,7 +63,7 @@ def streams(trace: Trace, finding: Finding | None = None) -> Drawing:
         for role, start, end, _ in lane.spans
         if role == "alarm"
     )
-    legend(figure, [*_entries(here), *([("alarm", "launched, and waiting for another stream")] if waits else [])])
+    legend(figure, [*_entries(here), *([waiting] if waits else [])])
     figure.note = " ".join(text for text in (more, POOLED if pooled else "") if text)
     return figure
 
@@ -151,13 +152,14 @@ def launches(trace: Trace, finding: Finding | None = None) -> Drawing:
     lanes += [gpu, _idle(work, lo, hi)] if len(work) else []
     queued = len(work) and (work.call_end > 0).any()
     figure, axes = plots([0.34 * len(lanes) + 0.15, *([0.85] if queued else [])])
-    pooled = draw(axes[0], lanes, lo, hi)
+    calls = [(role, label) for role, label, _ in _CALLS if any(role == s[0] for lane in lanes[:-2] for s in lane.spans)]
+    entries = [*calls, *(entry for entry in _entries(work) if entry[0] not in {r for r, _ in calls})]
+    pooled = draw(axes[0], lanes, lo, hi, entries)
     axes[0].set_title(what)
     if queued:
         _queue(axes[1], work, lo, hi)
     time_axis(axes[-1], lo, hi, since(lo))
-    calls = [(role, label) for role, label, _ in _CALLS if any(role == s[0] for lane in lanes[:-2] for s in lane.spans)]
-    legend(figure, [*calls, *(entry for entry in _entries(work) if entry[0] not in {r for r, _ in calls})])
+    legend(figure, entries)
     figure.note = POOLED if pooled else ""
     return figure
 
@@ -197,10 +199,11 @@ def _queue(axes: Axes, work: Work, lo: int, hi: int) -> None:
         column = np.minimum((edges[:-1] - lo) * 1400 // max(hi - lo, 1), 1399)
         first = np.flatnonzero(np.append(True, column[1:] != column[:-1]))
         values, edges = np.maximum.reduceat(values, first), np.append(edges[:-1][first], hi)
-    axes.stairs(values, edges, fill=True, color=colour("launch"), alpha=0.75, linewidth=0)
+    depth_of = axes.stairs(values, edges, fill=True, color=colour("launch"), alpha=0.75, linewidth=0)
     axes.set_ylim(0, max(4.0, 1.1 * float(values.max(initial=0))))
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.set_ylabel("queued")
     axes.grid(axis="y")
     median = float(np.median((started - submitted)[waits])) if waits.any() else 0.0
     axes.set_title(f"Work launched and not started; it waits for {units.duration(median)} (median)")
+    tip(depth_of, f"at most {int(values.max(initial=0)):,} pieces are launched and not started")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LABELLED = 6
 """Settings of the front that are named in the figure; the table has all."""
 _ROOM = 1.08
+_ROOM_FOR_NAMES = 1.45
+"""Throughput that the figure has room for, of the most: to the right of the front lies no setting, but its names."""
 
 
 @styled
@@ -49,14 +51,14 @@ def settings_front(sweep: Swept) -> Drawing:
         where = ([knee.middle.throughput_per_s], [knee.middle.p99_ns])
         ring: Any = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
         axes.plot(*where, color=colour("alarm"), **ring)
-        entries.append(Line2D([], [], color=colour("alarm"), label="knee", **ring))
+        entries.append(Line2D([], [], color=colour("alarm"), label="knee", **ring | {"markersize": 8}))
     if sweep.limit_ns is not None:
         axes.axhline(sweep.limit_ns, color=colour("alarm"), linestyle=(0, (4.0, 2.0)), linewidth=1.0)
         entries.append(Line2D([], [], color=colour("alarm"), linestyle=(0, (4.0, 2.0)), label="limit"))
     longest = max([point.middle.p99_ns for point in sweep.points] + ([sweep.limit_ns] if sweep.limit_ns else []))
     most = max(point.middle.throughput_per_s for point in sweep.points)
     duration_axis(axes, _ROOM * longest, "p99")
-    axes.set_xlim(0, _ROOM * most)
+    axes.set_xlim(0, _ROOM_FOR_NAMES * most)
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
     axes.set_xlabel("inputs a second")
@@ -64,9 +66,9 @@ def settings_front(sweep: Swept) -> Drawing:
         axes.annotate(
             name(point.setting, 48),
             (point.middle.throughput_per_s, point.middle.p99_ns),
-            xytext=(-7, 6),
+            xytext=(9, -3),
             textcoords="offset points",
-            ha="right",
+            va="top",
             fontsize=8,
             color=colour("muted"),
         )

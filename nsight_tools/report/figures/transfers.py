@@ -13,7 +13,7 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.hardware import LANE_BYTES_PER_S, NEWEST_LINK
 from nsight_tools.report.figures.data import COLUMNS, Shown
 from nsight_tools.report.figures.lanes import Lane, draw
-from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis
+from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis, tip
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -93,8 +93,14 @@ def _rates(axes: Axes, trace: Trace, work: Work, lo: int, hi: int, figure: Drawi
                 "markerfacecolor": "none" if hollow else colour(kind),
                 "markeredgewidth": 0.9,
             }
-            axes.plot(work.start[rows], rate[rows], **look)
             memory = "pageable" if hollow else "pinned"
+            low, median, high = (units.rate(1e9 * each) for each in np.percentile(rate[chosen], [0, 50, 100]))
+            (marks,) = axes.plot(work.start[rows], rate[rows], **look)
+            tip(
+                marks,
+                f"{units.plural(int(chosen.sum()), 'copy', 'copies')} {direction}, {memory} memory: {low} to {high}, "
+                f"median {median}",
+            )
             entries.append(Line2D([], [], **look, label=f"{direction}, {memory} memory"))
     if peak:
         axes.axhline(peak, color=colour("muted"), linestyle=(0, (5, 3)), linewidth=1.0)

@@ -371,7 +371,7 @@ class _Inert(str):
 
 def _inert(value: object, limit: int = safe.LIMIT) -> object:
     """Whatever a template prints goes through here before it is escaped."""
-    return value if isinstance(value, (_Inert, Markup)) else _Inert(safe.visible(value, limit))
+    return value if isinstance(value, (_Inert, Markup)) else _Inert(units.tied(safe.visible(value, limit)))
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -115,6 +115,7 @@ class Events:
         yield from self._streams(rows)
         yield from self._idle(rows, lo, hi)
         yield from self._copies(rows)
+        yield from self._waits(lo, hi)
         yield from self._host(lo, hi, np.unique(work.tid[rows]))
 
     def _requests(self, lo: int, hi: int) -> Iterator[Lane]:
@@ -241,6 +242,25 @@ class Events:
                 yield self._lane(label, "copies", rows[mine])
 
     @cached_property
+    def _synchronizations(self) -> pa.Table:
+        return self._trace.table("synchronizations", ["start_ns", "end_ns", "stream", "kind"])
+
+    def _waits(self, lo: int, hi: int) -> Iterator[Lane]:
+        """Waits for GPU work: of the host for an event, a stream or all of them, and of one stream for another."""
+        start, end = (ints(self._synchronizations[name]) for name in ("start_ns", "end_ns"))
+        rows = np.flatnonzero((end > lo) & (start < hi) & (end > start))
+        if rows.size > self._most:
+            yield self._pooled("waits for GPU work", "sync", "sync", start[rows], end[rows])
+        elif rows.size:
+            which = self._synchronizations.take(pa.array(rows)).to_pydict()
+            said = [
+                _WAITS.get(kind, "a wait").format(stream=stream)
+                for kind, stream in zip(which["kind"], which["stream"], strict=True)
+            ]
+            names = [self.texts.of(each) for each in said]
+            yield Lane("waits for GPU work", "sync", start[rows], end[rows], ["sync"] * rows.size, names)
+
+    @cached_property
     def _calls(self) -> tuple[Ints, Ints, IntArray, Words, IntArray]:
         table = self._trace.table("api_calls", ["start_ns", "end_ns", "tid", "name", "does"])
         does = words(table["does"])
@@ -293,6 +313,13 @@ _KINDS = {
     "p2p": "copy between GPUs",
     "memset": "memory set",
 }
+_WAITS = {
+    "event": "the host waits for an event",
+    "stream_wait": "stream {stream} waits for an event",
+    "stream": "the host waits for stream {stream}",
+    "context": "the host waits for all streams",
+}
+"""What waits for what, by the kind of a synchronization."""
 _BY_ROLE = {
     role: [kind for kind, role_of_kind in CALLS.items() if role_of_kind == role]
     for role in dict.fromkeys(CALLS.values())

@@ -8,7 +8,7 @@
   const WORDS = {
     compute: "kernels", communication: "communication", h2d: "copy to the GPU", d2h: "copy to the host",
     copy: "other copies and sets", "call launch": "launch calls", "call copy": "copy calls",
-    "call sync": "synchronizations", "call host": "other CUDA calls", "wait other": "waits in the operating system",
+    "call sync": "synchronizations", "sync sync": "waits for GPU work", "call host": "other CUDA calls", "wait other": "waits in the operating system",
     "profiler alarm": "the profiler's own time", "layer before": "layers", "nvtx unknown": "NVTX ranges",
     "idle grid": "no GPU work", "request unknown": "inferences",
   };
@@ -361,7 +361,7 @@
     waited(lane, piece) {
       if (lane.p !== undefined) return [];
       const start = lane.start[piece], end = lane.end[piece], streams = this.shown.filter((each) => each.isGpu && each.p === undefined);
-      if (lane.kind === "call" && at(lane.c, piece) === "sync") {
+      if (lane.kind === "sync" || (lane.kind === "call" && at(lane.c, piece) === "sync")) {
         let last = null;
         for (const stream of streams) {
           for (let one = stream.seen(start); one < stream.size && stream.start[one] < end; one++) {
