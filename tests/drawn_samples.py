@@ -41,6 +41,8 @@ class Kernel:
     grid: int = 100
     beside: bool = False
     """It starts with the kernel before it, on a stream of its own."""
+    waves: float = 1.0
+    """Share of its time, from its start, in which it takes all that it takes: its last blocks are few."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def _samples(ran: list[dict[str, Any]], kernels: list[Kernel], sampler: Sampler,
     words = [word for word in NAMES if any(word in kernel.percent for kernel in kernels)]
     start = np.array([row["start_ns"] for row in ran]) + sampler.late
     end = np.array([row["end_ns"] for row in ran]) - sampler.early
+    waves = np.array([kernel.waves for kernel in kernels])[np.arange(len(ran)) % len(kernels)]
+    end = start + np.rint((end - start) * waves).astype(np.int64)
     rows = []
     for word in words:
         level = np.array([kernel.percent.get(word, 0.0) for kernel in kernels])[np.arange(len(ran)) % len(kernels)]

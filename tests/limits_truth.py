@@ -32,7 +32,9 @@ LARGE = 0.01
 class Beside:
     """One metric of the large kernels, in percent: as told, from where to where, and Nsight Compute's, (kernels,) each.
 
-    `scaled` is its share times its own duration over the trace's; `raw` as it stands.
+    `scaled` is its share times its own duration over the trace's; `raw` as it stands. `level` is its share over its own
+    duration without the launch, of which it measures as much more of every kernel (median): what takes longer there
+    keeps as many SMs active meanwhile, and issues fewer instructions.
     """
 
     told: Floats
@@ -40,6 +42,7 @@ class Beside:
     high: Floats
     scaled: Floats
     raw: Floats
+    level: Floats
 
     @classmethod
     def of(cls, trace: Trace, truth: Path, metric: str) -> Beside:
@@ -49,10 +52,12 @@ class Beside:
         assert len(mine) == len(rows)
         time = mine["time_ns"].to_numpy()
         raw = np.array([float(row[COUNTERS[metric]]) for row in rows])
-        scaled = np.minimum(raw * [float(row["gpu__time_duration.sum"]) for row in rows] / time, 100)
+        took = np.array([float(row["gpu__time_duration.sum"]) for row in rows])
+        scaled = np.minimum(raw * took / time, 100)
+        level = np.minimum(raw * took / (took - np.median(took - time)), 100)
         large = time > LARGE * time.sum()
         told, low, high = (100 * mine[name].to_numpy()[large] for name in ("share", "low", "high"))
-        return cls(told, low, high, scaled[large], raw[large])
+        return cls(told, low, high, scaled[large], raw[large], level[large])
 
     @property
     def off(self) -> Floats:
@@ -61,7 +66,11 @@ class Beside:
     @property
     def held(self) -> float:
         """Share of the kernels whose interval holds the scaled truth."""
-        return float(((self.low <= self.scaled + 1e-9) & (self.scaled <= self.high + 1e-9)).mean())
+        return self.holds(self.scaled)
+
+    def holds(self, truth: Floats) -> float:
+        """Share of the kernels whose interval holds this."""
+        return float(((self.low <= truth + 1e-9) & (truth <= self.high + 1e-9)).mean())
 
 
 def counted(truth: Path) -> list[dict[str, str]]:

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from nsight_tools.nsys import Nsys
 
 HZ = 10_000
-"""Samples a second where no other rate is given: at half of it the Tensor Cores' activity of half of a ResNet's kernels
-is off by more than two points, and at twice it none of two engines' limits is told better (docs/limits.md; one kind of
-GPU). It is what nsys takes by itself."""
+"""Samples a second where no other rate is given: at half of it the shares of kernels are off by twice as much
+(docs/limits.md; one kind of GPU). It is what nsys takes by itself."""
 LONGEST_S = 60.0
 """A command that runs longer is sampled only where that is asked for: it would be 13 million values a GPU, and tens of
 megabytes, for a program that may be idle."""

@@ -82,11 +82,14 @@ class Metrics:
                 names[word] = rows
         clock = names.pop(CLOCK, np.zeros(0, np.int64))
         order = [*(word for word in SHARES if word in names), *(word for word in names if word not in SHARES)]
-        time = np.unique(np.concatenate([self.time[names[word]] for word in order] or [np.zeros(0, np.int64)]))
+        time = np.zeros(0, np.int64)
+        for word in order:
+            if not np.array_equal(time, self.time[names[word]]):  # all are sampled at once
+                time = np.union1d(time, self.time[names[word]])
         value = np.full((time.size, len(order) + 1), np.nan)
-        for at, rows in enumerate([*(names[word] for word in order), clock]):
-            place = np.searchsorted(time, self.time[rows])
-            there = np.isin(self.time[rows], time)
+        for at, rows in enumerate([*(names[word] for word in order), clock] if time.size else []):
+            place = np.minimum(np.searchsorted(time, self.time[rows]), time.size - 1)
+            there = time[place] == self.time[rows]
             value[place[there], at] = self.value[rows[there]]
         whole = ~np.isnan(value[:, :-1]).any(axis=1)
         return Grid(time[whole], value[whole, :-1], value[whole, -1], tuple(order))

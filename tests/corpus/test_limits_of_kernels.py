@@ -30,24 +30,26 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Trace:
 
 def test_sm_issue(detector: Trace) -> None:
     found = Beside.of(detector, TRUTH, "sm_issue")
-    assert rank_correlation(found.told, found.scaled) > 0.95
-    assert found.held >= 0.8
+    assert rank_correlation(found.told, found.scaled) > 0.98
+    assert np.median(found.off) < 1.2
+    assert found.held >= 0.85
 
 
 def test_sms_active(detector: Trace) -> None:
-    """By rank against the share as it stands: three poolings and a convolution took 1.5 to 1.9 times as long under
-    Nsight Compute, so that scaling by the duration makes up activity which they have in neither."""
+    """Five kernels of 27 took 1.5 to 1.9 times as long under Nsight Compute, with as many SMs active meanwhile: scaling
+    by the duration makes up activity which they have in neither."""
     found = Beside.of(detector, TRUTH, "sms_active")
-    assert rank_correlation(found.told, found.raw) > 0.9
-    assert rank_correlation(found.told, found.scaled) > 0.85
-    assert np.median(found.off) < 4
-    assert found.held >= 0.65
+    assert rank_correlation(found.told, found.level) > 0.95
+    assert rank_correlation(found.told, found.scaled) > 0.88
+    assert np.median(np.abs(found.told - found.level)) < 1.5
+    assert found.holds(found.level) >= 0.9
+    assert found.held >= 0.75
 
 
 def test_tensor_cores(detector: Trace) -> None:
     found = Beside.of(detector, TRUTH, "tensor_active")
     assert (found.off <= 2).mean() >= 0.9
-    assert found.held >= 0.85
+    assert found.held >= 0.9
 
 
 def test_the_timing_is_within_a_microsecond_of_the_timestamps(detector: Trace) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from nsight_tools.columns import Ints
     from nsight_tools.run.limits.mixture import Timing
+    from nsight_tools.run.limits.positions import Positions
+    from nsight_tools.run.metrics import Grid
 
     Floats = npt.NDArray[np.float64]
 
@@ -61,15 +63,28 @@ def doubt(share: Floats, variance: Floats, time: Ints, kind: Ints, timing: Timin
     return found
 
 
-def rounding(percent: Floats, period: int, time: Ints) -> Floats:
+def rounding(grid: Grid, positions: Positions, timing: Timing) -> Floats:
     """What rounding to whole percents adds, in points, shape (positions, words); nothing of samples that have parts.
 
-    Rounding averages out over samples that differ, and not over ones that are all but the same: of values that scatter
-    by s steps an error of exp(-2 (pi s)^2) / pi steps stays (the first harmonic of a rounded value's mean). A kernel
-    that fills a hundredth of a sample has a hundred times that. Half of the scatter counts: the rest is other kernels'.
-    Samples that are all 0 leave nothing: a sample with anything above it is 1.
+    A kernel's share is by how much samples change while one of their ends moves over it. Rounding averages out over
+    values that differ, and not over ones that are all but the same: of values that scatter by s steps an error of
+    exp(-2 (pi s)^2) / pi steps stays (the first harmonic of a rounded value's mean). A kernel that fills a hundredth
+    of a sample has a hundred times that. Samples that are all 0 leave nothing: one with anything above it is 1.
     """
-    scatter = percent.std(axis=0) / 2
+    percent, count = grid.percent, len(positions)
+    crossed = [grid.time - timing.begins, grid.time + grid.period - timing.ends]
+    which = [positions.of[np.maximum(np.searchsorted(positions.start, at, "right") - 1, 0)] for at in crossed]
+    scatter = np.sqrt((_variance(percent, which[0], count) + _variance(percent, which[1], count)) / 2)
     stays = np.exp(-2 * (np.pi * scatter) ** 2) / np.pi
     whole = (np.rint(percent) == percent).all(axis=0) & (percent > 0).any(axis=0)
-    return np.where(whole, stays, 0)[None, :] * (period / np.maximum(time, 1))[:, None]
+    return np.where(whole, stays, 0) * (grid.period / np.maximum(positions.time, 1))[:, None]
+
+
+def _variance(values: Floats, group: Ints, count: int) -> Floats:
+    """Of the values of each group, (count, words); 0 of none."""
+    many = np.maximum(np.bincount(group, minlength=count), 1)
+    mean, square = (
+        np.stack([np.bincount(group, column, count) for column in part.T], axis=1) / many[:, None]
+        for part in (values, values**2)
+    )
+    return np.maximum(square - mean**2, 0)

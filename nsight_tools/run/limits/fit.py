@@ -9,6 +9,7 @@ import numpy as np
 
 from nsight_tools.run.limits.doubt import doubt, repeats, rounding
 from nsight_tools.run.limits.mixture import (
+    EDGE_NS,
     PEAK,
     PRIOR,
     ROUNDING,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nsight_tools.columns import Ints
-    from nsight_tools.run.limits.bounded import Solution
     from nsight_tools.run.limits.positions import Positions
     from nsight_tools.run.metrics import Grid
     from nsight_tools.timeline.intervals import Intervals
@@ -40,14 +40,25 @@ CHANCE = (5, 95)
 IN_ONE = 1.645
 """Standard deviations from the middle to either percentile, of a normal distribution."""
 WIDE = 20.0
-"""Points of the peak to either side: what is known no better is solved as one with a neighbour. Limits are told apart
+"""Points of the peak to either side: what is known no better is told as one with a neighbour. Limits are told apart
 at 30 and 60 % (`verdict`): a share of 45 +- 20 is on neither side."""
 MOST = 400
 """Unknowns at most: a linear system of so many takes 5 ms, and there are some hundreds. Of more kernels, neighbours
 are solved as one from the beginning."""
-MOST_TIMED = 160
-"""Unknowns at most, and 16 samples of each, where the timing is found: it is the same for all kernels."""
+PART_NS = 8_000
+"""A kernel is not as active at each moment: its blocks start one after the other, and the last ones leave SMs empty. A
+sample that ends within it holds the part before, so that what is longer is solved in parts, or its neighbours pay for
+it: a detector's SMs active on an H200 were then told within 1.1 points instead of 1.6 (median), at half of the rate
+within 2.0 instead of 3.4. Parts of 4 and 16 us did worse at the lower rate: too many unknowns, and too few. Where
+samples are many, parts are half as long: shorter ones are all edge (`EDGE_NS` on either side)."""
+MOST_PARTS = 8
+"""Of one kernel: one as long as a sample then has its first and last waves for themselves."""
 SAMPLES_EACH = 16
+"""Samples of each unknown, for parts that are shorter than `PART_NS`, and where the timing is found."""
+WORK = 4e9
+"""Multiplications of the normal equations at most for the sake of shorter parts: half a second."""
+MOST_TIMED = 160
+"""Unknowns at most where the timing is found: it is the same for all kernels."""
 BLOCKS = 100
 """Of requests that are drawn again: more of them change no percentile of `DRAWS`."""
 
@@ -90,47 +101,79 @@ def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fi
     period, count = grid.period, len(positions)
     mine = Pieces(positions.start, positions.end, positions.of.astype(np.int64), count)
     timing = _timing(grid, mine, positions.time, busy)
-    group = by_time(positions.time, MOST)
-    kind = repeats(positions.time, positions.alike) if count <= MOST else group
-    entries = Entries.of(_with(mine.merged(group), others), grid.time, period, timing)
+    column: Ints = by_time(positions.time, MOST)
+    kind = repeats(positions.time, positions.alike) if count <= MOST else column
+    of_column = kind[np.unique(column, return_index=True)[1]]
+    usual = (np.bincount(kind, positions.time) / np.bincount(kind))[of_column]
+    most = min(MOST, len(grid) // SAMPLES_EACH, round((WORK / max(len(grid), 1)) ** 0.5))
+    parts = np.maximum(_parts(usual, 2 * EDGE_NS, most), _parts(usual, PART_NS, MOST))
+    active = mine.merged(column).active(timing).parted(parts)
+    entries = Entries.of(active.beside(others.active(timing)), grid.time, period)
     idle = idle_share(busy, grid.time, period, timing)
     normal = Normal.of(entries, grid.percent, idle)
     own = np.hypot(
-        doubt(*_by_themselves(normal, group), positions.time, kind, timing),
-        rounding(grid.percent, period, positions.time),
+        doubt(*_by_themselves(normal, parts, column), positions.time, kind, timing),
+        rounding(grid, positions, timing),
     )
-    first = np.unique(group, return_index=True)[1]
-    normal, column = _merged(normal, kind[first])  # the same work is one unknown
-    into = _told_apart(normal, int(kind.max(initial=-1)) + 1)
-    normal, again = _merged(normal, into)
-    group, groups = into[kind], int(into.max(initial=-1)) + 1
-    solutions = [normal.solved(word, ROUNDING) for word in range(len(grid.words))]
-    drawn = _drawn(normal, solutions, entries.merged(again[column][:-1]), idle, grid, positions)
-    share = np.stack([solution.x for solution in solutions], axis=1)
+    parts_of_kind = parts[np.unique(of_column, return_index=True)[1]]
+    normal, new = _merged(normal, _repeated(parts, of_column))  # the same work is one unknown, part by part
+    into = _told_apart(normal, parts_of_kind, np.bincount(kind, positions.time))
+    group = into[kind]
+    weight = _means(parts_of_kind, into, np.bincount(kind, positions.time), len(normal.matrix))
+    share = np.stack([normal.solved(word).x for word in range(len(grid.words))], axis=1)
+    steps = _drawn(normal, share, entries.merged(new[:-1]), idle, grid, positions)
     lengths = mine.merged(group).lengths(timing)[:, None]
-    draws = drawn[:, :groups] * lengths
+    found = weight @ share
+    draws = (found + weight @ steps) * lengths
     draws += np.random.default_rng(1).normal(size=draws.shape) * _of_groups(own, group, positions.time)
     return Fit(
         group,
         kind,
-        share[:groups] * lengths,
+        found * lengths,
         np.clip(draws, 0, PEAK),
         share[-1],
-        np.percentile(drawn[:, -1], CHANCE[0], axis=0),
+        np.percentile(np.clip(share[-1] + steps[:, -1], 0, PEAK), CHANCE[0], axis=0),
         round(float(idle.sum()) * period),
         timing,
         len(grid),
     )
 
 
-def _by_themselves(normal: Normal, group: Ints) -> tuple[Floats, Floats]:
+def _parts(time: Floats | Ints, length: int, most: int) -> Ints:
+    """In how many parts each column is solved, shape (columns,): of `length` ns, longer where these are too many."""
+    while True:
+        parts: Ints = np.clip(np.rint(time / length), 1, MOST_PARTS).astype(np.int64)
+        if parts.sum() <= most or parts.max() == 1:
+            return parts
+        length *= 2
+
+
+def _repeated(parts: Ints, kind: Ints) -> Ints:
+    """The same number for the same part of the same kind, in order of kinds, shape (parts,)."""
+    first = np.unique(kind, return_index=True)[1]
+    begins = np.cumsum(parts[first]) - parts[first]
+    turn = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    found: Ints = np.repeat(begins[kind], parts) + turn
+    return found
+
+
+def _means(parts: Ints, into: Ints, time: Floats | Ints, unknowns: int) -> Floats:
+    """The weight of each unknown in the share of each group, (groups, unknowns): that of its time.
+
+    `parts`, `into` (a group) and `time` are of what the groups are of.
+    """
+    found = np.zeros((int(into.max(initial=-1)) + 1, unknowns))
+    found[np.repeat(into, parts), np.arange(parts.sum())] = np.repeat(np.maximum(time, 1) / parts, parts)
+    return np.asarray(found / found.sum(axis=1, keepdims=True), np.float64)
+
+
+def _by_themselves(normal: Normal, parts: Ints, column: Ints) -> tuple[Floats, Floats]:
     """Each position's shares and their variances, (positions, words), by the samples' scatter, no repeat as one."""
     words = range(normal.right.shape[1])
-    x = np.stack([normal.solved(word, ROUNDING).x for word in words], axis=1)
-    variance = np.empty_like(x)
-    for word in words:
-        variance[:, word] = np.diag(_known(normal, x[:, word], word))
-    return x[group], variance[group]
+    x = np.stack([normal.solved(word).x for word in words], axis=1)
+    weight = _means(parts, np.arange(parts.size), np.ones(parts.size), len(x))
+    variance = np.stack([((weight @ _known(normal, x[:, word], word)) * weight).sum(axis=1) for word in words], axis=1)
+    return (weight @ x)[column], variance[column]
 
 
 def _known(normal: Normal, x: Floats, word: int) -> Floats:
@@ -147,26 +190,18 @@ def by_time(time: Ints, most: int) -> Ints:
     return np.unique(np.floor(middle * most / max(time.sum(), 1)), return_inverse=True)[1].reshape(-1)
 
 
-def _with(mine: Pieces, others: Pieces) -> Pieces:
-    """Both, the columns of `others` behind ours."""
-    return Pieces(
-        np.concatenate([mine.start, others.start]),
-        np.concatenate([mine.end, others.end]),
-        np.concatenate([mine.column, others.column + mine.columns]),
-        mine.columns + others.columns,
-    )
-
-
 def _timing(grid: Grid, mine: Pieces, time: Ints, busy: Intervals) -> Timing:
     """Found on some of the samples, from the middle of the run, with neighbours as one."""
-    into = by_time(time, min(MOST_TIMED, max(len(grid) // SAMPLES_EACH, 1)))
-    pieces = mine.merged(into)
-    wanted = SAMPLES_EACH * pieces.columns
+    most = min(MOST_TIMED, max(len(grid) // SAMPLES_EACH, 1))
+    into = by_time(time, most)
+    pieces, parts = mine.merged(into), _parts(np.bincount(into, time), 2 * EDGE_NS, most)
+    wanted = SAMPLES_EACH * int(parts.sum())
     first = max((len(grid) - wanted) // 2, 0)
     some = grid[first : first + wanted]
     edge = 3 * grid.period
     since, until = int(some.time[0]) - edge, int(some.time[-1]) + edge
-    return find_timing(some, pieces.within(since, until), busy.clip(since, until), range(min(2, len(grid.words))))
+    words = range(min(2, len(grid.words)))
+    return find_timing(some, pieces.within(since, until), parts, busy.clip(since, until), words)
 
 
 def _of_groups(doubt: Floats, group: Ints, time: Ints) -> Floats:
@@ -176,32 +211,37 @@ def _of_groups(doubt: Floats, group: Ints, time: Ints) -> Floats:
     return area / np.maximum(np.bincount(group, time), 1)[:, None]
 
 
-def _told_apart(normal: Normal, groups: int) -> Ints:
-    """Which groups stay by themselves: a new number for each.
+def _told_apart(normal: Normal, parts: Ints, time: Floats | Ints) -> Ints:
+    """Which kinds are told by themselves: a new number for each. `parts` and `time` have the shape (kinds,).
 
-    As long as one's interval is wide, it is solved as one with the neighbour that it is mixed up with the most.
+    As long as one's interval is wide, it is told as one with the neighbour that it is mixed up with the most: of those
+    that are not known by themselves, too.
     """
-    into = np.arange(groups)
+    into = np.arange(parts.size)
+    known = _known(normal, normal.solved(0).x, 0)
     while True:
-        merged, _ = _merged(normal, into)
-        count = int(into.max(initial=-1)) + 1
-        known = _known(merged, merged.solved(0, ROUNDING).x, 0)[:count, :count]
-        half = IN_ONE * np.sqrt(np.diag(known))
-        pairs = _pairs(half, known)
+        weight = _means(parts, into, time, len(known))
+        of_groups = weight @ known @ weight.T
+        half = IN_ONE * np.sqrt(np.diag(of_groups))
+        pairs = _pairs(half, of_groups, np.bincount(into) > 1)
         if not pairs.any():
             return into
         into = (np.cumsum(np.append(True, ~pairs)) - 1)[into]
 
 
-def _pairs(half: Floats, known: Floats) -> Bools:
-    """Which groups are solved as one with the next from now on, shape (groups - 1,); none of them twice."""
+def _pairs(half: Floats, known: Floats, together: Bools) -> Bools:
+    """Which groups are told as one with the next from now on, shape (groups - 1,); none of them twice.
+
+    What is `together` already takes more of what is known no better than `WIDE`.
+    """
     chosen = np.zeros(max(half.size - 1, 0), np.bool_)
     beside = np.diag(known, 1)  # below 0 where what one has more, the other has less
-    taken = np.zeros(half.size, np.bool_)
+    open_, taken = (half > WIDE) | together, np.zeros(half.size, np.bool_)
     for at in np.argsort(-half, kind="stable"):
         if half[at] <= WIDE:
             break
         sides = [side for side in (at - 1, at) if 0 <= side < chosen.size and not (taken[side] or taken[side + 1])]
+        sides = [side for side in sides if open_[side] and open_[side + 1]]
         if sides and not taken[at]:
             side = min(sides, key=lambda side: beside[side])
             chosen[side] = taken[side] = taken[side + 1] = True
@@ -219,9 +259,14 @@ def _merged(normal: Normal, into: Ints) -> tuple[Normal, Ints]:
 
 
 def _drawn(
-    normal: Normal, solutions: list[Solution], entries: Entries, idle: Floats, grid: Grid, positions: Positions
+    normal: Normal,
+    x: Floats,
+    entries: Entries,
+    idle: Floats,
+    grid: Grid,
+    positions: Positions,
 ) -> Floats:
-    """The solutions of resampled requests, shape (draws, unknowns, words).
+    """By how much the solutions of resampled requests differ from x, (unknowns, words): (draws, unknowns, words).
 
     One step of Newton's method from the whole's solution: what a request's samples leave unexplained pulls as often as
     the request was drawn (a bootstrap by its score function). Of many requests, as many neighbours are drawn together
@@ -232,7 +277,6 @@ def _drawn(
     np.minimum.at(began, positions.request, positions.start)
     request = np.maximum(np.searchsorted(np.sort(began), grid.time, "right") - 1, 0)
     whose = request * blocks // max(positions.requests, 1)
-    x = np.stack([solution.x for solution in solutions], axis=1)
     pull = np.zeros((blocks, *x.shape))
     for lo, hi, part in chunks(entries, idle):
         rest = grid.percent[lo:hi] - part @ x
@@ -240,11 +284,8 @@ def _drawn(
             mine = slice(*np.searchsorted(whose[lo:hi], (block, block + 1)))
             pull[block] += part[mine].T @ rest[mine]
     times = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), DRAWS)
-    found = np.empty((DRAWS, *x.shape))
     # A share at a bound moves too: that the whole's lies there is as uncertain as any other.
     matrix = normal.matrix + np.eye(len(x)) * (ROUNDING / PRIOR)
-    moved = np.linalg.solve(matrix, pull.transpose(1, 0, 2).reshape(len(x), -1)).reshape(len(x), blocks, -1)
-    for word, solution in enumerate(solutions):
-        step = (times - 1) @ moved[:, :, word].T
-        found[:, :, word] = np.clip(solution.x + step, 0, PEAK)
-    return found
+    moved = np.linalg.solve(matrix, pull.transpose(1, 0, 2).reshape(len(x), -1))
+    steps = (times - 1) @ moved.reshape(len(x), blocks, -1).transpose(1, 0, 2).reshape(blocks, -1)
+    return np.asarray(steps.reshape(DRAWS, *x.shape), np.float64)

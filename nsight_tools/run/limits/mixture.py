@@ -56,16 +56,40 @@ class Pieces:
     column: Ints
     columns: int
 
-    def active(self, timing: Timing) -> tuple[Ints, Ints]:
+    def active(self, timing: Timing) -> Pieces:
         """When each was active: at least half as long as it ran, however short it is."""
         start = self.start + timing.begins
-        return start, np.maximum(self.end + timing.ends, start + (self.end - self.start + 1) // 2)
+        end = np.maximum(self.end + timing.ends, start + (self.end - self.start + 1) // 2)
+        return Pieces(start, end, self.column, self.columns)
 
     def lengths(self, timing: Timing) -> Floats:
         """The active share of each column's time, shape (columns,)."""
-        start, end = self.active(timing)
+        active = self.active(timing)
         ran = np.bincount(self.column, self.end - self.start, self.columns)
-        return np.bincount(self.column, end - start, self.columns) / np.maximum(ran, 1)
+        return np.bincount(self.column, active.end - active.start, self.columns) / np.maximum(ran, 1)
+
+    def parted(self, parts: Ints) -> Pieces:
+        """Each piece as `parts`, shape (columns,), of its column, of equal length and with a column each."""
+        count = parts[self.column]
+        whose = np.repeat(np.arange(count.size), count)
+        turn = np.arange(whose.size) - np.repeat(np.cumsum(count) - count, count)
+        start, long = self.start[whose], (self.end - self.start)[whose]
+        first = np.cumsum(parts) - parts
+        return Pieces(
+            start + long * turn // count[whose],
+            start + long * (turn + 1) // count[whose],
+            first[self.column[whose]] + turn,
+            int(parts.sum()),
+        )
+
+    def beside(self, others: Pieces) -> Pieces:
+        """Both, the columns of `others` behind ours."""
+        return Pieces(
+            np.concatenate([self.start, others.start]),
+            np.concatenate([self.end, others.end]),
+            np.concatenate([self.column, others.column + self.columns]),
+            self.columns + others.columns,
+        )
 
     def merged(self, into: Ints) -> Pieces:
         """The same with several columns in one: `into`, shape (columns,), says in which."""
@@ -87,27 +111,29 @@ class Entries:
     columns: int
 
     @classmethod
-    def of(cls, pieces: Pieces, time: Ints, period: int, timing: Timing) -> Entries:
+    def of(cls, active: Pieces, time: Ints, period: int) -> Entries:
         """Of samples that begin at `time`, in order, and last for `period`."""
-        start, end = pieces.active(timing)
+        start, end = active.start, active.end
         first = np.searchsorted(time + period, start, "right")
         count = np.maximum(np.searchsorted(time, end, "left") - first, 0)
         which = np.repeat(np.arange(count.size), count)
         row = np.arange(which.size) - np.repeat(np.cumsum(count) - count, count) + first[which]
         part = np.minimum(end[which], time[row] + period) - np.maximum(start[which], time[row])
         order = np.argsort(row, kind="stable")
-        return cls(row[order], pieces.column[which][order], part[order] / period, pieces.columns)
+        return cls(row[order], active.column[which][order], part[order] / period, active.columns)
 
     def merged(self, into: Ints) -> Entries:
         """The same with several columns in one: `into`, shape (columns,), says in which."""
         return Entries(self.row, into[self.column], self.share, int(into.max(initial=-1)) + 1)
 
-    def dense(self, lo: int, hi: int) -> Floats:
-        """The rows from `lo` up to `hi`, shape (hi - lo, columns)."""
-        here = slice(*np.searchsorted(self.row, (lo, hi)))
-        key = (self.row[here] - lo) * self.columns + self.column[here]
-        found = np.bincount(key, self.share[here], (hi - lo) * self.columns).astype(np.float64)
-        return found.reshape(hi - lo, self.columns)
+    def dense(self, lo: int, hi: int, idle: Floats) -> Floats:
+        """The rows from `lo` up to `hi` with the share of idle time in a last column, shape (hi - lo, columns + 1)."""
+        here, columns = slice(*np.searchsorted(self.row, (lo, hi))), self.columns + 1
+        key = (self.row[here] - lo) * columns + self.column[here]
+        flat: Floats = np.bincount(key, self.share[here], (hi - lo) * columns).astype(np.float64, copy=False)
+        found = flat.reshape(hi - lo, columns)
+        found[:, -1] = idle[lo:hi]
+        return found
 
 
 @dataclass(frozen=True)
@@ -134,10 +160,11 @@ class Normal:
         rest = self.square[word] - 2 * x @ self.right[:, word] + x @ self.matrix @ x
         return max(float(rest), self.samples * ROUNDING / 100)
 
-    def solved(self, word: int, variance: float, begin: Solution | None = None) -> Solution:
-        """Shares of one metric within their bounds; the prior tells of what the samples do not say."""
-        matrix = self.matrix + np.eye(len(self.matrix)) * (variance / PRIOR)
-        right = self.right[:, word] + variance / PRIOR * PEAK / 2
+    def solved(self, word: int, begin: Solution | None = None) -> Solution:
+        """Shares of one metric within their bounds; what the samples do not say lies about the mean of all."""
+        matrix = self.matrix + np.eye(len(self.matrix)) * (ROUNDING / PRIOR)
+        mean = self.right[:, word].sum() / max(self.matrix.sum(), 1e-300)
+        right = self.right[:, word] + ROUNDING / PRIOR * mean
         return solve(matrix, right, np.full(len(right), PEAK), None if begin is None else begin.at)
 
 
@@ -145,7 +172,7 @@ def chunks(entries: Entries, idle: Floats) -> Iterator[tuple[int, int, Floats]]:
     """The mixture with its idle column, some thousand samples at a time."""
     for lo in range(0, idle.size, ROWS):
         hi = min(lo + ROWS, idle.size)
-        yield lo, hi, np.concatenate([entries.dense(lo, hi), idle[lo:hi, None]], axis=1)
+        yield lo, hi, entries.dense(lo, hi, idle)
 
 
 def idle_share(busy: Intervals, time: Ints, period: int, timing: Timing) -> Floats:
@@ -157,8 +184,8 @@ def idle_share(busy: Intervals, time: Ints, period: int, timing: Timing) -> Floa
 class _Search:
     """What the mixture leaves of some metrics, by timing; each timing is tried once."""
 
-    def __init__(self, grid: Grid, pieces: Pieces, busy: Intervals, words: Sequence[int]) -> None:
-        self._grid, self._pieces, self._busy, self._words = grid, pieces, busy, words
+    def __init__(self, grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words: Sequence[int]) -> None:
+        self._grid, self._pieces, self._parts, self._busy, self._words = grid, pieces, parts, busy, words
         self._left: dict[tuple[int, int], float] = {}
         self._near: dict[int, Solution] = {}
 
@@ -166,12 +193,12 @@ class _Search:
         """The sum over the metrics of the logarithm of the squares that are left: their likelihood, turned round."""
         if at not in self._left:
             timing, grid = Timing(*at), self._grid
-            entries = Entries.of(self._pieces, grid.time, grid.period, timing)
+            entries = Entries.of(self._pieces.active(timing).parted(self._parts), grid.time, grid.period)
             idle = idle_share(self._busy, grid.time, grid.period, timing)
             normal = Normal.of(entries, grid.percent, idle)
             self._left[at] = 0.0
             for word in self._words:
-                self._near[word] = normal.solved(word, ROUNDING, self._near.get(word))
+                self._near[word] = normal.solved(word, self._near.get(word))
                 self._left[at] += float(np.log(normal.residual(self._near[word].x, word)))
         return self._left[at]
 
@@ -185,13 +212,13 @@ class _Search:
         return at
 
 
-def find_timing(grid: Grid, pieces: Pieces, busy: Intervals, words: Sequence[int]) -> Timing:
+def find_timing(grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words: Sequence[int]) -> Timing:
     """When activity begins and ends: where the mixture leaves the least of these metrics.
 
     First the lag of the samples, up to two intervals either way; then both ends, by less than kernels differ in them.
-    `pieces` must have far fewer columns than there are samples.
+    `pieces` are solved in so many `parts`, shape (columns,): far fewer than there are samples.
     """
-    search, period = _Search(grid, pieces, busy, words), grid.period
+    search, period = _Search(grid, pieces, parts, busy, words), grid.period
     lag = min(((at * period // 4,) * 2 for at in range(-8, 9)), key=search.left)
     lag = search.best(lag, ((-1, -1), (1, 1)), period // 8, STEP_NS)
     return Timing(*search.best(lag, ((-1, 0), (1, 0), (0, -1), (0, 1), (1, -1)), EDGE_NS // 2, STEP_NS))

@@ -65,12 +65,12 @@ def test_what_memory_limits_in_fp32_moves_half_in_fp16() -> None:
 
 
 def test_what_reads_more_than_its_tensors_have() -> None:
-    """135 MB in FP16, for which 140 us at 90 % of 4 TB/s move 504 MB; at its peak 135 MB take 34 us."""
-    finding = only(layers_that_move_data, run(engine("Gather", "FP16", LARGE), FULL, us=140))
-    assert "it moves 3.7 times what its tensors have" in evidence_of(finding, "layer").detail
+    """134 MB in FP16, for which 143 us at 90 % of 4 TB/s move 515 MB; at its peak 134 MB take 34 us."""
+    finding = only(layers_that_move_data, run(engine("Gather", "FP16", LARGE), FULL, us=143))
+    assert "it moves 3.8 times what its tensors have" in evidence_of(finding, "layer").detail
     assert finding.recommendation == "in the network, gather along axis 0"
     assert evidence_of(finding, "kernel time more than their bytes take, an inference").value == pytest.approx(
-        106_000, rel=0.05
+        109_000, rel=0.05
     )
 
 
