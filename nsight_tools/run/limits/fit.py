@@ -196,14 +196,14 @@ def _told_apart(normal: Normal, groups: int) -> Ints:
 def _pairs(half: Floats, known: Floats) -> Bools:
     """Which groups are solved as one with the next from now on, shape (groups - 1,); none of them twice."""
     chosen = np.zeros(max(half.size - 1, 0), np.bool_)
-    beside = np.diag(known, 1)  # below 0 where what one has more, the other has less
+    neighbours = np.diag(known, 1)  # below 0 where what one has more, the other has less
     taken = np.zeros(half.size, np.bool_)
     for at in np.argsort(-half, kind="stable"):
         if half[at] <= WIDE:
             break
         sides = [side for side in (at - 1, at) if 0 <= side < chosen.size and not (taken[side] or taken[side + 1])]
         if sides and not taken[at]:
-            side = min(sides, key=lambda side: beside[side])
+            side = min(sides, key=lambda side: neighbours[side])
             chosen[side] = taken[side] = taken[side + 1] = True
     return chosen
 
@@ -240,11 +240,11 @@ def _drawn(
             mine = slice(*np.searchsorted(whose[lo:hi], (block, block + 1)))
             pull[block] += part[mine].T @ rest[mine]
     times = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), DRAWS)
-    found = np.empty((DRAWS, *x.shape))
+    draws = np.empty((DRAWS, *x.shape))
     # A share at a bound moves too: that the whole's lies there is as uncertain as any other.
     matrix = normal.matrix + np.eye(len(x)) * (ROUNDING / PRIOR)
     moved = np.linalg.solve(matrix, pull.transpose(1, 0, 2).reshape(len(x), -1)).reshape(len(x), blocks, -1)
     for word, solution in enumerate(solutions):
         step = (times - 1) @ moved[:, :, word].T
-        found[:, :, word] = np.clip(solution.x + step, 0, PEAK)
-    return found
+        draws[:, :, word] = np.clip(solution.x + step, 0, PEAK)
+    return draws

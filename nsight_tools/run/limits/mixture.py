@@ -94,9 +94,9 @@ class Entries:
         count = np.maximum(np.searchsorted(time, end, "left") - first, 0)
         which = np.repeat(np.arange(count.size), count)
         row = np.arange(which.size) - np.repeat(np.cumsum(count) - count, count) + first[which]
-        part = np.minimum(end[which], time[row] + period) - np.maximum(start[which], time[row])
+        overlap = np.minimum(end[which], time[row] + period) - np.maximum(start[which], time[row])
         order = np.argsort(row, kind="stable")
-        return cls(row[order], pieces.column[which][order], part[order] / period, pieces.columns)
+        return cls(row[order], pieces.column[which][order], overlap[order] / period, pieces.columns)
 
     def merged(self, into: Ints) -> Entries:
         """The same with several columns in one: `into`, shape (columns,), says in which."""
@@ -106,8 +106,8 @@ class Entries:
         """The rows from `lo` up to `hi`, shape (hi - lo, columns)."""
         here = slice(*np.searchsorted(self.row, (lo, hi)))
         key = (self.row[here] - lo) * self.columns + self.column[here]
-        found = np.bincount(key, self.share[here], (hi - lo) * self.columns).astype(np.float64)
-        return found.reshape(hi - lo, self.columns)
+        shares = np.bincount(key, self.share[here], (hi - lo) * self.columns).astype(np.float64)
+        return shares.reshape(hi - lo, self.columns)
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ class _Search:
     def best(self, at: tuple[int, int], moves: Sequence[tuple[int, int]], step: int, last: int) -> tuple[int, int]:
         """The best that is reached by moves of a step, which halves down to `last` where none is better."""
         while step >= last:
-            tried = [at, *((at[0] + one * step, at[1] + other * step) for one, other in moves)]
-            best = min((each for each in tried if abs(each[1] - each[0]) <= EDGE_NS), key=self.left)
+            tried = [at, *((at[0] + lag_step * step, at[1] + other * step) for lag_step, other in moves)]
+            best = min((pair for pair in tried if abs(pair[1] - pair[0]) <= EDGE_NS), key=self.left)
             step = step // 2 if best == at else step
             at = best
         return at
