@@ -129,13 +129,13 @@ class Measured:
 
     def spread(self, name: str) -> float | None:
         """By how much the repeats differ in a field of `Speed`: from the least to the most, in its unit."""
-        values = [getattr(each, name) for each in self.repeats]
+        values = [getattr(repeat, name) for repeat in self.repeats]
         return max(values) - min(values) if values else None
 
     def spreads(self) -> dict[str, float]:
         """The same as shares of the median repeat, by field."""
         names = [name for name in asdict(self.repeats[0]) if name != "inferences"] if self.repeats else []
-        medians = {name: float(np.median([getattr(each, name) for each in self.repeats])) for name in names}
+        medians = {name: float(np.median([getattr(repeat, name) for repeat in self.repeats])) for name in names}
         return {name: (self.spread(name) or 0.0) / middle for name, middle in medians.items() if middle}
 
 
@@ -193,10 +193,10 @@ def _measured(trace: Trace) -> Measured:
 def outputs(run: Mapping[str, Any]) -> Iterator[Output]:
     """Those that a capture kept, as its `run.json` says it."""
     told = _mapping(run.get("outputs")).get("outputs")
-    for each in map(_mapping, told if isinstance(told, list) else ()):
-        name, dtype, reason = (each.get(key) for key in ("name", "dtype", "not_read"))
+    for output in map(_mapping, told if isinstance(told, list) else ()):
+        name, dtype, reason = (output.get(key) for key in ("name", "dtype", "not_read"))
         if isinstance(name, str) and isinstance(dtype, str):
-            values, nan, infinite = (_whole(each.get(key)) or 0 for key in ("values", "nan", "infinite"))
+            values, nan, infinite = (_whole(output.get(key)) or 0 for key in ("values", "nan", "infinite"))
             yield Output(name, dtype, values, nan, infinite, reason if isinstance(reason, str) else "")
 
 
@@ -220,7 +220,7 @@ def _speeds(trace: Trace, run: Mapping[str, Any]) -> Iterator[tuple[str, Speed]]
 
 def _speed(start: Ints, wall: Ints, told: object) -> Speed:
     """Of inferences by start and wall, shape (n,); the runner's own rate leaves out when it read events out."""
-    p50, p90, p95, p99 = (int(each) for each in np.percentile(wall, (50, 90, 95, 99), method="inverted_cdf"))
+    p50, p90, p95, p99 = (int(time) for time in np.percentile(wall, (50, 90, 95, 99), method="inverted_cdf"))
     rate = _number(_mapping(told).get("throughput_per_s"))
     rate = rate or len(wall) * 1e9 / max(int((start + wall).max() - start.min()), 1)
     return Speed(len(wall), rate, p50, p90, p95, p99)
@@ -237,7 +237,7 @@ def _window(trace: Trace, run: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _between(marks: object, offset_ns: int) -> tuple[int, int] | None:
     """The first and the last of the clock's marks, less an offset; None where they are not two."""
-    utc = [_whole(_mapping(each).get("utc_ns")) for each in marks] if isinstance(marks, list) else []
+    utc = [_whole(_mapping(mark).get("utc_ns")) for mark in marks] if isinstance(marks, list) else []
     if len(utc) < 2 or utc[0] is None or utc[-1] is None or utc[0] >= utc[-1]:
         return None
     return utc[0] - offset_ns, utc[-1] - offset_ns
@@ -266,7 +266,7 @@ class _Samples:
         buses = words(table["bus_id"])
         told = _mapping(run.get("device")).get("bus_id")
         if isinstance(told, str):
-            mine = [each for each in buses.dictionary if run_files.bus_id(each) == run_files.bus_id(told)]
+            mine = [bus for bus in buses.dictionary if run_files.bus_id(bus) == run_files.bus_id(told)]
             chosen = buses.among(*mine)
         else:
             chosen = np.isin(ints(table["device"]), used) if used is not None else np.ones(len(table), np.bool_)
@@ -283,8 +283,8 @@ class _Samples:
     def peak(self, name: str) -> int | None:
         """The highest value of a column in the window, summed over the GPUs; None where no sample has one."""
         values, inside = self.columns[name], self.inside
-        peaks = [int(values[inside & (self.gpu == one)].max(initial=-1)) for one in np.unique(self.gpu)]
-        known = [each for each in peaks if each >= 0]
+        peaks = [int(values[inside & (self.gpu == gpu)].max(initial=-1)) for gpu in np.unique(self.gpu)]
+        known = [peak for peak in peaks if peak >= 0]
         return sum(known) if known else None
 
     def series(self, name: str) -> tuple[Ints, Ints] | None:

@@ -73,7 +73,7 @@ class Accuracy:
     @property
     def failures(self) -> tuple[str, ...]:
         """What is outside of its limits, in words; empty where the run passes."""
-        return tuple(text for each in self.outputs for text in _failures(each, self.limits))
+        return tuple(text for output in self.outputs for text in _failures(output, self.limits))
 
     @property
     def unjudged(self) -> tuple[str, ...]:
@@ -82,8 +82,8 @@ class Accuracy:
         The default limits are for two sorts of outputs, of which a run may have one.
         """
         held = {limit for limit in self.limits if any(map(limit.holds, self.outputs))}
-        left = [each for each in self.limits if each not in held and (each.of == "all" or not held)]
-        return tuple(f"{each.said()}: no output {_WANTED.get(each.measure, 'is there to compare')}" for each in left)
+        left = [limit for limit in self.limits if limit not in held and (limit.of == "all" or not held)]
+        return tuple(f"{limit.said()}: no output {_WANTED.get(limit.measure, 'is there to compare')}" for limit in left)
 
     @property
     def passed(self) -> bool:
@@ -92,15 +92,15 @@ class Accuracy:
 
     def as_json(self) -> dict[str, Any]:
         """As `run.json` holds it; `of_json` reads it."""
-        said = {"passed": self.passed, "failures": [*self.failures, *self.unjudged]}
-        return {"reference": self.reference, **said, **asdict(self, dict_factory=dict)}
+        judged = {"passed": self.passed, "failures": [*self.failures, *self.unjudged]}
+        return {"reference": self.reference, **judged, **asdict(self, dict_factory=dict)}
 
     @classmethod
     def of_json(cls, data: object) -> Accuracy | None:
         """What `as_json` wrote; None for anything else."""
         try:
-            outputs = tuple(_agreement(each) for each in data["outputs"])  # type: ignore[index]
-            limits = tuple(_limit(each) for each in data["limits"])  # type: ignore[index]
+            outputs = tuple(_agreement(agreement) for agreement in data["outputs"])  # type: ignore[index]
+            limits = tuple(_limit(limit) for limit in data["limits"])  # type: ignore[index]
             return cls(str(data["reference"]), outputs, limits)  # type: ignore[index]
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
@@ -108,7 +108,7 @@ class Accuracy:
 
 def limits(text: str) -> tuple[Limit, ...]:
     """Limits as `--accuracy` takes them: `cos:0.999`, `rel:0.01,l0:0`. Raises ValueError in words."""
-    return tuple(_read(part.strip()) for part in text.split(","))
+    return tuple(_read(limit.strip()) for limit in text.split(","))
 
 
 def judged(outputs: Outputs, reference: Outputs, name: str, within: Iterable[Limit] = ()) -> Accuracy:
@@ -119,11 +119,11 @@ def judged(outputs: Outputs, reference: Outputs, name: str, within: Iterable[Lim
     return Accuracy(name, compared(outputs, reference, name), tuple(within) or DEFAULT)
 
 
-def _read(part: str) -> Limit:
-    name, colon, bound = part.partition(":")
-    measure = next((each for each in MEASURES if each.lower() == name.lower()), None)
+def _read(text: str) -> Limit:
+    name, colon, bound = text.partition(":")
+    measure = next((measure for measure in MEASURES if measure.lower() == name.lower()), None)
     if measure is None or not colon:
-        raise ValueError(f"{part or 'nothing'}: give a measure and its limit, as cos:0.999; there are {_any()}")
+        raise ValueError(f"{text or 'nothing'}: give a measure and its limit, as cos:0.999; there are {_any()}")
     try:
         value = float(bound)
     except ValueError:
@@ -131,7 +131,7 @@ def _read(part: str) -> Limit:
     most = 1.0 if measure in {"l0", "cos", "top1"} else np.finfo(np.float64).max
     if not 0 <= value <= most:
         upper = "to 1" if most == 1 else "upwards"
-        raise ValueError(f"{part}: the limit of {measure} is a number from 0 {upper}")
+        raise ValueError(f"{text}: the limit of {measure} is a number from 0 {upper}")
     return Limit(measure, value)
 
 
@@ -147,8 +147,8 @@ def _failures(output: Agreement, within: Iterable[Limit]) -> Iterator[str]:
     for limit in within:
         if limit.broken(output):
             value = output.value(limit.measure)
-            found = "cannot be told: no value is finite" if value is None else f"is {value:.4g}"
-            yield f"output {output.output}: {limit.measure} {found}, and must be {limit.said().partition(' ')[2]}"
+            came_out = "cannot be told: no value is finite" if value is None else f"is {value:.4g}"
+            yield f"output {output.output}: {limit.measure} {came_out}, and must be {limit.said().partition(' ')[2]}"
 
 
 def _agreement(data: Any) -> Agreement:

@@ -73,7 +73,7 @@ class Agreement:
     """Whether the reference's values are below `FLOOR` on the whole: then agreement says little."""
 
     def value(self, measure: str) -> float | None:
-        return None if (found := getattr(self, measure)) is None else float(found)
+        return None if (value_of := getattr(self, measure)) is None else float(value_of)
 
 
 def compared(outputs: Outputs, reference: Outputs, name: str = "the reference") -> tuple[Agreement, ...]:
@@ -82,7 +82,7 @@ def compared(outputs: Outputs, reference: Outputs, name: str = "the reference") 
     Raises AccuracyError where a name, a shape or a sort differs.
     """
     _fit(outputs, reference, name)
-    return tuple(_compared(each, array, reference[each]) for each, array in outputs.items())
+    return tuple(_compared(output, array, reference[output]) for output, array in outputs.items())
 
 
 def classes(shape: Sequence[int]) -> bool:
@@ -102,16 +102,16 @@ def _fit(outputs: Outputs, reference: Outputs, name: str) -> None:
                 f"{where} has no output {', '.join(sorted(missing))}: it has {there or 'none'}",
                 hint="give a reference of the same model",
             )
-    for each, array in outputs.items():
-        other = reference[each]
+    for name_of_output, array in outputs.items():
+        other = reference[name_of_output]
         if array.shape != other.shape:
             raise AccuracyError(
-                f"output {each} is {_shape(array)}, and {_shape(other)} in {name}",
+                f"output {name_of_output} is {_shape(array)}, and {_shape(other)} in {name}",
                 hint="give a reference of the same shapes, or run with its --shapes",
             )
         if _whole(array) != _whole(other) or other.dtype.kind not in "fiub":
             raise AccuracyError(
-                f"output {each} is {array.dtype}, and {other.dtype} in {name}",
+                f"output {name_of_output} is {array.dtype}, and {other.dtype} in {name}",
                 hint="give a reference of the same model",
             )
 
@@ -188,7 +188,7 @@ def _rel(sums: _Sums) -> float:
 
 def _top1(array: Array, reference: Array) -> float:
     """Ties of the reference are right either way. A row whose largest is no number is wrong."""
-    rows, others = (each.reshape(array.shape[0], -1) for each in (array, reference))
+    rows, others = (values.reshape(array.shape[0], -1) for values in (array, reference))
     every = np.arange(len(rows))
     chosen, best = rows.argmax(axis=1), others.argmax(axis=1)
     right = (chosen == best) | (others[every, chosen] == others[every, best])

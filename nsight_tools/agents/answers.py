@@ -61,10 +61,10 @@ class Reports:
 
         Raises InputError where it may not be read, and what `open_trace` raises.
         """
-        found = Path(path).expanduser()
-        self._check(found)
-        key = str(found.absolute()), found.stat().st_mtime_ns if found.exists() else 0
-        trace = self._open.pop(key, None) or open_trace(found, nsys=self.nsys)
+        file = Path(path).expanduser()
+        self._check(file)
+        key = str(file.absolute()), file.stat().st_mtime_ns if file.exists() else 0
+        trace = self._open.pop(key, None) or open_trace(file, nsys=self.nsys)
         self._open[key] = trace  # the last one stands at the end
         while len(self._open) > KEPT:
             del self._open[next(iter(self._open))]
@@ -91,9 +91,9 @@ def explanation(word: str = "") -> str:
 
 def comparison(reports: Reports, before: str, after: str, *, everything: bool = False) -> str:
     """What `nsight-tools compare` prints of two reports."""
-    one, two = reports.open(before), reports.open(after)
-    found = compare(one, two, names=(before, after), outcomes=(analyze(one), analyze(two)))
-    return quoted(compared_text.render([found], Context(Look(WIDTH, everything=everything))))
+    first, two = reports.open(before), reports.open(after)
+    compared = compare(first, two, names=(before, after), outcomes=(analyze(first), analyze(two)))
+    return quoted(compared_text.render([compared], Context(Look(WIDTH, everything=everything))))
 
 
 def layers(reports: Reports, path: str, rows: int = tops.ROWS) -> str:
@@ -109,10 +109,10 @@ def layers(reports: Reports, path: str, rows: int = tops.ROWS) -> str:
     return quoted(str(page))
 
 
-def _tops(page: Page, found: Sequence[Top]) -> Iterable[list[Any]]:
-    unit, totals = units.column([top.total_ns for top in found])
+def _tops(page: Page, tops: Sequence[Top]) -> Iterable[list[Any]]:
+    unit, totals = units.column([top.total_ns for top in tops])
     yield [page.text(head) for head in (f"total, {unit}", "share", "runs", "", "")]
-    for top, total in zip(found, totals, strict=True):
+    for top, total in zip(tops, totals, strict=True):
         about = ", ".join(filter(None, (top.detail, top.limit)))
         cells = (total, units.share(top.share), f"{top.count:,}")
         yield [*map(page.text, cells), page.fitted(top.name, WIDTH // 2), page.text(about)]
@@ -121,19 +121,19 @@ def _tops(page: Page, found: Sequence[Top]) -> Iterable[list[Any]]:
 def places(reports: Reports, path: str, codes: str = "") -> str:
     """Where on the timeline each finding can be seen: nanoseconds, as in the tables, and as Nsight Systems has them."""
     trace, page = reports.open(path), Page(Look(WIDTH))
-    found = list(windows.rows(_report(path, trace, codes)))
-    for row in found:
+    rows_found = list(windows.rows(_report(path, trace, codes)))
+    for row in rows_found:
         page.line(page.text(f"{row.number}. {row.label}"))
         cells = [
-            [page.text(cell) for cell in (each.start_ns, each.end_ns or "", units.moment(each.start_ns or 0))]
-            + [page.text(windows.place(each))]
-            for each in row.evidence[:PLACES]
+            [page.text(cell) for cell in (window.start_ns, window.end_ns or "", units.moment(window.start_ns or 0))]
+            + [page.text(windows.place(window))]
+            for window in row.evidence[:PLACES]
         ]
-        head = [[page.text(each) for each in ("start_ns", "end_ns", "in Nsight Systems", "what")]] if cells else []
+        head = [[page.text(title) for title in ("start_ns", "end_ns", "in Nsight Systems", "what")]] if cells else []
         page.rows([*head, *cells], right=(0, 1))
         if not cells:
             page.rows([[page.text("of the whole trace, with no place to look at")]])
-    if not found:
+    if not rows_found:
         page.line(page.text("There are no findings."))
     return quoted(str(page))
 
@@ -151,25 +151,25 @@ def query(reports: Reports, path: str, sql: str = "", rows: int = ROWS) -> str:
         return quoted(_columns(asked))
     _reads_only(asked)
     rows = max(1, min(rows, MOST_ROWS))
-    found = trace.sql(asked, rows=rows + 1, seconds=SECONDS)
-    columns = [column.slice(0, rows).to_pylist() for column in found.columns]
-    lines = [found.column_names, *zip(*columns, strict=True)]
-    more = found.num_rows > rows
-    said = f"the first {units.plural(rows, 'row')}; there are more" if more else units.plural(found.num_rows, "row")
-    return quoted("\n".join([*(json.dumps([_cell(each) for each in line]) for line in lines), said]), MOST_ROWS + 2)
+    result = trace.sql(asked, rows=rows + 1, seconds=SECONDS)
+    columns = [column.slice(0, rows).to_pylist() for column in result.columns]
+    lines = [result.column_names, *zip(*columns, strict=True)]
+    more = result.num_rows > rows
+    count = f"the first {units.plural(rows, 'row')}; there are more" if more else units.plural(result.num_rows, "row")
+    return quoted("\n".join([*(json.dumps([_cell(cell) for cell in line]) for line in lines), count]), MOST_ROWS + 2)
 
 
 def quoted(page: str, most: int = MOST_LINES) -> str:
     """Each line behind `MARK`, at most so many, and how many are left out."""
     lines = page.splitlines()
-    said = [f"{MARK}{line}".rstrip() for line in lines[:most]]
+    quoted_lines = [f"{MARK}{line}".rstrip() for line in lines[:most]]
     if len(lines) > most:
-        said.append(f"{MARK}[{len(lines) - most:,} more lines are left out: ask for fewer codes]")
-    return "\n".join(said)
+        quoted_lines.append(f"{MARK}[{len(lines) - most:,} more lines are left out: ask for fewer codes]")
+    return "\n".join(quoted_lines)
 
 
 def _report(path: str, trace: Trace, codes: str) -> TraceReport:
-    chosen = [each.strip().upper() for each in codes.split(",") if each.strip()]
+    chosen = [code.strip().upper() for code in codes.split(",") if code.strip()]
     return TraceReport.of(path, trace, select(registry(), chosen).values())
 
 
@@ -186,7 +186,10 @@ def _columns(name: str) -> str:
         raise QueryError(f"there is no table {name}", hint=hint)
     columns = TABLES[name].columns
     return "\n".join(
-        [f"{name}: {TABLES[name].meaning}", *(f"  {each.name} ({_kind(each)}): {each.meaning}" for each in columns)]
+        [
+            f"{name}: {TABLES[name].meaning}",
+            *(f"  {column.name} ({_kind(column)}): {column.meaning}" for column in columns),
+        ]
     )
 
 
@@ -202,7 +205,7 @@ def _reads_only(sql: str) -> None:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
         raise QueryError(f"the query failed: {error}") from error
-    if [each.type for each in statements] != [duckdb.StatementType.SELECT]:
+    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
         raise QueryError("only one query that reads is run", hint="begin it with SELECT or WITH")
 
 

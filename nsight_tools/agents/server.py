@@ -52,8 +52,8 @@ def server(reports: Reports) -> MCPServer[None]:
                 with one_at_a_time:
                     return answer(*given, **named)
             except Exception as error:  # the agent gets a line, whatever it was
-                said = explained(memory.exceeded() if isinstance(error, MemoryError) else error)[0]
-                raise ToolError(safe.visible(said.removeprefix("error: "), _ERROR)) from error
+                message = explained(memory.exceeded() if isinstance(error, MemoryError) else error)[0]
+                raise ToolError(safe.visible(message.removeprefix("error: "), _ERROR)) from error
 
         return made.tool(description=getdoc(answer), annotations=reads, structured_output=False)(answered)
 

@@ -44,8 +44,8 @@ def command(source: Path, path: Path, imported: importing.Imported) -> None:
 
     if source.is_file() and not nsight_systems.is_report(source):
         raise InputError(source, "is no report", hint="annotate takes the .nsys-rep that Nsight Systems wrote")
-    found = nsight_systems.find(imported["nsys"])
-    found.nvtxt_importer(source, path)  # before minutes of work
+    installed = nsight_systems.find(imported["nsys"])
+    installed.nvtxt_importer(source, path)  # before minutes of work
     with progress.shown(source.name) as callback:
         trace = nsight_tools.open_trace(source, progress=callback, **imported)
         report = TraceReport.of(source.name, trace)
@@ -54,6 +54,6 @@ def command(source: Path, path: Path, imported: importing.Imported) -> None:
             raise InputError(
                 source, "has neither findings nor inferences to show", hint="nsight-tools analyze says what it lacks"
             )
-        taken = found.import_nvtxt(source, text, path, progress=callback)
+        taken = installed.import_nvtxt(source, text, path, progress=callback)
     left = f" ({events - taken:,} lie outside of the session)" if taken < events else ""
     output.show(f"{safe.visible(path, 10_000)}: {taken:,} events added{left}\n")

@@ -47,7 +47,7 @@ def _read_by(read: specs.Reader) -> Any:
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         ctx.meta.setdefault(AS_TYPED, {})[param.name] = value
         try:
-            return [read(each) for each in value] if isinstance(value, tuple) else value and read(value)
+            return [read(text) for text in value] if isinstance(value, tuple) else value and read(value)
         except ValueError as error:
             raise click.BadParameter(str(error), ctx, param) from error
 
@@ -66,12 +66,12 @@ def _files(text: str) -> list[tuple[str, str]]:
 def _of_engine(option: engine_options.Option) -> Any:
     """A row of the table of options as an option of the command line."""
     first = option.help[:1] if option.help[1:2].isupper() else option.help[:1].lower()
-    said = option.help if option.of != "build" else f"ONNX: {first}{option.help[1:]}"
+    words = option.help if option.of != "build" else f"ONNX: {first}{option.help[1:]}"
     if option.read is None:
-        return click.option(option.line, option.name, is_flag=True, help=said)
+        return click.option(option.line, option.name, is_flag=True, help=words)
     read = _read_by(option.read)
     return click.option(
-        option.line, option.name, metavar=option.metavar, callback=read, multiple=option.many, help=said
+        option.line, option.name, metavar=option.metavar, callback=read, multiple=option.many, help=words
     )
 
 
@@ -285,14 +285,14 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
 
     recording = _recording(options)
     say = lambda text: click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)  # noqa: E731
-    found = nsys.find(options["nsys"])
+    installed = nsys.find(options["nsys"])
     from nsight_tools.capture import privacy, session
 
     privacy.hide()
     if wrapped is not None:
         _refuse_engine_options(ctx)
         target = target or Path(f"{Path(wrapped[0]).name}{run_files.SUFFIX}")
-        captured = session.capture_command(wrapped, target, recording, found, say=say, force=options["force"])
+        captured = session.capture_command(wrapped, target, recording, installed, say=say, force=options["force"])
     else:
         assert model is not None
         assert asked is not None
@@ -304,7 +304,7 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
             target,
             *asked,
             recording,
-            found,
+            installed,
             python=processes.resolve_python(options["python"], sys.executable),
             say=say,
             force=options["force"],
@@ -432,8 +432,8 @@ def _inaccurate(run: dict[str, Any]) -> int:
     """The exit status that the outputs' accuracy gives: 1 where a limit is broken, 2 where one was not judged."""
     from nsight_tools.accuracy import Accuracy
 
-    found = Accuracy.of_json(run.get("accuracy"))
-    return 0 if found is None or found.passed else 1 if found.failures else NsightToolsError.exit_code
+    accuracy = Accuracy.of_json(run.get("accuracy"))
+    return 0 if accuracy is None or accuracy.passed else 1 if accuracy.failures else NsightToolsError.exit_code
 
 
 def _tell_accuracy(run: dict[str, Any], say: Any) -> None:
@@ -446,10 +446,10 @@ def _tell_accuracy(run: dict[str, Any], say: Any) -> None:
 
     for line in accurate.odd(list(measured.outputs(run))):
         say(line)
-    if found := Accuracy.of_json(run.get("accuracy")):
-        for each in found.outputs:
-            say(f"output {each.output} against {found.reference}: {accurate.measures(each)}")
-        say(accurate.verdict(found))
+    if accuracy := Accuracy.of_json(run.get("accuracy")):
+        for agreement in accuracy.outputs:
+            say(f"output {agreement.output} against {accuracy.reference}: {accurate.measures(agreement)}")
+        say(accurate.verdict(accuracy))
 
 
 def _with_metrics(run: dict[str, Any]) -> str:

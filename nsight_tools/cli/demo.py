@@ -76,11 +76,11 @@ def command(ctx: click.Context, folder: Path | None, color: str) -> None:
     page = Page(output.look(color))
     page.rule()
     page.heading("What each part says")
-    page.labelled([(name, page.text(said)) for name, said in _PARTS], label_width=13)
+    page.labelled([(name, page.text(meaning)) for name, meaning in _PARTS], label_width=13)
     page.heading("Go on")
     output.show(str(page))
-    for line, said in _ON:
-        output.show(f"  {_command(line.format(path))}    {said}\n")
+    for line, purpose in _ON:
+        output.show(f"  {_command(line.format(path))}    {purpose}\n")
 
 
 def _command(line: str) -> str:
@@ -109,5 +109,5 @@ def _put(folder: Path) -> None:
 
 
 def _holds(folder: Path, archive: ZipFile) -> bool:
-    sizes = {each.filename: each.file_size for each in archive.infolist()}
+    sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())

@@ -98,7 +98,7 @@ def command(nsys: Path | None, color: str) -> None:
         [
             page.text(check.state, colours[check.state]),
             page.text(check.name),
-            page.text(": ".join(part for part in (check.found, check.cost) if part) + _remedy(check)),
+            page.text(": ".join(text for text in (check.found, check.cost) if text) + _remedy(check)),
         ]
         for check in checks
     )
@@ -208,5 +208,5 @@ def _counters(found: Nsys) -> Check:
 
 
 def _version(distributions: Sequence[str]) -> str:
-    found = (distribution.version for name in distributions for distribution in metadata.distributions(name=name))
-    return next(found, "")
+    versions = (distribution.version for name in distributions for distribution in metadata.distributions(name=name))
+    return next(versions, "")

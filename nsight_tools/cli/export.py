@@ -72,8 +72,8 @@ def command(source: Path, form: str, path: Path, onnx: Path | None, imported: im
     with _target(path, folder=exporter.FOLDER) as write, progress.shown(source.name) as callback:
         trace = nsight_tools.open_trace(source, progress=callback, **imported)
         told = exporter.write(formats.Exported(source, trace, onnx, callback), write)
-    for name, said in told:
-        click.echo(f"nsight-tools: {path / name}: {safe.visible(said, 200)}", err=True)
+    for name, note in told:
+        click.echo(f"nsight-tools: {path / name}: {safe.visible(note, 200)}", err=True)
 
 
 def _target(path: Path, *, folder: bool) -> AbstractContextManager[Callable[..., None]]:

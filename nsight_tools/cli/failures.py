@@ -20,28 +20,28 @@ _LIMIT = 1000
 
 def report(error: Exception, *, debug: bool) -> int:
     """Say what `error` means for the user; returns the exit status."""
-    said, status = explained(memory.exceeded() if isinstance(error, MemoryError) else error)
-    return say(said, "".join(traceback.format_exception(error)), status, debug=debug)
+    message, status = explained(memory.exceeded() if isinstance(error, MemoryError) else error)
+    return say(message, "".join(traceback.format_exception(error)), status, debug=debug)
 
 
-def say(said: str, trace: str, status: int, *, debug: bool) -> int:
+def say(message: str, trace: str, status: int, *, debug: bool) -> int:
     """Say what failed, here or in another process, with its traceback where that is asked for; returns the status."""
     if debug and trace:
         click.echo(trace, err=True, nl=False)
-    if said.startswith(INTERNAL):
+    if message.startswith(INTERNAL):
         again = "please report it with the traceback above"
-        said += f"; {again if debug else 'run again with --debug and report it'}"
-    return _say(said, status)
+        message += f"; {again if debug else 'run again with --debug and report it'}"
+    return _say(message, status)
 
 
 def usage(error: click.ClickException) -> int:
     """Say how a command was misused, and which help to read; returns the exit status."""
     ctx: click.Context | None = getattr(error, "ctx", None)
     path = ctx.command_path if ctx is not None else "nsight-tools"
-    said = error.format_message().rstrip(".")
-    if choice := _CHOICE.search(said):
-        said = f"{said}; {near}" if (near := meant(choice[1], re.findall(r"'(.*?)'", choice[2]))) else said
-    return _say(f"error: {said}{'' if said.endswith('?') else ';'} see {path} --help", NsightToolsError.exit_code)
+    message = error.format_message().rstrip(".")
+    if choice := _CHOICE.search(message):
+        message = f"{message}; {near}" if (near := meant(choice[1], re.findall(r"'(.*?)'", choice[2]))) else message
+    return _say(f"error: {message}{'' if message.endswith('?') else ';'} see {path} --help", NsightToolsError.exit_code)
 
 
 def interrupted() -> int:

@@ -57,7 +57,7 @@ class Several(click.ParamType):  # type: ignore[type-arg]
             if value not in _BOTH:
                 self.fail(f"'{value}' is none of {', '.join(_BOTH)}; the MODEL comes first", param, ctx)
             return _BOTH[value]
-        return tuple(dict.fromkeys(self._one(each, param, ctx) for each in str(value).split(",")))
+        return tuple(dict.fromkeys(self._one(text, param, ctx) for text in str(value).split(",")))
 
     def _one(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if self._read is None:
@@ -70,7 +70,7 @@ class Several(click.ParamType):  # type: ignore[type-arg]
 
 def add(command: click.Command, names: Iterable[str], *, several: bool = False) -> None:
     """Give a command the options of these names, as `capture` has them, or each with several values."""
-    known = {each.name: each for each in capture.command.params if isinstance(each, click.Option)}
+    known = {option.name: option for option in capture.command.params if isinstance(option, click.Option)}
     command.params += [_several(known[name]) if several else known[name] for name in names]
 
 
@@ -93,8 +93,8 @@ _NANOSECONDS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1e6, "s": 1e9, "m": 60
 
 def time_of(text: str, *units: str) -> float | None:
     """A time as `5ms`, in ns, in one of these units; None of what is none, and of no time at all."""
-    found = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*({'|'.join(units)})\s*", text)
-    return float(found[1]) * _NANOSECONDS[found[2]] or None if found else None
+    match = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*({'|'.join(units)})\s*", text)
+    return float(match[1]) * _NANOSECONDS[match[2]] or None if match else None
 
 
 WHOLE = 10_000

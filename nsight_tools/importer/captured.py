@@ -56,8 +56,8 @@ class RunDirectory:
             return cls(source, report, run)
         if source.is_dir() and any((source / name).is_file() for name in _OF_A_CAPTURE):
             raise _unfinished(source)
-        beside = source.parent / run_files.RUN
-        if source.name in REPORTS and beside.is_file() and (run := _read_run(beside)) is not None:
+        about = source.parent / run_files.RUN
+        if source.name in REPORTS and about.is_file() and (run := _read_run(about)) is not None:
             return cls(source.parent, source, run)
         return None
 
@@ -77,8 +77,8 @@ class RunDirectory:
     @property
     def files(self) -> list[Path]:
         """Those beside the report that become part of the dataset."""
-        found = map(self._file, (run_files.RUN, run_files.TELEMETRY, run_files.BENCHMARK, run_files.PROFILE))
-        return [path for path in found if path is not None] + self._times
+        paths = map(self._file, (run_files.RUN, run_files.TELEMETRY, run_files.BENCHMARK, run_files.PROFILE))
+        return [path for path in paths if path is not None] + self._times
 
     @property
     def _times(self) -> list[Path]:
@@ -95,9 +95,9 @@ class RunDirectory:
             *("machine", "tracing", "telemetry", "untraced"),
         )
         options = {"options": _without_folders(self.run.get("options"))}
-        for part, names in _TOLD.items():
-            if isinstance(held := self.run.get(part), dict):
-                options[part] = _without_folders({name: held[name] for name in names if name in held})
+        for section, names in _TOLD.items():
+            if isinstance(held := self.run.get(section), dict):
+                options[section] = _without_folders({name: held[name] for name in names if name in held})
         return {name: self.run[name] for name in kept if name in self.run} | options | {"measured": self._measured()}
 
     def _measured(self) -> dict[str, Any]:
@@ -147,10 +147,10 @@ class RunDirectory:
 
     def _partitions(self) -> dict[str, set[int]]:
         """SMs that the partitions of each GPU with MIG have, by its place on the PCI bus."""
-        found: Any = self.run
+        recorded: Any = self.run
         for name in ("machine", "before", "gpus"):
-            found = found.get(name) if isinstance(found, dict) else None
-        gpus = [gpu for gpu in found if isinstance(gpu, dict)] if isinstance(found, list) else []
+            recorded = recorded.get(name) if isinstance(recorded, dict) else None
+        gpus = [gpu for gpu in recorded if isinstance(gpu, dict)] if isinstance(recorded, list) else []
         return {
             run_files.bus_id(str(gpu["bus_id"])): {sms for sms in gpu.get("mig_sms") or [] if isinstance(sms, int)}
             for gpu in gpus
@@ -159,8 +159,8 @@ class RunDirectory:
 
     def no_gpu_metrics(self) -> NotCollected | None:
         """Why a report without GPU metrics has none, where the capture knows."""
-        said = self.run.get("gpu_metrics")
-        reason = said.get("reason") if isinstance(said, dict) else None
+        about = self.run.get("gpu_metrics")
+        reason = about.get("reason") if isinstance(about, dict) else None
         return NotCollected(f"GPU metrics were not sampled: {reason}") if reason else None
 
     def telemetry(self, gpus: pa.Table, clock: Mapping[str, Any] | None) -> tuple[pa.Table, NotCollected | None]:
@@ -171,8 +171,8 @@ class RunDirectory:
         schema = TABLES["telemetry"].schema
         path = self._file(run_files.TELEMETRY)
         if path is None:
-            said = self.run.get("telemetry")
-            reason = said.get("reason") if isinstance(said, dict) else None
+            about = self.run.get("telemetry")
+            reason = about.get("reason") if isinstance(about, dict) else None
             return schema.empty_table(), _absent("NVML was not sampled", reason)
         rows = _checked(path, run_files.TELEMETRY_SCHEMA)
         if clock is None:
@@ -180,11 +180,11 @@ class RunDirectory:
             return schema.empty_table(), NotCollected(why)
         of_report = {run_files.bus_id(gpu["bus_id"]): gpu for gpu in reversed(gpus.to_pylist()) if gpu["bus_id"]}
         buses = rows["bus_id"].cast(pa.string())
-        found = {text: of_report.get(run_files.bus_id(text), {}) for text in buses.unique().to_pylist() if text}
+        gpu_of_bus = {text: of_report.get(run_files.bus_id(text), {}) for text in buses.unique().to_pylist() if text}
         columns = {name: rows[name] for name in rows.column_names}
         columns["time_ns"] = pc.subtract(rows["utc_ns"], pa.scalar(clock["offset_ns"], pa.int64()))
-        columns["device"] = _mapped(buses, {text: gpu.get("device") for text, gpu in found.items()}, pa.int32())
-        names = {text: gpu.get("bus_id", run_files.bus_id(text)) for text, gpu in found.items()}
+        columns["device"] = _mapped(buses, {text: gpu.get("device") for text, gpu in gpu_of_bus.items()}, pa.int32())
+        names = {text: gpu.get("bus_id", run_files.bus_id(text)) for text, gpu in gpu_of_bus.items()}
         columns["bus_id"] = _mapped(buses, names, pa.string())
         return cast_to(pa.table({name: columns[name] for name in schema.names}), schema), None
 

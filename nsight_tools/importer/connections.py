@@ -37,12 +37,12 @@ _LIMITS = {
 def journals(path: Path) -> list[Path]:
     """What a writer keeps beside a file that is not finished without it."""
     whole = path.resolve()
-    found = []
+    files = []
     for end in ("-wal", "-journal"):
         with suppress(OSError):  # it may go at any moment
             file = whole.with_name(f"{whole.name}{end}")
-            found += [file] if file.stat().st_size else []
-    return found
+            files += [file] if file.stat().st_size else []
+    return files
 
 
 def finished(path: Path, to: Path) -> Path:
@@ -61,10 +61,10 @@ def finished(path: Path, to: Path) -> Path:
     except sqlite3.Error as error:
         if "full" in str(error) or getattr(error, "sqlite_errorname", "") in _OF_THE_COPY:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), to) from error
-        beside = " and ".join(file.name for file in journals(path)) or "its journal"
+        names = " and ".join(file.name for file in journals(path)) or "its journal"
         raise InputError(
             path,
-            f"cannot be read with {beside} beside it: {error}",
+            f"cannot be read with {names} beside it: {error}",
             hint="close what writes it; or open a copy of both with sqlite3 once, where you may write, and give that",
         ) from error
     return to
@@ -154,12 +154,14 @@ def tables(path: Path) -> Mapping[str, frozenset[str]]:
 
     Raises InputError where a table hides its rowid behind a column of that name.
     """
-    stored = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"  # a virtual table has no page
+    stored_tables = (
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"  # a virtual table has no page
+    )
     columns = "SELECT name FROM pragma_table_info(?)"  # without those that are generated
     with closing(opened(path)) as connection:
-        names = [name for (name,) in connection.execute(stored)]
-        found = {name: frozenset(column for (column,) in connection.execute(columns, (name,))) for name in names}
-    for name, its in found.items():
-        if any(column.lower() == "rowid" for column in its):
+        names = [name for (name,) in connection.execute(stored_tables)]
+        columns_of = {name: frozenset(column for (column,) in connection.execute(columns, (name,))) for name in names}
+    for name, names_of_columns in columns_of.items():
+        if any(column.lower() == "rowid" for column in names_of_columns):
             raise InputError(path, f"has a column rowid in table {name}, which Nsight Systems does not write")
-    return found
+    return columns_of

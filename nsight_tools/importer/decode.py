@@ -49,7 +49,7 @@ class Decoder:
         for name, column in source.columns.items():
             if not isinstance(column, From):
                 continue
-            if column.required and not any(each in there for each in column.names):
+            if column.required and not any(name in there for name in column.names):
                 raise InputError(
                     self._export.path,
                     f"table {source.table} has no column {column.names[0]}, which every Nsight Systems version writes",
@@ -133,10 +133,10 @@ class Decoder:
                 return self.record_times(_pids(raw), _numpy(values))
 
     def _strings_of(self, ids: pa.Array, inline: pa.Array | None, how: How) -> pa.Array:
-        found = _mapped(ids, lambda unique: _HOW_NAMED[how](self.strings(unique)))
+        texts = _mapped(ids, lambda unique: _HOW_NAMED[how](self.strings(unique)))
         if inline is None or inline.null_count == len(inline):
-            return found
-        return pc.coalesce(found.cast(STRING), _without_homes(inline)).dictionary_encode()
+            return texts
+        return pc.coalesce(texts.cast(STRING), _without_homes(inline)).dictionary_encode()
 
     def _words(self, values: pa.Array, how: From) -> pa.Array:
         numbers = self.enumeration(how.enum)
@@ -184,21 +184,21 @@ class Decoder:
         name, number = dialects.NVTX_DOMAIN_CREATE
         number = self.enumeration(dialects.NVTX_KINDS).get(name, number)
         listing = dialects.NVTX_DOMAINS
-        found: dict[int, str] = {}
+        names: dict[int, str] = {}
         created = self._export.rows_with(listing.table, raw(listing), dialects.NVTX_EVENT_KIND, number)
         for row in created.to_pylist():
             text = row["text"] if row["text"] is not None else self.strings(np.array([row["text_id"] or 0]))[0].as_py()
-            found[((row["thread"] or 0) >> 24 & 0xFFFFFF) << 32 | (row["domain"] or 0)] = text
-        return found
+            names[((row["thread"] or 0) >> 24 & 0xFFFFFF) << 32 | (row["domain"] or 0)] = text
+        return names
 
     def strings(self, ids: Ints) -> pa.Array:
         """The strings of `ids`, home folders left out; UNRESOLVED where StringIds lacks one."""
         known, text = self._string_table
         at = np.searchsorted(known, ids).clip(max=max(len(known) - 1, 0))
-        found = known[at] == ids if len(known) else np.zeros(len(ids), bool)
+        is_known = known[at] == ids if len(known) else np.zeros(len(ids), bool)
         if not len(known):
             return pa.array([UNRESOLVED] * len(ids), STRING)
-        return pc.if_else(pa.array(found), pc.fill_null(text.take(pa.array(at)), ""), UNRESOLVED)
+        return pc.if_else(pa.array(is_known), pc.fill_null(text.take(pa.array(at)), ""), UNRESOLVED)
 
     @cached_property
     def _string_table(self) -> tuple[Ints, pa.Array]:

@@ -70,14 +70,14 @@ def write_inferences(
     """
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(_ranges, dataset)
-        said = stored_words(dataset, "api_calls", "does")
-        kind = np.append(call_kinds(said.dictionary), CallKind.OTHER).astype(np.int8)[said.codes]
+        does = stored_words(dataset, "api_calls", "does")
+        kind = np.append(call_kinds(does.dictionary), CallKind.OTHER).astype(np.int8)[does.codes]
         calls = Calls(*thread_columns(dataset, "api_calls"), kind)
         gpu = GpuWork(dataset, calls)
         work = Work(gpu.start, gpu.end, gpu.kind, gpu.device, gpu.stream_key, gpu.call)
         tokens = gpu.tokens(dataset)
         ranges = reading.result()
-    del reading, said
+    del reading, does
     pa.default_memory_pool().release_unused()
     if named is not OURS and not named.rows(ranges).size:
         raise RangeNotFoundError(named.name, [name for name in ranges.name.counts() if name][:5])

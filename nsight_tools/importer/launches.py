@@ -67,7 +67,9 @@ class GpuWork:
 
         order = ordering(start, others)
         self._order = None if order is None else order.astype(np.int32)
-        self.start, self.kind, self.word, self.row = (joined([each], self._order) for each in (start, kind, word, row))
+        self.start, self.kind, self.word, self.row = (
+            joined([column], self._order) for column in (start, kind, word, row)
+        )
         del start
         names = ("end_ns", "pid", "device", "stream", "context")
         self.end, self.pid, self.device, self.stream, context = (self._joined(dataset, n, self._order) for n in names)

@@ -177,20 +177,20 @@ class _Rows:
         self._type = at
 
     def columns(self, numbers: frozenset[int], texts: frozenset[int]) -> Mapping[int, pa.Array]:
-        found: dict[int, pa.Array] = {}
+        arrays: dict[int, pa.Array] = {}
         at, value = self._type.copy(), self._value.copy()
         for column in range(max(numbers | texts, default=-1) + 1):
             kind = self._varint(at)
             low, high = (int(kind.min()), int(kind.max())) if len(kind) else (_NULL, _NULL)
             width = _width(kind, low, high)
             if column in numbers:
-                found[column] = self._numbers(kind, low, high, value)
+                arrays[column] = self._numbers(kind, low, high, value)
             elif column in texts:
-                found[column] = self._texts(kind, low, value, width)
+                arrays[column] = self._texts(kind, low, value, width)
             value += width
         if (at > self._value).any() or (value > self._end).any():
             raise UnusualError("a record is shorter than its table's columns")
-        return found
+        return arrays
 
     def _bytes(self, at: Positions) -> Bytes:
         """The bytes at these positions; some other where a position is none, which is found out in the end."""

@@ -99,7 +99,7 @@ def resolved(table: pa.Table, working: Sequence[int]) -> pa.Table:
 def working_gpus(dataset: Path) -> list[int]:
     """The GPUs of a dataset that ran anything, in order."""
     tables = ("kernels", "memory_ops", "graph_launches")
-    return sorted({int(one) for table in tables for one in np.unique(column(dataset, table, "device"))})
+    return sorted({int(device) for table in tables for device in np.unique(column(dataset, table, "device"))})
 
 
 def nvml_metrics(export: Export, decoder: Decoder, gpus: pa.Table) -> pa.Table:

@@ -35,13 +35,13 @@ class Session:
         system = _pairs(export, dialects.SYSTEM_TABLE)
         durations = read(export, dialects.SESSION_TIMES)["duration"].to_pylist()
         starts = read(export, dialects.SESSION_START)["utc"].to_pylist()
-        facts = {ours: _clean(system.get(theirs)) for ours, theirs in dialects.SYSTEM_FACTS.items()}
+        system_facts = {ours: _clean(system.get(theirs)) for ours, theirs in dialects.SYSTEM_FACTS.items()}
         return cls(
             meta.get("EXPORT_PRODUCT_VERSION"),
             meta.get("EXPORT_SCHEMA_VERSION"),
             durations[0] if durations else None,
             starts[0] if starts else None,
-            {**facts, "driver": _driver(facts["driver"]), "cuda": _cuda(facts["cuda"])},
+            {**system_facts, "driver": _driver(system_facts["driver"]), "cuda": _cuda(system_facts["cuda"])},
             {
                 ours: next((_clean(capture[key]) for key in keys if key in capture), None)
                 for ours, keys in dialects.CAPTURE_OPTIONS.items()
@@ -65,10 +65,10 @@ class Session:
 
 
 def _pairs(export: Export, table: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for row in read(export, dialects.pairs(table)).to_pylist():
-        found.setdefault(row["name"] or "", row["value"] or "")
-    return found
+        values.setdefault(row["name"] or "", row["value"] or "")
+    return values
 
 
 def _clean(value: str | None) -> str | None:

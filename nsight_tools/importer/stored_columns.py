@@ -50,29 +50,29 @@ def column(dataset: Path, table: str, name: str, null: int = -1) -> npt.NDArray[
         return np.broadcast_to(kind.type(only), rows)
     values, at = np.empty(rows, kind), 0
     for batch in file.iter_batches(BATCH_ROWS, columns=[name], use_threads=False):
-        part = batch.column(0)
-        values[at : at + len(part)] = pc.fill_null(part, null) if part.null_count else part
-        at += len(part)
+        chunk = batch.column(0)
+        values[at : at + len(chunk)] = pc.fill_null(chunk, null) if chunk.null_count else chunk
+        at += len(chunk)
     return values
 
 
 def _only_value(file: pq.ParquetFile, name: str, null: int) -> int | None:
     """The value of all rows, where the row groups' statistics say so."""
     at = file.schema_arrow.get_field_index(name)
-    found: set[int] = set()
+    distinct: set[int] = set()
     for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
         told = group.column(at).statistics
         if told is None or not told.has_null_count:
             return None
         if told.null_count:
-            found.add(null)
+            distinct.add(null)
         if told.null_count < group.num_rows:
             if not told.has_min_max:
                 return None
-            found |= {told.min, told.max}
-        if len(found) > 1:
+            distinct |= {told.min, told.max}
+        if len(distinct) > 1:
             return None
-    return found.pop() if found else None
+    return distinct.pop() if distinct else None
 
 
 def joined(parts: Sequence[Rows], order: Rows | None) -> Rows:
@@ -97,5 +97,5 @@ def stored_words(dataset: Path, table: str, name: str) -> Words:
     file = _file(dataset, table, [name])
     if file is None:
         return Words(np.zeros(0, np.int8), [])
-    found = words(file.read([name]).column(0))
-    return Words(found.codes.astype(np.min_scalar_type(-len(found.dictionary) - 1)), found.dictionary)
+    stored = words(file.read([name]).column(0))
+    return Words(stored.codes.astype(np.min_scalar_type(-len(stored.dictionary) - 1)), stored.dictionary)

@@ -114,10 +114,10 @@ def _stream_tables(
         progress(f"reading {name}", list(dialects.STREAMED).index(name) / len(TABLES))
         finish = Nesting if name == "nvtx_ranges" else lambda: _as_it_is
         with SortedWriter(to / f"{name}.parquet", TABLES[name], finish) as writer:
-            for _, part in parts:
-                if "json" in part.column_names:
-                    _collect(payloads, part)
-                writer.add(part)
+            for _, piece in parts:
+                if "json" in piece.column_names:
+                    _collect(payloads, piece)
+                writer.add(piece)
         rows[name] = writer.rows
     return rows, payloads
 
@@ -141,18 +141,18 @@ def _in_turn(pool: ThreadPoolExecutor, pieces: Iterable[Piece]) -> Iterator[tupl
     try:
         while under_way:
             name, future = under_way.popleft()
-            part = future.result()
+            piece = future.result()
             under_way += [(name, pool.submit(work)) for name, work in islice(waiting, 1)]
-            yield name, part
+            yield name, piece
     finally:
         for _, future in under_way:
             future.cancel()
 
 
-def _collect(payloads: dict[str, int], part: pa.Table) -> None:
+def _collect(payloads: dict[str, int], piece: pa.Table) -> None:
     """Keep each payload that layer ranges carry with the time at which it was first seen."""
-    json = words(part["json"])
+    json = words(piece["json"])
     first = np.full(len(json.dictionary) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, json.codes, ints(part["start_ns"]))  # nulls, -1, are the last
+    np.minimum.at(first, json.codes, ints(piece["start_ns"]))  # nulls, -1, are the last
     for word, start in zip(json.dictionary, first.tolist(), strict=False):
         payloads[word] = min(start, payloads.get(word, start))

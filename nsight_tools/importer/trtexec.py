@@ -95,12 +95,12 @@ def read(path: Path, wanted: type[Wanted]) -> Wanted:
     """
     try:
         # TensorRT writes a raw 0x1E between fused ONNX layers: not strict JSON.
-        found = told(parsed(path.read_text(encoding="utf-8", errors="replace")))
+        value = told(parsed(path.read_text(encoding="utf-8", errors="replace")))
     except (OSError, ValueError) as error:
         raise InputError(path, f"is no JSON: {error}", hint=wanted.how) from error
-    if isinstance(found, wanted):
-        return found
-    what = f"is trtexec's {found.option}: {found.holds}, not" if found else "has no list of"
+    if isinstance(value, wanted):
+        return value
+    what = f"is trtexec's {value.option}: {value.holds}, not" if value else "has no list of"
     raise InputError(path, f"{what} {wanted.holds}", hint=wanted.how)
 
 
@@ -138,19 +138,19 @@ def as_json(value: EngineLayers | Profile | Times) -> Any:
     if isinstance(value, EngineLayers):
         return {"Layers": value.layers, "Bindings": []}
     if isinstance(value, Times):
-        return [_named(each, _INFERENCE_TIMES) for each in value.inferences]
-    rows = [{"name": each.name, **_named(each, _LAYER_TIMES)} for each in value.layers]
+        return [_named(inference, _INFERENCE_TIMES) for inference in value.inferences]
+    rows = [{"name": layer.name, **_named(layer, _LAYER_TIMES)} for layer in value.layers]
     return [{"count": value.count}, *rows] if value.count is not None else rows
 
 
 def _named(value: LayerTimes | InferenceTimes, names: Mapping[str, str]) -> dict[str, float]:
     """The numbers of a row by trtexec's names; where it has had two for one, by the first."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     of = {ours: theirs for theirs, ours in reversed([*names.items()])}
     for ours in dict.fromkeys(names.values()):
         if (number := getattr(value, ours)) is not None:
-            found[of[ours]] = number
-    return found
+            numbers[of[ours]] = number
+    return numbers
 
 
 def told(value: object) -> EngineLayers | Profile | Times | None:

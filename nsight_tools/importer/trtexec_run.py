@@ -47,22 +47,22 @@ class TrtexecRun:
         """
         if not source.is_file() or source.suffix not in (SUFFIX, *run_files.ENGINES):
             return None
-        found: dict[Any, Path] = {}
+        files: dict[Any, Path] = {}
         if source.suffix == SUFFIX:
-            found[_kind(source, strict=True)] = source
-        own = tuple(found)
+            files[_kind(source, strict=True)] = source
+        own = tuple(files)
         for file in _beside(source):
             kind = _kind(file, strict=False)
             if kind is None or kind in own:
                 continue
-            if kind in found:
-                what = f"{found[kind].name} and {file.name} both hold {kind.holds}"
+            if kind in files:
+                what = f"{files[kind].name} and {file.name} both hold {kind.holds}"
                 raise InputError(source, f"cannot be told from its files: {what}", hint="move one of them away")
-            found[kind] = file
-        if not found:
+            files[kind] = file
+        if not files:
             hint = f"{_GIVE} as {source.name}.profile.json beside it, or run it: nsight-tools capture {source.name}"
             raise InputError(source, "is an engine, beside which trtexec wrote nothing", hint=hint)
-        return cls(*(found.get(kind) for kind in _KINDS))
+        return cls(*(files.get(kind) for kind in _KINDS))
 
     @property
     def files(self) -> list[Path]:
@@ -77,14 +77,14 @@ class TrtexecRun:
 def _kind(path: Path, *, strict: bool) -> Any:
     """Which of the three a file is; None where it is none of them and none is asked for."""
     try:
-        found = trtexec.told(parsed(path.read_text(encoding="utf-8", errors="replace")))
+        value = trtexec.told(parsed(path.read_text(encoding="utf-8", errors="replace")))
     except (OSError, ValueError) as error:
         if strict:
             raise InputError(path, f"is no JSON: {error}", hint=_GIVE) from error
         return None
-    if found is None and strict:
+    if value is None and strict:
         raise InputError(path, "is none of trtexec's files", hint=_GIVE)
-    return None if found is None else type(found)
+    return None if value is None else type(value)
 
 
 def _beside(source: Path) -> list[Path]:

@@ -92,10 +92,10 @@ def of_json(paths: Sequence[Path]) -> pa.Table:
         value = _parsed(path)
         if not (isinstance(value, dict) and self_timing.FORMAT in value):
             return _of_trtexec(path)
-        found = _checked(path, value)
-        by_events |= any(each is not None for each in found["gpu_ns"])
-        threads += [(value.get("pid", 0), thread) for thread in found.pop("thread")]
-        for name, values in found.items():
+        checked = _checked(path, value)
+        by_events |= any(time is not None for time in checked["gpu_ns"])
+        threads += [(value.get("pid", 0), thread) for thread in checked.pop("thread")]
+        for name, values in checked.items():
             columns[name] += values
     numbers = {thread: at for at, thread in enumerate(dict.fromkeys(threads))}
     columns["thread"] = [numbers[thread] for thread in threads]
@@ -129,9 +129,13 @@ def _checked(path: Path, value: Mapping[str, Any]) -> dict[str, list[Any]]:
     for name in self_timing.COLUMNS:
         nullable = name in _SCHEMA.names and _SCHEMA.field(name).nullable
         least = 0 if name.endswith("_ns") else -_MOST
-        for each in columns[name]:
-            if not (type(each) is int and least <= each <= _MOST) and not (nullable and each is None):
-                raise InputError(path, f"is damaged: {name} holds {each!r}"[:200], hint="time the program again")
+        for value_of_row in columns[name]:
+            if not (type(value_of_row) is int and least <= value_of_row <= _MOST) and not (
+                nullable and value_of_row is None
+            ):
+                raise InputError(
+                    path, f"is damaged: {name} holds {value_of_row!r}"[:200], hint="time the program again"
+                )
     return {name: list(columns[name]) for name in self_timing.COLUMNS}
 
 
@@ -144,8 +148,8 @@ def _of_trtexec(path: Path) -> pa.Table:
     times = trtexec.read(path, trtexec.Times).inferences
 
     def column(name: str) -> Any:
-        found = np.array([getattr(one, name) for one in times], np.float64)  # None becomes NaN
-        return np.where(np.abs(found) < _MOST_MS, found, np.nan)
+        values = np.array([getattr(time, name) for time in times], np.float64)  # None becomes NaN
+        return np.where(np.abs(values) < _MOST_MS, values, np.nan)
 
     start_h2d, start_enqueue, end_enqueue, end = map(
         column, ("start_h2d_ms", "start_enqueue_ms", "end_enqueue_ms", "end_d2h_ms")
@@ -157,14 +161,14 @@ def _of_trtexec(path: Path) -> pa.Table:
     if np.isnan(start).any() or np.isnan(wall).any():
         raise InputError(path, "lacks when inferences begin and end", hint=trtexec.Times.how)
     enqueue = _resolved(end_enqueue - start_enqueue, end)
-    found = {
+    times_by_name = {
         "start_ns": start - start.min(),
         "wall_ns": wall,
         "enqueue_ns": enqueue,
         "gpu_ns": _resolved(end - start_h2d, end),
         **{f"{name}_ns": column(f"{name}_ms") for name in ("h2d", "compute", "d2h")},
     }
-    columns = {name: _nanoseconds(values) for name, values in found.items() if values is not None}
+    columns = {name: _nanoseconds(values) for name, values in times_by_name.items() if values is not None}
     zeros = [0] * len(times)
     return _rows(columns | {"thread": zeros, "stream": zeros}, "benchmark", "trtexec")
 
@@ -177,25 +181,25 @@ def _resolved(times: Any, moments: Any) -> Any:
 
 
 def _nanoseconds(ms: Any) -> list[int | None]:
-    return [None if np.isnan(each) else max(round(each * _NS_PER_MS), 0) for each in ms.tolist()]
+    return [None if np.isnan(time) else max(round(time * _NS_PER_MS), 0) for time in ms.tolist()]
 
 
 def _rows(columns: Mapping[str, Iterable[Any]], run: str, measured_by: str) -> pa.Table:
     """Rows of the table, in order of start and from the first one on; those before it was steady are its warm-up."""
     start = np.array(columns["start_ns"], np.int64)
     order, count = np.argsort(start, kind="stable"), len(start)
-    found = {name: pa.array(list(values)).take(pa.array(order)) for name, values in columns.items()}
-    found["start_ns"] = pa.array(start[order] - start.min(initial=0 if not count else start[0]))
-    number = found.get("inference")
+    arrays = {name: pa.array(list(values)).take(pa.array(order)) for name, values in columns.items()}
+    arrays["start_ns"] = pa.array(start[order] - start.min(initial=0 if not count else start[0]))
+    number = arrays.get("inference")
     if number is None or max(map(abs, number.to_pylist()), default=0) >= 1 << 31:
-        found["inference"] = pa.array(range(count), pa.int32())
+        arrays["inference"] = pa.array(range(count), pa.int32())
     runs = np.full(count, run, object)
     if run == "benchmark":
-        thread, wall = (np.asarray(found[name], np.int64) for name in ("thread", "wall_ns"))
+        thread, wall = (np.asarray(arrays[name], np.int64) for name in ("thread", "wall_ns"))
         runs[_warm_up(thread, wall)] = "warm_up"
     words = {"run": pa.array(runs, pa.string()), "measured_by": pa.array([measured_by] * count, pa.string())}
     nothing = pa.nulls(count)
-    table = pa.table({name: words.get(name, found.get(name, nothing)) for name in _SCHEMA.names})
+    table = pa.table({name: words.get(name, arrays.get(name, nothing)) for name in _SCHEMA.names})
     return cast_to(table, _SCHEMA)
 
 

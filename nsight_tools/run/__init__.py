@@ -101,12 +101,12 @@ class Run:
         enqueues = self.trace.table("enqueues", ["start_ns", "end_ns", "pid", "tid", "kind"])
         mine = words(enqueues["kind"]).among("enqueue_range")
         start, end, pid, tid = (ints(enqueues[name])[mine] for name in ("start_ns", "end_ns", "pid", "tid"))
-        found = np.zeros(len(self.copies), np.bool_)
+        inside = np.zeros(len(self.copies), np.bool_)
         for thread in np.unique(joint_key(pid, tid)):
-            its = joint_key(pid, tid) == thread
+            ours = joint_key(pid, tid) == thread
             here = joint_key(self.copies.pid, self.copies.tid) == thread
-            found |= here & Intervals.union(start[its], end[its]).contains(self.copies.call_start)
-        return found
+            inside |= here & Intervals.union(start[ours], end[ours]).contains(self.copies.call_start)
+        return inside
 
     @cached_property
     def threads(self) -> tuple[tuple[int, int], ...]:
@@ -147,10 +147,10 @@ class Run:
         if not self.count:
             return np.ones(len(self.work), np.bool_)
         judged = np.append(self.requests.judged, False)
-        found = np.empty(len(self.work), np.bool_)
+        is_judged = np.empty(len(self.work), np.bool_)
         for piece in pieces(len(self.work)):
-            found[piece] = judged[self.work.inference[piece]]
-        return found
+            is_judged[piece] = judged[self.work.inference[piece]]
+        return is_judged
 
     def judges(self, inference: IntArray) -> Bools:
         """Which of these are judged requests, shape (n,); -1 is none. Without requests, all are."""

@@ -86,17 +86,17 @@ def occupied(trace: Trace, calls: HostCalls, threads: Sequence[Thread], window: 
     Nothing that changes on the GPU alone makes the whole faster than the busiest thread.
     """
     ranges = trace.table("inferences", ["range_start_ns", "range_end_ns", "pid", "tid"])
-    found = {}
+    busy = {}
     for pid, tid in threads:
-        its = calls.of_thread((pid, tid))
+        mine_of_thread = calls.of_thread((pid, tid))
         mine = (ints(ranges["pid"]) == pid) & (ints(ranges["tid"]) == tid)
         inside = Intervals.union(
-            np.append(ints(ranges["range_start_ns"])[mine], its.start),
-            np.append(ints(ranges["range_end_ns"])[mine], its.end),
+            np.append(ints(ranges["range_start_ns"])[mine], mine_of_thread.start),
+            np.append(ints(ranges["range_end_ns"])[mine], mine_of_thread.end),
         )
-        free_of_waits = inside.subtract(its[its.waits].time())
-        found[pid, tid] = free_of_waits.intersection(window).total
-    return found
+        free_of_waits = inside.subtract(mine_of_thread[mine_of_thread.waits].time())
+        busy[pid, tid] = free_of_waits.intersection(window).total
+    return busy
 
 
 OS_WAITS = (

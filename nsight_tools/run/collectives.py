@@ -64,7 +64,7 @@ def ranks(run: Run) -> tuple[Rank, ...]:
     """Every process and GPU that communicates, in order; none where nothing does."""
     work = run.work
     rows = np.flatnonzero(work.communicates & run.judged_work)
-    found = []
+    ranks_of = []
     for pid, device in np.unique(np.stack([work.pid[rows], work.device[rows]]), axis=1).T.tolist() if rows.size else ():
         mine = rows[(work.pid[rows] == pid) & (work.device[rows] == device)]
         start, end, inference = work.start[mine], work.end[mine], work.inference[mine]
@@ -84,9 +84,9 @@ def ranks(run: Run) -> tuple[Rank, ...]:
         exposed = line.subtract(computing)
         judged = theirs[run.requests.judged[theirs]]
         spans = run.requests.start[judged], run.requests.end[judged]
-        sums = (part.coverage(*spans) for part in (line, exposed, computing))
-        each, each_exposed, each_other = (round(float(np.median(part))) if judged.size else 0 for part in sums)
-        found.append(
+        sums = (spans_of.coverage(*spans) for spans_of in (line, exposed, computing))
+        each, each_exposed, each_other = (round(float(np.median(times))) if judged.size else 0 for times in sums)
+        ranks_of.append(
             Rank(
                 pid,
                 device,
@@ -104,7 +104,7 @@ def ranks(run: Run) -> tuple[Rank, ...]:
                 _by_name(run, pid, device),
             )
         )
-    return tuple(found)
+    return tuple(ranks_of)
 
 
 def _by_name(run: Run, pid: int, device: int) -> dict[str, int]:
@@ -147,15 +147,15 @@ def waiting(group: Sequence[Rank], *, one_clock: bool) -> tuple[Waiting, ...] | 
     waited = start.max(axis=0) - start if one_clock else length - length.min(axis=0)
     waited = np.minimum(waited, length)
     request = common >> 32
-    found = []
-    for its, mine in zip(waited, length, strict=True):
-        sums, whole = np.bincount(request, its), np.bincount(request, mine)
+    waits = []
+    for waited_ns, mine in zip(waited, length, strict=True):
+        sums, whole = np.bincount(request, waited_ns), np.bincount(request, mine)
         there = np.unique(request)
-        found.append(
+        waits.append(
             Waiting(
-                int(its.sum()),
+                int(waited_ns.sum()),
                 round(float(np.median(sums[there]))),
                 round(float(np.median((whole - sums)[there]))),
             )
         )
-    return tuple(found)
+    return tuple(waits)

@@ -28,8 +28,8 @@ _MOVES = re.compile(r" (?:to|from) nvm$")
 
 def subgraph(layer: Layer) -> str:
     """The layers of the network that a compiled layer is made of, as its name tells; its name where it tells none."""
-    found = _REGION.search(layer.name)
-    return found[1] if found else layer.name
+    match = _REGION.search(layer.name)
+    return match[1] if match else layer.name
 
 
 class Dla:
@@ -63,7 +63,7 @@ class Dla:
         if not names:
             return ()
         every = self._engine.layers
-        beside = {
+        neighbours = {
             own
             for edge in self._engine.edges
             for own, other in ((edge.source, edge.target), (edge.target, edge.source))
@@ -75,7 +75,7 @@ class Dla:
             if layer.name not in names
             and (
                 bool(_BORDER.search(layer.name))
-                or (layer.reformats and (place in beside or any(name in layer.name for name in names)))
+                or (layer.reformats and (place in neighbours or any(name in layer.name for name in names)))
             )
         )
 

@@ -73,7 +73,7 @@ class Layer:
         """Whether it only goes from floats to a quantized datatype, or back: Q or DQ that no layer took in."""
         read, written = ({tensor.dtype for tensor in side[:1]} for side in (self.inputs, self.outputs))
         sides = (read, written), (written, read)
-        return self.type in _QUANTIZES and any(one & _NARROW and other & _FLOATS for one, other in sides)
+        return self.type in _QUANTIZES and any(side & _NARROW and other & _FLOATS for side, other in sides)
 
     @property
     def multiplies(self) -> bool:
@@ -145,11 +145,11 @@ class Engine:
     @cached_property
     def _writers(self) -> dict[str, list[int]]:
         """The places of the layers that write a tensor, by its name."""
-        found: dict[str, list[int]] = {}
+        writers: dict[str, list[int]] = {}
         for place, layer in enumerate(self.layers):
             for tensor in layer.outputs:
-                found.setdefault(tensor.name, []).append(place)
-        return found
+                writers.setdefault(tensor.name, []).append(place)
+        return writers
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
@@ -158,13 +158,13 @@ class Engine:
         Several layers write one tensor where each fills its part of it: a concatenation that costs nothing. A tensor
         that is written behind its reader in the list goes back, and is left out: these edges have no circles.
         """
-        found: dict[tuple[int, int], Edge] = {}
+        by_ends: dict[tuple[int, int], Edge] = {}
         for target, layer in enumerate(self.layers):
             for tensor in layer.inputs:
                 for source in self._writers.get(tensor.name, ()):
                     if source < target:
-                        found.setdefault((source, target), Edge(source, target, tensor))
-        return tuple(found.values())
+                        by_ends.setdefault((source, target), Edge(source, target, tensor))
+        return tuple(by_ends.values())
 
     @cached_property
     def inputs(self) -> tuple[tuple[Tensor, tuple[int, ...]], ...]:

@@ -68,8 +68,8 @@ class Events:
             joint_key(pid, event), start, joint_key(recorded["pid"], recorded["event_id"]), recorded["time_ns"]
         )
         called = np.flatnonzero(work.call_start >= 0) if len(on) else np.zeros(0, np.int64)
-        its = place(work.pid[called], work.device[called], work.stream[called])
-        last = _latest(on, recorded["time_ns"], its, work.call_start[called])
+        stream_of_call = place(work.pid[called], work.device[called], work.stream[called])
+        last = _latest(on, recorded["time_ns"], stream_of_call, work.call_start[called])
         given = np.append(np.where(last >= 0, np.append(called, 0)[last], NOTHING), UNKNOWN)
         return Waits(
             start,
@@ -117,12 +117,12 @@ class Events:
         key, start, behind = (np.append(column[rows], -1) for column in (waits.stream, waits.start, waits.behind))
         ends = np.append(self._run.work.end, np.iinfo(np.int64).min)
         at = _latest(stream, until, key[:-1], start[:-1])
-        told, found = np.zeros(len(at), np.bool_), np.full(len(at), UNKNOWN)
+        told, source = np.zeros(len(at), np.bool_), np.full(len(at), UNKNOWN)
         while (mine := (at >= 0) & (key[at] == stream) & (start[at] >= since)).any():
-            found = np.where(mine & (ends[behind[at]] > ends[found]), behind[at], found)
+            source = np.where(mine & (ends[behind[at]] > ends[source]), behind[at], source)
             told |= mine
             at = np.where(mine, at - 1, -1)
-        return told, found
+        return told, source
 
 
 def place(pid: IntArray, device: IntArray, stream: IntArray) -> Ints:
@@ -137,6 +137,6 @@ def _latest(key: Ints, time: Ints, their_key: Ints, their_time: Ints) -> Ints:
     theirs = order >= len(key)
     last = np.maximum.accumulate(np.where(theirs, np.arange(len(order)), -1))
     same = (last >= 0) & (keys[order] == keys[order[last]])
-    found = np.full(len(keys), -1)
-    found[order] = np.where(same, order[last] - len(key), -1)
-    return found[: len(key)]
+    latest = np.full(len(keys), -1)
+    latest[order] = np.where(same, order[last] - len(key), -1)
+    return latest[: len(key)]

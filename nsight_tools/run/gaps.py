@@ -51,8 +51,8 @@ class Gaps:
     @property
     def hole(self) -> Bools:
         """Long gaps before work that had been launched: it waits for something, and not for its turn."""
-        found: Bools = ~self.host & (self.length > HOLE_NS)
-        return found
+        is_hole: Bools = ~self.host & (self.length > HOLE_NS)
+        return is_hole
 
     @property
     def least(self) -> int:
@@ -100,12 +100,12 @@ def _paused(run: Run, call: IntArray) -> Bools:
         usual = float(np.median(calls.start[rows[1:]] - calls.end[rows[:-1]])) if rows.size > 1 else 0.0
         for piece in pieces(len(call)):
             mine = np.flatnonzero((calls.pid[call[piece]] == pid) & (calls.tid[call[piece]] == tid))
-            its = call[piece][mine]
-            before = np.searchsorted(rows, its) - 1
+            calls_of_pieces = call[piece][mine]
+            before = np.searchsorted(rows, calls_of_pieces) - 1
             last = rows[np.maximum(before, 0)]
-            since = calls.start[its] - calls.end[last]
-            did = (since > max(PAUSE_NS, PAUSE_TIMES * usual)) | (so_far[its] > so_far[last])
-            did |= calls.end[its] - calls.start[its] > max(PAUSE_NS, PAUSE_TIMES * length)
+            since = calls.start[calls_of_pieces] - calls.end[last]
+            did = (since > max(PAUSE_NS, PAUSE_TIMES * usual)) | (so_far[calls_of_pieces] > so_far[last])
+            did |= calls.end[calls_of_pieces] - calls.start[calls_of_pieces] > max(PAUSE_NS, PAUSE_TIMES * length)
             paused[piece][mine] = (before >= 0) & did
     return paused
 
@@ -137,8 +137,8 @@ def gaps_of(work: Work, judged: Bools, rows: Ints | slice) -> dict[str, npt.NDAr
         latest = int(owners[-1])
         called = call[piece][after]
         host = (called >= 0) & (call_end[piece][after] > before[after])
-        found = (before[after], start[piece][after], host, called, whose)
-        for column, values in zip(gaps.values(), found, strict=True):
+        columns = (before[after], start[piece][after], host, called, whose)
+        for column, values in zip(gaps.values(), columns, strict=True):
             column.append(values)
     return {name: column.values for name, column in gaps.items()}
 

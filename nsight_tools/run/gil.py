@@ -48,11 +48,11 @@ class Gil:
     def holders(self, pid: int, tid: int, within: Intervals) -> tuple[tuple[int, int], ...]:
         """Other threads that hold the lock `within` these times: thread and nanoseconds, the longest first."""
         others = self._holds & (self._pid == pid) & (self._tid != tid)
-        found = [
-            (int(one), self._spans(others & (self._tid == one)).intersection(within).total)
-            for one in np.unique(self._tid[others])
+        held = [
+            (int(tid), self._spans(others & (self._tid == tid)).intersection(within).total)
+            for tid in np.unique(self._tid[others])
         ]
-        return tuple(sorted((each for each in found if each[1]), key=lambda each: (-each[1], each[0])))
+        return tuple(sorted((holder for holder in held if holder[1]), key=lambda holder: (-holder[1], holder[0])))
 
     def _spans(self, chosen: Bools) -> Intervals:
         ended = chosen & (self._end > self._start)

@@ -102,11 +102,14 @@ class Gpus:
         Only what lies in the GPU's window counts.
         """
         return sum(
-            Intervals.union(start[here], end[here]).intersection(self.window(one)).subtract(self.computing(one)).total
-            for one in only_distinct(device).tolist()
-            for here in (device == one,)
+            Intervals.union(start[here], end[here])
+            .intersection(self.window(number))
+            .subtract(self.computing(number))
+            .total
+            for number in only_distinct(device).tolist()
+            for here in (device == number,)
         )
 
     def share(self, total: int, device: Ints) -> float:
         """`total`, summed over the GPUs that `device` names, as a share of their windows."""
-        return total / max(sum(self.window(one).total for one in only_distinct(np.asarray(device)).tolist()), 1)
+        return total / max(sum(self.window(number).total for number in only_distinct(np.asarray(device)).tolist()), 1)

@@ -61,28 +61,28 @@ class LayerTimes:
     @property
     def profiler_ns(self) -> int:
         """All layers together, by the profiler."""
-        return sum(each.profiler_ns or 0 for each in self.layers)
+        return sum(layer.profiler_ns or 0 for layer in self.layers)
 
     @property
     def traced_ns(self) -> int:
         """The same by the trace."""
-        return sum(each.traced_ns or 0 for each in self.layers)
+        return sum(layer.traced_ns or 0 for layer in self.layers)
 
     @property
     def long(self) -> list[LayerTime]:
         """Those of at least LONG_NS in the trace that both know; first in which they differ most beyond the events."""
-        found = [each for each in self.layers if each.both and (each.traced_ns or 0) >= LONG_NS]
-        return sorted(found, key=lambda each: -abs(each.beyond(self.added_ns)))
+        layers = [layer for layer in self.layers if layer.both and (layer.traced_ns or 0) >= LONG_NS]
+        return sorted(layers, key=lambda layer: -abs(layer.beyond(self.added_ns)))
 
     @property
     def short(self) -> list[LayerTime]:
         """Those that are shorter, in order of execution."""
-        return [each for each in self.layers if each.both and (each.traced_ns or 0) < LONG_NS]
+        return [layer for layer in self.layers if layer.both and (layer.traced_ns or 0) < LONG_NS]
 
     @property
     def event_ns(self) -> int | None:
         """What the profiler's events add to a short layer, ns: the median difference; None where there is none."""
-        added = [(each.profiler_ns or 0) - (each.traced_ns or 0) for each in self.short]
+        added = [(layer.profiler_ns or 0) - (layer.traced_ns or 0) for layer in self.short]
         return round(float(np.median(added))) if added else None
 
     @property
@@ -93,7 +93,7 @@ class LayerTimes:
     def only(self, side: str) -> list[LayerTime]:
         """Layers that took time by `profiler` or `traced` and that the other does not know."""
         other = {"profiler": "traced_ns", "traced": "profiler_ns"}[side]
-        return [each for each in self.layers if getattr(each, f"{side}_ns") and getattr(each, other) is None]
+        return [layer for layer in self.layers if getattr(layer, f"{side}_ns") and getattr(layer, other) is None]
 
 
 def layer_times(trace: Trace) -> LayerTimes | None:

@@ -77,9 +77,9 @@ def _outside(trace: Trace) -> Outside:
     mine = np.flatnonzero((work.computes | work.communicates) & (work.inference >= 0) & run.judges(work.inference))
     mine = mine[has[work.inference[mine]] & (work.call_start[mine] >= 0)]
     engines = inside[mine]
-    out, its = work[mine[~engines]], work[mine[engines]]
+    out, engine_work = work[mine[~engines]], work[mine[engines]]
     between = (out.call_start > first[out.inference]) & (out.call_start < last[out.inference])
-    busy = Intervals.union(its.start, its.end)
+    busy = Intervals.union(engine_work.start, engine_work.end)
     return Outside(
         _operators(run, out, between),
         int((has & run.requests.judged & run.requests.worked).sum()),
@@ -103,9 +103,9 @@ def _engines(run: Run) -> tuple[Ints, Ints, Bools]:
     np.maximum.at(last, inference[there], start[there])
     inside = np.zeros(len(run.work), np.bool_)
     launched_by = joint_key(run.work.pid, run.work.tid)
-    for one in np.unique(thread):
-        here = np.flatnonzero(launched_by == one)
-        spans = Intervals.union(start[thread == one], end[thread == one])
+    for key in np.unique(thread):
+        here = np.flatnonzero(launched_by == key)
+        spans = Intervals.union(start[thread == key], end[thread == key])
         inside[here] = spans.contains(run.work.call_start[here])
     inside |= (run.work.api_call >= 0) & (run.calls.kind[run.work.api_call] == CallKind.GRAPH_LAUNCH)
     return first, last, inside
@@ -125,25 +125,25 @@ def _operators(run: Run, out: Work, between: Bools) -> tuple[Operator, ...]:
     np.add.at(took, place, out.end - out.start)
     np.logical_or.at(inner, place, between)
     count = np.bincount(place, minlength=codes.size)
-    found: dict[str, Operator] = {}
-    for at, one in enumerate(codes.tolist()):
+    operators: dict[str, Operator] = {}
+    for at, number in enumerate(codes.tolist()):
         row = out.row[first[at]]
-        if one < len(ranges):
-            label = _ARGUMENTS.sub("", ranges[one])
+        if number < len(ranges):
+            label = _ARGUMENTS.sub("", ranges[number])
         else:
             label = _of_kernel(name.dictionary[name.codes[row]], short.dictionary[short.codes[row]])
-        so_far = found.get(label, Operator(label, 0, 0, between=False))
-        found[label] = Operator(
+        so_far = operators.get(label, Operator(label, 0, 0, between=False))
+        operators[label] = Operator(
             label, so_far.kernels + int(count[at]), so_far.time_ns + int(took[at]), so_far.between or bool(inner[at])
         )
-    return tuple(sorted(found.values(), key=lambda each: (-each.time_ns, each.name)))
+    return tuple(sorted(operators.values(), key=lambda operator: (-operator.time_ns, operator.name)))
 
 
 def _of_kernel(name: str, short: str) -> str:
     if "at::native::" in name:
         for applied in _APPLIED:
-            if found := re.search(applied, name):
-                return found[1]
+            if match := re.search(applied, name):
+                return match[1]
     return short or name
 
 
@@ -163,6 +163,6 @@ def _ranges(run: Run, out: Work) -> tuple[list[str], Ints]:
         return [], np.full(len(out), -1)
     thread = joint_key(ints(table["pid"])[rows], ints(table["tid"])[rows])
     start, end = start[rows], end[rows]
-    found = innermost(start, end, thread, parents(start, end, thread), out.call_start, joint_key(out.pid, out.tid))
-    inside = (found >= 0) & (start[found] >= run.requests.start[out.inference])
-    return list(name.dictionary), np.where(inside, name.codes[rows[found]], -1).astype(np.int64)
+    within = innermost(start, end, thread, parents(start, end, thread), out.call_start, joint_key(out.pid, out.tid))
+    inside = (within >= 0) & (start[within] >= run.requests.start[out.inference])
+    return list(name.dictionary), np.where(inside, name.codes[rows[within]], -1).astype(np.int64)

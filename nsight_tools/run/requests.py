@@ -96,11 +96,11 @@ class Requests:
     @cached_property
     def populations(self) -> tuple[Population, ...]:
         """All populations with a steady request, the one with the most time first: its median as often as it comes."""
-        found = []
+        rows = []
         for number in np.unique(self.population[self.steady]).tolist():
             mine = self.population == number
             steady = mine & self.steady
-            found.append(
+            rows.append(
                 Population(
                     number,
                     int((mine & self.counted).sum()),
@@ -110,7 +110,7 @@ class Requests:
                     int(self.wall[steady].sum()),
                 )
             )
-        return tuple(sorted(found, key=lambda each: (-each.steady * each.wall_ns, each.number)))
+        return tuple(sorted(rows, key=lambda population: (-population.steady * population.wall_ns, population.number)))
 
     @cached_property
     def judged(self) -> Bools:
@@ -127,8 +127,8 @@ class Requests:
 
     def of_threads(self) -> dict[tuple[int, int], IntArray]:
         """The rows of each thread's requests, in order of start; not of unknown threads."""
-        found: dict[tuple[int, int], IntArray] = {}
+        by_thread: dict[tuple[int, int], IntArray] = {}
         for pid, tid in np.unique(np.stack([self.pid, self.tid])[:, self.tid >= 0], axis=1).T.tolist():
             rows = np.flatnonzero((self.pid == pid) & (self.tid == tid))
-            found[pid, tid] = rows[np.argsort(self.start[rows], kind="stable")]
-        return found
+            by_thread[pid, tid] = rows[np.argsort(self.start[rows], kind="stable")]
+        return by_thread

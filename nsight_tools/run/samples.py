@@ -133,8 +133,8 @@ class Reasons:
     def held(self) -> Bools:
         """Samples in which the GPU itself holds its clocks back, for whatever reason: also one that is not known."""
         settings = sum(SETTINGS) | IDLE
-        found: Bools = self.mask & ~settings > 0
-        return found
+        is_held: Bools = self.mask & ~settings > 0
+        return is_held
 
     @property
     def share(self) -> float:
@@ -144,8 +144,8 @@ class Reasons:
     def counts(self, *, settings: bool = False) -> dict[int, int]:
         """Samples by bit, most frequent first: of holding back, or of limits that somebody set."""
         bits = [1 << at for at in range(63) if (1 << at in SETTINGS) == settings and 1 << at != IDLE]
-        found = {bit: int((self.mask & bit > 0).sum()) for bit in bits}
-        return {bit: count for bit, count in sorted(found.items(), key=lambda item: -item[1]) if count}
+        by_bit = {bit: int((self.mask & bit > 0).sum()) for bit in bits}
+        return {bit: count for bit, count in sorted(by_bit.items(), key=lambda item: -item[1]) if count}
 
     def named(self, *, settings: bool = False) -> str:
         """Each reason with its share of the busy samples, as "software power cap (94 of 100 busy samples)"."""
@@ -169,8 +169,8 @@ class Lock:
     """Whether NVML names the setting; else a clock that was locked is the likely reason."""
 
     def __str__(self) -> str:
-        said = f"the SM clock is locked at {self.mhz:,} MHz"
-        return said if self.named else f"{said}, it seems: it never moves, and NVML names no reason"
+        sentence = f"the SM clock is locked at {self.mhz:,} MHz"
+        return sentence if self.named else f"{sentence}, it seems: it never moves, and NVML names no reason"
 
 
 def locked(run: Run, device: int) -> Lock | None:
@@ -272,5 +272,5 @@ def nvml_metric(run: Run, device: int, metric: str) -> Floats:
     time = ints(table["time_ns"])
     during = (time >= run.window.start[0]) & (time <= run.window.end[-1])
     chosen = during & (ints(table["device"]) == device) & words(table["metric"]).among(metric)
-    found: Floats = table["value"].to_numpy()[chosen]
-    return found
+    values: Floats = table["value"].to_numpy()[chosen]
+    return values

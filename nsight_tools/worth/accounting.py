@@ -38,8 +38,8 @@ def without_profiler(pricing: Pricing, buckets: Mapping[str, Ints]) -> tuple[Acc
     real = pricing.wall.wall
     traced = float(np.median(buckets["wall"]))
     return tuple(
-        _less(buckets, max(traced - each, 0.0), waits=pricing.untraced is not None)
-        for each in (real.low, real.point, real.high)
+        _less(buckets, max(traced - untraced_ns, 0.0), waits=pricing.untraced is not None)
+        for untraced_ns in (real.low, real.point, real.high)
     )
 
 

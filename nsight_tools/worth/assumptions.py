@@ -75,8 +75,8 @@ class Assumptions:
         nothing = np.zeros(samples)
         columns: dict[str, Any] = dict.fromkeys(("extra_gap", "extra_wake"), nothing)
         for name, share in zip(DRAWN, drawn, strict=False):
-            one = ranges.get(name, Range(0, 0, 0))
-            columns[name] = np.append(one.point, one.at(share))
+            interval = ranges.get(name, Range(0, 0, 0))
+            columns[name] = np.append(interval.point, interval.at(share))
         asleep = np.append(float(sleeps > 1 / 2), drawn[-2] < sleeps)
         return cls(**columns, sleeps=asleep, drift=nothing + 1)
 

@@ -74,8 +74,8 @@ def _captured(program: Program) -> tuple[Bools, Bools]:
 
 def _inside(program: Program, step: int) -> bool:
     """Whether a copy or set is one on the GPU, which a graph takes in."""
-    its = program.engine[program.step == step]
-    return bool((its == KERNEL).all()) and not program.blocking[step]
+    engines = program.engine[program.step == step]
+    return bool((engines == KERNEL).all()) and not program.blocking[step]
 
 
 def with_pinned(program: Program) -> Program:

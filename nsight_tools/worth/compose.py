@@ -86,13 +86,15 @@ def plan(trace: Trace, findings: Iterable[Finding]) -> Plan | None:
 
     Findings that follow from others are not among them: what they follow from has to be changed first.
     """
-    found = list(findings)
-    promised = [change for one in found if one.recoverable_between_ns is not None for change in one.change]
+    worthwhile = list(findings)
+    promised = [
+        change for finding in worthwhile if finding.recoverable_between_ns is not None for change in finding.change
+    ]
     if not promised:
         return None
     stages, _ = compose(trace, {change.option: change.value for change in promised}.items())
     if not stages:
         return None
     made = {stage.option for stage in stages}
-    others = dict.fromkeys(change for one in found for change in one.change if change.option not in made)
+    others = dict.fromkeys(change for finding in worthwhile for change in finding.change if change.option not in made)
     return Plan(stages, tuple(others))

@@ -58,10 +58,10 @@ def filled(trace: Trace, row: Ints, kernels: Bools, rows: int | None) -> Floats:
     memory = ("static_shared_memory_bytes", "dynamic_shared_memory_bytes")
     axes = [f"{what}_{axis}" for what in ("grid", "block") for axis in "xyz"]
     table = trace.table("kernels", [*axes, "registers", *memory], rows=rows)
-    its = row[kernels]
-    if its.max() >= table.num_rows:
+    launched = row[kernels]
+    if launched.max() >= table.num_rows:
         return shares
-    column = {name: ints(table[name])[its] for name in table.column_names}
+    column = {name: ints(table[name])[launched] for name in table.column_names}
     # Blocks of a grid and threads of a block; what a block takes of each that limits how many an SM holds.
     blocks, threads = (np.prod([column[name] for name in part], axis=0) for part in (axes[:3], axes[3:]))
     shared = np.maximum(sum(column[name] for name in memory), 1)

@@ -112,23 +112,23 @@ class HostCosts:
         calls, trace = self._run.calls, self._run.trace
         pid, tid = (ids(trace, "nvtx_ranges", name) for name in ("pid", "tid"))
         pushed = words(trace.table("nvtx_ranges", ["kind"])["kind"]).among("push_pop")
-        start, found = trace.numbers("nvtx_ranges", "start_ns"), {}
+        start, by_thread = trace.numbers("nvtx_ranges", "start_ns"), {}
         for thread in self._run.threads:
             rows = where_both(calls.pid, thread[0], calls.tid, thread[1])
             mine = pushed & (pid == thread[0]) & (tid == thread[1])
-            found[int(joint_key(*thread))] = thread, calls[rows], start if mine.all() else start[mine]
-        return found
+            by_thread[int(joint_key(*thread))] = thread, calls[rows], start if mine.all() else start[mine]
+        return by_thread
 
     @cached_property
     def _lines(self) -> dict[int, _Line]:
         launching = Counter(
             pid for (pid, _), calls, _ in self._threads.values() if (calls.kind == CallKind.LAUNCH).any()
         )
-        found = {}
+        lines = {}
         for key, ((pid, _), calls, ranges) in self._threads.items():
             launch = self._fitted or _launch_cost(calls, several=launching[pid] > 1)
-            found[key] = _Line.of(calls, ranges, launch, self._of_range)
-        return found
+            lines[key] = _Line.of(calls, ranges, launch, self._of_range)
+        return lines
 
     @cached_property
     def _fitted(self) -> Range | None:
@@ -143,7 +143,7 @@ class HostCosts:
     @property
     def launch(self) -> Range:
         """What tracing added to a launch, of the thread that launches most."""
-        line = max(self._lines.values(), key=lambda one: one.launches[-1], default=None)
+        line = max(self._lines.values(), key=lambda line: line.launches[-1], default=None)
         return Range(0.0, 0.0, 0.0) if line is None else line.costs[0]
 
     def cost(self, thread: Ints, since: Ints, until: Ints) -> tuple[Floats, ...]:
@@ -155,8 +155,8 @@ class HostCosts:
         for key, line in self._lines.items():
             for piece in pieces(len(thread)):
                 rows = np.flatnonzero(thread[piece] == key)
-                for total, one in zip(added, line.cost(since[piece][rows], until[piece][rows]), strict=True):
-                    total[piece][rows] = one
+                for total, cost in zip(added, line.cost(since[piece][rows], until[piece][rows]), strict=True):
+                    total[piece][rows] = cost
         return added
 
     @cached_property
@@ -205,8 +205,8 @@ def _launch_cost(calls: HostCalls, *, several: bool) -> Range:
         length = (calls.end - calls.start)[calls.kind == CallKind.LAUNCH]
         return cost_of_launch(float(length.sum()), several=several)
     waits = calls[np.flatnonzero(calls.kind == CallKind.SYNC)].time()
-    each = np.diff(start) - waits.coverage(start[:-1], start[1:])
-    return cost_of_launch(float(np.median(each)), several=several)
+    between = np.diff(start) - waits.coverage(start[:-1], start[1:])
+    return cost_of_launch(float(np.median(between)), several=several)
 
 
 def _launching(run: Run) -> Launching:
@@ -230,8 +230,8 @@ def _launching(run: Run) -> Launching:
     waits = np.zeros(chosen.size, np.int64)
     sync = calls[np.flatnonzero(calls.kind == CallKind.SYNC)]
     key = joint_key(sync.pid, sync.tid)
-    for one in np.unique(thread).tolist():
-        mine = thread == one
-        waits[mine] = sync[key == one].time().coverage(begun[mine], until[mine])
+    for key_of_thread in np.unique(thread).tolist():
+        mine = thread == key_of_thread
+        waits[mine] = sync[key == key_of_thread].time().coverage(begun[mine], until[mine])
     enqueue, compute = until - begun - waits, (end - start)[chosen]
     return Launching(chosen, thread, begun, last[chosen], enqueue, compute, launches[chosen])

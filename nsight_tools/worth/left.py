@@ -94,8 +94,8 @@ def _without_period(run: Run, host: HostCosts, judged: Bools) -> Range:
     if not periods.size:
         return Range(0.0, 0.0, 0.0)
     period, window = float(periods.mean()), Intervals.union(run.requests.start[judged], run.requests.end[judged])
-    works = sum(run.gpus.busy(one).intersection(window).total for one in run.gpus.devices) / int(judged.sum())
+    works = sum(run.gpus.busy(device).intersection(window).total for device in run.gpus.devices) / int(judged.sum())
     _, likely, most = (float(np.median(cost[judged])) for cost in host.of_requests)
-    beside = min(flow.at_a_time / flow.lanes, 1.0)
-    low = min(max(period - most, works * beside), period)
+    lanes_in_use = min(flow.at_a_time / flow.lanes, 1.0)
+    low = min(max(period - most, works * lanes_in_use), period)
     return Range(low, min(max(period - likely, works, low), period), period)

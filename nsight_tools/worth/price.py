@@ -91,9 +91,9 @@ class Pricing:
         self._run = Run.of(trace)
         self._priced: dict[tuple[frozenset[tuple[str, object]], str | None], Worth] = {}
         self._link = peak_of(trace)
-        found = program_of(trace)
-        self.requests: Requests | None = found[0] if found else requests_of(trace)
-        self._program: Program | None = found[1] if found else None
+        replayed = program_of(trace)
+        self.requests: Requests | None = replayed[0] if replayed else requests_of(trace)
+        self._program: Program | None = replayed[1] if replayed else None
 
     @classmethod
     def of(cls, trace: Trace, untraced: Known | None = None) -> Pricing:
@@ -290,7 +290,7 @@ class Pricing:
     def _held(self, program: Program, worth: Worth) -> Worth:
         """Copies that hold the host: what their driver does beside other work nobody knows, so nothing is promised."""
         copies = [program.duration[:, program.engine == engine].sum(axis=1) for engine in (TO_GPU, TO_HOST)]
-        most = max(worth.high_ns, *(float(np.median(each)) for each in copies))
+        most = max(worth.high_ns, *(float(np.median(copy)) for copy in copies))
         why = "copies of pageable memory hold the host up: pin them first, or measure it"
         return replace(worth, high_ns=most, method=f"bound: {why}")
 
@@ -323,7 +323,7 @@ class Pricing:
         least = 0.0
         if program is not None:
             engines = [program.duration[:, program.engine == engine].sum(axis=1) for engine in (TO_GPU, TO_HOST)]
-            least = max(float(np.median(each)) for each in [*engines, (program.duration * program.filled).sum(axis=1)])
+            least = max(float(np.median(time)) for time in [*engines, (program.duration * program.filled).sum(axis=1)])
         return Worth(0.0, 0.0, max(period - least, 0.0), f"bound: {why}", per, period)
 
 

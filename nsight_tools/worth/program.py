@@ -146,10 +146,10 @@ def _middle(times: Floats) -> Floats:
     """Means over the requests without the first and last tenth, shape (m,); NaN where half of them have no time."""
     there = ~np.isnan(times).reshape(len(times), -1)
     ordered = np.sort(times.reshape(len(times), -1), axis=0)
-    found = np.full(ordered.shape[1], np.nan)
+    means = np.full(ordered.shape[1], np.nan)
     for count in np.unique(there.sum(axis=0)).tolist():
         rows = there.sum(axis=0) == count
         if 2 * count > len(times):
-            found[rows] = ordered[count // 10 : count - count // 10, rows].mean(axis=0)
-    middle: Floats = found.reshape(times.shape[1:])
+            means[rows] = ordered[count // 10 : count - count // 10, rows].mean(axis=0)
+    middle: Floats = means.reshape(times.shape[1:])
     return middle

@@ -49,9 +49,9 @@ def priced(trace: Trace, finding: Finding, warns_from: float) -> Finding | None:
 def _replayed(pricing: Pricing, finding: Finding) -> Worth | None:
     """The worth of the finding's change, where a replay or an untraced run tells; None where nothing does."""
     change = {
-        each.option: each.value
-        for each in finding.change
-        if each.option in CHANGES and CHANGES[each.option][0] == each.value
+        change.option: change.value
+        for change in finding.change
+        if change.option in CHANGES and CHANGES[change.option][0] == change.value
     }
     if not change or len(change) < len(finding.change):
         return None
@@ -60,14 +60,14 @@ def _replayed(pricing: Pricing, finding: Finding) -> Worth | None:
 
 
 def _bounded(run: Run, pricing: Pricing, finding: Finding, loss: Loss, warns_from: float) -> Finding:
-    each = loss.per_inference_ns
-    if each is None and loss.ns is not None:
-        each = run.per_inference(loss.ns)
+    per_inference_ns = loss.per_inference_ns
+    if per_inference_ns is None and loss.ns is not None:
+        per_inference_ns = run.per_inference(loss.ns)
     return replace(
         finding,
         severity=_severity(finding, loss.share * (1.0 if loss.of_host else pricing.stretch), warns_from),
         recoverable_ns=loss.ns,
-        recoverable_ns_per_inference=each,
+        recoverable_ns_per_inference=per_inference_ns,
         bound=loss.what,
     )
 

@@ -63,8 +63,8 @@ class Reading:
         self.start, self.end = start[self.call], ints(calls["end_ns"])[self.call]
         self.kind = kinds[does.codes[self.call]]
         self.events = does.among("stream_wait")[self.call]
-        self.for_event = name.where(lambda one: "EventSynchronize" in one)[self.call]
-        self.asynchronous = name.where(lambda one: "Async" in one)[self.call]
+        self.for_event = name.where(lambda name: "EventSynchronize" in name)[self.call]
+        self.asynchronous = name.where(lambda name: "Async" in name)[self.call]
 
     def program(self) -> Program | None:
         """The program of those requests whose calls and work are alike; None where those are few, or less than most."""
@@ -73,17 +73,17 @@ class Reading:
         since = np.where(requests.follows, np.append(0, requests.until[:-1]), requests.begin)
         first, last = (np.searchsorted(self.start[steps], times) for times in (since, requests.until))
         owner = np.searchsorted(self.start[steps], ops["call_start"], side="right") - 1
-        found: dict[bytes, list[tuple[int, Ints]]] = {}
+        by_program: dict[bytes, list[tuple[int, Ints]]] = {}
         for row, (low, high) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
-            its = np.flatnonzero(ops["inference"] == requests.number[row])
-            its = its[np.lexsort((ops["start"][its], owner[its]))]
-            if its.size and low <= owner[its[0]] and owner[its[-1]] < high:
-                parts = (self.kind[steps[low:high]], owner[its] - low, ops["kind"][its])
-                found.setdefault(b"|".join(part.tobytes() for part in parts), []).append((row, its))
-        alike = max(found.values(), key=len, default=[])
+            mine = np.flatnonzero(ops["inference"] == requests.number[row])
+            mine = mine[np.lexsort((ops["start"][mine], owner[mine]))]
+            if mine.size and low <= owner[mine[0]] and owner[mine[-1]] < high:
+                parts = (self.kind[steps[low:high]], owner[mine] - low, ops["kind"][mine])
+                by_program.setdefault(b"|".join(part.tobytes() for part in parts), []).append((row, mine))
+        alike = max(by_program.values(), key=len, default=[])
         if len(alike) < FEWEST or 2 * len(alike) <= len(requests):
             return None
-        rows, chosen = np.array([row for row, _ in alike]), np.array([its for _, its in alike])
+        rows, chosen = np.array([row for row, _ in alike]), np.array([rows_alike for _, rows_alike in alike])
         table = steps[first[rows][:, None] + np.arange(last[rows[0]] - first[rows[0]])]
         # Where a request follows none of its own, what lies before it on the thread is nobody's.
         before = np.searchsorted(self.start, requests.begin[rows]) - 1
@@ -116,12 +116,14 @@ class Reading:
         kind, size, pageable = np.zeros(len(row), np.int64), np.zeros(len(row), np.int64), np.zeros(len(row), np.int64)
         if copies.any():
             table = self._trace.table("memory_ops", ["kind", "size_bytes", "src_memory", "dst_memory"])
-            its = row[copies]
+            rows_of_copies = row[copies]
             what = words(table["kind"])
-            up, down = (what.among(name)[its] for name in ("h2d", "d2h"))
-            source, target = (words(table[name]).among("pageable")[its] for name in ("src_memory", "dst_memory"))
+            up, down = (what.among(name)[rows_of_copies] for name in ("h2d", "d2h"))
+            source, target = (
+                words(table[name]).among("pageable")[rows_of_copies] for name in ("src_memory", "dst_memory")
+            )
             kind[copies] = TO_GPU * up + TO_HOST * down
-            size[copies] = ints(table["size_bytes"])[its]
+            size[copies] = ints(table["size_bytes"])[rows_of_copies]
             pageable[copies] = (up & source) | (down & target)
         return {"kind": kind, "size": size, "pageable": pageable, "kernel": kernels.astype(np.int64)}
 
@@ -204,16 +206,16 @@ class Reading:
         called, where = run.work.call_start[work], run.work[work.ravel()]
         stream = place(where.pid, where.device, where.stream)
         since = np.repeat(called[:, :1], work.shape[1], axis=1)
-        for one in np.unique(stream.reshape(work.shape)[0]):
-            its = np.flatnonzero(stream.reshape(work.shape)[0] == one)
-            since[:, its[1:]] = called[:, its[:-1]]
+        for number in np.unique(stream.reshape(work.shape)[0]):
+            of_stream = np.flatnonzero(stream.reshape(work.shape)[0] == number)
+            since[:, of_stream[1:]] = called[:, of_stream[:-1]]
         told, behind = run.events.of_stream(stream, since.ravel(), called.ravel())
         row, piece = np.indices(work.shape).reshape(2, -1)
         order = np.argsort(work, axis=None)
         at = order[np.minimum(np.searchsorted(work.ravel()[order], behind), work.size - 1)]
         own = (work.ravel()[at] == behind) & (row[at] == row) & (piece[at] < piece)
-        found = np.where(told & (behind == UNKNOWN), UNTOLD, np.where(told & own, piece[at], -1))
-        return _mostly(found.reshape(work.shape))
+        behind_of = np.where(told & (behind == UNKNOWN), UNTOLD, np.where(told & own, piece[at], -1))
+        return _mostly(behind_of.reshape(work.shape))
 
     def _ranges(self, since: Ints, until: Ints) -> Floats:
         """NVTX ranges of the thread that begin in each `[since, until)`: the median over the requests, shape (m,)."""

@@ -64,7 +64,7 @@ def replay(program: Program, assumed: Assumptions) -> Replayed:
 def follows_its_pace(program: Program) -> bool:
     """Whether a replay with what is usual in the place of all residuals goes at the trace's own pace."""
     traced = Assumptions.as_traced()
-    real, usual = (replay(each, traced).period[0] for each in (program, program.typical()))
+    real, usual = (replay(variant, traced).period[0] for variant in (program, program.typical()))
     return bool(abs(usual / max(real, 1.0) - 1) <= OFF)
 
 
@@ -119,9 +119,9 @@ class _Replay:
 
     def run(self) -> Replayed:
         """Evaluate all requests in order."""
-        found = [self._request(row) for row in range(self.program.requests)]
-        compute, kernels, enqueue, waited = (np.array(column) for column in zip(*found, strict=True))
-        warm = min(WARM, len(found) - 2)
+        replayed = [self._request(row) for row in range(self.program.requests)]
+        compute, kernels, enqueue, waited = (np.array(column) for column in zip(*replayed, strict=True))
+        warm = min(WARM, len(replayed) - 2)
         wall = np.array(self.finished) - np.array(self.starts)
         wall = wall[: max(len(wall) - self.deepest, warm + 1)]
         ends = np.array(self.ends)

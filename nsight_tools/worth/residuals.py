@@ -155,8 +155,8 @@ def _before(ops: Ops, behind: Ints, follows: Bools) -> Floats:
     """When all that each piece of work waits for on the GPU had ended, shape (R, q); NEVER where there is none."""
     before = np.full(ops.start.shape, NEVER)
     for same in (ops.queue, np.where(ops.kind == KERNEL, -1, ops.kind)):
-        for one in np.unique(same[same >= 0]):
-            rows = np.flatnonzero(same == one)
+        for group in np.unique(same[same >= 0]):
+            rows = np.flatnonzero(same == group)
             ended = np.maximum.accumulate(ops.end[:, rows].astype(np.float64), axis=1)
             last = np.append(NEVER, np.where(follows[1:], ended[:-1, -1], NEVER))
             ended = np.concatenate([last[:, None], np.maximum(ended[:, :-1], last[:, None])], axis=1)

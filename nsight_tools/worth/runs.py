@@ -74,7 +74,7 @@ def requests_of(trace: Trace) -> Requests | None:
     pid, tid = int(all_of.pid[rows[0]]), int(all_of.tid[rows[0]])
     if (turns := run.flow.turns.get((pid, tid))) is not None:
         follows &= ~np.isin(rows, turns.rows[turns.paused])
-    beside = counted & ((all_of.pid == pid) | np.isin(all_of.device, all_of.device[rows]) | bool(run.ranks))
+    at_once = counted & ((all_of.pid == pid) | np.isin(all_of.device, all_of.device[rows]) | bool(run.ranks))
     return Requests(
         rows,
         all_of.start[rows],
@@ -83,9 +83,9 @@ def requests_of(trace: Trace) -> Requests | None:
         all_of.range_end[rows],
         pid,
         tid,
-        len(np.unique(all_of.thread[beside])),
+        len(np.unique(all_of.thread[at_once])),
         follows,
-        float(run.flow.period_ns) if beside.sum() >= FEWEST else 0.0,
+        float(run.flow.period_ns) if at_once.sum() >= FEWEST else 0.0,
     )
 
 

@@ -59,11 +59,11 @@ def cost_of_range(trace: Trace) -> Range:
         return known.RANGE_NS
     before = np.searchsorted(calls, start)
     siblings = (parent[1:] == parent[:-1]) & (parent[1:] >= 0) & (end[:-1] <= start[1:])
-    each = np.diff(start)[siblings & (before[1:] == before[:-1])]
-    each = each[each <= known.RANGE_NS.high]
-    if each.size < FEWEST:
+    gaps = np.diff(start)[siblings & (before[1:] == before[:-1])]
+    gaps = gaps[gaps <= known.RANGE_NS.high]
+    if gaps.size < FEWEST:
         return known.RANGE_NS
-    low, point, high = np.percentile(each, [10, 50, 90]).tolist()
+    low, point, high = np.percentile(gaps, [10, 50, 90]).tolist()
     return Range(low / 2, point, high)
 
 

@@ -119,14 +119,14 @@ def _known(trace: Trace) -> Known:
         rows = rows[_judged(trace, columns["inference"][rows])]
     if len(rows) < FEWEST:
         return Known(problem=f"it has {len(rows)} of the {FEWEST} inferences that are needed")
-    found: dict[str, Any] = {}
+    medians: dict[str, Any] = {}
     for name in names:
         values = columns[name][rows]
-        found[name.removesuffix("_ns")] = float(np.median(values)) if (values >= 0).all() else None
+        medians[name.removesuffix("_ns")] = float(np.median(values)) if (values >= 0).all() else None
     overlapped = np.flatnonzero(run.among("throughput"))
-    found["period"] = _period(columns, rows)
-    found["overlapped"] = _period(columns, overlapped) if len(overlapped) >= FEWEST else None
-    untraced = Untraced(**found, requests=len(rows), source=source)
+    medians["period"] = _period(columns, rows)
+    medians["overlapped"] = _period(columns, overlapped) if len(overlapped) >= FEWEST else None
+    untraced = Untraced(**medians, requests=len(rows), source=source)
     start = columns["start_ns"][rows]
     problem = _problem(trace, untraced, at_a_time(start, start + columns["wall_ns"][rows]))
     return Known(problem=problem) if problem else Known(untraced, rows=rows)
@@ -171,11 +171,11 @@ def _problem(trace: Trace, untraced: Untraced, under_way: float) -> str:
         if several
         else (float(np.median(requests.wall[judged])), untraced.wall)
     )
-    each = "one is done every" if several else "one takes"
+    what = "one is done every" if several else "one takes"
     if took > SLOWER * traced:
-        return f"{each} {duration(took)} there and {duration(traced)} in the trace, which tracing makes no shorter"
+        return f"{what} {duration(took)} there and {duration(traced)} in the trace, which tracing makes no shorter"
     if not several and took < LEAST_WORK * busy:
-        return f"{each} {duration(took)} there, and its work on the GPU {duration(busy)} in the trace"
+        return f"{what} {duration(took)} there, and its work on the GPU {duration(busy)} in the trace"
     return ""
 
 

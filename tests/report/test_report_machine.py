@@ -63,7 +63,9 @@ def test_the_document_is_the_agreed_one() -> None:
         "detail": "4.92 MB on stream 7",
     }
     assert trace["outcomes"][5]["reason"].startswith("GPU metrics were not collected")
-    assert trace["outcomes"][3] == {"code": "PCI003", "status": "clear", "reason": None, "findings": []}
+    assert trace["outcomes"][3] == {
+        "code": "PCI003", "status": "clear", "reason": None, "remedy": None, "findings": [],
+    }  # fmt: skip
 
 
 def test_the_accounting_is_given_as_traced_and_without_the_profiler() -> None:

@@ -31,16 +31,16 @@ class ParquetExport:
 
     @cached_property
     def tables(self) -> Mapping[str, frozenset[str]]:
-        found = {}
+        columns_of = {}
         for name, file in self._files.items():
             try:
                 columns = self._open(name).schema_arrow.names
             except UnicodeDecodeError as error:
                 raise InputError(file, "has a column whose name is no text", hint="export the report again") from error
-            found[name] = frozenset(columns)
-            if len(found[name]) < len(columns):
+            columns_of[name] = frozenset(columns)
+            if len(columns_of[name]) < len(columns):
                 raise InputError(file, "has a column twice", hint="export the report again")
-        return found
+        return columns_of
 
     def rows(self, table: str) -> int:
         return int(self._open(table).metadata.num_rows)
@@ -62,14 +62,14 @@ class ParquetExport:
 
     def rows_with(self, table: str, columns: Mapping[str, Raw], name: str, value: int) -> pa.Table:
         # That column is read of all rows, the others only of chunks that have some of these.
-        found = []
+        chunks = []
         asked = {name: Raw((name,), INT)}
         for chunk, key in zip(self.chunks(table, columns), self.chunks(table, asked), strict=True):
             chosen = pc.equal(key()[name], value)
             if pc.any(chosen).as_py():
-                found.append(chunk().filter(chosen))
+                chunks.append(chunk().filter(chosen))
         schema = pa.schema([(name, raw.type) for name, raw in columns.items()])
-        return pa.concat_tables([schema.empty_table(), *found])
+        return pa.concat_tables([schema.empty_table(), *chunks])
 
     def _chunk(self, table: str, columns: Mapping[str, Raw], groups: list[int], metadata: pq.FileMetaData) -> Chunk:
         names = sorted({name for raw in columns.values() for name in raw.names if name in self.tables[table]})
@@ -107,7 +107,7 @@ def _text_bytes(column: pa.ChunkedArray) -> int:
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
     lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks)
-    return sum(pc.sum(each.cast(pa.int64())).as_py() or 0 for each in lengths)
+    return sum(pc.sum(length.cast(pa.int64())).as_py() or 0 for length in lengths)
 
 
 def _coalesced(rows: pa.Table, raw: Raw) -> pa.ChunkedArray:

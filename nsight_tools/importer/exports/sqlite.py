@@ -99,17 +99,17 @@ class SqliteExport:
 
     def _portions(self, table: str, columns: Mapping[str, Raw]) -> list[Leaves] | None:
         """The pages of a table's chunks; None where SQLite has to read it."""
-        stored = self._stored.get(table)
+        held = self._stored.get(table)
         kinds: dict[str, set[pa.DataType]] = {}
         for raw in columns.values():
             for name in self.tables[table].intersection(raw.names):
                 kinds.setdefault(name, set()).add(raw.type)
-        if self._page_file is None or stored is None or not kinds or not kinds.keys() <= stored.place.keys():
+        if self._page_file is None or held is None or not kinds or not kinds.keys() <= held.place.keys():
             return None
-        if any(len(each) > 1 or FLOAT in each for each in kinds.values()):
+        if any(len(types) > 1 or FLOAT in types for types in kinds.values()):
             return None
         try:
-            return self._page_file.leaves(stored.root, CHUNK_ROWS)
+            return self._page_file.leaves(held.root, CHUNK_ROWS)
         except (UnusualError, OSError):
             return None
 

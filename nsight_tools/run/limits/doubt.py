@@ -26,12 +26,12 @@ grid. The same work on three engines of an H200 took the same time within 2 %; a
 def repeats(time: Ints, alike: Ints) -> Ints:
     """A number for each position, (positions,): the same for what does the same work, launched alike and as long."""
     order = np.lexsort((time, alike))
-    number, first, found = -1, order[:1], np.empty(order.size, np.int64)
+    number, first, numbers = -1, order[:1], np.empty(order.size, np.int64)
     for at in order.tolist():
         if number < 0 or alike[at] != alike[first] or time[at] > (1 + AS_LONG) * time[first]:
             number, first = number + 1, at
-        found[at] = number
-    _, begins, which = np.unique(found, return_index=True, return_inverse=True)
+        numbers[at] = number
+    _, begins, which = np.unique(numbers, return_index=True, return_inverse=True)
     rank = np.empty(begins.size, np.int64)
     rank[np.argsort(begins)] = np.arange(begins.size)  # in order of their first position
     return rank[which.reshape(-1)]
@@ -59,8 +59,8 @@ def doubt(share: Floats, variance: Floats, time: Ints, kind: Ints, timing: Timin
     off = ((share - mean[kind]) * length)[again]
     scatter = (variance * length**2 * (1 - 1 / count[kind])[:, None])[again]
     leaks = np.sqrt(np.maximum((off**2 - scatter).sum(axis=0), 0) / degrees) / length
-    found: Floats = np.hypot(edges, leaks)
-    return found
+    doubts: Floats = np.hypot(edges, leaks)
+    return doubts
 
 
 def rounding(grid: Grid, positions: Positions, timing: Timing) -> Floats:

@@ -70,12 +70,12 @@ class Measured:
             )
         others, busy = _others(run, device, positions), run.gpus.busy(device)
         with threadpool_limits(1, "blas"):  # hundreds of small systems: threads cost more than they bring, and much
-            found = fit(grid, positions, others, busy)  # more where other processes have the cores
-        _refuse_others(grid, found, run.gpus.busy(device))
-        _refuse_few(found, positions)
+            fitted = fit(grid, positions, others, busy)  # more where other processes have the cores
+        _refuse_others(grid, fitted, run.gpus.busy(device))
+        _refuse_few(fitted, positions)
         steps = np.where((np.rint(grid.percent) == grid.percent).all(axis=0), 1.0, 0.0)
-        notes += _said(positions, found)
-        return cls(device, grid.words, positions, found, steps, 1e9 / grid.period, notes)
+        notes += _said(positions, fitted)
+        return cls(device, grid.words, positions, fitted, steps, 1e9 / grid.period, notes)
 
     def shares(self, weight: Floats) -> tuple[Floats, Floats, Floats]:
         """Share, low and high of sums of groups, from 0 to 1, shape (sums, words); `weight` is (sums, groups).
@@ -117,13 +117,13 @@ def _others(run: Run, device: int, positions: Positions) -> Pieces:
     return Pieces(work.start[rows], work.end[rows], column.reshape(-1).astype(np.int64), kinds.size)
 
 
-def _refuse_others(grid: Grid, found: Fit, busy: Intervals) -> None:
-    if "sms_active" not in grid.words or found.idle_ns < SAMPLES * grid.period:
+def _refuse_others(grid: Grid, fitted: Fit, busy: Intervals) -> None:
+    if "sms_active" not in grid.words or fitted.idle_ns < SAMPLES * grid.period:
         return
     idle = busy.clip(int(grid.time[0]), int(grid.time[-1])).gaps()
     # Of a stretch of idle time its edges say nothing: a neighbour's activity may reach into it.
     edges = PEAK * EDGE_NS * len(idle) / max(idle.total, 1)
-    low = found.idle_low[grid.words.index("sms_active")] - edges
+    low = fitted.idle_low[grid.words.index("sms_active")] - edges
     if low > OTHERS:
         raise CouldNotRun(
             f"another process works on the GPU: {low:.0f} % of its SMs at least are active while this one runs "
@@ -132,30 +132,30 @@ def _refuse_others(grid: Grid, found: Fit, busy: Intervals) -> None:
         )
 
 
-def _refuse_few(found: Fit, positions: Positions) -> None:
+def _refuse_few(fitted: Fit, positions: Positions) -> None:
     """A group tells of the work that takes most of its time, if any does."""
-    time = np.bincount(found.group, positions.time, found.half.size)
-    first = np.unique(found.kind, return_index=True)[1]
+    time = np.bincount(fitted.group, positions.time, fitted.half.size)
+    first = np.unique(fitted.kind, return_index=True)[1]
     longest = np.zeros(time.size)
-    np.maximum.at(longest, found.group[first], np.bincount(found.kind, positions.time))
-    if time[(found.half <= WIDE) & (longest >= TOLD * time)].sum() < TOLD * time.sum():
+    np.maximum.at(longest, fitted.group[first], np.bincount(fitted.kind, positions.time))
+    if time[(fitted.half <= WIDE) & (longest >= TOLD * time)].sum() < TOLD * time.sum():
         raise CouldNotRun(
-            f"{found.samples:,} samples of GPU metrics are too few for {len(positions):,} kernels of "
+            f"{fitted.samples:,} samples of GPU metrics are too few for {len(positions):,} kernels of "
             f"{duration(time.sum() / len(positions))}",
             hint="capture longer or at a higher frequency",
         )
 
 
-def _said(positions: Positions, found: Fit) -> tuple[str, ...]:
+def _said(positions: Positions, fitted: Fit) -> tuple[str, ...]:
     """What has to be known beside the shares."""
     notes = []
     total = int((positions.end - positions.start).sum())
-    beside = total - Intervals.union(positions.start, positions.end).total
-    if beside > OVERLAP * total:
+    overlapped = total - Intervals.union(positions.start, positions.end).total
+    if overlapped > OVERLAP * total:
         notes.append(
-            f"kernels overlap for {share(beside / total)} of their time: each is told as it runs beside the others"
+            f"kernels overlap for {share(overlapped / total)} of their time: each is told as it runs beside the others"
         )
-    together = found.kinds[found.group] > 1
+    together = fitted.kinds[fitted.group] > 1
     if together.any():
         time = positions.time[together].sum() / max(positions.time.sum(), 1)
         notes.append(

@@ -101,6 +101,6 @@ def _alike(run: Run, own_row: IntArray, copies: Bools) -> Ints:
     kernel = own_row[~copies]
     columns = [words(table["name"]).codes[kernel].astype(np.int64)]
     columns += [ints(table[name])[kernel] for name in table.column_names[1:]]
-    found = np.arange(own_row.size) + own_row.size  # each copy is alone
-    found[~copies] = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].reshape(-1)
-    return np.unique(found, return_inverse=True)[1].reshape(-1)
+    kinds = np.arange(own_row.size) + own_row.size  # each copy is alone
+    kinds[~copies] = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].reshape(-1)
+    return np.unique(kinds, return_inverse=True)[1].reshape(-1)

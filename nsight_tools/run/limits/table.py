@@ -76,8 +76,8 @@ def of_positions(trace: Trace, device: int, metric: str) -> Floats:
     table = layer_limits(trace)
     chosen = pc.and_(pc.not_equal(table["of"], "layer"), pc.equal(table["device"], device))
     rows = table.filter(pc.and_(chosen, pc.equal(table["metric"], metric)))
-    found: Floats = rows["share"].to_numpy()
-    return found  # in order of position, as they were written
+    shares: Floats = rows["share"].to_numpy()
+    return shares  # in order of position, as they were written
 
 
 def no_limits(trace: Trace) -> CouldNotRun | None:
@@ -106,8 +106,8 @@ def _about(table: pa.Table) -> dict[str, Any]:
 def _kept(trace: Trace) -> pa.Table:
     """The table as it was kept, or made now and kept where that is possible."""
     file = trace.path / FILE
-    if trace.path.is_dir() and (found := _read(file)) is not None:
-        return found
+    if trace.path.is_dir() and (kept := _read(file)) is not None:
+        return kept
     made = _made(trace)
     if trace.path.is_dir() and trace.missing("gpu_metrics") is None:
         _write(file, made)
@@ -139,7 +139,7 @@ def _made(trace: Trace) -> pa.Table:
 
     run = Run.of(trace)
     rows: list[dict[str, Any]] = []
-    said: list[str] = []
+    noted: list[str] = []
     why: list[CouldNotRun] = []
     for device in run.gpus.devices:
         try:
@@ -148,12 +148,12 @@ def _made(trace: Trace) -> pa.Table:
             why.append(error)
             continue
         rows += _rows(measured)
-        said += measured.notes
+        noted += measured.notes
     if not run.gpus.devices:
         why.append(trace.lacking("kernels") or CouldNotRun("no kernel was recorded"))
     about = {
         "method": METHOD,
-        "notes": said,
+        "notes": noted,
         "why": "; ".join(dict.fromkeys(error.message for error in why if error.message)),
         "remedy": "; ".join(dict.fromkeys(error.hint for error in why if error.hint)),
     }
@@ -163,8 +163,8 @@ def _made(trace: Trace) -> pa.Table:
 
 def _rows(measured: Measured) -> list[dict[str, Any]]:
     of_kernels, of_layers = _kernels(measured), _layers(measured)
-    found = [*of_kernels, *of_layers]
-    value, low, high = measured.shares(np.stack([weight for _, weight in found]))
+    rows = [*of_kernels, *of_layers]
+    value, low, high = measured.shares(np.stack([weight for _, weight in rows]))
     return [
         {
             **row,
@@ -174,7 +174,7 @@ def _rows(measured: Measured) -> list[dict[str, Any]]:
             "low": float(low[at, column]),
             "high": float(high[at, column]),
         }
-        for at, (row, _) in enumerate(found)
+        for at, (row, _) in enumerate(rows)
         for column, word in enumerate(measured.words)
     ]
 
@@ -204,12 +204,12 @@ def _layers(measured: Measured) -> list[tuple[dict[str, Any], Floats]]:
     """The same for each layer, whose kernels count by their time."""
     positions, group, kinds = measured.positions, measured.fit.group, measured.fit.kinds
     size = np.bincount(group)
-    found = []
+    of_layers = []
     codes = positions.layer.codes
     for code in dict.fromkeys(codes[codes >= 0].tolist()):
         mine = np.flatnonzero(codes == code)
         weight = np.bincount(group[mine], np.maximum(positions.time[mine], 1), size.size)
-        one = int(group[mine[0]])
+        kind = int(group[mine[0]])
         row = {
             "of": "layer",
             "position": None,
@@ -217,7 +217,7 @@ def _layers(measured: Measured) -> list[tuple[dict[str, Any], Floats]]:
             "kernel": None,
             "kernels": int(mine.size),
             "time_ns": int(positions.time[mine].sum()),
-            "together": one if (group[mine] == one).all() and kinds[one] > 1 and size[one] > mine.size else None,
+            "together": kind if (group[mine] == kind).all() and kinds[kind] > 1 and size[kind] > mine.size else None,
         }
-        found.append((row, weight / weight.sum()))
-    return found
+        of_layers.append((row, weight / weight.sum()))
+    return of_layers

@@ -126,8 +126,8 @@ class LayerLimit:
             return f"{active} of the SMs active; {highest}"
         if limit == LATENCY:
             short = self.time_ns < SHORT_NS * self.kernels
-            each = f"{duration(self.time_ns / max(self.kernels, 1))} a kernel, mostly start and end; " * short
-            return f"{each}{highest}; SMs active {percent(active.share)}"
+            per_kernel = f"{duration(self.time_ns / max(self.kernels, 1))} a kernel, mostly start and end; " * short
+            return f"{per_kernel}{highest}; SMs active {percent(active.share)}"
         more = self.moved_more if limit == MEMORY else None
         moved = f"; it moves {more:.1f} times what its tensors have" if more is not None else ""
         return f"{NAMES[word]} at {part} of its peak{moved}"
@@ -154,11 +154,11 @@ def of_layers(trace: Trace) -> tuple[LayerLimit, ...]:
 
 def of_kernels(trace: Trace, metric: str) -> dict[str, Part]:
     """A metric's share of its peak by a kernel's name, over all kernels of that name in an inference."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_kernel: dict[str, list[dict[str, Any]]] = {}
     for row in layer_limits(trace).to_pylist():
         if row["of"] == "kernel" and row["metric"] == metric:
-            found.setdefault(row["kernel"], []).append(row)
-    return {name: Part(*(_mean(rows, key) for key in ("share", "low", "high"))) for name, rows in found.items()}
+            by_kernel.setdefault(row["kernel"], []).append(row)
+    return {name: Part(*(_mean(rows, key) for key in ("share", "low", "high"))) for name, rows in by_kernel.items()}
 
 
 def _mean(rows: list[dict[str, Any]], key: str) -> float:
@@ -174,8 +174,8 @@ def _of_layers(trace: Trace) -> tuple[LayerLimit, ...]:
         if row["of"] == of:
             grouped.setdefault((row["device"], row["layer"] if of == "layer" else row["position"]), []).append(row)
     needed, gpus = needed_bytes(trace), Run.of(trace).gpus
-    found = [_limit(mine, needed.get(mine[0]["layer"]), gpus.of(mine[0]["device"])) for mine in grouped.values()]
-    return tuple(sorted(found, key=lambda each: -each.time_ns))
+    limits = [_limit(mine, needed.get(mine[0]["layer"]), gpus.of(mine[0]["device"])) for mine in grouped.values()]
+    return tuple(sorted(limits, key=lambda limit: -limit.time_ns))
 
 
 def _limit(rows: list[dict[str, Any]], needed: int | None, gpu: GpuFacts) -> LayerLimit:
@@ -196,7 +196,7 @@ def _limit(rows: list[dict[str, Any]], needed: int | None, gpu: GpuFacts) -> Lay
     )
     if (memory := limit.memory) is not None and bandwidth:
         seconds = first["time_ns"] / 1e9
-        low, likely, high = (round(each * bandwidth * seconds) for each in (memory.low, memory.share, memory.high))
+        low, likely, high = (round(share * bandwidth * seconds) for share in (memory.low, memory.share, memory.high))
         moved = (low, likely, high)
     return LayerLimit(**{**limit.__dict__, "dram_bytes": moved})
 
@@ -230,9 +230,9 @@ def _bytes(tensor: Tensor) -> int | None:
 
 def _weights(attributes: str | None) -> int:
     about = json.loads(attributes) if attributes else {}
-    found = 0
+    total = 0
     for name in ("Weights", "Bias"):
         of = about.get(name)
         if isinstance(of, dict) and isinstance(of.get("Count"), int):
-            found += of["Count"] * _OF_WEIGHTS.get(str(of.get("Type")), 4)
-    return found
+            total += of["Count"] * _OF_WEIGHTS.get(str(of.get("Type")), 4)
+    return total
