@@ -20,7 +20,7 @@ TESTS = Path(__file__).parent
 SLOW = (
     *("agents/", "benchmarks/", "capture/", "compatibility/", "corpus/", "faults/", "fleet/", "gpu/"),
     *("cli/test_cli_demo.py", "cli/test_cli_export.py", "cli/test_cli_others.py", "cli/test_cli_untraced.py"),
-    "comparison/test_compare.py::test_two_repeats_that_are_close_by_chance",
+    *("comparison/test_compare.py::test_two_repeats_that_are_close_by_chance", "comparison/test_resampling.py"),
     *("importer/test_captured.py", "importer/test_connections.py", "importer/test_forking.py"),
     *("importer/test_import.py::test_two_imports_at_once", "importer/test_trtexec_run.py::test_a_profile_beside"),
     "importer/test_writer.py",
