@@ -65,17 +65,7 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     table = trace.table("inferences", ["compute_ns", "start_ns", "end_ns"])
-    judged = np.flatnonzero(run.requests.judged & run.requests.worked)
-    if not len(judged):
-        if not run.work.computes.any() and (lacking := trace.lacking("kernels")) is not None:
-            raise lacking
-        raise nothing_repeats(trace, "no inference that the GPU worked for: nothing repeats that could be compared")
-    same = _most_frequent(run, _equal(run, judged))
-    if len(same) < FEWEST:
-        raise CouldNotRun(f"only {len(same)} inferences do the same work; at least {FEWEST} tell how much they vary")
-    alone = same[~_shared(run, len(table))[same]]
-    if len(alone) < max(FEWEST, len(same) / 2):
-        raise CouldNotRun("inferences run beside each other on the GPU, and stretch each other's kernels by design")
+    alone = _alone(run)
     gaps = other_processes(run).coverage(ints(table["start_ns"]), ints(table["end_ns"]))
     compute = _as_one(run, ints(table["compute_ns"]) + gaps, alone)
     off = far_above(compute[alone])
@@ -121,6 +111,22 @@ def unstable_gpu_time(trace: Trace) -> Iterator[Finding]:
             ),
         ),
     )
+
+
+def _alone(run: Run) -> IntArray:
+    """Inferences that do the same work, and have the GPU for themselves; raises CouldNotRun where they are too few."""
+    judged = np.flatnonzero(run.requests.judged & run.requests.worked)
+    if not len(judged):
+        if not run.work.computes.any() and (lacking := run.trace.lacking("kernels")) is not None:
+            raise lacking
+        raise nothing_repeats(run.trace, "no inference that the GPU worked for: nothing repeats that could be compared")
+    same = _most_frequent(run, _equal(run, judged))
+    if len(same) < FEWEST:
+        raise CouldNotRun(f"only {len(same)} inferences do the same work; at least {FEWEST} tell how much they vary")
+    alone = same[~_shared(run, len(run.requests))[same]]
+    if len(alone) < max(FEWEST, len(same) / 2):
+        raise CouldNotRun("inferences run beside each other on the GPU, and stretch each other's kernels by design")
+    return alone
 
 
 def _bar(run: Run) -> str:

@@ -19,6 +19,8 @@ from nsight_tools.units import duration, share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nsight_tools.columns import Ints
+    from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.trace import Trace
 
 BETWEEN_SHARE = 0.05
@@ -66,15 +68,8 @@ def inferences_in_pieces(trace: Trace) -> Iterator[Finding]:
     inner = np.flatnonzero(whose[1:] == whose[:-1])
     if not inner.size:
         raise NotApplicable("no inference consists of several enqueues")
-    calls = run.flow.during(run.calls)
-    stalls = calls[calls.does.among(*STALLS)].time()
-    device = run.requests.device[whose[inner]]
-    each = [
-        Intervals.union(end[rows], start[rows + 1]).subtract(run.gpus.busy(one)).subtract(stalls)
-        for one in np.unique(device).tolist()
-        for rows in (inner[device == one],)
-    ]
-    idle, cost = Intervals.any_of(each), sum(part.total for part in each)
+    by_gpu = _idle_between(run, end[inner], start[inner + 1], run.requests.device[whose[inner]])
+    idle, cost = Intervals.any_of(by_gpu), sum(intervals.total for intervals in by_gpu)
     if cost < BETWEEN_SHARE * run.window_ns:
         return
     pieces = round(float(np.median(np.bincount(whose)[np.unique(whose)])))
@@ -109,3 +104,14 @@ def inferences_in_pieces(trace: Trace) -> Iterator[Finding]:
             of_host=True,
         ),
     )
+
+
+def _idle_between(run: Run, start: Ints, end: Ints, device: IntArray) -> list[Intervals]:
+    """When each of the GPUs idles between `start` and `end`, in which nothing stalls; arrays are (n,), in ns."""
+    calls = run.flow.during(run.calls)
+    stalls = calls[calls.does.among(*STALLS)].time()
+    return [
+        Intervals.union(start[on_gpu], end[on_gpu]).subtract(run.gpus.busy(gpu)).subtract(stalls)
+        for gpu in np.unique(device).tolist()
+        for on_gpu in (device == gpu,)
+    ]

@@ -20,6 +20,8 @@ from nsight_tools.units import share, size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nsight_tools.columns import Ints
+    from nsight_tools.timeline.attribution import Words
     from nsight_tools.trace import Trace
 
 REFORMAT_SHARE = 0.03
@@ -69,8 +71,8 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     total, lost = int(time.sum()), int(time[reformats].sum())
     if lost < REFORMAT_SHARE * total or run.gpus.share(lost, device) < NOISE_SHARE:
         return
-    by_layer = np.bincount(layer.codes[reformats], weights=time[reformats], minlength=len(layer.dictionary))
-    names = [layer.dictionary[code] for code in np.argsort(-by_layer, kind="stable").tolist() if by_layer[code] > 0]
+    taken = _by_layer(layer[reformats], time[reformats])
+    names = list(taken)
     changes = sum(_change(engine.get(name)).startswith("datatype") for name in names)
     mostly_datatypes = 2 * changes > len(names)
     copy_nodes = layer.where(lambda name: name.startswith(COPY_NODE))
@@ -103,12 +105,7 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
             ),
             *_bytes(trace, names),
             *(
-                Evidence(
-                    "layer",
-                    int(by_layer[layer.dictionary.index(name)]),
-                    "ns",
-                    detail=f"{name} ({_change(engine.get(name))})",
-                )
+                Evidence("layer", taken[name], "ns", detail=f"{name} ({_change(engine.get(name))})")
                 for name in names[:5]
             ),
         ),
@@ -119,6 +116,12 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
             "kernel time of the reformat layers; where the host is the limit, their launches come on top",
         ),
     )
+
+
+def _by_layer(layer: Words, time: Ints) -> dict[str, int]:
+    """Time of kernels, ns, by the layer that each is of, the layer that takes the most first."""
+    total = np.bincount(layer.codes, weights=time, minlength=len(layer.dictionary))
+    return {layer.dictionary[at]: int(total[at]) for at in np.argsort(-total, kind="stable").tolist() if total[at] > 0}
 
 
 def _bytes(trace: Trace, names: list[str]) -> Iterator[Evidence]:

@@ -19,7 +19,9 @@ from nsight_tools.timeline.intervals import Intervals, distinct
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nsight_tools.columns import Bools
     from nsight_tools.run import Run
+    from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.trace import Trace
 
 ENGINE_SHARE = 0.01
@@ -61,17 +63,9 @@ def work_on_the_default_stream(trace: Trace) -> Iterator[Finding]:
         if work.computes.any():
             raise no_inference(trace)
         raise NotApplicable("no kernel ran")
-    table = trace.table("streams", ["pid", "stream", "kind"])
-    kind, stream = words(table["kind"]), joint_key(ints(table["pid"]), ints(table["stream"]))
-    used = joint_key(work.pid, work.stream)
-    default = stream[kind.among("legacy_default")]
-    on_default = ours & np.isin(used, default)
-    if on_default.sum() < ENGINE_SHARE * ours.sum():
-        known = stream[kind.among("legacy_default", "blocking", "non_blocking")]
-        if not default.size and not np.isin(used[ours], known).all():
-            raise CouldNotRun("the report does not say which stream is the default one")
+    rows = _on_default(run, ours)
+    if len(rows) < ENGINE_SHARE * ours.sum():
         return
-    rows = np.flatnonzero(on_default)
     start, end, told = _synchronizations_within(run, rows)
     cost = run.gpus.uncovered(np.full(len(start), work.device[rows[0]]), start, end) if told or not len(start) else None
     where = "inside of its enqueues" if told else "between the first and the last launch of an inference"
@@ -108,6 +102,22 @@ def work_on_the_default_stream(trace: Trace) -> Iterator[Finding]:
             of_host=True,
         ),
     )
+
+
+def _on_default(run: Run, ours: Bools) -> IntArray:
+    """Rows of the work on the legacy default stream, of `ours`, (n,) of all work.
+
+    Raises CouldNotRun where the report knows no default stream, and not all of the streams that are used.
+    """
+    table = run.trace.table("streams", ["pid", "stream", "kind"])
+    kind, stream = words(table["kind"]), joint_key(ints(table["pid"]), ints(table["stream"]))
+    used = joint_key(run.work.pid, run.work.stream)
+    default = stream[kind.among("legacy_default")]
+    known = stream[kind.among("legacy_default", "blocking", "non_blocking")]
+    if not default.size and not np.isin(used[ours], known).all():
+        raise CouldNotRun("the report does not say which stream is the default one")
+    rows: IntArray = np.flatnonzero(ours & np.isin(used, default))
+    return rows
 
 
 def _waits(run: Run, *, told: bool, time: Intervals) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nsight_tools.columns import Bools, Ints
+    from nsight_tools.run.work import Copies
+    from nsight_tools.timeline.intervals import IntArray
     from nsight_tools.trace import Trace
 
 SHORT_NS = 1_000_000
@@ -59,30 +61,21 @@ def small_copies(trace: Trace) -> Iterator[Finding]:
     chosen = copies[position[rows.rows]]
     first = np.flatnonzero(rows.first)
     which = np.cumsum(rows.first) - 1
-    gap = np.where(rows.first, 0, np.maximum(chosen.start - np.roll(chosen.end, 1), 0))
-    lead = np.minimum(gap, np.maximum(chosen.call_end - chosen.call_start, 0))
-    spent = run.gpus.uncovered(chosen.device, chosen.start - lead, chosen.end)
-    together = 0
-    for kind, _ in DIRECTIONS:
-        its = chosen.kind.among(kind)[first]
-        per_second = large_pinned(run.copies, kind).rate() or SLOWEST_RATE
-        longest = np.maximum.reduceat(chosen.duration, first)
-        rest = np.add.reduceat(chosen.size, first) - np.maximum.reduceat(chosen.size, first)
-        together += int((longest + rest / per_second * 1e9)[its].sum())
-    gain = max(spent - together, 0)
+    together = _together(run, chosen, first)
+    gain = max(_spent(run, chosen, rows.first) - together, 0)
     loss = run.gpus.share(gain, chosen.device)
     if loss < NOISE_SHARE:
         return
     count, length = len(chosen), np.bincount(which)
     saved = count - len(first)
-    each = f" ({saved / run.count:.3g} calls fewer an inference)" if run.count else ""
+    fewer = f" ({saved / run.count:.3g} calls fewer an inference)" if run.count else ""
     ends = np.append(first[1:], count) - 1
     yield Finding(
         "PCI006",
         Severity.WARNING,
         Confidence.MEDIUM,
         f"{count} small copies in runs of {round(float(np.median(length)))} (median) could be "
-        f"{len(first)}{each}: {share(loss)} of the {run.time}",
+        f"{len(first)}{fewer}: {share(loss)} of the {run.time}",
         f"each is bound by latency: {size(float(np.median(chosen.size)))} in "
         f"{duration(float(np.median(chosen.duration)))} (medians), and a call of its own",
         "lay the tensors one behind the other in one pinned buffer and one device allocation, and copy that in one "
@@ -108,6 +101,28 @@ def small_copies(trace: Trace) -> Iterator[Finding]:
             of_host=True,
         ),
     )
+
+
+def _spent(run: Run, copies: Copies, begins: Bools) -> int:
+    """Nanoseconds of these copies and of the calls between them in which the GPU runs no kernel.
+
+    `begins`: which of the copies begin a run of them, (n,).
+    """
+    gap = np.where(begins, 0, np.maximum(copies.start - np.roll(copies.end, 1), 0))
+    lead = np.minimum(gap, np.maximum(copies.call_end - copies.call_start, 0))
+    return run.gpus.uncovered(copies.device, copies.start - lead, copies.end)
+
+
+def _together(run: Run, copies: Copies, first: IntArray) -> int:
+    """Nanoseconds that one copy for each run of them would take; `first` are the rows that begin a run."""
+    together = 0
+    for kind, _ in DIRECTIONS:
+        of_kind = copies.kind.among(kind)[first]
+        per_second = large_pinned(run.copies, kind).rate() or SLOWEST_RATE
+        longest = np.maximum.reduceat(copies.duration, first)
+        rest = np.add.reduceat(copies.size, first) - np.maximum.reduceat(copies.size, first)
+        together += int((longest + rest / per_second * 1e9)[of_kind].sum())
+    return together
 
 
 @dataclass(frozen=True)
