@@ -22,7 +22,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from importlib import import_module, metadata
@@ -35,7 +35,7 @@ from nsight_tools.trace import as_trace
 from nsight_tools.worth.promises import priced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from os import PathLike
     from types import ModuleType
 
@@ -97,6 +97,9 @@ class Analysis:
     picture: str = ""
     change: tuple[Change, ...] = ()
     warns_from: float = WARNS_FROM
+
+    def __repr__(self) -> str:
+        return f"<Analysis {self.code}: {self.name}>"
 
     @property
     def name(self) -> str:
@@ -299,14 +302,16 @@ def select(
 ) -> dict[str, Analysis]:
     """`analyses` whose code starts with one of `chosen` (all, where empty) and with none of `ignored`.
 
-    Raises AnalysisError where a code or prefix names no analysis.
+    Raises AnalysisError where a code or prefix names no analysis, ArgumentError where something is no code.
 
     Example:
         >>> from nsight_tools import registry, select
         >>> list(select(registry(), ["PCI", "MEM"], "PCI00"))
         ['MEM001', 'MEM002']
     """
-    chosen, ignored = ((each,) if isinstance(each, str) else tuple(each) for each in (chosen, ignored))
+    if not isinstance(analyses, Mapping):
+        raise ArgumentError("select takes analyses by code", analyses, hint="registry() gives them")
+    chosen, ignored = (_codes(each) for each in (chosen, ignored))
     for prefix in (*chosen, *ignored):
         if not any(code.startswith(prefix) for code in analyses):
             families = dict.fromkeys(code[:3] for code in analyses)
@@ -317,6 +322,14 @@ def select(
         for code, value in analyses.items()
         if (not chosen or code.startswith(chosen)) and not (ignored and code.startswith(ignored))
     }
+
+
+def _codes(given: str | Iterable[str]) -> tuple[str, ...]:
+    codes = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    for each in codes:
+        if not isinstance(each, str):
+            raise ArgumentError("analyses are chosen by code, as 'PCI001', or by several", each)
+    return codes
 
 
 _selected = select

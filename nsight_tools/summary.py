@@ -17,6 +17,7 @@ from nsight_tools.run.samples import locked
 from nsight_tools.tables import BUCKETS, TABLES
 from nsight_tools.timeline.intervals import covered
 from nsight_tools.trace import as_trace
+from nsight_tools.units import plural
 from nsight_tools.worth import Pricing
 from nsight_tools.worth.accounting import without_profiler
 from nsight_tools.worth.ranges import Range
@@ -169,6 +170,10 @@ class Summary:
     """What has to be known beside, or why they do not tell."""
     missing: dict[str, str] = field(default_factory=dict)
     """Reasons by table."""
+
+    def __repr__(self) -> str:
+        counted = f"{plural(self.inferences, 'inference')}, {plural(self.counts.get('kernels', 0), 'kernel')}"
+        return f"<Summary {self.source}: {counted}>"
 
 
 def summarize(trace: Trace | PathLike[str] | str) -> Summary:

@@ -7,10 +7,11 @@ import importlib
 import tempfile
 import threading
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsight_tools.errors import InputError, NsightToolsError, NsysError, OutputError, meant
+from nsight_tools.errors import ArgumentError, InputError, NsightToolsError, NsysError, OutputError, meant
 from nsight_tools.files import remove_left
 from nsight_tools.importer import cache, connections
 from nsight_tools.importer.dataset import write_dataset
@@ -58,13 +59,15 @@ def import_report(
     order, as they were there.
 
     Raises InputError where the source cannot be read, NsysError where Nsight Systems is missing or fails, OutputError
-    where the dataset cannot be written. Nothing is left behind then.
+    where the dataset cannot be written, ArgumentError where the source is no path. Nothing is left behind then.
 
     Example:
         >>> from nsight_tools import import_report
         >>> import_report("sample_traces/detector_pageable.sqlite", "datasets").name
         'detector_pageable.sqlite.trace'
     """
+    if not isinstance(source, (str, PathLike)):
+        raise ArgumentError("import_report takes the path of a report", source)
     options = Options(layers, layer_pass, inference_range, group_by, keep_environment)
     return Import(options, nsys, progress or (lambda _stage, _share: None)).of(Path(source), output, force=force)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.comparison.notes import signed
 from nsight_tools.comparison.result import Change, Effect, Metric, Verdict
+from nsight_tools.errors import ArgumentError
 from nsight_tools.report.content import BUCKETS
 from nsight_tools.run.flow import SEVERAL
 
@@ -45,7 +46,7 @@ def title(comparison: Comparison) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """The line that a hurried reader reads: the leading verdict.
+    """The line that a hurried reader reads: the leading verdict. Raises ArgumentError where it is no comparison.
 
     Example:
         >>> from nsight_tools import compare, headline
@@ -53,6 +54,8 @@ def headline(comparison: Comparison) -> str:
         >>> headline(both).partition(",")[0]
         'faster in latency: 561 µs → 444 µs per inference'
     """
+    if not hasattr(comparison, "judgements"):
+        raise ArgumentError("headline takes a comparison", comparison, hint="compare(before, after) gives one")
     return verdicts(comparison)[0]
 
 

@@ -17,8 +17,8 @@ from nsight_tools.report.figures.style import (
     colour,
     duration_axis,
     legend,
+    of_trace,
     plots,
-    styled,
     time_axis,
     tip,
 )
@@ -54,7 +54,7 @@ BARS = 400
 """Inferences that the strip shows one by one."""
 
 
-@styled
+@of_trace
 def inference_accounting(trace: Trace) -> Drawing:
     """An inference near the median and the 99th-percentile one as stacked bars, from the buckets of `inferences`.
 
@@ -138,7 +138,7 @@ SHORT = {
 """The buckets in the fewest words; without work for the GPU in those of the host."""
 
 
-@styled
+@of_trace
 def inferences_over_time(trace: Trace) -> Drawing:
     """Every inference as a stacked bar, in order of start.
 

@@ -13,7 +13,7 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.hardware import REASONS, SETTINGS
 from nsight_tools.report.figures.data import COLUMNS, Floats, Shown, envelope, occupancy
 from nsight_tools.report.figures.lanes import Lane, draw
-from nsight_tools.report.figures.style import Drawing, colour, duration_axis, plots, since, styled, time_axis
+from nsight_tools.report.figures.style import Drawing, colour, duration_axis, of_trace, plots, since, time_axis
 from nsight_tools.run import Run
 from nsight_tools.run.metrics import Metrics
 from nsight_tools.timeline.intervals import Intervals
@@ -37,7 +37,7 @@ class Series:
     limit_label: str = ""
 
 
-@styled
+@of_trace
 def clocks(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: ARG001 (as all figures of findings)
     """SM clock, power, temperature and the reasons for a lower clock, of the first GPU at work, over the inferences.
 

@@ -18,9 +18,9 @@ from nsight_tools.report.figures.style import (
     colour,
     duration_axis,
     legend,
+    of_trace,
     plots,
     since,
-    styled,
     time_axis,
 )
 from nsight_tools.run.engine import COPY_NODE, REFORMATS
@@ -39,7 +39,7 @@ LANES = 9
 _GRAPH = "whole CUDA graph"
 
 
-@styled
+@of_trace
 def inference_layers(trace: Trace) -> Drawing:
     """One inference on the GPU: a lane for each type of layer, for copies, and for the gaps in which it is idle.
 
@@ -140,7 +140,7 @@ def _said(time: int, count: int) -> str:
     return f"{units.duration(time)} in {count:,}"
 
 
-@styled
+@of_trace
 def grids(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: ARG001 (as all figures of findings)
     """Kernel time by the number of blocks in the grid, against the number of SMs: what cannot fill the GPU.
 

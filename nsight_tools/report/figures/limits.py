@@ -17,8 +17,8 @@ from nsight_tools.report.figures.style import (
     layer_name,
     legend,
     name,
+    of_trace,
     plots,
-    styled,
     time_axis,
     tip,
     wide,
@@ -70,7 +70,7 @@ def _told(trace: Trace) -> Sequence[LayerLimit]:
     return layers
 
 
-@styled
+@of_trace
 def roofline(trace: Trace) -> Drawing:
     """The layers of an inference by what they take of the peak to compute, and of the memory's beside it.
 
@@ -256,7 +256,7 @@ def _drawn(axes: Axes) -> Iterator[Floats]:
             yield corner + steps[:, None] * (other - corner)
 
 
-@styled
+@of_trace
 def limits(trace: Trace) -> Drawing:
     """The kernels of an inference in their order, laid end to end: what limits their layers, and shares of the peaks.
 

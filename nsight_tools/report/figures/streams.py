@@ -13,7 +13,7 @@ from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.errors import NothingToShow
 from nsight_tools.report.figures.data import Shown, roles
 from nsight_tools.report.figures.lanes import VISIBLE, Lane, draw
-from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis, tip
+from nsight_tools.report.figures.style import Drawing, colour, legend, of_trace, plots, since, time_axis, tip
 from nsight_tools.timeline.attribution import joint_key
 from nsight_tools.timeline.intervals import Intervals
 
@@ -31,7 +31,7 @@ POOLED = (
 )
 
 
-@styled
+@of_trace
 def streams(trace: Trace, finding: Finding | None = None) -> Drawing:
     """A lane for each stream in the worst window of `finding`: what runs, and where launched work waits for the others.
 
@@ -126,7 +126,7 @@ _CALLS = (
 )
 
 
-@styled
+@of_trace
 def launches(trace: Trace, finding: Finding | None = None) -> Drawing:
     """Host against GPU in one inference: API calls of its thread, the GPU's work, and how much work is queued.
 

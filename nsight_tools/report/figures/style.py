@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -18,12 +18,16 @@ from nsight_tools.report import safe
 from nsight_tools.report.figures.inline import TIP, svg
 from nsight_tools.report.figures.palette import COLOURS
 from nsight_tools.run.engine import COPY_NODE
+from nsight_tools.trace import as_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from os import PathLike
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+
+    from nsight_tools.trace import Trace
 
 WIDTH = 10.0
 """Inches; a page scales it to its own width."""
@@ -101,6 +105,16 @@ def styled(draw: Callable[_P, _F]) -> Callable[_P, _F]:
     def drawing(*args: _P.args, **kwargs: _P.kwargs) -> _F:
         with mpl.rc_context(_BASE | _STYLE):
             return draw(*args, **kwargs)
+
+    return drawing
+
+
+def of_trace(draw: Callable[Concatenate[Trace, _P], _F]) -> Callable[Concatenate[Trace | PathLike[str] | str, _P], _F]:
+    """As `styled`, for a figure of a trace, which may be given as the path of its report, too."""
+
+    @functools.wraps(draw)
+    def drawing(trace: Trace | PathLike[str] | str, /, *args: _P.args, **kwargs: _P.kwargs) -> _F:
+        return styled(draw)(as_trace(trace, f"figures.{draw.__name__}"), *args, **kwargs)
 
     return drawing
 

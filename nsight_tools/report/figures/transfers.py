@@ -13,7 +13,7 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.hardware import LANE_BYTES_PER_S, NEWEST_LINK
 from nsight_tools.report.figures.data import COLUMNS, Shown
 from nsight_tools.report.figures.lanes import Lane, draw
-from nsight_tools.report.figures.style import Drawing, colour, legend, plots, since, styled, time_axis, tip
+from nsight_tools.report.figures.style import Drawing, colour, legend, of_trace, plots, since, time_axis, tip
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -30,7 +30,7 @@ ROWS = 120
 """Rows of the raster in which copies that fall on one another are one mark."""
 
 
-@styled
+@of_trace
 def transfers(trace: Trace, finding: Finding | None = None) -> Drawing:
     """The rate of each copy between host and GPU over time, and below it one inference with its copies and kernels.
 

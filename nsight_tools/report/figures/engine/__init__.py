@@ -14,9 +14,11 @@ from nsight_tools.report.figures.engine.regions import Box, Folded, folded
 from nsight_tools.report.figures.style import name
 from nsight_tools.run import Run
 from nsight_tools.run.engine import Engine, time_by_layer
+from nsight_tools.trace import as_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from os import PathLike
 
     from nsight_tools.report.figures.engine.colours import Mode
     from nsight_tools.run.engine import Layer, Tensor
@@ -63,11 +65,14 @@ class EngineGraph:
         """
         return drawing.svg(self.parts, self.picture, WIDTH, label, style)
 
+    def __repr__(self) -> str:
+        return f"<EngineGraph by {' or '.join(mode.name for mode in self.modes)}>"
+
     def _repr_svg_(self) -> str:
         return self.svg(style=colours.alone(self.modes[0]))
 
 
-def engine_graph(trace: Trace) -> EngineGraph:
+def engine_graph(trace: Trace | PathLike[str] | str) -> EngineGraph:
     """The engine's layers as its list has them, with what each takes of the judged inferences' kernel time.
 
     Chains stand in one box, larger engines' blocks too, until all of it has room on a page. Raises NothingToShow where
@@ -79,6 +84,7 @@ def engine_graph(trace: Trace) -> EngineGraph:
         >>> [mode.name for mode in graph.modes]
         ['time', 'precision']
     """
+    trace = as_trace(trace, "figures.engine_graph")
     engine = Engine.of(trace)
     if not engine.layers:
         why = trace.missing("layers")
