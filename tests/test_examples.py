@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 USED = (
-    *("detector_pageable.*", "classifier_sync.*", "classifier_cuda_graph.*", "limits"),
+    *("detector_pageable.*", "classifier_sync.*", "classifier_cuda_graph.*", "classifier_whole_graph.*", "limits"),
     *("detector_throttled.capture", "classifier_streams.capture"),
 )
 """Of the sample traces, what examples open."""
