@@ -42,6 +42,11 @@ def partial_folder(target: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+def scratch() -> contextlib.AbstractContextManager[Path]:
+    """A new folder for what one run of an engine leaves, gone at the end."""
+    return partial_folder(Path(tempfile.gettempdir()) / "nsight-tools-engine")
+
+
 def held(path: Path) -> int | None:
     """A descriptor that holds `path` for this process; None where another one does, or where it is gone.
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import subprocess
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +64,7 @@ class Bench:
 
         Raises CaptureError where something is missing, or the runtime executes nothing here.
         """
-        with _scratch() as scratch:
+        with files.scratch() as scratch:
             task = Task("probe", scratch / "probe", self.python, orders.of_probe(load, build))
             found = self._answered(task).result
         if reason := found.get("cannot_run"):
@@ -86,7 +85,7 @@ class Bench:
             self.say(f"building {built.name} from {self.model.name}; this can take minutes")
             self.folder.mkdir(parents=True, exist_ok=True)
             order = orders.of_build(self.model, built.absolute(), load, build, profiles=self.profiles)
-            with _scratch() as scratch:
+            with files.scratch() as scratch:
                 left = self.left_s()
                 try:
                     task = Task("build", scratch / "build", self.python, {"verbose": False, **order})
@@ -123,7 +122,7 @@ class Bench:
             InterruptedCaptureError: Ctrl-C ended it, and what it measured until then is dropped.
         """
         engine = self.engine(load, build)
-        with _scratch() as scratch:
+        with files.scratch() as scratch:
             order = {**orders.of_run(engine.absolute(), load, build), "verbose": False}
             sampled = scratch / run_files.TELEMETRY
             with self._sampling(sampled):
@@ -164,9 +163,3 @@ class Bench:
     def of_loading(self, build: Build) -> Build:
         """What of `build` is how an engine is loaded that is there already."""
         return replace(build, settings=orders.of_loading(build.settings), save_engine=None)
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    with files.partial_folder(Path(tempfile.gettempdir()) / "nsight-tools-engine") as folder:
-        yield folder

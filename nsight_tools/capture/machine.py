@@ -31,7 +31,7 @@ def state() -> dict[str, Any]:
         with nvml.opened() as n:
             cuda = nvml.ask(n, "nvmlSystemGetCudaDriverVersion")
             return {
-                "driver": nvml.ask(n, "nvmlSystemGetDriverVersion", then=_text),
+                "driver": nvml.ask(n, "nvmlSystemGetDriverVersion", then=nvml.text),
                 "cuda": cuda and f"{cuda // 1000}.{cuda % 1000 // 10}",
                 "mps": _mps(),
                 "gpus": [_gpu(n, index) for index in range(n.nvmlDeviceGetCount())],
@@ -53,10 +53,10 @@ def _gpu(n: Any, index: int) -> dict[str, Any]:
             return None
         return nvml.ask(n, f"nvmlDeviceGet{function}", handle, *arguments, then=then)
 
-    where = get("PciInfo", then=lambda pci: bus_id(_text(pci.busId)))
+    where = get("PciInfo", then=lambda pci: bus_id(nvml.text(pci.busId)))
     return {
         "index": index,
-        "name": get("Name", then=_text),
+        "name": get("Name", then=nvml.text),
         "bus_id": where,
         "numa_node": _numa_node(where),
         "cpus": _cpus(n, handle),
@@ -80,7 +80,7 @@ def _gpu(n: Any, index: int) -> dict[str, Any]:
         "compute_mode": get("ComputeMode", then=_COMPUTE_MODES.get),
         "driver_model": get("CurrentDriverModel", then=_DRIVER_MODELS.get),
         "mig": get("MigMode", then=lambda modes: _SWITCH.get(modes[0])),
-        "mig_instances": _of_instances(n, handle, "nvmlDeviceGetName", _text),
+        "mig_instances": _of_instances(n, handle, "nvmlDeviceGetName", nvml.text),
         "mig_sms": _of_instances(n, handle, "nvmlDeviceGetAttributes_v2", lambda its: its.multiprocessorCount),
         "ecc": get("EccMode", then=lambda modes: _SWITCH.get(modes[0])),
         "pcie": {
@@ -159,7 +159,3 @@ def _numa_node(where: str | None) -> int | None:
         node = int(Path(f"/sys/bus/pci/devices/{where}/numa_node").read_text(encoding="ascii"))
         return node if node >= 0 else None
     return None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

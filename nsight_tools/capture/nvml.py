@@ -329,7 +329,7 @@ class Device:
         self._n = n
         self.index = index
         handle = n.nvmlDeviceGetHandleByIndex(index)
-        self.bus_id: str | None = ask(n, "nvmlDeviceGetPciInfo", handle, then=lambda pci: bus_id(_text(pci.busId)))
+        self.bus_id: str | None = ask(n, "nvmlDeviceGetPciInfo", handle, then=lambda pci: bus_id(text(pci.busId)))
         self.lacks: list[str] = []
         self.failures = 0
         """Readings that failed in a GPU that had answered them before."""
@@ -382,5 +382,6 @@ def _named(reading: Reading, value: Any) -> dict[str, int | None]:
     return {name: one if one is not None and 0 <= one <= _LARGEST[name] else None for name, one in pairs}
 
 
-def _text(value: str | bytes) -> str:
+def text(value: str | bytes) -> str:
+    """What NVML says in words: its older bindings give bytes."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import shutil
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -193,7 +192,7 @@ def _untraced(session: Session, command: Sequence[str], streams: starting.Stream
     if not session.recording.untraced:
         return {"reason": "--no-untraced was given"}
     session.say("running without the profiler first (--no-untraced: only under it)")
-    with _scratch() as scratch:
+    with files.scratch() as scratch:
         asked = timing.asked(command, scratch)
         started, utc = time.monotonic(), time.time_ns()
         ended = starting.run(asked.command, interrupts=session.interrupts, streams=streams, variables=asked.variables)
@@ -250,7 +249,7 @@ def capture_engine(
     check = reference.Check(checking or Checking(), model)
     with (
         _session(target, recording, nsys, say, force=force, interrupts=interrupts) as session,
-        _scratch() as scratch,
+        files.scratch() as scratch,
     ):
         options = {**plain(load), **build.settings, "save_engine": build.save_engine, **plain(recording)}
         options |= {"runtime": build.runtime, **plain(check.asked)}
@@ -529,12 +528,6 @@ def _telemetry(session: Session) -> Iterator[None]:
     with telemetry.sampling(session.folder / run_files.TELEMETRY, hz=hz) as sampler:
         yield
     session.run["telemetry"] = sampler.cost()
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    with files.partial_folder(Path(tempfile.gettempdir()) / "nsight-tools-engine") as folder:
-        yield folder
 
 
 def _sha256(path: Path) -> str:
