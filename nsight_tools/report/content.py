@@ -214,6 +214,11 @@ class TraceReport(Ranked, Shown):
         return f"{', then '.join(map(changes.done, self.plan.changes))}: {self._before_and_after} {what}"
 
     @property
+    def of_these(self) -> str:
+        """What stands before `together`."""
+        return "Together" if len(self._plan.changes) > 1 else "Of these"
+
+    @property
     def _before_and_after(self) -> str:
         """`5.80 → 1.40 ms (1.20 to 1.50 ms)`; of a report with a plan."""
         worth = self._plan.worth

@@ -164,7 +164,8 @@ class Page:
             drawn += columns
             mark = fill if self.look.unicode else plain
             bar.append(self.text(mark * columns, style))
-            legend.append(self.text(f"{mark} {kind} {units.share(value / whole)}   ", style))
+            shown = f"{mark} " if columns else ""  # too short to be seen in the bar
+            legend.append(self.text(f"{shown}{kind} {units.share(value / whole)}   ", style))
         self.rows([[Text.assemble(*bar)], [Text.assemble(*legend)]], indent=indent)
 
     def __str__(self) -> str:

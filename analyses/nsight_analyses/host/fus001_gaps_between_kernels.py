@@ -194,8 +194,7 @@ def _said(total: int, left: dict[str, tuple[int, ...]], main: str) -> str:
     waits = main in {"launch", "host"}
     where = "waits for the host" if waits else "stands between kernels that were already launched"
     if likely < 0.9 * total:
-        cost = f"{duration(total - likely)} of {duration(total)} are the profiler's own cost"
-        return f"time; {cost}, most of the rest {where}"
+        return f"time; {share(1 - likely / total)} of that is the profiler's own cost, most of the rest {where}"
     return f"time; most of it {where}"
 
 

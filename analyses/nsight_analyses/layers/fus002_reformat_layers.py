@@ -85,9 +85,9 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
         f"between layers, and take {share(lost / max(total, 1))} of the kernel time",
         f"{len(names)} reformat layers stand between layers that do not agree on datatype or layout"
         + (f"; {changes} of them change the datatype" if changes else ""),
-        "let neighbouring layers share a precision: take back what sets that of single layers (set_precision, "
-        "--layerPrecisions, --precisionConstraints), or allow the lower one for those between; neighbours may get "
-        "slower: measure"
+        "let neighbouring layers share a precision: remove the settings that fix the precision of single layers "
+        "(set_precision, --layerPrecisions, --precisionConstraints), or allow the lower precision for the layers "
+        "between them, too; neighbours may get slower: measure"
         if mostly_datatypes
         else "let the network's inputs and outputs keep the format that the first and last layer want "
         "(--inputIOFormats, --outputIOFormats), and neighbouring layers share a precision",

@@ -99,7 +99,7 @@ FORTY = """
             6,
             {"of it launch-starved": 6, "idle between kernels": 6},
             MEDIUM,
-            "3.00 µs of 6.00 µs are the profiler's own cost, most of the rest stands between kernels",
+            "50 % of that is the profiler's own cost, most of the rest stands between kernels",
         ),
         Case(
             "a graph's nodes: a graph recovers nothing",

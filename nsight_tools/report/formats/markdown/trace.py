@@ -41,7 +41,7 @@ def _together(report: TraceReport) -> list[str]:
     """What the findings' changes give together, step by step."""
     if report.plan is None:
         return []
-    together = "" if report.plan_leads else f"**Together:** {escape(report.together, 600)}"
+    together = "" if report.plan_leads else f"**{report.of_these}:** {escape(report.together, 600)}"
     steps = "\n".join(f"{at}. {escape(step)}" for at, step in enumerate(report.steps, 1))
     return [
         line for paragraph in (together, steps, escape(report.beside_the_sum)) if paragraph for line in ("", paragraph)

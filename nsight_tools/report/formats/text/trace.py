@@ -252,7 +252,7 @@ def _together(page: Page, report: TraceReport) -> None:
     """What the changes give one after the other, and what counts the same time twice."""
     steps = "; ".join(report.steps) or ("" if report.plan_leads else report.together)
     notes = (
-        f"One after the other: {steps}." if report.steps else f"Together: {steps}." if steps else "",
+        f"One after the other: {steps}." if report.steps else f"{report.of_these}: {steps}." if steps else "",
         report.beside_the_sum,
         content.OVERLAP_NOTE if len(report.findings) > 1 else "",
     )
