@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from limits_truth import Beside, counted, rank_correlation
 
@@ -66,10 +65,26 @@ def test_bytes_of_large_copies(made: Callable[[str], tuple[Trace, Path]]) -> Non
         assert found[layer].moved_more == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize("name", ["cls_static_20000", "resnet_5000"])
-def test_ranks_and_intervals(made: Callable[[str], tuple[Trace, Path]], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "issue", "active"),
+    [
+        ("det_static_20000", 0.98, 0.95),
+        ("cls_static_20000", 0.94, 0.95),
+        ("resnet_5000", 0.8, 0.9),  # of samples that were drawn with these shares: 0.885 +- 0.025, for whole percents
+    ],
+)
+def test_ranks_and_intervals(made: Callable[[str], tuple[Trace, Path]], name: str, issue: float, active: float) -> None:
+    """SMs active beside Nsight Compute's share without the launch: what takes longer there keeps as many active."""
     trace, truth = made(name)
-    issue, active, tensor = (Beside.of(trace, truth, metric) for metric in ("sm_issue", "sms_active", "tensor_active"))
-    assert rank_correlation(issue.told, issue.scaled) > 0.95
-    assert rank_correlation(active.told, active.scaled) > 0.9
-    assert np.mean([each.held for each in (issue, active, tensor)]) > 0.85
+    found = {metric: Beside.of(trace, truth, metric) for metric in ("sm_issue", "sms_active", "tensor_active")}
+    assert rank_correlation(found["sm_issue"].told, found["sm_issue"].scaled) > issue
+    assert rank_correlation(found["sms_active"].told, found["sms_active"].level) > active
+    assert found["sm_issue"].held >= 0.85
+    assert found["sms_active"].holds(found["sms_active"].level) >= 0.85
+    assert found["tensor_active"].held >= 0.85
+
+
+@pytest.mark.parametrize(("name", "part"), [("det_static_20000", 0.8), ("cls_static_20000", 0.9)])
+def test_tensor_cores_are_within_two_points(made: Callable[[str], tuple[Trace, Path]], name: str, part: float) -> None:
+    trace, truth = made(name)
+    assert (Beside.of(trace, truth, "tensor_active").off <= 2).mean() >= part
