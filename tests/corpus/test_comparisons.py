@@ -74,11 +74,11 @@ def test_halves_of_one_run_are_noise(corpus_file: Callable[[str], Path], name: s
     rows = trace.rows("inferences")
     random = np.random.default_rng(20_261)
     verdicts = []
-    for _ in range(10):
+    for _ in range(20):
         order = random.permutation(rows)
         found = nsight_tools.compare(half(trace, order[: rows // 2]), half(trace, order[rows // 2 :]), outcomes=NONE)
         verdicts.append(found.verdict)
-    assert verdicts.count(Verdict.NOISE) >= 9
+    assert verdicts.count(Verdict.NOISE) >= 19
     first, second = np.arange(rows // 2), np.arange(rows // 2, rows)
     assert nsight_tools.compare(half(trace, first), half(trace, second), outcomes=NONE).verdict is Verdict.NOISE
 
