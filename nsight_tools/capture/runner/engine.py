@@ -262,8 +262,7 @@ class Engine:
 
         Engines of one model with the same hash run the same kernels. The inspector's JSON has each layer's.
         """
-        inspector = self.engine.create_engine_inspector()
-        text = inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
+        text = self._inspector().get_engine_information(self.trt.LayerInformationFormat.JSON)
         layers = [layer for layer in json.loads(text, strict=False)["Layers"] if isinstance(layer, dict)]
         chosen = [[layer.get(key) for key in ("Name", "TacticName", "TacticValue")] for layer in layers]
         chosen = [each for each in chosen if each[1] or each[2]]
@@ -277,22 +276,28 @@ class Engine:
         An engine has its layers once for each optimization profile, and TensorRT 8.6 tells nothing at all to a context
         of one that is asked for those of another.
         """
-        inspectors = {}
-        for context in contexts:
-            inspector = inspectors[context.active_optimization_profile] = self.engine.create_engine_inspector()
-            inspector.execution_context = context
         kind = self.trt.LayerInformationFormat.JSON
         if self.engine.num_optimization_profiles > 1:
-            found = json.loads(self.engine.create_engine_inspector().get_engine_information(kind), strict=False)
-            for number, layer in enumerate(found["Layers"]):
-                profile = _PROFILE.search(layer["Name"]) if isinstance(layer, dict) else None
+            whole = json.loads(self._inspector().get_engine_information(kind), strict=False)
+            inspectors = {context.active_optimization_profile: self._inspector(context) for context in contexts}
+            for number, layer in enumerate(whole["Layers"]):
+                if not isinstance(layer, dict):
+                    continue  # a name, of an engine that was built with no more
+                profile = _PROFILE.search(layer.get("Name", ""))
                 inspector = inspectors.get(int(profile[1]) if profile else 0)
-                if isinstance(layer, dict) and inspector and (text := inspector.get_layer_information(number, kind)):
-                    found["Layers"][number] = json.loads(text, strict=False)
-            text = json.dumps(found)
+                if inspector and (told := inspector.get_layer_information(number, kind)):
+                    whole["Layers"][number] = json.loads(told, strict=False)
+            text = json.dumps(whole)
         else:
-            text = inspector.get_engine_information(kind)
+            text = self._inspector(contexts[0]).get_engine_information(kind)
         write_atomically(path, text.encode("utf-8", "surrogateescape"))
+
+    def _inspector(self, context: Any = None) -> Any:
+        """TensorRT's inspector, by this context's shapes and profile where one is given."""
+        inspector = self.engine.create_engine_inspector()
+        if context is not None:
+            inspector.execution_context = context
+        return inspector
 
 
 def _of_loading(settings: Mapping[str, Any]) -> dict[str, Any]:

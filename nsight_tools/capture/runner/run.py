@@ -181,7 +181,8 @@ class _Crew:
         self._turns = Turns(interruption, task.iterations, task.duration_s)
         self._gate = threading.Barrier(task.threads, action=self._begin)
         self._marks = Ranges(task.threads) if task.ranges else None
-        self._began = False
+        self._counted: Cores | None = None
+        """Since the threads began; None before."""
         self._errors: list[Exception] = []
 
     def run(self) -> None:
@@ -240,13 +241,13 @@ class _Crew:
         gc.disable()
         if self._task.capture_range:
             self._device.cuda.start_profiler()
-        self._began, self._counted = True, Cores()
+        self._counted = Cores()
         self._mark("start")
         self._turns.begin()
 
     def _end(self) -> None:
         gc.enable()
-        if not self._began:
+        if self._counted is None:
             return
         self._mark("end")
         self.cores = self._counted.so_far()
