@@ -22,9 +22,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("limits_engines.py")
-MADE = ("gemm", "issue", "memory", "tiny", "few", "odd", "resnet")
+MADE = ("gemm", "issue", "memory", "tiny", "few", "odd", "resnet", "transformer")
 GIVEN = ("cls_static", "det_static")
-RATES = {"cls_static": (20_000, 5_000), "resnet": (5_000, 10_000, 20_000), "det_static": (20_000, 10_000)}
+RATES = {
+    "cls_static": (20_000, 5_000, 10_000),
+    "resnet": (5_000, 10_000, 20_000),
+    "det_static": (20_000, 10_000, 5_000),
+    "transformer": (10_000, 5_000, 20_000),
+}
 USUAL = (10_000,)
 INFERENCES = {"gemm": 150, "issue": 150, "tiny": 500}
 PART_BYTES = 15 << 20

@@ -119,6 +119,50 @@ def resnet(network: Any, _config: Any) -> None:
     _output(network, _convolved(network, mean.get_output(0), 1000, 1, name="classes", relu=False), "out")
 
 
+def transformer(network: Any, _config: Any) -> None:
+    """Four encoder layers as BERT has them, 8 sequences of 128 tokens, with random weights."""
+    tensor = _input(network, "x", 8, 128, 768)
+    for at in range(4):
+        query, key, value = (
+            _heads(network, _dense(network, tensor, 768, f"{name}_{at}")) for name in ("query", "key", "value")
+        )
+        transposed = trt.MatrixOperation.TRANSPOSE
+        scores = network.add_matrix_multiply(query, trt.MatrixOperation.NONE, key, transposed)
+        scores.name = f"scores_{at}"
+        soft = network.add_softmax(scores.get_output(0))
+        soft.axes, soft.name = 1 << 3, f"softmax_{at}"
+        joined = network.add_shuffle(_multiplied(network, soft.get_output(0), value, f"context_{at}"))
+        joined.first_transpose, joined.reshape_dims = (0, 2, 1, 3), (8, 128, 768)
+        tensor = _normal(network, tensor, _dense(network, joined.get_output(0), 768, f"projection_{at}"), f"first_{at}")
+        wide = network.add_activation(_dense(network, tensor, 3072, f"up_{at}"), trt.ActivationType.RELU)
+        narrow = _dense(network, wide.get_output(0), 768, f"down_{at}")
+        tensor = _normal(network, tensor, narrow, f"second_{at}")
+    _output(network, tensor, "out")
+
+
+def _dense(network: Any, tensor: Any, columns: int, name: str) -> Any:
+    shape = (1, tensor.shape[2], columns)
+    weights = RANDOM.normal(0, shape[1] ** -0.5, shape).astype(np.float16)
+    kept.append(weights)
+    return _multiplied(network, tensor, network.add_constant(shape, trt.Weights(weights)).get_output(0), name)
+
+
+def _heads(network: Any, tensor: Any) -> Any:
+    split = network.add_shuffle(tensor)
+    split.reshape_dims, split.second_transpose = (8, 128, 12, 64), (0, 2, 1, 3)
+    return split.get_output(0)
+
+
+def _normal(network: Any, one: Any, other: Any, name: str) -> Any:
+    total = network.add_elementwise(one, other, trt.ElementWiseOperation.SUM).get_output(0)
+    scale, bias = np.ones((1, 1, 768), np.float16), np.zeros((1, 1, 768), np.float16)
+    kept.extend((scale, bias))
+    given = (network.add_constant((1, 1, 768), trt.Weights(each)).get_output(0) for each in (scale, bias))
+    layer = network.add_normalization(total, *given, 1 << 2)
+    layer.name = name
+    return layer.get_output(0)
+
+
 def _convolved(
     network: Any, tensor: Any, channels: int, size: int, *, name: str, stride: int = 1, relu: bool = True
 ) -> Any:
@@ -135,7 +179,7 @@ def _convolved(
 
 
 kept: list[Any] = []
-BUILDERS = {each.__name__: each for each in (gemm, issue, memory, tiny, few, odd, resnet)}
+BUILDERS = {each.__name__: each for each in (gemm, issue, memory, tiny, few, odd, resnet, transformer)}
 
 
 def build(name: str, file: Path) -> None:
