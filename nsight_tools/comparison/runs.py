@@ -36,11 +36,13 @@ BENCHMARK = "benchmark"
 class Speeds:
     """Times of a run without the profiler, in order of time, ns: walls, and from one completion on a GPU to the next.
 
+    `calls` is what the host's calls of each inference take, as long as `walls`, or empty where that was not measured.
     `at_a_time` is how many were under way.
     """
 
     walls: Floats = field(default_factory=lambda: np.zeros(0))
     periods: Floats = field(default_factory=lambda: np.zeros(0))
+    calls: Floats = field(default_factory=lambda: np.zeros(0))
     at_a_time: float = 1.0
 
 
@@ -119,7 +121,7 @@ class ComparedRun:
 
     def _speeds(self, run: str, rows: Ints | None = None) -> Speeds:
         """Of one run of table `benchmark`; of these rows of it, where some are given."""
-        table = self.trace.table("benchmark", ["run", "start_ns", "wall_ns"])
+        table = self.trace.table("benchmark", ["run", "start_ns", "wall_ns", "enqueue_ns"])
         (every,) = np.nonzero(words(table["run"]).among(run))
         start, wall = ints(table["start_ns"])[every], ints(table["wall_ns"])[every]
         kept = np.ones(every.size, np.bool_) if rows is None else np.isin(every, rows)
@@ -127,8 +129,11 @@ class ComparedRun:
         since = np.diff((start + wall)[done])
         counts = kept[done[1:]] & ~pauses(since, wall[done])
         gpus = len(distinct(self.run.requests.device[self.judged]))
-        walls: Floats = wall[order][kept[order]].astype(np.float64)
-        return Speeds(walls, gpus * since[counts].astype(np.float64), at_a_time(start, start + wall))
+        mine = order[kept[order]]
+        walls: Floats = wall[mine].astype(np.float64)
+        calls: Floats = ints(table["enqueue_ns"])[every][mine].astype(np.float64)
+        known = calls if (calls >= 0).all() else np.zeros(0)
+        return Speeds(walls, gpus * since[counts].astype(np.float64), known, at_a_time(start, start + wall))
 
     @property
     def buckets(self) -> Floats:

@@ -21,7 +21,7 @@ from nsight_tools.comparison.resampling import ENOUGH, LEVEL, WALLS, Floats, cli
 from nsight_tools.comparison.result import Change, Difference, Judgement, Metric, Verdict
 from nsight_tools.comparison.runs import Speeds
 from nsight_tools.worth import Pricing
-from nsight_tools.worth.known import CAPTURES, MODEL, REPEATS
+from nsight_tools.worth.known import CAPTURES, HOST_DRIFT, MODEL, NOTHING, REPEATS
 from nsight_tools.worth.left import DRAWS, Per, left
 from nsight_tools.worth.ranges import Range
 
@@ -41,7 +41,8 @@ _AT = {Metric.THROUGHPUT: 1, Metric.LATENCY: WALLS}
 ESTIMATED = 0.9
 """The level of an interval that holds what tracing may cost: that of the ranges in `worth.known`."""
 SAME = units.share(CAPTURES)
-TWO_RUNS = f"two runs of the same differ by up to {SAME}, and capture --repeat tells by how much these do"
+TWO_RUNS = f"two runs of the same differ by up to {SAME}"
+REPEAT = "capture --repeat tells by how much these do"
 UNDECIDED = "all of it may be the profiler's own"
 
 
@@ -73,7 +74,8 @@ def judge(
     if few:
         return Judgement(metric, why=f"that takes {ENOUGH} inferences a side, and {' and '.join(few)}")
     if all(measured):
-        found = of_two_runs(difference(metric, chosen[0], chosen[1]), repeats)
+        host = _host_drift(metric, runs, per) if alike.launching else 0.0
+        found = of_two_runs(difference(metric, chosen[0], chosen[1]), repeats, host)
         judgement = Judgement(metric, source="untraced", level=LEVEL, **told(found))
     else:
         judgement = _without_profiler(metric, runs, chosen, measured, per, alike, repeats)
@@ -97,19 +99,39 @@ def told(difference: Difference) -> dict[str, Any]:
     return {"verdict": verdict, "measured": verdict, "difference": difference}
 
 
-def of_two_runs(found: Difference, repeats: Sequence[Sequence[float]]) -> Difference:
+def _host_drift(metric: Metric, runs: Pair, per: tuple[float, float]) -> float:
+    """How much longer the host took for its calls in the untraced run after, ns; 0 where a side did not measure it.
+
+    No more than the same calls differ by from run to run (`worth.known.HOST_DRIFT`).
+    """
+    sides = [
+        of_repeats([one.calls / many for one in run.repeats], _AT[metric]) for run, many in zip(runs, per, strict=True)
+    ]
+    if not all(sides):
+        return 0.0
+    before, after = (float(np.mean(side)) for side in sides)
+    most = before * (HOST_DRIFT.high / HOST_DRIFT.low - 1)
+    return float(np.clip(after - before, -most, most))
+
+
+def of_two_runs(found: Difference, repeats: Sequence[Sequence[float]], host: float = 0.0) -> Difference:
     """A difference of untraced times, noise where it is no more than the same differs by from run to run.
 
     `repeats` are the times of each run of each side, ns; none where that is not known. Of several, the difference is
     that of their means, and its interval Student's t. Where they are too few for that, two runs of the same differ by
     what is usual (`worth.known.CAPTURES`), or by what these lie apart, drift or leave to chance, where that is more.
+    `host` is how much longer the host took for the same calls after, ns: it is faster or slower from run to run, and
+    what that explains of the difference is no change of anybody's.
     """
-    usual = CAPTURES * (found.before or 0.0)
+    explained = abs(host) if host * (found.difference or 0.0) > 0 else 0.0
+    usual = CAPTURES * (found.before or 0.0) + explained
     if max(map(len, repeats)) < 2:
         if usual <= (found.drift or 0.0):
             return found
         small = abs(found.difference or 0.0) <= usual and found.change is not Change.SAME
-        return replace(found, drift=usual, detail=TWO_RUNS, change=Change.NOISE if small else found.change)
+        return replace(
+            found, drift=usual, detail=_same(found, explained), change=Change.NOISE if small else found.change
+        )
     found = at_means(found, repeats)
     told = told_by_repeats(repeats)
     apart = (max(side) - min(side) for side in repeats if side)
@@ -121,6 +143,15 @@ def of_two_runs(found: Difference, repeats: Sequence[Sequence[float]]) -> Differ
     low, high = difference - margin, difference + margin
     change = change_of(before, after, low, high, margin)
     return replace(found, low=low, high=high, drift=margin, detail=said, change=change)
+
+
+def _same(found: Difference, explained: float) -> str:
+    """What two runs of the same differ by, in words."""
+    if explained <= NOTHING * (found.before or 0.0):
+        return f"{TWO_RUNS}, and {REPEAT}"
+    speed = "longer" if (found.difference or 0.0) > 0 else "less"
+    host = f"the host took {units.duration(explained)} {speed} for the same calls, as it does from run to run"
+    return f"{host}, and {TWO_RUNS} besides; {REPEAT}"
 
 
 def _without_profiler(

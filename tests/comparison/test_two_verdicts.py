@@ -15,6 +15,7 @@ from made_run import loop as serve
 
 from nsight_tools import compare
 from nsight_tools.comparison import Effect, Metric, Verdict, regressed
+from nsight_tools.report.compared import said
 from nsight_tools.worth.known import CAPTURES
 
 if TYPE_CHECKING:
@@ -109,11 +110,20 @@ def test_the_same_launches_of_other_kernels_are_told_by_their_traces() -> None:
     assert verdicts(compared(long, made(serve(requests(seed=3, kernels=(60_000,) * 3))))) == (Verdict.NOISE,) * 2
 
 
-def measured(trace: Trace, wall: float, every: float, count: int = 100, seed: int = 0) -> Trace:
-    """With an untraced run of walls around one, which are done `every` so many nanoseconds."""
+def measured(
+    trace: Trace, wall: float, every: float, count: int = 100, seed: int = 0, calls: int | None = None
+) -> Trace:
+    """With an untraced run of walls around one, which are done `every` so many nanoseconds; `calls` are the host's."""
     spread = 1 + 0.002 * np.random.default_rng(seed).standard_normal(count)
     rows = [
-        {"run": "benchmark", "measured_by": "runner", "inference": at, "start_ns": round(at * every), "wall_ns": each}
+        {
+            "run": "benchmark",
+            "measured_by": "runner",
+            "inference": at,
+            "start_ns": round(at * every),
+            "wall_ns": each,
+            "enqueue_ns": calls,
+        }
         for at, each in enumerate(np.round(wall * spread).astype(np.int64).tolist())
     ]
     return trace.with_untraced(table("benchmark", rows), "times.json")
@@ -137,6 +147,35 @@ def test_what_two_runs_of_the_same_differ_by_is_noise() -> None:
     within, beyond = (measured(threads(1), 190_000 * (1 + share * CAPTURES), 205_000, seed=1) for share in (0.9, 1.2))
     assert compared(before, within).latency.verdict is Verdict.NOISE
     assert compared(before, beyond).latency.verdict is Verdict.SLOWER
+
+
+@pytest.mark.parametrize(
+    ("calls", "verdict"),
+    [
+        (165_000, Verdict.NOISE),  # the same calls took 15 us longer, as the walls did
+        (150_000, Verdict.SLOWER),  # they did not
+        (140_000, Verdict.SLOWER),  # the host was faster
+        (None, Verdict.SLOWER),  # nobody measured them
+    ],
+)
+def test_a_host_that_was_slower_for_the_same_calls_is_no_change(calls: int | None, verdict: Verdict) -> None:
+    before = measured(threads(1), 190_000, 205_000, calls=150_000)
+    found = compared(before, measured(threads(1), 205_000, 220_000, seed=1, calls=calls))
+    assert verdicts(found) == (verdict, verdict)
+    assert ("the host took 15.0 µs longer for the same calls" in said(found.latency)) == (verdict is Verdict.NOISE)
+
+
+def test_a_host_that_is_slower_by_more_than_from_run_to_run_is_slower() -> None:
+    before = measured(threads(1), 190_000, 205_000, calls=150_000)
+    assert compared(before, measured(threads(1), 260_000, 275_000, seed=1, calls=220_000)).latency.verdict is (
+        Verdict.SLOWER
+    )
+
+
+def test_fewer_calls_that_take_less_are_a_change() -> None:
+    before = measured(made(serve(requests(kernels=(20_000,) * 9))), 190_000, 205_000, calls=150_000)
+    after = measured(made(serve(requests(kernels=(20_000,) * 6))), 175_000, 190_000, seed=1, calls=135_000)
+    assert compared(before, after).latency.verdict is Verdict.FASTER
 
 
 def test_one_untraced_run_is_held_against_an_estimate() -> None:
