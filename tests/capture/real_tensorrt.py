@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from runner_cases import run
 
 from nsight_tools.capture.runner import builder, toolkit
 from nsight_tools.capture.runner.outcome import Result
@@ -21,12 +20,9 @@ from nsight_tools.capture.runner.task import Task
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runner_cases import Ran
-
 trt = pytest.importorskip("tensorrt_rtx_bindings", reason="no TensorRT-RTX, which builds without a GPU")
 onnx = pytest.importorskip("onnx")
 
-NO_FAKES = {"PYTHONPATH": ""}
 without_gpu = pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="where a GPU is, engines are loaded, too")
 
 
@@ -50,12 +46,6 @@ def model(folder: Path, dtype: type = np.float32, *, batch: int | str = "N", qua
     made.ir_version = 8
     onnx.save(made, path)
     return path
-
-
-def ran_build(folder: Path, path: Path, settings: dict[str, Any], **task: Any) -> Ran:
-    """What a process of the runner makes of it, with nothing made around it."""
-    task = {"engine": folder / "new.engine", "onnx": path, "settings": settings, **task}
-    return run(folder, NO_FAKES, task="build", runtime="tensorrt-rtx", **task)
 
 
 @contextmanager

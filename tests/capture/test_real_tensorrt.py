@@ -13,7 +13,7 @@ import installed_nsys
 import numpy as np
 import pytest
 from patience import PATIENCE_S
-from real_tensorrt import NO_FAKES, asked, build, model, onnx, ran_build, trt, without_gpu
+from real_tensorrt import asked, build, model, onnx, trt, without_gpu
 from runner_cases import FAKES, run
 
 from nsight_tools.capture.runner import options, versions
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 pytestmark = without_gpu
+NO_FAKES = {"PYTHONPATH": ""}
 
 
 def of_batches(name: str = "x", **ends: int) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def of_batches(name: str = "x", **ends: int) -> dict[str, Any]:
 
 
 def test_a_process_that_builds(tmp_path: Path) -> None:
-    ran = ran_build(tmp_path, model(tmp_path), {"sparsity": "enable"}, batch=4, profiles=2)
+    task = {"task": "build", "onnx": model(tmp_path), "engine": tmp_path / "new.engine", "batch": 4, "profiles": 2}
+    ran = run(tmp_path, NO_FAKES, runtime="tensorrt-rtx", settings={"sparsity": "enable"}, **task)
     assert ran.code == 0, ran.stderr
     made = ran.result["build"]
     assert (tmp_path / "new.engine").stat().st_size == made["size_bytes"] > 1000
