@@ -31,9 +31,10 @@ def engine(folder: Path, *, tensors: Any = (X, Y), profiles: Any = (), **spec: A
     return path
 
 
-def model(folder: Path, *, tensors: Any = (X, Y), **spec: Any) -> Path:
+def model(folder: Path, *, tensors: Any = (X, Y), kinds: Any = (), **spec: Any) -> Path:
+    """A model for the made TensorRT: `kinds` of its layers, and what the engine that is built of it has."""
     path = folder / "model.onnx"
-    path.write_text(json.dumps({"tensors": tensors} | spec), "utf-8")
+    path.write_text(json.dumps({"tensors": tensors, "kinds": kinds} | spec), "utf-8")
     return path
 
 

@@ -32,6 +32,12 @@ def test_which_one_it_is(trt: Any, rtx: bool, name: str, api: tuple[int, int]) -
     assert versions.builds_without_gpu(trt) is rtx
 
 
+def test_the_timing_cache_of_rtx_does_nothing() -> None:
+    assert versions.passes_over(RTX, "timing_cache_file")
+    assert not versions.passes_over(RTX, "sparsity")
+    assert not versions.passes_over(tensorrt("11.0"), "timing_cache_file")
+
+
 def test_tensors_have_names_since_8_5() -> None:
     assert versions.names_tensors(tensorrt(IExecutionContext=Made(execute_async_v3=1)))
     assert not versions.names_tensors(tensorrt(IExecutionContext=Made(execute_async_v2=1)))

@@ -38,7 +38,7 @@ def build(task: Task, device: Device | None, result: Result) -> None:
     with phases("parse"):
         network = _parse(trt, logger, builder, task, settings)
     building = Building(trt, builder, network, builder.create_builder_config(), device.capability if device else None)
-    _configure(building, settings)
+    _configure(building, logger, settings)
     ranges = calibration.give_ranges(building, settings)
     profiles = _add_profiles(building, task)
     cache = _timing_cache(building, settings, result, phases)
@@ -138,9 +138,11 @@ def _describe(error: Any) -> str:
     return f"{at}: {error.desc()}"
 
 
-def _configure(building: Building, settings: dict[str, Any]) -> None:
+def _configure(building: Building, logger: Any, settings: dict[str, Any]) -> None:
+    """Raises Failure for an option that TensorRT refuses: of most it says so in its log, and keeps what it had."""
     config = building.config
     for option, value in options.given(settings):
+        logger.forget()
         enumeration, _, name = option.flag.partition(".")
         if enumeration == "BuilderFlag":
             config.set_flag(getattr(building.trt.BuilderFlag, name))
@@ -148,6 +150,9 @@ def _configure(building: Building, settings: dict[str, Any]) -> None:
             setattr(config, option.attribute, value)
         if option.build:
             option.build(building, value)
+        if line := logger.first_error():
+            what = f"{versions.name(building.trt)} refuses it"
+            raise Failure(what, where=option.line, hint="leave it out, or give another value", log=line)
 
 
 def _add_profiles(building: Building, task: Task) -> dict[str, Ends]:

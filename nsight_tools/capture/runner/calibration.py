@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import toolkit
+from . import outputs, toolkit
 from .outcome import Failure
 from .tensors import kind_of
 
@@ -99,9 +100,8 @@ def _bytes(path: Path) -> bytes:
 def _batch(building: Building, file: Path, digest: Any) -> Batch:
     digest.update(_bytes(file))
     try:
-        loaded = np.load(file, allow_pickle=False)
-        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"": loaded}
-    except (OSError, ValueError) as error:
+        arrays = outputs.read(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise Failure(f"cannot be read as a batch: {error}", where=str(file)) from error
     inputs = building.inputs()
     if "" in arrays and len(inputs) == 1:

@@ -31,6 +31,7 @@ _HINTS = (
     ),
     (r"expecting compute|incompatible device|different (models? of )?devices?", "build the engine again on this GPU"),
     (r"unable to load library", "this TensorRT lacks a library that it needs for this: install it whole"),
+    (r"workspace (limit|memory)", "give the builder more workspace: --mem-pool-size workspace:SIZE"),
     (r"plugin ?creator|could not find plugin", "the engine needs a plugin library that is not loaded here"),
     (
         r"out ?of ?memory|memory allocation|cudaMalloc",

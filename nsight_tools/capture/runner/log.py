@@ -12,7 +12,7 @@ _LETTERS = "FEWIV"
 def make_logger(trt: Any, lines: list[str], *, level: int, verbose: bool) -> Any:
     """A logger for TensorRT that appends to `lines` what is at least as bad as `level`, as `[E] message`.
 
-    `last_error()` is the last line of an error since `forget()`, or null.
+    `first_error()` and `last_error()` are lines of errors since `forget()`, or null.
     """
 
     class Log(trt.ILogger):  # type: ignore[misc]  # TensorRT has no type stubs
@@ -33,6 +33,9 @@ def make_logger(trt: Any, lines: list[str], *, level: int, verbose: bool) -> Any
 
         def forget(self) -> None:
             self._errors.clear()
+
+        def first_error(self) -> str | None:
+            return self._errors[0] if self._errors else None
 
         def last_error(self) -> str | None:
             return self._errors[-1] if self._errors else None

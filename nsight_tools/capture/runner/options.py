@@ -394,7 +394,7 @@ def problems(settings: Mapping[str, Any]) -> Iterator[str]:
 def refuse(trt: Any, settings: Mapping[str, Any]) -> None:
     """Raises Failure for the first option that this TensorRT does not have."""
     for option, _ in given(settings):
-        if not all(_has(trt, name) for name in option.wanted):
+        if versions.passes_over(trt, option.name) or not all(_has(trt, name) for name in option.wanted):
             raise Failure(
                 f"{versions.name(trt)} has no {option.line}{_when(trt, option)}",
                 where=option.line,

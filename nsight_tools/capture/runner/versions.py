@@ -15,6 +15,8 @@ RUNTIMES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorr
 """Modules of each runtime that an engine can be built for and run by: the first that is there is used."""
 RTX_IS_LIKE = (11, 0)
 """TensorRT-RTX 1.7 has no weak types, no precision flags, and the names of TensorRT 11."""
+RTX_PASSES_OVER = frozenset({"timing_cache_file", "error_on_timing_cache_miss"})
+"""Options for which TensorRT-RTX has the names of TensorRT 11, and does nothing, as its own warning says."""
 PROFILES_ARE_SHARED_FROM = (10, 0)
 """TensorRT's version from which several contexts may use one optimization profile."""
 
@@ -47,6 +49,11 @@ def builds_without_gpu(trt: Any) -> bool:
     return is_rtx(trt)
 
 
+def passes_over(trt: Any, option: str) -> bool:
+    """Whether an option, by its name in options.py, has what it needs in the API and yet no effect."""
+    return is_rtx(trt) and option in RTX_PASSES_OVER
+
+
 def network_flags(trt: Any, *, strongly_typed: bool) -> int:
     """Bits of a new network: with a batch dimension of its own (the only way from 10 on), and with types that hold.
 
@@ -60,7 +67,7 @@ def network_flags(trt: Any, *, strongly_typed: bool) -> int:
 
 def standard_plugins(trt: Any, logger: Any) -> None:
     """Register the plugins that TensorRT brings along; before a model is parsed or an engine is loaded."""
-    if hasattr(trt, "init_libnvinfer_plugins"):  # TensorRT-RTX has none
+    if hasattr(trt, "init_libnvinfer_plugins"):
         trt.init_libnvinfer_plugins(logger, "")
 
 

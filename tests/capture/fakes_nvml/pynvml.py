@@ -13,19 +13,18 @@ WATTS, HELD, USED = 250, 1_000_000_000, 3_000_000_000
 
 
 def _processes(_handle):
-    """The runner's processes, as their command lines tell: python, and the runner's folder."""
+    """The runner's processes of this test, as their command lines tell: python, the runner, a task in TMPDIR."""
     pids = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
     return [SimpleNamespace(pid=pid, usedGpuMemory=HELD) for pid in pids if _is_runner(pid)]
 
 
 def _is_runner(pid):
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
+        python, runner, task, *_ = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
         return False
-    return (
-        len(words) > 1 and words[0] == os.environ["FAKE_NVML_PYTHON"].encode() and words[1].endswith(b"/capture/runner")
-    )
+    ours = python == os.environ["FAKE_NVML_PYTHON"].encode() and runner.endswith(b"/capture/runner")
+    return ours and task.startswith(os.environ["TMPDIR"].encode())
 
 
 sys.modules["pynvml"] = RecordedNvml(

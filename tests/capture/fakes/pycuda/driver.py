@@ -164,11 +164,6 @@ def memcpy_htod_async(dest, src, stream=None):
     _queue(stream).work(gpu.copy_ns(src.nbytes))
 
 
-def memcpy_htod(dest, src):
-    assert isinstance(dest, int)
-    gpu.note("calibration h2d", [src.dtype.name, list(src.shape)])
-
-
 def memcpy_dtoh_async(dest, src, stream=None):
     assert isinstance(src, int)
     gpu.note("d2h", src)

@@ -1,6 +1,7 @@
-"""TensorRT, as far as the runner uses it. An engine is JSON, as `runner_cases.engine` writes it; so is a model.
+"""TensorRT, as far as the runner runs engines with it. An engine is JSON, as `runner_cases.engine` writes it.
 
-$FAKE_TENSORRT_VERSION is the version that it plays: 11 has lost what TensorRT 11 has lost.
+$FAKE_TENSORRT_VERSION is the version that it plays: 11 has lost what TensorRT 11 has lost. What runs nothing is real in
+test_real_tensorrt.py; of the builder there is here what it takes to run what was built, and the timing cache.
 """
 
 import enum
@@ -8,6 +9,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_gpu as gpu
 import numpy as np
@@ -27,22 +29,6 @@ NUMPY = {"FLOAT": np.float32, "HALF": np.float16, "INT32": np.int32, "INT64": np
 
 class TensorFormat(enum.IntEnum):
     LINEAR, CHW2, HWC8, CHW4, CHW16, CHW32 = range(6)
-
-
-class TacticSource(enum.IntEnum):
-    if MAJOR < 11:
-        CUBLAS, CUBLAS_LT, CUDNN = range(3)
-    EDGE_MASK_CONVOLUTIONS, JIT_CONVOLUTIONS = 3, 4
-
-
-class DeviceType(enum.IntEnum):
-    GPU, DLA = range(2)
-
-
-if VERSION >= (10, 8):
-
-    class TilingOptimizationLevel(enum.IntEnum):
-        NONE, FAST, MODERATE, FULL = range(4)
 
 
 if VERSION >= (10, 0):
@@ -73,28 +59,15 @@ class LayerInformationFormat(enum.Enum):
     ONELINE, JSON = range(2)
 
 
-class MemoryPoolType(enum.IntEnum):
-    WORKSPACE, DLA_MANAGED_SRAM, DLA_LOCAL_DRAM, DLA_GLOBAL_DRAM, TACTIC_DRAM = range(5)
-    if MAJOR >= 10:
-        TACTIC_SHARED_MEMORY = 5
-
-
-class LayerType(enum.Enum):
-    CONVOLUTION, QUANTIZE, DEQUANTIZE = range(3)
-
-
 class BuilderFlag(enum.IntEnum):
-    GPU_FALLBACK, SPARSE_WEIGHTS, DIRECT_IO = 3, 8, 11
     if MAJOR < 11:
-        FP16, INT8, OBEY_PRECISION_CONSTRAINTS, PREFER_PRECISION_CONSTRAINTS = 0, 1, 9, 10
-        if VERSION >= (8, 6):
-            FP8 = 15
-        if MAJOR >= 9:
-            BF16 = 17
+        FP16, INT8 = 0, 1
     if VERSION >= (8, 6):
         VERSION_COMPATIBLE = 13
     if MAJOR >= 9:
         ERROR_ON_TIMING_CACHE_MISS = 16
+    if 9 <= MAJOR < 11:
+        BF16 = 17
     if MAJOR >= 10:
         WEIGHT_STREAMING = 21
 
@@ -102,8 +75,6 @@ class BuilderFlag(enum.IntEnum):
 class NetworkDefinitionCreationFlag(enum.IntEnum):
     if MAJOR < 10:
         EXPLICIT_BATCH = 0
-    if MAJOR >= 9:
-        STRONGLY_TYPED = 1
 
 
 class ILogger:
@@ -111,11 +82,7 @@ class ILogger:
         raise NotImplementedError
 
 
-standard_plugins = []
-
-
 def init_libnvinfer_plugins(logger, namespace):
-    standard_plugins.append("GroupNormalizationPlugin")
     return True
 
 
@@ -168,21 +135,21 @@ class Runtime:
 
 
 class ICudaEngine:
-    def __init__(self, spec, logger):
-        self.spec, self.logger = spec, logger
-        self.tensors = {tensor["name"]: tensor for tensor in spec["tensors"]}
-        self.num_io_tensors = len(self.tensors)
-        self.num_optimization_profiles = max(len(spec["profiles"]), 1)
-        self.num_layers = 3
-        self.num_aux_streams = 0
-        self.contexts = 0
-        self.profiling_verbosity = ProfilingVerbosity.DETAILED
-        setattr(self, "device_memory_size" if MAJOR < 11 else "device_memory_size_v2", 4096)
-        if VERSION >= (10, 1):
-            self.streamable_weights_size = spec.get("streamable", 0)
+    num_layers, num_aux_streams, profiling_verbosity = 3, 0, ProfilingVerbosity.DETAILED
+    num_io_tensors = property(lambda self: len(self._tensors))
+    num_optimization_profiles = property(lambda self: max(len(self._spec["profiles"]), 1))
 
+    def __init__(self, spec, logger):
+        self._spec, self._logger, self._contexts = spec, logger, 0
+        self._tensors = {tensor["name"]: tensor for tensor in spec["tensors"]}
+
+    if MAJOR < 11:
+        device_memory_size = 4096
+    else:
+        device_memory_size_v2 = 4096
     if VERSION >= (10, 1):
         weight_streaming_budget_v2 = None
+        streamable_weights_size = property(lambda self: self._spec.get("streamable", 0))
 
         def get_weight_streaming_automatic_budget(self):
             return 77
@@ -193,40 +160,40 @@ class ICudaEngine:
     if MAJOR >= 11:
 
         def get_engine_stat(self, stat):
-            return self.spec.get("weights_bytes", -1) if stat is EngineStat.TOTAL_WEIGHTS_SIZE else 0
+            return self._spec.get("weights_bytes", -1) if stat is EngineStat.TOTAL_WEIGHTS_SIZE else 0
 
     def get_tensor_name(self, index):
-        return list(self.tensors)[index]
+        return list(self._tensors)[index]
 
     def get_tensor_mode(self, name):
-        return TensorIOMode.INPUT if self.tensors[name]["input"] else TensorIOMode.OUTPUT
+        return TensorIOMode.INPUT if self._tensors[name]["input"] else TensorIOMode.OUTPUT
 
     def get_tensor_shape(self, name):
-        return tuple(self.tensors[name]["shape"])
+        return tuple(self._tensors[name]["shape"])
 
     def get_tensor_dtype(self, name):
-        return DataType[self.tensors[name]["dtype"]]
+        return DataType[self._tensors[name]["dtype"]]
 
     def get_tensor_location(self, name):
-        return TensorLocation.HOST if self.tensors[name].get("host") else TensorLocation.DEVICE
+        return TensorLocation.HOST if self._tensors[name].get("host") else TensorLocation.DEVICE
 
     def get_tensor_vectorized_dim(self, name):
-        return self.tensors[name].get("vector", [-1, 1])[0]
+        return self._tensors[name].get("vector", [-1, 1])[0]
 
     def get_tensor_format(self, name):
-        return TensorFormat[self.tensors[name].get("format", "LINEAR")]
+        return TensorFormat[self._tensors[name].get("format", "LINEAR")]
 
     def get_tensor_components_per_element(self, name):
-        return self.tensors[name].get("vector", [-1, 1])[1]
+        return self._tensors[name].get("vector", [-1, 1])[1]
 
     def get_tensor_profile_shape(self, name, profile):
-        return self.spec["profiles"][profile][name]
+        return self._spec["profiles"][profile][name]
 
     def create_execution_context(self, strategy=0):
         gpu.note("create_context", int(strategy))
-        self.contexts += 1
-        if self.contexts > self.spec.get("contexts", 99):
-            self.logger.log(1, "2: [executionContext.cpp] Error Code 2: OutOfMemory (no further information)")
+        self._contexts += 1
+        if self._contexts > self._spec.get("contexts", 99):
+            self._logger.log(1, "2: [executionContext.cpp] Error Code 2: OutOfMemory (no further information)")
             return None
         return IExecutionContext(self)
 
@@ -240,27 +207,27 @@ class EngineInspector:
     execution_context = None
 
     def __init__(self, engine):
-        self.spec, self.profiles = engine.spec, range(engine.num_optimization_profiles)
+        self._spec, self._profiles = engine._spec, range(engine.num_optimization_profiles)
 
     def get_engine_information(self, form):
         assert form is LayerInformationFormat.JSON
         context = self.execution_context
-        assert context is None or context.shapes
-        if context is not None and len(self.profiles) > 1:
+        assert context is None or context._shapes
+        if context is not None and len(self._profiles) > 1:
             return ""
         return json.dumps({"Layers": [layer for _, layer in self._layers()], "Bindings": []})
 
     def get_layer_information(self, number, form):
         assert form is LayerInformationFormat.JSON
         profile, layer = self._layers()[number]
-        if profile != self.execution_context.profile:
+        if profile != self.execution_context.active_optimization_profile:
             return ""
-        shapes = list(self.execution_context.shapes.values())
+        shapes = list(self.execution_context._shapes.values())
         return json.dumps(layer if isinstance(layer, str) else {**layer, "Inputs": shapes})
 
     def _layers(self):
-        layers = self.spec.get("layers", [{"Name": "conv"}])
-        return [(profile, self._named(layer, profile)) for profile in self.profiles for layer in layers]
+        layers = self._spec.get("layers", [{"Name": "conv"}])
+        return [(profile, self._named(layer, profile)) for profile in self._profiles for layer in layers]
 
     def _named(self, layer, profile):
         more = f" [profile {profile}]" if profile else ""
@@ -272,17 +239,17 @@ class EngineInspector:
 class IExecutionContext:
     """Takes GPU memory as `context_bytes` of the spec says, whatever the engine says that it needs."""
 
+    nvtx_verbosity, profiler, active_optimization_profile = ProfilingVerbosity.DETAILED, None, 0
+
     def __init__(self, engine):
-        self.held = engine.spec.get("context_bytes", 0)
-        gpu.take(self.held)
-        self.engine, self.spec = engine, engine.spec
-        self.shapes = {name: tensor["shape"] for name, tensor in engine.tensors.items() if tensor["input"]}
-        self.addresses, self.profile, self.enqueues, self.computed = {}, 0, 0, set()
-        self.nvtx_verbosity = ProfilingVerbosity.DETAILED
-        self.profiler = None
+        self.engine, self._spec = engine, engine._spec
+        self._held = self._spec.get("context_bytes", 0)
+        gpu.take(self._held)
+        self._shapes = {name: tensor["shape"] for name, tensor in engine._tensors.items() if tensor["input"]}
+        self._addresses, self._enqueues, self._computed = {}, 0, set()
 
     def __del__(self):
-        gpu.give(self.held)
+        gpu.give(self._held)
 
     if VERSION >= (10, 1):
 
@@ -293,52 +260,48 @@ class IExecutionContext:
         def set_device_memory(self, memory, size):
             gpu.note("set_device_memory", size)
 
-    @property
-    def active_optimization_profile(self):
-        return self.profile
-
     def set_optimization_profile_async(self, profile, stream):
-        self.profile = profile
+        self.active_optimization_profile = profile
         return True
 
     def set_input_shape(self, name, shape):
-        self.shapes[name] = list(shape)
+        self._shapes[name] = list(shape)
         return True
 
     def set_tensor_address(self, name, address):
         assert address > 0
-        self.addresses[name] = address
+        self._addresses[name] = address
         gpu.note("set_address", name)
         return True
 
     def infer_shapes(self):
-        return [name for name, shape in self.shapes.items() if -1 in shape]
+        return [name for name, shape in self._shapes.items() if -1 in shape]
 
     def get_tensor_shape(self, name):
-        batch = next(iter(self.shapes.values()))[0]
-        shape = self.engine.tensors[name]["shape"]
-        return tuple(shape) if self.spec.get("data_dependent") else (batch if shape[0] < 0 else shape[0], *shape[1:])
+        batch = next(iter(self._shapes.values()))[0]
+        shape = self.engine._tensors[name]["shape"]
+        return tuple(shape) if self._spec.get("data_dependent") else (batch if shape[0] < 0 else shape[0], *shape[1:])
 
     def execute_async_v3(self, stream):
         gpu.note("enqueue", [stream, id(self) % 10**9, self.nvtx_verbosity.name])
-        assert set(self.addresses) == set(self.engine.tensors), "an address is missing"
-        self.enqueues += 1
+        assert set(self._addresses) == set(self.engine._tensors), "an address is missing"
+        self._enqueues += 1
         queue = gpu.QUEUES[stream]
-        if queue.capturing is not None and self.spec.get("no_capture"):
-            self.engine.logger.log(
+        if queue.capturing is not None and self._spec.get("no_capture"):
+            self.engine._logger.log(
                 1, "1: [loop.cpp] Error Code 1: Cuda Runtime (operation not permitted when stream is capturing)"
             )
             return False
-        if self.enqueues == self.spec.get("fail_at"):
-            self.engine.logger.log(2, "a warning")
-            self.engine.logger.log(
+        if self._enqueues == self._spec.get("fail_at"):
+            self.engine._logger.log(2, "a warning")
+            self.engine._logger.log(
                 1, "3: [executionContext.cpp::enqueueInternal::795] Error Code 3: API Usage Error (told to)"
             )
             return False
-        queue.work(self.spec["compute_us"] * 1000)
-        addresses = tuple(self.addresses.values())
-        if addresses not in self.computed:
-            self.computed.add(addresses)
+        queue.work(self._spec["compute_us"] * 1000)
+        addresses = tuple(self._addresses.values())
+        if addresses not in self._computed:
+            self._computed.add(addresses)
             self._compute()
         if self.profiler is not None:
             self._report(queue)
@@ -346,19 +309,19 @@ class IExecutionContext:
 
     def _compute(self):
         """Puts outputs where they belong: they depend on the inputs' bytes, and the spec's `error` and `nan`."""
-        tensors = self.engine.tensors.items()
-        given = [gpu.CONTENTS.get(self.addresses[name]) for name, tensor in tensors if tensor["input"]]
+        tensors = self.engine._tensors.items()
+        given = [gpu.CONTENTS.get(self._addresses[name]) for name, tensor in tensors if tensor["input"]]
         seed = sum(int(content.sum(dtype=np.int64)) for content in given if content is not None)
         for name, tensor in tensors:
             dtype = NUMPY.get(tensor["dtype"])
             if tensor["input"] or dtype is None or tensor.get("host"):
                 continue
             values = np.random.default_rng([seed, *name.encode()]).normal(size=self.get_tensor_shape(name))
-            values += self.spec.get("error", 0) * np.random.default_rng(1).normal(size=values.shape)
-            values.reshape(-1)[: self.spec.get("nan", 0)] = np.nan
+            values += self._spec.get("error", 0) * np.random.default_rng(1).normal(size=values.shape)
+            values.reshape(-1)[: self._spec.get("nan", 0)] = np.nan
             whole = np.dtype(dtype).kind != "f"
             content = (np.rint(10 * values) if whole else values).astype(dtype)
-            gpu.CONTENTS[self.addresses[name]] = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
+            gpu.CONTENTS[self._addresses[name]] = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
 
     def _report(self, queue):
         """With a profiler an enqueue waits for its work, and says what each layer took: `profile` of the spec, in µs.
@@ -367,124 +330,56 @@ class IExecutionContext:
         """
         assert self.profiler.ready, "its own initializer was not called"
         gpu.sleep_until(queue.until)
-        layers = self.spec.get("profile", [["conv", self.spec["compute_us"]]])
-        slower = 10 if self.enqueues == 1 else 1
-        for name, us in layers + [["more", 1]] * (self.enqueues if self.spec.get("profile_grows") else 0):
+        layers = self._spec.get("profile", [["conv", self._spec["compute_us"]]])
+        slower = 10 if self._enqueues == 1 else 1
+        for name, us in layers + [["more", 1]] * (self._enqueues if self._spec.get("profile_grows") else 0):
             self.profiler.report_layer_time(name, us * slower / 1000)
 
 
 class Builder:
-    def __init__(self, logger):
-        if os.environ.get("FAKE_TENSORRT_NO_BUILDER"):
-            logger.log(1, "Unable to load library: libnvinfer_builder_resource.so.8.6.0")
-            raise TypeError("pybind11::init(): factory function returned nullptr")
-        self.logger = logger
-        LOGGERS.append(logger)
-
     num_DLA_cores = DLA_CORES
 
-    def get_plugin_registry(self):
-        return IPluginRegistry()
+    def __init__(self, logger):
+        self.logger = logger
 
     def create_builder_config(self):
-        return IBuilderConfig()
+        return IBuilderConfig(self.logger)
 
     def create_network(self, flags=0):
-        assert flags & 1 == (MAJOR < 10)
-        return INetworkDefinition(flags)
+        assert flags == (MAJOR < 10)
+        return INetworkDefinition()
 
     def create_optimization_profile(self):
         return IOptimizationProfile()
 
     def build_serialized_network(self, network, config):
         time.sleep(network.spec.get("build_s", 0))
-        if network.spec.get("build_error"):
-            self.logger.log(1, "10: Could not find any implementation for node conv.")
-            return None
-        missing = (
-            []
-            if config.cache is None
-            else [n for n in network.spec.get("tactics", ["conv"]) if n not in config.cache.entries]
-        )
+        missing = [] if config.cache is None or "conv" in config.cache.entries else ["conv"]
         if missing and 16 in config.flags:
             self.logger.log(1, "10: [autotuner.cpp] Error Code 10: Internal Error (Assertion !errorOnMiss failed.)")
             return None
         if config.cache is not None:
             config.cache.entries += missing
-        if "calibrate" in network.spec:
-            calibrator = config.int8_calibrator
-            cached = calibrator.read_calibration_cache()
-            while cached is None and (pointers := calibrator.get_batch([t.name for t in network.inputs])) is not None:
-                gpu.note("calibrate", len(pointers))
-            calibrator.write_calibration_cache(b"ranges")
-        if not os.environ.get("FAKE_TENSORRT_SILENT"):
-            self.logger.log(3, "Engine generation completed in 0.001 seconds.")
-        return json.dumps({
-            "version": __version__, "capability": [9, 0], "compute_us": 100, "profiles": config.profiles,
-            "tensors": network.spec["tensors"], "flags": sorted(config.flags),
-            "level": config.builder_optimization_level, "verbosity": config.profiling_verbosity.name,
-            "tactics": config.tactics, "ranges": network.ranges,
-            "network_flags": network.flags, "aux_streams": getattr(config, "max_aux_streams", None),
-            "tiling": getattr(config, "tiling_optimization_level", None), "pools": config.pools,
-            "dla": [config.default_device_type, config.DLA_core], "calibration_profile": config.calibration_profile,
-            "io": [[t.name, t.dtype.name, t.allowed_formats] for t in network.inputs + network.outputs],
-            "precisions": [[layer.name, layer.precision.name] for layer in network.layers] if MAJOR < 11 else None,
-            "layers": network.spec.get("inspected", [{"Name": "conv"}]),
-            "streamable": 1000 if 21 in config.flags else 0,
-        }).encode()  # fmt: skip
-
-
-class ITimingCache:
-    def __init__(self, entries):
-        self.entries = entries
-
-    def serialize(self):
-        if not os.environ.get("FAKE_TENSORRT_SILENT"):
-            LOGGERS[-1].log(3, f"Serialized {len(self.entries)} timing cache entries")
-        return json.dumps(self.entries).encode()
-
-
-LOGGERS = []
-if MAJOR < 11:
-
-    class IInt8EntropyCalibrator2:
-        pass
+        self.logger.log(3, "Engine generation completed in 0.001 seconds.")
+        built = {"version": __version__, "capability": [9, 0], "compute_us": 100, "profiles": config.profiles}
+        return json.dumps(built | network.spec).encode()
 
 
 class IBuilderConfig:
-    if VERSION >= (8, 6):
-        builder_optimization_level, max_aux_streams = 3, None
-    if VERSION >= (10, 8):
-        tiling_optimization_level = None
-    if MAJOR < 11:
-        int8_calibrator = None
-    default_device_type, DLA_core, calibration_profile = DeviceType.GPU, -1, None
+    builder_optimization_level = 3
 
-    def __init__(self):
-        self.pools = {}
-        self.profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
-        self.flags, self.profiles, self.cache, self.tactics = [], [], None, None
+    def __init__(self, logger):
+        self.logger, self.flags, self.profiles, self.cache = logger, [], [], None
 
     def set_flag(self, flag):
-        self.flags.append(int(flag))
+        self.flags.append(flag)
 
-    def get_flag(self, flag):
-        return int(flag) in self.flags
-
-    def get_tactic_sources(self):
-        return 0b11111 if MAJOR < 11 else 0b11000
-
-    def set_tactic_sources(self, mask):
-        self.tactics = mask
-
-    def set_memory_pool_limit(self, pool, size):
-        self.pools[pool.name] = size
-
-    def set_calibration_profile(self, profile):
-        self.calibration_profile = profile.shapes
+    def add_optimization_profile(self, profile):
+        self.profiles.append(profile.shapes)
+        return len(self.profiles) - 1
 
     def create_timing_cache(self, content):
-        return ITimingCache(json.loads(content) if content else [])
+        return ITimingCache(self.logger, json.loads(content) if content else [])
 
     def set_timing_cache(self, cache, ignore_mismatch):
         if "other GPU" in cache.entries:
@@ -492,82 +387,44 @@ class IBuilderConfig:
         self.cache = cache
         return True
 
-    def add_optimization_profile(self, profile):
-        self.profiles.append(profile.shapes)
-        return len(self.profiles) - 1
+
+class ITimingCache:
+    def __init__(self, logger, entries):
+        self.logger, self.entries = logger, entries
+
+    def serialize(self):
+        self.logger.log(3, f"Serialized {len(self.entries)} timing cache entries")
+        return json.dumps(self.entries).encode()
 
 
 class IOptimizationProfile:
     def __init__(self):
         self.shapes = {}
 
-    def set_shape(self, name, low, best, high):
-        self.shapes[name] = [low, best, high]
-
-
-class ITensor:
-    is_shape_tensor = False
-    allowed_formats = 1
-
-    def __init__(self, network, spec):
-        self.network, self.name, self.shape = network, spec["name"], tuple(spec["shape"])
-        self._dtype = DataType[spec["dtype"]]
-
-    def _set_dtype(self, dtype):
-        self._dtype = dtype
-
-    dtype = property(lambda self: self._dtype, _set_dtype if MAJOR < 11 else None)
-
-    if MAJOR < 11:
-
-        def set_dynamic_range(self, low, high):
-            self.network.ranges.append([self.name, low, high])
-
-
-class ILayer:
-    num_inputs = num_outputs = 1
-    if MAJOR < 11:
-        precision = DataType.FLOAT
-
-    def __init__(self, network, name, kind, ends):
-        self.network, self.name, self.type, self.ends = network, name, kind, ends
-
-    def get_input(self, index):
-        return self.ends[0]
-
-    def get_output(self, index):
-        return self.ends[1]
+    def set_shape(self, name, *ends):
+        self.shapes[name] = ends
 
 
 class INetworkDefinition:
-    def __init__(self, flags):
-        self.flags = flags
+    """Of tensors and layers, as a model's JSON has them."""
 
-    def load(self, spec):
-        self.spec, self.ranges = spec, []
-        self.inputs = [ITensor(self, tensor) for tensor in spec["tensors"] if tensor["input"]]
-        self.outputs = [ITensor(self, tensor) for tensor in spec["tensors"] if not tensor["input"]]
-        self.num_inputs, self.num_outputs = len(self.inputs), len(self.outputs)
-        indices = ITensor(self, {"name": "indices", "shape": [1], "dtype": "INT64"})
-        self.layers = [
-            ILayer(
-                self,
-                layer["name"],
-                LayerType[layer.get("type", "CONVOLUTION")],
-                (indices, indices) if layer.get("indices") else (self.inputs[0], self.outputs[0]),
-            )
-            for layer in spec.get("layers", [{"name": "conv"}])
-        ]
-        self.num_layers = len(self.layers)
+    def _load(self, spec):
+        self.spec, self.layers = spec, [SimpleNamespace(type=SimpleNamespace(name=kind)) for kind in spec["kinds"]]
+        self.inputs = [ITensor(tensor) for tensor in spec["tensors"] if tensor["input"]]
+        self.num_inputs, self.num_layers = len(self.inputs), len(self.layers)
 
     def get_input(self, index):
         return self.inputs[index]
 
-    def get_output(self, index):
-        return self.outputs[index]
-
     def get_layer(self, index):
         return self.layers[index]
+
+
+class ITensor:
+    is_shape_tensor = False
+
+    def __init__(self, spec):
+        self.name, self.shape = spec["name"], tuple(spec["shape"])
 
 
 class OnnxParser:
@@ -575,7 +432,5 @@ class OnnxParser:
         self.network = network
 
     def parse_from_file(self, path):
-        spec = json.loads(Path(path).read_text("utf-8"))
-        assert spec.get("plugin", "none") in (*standard_plugins, "none"), "no such plugin is registered"
-        self.network.load(spec)
+        self.network._load(json.loads(Path(path).read_text("utf-8")))
         return True
