@@ -156,9 +156,12 @@ def capture_command(
     nsys: Nsys,
     *,
     say: Callable[[str], None],
+    interrupts: supervised.Interrupts,
     force: bool = False,
 ) -> Captured:
     """Run `command` without the profiler, then under nsys, with telemetry; its standard streams are the caller's.
+
+    `interrupts` are held by the caller.
 
     Raises:
         CaptureError: there is no such command, or it failed or was interrupted without the profiler.
@@ -168,7 +171,7 @@ def capture_command(
     program = shutil.which(command[0])
     if program is None:
         raise CaptureError(f"{command[0]}: there is no such command", hint="give it with its path")
-    with _session(target, recording, nsys, say, force=force) as session:
+    with _session(target, recording, nsys, say, interrupts, force=force) as session:
         session.run |= {"kind": "command", "options": plain(recording)}
         started, streams = [str(Path(program).absolute()), *command[1:]], starting.Streams()
         with _telemetry(session):
@@ -227,14 +230,14 @@ def capture_engine(
     *,
     python: Path,
     say: Callable[[str], None],
+    interrupts: supervised.Interrupts,
     force: bool = False,
     checking: Checking | None = None,
-    interrupts: supervised.Interrupts | None = None,
 ) -> Captured:
     """Run an engine, or build it from ONNX first, and measure it untraced, traced, and by layer.
 
     Its outputs are kept, and compared with a reference where `checking` names one: what came of that stands in
-    `run.json`, under `accuracy`, whether or not the limits hold. `interrupts` are those of a caller that handles them.
+    `run.json`, under `accuracy`, whether or not the limits hold. `interrupts` are held by the caller.
 
     Raises:
         AccuracyError: there is no such reference, or it does not fit the engine's outputs.
@@ -247,10 +250,7 @@ def capture_engine(
     if model.suffix != ONNX:
         refuse_to_build(model, build)
     check = reference.Check(checking or Checking(), model)
-    with (
-        _session(target, recording, nsys, say, force=force, interrupts=interrupts) as session,
-        files.scratch() as scratch,
-    ):
+    with _session(target, recording, nsys, say, interrupts, force=force) as session, files.scratch() as scratch:
         options = {**plain(load), **build.settings, "save_engine": build.save_engine, **plain(recording)}
         options |= {"runtime": build.runtime, **plain(check.asked)}
         session.run |= {"kind": "engine", "options": options}
@@ -483,15 +483,13 @@ def _session(
     recording: Recording,
     nsys: Nsys,
     say: Callable[[str], None],
+    interrupts: supervised.Interrupts,
     *,
     force: bool,
-    interrupts: supervised.Interrupts | None = None,
 ) -> Iterator[Session]:
-    """`interrupts` are those of a caller that handles them; by default the session's own."""
-    own = interrupts or supervised.Interrupts(say)
-    with contextlib.nullcontext() if interrupts else own.handled(), rundir.made(target, force=force) as folder:
+    with rundir.made(target, force=force) as folder:
         started = time.monotonic()
-        session = Session(folder, nsys, recording, say, own)
+        session = Session(folder, nsys, recording, say, interrupts)
         session.run = {
             "version": run_files.VERSION,
             "status": "running",
