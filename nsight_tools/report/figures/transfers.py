@@ -10,10 +10,11 @@ from matplotlib.lines import Line2D
 from nsight_tools import units
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import NothingToShow
-from nsight_tools.hardware import LANE_BYTES_PER_S, NEWEST_LINK
+from nsight_tools.hardware import LANE_BYTES_PER_S
 from nsight_tools.report.figures.data import COLUMNS, Shown
 from nsight_tools.report.figures.lanes import Lane, draw
 from nsight_tools.report.figures.style import Drawing, colour, legend, of_trace, plots, since, time_axis, tip
+from nsight_tools.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -143,12 +144,9 @@ def _peak(trace: Trace, device: int) -> tuple[float | None, str]:
     if sampled:
         peak, generation, width = max(sampled)
         return peak / 1e9, f"the link, PCIe {generation}.0 x{width}: {units.rate(peak)} in one direction"
-    for gpu in trace.table("gpus", ["device", "compute_major"]).to_pylist():
-        if gpu["device"] == device and gpu["compute_major"] in NEWEST_LINK:
-            generation = NEWEST_LINK[gpu["compute_major"]]
-            peak = 16 * LANE_BYTES_PER_S[generation]
-            return (
-                peak / 1e9,
-                f"PCIe {generation}.0 x16, the best link of this GPU: {units.rate(peak)}; its link was not recorded",
-            )
-    return None, ""
+    newest = Run.of(trace).gpus.of(device).newest_link
+    if newest is None:
+        return None, ""
+    peak = 16 * LANE_BYTES_PER_S[newest]
+    known_by = f"PCIe {newest}.0 x16, the best link of this GPU: {units.rate(peak)}; its link was not recorded"
+    return peak / 1e9, known_by
