@@ -73,8 +73,8 @@ def judge(
     if few:
         return Judgement(metric, why=f"that takes {ENOUGH} inferences a side, and {' and '.join(few)}")
     if all(measured):
-        found = of_two_runs(difference(metric, chosen[0], chosen[1]), repeats)
-        judgement = Judgement(metric, source="untraced", level=LEVEL, **told(found))
+        beyond_runs = of_two_runs(difference(metric, chosen[0], chosen[1]), repeats)
+        judgement = Judgement(metric, source="untraced", level=LEVEL, **told(beyond_runs))
     else:
         judgement = _without_profiler(metric, runs, chosen, measured, per, alike, repeats)
     judgement = replace(judgement, repeats=(len(repeats[0]), len(repeats[1])))
@@ -110,17 +110,17 @@ def of_two_runs(found: Difference, repeats: Sequence[Sequence[float]]) -> Differ
             return found
         small = abs(found.difference or 0.0) <= usual and found.change is not Change.SAME
         return replace(found, drift=usual, detail=TWO_RUNS, change=Change.NOISE if small else found.change)
-    found = at_means(found, repeats)
-    told = told_by_repeats(repeats)
+    means = at_means(found, repeats)
+    least = told_by_repeats(repeats)
     apart = (max(side) - min(side) for side in repeats if side)
-    margin = min(told, max(usual, found.drift or 0.0, ((found.high or 0.0) - (found.low or 0.0)) / 2, *apart))
-    said = f"means of {' and '.join(str(len(side)) for side in repeats)}"
-    if margin < told:
-        said += f", too few to tell less than {units.share(margin / (found.before or 1.0))} from noise"
-    before, after, difference = found.before or 0.0, found.after or 0.0, found.difference or 0.0
+    margin = min(least, max(usual, means.drift or 0.0, ((means.high or 0.0) - (means.low or 0.0)) / 2, *apart))
+    detail = f"means of {' and '.join(str(len(side)) for side in repeats)}"
+    if margin < least:
+        detail += f", too few to tell less than {units.share(margin / (means.before or 1.0))} from noise"
+    before, after, difference = means.before or 0.0, means.after or 0.0, means.difference or 0.0
     low, high = difference - margin, difference + margin
     change = change_of(before, after, low, high, margin)
-    return replace(found, low=low, high=high, drift=margin, detail=said, change=change)
+    return replace(means, low=low, high=high, drift=margin, detail=detail, change=change)
 
 
 def _without_profiler(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -27,15 +26,11 @@ def about(kind: str, model: Path, given: Mapping[str, Any], probe: Mapping[str, 
 
     `given` are the options that all settings share, as they were typed; `probe` is what the runner's Python has.
     """
-    with model.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
     device, versions = probe.get("device") or {}, probe.get("versions") or {}
     return {
         "version": VERSION,
         "kind": kind,
-        "model": {"name": model.name, "sha256": digest.hexdigest(), "size_bytes": model.stat().st_size},
+        "model": files.described(model),
         "given": {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()},
         "gpu": device.get("name"),
         "tensorrt": versions.get("tensorrt") or versions.get("tensorrt_rtx"),
