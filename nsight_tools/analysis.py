@@ -397,7 +397,9 @@ def _weighed(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The outcomes, their findings as severe as the most severe one that follows from them, through however many."""
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     worst = [finding.severity for finding in findings]
-    links = [(at, to) for at, one in enumerate(findings) for to, other in enumerate(findings) if follows(other, one)]
+    links = [
+        (at, to) for at, cause in enumerate(findings) for to, finding in enumerate(findings) if follows(finding, cause)
+    ]
     changed = True
     while changed:
         changed = False

@@ -111,7 +111,7 @@ def _of_instances(n: Any, handle: Any, function: str, then: Callable[[Any], Any]
     if most is None:
         return None
     instances = (nvml.ask(n, "nvmlDeviceGetMigDeviceHandleByIndex", handle, index) for index in range(most))
-    return [nvml.ask(n, function, each, then=then) for each in instances if each is not None]
+    return [nvml.ask(n, function, instance, then=then) for instance in instances if instance is not None]
 
 
 def modes(state: Mapping[str, Any]) -> list[str]:
@@ -137,9 +137,9 @@ def _modes(gpu: Mapping[str, Any]) -> Iterator[str]:
         yield f"compute mode {mode}"
 
 
-def _processes(found: list[Any]) -> dict[str, Any]:
-    used = [process.usedGpuMemory for process in found]
-    return {"count": len(found), "memory_used_bytes": None if None in used else sum(used)}
+def _processes(processes: list[Any]) -> dict[str, Any]:
+    used = [process.usedGpuMemory for process in processes]
+    return {"count": len(processes), "memory_used_bytes": None if None in used else sum(used)}
 
 
 def _cpus(n: Any, handle: Any) -> str | None:
@@ -149,7 +149,7 @@ def _cpus(n: Any, handle: Any) -> str | None:
     if masks is None:
         return None
     mask = sum(int(word) << 64 * at for at, word in enumerate(masks))
-    runs = [(one.start(), one.end() - 1) for one in re.finditer("1+", f"{mask:b}"[::-1])]
+    runs = [(ones.start(), ones.end() - 1) for ones in re.finditer("1+", f"{mask:b}"[::-1])]
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or None
 
 

@@ -60,9 +60,9 @@ def judge(
     traced = [times(metric, run) / many for run, many in zip(runs, per, strict=True)]
     untraced = [times(metric, run.untraced) / many for run, many in zip(runs, per, strict=True)]
     measured = [series.size >= ENOUGH for series in untraced]
-    chosen = [one if known else other for one, other, known in zip(untraced, traced, measured, strict=True)]
+    chosen = [plain if known else slower for plain, slower, known in zip(untraced, traced, measured, strict=True)]
     repeats = [
-        of_repeats([times(metric, one) / many for one in run.repeats], _AT[metric])
+        of_repeats([times(metric, repeat) / many for repeat in run.repeats], _AT[metric])
         for run, many in zip(runs, per, strict=True)
     ]
     few = [

@@ -192,7 +192,7 @@ def _longest(length: Ints, chosen: Bools) -> Ints:
 
 
 def _said(total: int, left: dict[str, tuple[int, ...]], main: str) -> str:
-    likely = sum(one[1] for one in left.values())
+    likely = sum(point for _, point, _ in left.values())
     waits = main in {"launch", "host"}
     where = "waits for the host" if waits else "stands between kernels that were already launched"
     if likely < 0.9 * total:
