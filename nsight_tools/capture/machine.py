@@ -81,7 +81,9 @@ def _gpu(n: Any, index: int) -> dict[str, Any]:
         "driver_model": get("CurrentDriverModel", then=_DRIVER_MODELS.get),
         "mig": get("MigMode", then=lambda modes: _SWITCH.get(modes[0])),
         "mig_instances": _of_instances(n, handle, "nvmlDeviceGetName", nvml.text),
-        "mig_sms": _of_instances(n, handle, "nvmlDeviceGetAttributes_v2", lambda its: its.multiprocessorCount),
+        "mig_sms": _of_instances(
+            n, handle, "nvmlDeviceGetAttributes_v2", lambda attributes: attributes.multiprocessorCount
+        ),
         "ecc": get("EccMode", then=lambda modes: _SWITCH.get(modes[0])),
         "pcie": {
             "generation": get("CurrPcieLinkGeneration"),
@@ -117,11 +119,11 @@ def _of_instances(n: Any, handle: Any, function: str, then: Callable[[Any], Any]
 def modes(state: Mapping[str, Any]) -> list[str]:
     """How the driver runs each GPU of a `state`, in words; nothing of what is not known. Alike GPUs are said once."""
     gpus, mps = state.get("gpus"), state.get("mps")
-    said = [", ".join(_modes(gpu)) for gpu in gpus if isinstance(gpu, dict)] if isinstance(gpus, list) else []
+    told = [", ".join(_modes(gpu)) for gpu in gpus if isinstance(gpu, dict)] if isinstance(gpus, list) else []
     if isinstance(mps, dict) and mps.get("running"):
         share = mps.get("active_thread_percentage")
-        said.append(f"MPS, {share} % of the SMs" if share else "MPS")
-    return [each for each in dict.fromkeys(said) if each]
+        told.append(f"MPS, {share} % of the SMs" if share else "MPS")
+    return [each for each in dict.fromkeys(told) if each]
 
 
 def _modes(gpu: Mapping[str, Any]) -> Iterator[str]:

@@ -91,9 +91,9 @@ def _check(folder: Path, what: Mapping[str, Any]) -> None:
     except (OSError, ValueError, AttributeError) as error:
         raise OutputError(folder, f"{ABOUT} cannot be read", hint="start over with --force") from error
     if differs is not None:
-        said = _differing(before.get(differs), what[differs], differs)
+        otherwise = _differing(before.get(differs), what[differs], differs)
         raise OutputError(
-            folder, f"was measured with {said}", hint="name another folder with -o, or start over with --force"
+            folder, f"was measured with {otherwise}", hint="name another folder with -o, or start over with --force"
         )
 
 

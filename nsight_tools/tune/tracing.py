@@ -70,13 +70,13 @@ class Tracing:
     def _read(self, setting: Setting, target: Path, engine: str) -> Found:
         trace = open_trace(target, nsys=self.nsys.path)
         outcomes = analyze(trace)
-        found = promises.of_outcomes(trace, outcomes)
-        said = self.headline(target.name, trace, outcomes)
-        return Found(setting, target.name, found, said, engine, _dynamic(target / RUN))
+        promised = promises.of_outcomes(trace, outcomes)
+        headline = self.headline(target.name, trace, outcomes)
+        return Found(setting, target.name, promised, headline, engine, _dynamic(target / RUN))
 
 
 def _dynamic(file: Path) -> dict[str, list[int]]:
     """The shapes of the inputs that the engine leaves open, by name, as a capture's `run.json` has them."""
     run = json.loads(file.read_text(encoding="utf-8"))
     source = run["measured"]["benchmark"]["shape_source"]
-    return {each["name"]: each["shape"] for each in run["engine"]["inputs"] if source[each["name"]] != "engine"}
+    return {tensor["name"]: tensor["shape"] for tensor in run["engine"]["inputs"] if source[tensor["name"]] != "engine"}
