@@ -249,14 +249,14 @@ def collect(modules: Iterable[ModuleType]) -> dict[str, Analysis]:
         >>> collect([pci001_pageable_async_copies]).keys()
         dict_keys(['PCI001'])
     """
-    found: dict[str, Analysis] = {}
+    by_code: dict[str, Analysis] = {}
     for module in modules:
         for value in vars(module).values():
-            if isinstance(value, Analysis) and found.setdefault(value.code, value) is not value:
+            if isinstance(value, Analysis) and by_code.setdefault(value.code, value) is not value:
                 raise AnalysisError(
                     f"two analyses have the code {value.code}", hint=f"rename the one in {module.__name__}"
                 )
-    return dict(sorted(found.items()))
+    return dict(sorted(by_code.items()))
 
 
 def registry() -> dict[str, Analysis]:
@@ -277,12 +277,12 @@ def registry() -> dict[str, Analysis]:
             raise AnalysisError(
                 f"the analyses '{entry_point.value}' do not load: {error}", hint="repair or uninstall their package"
             ) from error
-    found = collect(modules)
-    if not found:
+    analyses = collect(modules)
+    if not analyses:
         raise AnalysisError(
             "no analyses are installed", hint="reinstall nsight-tools: pip install --force-reinstall nsight-tools"
         )
-    return found
+    return analyses
 
 
 def _within(module: ModuleType) -> Iterator[ModuleType]:
@@ -311,7 +311,7 @@ def select(
     """
     if not isinstance(analyses, Mapping):
         raise ArgumentError("select takes analyses by code", analyses, hint="registry() gives them")
-    chosen, ignored = (_codes(each) for each in (chosen, ignored))
+    chosen, ignored = _codes(chosen), _codes(ignored)
     for prefix in (*chosen, *ignored):
         if not any(code.startswith(prefix) for code in analyses):
             families = dict.fromkeys(code[:3] for code in analyses)
@@ -326,9 +326,9 @@ def select(
 
 def _codes(given: str | Iterable[str]) -> tuple[str, ...]:
     codes = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
-    for each in codes:
-        if not isinstance(each, str):
-            raise ArgumentError("analyses are chosen by code, as 'PCI001', or by several", each)
+    for code in codes:
+        if not isinstance(code, str):
+            raise ArgumentError("analyses are chosen by code, as 'PCI001', or by several", code)
     return codes
 
 
@@ -397,7 +397,9 @@ def _weighed(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The outcomes, their findings as severe as the most severe one that follows from them, through however many."""
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     worst = [finding.severity for finding in findings]
-    links = [(at, to) for at, one in enumerate(findings) for to, other in enumerate(findings) if follows(other, one)]
+    links = [
+        (at, to) for at, cause in enumerate(findings) for to, finding in enumerate(findings) if follows(finding, cause)
+    ]
     changed = True
     while changed:
         changed = False

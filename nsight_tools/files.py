@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import hashlib
 import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,21 @@ def partial_folder(target: Path) -> Iterator[Path]:
 def scratch() -> contextlib.AbstractContextManager[Path]:
     """A new folder for what one run of an engine leaves, gone at the end."""
     return partial_folder(Path(tempfile.gettempdir()) / "nsight-tools-engine")
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """The content of a file, piece by piece. Raises OSError."""
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            yield block
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What tells a file from others: its name, its size, and its content's SHA-256. Raises OSError."""
+    digest = hashlib.sha256()
+    for block in blocks(path):
+        digest.update(block)
+    return {"name": path.name, "sha256": digest.hexdigest(), "size_bytes": path.stat().st_size}
 
 
 def held(path: Path) -> int | None:

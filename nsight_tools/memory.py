@@ -45,11 +45,11 @@ def parsed(text: str) -> int:
 @functools.cache  # asked for at every chunk that is read
 def of_machine() -> int:
     """Bytes of memory that this process could use at most: the machine's, or its container's, as it was at first."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for name in _CGROUP_FILES:
         with contextlib.suppress(OSError, ValueError):  # "max": no limit
-            found = min(found, int(Path(name).read_text(encoding="ascii")))
-    return found
+            most = min(most, int(Path(name).read_text(encoding="ascii")))
+    return most
 
 
 def limit() -> int:
@@ -99,7 +99,7 @@ def fenced() -> Iterator[None]:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = _taken() + limit() + RESERVED + 4 * STACK * (os.cpu_count() or 1)
-    _set_fence(min(each for each in (wanted, soft, hard) if each != resource.RLIM_INFINITY), hard)
+    _set_fence(min(fence for fence in (wanted, soft, hard) if fence != resource.RLIM_INFINITY), hard)
     before, _fenced = _fenced, True
     try:
         yield
@@ -117,7 +117,7 @@ def _taken() -> int:
     """Bytes that the kernel counts of this process now."""
     with contextlib.suppress(OSError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return sum(int(found) << 10 for found in re.findall(r"VmData:\s+(\d+) kB", status))
+        return sum(int(kilobytes) << 10 for kilobytes in re.findall(r"VmData:\s+(\d+) kB", status))
     return 0
 
 

@@ -220,7 +220,7 @@ def _summarized(trace: Trace) -> Summary:
         enqueues=round(float(np.median(requests.enqueues[requests.judged]))) if requests.judged.any() else 0,
         engines=len(trace.table("enqueues", ["engine"])["engine"].unique()),
         populations=requests.populations,
-        streams=sum(_streams(run, one) for one in run.gpus.devices),
+        streams=sum(_streams(run, device) for device in run.gpus.devices),
         processes=len({pid for pid, _ in run.threads}),
         time=time,
         times=_times(run),
@@ -297,7 +297,7 @@ def _time(run: Run) -> tuple[int, tuple[TimeOfKind, ...]]:
     whole = max(window * len(devices), 1)
 
     def busy(chosen: Bools) -> int:
-        here = [np.flatnonzero(chosen & (work.device == one)) for one in devices]
+        here = [np.flatnonzero(chosen & (work.device == device)) for device in devices]
         return sum(covered(work.start[rows], work.end[rows]) for rows in here)
 
     rows = [
@@ -305,7 +305,7 @@ def _time(run: Run) -> tuple[int, tuple[TimeOfKind, ...]]:
         for name, chosen in groups.items()
         if chosen.any()
     ]
-    idle = window * len(devices) - sum(run.gpus.busy(one).total for one in devices)
+    idle = window * len(devices) - sum(run.gpus.busy(device).total for device in devices)
     return window, (*rows, TimeOfKind("idle", None, idle, idle / whole))
 
 

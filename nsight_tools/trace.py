@@ -260,15 +260,15 @@ class Trace(Shown):
         try:
             if rows is None:
                 self._check_size(name, wanted)
-                found = pq.read_table(self._file(name), columns=wanted, read_dictionary=_words(name, wanted))
+                table = pq.read_table(self._file(name), columns=wanted, read_dictionary=_words(name, wanted))
             else:
-                found = self._scanned(name).head(rows, columns=wanted)
-            found = found.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
+                table = self._scanned(name).head(rows, columns=wanted)
+            table = table.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
         except MemoryError:
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._damaged(name, error) from error
-        return found
+        return table
 
     def _check_size(self, name: str, columns: Iterable[str]) -> None:
         """Raise DatasetError where a file has other rows than the manifest says, or more than memory may hold."""

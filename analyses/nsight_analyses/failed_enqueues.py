@@ -43,10 +43,10 @@ def failed_on_streams(run: Run) -> Failed | None:
     stream = joint_key(work.pid[moves], work.stream[moves])
     busy = distinct(joint_key(work.pid, work.stream)[work.computes])
     sound = np.union1d(stream[worked[inference]], busy)
-    failed = ~worked & both.all(axis=0)
-    told = failed[inference] & ~np.isin(stream, sound)
-    its = np.zeros(len(worked), np.bool_)
-    its[inference[told]] = True
-    if not its.any():
+    suspect = ~worked & both.all(axis=0)
+    told = suspect[inference] & ~np.isin(stream, sound)
+    failed = np.zeros(len(worked), np.bool_)
+    failed[inference[told]] = True
+    if not failed.any():
         return None
-    return Failed(its, np.unique(work.stream[moves[told]]), len(np.unique(stream)))
+    return Failed(failed, np.unique(work.stream[moves[told]]), len(np.unique(stream)))

@@ -66,12 +66,12 @@ class Bench:
         """
         with files.scratch() as scratch:
             task = Task("probe", scratch / "probe", self.python, orders.of_probe(load, build))
-            found = self._answered(task).result
-        if reason := found.get("cannot_run"):
+            result = self._answered(task).result
+        if reason := result.get("cannot_run"):
             where = f"{reason['where']}: " if reason.get("where") else ""
             hint = reason.get("hint") or "measure it where its GPU is"
             raise CaptureError(f"{build.runtime} cannot run here: {where}{reason['what']}", hint=hint)
-        return found
+        return result
 
     def engine(self, load: Load, build: Build) -> Path:
         """The engine to run: the model itself, or what is built of it.
@@ -127,9 +127,9 @@ class Bench:
             sampled = scratch / run_files.TELEMETRY
             with self._sampling(sampled):
                 answer = self._answered(Task("benchmark", scratch / "benchmark", self.python, order))
-            found = pq.read_table(sampled) if sampled.exists() else None
-            said = {name: answer.result.get(name) for name in ("engine", "device", "versions")}
-            return Ran({**said, "measured": {"benchmark": answer.result.get("run")}}, answer.samples(), found)
+            telemetry = pq.read_table(sampled) if sampled.exists() else None
+            about = {name: answer.result.get(name) for name in ("engine", "device", "versions")}
+            return Ran({**about, "measured": {"benchmark": answer.result.get("run")}}, answer.samples(), telemetry)
 
     def outputs(self, load: Load, build: Build, into: Path, *, keep_inputs: bool) -> Path:
         """Run it for a moment to see what it computes: a folder as `reference.kept` reads it, which is `into`.

@@ -60,14 +60,18 @@ def _take_along(grace_s: float) -> None:
     """Wait for every descendant to end, and kill those that have not within `grace_s`."""
     deadline = time.monotonic() + grace_s
     while pids := _living():
+        if time.monotonic() >= deadline + GRACE_S:
+            return  # what cannot be killed: it waits inside of the kernel
         if time.monotonic() >= deadline:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            if time.monotonic() >= deadline + GRACE_S:
-                return  # what cannot be killed: it waits inside of the kernel
+            _kill(pids)
         _reap()
         time.sleep(0.01)
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _reap() -> None:

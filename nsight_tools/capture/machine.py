@@ -81,7 +81,9 @@ def _gpu(n: Any, index: int) -> dict[str, Any]:
         "driver_model": get("CurrentDriverModel", then=_DRIVER_MODELS.get),
         "mig": get("MigMode", then=lambda modes: _SWITCH.get(modes[0])),
         "mig_instances": _of_instances(n, handle, "nvmlDeviceGetName", nvml.text),
-        "mig_sms": _of_instances(n, handle, "nvmlDeviceGetAttributes_v2", lambda its: its.multiprocessorCount),
+        "mig_sms": _of_instances(
+            n, handle, "nvmlDeviceGetAttributes_v2", lambda attributes: attributes.multiprocessorCount
+        ),
         "ecc": get("EccMode", then=lambda modes: _SWITCH.get(modes[0])),
         "pcie": {
             "generation": get("CurrPcieLinkGeneration"),
@@ -111,17 +113,17 @@ def _of_instances(n: Any, handle: Any, function: str, then: Callable[[Any], Any]
     if most is None:
         return None
     instances = (nvml.ask(n, "nvmlDeviceGetMigDeviceHandleByIndex", handle, index) for index in range(most))
-    return [nvml.ask(n, function, each, then=then) for each in instances if each is not None]
+    return [nvml.ask(n, function, instance, then=then) for instance in instances if instance is not None]
 
 
 def modes(state: Mapping[str, Any]) -> list[str]:
     """How the driver runs each GPU of a `state`, in words; nothing of what is not known. Alike GPUs are said once."""
     gpus, mps = state.get("gpus"), state.get("mps")
-    said = [", ".join(_modes(gpu)) for gpu in gpus if isinstance(gpu, dict)] if isinstance(gpus, list) else []
+    told = [", ".join(_modes(gpu)) for gpu in gpus if isinstance(gpu, dict)] if isinstance(gpus, list) else []
     if isinstance(mps, dict) and mps.get("running"):
         share = mps.get("active_thread_percentage")
-        said.append(f"MPS, {share} % of the SMs" if share else "MPS")
-    return [each for each in dict.fromkeys(said) if each]
+        told.append(f"MPS, {share} % of the SMs" if share else "MPS")
+    return [each for each in dict.fromkeys(told) if each]
 
 
 def _modes(gpu: Mapping[str, Any]) -> Iterator[str]:
@@ -137,9 +139,9 @@ def _modes(gpu: Mapping[str, Any]) -> Iterator[str]:
         yield f"compute mode {mode}"
 
 
-def _processes(found: list[Any]) -> dict[str, Any]:
-    used = [process.usedGpuMemory for process in found]
-    return {"count": len(found), "memory_used_bytes": None if None in used else sum(used)}
+def _processes(processes: list[Any]) -> dict[str, Any]:
+    used = [process.usedGpuMemory for process in processes]
+    return {"count": len(processes), "memory_used_bytes": None if None in used else sum(used)}
 
 
 def _cpus(n: Any, handle: Any) -> str | None:
@@ -149,7 +151,7 @@ def _cpus(n: Any, handle: Any) -> str | None:
     if masks is None:
         return None
     mask = sum(int(word) << 64 * at for at, word in enumerate(masks))
-    runs = [(one.start(), one.end() - 1) for one in re.finditer("1+", f"{mask:b}"[::-1])]
+    runs = [(ones.start(), ones.end() - 1) for ones in re.finditer("1+", f"{mask:b}"[::-1])]
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or None
 
 

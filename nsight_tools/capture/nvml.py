@@ -79,8 +79,8 @@ def visible(n: Any) -> tuple[list[int], str]:
     if named is None:
         return every, "all GPUs"
     handles = [ask(n, "nvmlDeviceGetHandleByIndex", index) for index in every]
-    found: list[int] = []
-    for token in (part.strip() for part in named.split(",")):
+    chosen: list[int] = []
+    for token in map(str.strip, named.split(",")):
         if token.isdecimal():
             alike = len({ask(n, "nvmlDeviceGetName", handle) for handle in handles}) == 1
             if not alike and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
@@ -90,8 +90,8 @@ def visible(n: Any) -> tuple[list[int], str]:
             matching = _by_uuid(n, token, handles)
         if len(matching) != 1:
             break
-        found += matching
-    return sorted(set(found)), "CUDA_VISIBLE_DEVICES"
+        chosen += matching
+    return sorted(set(chosen)), "CUDA_VISIBLE_DEVICES"
 
 
 def _by_uuid(n: Any, token: str, handles: list[Any]) -> list[int]:
@@ -122,11 +122,11 @@ _UNSIGNED_INT = 1
 
 
 def _fields(n: Any, handle: Any, numbers: list[int]) -> list[Any]:
-    found = list(n.nvmlDeviceGetFieldValues(handle, numbers))
-    for field in found:
+    fields = list(n.nvmlDeviceGetFieldValues(handle, numbers))
+    for field in fields:
         if field.nvmlReturn:
             raise n.NVMLError(field.nvmlReturn)
-    return found
+    return fields
 
 
 def _value(field: Any) -> int:
@@ -222,11 +222,11 @@ class Processes:
         self._first = _held(self._list())
 
     def __call__(self) -> tuple[int, int | None]:
-        found = self._list()
-        if any(_is_here(each.pid) for each in found):
-            return len(found), _held([each for each in found if self._is_own(each.pid)])
-        held = _held(found)
-        return len(found), None if held is None else max(held - (self._first or 0), 0) or None
+        processes = self._list()
+        if any(_is_here(process.pid) for process in processes):
+            return len(processes), _held([process for process in processes if self._is_own(process.pid)])
+        held = _held(processes)
+        return len(processes), None if held is None else max(held - (self._first or 0), 0) or None
 
     def _is_own(self, pid: int) -> bool:
         if pid not in self._own:
@@ -236,15 +236,15 @@ class Processes:
 
 def ancestors(pid: int) -> list[int]:
     """A process and all above it, as far as Linux tells."""
-    found: list[int] = []
+    line: list[int] = []
     with contextlib.suppress(OSError, ValueError, IndexError):
-        while pid > 0 and pid not in found:
-            found.append(pid)
+        while pid > 0 and pid not in line:
+            line.append(pid)
             # The name, in brackets, may hold anything.
             pid = int(
                 Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
             )
-    return found
+    return line
 
 
 def _is_here(pid: int) -> bool:
@@ -253,7 +253,7 @@ def _is_here(pid: int) -> bool:
 
 def _held(processes: list[Any]) -> int | None:
     """Bytes of GPU memory that processes hold together; None where there are none, or NVML does not say."""
-    used = [each.usedGpuMemory for each in processes]
+    used = [process.usedGpuMemory for process in processes]
     return None if not used or None in used else sum(used)
 
 

@@ -92,12 +92,12 @@ def traces_accelerators(nsys: Nsys) -> bool:
     Not tried on such a machine: what nsys says of its own options decides.
     """
     try:
-        said = subprocess.run(  # noqa: S603
+        asked = subprocess.run(  # noqa: S603
             [nsys.path, "profile", "--help"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return ACCELERATORS.encode() in said.stdout + said.stderr
+    return ACCELERATORS.encode() in asked.stdout + asked.stderr
 
 
 def _name(option: str) -> str:
@@ -163,8 +163,8 @@ def profile(
 
 def refused_metrics(profiled: Profiled) -> gpu_metrics.Refused:
     """Why a run under nsys that never started, or left no report, may have done so for its GPU metrics."""
-    found = gpu_metrics.refused(profiled.ended.said)
-    return found or gpu_metrics.Refused("nsys fails with them", "see nsys profile --help", _last_words(profiled))
+    known = gpu_metrics.refused(profiled.ended.said)
+    return known or gpu_metrics.Refused("nsys fails with them", "see nsys profile --help", _last_words(profiled))
 
 
 def failure(nsys: Nsys, wanted: Wanted, profiled: Profiled, report: Path) -> NsysError:
@@ -186,8 +186,8 @@ def failure(nsys: Nsys, wanted: Wanted, profiled: Profiled, report: Path) -> Nsy
 
 
 def _last_words(profiled: Profiled) -> str:
-    said = [line for line in profiled.ended.said if not _USELESS.search(line)]
-    return " / ".join(said[-3:])[:400] if said else "it gave no reason"
+    lines = [line for line in profiled.ended.said if not _USELESS.search(line)]
+    return " / ".join(lines[-3:])[:400] if lines else "it gave no reason"
 
 
 _USELESS = re.compile(r"^\s*$|^usage:|^Try '|\[=*\s*\d+%|^Generating |^Generated|^WARNING: |^Collecting data")

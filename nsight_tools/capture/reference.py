@@ -153,28 +153,28 @@ def _alike(run: Kept, other: Kept) -> Outputs:
     return {name: array for name, array in other.arrays.items() if name not in run.unread}
 
 
-def _given(said: Mapping[str, Any]) -> str:
+def _given(tensor: Mapping[str, Any]) -> str:
     """An input as far as it decides what comes out: random numbers are the same ones in each type of float."""
-    drawn = str(said.get("from", "")).startswith("seed")
-    sort = "floats" if drawn and "float" in str(said["dtype"]) else said["dtype"]
-    return f"{'x'.join(map(str, said['shape'])) or 'a scalar'} of {sort}, {said.get('from')}"
+    drawn = str(tensor.get("from", "")).startswith("seed")
+    sort = "floats" if drawn and "float" in str(tensor["dtype"]) else tensor["dtype"]
+    return f"{'x'.join(map(str, tensor['shape'])) or 'a scalar'} of {sort}, {tensor.get('from')}"
 
 
-def _fitted(run: Kept, found: Outputs, name: str) -> Outputs:
+def _fitted(run: Kept, whole: Outputs, name: str) -> Outputs:
     """Outputs that are whole, thinned out as the run's. Raises AccuracyError where one has another shape."""
-    return {each: _thinned(array, _said(run, each), each, name) for each, array in found.items()}
+    return {output: _thinned(array, _told(run, output), output, name) for output, array in whole.items()}
 
 
-def _said(run: Kept, output: str) -> Mapping[str, Any]:
-    return next((each for each in run.told["outputs"] if each["name"] == output), {})
+def _told(run: Kept, output: str) -> Mapping[str, Any]:
+    return next((tensor for tensor in run.told["outputs"] if tensor["name"] == output), {})
 
 
-def _thinned(array: Array, said: Mapping[str, Any], output: str, name: str) -> Array:
-    step = int(said.get("every") or 1)
-    if step == 1 or (array.ndim == 1 and array.size == -(-int(said["values"]) // step)):
+def _thinned(array: Array, told: Mapping[str, Any], output: str, name: str) -> Array:
+    step = int(told.get("every") or 1)
+    if step == 1 or (array.ndim == 1 and array.size == -(-int(told["values"]) // step)):
         return array
-    if list(array.shape) != list(said["shape"]):
-        shapes = ["x".join(map(str, shape)) for shape in (said["shape"], array.shape)]
+    if list(array.shape) != list(told["shape"]):
+        shapes = ["x".join(map(str, shape)) for shape in (told["shape"], array.shape)]
         hint = "give a reference of the same shapes, or run with its --shapes"
         raise AccuracyError(f"output {output} is {shapes[0]}, and {shapes[1]} in {name}", hint=hint)
     return runner_outputs.thinned(array, step)
@@ -211,8 +211,8 @@ def run_model(model: Path, inputs: Outputs) -> Outputs:
     except ImportError as error:
         raise AccuracyError(f"{RUNTIME} cannot be loaded: {error}", hint=bring("accuracy")) from error
     except Exception as error:  # ONNX Runtime has a dozen classes of its own for them, without a common one
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise AccuracyError(f"{model}: ONNX Runtime cannot run it: {said[:300]}", hint=_SAME) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise AccuracyError(f"{model}: ONNX Runtime cannot run it: {reason[:300]}", hint=_SAME) from error
     has = ", ".join(inputs) or "none"
     raise AccuracyError(f"{model}: takes input {', '.join(lacking)}, and the engine has {has}", hint=_SAME)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 import sys
 import time
@@ -87,9 +86,10 @@ class Session:
             {
                 "report": report.name,
                 "nsys": [
-                    part if not part.startswith("--output=") else f"--output={report.stem}" for part in done.command
+                    argument if not argument.startswith("--output=") else f"--output={report.stem}"
+                    for argument in done.command
                 ],
-                "command": [str(part) for part in command],
+                "command": [str(argument) for argument in command],
                 "exit_code": done.ended.code,
             }
         )
@@ -126,8 +126,8 @@ class Session:
 
     def without_metrics(self, wanted: profiler.Wanted, why: gpu_metrics.Refused) -> profiler.Wanted:
         """The same without GPU metrics; says and notes why."""
-        said = f" (nsys: {why.said})" if why.said else ""
-        self.say(f"without GPU metrics: {why}; {gpu_metrics.LOST}{said}")
+        quoted = f" (nsys: {why.said})" if why.said else ""
+        self.say(f"without GPU metrics: {why}; {gpu_metrics.LOST}{quoted}")
         self.run["gpu_metrics"] = {"reason": str(why), "nsys_said": why.said or None}
         return replace(wanted, gpu_metrics_hz=None)
 
@@ -156,9 +156,12 @@ def capture_command(
     nsys: Nsys,
     *,
     say: Callable[[str], None],
+    interrupts: supervised.Interrupts,
     force: bool = False,
 ) -> Captured:
     """Run `command` without the profiler, then under nsys, with telemetry; its standard streams are the caller's.
+
+    `interrupts` are held by the caller.
 
     Raises:
         CaptureError: there is no such command, or it failed or was interrupted without the profiler.
@@ -168,7 +171,7 @@ def capture_command(
     program = shutil.which(command[0])
     if program is None:
         raise CaptureError(f"{command[0]}: there is no such command", hint="give it with its path")
-    with _session(target, recording, nsys, say, force=force) as session:
+    with _session(target, recording, nsys, say, interrupts, force=force) as session:
         session.run |= {"kind": "command", "options": plain(recording)}
         started, streams = [str(Path(program).absolute()), *command[1:]], starting.Streams()
         with _telemetry(session):
@@ -227,14 +230,14 @@ def capture_engine(
     *,
     python: Path,
     say: Callable[[str], None],
+    interrupts: supervised.Interrupts,
     force: bool = False,
     checking: Checking | None = None,
-    interrupts: supervised.Interrupts | None = None,
 ) -> Captured:
     """Run an engine, or build it from ONNX first, and measure it untraced, traced, and by layer.
 
     Its outputs are kept, and compared with a reference where `checking` names one: what came of that stands in
-    `run.json`, under `accuracy`, whether or not the limits hold. `interrupts` are those of a caller that handles them.
+    `run.json`, under `accuracy`, whether or not the limits hold. `interrupts` are held by the caller.
 
     Raises:
         AccuracyError: there is no such reference, or it does not fit the engine's outputs.
@@ -247,10 +250,7 @@ def capture_engine(
     if model.suffix != ONNX:
         refuse_to_build(model, build)
     check = reference.Check(checking or Checking(), model)
-    with (
-        _session(target, recording, nsys, say, force=force, interrupts=interrupts) as session,
-        files.scratch() as scratch,
-    ):
+    with _session(target, recording, nsys, say, interrupts, force=force) as session, files.scratch() as scratch:
         options = {**plain(load), **build.settings, "save_engine": build.save_engine, **plain(recording)}
         options |= {"runtime": build.runtime, **plain(check.asked)}
         session.run |= {"kind": "engine", "options": options}
@@ -261,7 +261,7 @@ def capture_engine(
         engine = model if model.suffix != ONNX else runs.build(model)
         runs.must_run(f"{model.name} was built and not captured")
         runs.of(engine)
-        session.run["model"] = {"name": model.name, "sha256": _sha256(model), "size_bytes": model.stat().st_size}
+        session.run["model"] = files.described(model)
         with _telemetry(session):
             status = runs.measure()
         runs.write()
@@ -310,9 +310,9 @@ class _EngineRuns:
         self._session.say(f"building an engine from {model.name}; this can take minutes")
         order = orders.of_build(model, engine, self._load, self._build, profiles=self._load.streams)
         answer = self._whole(self._task("build", order))
-        found = {**(answer.result.get("engine") or {}), **(answer.result.get("build") or {}), "path": engine.name}
-        self._session.run["build"] = found
-        self._session.say(told(found))
+        made = {**(answer.result.get("engine") or {}), **(answer.result.get("build") or {}), "path": engine.name}
+        self._session.run["build"] = made
+        self._session.say(told(made))
         return engine
 
     def of(self, engine: Path) -> None:
@@ -325,33 +325,47 @@ class _EngineRuns:
         if not recording.single_pass:
             self._benchmark(load, recording.repeat)
         self._session.say(f"tracing {load.iterations} inferences with nsys {self._session.nsys.version}")
-        traced = replace(load, duration_s=0.0)
-        order = {**self._order(traced), "ranges": True, "capture_range": True, "inspect": True}
-        order |= {"layer_ranges": recording.single_pass, **(self._check.order if recording.single_pass else {})}
         wanted = replace(self._session.wanted(capture_range=True), accelerators="use_dla_core" in self._build.settings)
-        answer = self._traced(self._task("timing", order), self._session.report, wanted)
-        layers = answer.task.folder / run_files.LAYERS
-        if layers.exists():
-            shutil.copy(layers, self._session.folder / run_files.LAYERS)
+        traced = replace(load, duration_s=0.0)
+        answer = self._as_deployed(traced, wanted)
         if answer.interrupted:
             return "interrupted"
         eager = replace(traced, cuda_graph=False, threads=1, overlap_transfers=False)
         if recording.single_pass:
             self._compare_outputs(answer)
         else:
-            self._session.say("tracing the layers")
-            each_profile = 2 * load.streams  # a stream may run layers of an optimization profile of its own
-            few = replace(eager, iterations=max(LAYER_PASS_INFERENCES, each_profile))
-            order = {**self._order(few), "ranges": True, "capture_range": True, "layer_ranges": True}
-            wanted = replace(wanted, gpu_metrics_hz=None, memory_usage=False)
-            answer = self._traced(self._task("layers", order), self._session.folder / run_files.LAYER_PASS, wanted)
+            answer = self._layer_pass(eager, wanted)
         if recording.profiler and not answer.interrupted:
-            self._session.say("timing the layers with TensorRT's own profiler")
-            answer = self._plainly(self._task("profiler", self._order(replace(eager, streams=1))))
-            if (times := answer.task.folder / run_files.PROFILE).exists():  # an interrupted run may have none
-                shutil.copy(times, self._session.folder / run_files.PROFILE)
-            self._note(answer, answer.task.name)
+            answer = self._profiled_layers(eager)
         return "interrupted" if answer.interrupted else "done"
+
+    def _as_deployed(self, load: Load, wanted: profiler.Wanted) -> Answer:
+        single = self._session.recording.single_pass
+        order = {**self._order(load), "ranges": True, "capture_range": True, "inspect": True}
+        order |= {"layer_ranges": single, **(self._check.order if single else {})}
+        answer = self._traced(self._task("timing", order), self._session.report, wanted)
+        self._keep(answer, run_files.LAYERS)
+        return answer
+
+    def _layer_pass(self, load: Load, wanted: profiler.Wanted) -> Answer:
+        self._session.say("tracing the layers")
+        each_profile = 2 * load.streams  # a stream may run layers of an optimization profile of its own
+        few = replace(load, iterations=max(LAYER_PASS_INFERENCES, each_profile))
+        order = {**self._order(few), "ranges": True, "capture_range": True, "layer_ranges": True}
+        wanted = replace(wanted, gpu_metrics_hz=None, memory_usage=False)
+        return self._traced(self._task("layers", order), self._session.folder / run_files.LAYER_PASS, wanted)
+
+    def _profiled_layers(self, load: Load) -> Answer:
+        self._session.say("timing the layers with TensorRT's own profiler")
+        answer = self._plainly(self._task("profiler", self._order(replace(load, streams=1))))
+        self._keep(answer, run_files.PROFILE)
+        self._note(answer, answer.task.name)
+        return answer
+
+    def _keep(self, answer: Answer, name: str) -> None:
+        """Copy a file that a process left into the run directory; one that was interrupted may have left none."""
+        if (file := answer.task.folder / name).exists():
+            shutil.copy(file, self._session.folder / name)
 
     def _benchmark(self, load: Load, times: int) -> None:
         """Measure without the profiler, `times` times, each in a process of its own, as another capture would."""
@@ -445,14 +459,14 @@ def tracing_added(rows: pa.Table) -> dict[str, dict[str, int]] | None:
     GPU metrics are part of it, where they were sampled. None where one of the two runs was not made.
     """
     by_run = {run: _of_run(rows, run) for run in ("benchmark", "timing")}
-    if not all(part.num_rows for part in by_run.values()):
+    if not all(run.num_rows for run in by_run.values()):
         return None
-    found = {}
+    added = {}
     for name in ("wall_ns", "enqueue_ns", "gpu_ns"):
         untraced, traced = (_median(by_run[run], name) for run in ("benchmark", "timing"))
         if untraced is not None and traced is not None:
-            found[name] = {"untraced": untraced, "traced": traced, "added": traced - untraced}
-    return found
+            added[name] = {"untraced": untraced, "traced": traced, "added": traced - untraced}
+    return added
 
 
 def _medians(rows: pa.Table) -> dict[str, dict[str, int | None]]:
@@ -483,15 +497,13 @@ def _session(
     recording: Recording,
     nsys: Nsys,
     say: Callable[[str], None],
+    interrupts: supervised.Interrupts,
     *,
     force: bool,
-    interrupts: supervised.Interrupts | None = None,
 ) -> Iterator[Session]:
-    """`interrupts` are those of a caller that handles them; by default the session's own."""
-    own = interrupts or supervised.Interrupts(say)
-    with contextlib.nullcontext() if interrupts else own.handled(), rundir.made(target, force=force) as folder:
+    with rundir.made(target, force=force) as folder:
         started = time.monotonic()
-        session = Session(folder, nsys, recording, say, own)
+        session = Session(folder, nsys, recording, say, interrupts)
         session.run = {
             "version": run_files.VERSION,
             "status": "running",
@@ -528,11 +540,3 @@ def _telemetry(session: Session) -> Iterator[None]:
     with telemetry.sampling(session.folder / run_files.TELEMETRY, hz=hz) as sampler:
         yield
     session.run["telemetry"] = sampler.cost()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

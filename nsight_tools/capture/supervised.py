@@ -50,10 +50,10 @@ class Interrupts:
         self.happened = False
 
     @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
-        """Take SIGINT, and let SIGTERM and SIGHUP end the process through every `finally`, and say so."""
+    def handled(self) -> Iterator[Interrupts]:
+        """Take SIGINT, and let SIGTERM and SIGHUP end the process through every `finally`, and say so; gives itself."""
         if threading.current_thread() is not threading.main_thread():
-            yield
+            yield self
             return
         held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         signal.signal(signal.SIGINT, self._interrupt)
@@ -61,7 +61,7 @@ class Interrupts:
             if held[number] is signal.SIG_DFL:
                 signal.signal(number, _exit)
         try:
-            yield
+            yield self
         except _Ended as ended:
             self._say(f"ended by {signal.Signals(ended.code - 128).name}; {self._left}")
             raise

@@ -24,6 +24,13 @@ _LADDER = {
     "never": set[Severity](),
 }
 
+select_option = click.option(
+    "--select", "chosen", metavar="CODES", multiple=True, help="Only these: PCI001,STR or several --select."
+)
+ignore_option = click.option(
+    "--ignore", "ignored", metavar="CODES", multiple=True, help="Not these; a prefix as PCI means the family."
+)
+
 
 @click.command(
     "analyze",
@@ -38,10 +45,8 @@ Example:
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path())
 @output.format_option(formats.TRACE)
 @output.file_option
-@click.option("--select", "chosen", metavar="CODES", multiple=True, help="Only these: PCI001,STR or several --select.")
-@click.option(
-    "--ignore", "ignored", metavar="CODES", multiple=True, help="Not these; a prefix as PCI means the family."
-)
+@select_option
+@ignore_option
 @click.option(
     "--fail-on",
     type=click.Choice(list(_LADDER)),

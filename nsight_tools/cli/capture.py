@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,11 @@ from nsight_tools.capture.runner import options as engine_options
 from nsight_tools.capture.runner import specs, versions
 from nsight_tools.cli import analyze, output
 from nsight_tools.errors import NsightToolsError
-from nsight_tools.report import safe
 
 if TYPE_CHECKING:
+    from nsight_tools.capture.options import Build, Checking, Load, Recording
     from nsight_tools.capture.session import Captured
+    from nsight_tools.nsys import Nsys
 
 AS_TYPED = "nsight_tools.as_typed"
 """In a context's `meta`: options that are read into other values, as they were typed, by name."""
@@ -56,11 +58,11 @@ def _read_by(read: specs.Reader) -> Any:
 
 def _files(text: str) -> list[tuple[str, str]]:
     """`input:file,…`, each of which is there: an engine may take minutes to build before they are read."""
-    found = specs.pairs(text)
-    for _, file in found:
+    files_by_input = specs.pairs(text)
+    for _, file in files_by_input:
         if not Path(file).exists():
             raise ValueError(f"{file}: there is no such file")
-    return found
+    return files_by_input
 
 
 def _of_engine(option: engine_options.Option) -> Any:
@@ -280,37 +282,20 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
     """
     wrapped: list[str] | None = ctx.meta["command"]
     asked = _seen(model, wrapped, options)
-    from nsight_tools import nsys, run_files
+    from nsight_tools import nsys
+    from nsight_tools.capture import privacy
     from nsight_tools.capture.options import CaptureError
 
-    recording = _recording(options)
-    say = lambda text: click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)  # noqa: E731
     installed = nsys.find(options["nsys"])
-    from nsight_tools.capture import privacy, session
-
     privacy.hide()
     if wrapped is not None:
         _refuse_engine_options(ctx)
-        target = target or Path(f"{Path(wrapped[0]).name}{run_files.SUFFIX}")
-        captured = session.capture_command(wrapped, target, recording, installed, say=say, force=options["force"])
+        captured = _command_captured(wrapped, target, options, installed)
     else:
         assert model is not None
         assert asked is not None
-        from nsight_tools.capture import processes
-
-        target = target or Path(f"{model.stem}{run_files.SUFFIX}")
-        captured = session.capture_engine(
-            model,
-            target,
-            *asked,
-            recording,
-            installed,
-            python=processes.resolve_python(options["python"], sys.executable),
-            say=say,
-            force=options["force"],
-            checking=_checking(options),
-        )
-    _tell(captured, say)
+        captured = _engine_captured(model, target, asked, options, installed)
+    _tell(captured)
     if captured.interrupted:
         ctx.exit(130)
     if not options["no_analyze"]:
@@ -327,7 +312,48 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         )
 
 
-def _seen(model: Path | None, wrapped: list[str] | None, options: dict[str, Any]) -> tuple[Any, Any] | None:
+def _command_captured(wrapped: list[str], target: Path | None, options: dict[str, Any], installed: Nsys) -> Captured:
+    from nsight_tools import run_files
+    from nsight_tools.capture import session, supervised
+
+    target = target or Path(f"{Path(wrapped[0]).name}{run_files.SUFFIX}")
+    with supervised.Interrupts(output.say).handled() as interrupts:
+        return session.capture_command(
+            wrapped,
+            target,
+            _recording(options),
+            installed,
+            say=output.say,
+            interrupts=interrupts,
+            force=options["force"],
+        )
+
+
+def _engine_captured(
+    model: Path, target: Path | None, asked: tuple[Load, Build], options: dict[str, Any], installed: Nsys
+) -> Captured:
+    """`asked` is how it is to be run and built."""
+    from nsight_tools import run_files
+    from nsight_tools.capture import processes, session, supervised
+
+    python, checking = processes.resolve_python(options["python"], sys.executable), _checking(options)
+    target = target or Path(f"{model.stem}{run_files.SUFFIX}")
+    with supervised.Interrupts(output.say).handled() as interrupts:
+        return session.capture_engine(
+            model,
+            target,
+            *asked,
+            _recording(options),
+            installed,
+            python=python,
+            say=output.say,
+            interrupts=interrupts,
+            force=options["force"],
+            checking=checking,
+        )
+
+
+def _seen(model: Path | None, wrapped: list[str] | None, options: dict[str, Any]) -> tuple[Load, Build] | None:
     """How an engine is to be run and built; None of a command.
 
     Raises what says that it cannot be captured, where that shows before nsys or anything else is looked for.
@@ -342,41 +368,20 @@ def _seen(model: Path | None, wrapped: list[str] | None, options: dict[str, Any]
         raise click.UsageError("--no-untraced is an option of a command; an engine has --single-pass")
     if options["single_pass"] and options["repeat"] > 1:
         raise click.UsageError("--repeat makes the benchmark again, and --single-pass leaves it out")
-    from nsight_tools.capture.options import model_of
+    from nsight_tools.capture.options import load_of, model_of
 
-    asked = _load(options), _build(options)
+    asked = load_of(options), _build(options)
     model_of(model)
     return asked
 
 
-def _recording(options: dict[str, Any]) -> Any:
+def _recording(options: dict[str, Any]) -> Recording:
     from nsight_tools.capture.options import Recording
 
-    names = (
-        *(
-            "single_pass",
-            "untraced",
-            "profiler",
-            "repeat",
-            "graphs",
-            "gpu_metrics",
-            "gpu_metrics_hz",
-            "telemetry_hz",
-            "memory_usage",
-            "capture_range",
-        ),
-        "nsys_args",
-    )
-    return Recording(**{name: options[name] for name in names})
+    return Recording(**{field.name: options[field.name] for field in dataclasses.fields(Recording)})
 
 
-def _load(options: dict[str, Any]) -> Any:
-    from nsight_tools.capture.options import load_of
-
-    return load_of(options)
-
-
-def _checking(options: dict[str, Any]) -> Any:
+def _checking(options: dict[str, Any]) -> Checking:
     from nsight_tools.capture.options import Checking
 
     if options["accuracy"] and not options["reference"]:
@@ -384,7 +389,7 @@ def _checking(options: dict[str, Any]) -> Any:
     return Checking(options["reference"], tuple(options["accuracy"]))
 
 
-def _build(options: dict[str, Any]) -> Any:
+def _build(options: dict[str, Any]) -> Build:
     from nsight_tools.capture.options import Build, settings_of
 
     settings = settings_of(options)
@@ -436,7 +441,7 @@ def _inaccurate(run: dict[str, Any]) -> int:
     return 0 if accuracy is None or accuracy.passed else 1 if accuracy.failures else NsightToolsError.exit_code
 
 
-def _tell_accuracy(run: dict[str, Any], say: Any) -> None:
+def _tell_accuracy(run: dict[str, Any]) -> None:
     """How far the outputs are from the reference's, each in a line; what is no number is told without one, too."""
     if "outputs" not in run:
         return
@@ -445,11 +450,11 @@ def _tell_accuracy(run: dict[str, Any], say: Any) -> None:
     from nsight_tools.report import accurate
 
     for line in accurate.odd(list(measured.outputs(run))):
-        say(line)
+        output.say(line)
     if accuracy := Accuracy.of_json(run.get("accuracy")):
         for agreement in accuracy.outputs:
-            say(f"output {agreement.output} against {accuracy.reference}: {accurate.measures(agreement)}")
-        say(accurate.verdict(accuracy))
+            output.say(f"output {agreement.output} against {accuracy.reference}: {accurate.measures(agreement)}")
+        output.say(accurate.verdict(accuracy))
 
 
 def _with_metrics(run: dict[str, Any]) -> str:
@@ -457,7 +462,7 @@ def _with_metrics(run: dict[str, Any]) -> str:
     return f" with GPU metrics at {hz / 1000:g} kHz" if hz else ""
 
 
-def _tell(captured: Captured, say: Any) -> None:
+def _tell(captured: Captured) -> None:
     """What the run directory holds, and what tracing cost."""
     run = captured.run
     tracing = (run.get("tracing") or {}).get("wall_ns")
@@ -465,14 +470,14 @@ def _tell(captured: Captured, say: Any) -> None:
         from nsight_tools import units
 
         more = tracing["added"] / tracing["untraced"] if tracing["untraced"] else 0.0
-        say(
+        output.say(
             f"an inference takes {units.duration(tracing['untraced'])} without the profiler and "
             f"{units.duration(tracing['traced'])} traced{_with_metrics(run)} ({more:+.0%}); median wall"
         )
-    _tell_accuracy(run, say)
+    _tell_accuracy(run)
     if run.get("untraced", {}).get("timed_processes") == 0:
-        say("no inference was timed without the profiler: mark them with nsight_tools.inference()")
+        output.say("no inference was timed without the profiler: mark them with nsight_tools.inference()")
     if reason := run.get("telemetry", {}).get("reason"):
-        say(f"no telemetry: {reason}")
+        output.say(f"no telemetry: {reason}")
     state = "interrupted; what was captured until then is in" if captured.interrupted else "captured into"
-    say(f"{state} {captured.path}")
+    output.say(f"{state} {captured.path}")

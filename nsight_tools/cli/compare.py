@@ -39,13 +39,13 @@ def _percent(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 
 def _untraced(side: str, *, multiple: bool = False) -> Callable[[Command], Command]:
     """An option that names what a side took without the profiler."""
-    each = "; once for each AFTER, in their order" if multiple else ""
+    how_often = "; once for each AFTER, in their order" if multiple else ""
     return click.option(
         f"--untraced-{side}",
         metavar="FILE",
         multiple=multiple,
         type=click.Path(path_type=Path),
-        help=f"Times of {side.upper()} without the profiler, as analyze --untraced takes them{each}.",
+        help=f"Times of {side.upper()} without the profiler, as analyze --untraced takes them{how_often}.",
     )
 
 
@@ -108,21 +108,21 @@ def command(
         given = plural(len(untraced_after), "time")
         raise click.UsageError(f"--untraced-after is given {given}, for {len(afters)} AFTER")
     opened = partial(nsight_tools.open_trace, **imported)
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     status = 0
     with output.opened(path) as write:
         first, outcomes = _analyzed(before, partial(opened, untraced=untraced_before))
-        for each, times in zip(afters, untraced_after or [None] * len(afters), strict=True):
+        for after, times in zip(afters, untraced_after or [None] * len(afters), strict=True):
             try:
-                found.append(_compared((before, first, outcomes), each, partial(opened, untraced=times)))
+                comparisons.append(_compared((before, first, outcomes), after, partial(opened, untraced=times)))
             except Exception as error:  # noqa: BLE001 (the others are compared all the same)
                 status = failures.report(error, debug=debug)
-        if not found:
+        if not comparisons:
             raise click.exceptions.Exit(status)
         look = output.look(color, to_file=path is not None and str(path) != "-", everything=everything)
         context = formats.Context(look, limit=limit, metric=metric)
-        write(shown.render(found, context))
-    raise click.exceptions.Exit(status or _gate(found, limit, metric))
+        write(shown.render(comparisons, context))
+    raise click.exceptions.Exit(status or _gate(comparisons, limit, metric))
 
 
 def _analyzed(source: Path, opened: Callable[..., Trace]) -> tuple[Trace, list[Outcome]]:
@@ -142,30 +142,30 @@ def _compared(before: tuple[Path, Trace, Sequence[Outcome]], after: Path, opened
         return nsight_tools.compare(before[1], trace, names=names, outcomes=(before[2], outcomes))
 
 
-def _gate(found: Sequence[Comparison], limit: float | None, metric: str | None) -> int:
+def _gate(comparisons: Sequence[Comparison], limit: float | None, metric: str | None) -> int:
     """The exit status: a regression weighs more than what could not be judged."""
     if limit is None:
         return 0
     from nsight_tools.comparison import regressed
 
-    judged = [regressed(each, limit, metric) for each in found]
-    for each, regression in zip(found, judged, strict=True):
+    regressions = [regressed(comparison, limit, metric) for comparison in comparisons]
+    for comparison, regression in zip(comparisons, regressions, strict=True):
         if regression is None:
-            _report_unjudged(each, limit, metric)
-    return REGRESSED if any(judged) else NOT_JUDGED if None in judged else 0
+            _report_unjudged(comparison, limit, metric)
+    return REGRESSED if any(regressions) else NOT_JUDGED if None in regressions else 0
 
 
 def _report_unjudged(comparison: Comparison, limit: float, metric: str | None) -> None:
     from nsight_tools.comparison import Verdict, regressed
     from nsight_tools.comparison.resampling import ENOUGH
 
-    open_ = [each for each in comparison.chosen(metric) if regressed(comparison, limit, each.metric.value) is None]
-    said = "; ".join(f"{each.metric.value}: {each.why or 'no inferences are known'}" for each in open_)
-    verdicts = {each.verdict for each in open_}
+    unjudged = [each for each in comparison.chosen(metric) if regressed(comparison, limit, each.metric.value) is None]
+    reasons = "; ".join(f"{each.metric.value}: {each.why or 'no inferences are known'}" for each in unjudged)
+    verdicts = {each.verdict for each in unjudged}
     hint = "compare captures of the same work on the same GPU"
     if Verdict.UNDECIDED in verdicts:
         hint = "give both an untraced run: captures hold one, --untraced-before and --untraced-after take one"
     elif verdicts == {Verdict.CANNOT_TELL}:
         hint = f"compare two runs of the same kind, of {ENOUGH} inferences or more each"
-    problem = f"{comparison.after.name}: whether it became slower cannot be judged: {said}"
+    problem = f"{comparison.after.name}: whether it became slower cannot be judged: {reasons}"
     failures.report(NsightToolsError(problem, hint=hint), debug=False)

@@ -127,21 +127,21 @@ def _checks(nsys: Path | None) -> Iterator[Check]:
     yield Check("nsight-tools", "ok", f"{nsight_tools.__version__}, Python {platform.python_version()}")
     yield _analyses()
     yield _cache()
-    found, check = _nsys(nsys)
+    installed, check = _nsys(nsys)
     yield check
     yield (driver := _driver())
-    if driver.state == "ok" and found:
-        yield _counters(found)
+    if driver.state == "ok" and installed:
+        yield _counters(installed)
     for name, distributions, cost, brings in _PACKAGES:
         version = _version(distributions)
-        older = name == "nvtx" and found and found.loses_python_nvtx("0.2.12")
+        older = name == "nvtx" and installed and installed.loses_python_nvtx("0.2.12")
         remedy = OLDER_NVTX if older else brings
         yield Check(name, "ok", version) if version else Check(name, "absent", "not installed", cost, remedy)
-        if name == "nvtx" and version and found and found.loses_python_nvtx(version):
+        if name == "nvtx" and version and installed and installed.loses_python_nvtx(version):
             yield Check(
                 "nvtx and nsys",
                 "problem",
-                f"nvtx {version} under nsys {found.version}",
+                f"nvtx {version} under nsys {installed.version}",
                 "every range of a Python program is lost, silently",
                 f"{OLDER_NVTX}, or a newer nsys",
             )
@@ -173,11 +173,11 @@ def _nsys(explicit: Path | None) -> tuple[Nsys | None, Check]:
     from nsight_tools import nsys  # only this command looks for it
 
     try:
-        found = nsys.find(explicit)
+        installed = nsys.find(explicit)
     except NsightToolsError as error:
         cost = ".nsys-rep reports cannot be read, only their .sqlite exports, and nothing can be captured"
         return None, Check("nsys", "absent", error.message, cost, error.hint)
-    return found, Check("nsys", "ok", f"{found.version}, {found.path}")
+    return installed, Check("nsys", "ok", f"{installed.version}, {installed.path}")
 
 
 def _driver() -> Check:
@@ -198,11 +198,11 @@ def _driver() -> Check:
     return Check("driver", "ok", f"{version}, {gpus.value} GPU{'s' if gpus.value > 1 else ''}")
 
 
-def _counters(found: Nsys) -> Check:
+def _counters(installed: Nsys) -> Check:
     """Whether nsys may sample GPU metrics here, as it says itself of each GPU."""
     from nsight_tools.capture import gpu_metrics
 
-    if refused := gpu_metrics.too_old(found) or gpu_metrics.refused_by(found):
+    if refused := gpu_metrics.too_old(installed) or gpu_metrics.refused_by(installed):
         return Check("GPU metrics", "absent", refused.why, "captures do not tell what limits layers", refused.remedy)
     return Check("GPU metrics", "ok", "allowed: captures sample them")
 

@@ -16,6 +16,7 @@ import click
 
 from nsight_tools import files
 from nsight_tools.errors import OutputError
+from nsight_tools.report import safe
 from nsight_tools.report.look import WIDTH, Look
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ def show(text: str) -> None:
         # Python flushes once more at its end and would complain then.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(text: str) -> None:
+    """Tell what is done now, on standard error."""
+    click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)
 
 
 @contextmanager

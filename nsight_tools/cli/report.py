@@ -25,10 +25,8 @@ Example:
     type=click.Path(),
     help="The page; it appears whole or not at all. - is standard output.",
 )
-@click.option("--select", "chosen", metavar="CODES", multiple=True, help="Only these: PCI001,STR or several --select.")
-@click.option(
-    "--ignore", "ignored", metavar="CODES", multiple=True, help="Not these; a prefix as PCI means the family."
-)
+@analyze.select_option
+@analyze.ignore_option
 @importing.options()
 @importing.untraced_option
 @click.option(

@@ -114,16 +114,11 @@ def tell(line: str) -> None:
     output.show(f"{safe.visible(line, WHOLE)}\n")
 
 
-def say(text: str) -> None:
-    """Tell what is done now, on standard error."""
-    click.echo(f"nsight-tools: {safe.visible(text, 500)}", err=True)
-
-
 def interrupts() -> Interrupts:
     """What Ctrl-C and SIGTERM mean: each run that was made is in the table or the ledger by then."""
     from nsight_tools.capture.supervised import Interrupts
 
-    return Interrupts(say, stopped="dropping it", left=GOES_ON)
+    return Interrupts(output.say, stopped="dropping it", left=GOES_ON)
 
 
 def write_page(path: Path, kind: formats.Kind[formats.Format[_Measured]], measured: _Measured) -> None:
@@ -131,7 +126,7 @@ def write_page(path: Path, kind: formats.Kind[formats.Format[_Measured]], measur
     try:
         page = kind.find("html")
     except MissingPackageError as error:
-        say(str(error))
+        output.say(str(error))
         return
     files.write(path, page.render(measured))
 

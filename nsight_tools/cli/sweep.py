@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nsight_tools.cli import settings
+from nsight_tools.cli import output, settings
 from nsight_tools.report import formats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from nsight_tools.capture.supervised import Interrupts
     from nsight_tools.errors import NsightToolsError
     from nsight_tools.report.swept import Swept
     from nsight_tools.tune.measuring import Measurer, Row
@@ -28,10 +30,10 @@ def _limit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> f
     """A time as `5ms`, in ns."""
     if value is None:
         return None
-    found = settings.time_of(value, "ns", "us", "µs", "ms", "s")
-    if found is None:
+    time_ns = settings.time_of(value, "ns", "us", "µs", "ms", "s")
+    if time_ns is None:
         raise click.BadParameter(f"'{value}' is no time, as 5ms or 800us")
-    return found
+    return time_ns
 
 
 @click.command(
@@ -78,17 +80,15 @@ def command(ctx: click.Context, /, model: Path, target: Path | None, limit: floa
     wanted = product({name: options[name] for name in (*settings.RUN, *settings.BUILD) if options[name] is not None})
     _refuse(wanted)
     read, typed = settings.given(ctx, options)
-    say = settings.say
-    interrupts = settings.interrupts()
-    with interrupts.handled():
-        measurer, probe = _running(model_of(model), target, read, wanted, options, say, interrupts)
-        what = kept.about("sweep", model, typed, probe)
-        with kept.opened(target, what, force=options["force"]):
-            found = _swept(target, what, wanted, options, measurer, limit, say)
-    if found.left:
-        say(f"interrupted: {found.left} runs are left; {settings.GOES_ON}")
+    with settings.interrupts().handled() as interrupts:
+        measurer, probe = _running(model_of(model), target, read, wanted, options, interrupts)
+        about = kept.about("sweep", model, typed, probe)
+        with kept.opened(target, about, force=options["force"]):
+            swept = _swept(target, about, wanted, options, measurer, limit)
+    if swept.left:
+        output.say(f"interrupted: {swept.left} runs are left; {settings.GOES_ON}")
         ctx.exit(130)
-    _tell(found)
+    _tell(swept)
 
 
 settings.add(command, (*settings.RUN, *settings.BUILD), several=True)
@@ -110,8 +110,7 @@ def _running(
     read: dict[str, Any],
     wanted: Sequence[Setting],
     options: dict[str, Any],
-    say: Callable[[str], None],
-    interrupts: Any,
+    interrupts: Interrupts,
 ) -> tuple[Measurer, dict[str, Any]]:
     """What measures, and what it found of its Python and its GPU. Raises CaptureError where something is missing."""
     from nsight_tools.capture import processes
@@ -124,8 +123,9 @@ def _running(
     python = processes.resolve_python(options["python"], sys.executable)
     most = max(int(max(setting.get("streams"), setting.get("threads"))) for setting in wanted)
     if model.suffix != ONNX:
-        refuse_to_build(model, Build(settings_of({**read, **{n: v for each in wanted for n, v in each.options}})))
-    bench = Bench(model, target / kept.ENGINES, python, say, interrupts, options["telemetry_hz"], most)
+        varied = {name: value for setting in wanted for name, value in setting.options}
+        refuse_to_build(model, Build(settings_of({**read, **varied})))
+    bench = Bench(model, target / kept.ENGINES, python, output.say, interrupts, options["telemetry_hz"], most)
     running = Running(bench, read)
     possible = next((setting for setting in wanted if conflict(setting) is None), wanted[0])
     return running, bench.probe(*running.asked(possible))
@@ -133,12 +133,11 @@ def _running(
 
 def _swept(
     target: Path,
-    what: dict[str, Any],
+    about: dict[str, Any],
     wanted: Sequence[Setting],
     options: dict[str, Any],
     measurer: Measurer,
     limit: float | None,
-    say: Callable[[str], None],
 ) -> Swept:
     from nsight_tools.capture.options import InterruptedCaptureError
     from nsight_tools.report import swept
@@ -146,7 +145,7 @@ def _swept(
 
     table = target / MEASUREMENTS
     times = options["repeat"]
-    rows = _before(table, wanted, options, say)
+    rows = _before(table, wanted, options)
     lines = _Lines(swept.head())
     for setting in wanted:
         for row in rows:
@@ -154,28 +153,28 @@ def _swept(
                 lines.add(row)
     began, made = time.monotonic(), 0
     try:
-        for row in sweep.measured(wanted, times, measurer, rows, lambda all_: measuring.write_rows(table, all_)):
+        for row in sweep.measured(wanted, times, measurer, rows, partial(measuring.write_rows, table)):
             made += 1
             lines.add(row)
             remaining = len(sweep.left(wanted, rows, times))
             takes = remaining * (time.monotonic() - began) / made
             if remaining:
-                say(f"{remaining} of {times * len(wanted)} runs are left, about {_minutes(takes)}")
+                output.say(f"{remaining} of {times * len(wanted)} runs are left, about {_minutes(takes)}")
     except (InterruptedCaptureError, KeyboardInterrupt):
         pass
     failed = [row for row in rows if row.measurement is None and row.setting in wanted]
     remaining = len(sweep.left(wanted, rows, times))
-    found = swept.Swept(what, sweep.points(rows, wanted), failed, limit, remaining)
-    if not found.points and failed and not remaining:
+    measured = swept.Swept(about, sweep.points(rows, wanted), failed, limit, remaining)
+    if not measured.points and failed and not remaining:
         table.unlink(missing_ok=True)
         raise _none(failed, lines)
-    if found.points:
-        settings.write_page(target / PAGE, formats.SWEEP, found)
-        say(f"measured into {target}")
-    return found
+    if measured.points:
+        settings.write_page(target / PAGE, formats.SWEEP, measured)
+        output.say(f"measured into {target}")
+    return measured
 
 
-def _before(table: Path, wanted: Sequence[Setting], options: dict[str, Any], say: Callable[[str], None]) -> list[Row]:
+def _before(table: Path, wanted: Sequence[Setting], options: dict[str, Any]) -> list[Row]:
     """The rows of a sweep that is gone on with, and what they spare."""
     from nsight_tools.tune import measuring, sweep
 
@@ -184,9 +183,9 @@ def _before(table: Path, wanted: Sequence[Setting], options: dict[str, Any], say
         rows = sweep.without_failed(wanted, rows)
     times = options["repeat"]
     if kept := times * len(wanted) - len(sweep.left(wanted, rows, times)):
-        say(f"{kept} of {times * len(wanted)} runs were made before")
+        output.say(f"{kept} of {times * len(wanted)} runs were made before")
     if many := len({row.setting for row in rows if row.measurement is None and row.setting in wanted}):
-        say(settings.failed_before(many))
+        output.say(settings.failed_before(many))
     return rows
 
 
@@ -230,8 +229,8 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _tell(found: Swept) -> None:
+def _tell(measured: Swept) -> None:
     from nsight_tools.report import swept
 
-    for sentence in swept.answers(found):
+    for sentence in swept.answers(measured):
         settings.tell(sentence)

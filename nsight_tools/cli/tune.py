@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nsight_tools.cli import capture, importing, settings, tune_program
+from nsight_tools.cli import capture, importing, output, settings, tune_program
 from nsight_tools.report import formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nsight_tools.capture.supervised import Interrupts
     from nsight_tools.tune.ledger import Ledger
     from nsight_tools.tune.loop import Budget, Loop
+    from nsight_tools.tune.settings import Setting
 
 SUFFIX = ".tune"
 PAGE = "tune.html"
@@ -97,21 +99,20 @@ def command(ctx: click.Context, /, model: Path | None, target: Path | None, **op
         raise click.UsageError("give a MODEL, a command after --, or --continue DIR")
     tune_program.refuse_program_options(ctx)
     from nsight_tools.capture import privacy
-    from nsight_tools.capture.options import InterruptedCaptureError, model_of
+    from nsight_tools.capture.options import model_of
     from nsight_tools.errors import NsightToolsError
 
     privacy.hide()
     target = target or Path(f"{model.stem}{SUFFIX}")
-    interrupts = settings.interrupts()
-    with interrupts.handled():
-        ledger, interrupted = _tuned(ctx, model_of(model), target, options, interrupts, InterruptedCaptureError)
+    with settings.interrupts().handled() as interrupts:
+        ledger, interrupted = _tuned(ctx, model_of(model), target, options, interrupts)
     if ledger.first is not None:
         for line in _text(ledger):
             settings.tell(line)
     if ledger.ended == "budget" and not any(step.outcome for step in ledger.steps):
         raise NsightToolsError("--budget: spent before one step was judged", hint="with more, the same command goes on")
     if interrupted:
-        settings.say(f"interrupted: {settings.GOES_ON if ledger.first else 'nothing was measured'}")
+        output.say(f"interrupted: {settings.GOES_ON if ledger.first else 'nothing was measured'}")
         ctx.exit(130)
 
 
@@ -137,9 +138,10 @@ def _program(
 
 
 def _tuned(
-    ctx: click.Context, model: Path, target: Path, options: dict[str, Any], interrupts: Any, interrupt: type[Exception]
+    ctx: click.Context, model: Path, target: Path, options: dict[str, Any], interrupts: Interrupts
 ) -> tuple[Ledger, bool]:
     """The ledger at the end, and whether Ctrl-C was that."""
+    from nsight_tools.capture.options import InterruptedCaptureError
     from nsight_tools.tune import kept
     from nsight_tools.tune import ledger as ledgers
     from nsight_tools.tune.settings import Setting
@@ -148,28 +150,28 @@ def _tuned(
     read, typed = settings.given(ctx, options, (*settings.GIVEN, *settings.OUTPUTS))
     _refuse_budget(options["budget"], read)
     loop, probe = _loop(model, target, start, read, options, interrupts)
-    what = kept.about("tune", model, typed, probe) | {"start": start.as_json(), "goal": options["goal"]}
-    with kept.opened(target, what, force=options["force"]):
+    about = kept.about("tune", model, typed, probe) | {"start": start.as_json(), "goal": options["goal"]}
+    with kept.opened(target, about, force=options["force"]):
         file = target / ledgers.LEDGER
         if file.exists():
             loop.ledger = ledgers.read(file)
             steps = loop.ledger.steps
-            settings.say(f"going on with {target}: {len(steps)} steps were begun")
+            output.say(f"going on with {target}: {len(steps)} steps were begun")
             if options["retry_failed"]:
                 loop.retried = len(steps)
             elif many := sum(step.failed for step in steps):
-                settings.say(settings.failed_before(many))
-        loop.ledger.about = what
+                output.say(settings.failed_before(many))
+        loop.ledger.about = about
         interrupted = False
         try:
             loop.run()
-        except (interrupt, KeyboardInterrupt):
+        except (InterruptedCaptureError, KeyboardInterrupt):
             interrupted = True
         finally:
             if loop.ledger.first is not None:
                 loop.keep(loop.ledger)
                 settings.write_page(target / PAGE, formats.TUNING, loop.ledger)
-                settings.say(f"the ledger is in {target}")
+                output.say(f"the ledger is in {target}")
     return loop.ledger, interrupted
 
 
@@ -190,7 +192,7 @@ def _refuse_budget(budget: Budget | None, read: dict[str, Any]) -> None:
 
 
 def _loop(
-    model: Path, target: Path, start: Any, read: dict[str, Any], options: dict[str, Any], interrupts: Any
+    model: Path, target: Path, start: Setting, read: dict[str, Any], options: dict[str, Any], interrupts: Interrupts
 ) -> tuple[Loop, dict[str, Any]]:
     """The loop over a GPU, and what its runner's Python has. Raises CaptureError where something is missing."""
     from nsight_tools import nsys
@@ -212,11 +214,11 @@ def _loop(
         report = TraceReport(name, summarize(trace), outcomes)
         return TraceReport(name, report.summary, outcomes, plan(trace, report.findings)).verdict
 
-    found = nsys.find(options["nsys"])
+    installed = nsys.find(options["nsys"])
     python = processes.resolve_python(options["python"], sys.executable)
     builds = model.suffix == ONNX
     most = max(options["most_streams"], start.get("streams"), start.get("threads"))
-    bench = Bench(model, target / kept.ENGINES, python, settings.say, interrupts, options["telemetry_hz"], most)
+    bench = Bench(model, target / kept.ENGINES, python, output.say, interrupts, options["telemetry_hz"], most)
     running = Running(bench, read)
     load, build = running.asked(start)
     if not builds:
@@ -228,10 +230,10 @@ def _loop(
     loop = Loop(
         ledger=ledgers.Ledger({}, options["goal"], start, reference=gate.name),
         measurer=running,
-        tracer=Tracing(running, target, found, recording, headline),
+        tracer=Tracing(running, target, installed, recording, headline),
         chooser=Chooser(options["goal"], builds, options["most_streams"]),
         keep=keep,
-        say=settings.say,
+        say=output.say,
         gate=gate,
         budget=options["budget"] or Budget(),
     )

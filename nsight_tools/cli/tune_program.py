@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nsight_tools.cli import settings
+from nsight_tools.cli import output, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ def _is_given(ctx: click.Context, option: click.Parameter) -> bool:
 
 def given(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The options to remember, by name, that were given on the command line."""
-    names = [each.name for each in ctx.command.params if _is_given(ctx, each)]
+    names = [option.name for option in ctx.command.params if _is_given(ctx, option)]
     return {name: options[name] for name in REMEMBERED if name in names}
 
 
@@ -109,42 +109,47 @@ class _Watcher:
 
         self._folder, self._options, self._nsys = folder, options, nsys.find(options["nsys"])
 
-    def capture(self, command: Sequence[str], name: str) -> Seen:
+    def capture(self, command: Sequence[str], folder: str) -> Seen:
         """Raises CaptureError where the program fails, or is interrupted."""
-        from nsight_tools.capture import privacy, session
+        from nsight_tools.capture import privacy, session, supervised
         from nsight_tools.capture.options import CaptureError, InterruptedCaptureError, Recording
         from nsight_tools.report.content import TraceReport
         from nsight_tools.tune import programs
 
         privacy.hide()
-        recording = Recording(**{each: self._options[each] for each in _RECORDING})
-        target = self._folder / name
-        captured = session.capture_command(command, target, recording, self._nsys, say=settings.say, force=True)
+        recording = Recording(**{name: self._options[name] for name in _RECORDING})
+        target = self._folder / folder
+        with supervised.Interrupts(output.say).handled() as interrupts:
+            captured = session.capture_command(
+                command, target, recording, self._nsys, say=output.say, interrupts=interrupts, force=True
+            )
         ends_so = captured.interrupted and not recording.untraced  # what only Ctrl-C ends
         if (captured.interrupted or captured.exit_code) and not ends_so:
             shutil.rmtree(target, ignore_errors=True)
             if captured.interrupted:
                 raise InterruptedCaptureError("interrupted", hint="the same command captures it again")
             raise CaptureError(f"{command[0]}: ended with exit code {captured.exit_code}", hint="fix that first")
-        report = TraceReport.of(name, self._trace(name))
-        limits = programs.limiting(report.outcomes)
-        named = programs.named([each for each in report.findings if each not in limits], report.one_takes_ns)
-        said = [f"{each.message}; {each.recommendation}" for each in limits]
-        return programs.Seen(name, report.verdict, named, (*said, *(() if report.summary.inferences else (UNMARKED,))))
+        report = TraceReport.of(folder, self._trace(folder))
+        of_the_capture = programs.limiting(report.outcomes)
+        changes = [finding for finding in report.findings if finding not in of_the_capture]
+        limits = [f"{finding.message}; {finding.recommendation}" for finding in of_the_capture]
+        if not report.summary.inferences:
+            limits.append(UNMARKED)
+        return programs.Seen(folder, report.verdict, programs.named(changes, report.one_takes_ns), tuple(limits))
 
     def compare(self, before: str, after: str) -> tuple[str, str]:
         """The verdict of `compare` on the goal, or its leading one where none was given; and what it says of both."""
         import nsight_tools
         from nsight_tools.report import compared
 
-        found = nsight_tools.compare(self._trace(before), self._trace(after), names=(before, after))
-        return found.chosen(self._options["goal"])[0].verdict.value, "; ".join(compared.verdicts(found))
+        comparison = nsight_tools.compare(self._trace(before), self._trace(after), names=(before, after))
+        return comparison.chosen(self._options["goal"])[0].verdict.value, "; ".join(compared.verdicts(comparison))
 
-    def _trace(self, name: str) -> Any:
+    def _trace(self, folder: str) -> Any:
         import nsight_tools
 
-        asked = {each: self._options[each] for each in _OPENED}
-        return nsight_tools.open_trace(self._folder / name, nsys=self._nsys.path, **asked)
+        asked = {name: self._options[name] for name in _OPENED}
+        return nsight_tools.open_trace(self._folder / folder, nsys=self._nsys.path, **asked)
 
 
 def _tell(program: Program, folder: Path) -> None:

@@ -92,12 +92,12 @@ def _differs(runs: Pair, copied: list[tuple[float, ...]], *, same_work: bool | N
         before, after = (f"{units.number(sum(run.blocks_by_kernel().values()))} blocks" for run in runs)
         why = "the kernels that both have run in other grids: another batch or shape, or other layers that use them"
         yield SetupDifference("work of the kernels", before, after, Effect.CONFOUNDS, why)
-    for (_, label), (one, other) in zip(_COPIES, copied, strict=True):
-        if abs(one - other) <= WORK_SHARE * max(one, other):
+    for (_, label), (bytes_before, bytes_after) in zip(_COPIES, copied, strict=True):
+        if abs(bytes_before - bytes_after) <= WORK_SHARE * max(bytes_before, bytes_after):
             continue
-        why, effect = _of_copies(one, other, same_work=same_work)
+        why, effect = _of_copies(bytes_before, bytes_after, same_work=same_work)
         blocks = BOTH if effect is Effect.BLOCKS else ()
-        sizes = units.size(one), units.size(other)
+        sizes = units.size(bytes_before), units.size(bytes_after)
         yield SetupDifference(f"{label}, of an inference", *sizes, effect, why, blocks)
 
 

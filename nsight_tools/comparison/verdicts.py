@@ -61,9 +61,9 @@ def judge(
     traced = [times(metric, run) / many for run, many in zip(runs, per, strict=True)]
     untraced = [times(metric, run.untraced) / many for run, many in zip(runs, per, strict=True)]
     measured = [series.size >= ENOUGH for series in untraced]
-    chosen = [one if known else other for one, other, known in zip(untraced, traced, measured, strict=True)]
+    chosen = [plain if known else slower for plain, slower, known in zip(untraced, traced, measured, strict=True)]
     repeats = [
-        of_repeats([times(metric, one) / many for one in run.repeats], _AT[metric])
+        of_repeats([times(metric, repeat) / many for repeat in run.repeats], _AT[metric])
         for run, many in zip(runs, per, strict=True)
     ]
     few = [
@@ -75,8 +75,8 @@ def judge(
         return Judgement(metric, why=f"that takes {ENOUGH} inferences a side, and {' and '.join(few)}")
     if all(measured):
         host = _host_drift(metric, runs, per) if alike.launching else 0.0
-        found = of_two_runs(difference(metric, chosen[0], chosen[1]), repeats, host)
-        judgement = Judgement(metric, source="untraced", level=LEVEL, **told(found))
+        beyond_runs = of_two_runs(difference(metric, chosen[0], chosen[1]), repeats, host)
+        judgement = Judgement(metric, source="untraced", level=LEVEL, **told(beyond_runs))
     else:
         judgement = _without_profiler(metric, runs, chosen, measured, per, alike, repeats)
     judgement = replace(judgement, repeats=(len(repeats[0]), len(repeats[1])))
@@ -132,17 +132,17 @@ def of_two_runs(found: Difference, repeats: Sequence[Sequence[float]], host: flo
         return replace(
             found, drift=usual, detail=_same(found, explained), change=Change.NOISE if small else found.change
         )
-    found = at_means(found, repeats)
-    told = told_by_repeats(repeats)
+    means = at_means(found, repeats)
+    least = told_by_repeats(repeats)
     apart = (max(side) - min(side) for side in repeats if side)
-    margin = min(told, max(usual, found.drift or 0.0, ((found.high or 0.0) - (found.low or 0.0)) / 2, *apart))
-    said = f"means of {' and '.join(str(len(side)) for side in repeats)}"
-    if margin < told:
-        said += f", too few to tell less than {units.share(margin / (found.before or 1.0))} from noise"
-    before, after, difference = found.before or 0.0, found.after or 0.0, found.difference or 0.0
+    margin = min(least, max(usual, means.drift or 0.0, ((means.high or 0.0) - (means.low or 0.0)) / 2, *apart))
+    detail = f"means of {' and '.join(str(len(side)) for side in repeats)}"
+    if margin < least:
+        detail += f", too few to tell less than {units.share(margin / (means.before or 1.0))} from noise"
+    before, after, difference = means.before or 0.0, means.after or 0.0, means.difference or 0.0
     low, high = difference - margin, difference + margin
     change = change_of(before, after, low, high, margin)
-    return replace(found, low=low, high=high, drift=margin, detail=said, change=change)
+    return replace(means, low=low, high=high, drift=margin, detail=detail, change=change)
 
 
 def _same(found: Difference, explained: float) -> str:

@@ -82,10 +82,9 @@ def _stopped_early(executor: Executor) -> Iterator[None]:
         yield
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            if child.pid is not None and child.pid not in before:
-                with suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGINT)
+        for pid in {child.pid for child in multiprocessing.active_children() if child.pid is not None} - before:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
         raise
 
 

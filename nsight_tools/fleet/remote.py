@@ -71,9 +71,7 @@ def fetched(url: str) -> Path:
         partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
         try:
             for there, relative in _files(fs, path, name):
-                here = partial / relative
-                if not here.resolve().is_relative_to(partial.resolve()):
-                    raise InputError(url, f"holds a file named '{relative}', which lies outside of it")
+                here = _inside(partial, relative, url)
                 here.parent.mkdir(parents=True, exist_ok=True)
                 fs.get_file(there, str(here))
             (partial / _STATE).write_text(json.dumps(state), encoding="utf-8")
@@ -81,6 +79,14 @@ def fetched(url: str) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder / name
+
+
+def _inside(folder: Path, relative: str, url: str) -> Path:
+    """A file of `url` in this folder. Raises InputError where its name leads out of it."""
+    path = folder / relative
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(url, f"holds a file named '{relative}', which lies outside of it")
+    return path
 
 
 def put(here: Path, url: str) -> None:

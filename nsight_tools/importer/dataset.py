@@ -62,25 +62,10 @@ def write_dataset(
     rows, payloads = streaming.stream(export, session, decoder, to, progress)
     executed = sorted(payloads, key=payloads.__getitem__)
     listed = layers.from_inspector(inputs.layers, executed) if inputs.layers else layers.from_ranges(executed)
-    gpus, keep = machine.gpus(export), inputs.options.keep_environment
-    small = {
-        "gpus": gpus if inputs.run is None else inputs.run.gpus(gpus),
-        "streams": machine.streams(export, decoder),
-        "threads": machine.threads(export, decoder),
-        "nvml_metrics": samples.nvml_metrics(export, decoder, gpus),
-        "environment": machine.environment(export, decoder) if keep else TABLES["environment"].empty(),
-    }
     about = session.about()
     aligned = clock.align(to, about["session"])
-    why: dict[str, NotCollected | None] = {"gpu_metrics": inputs.run.no_gpu_metrics() if inputs.run else None}
-    for name, (table, reason) in _captured(inputs.run, small["gpus"], aligned).items():
-        small[name], why[name] = table, reason
-    if inputs.profile is not None:
-        small["layer_times"] = layers.times(trtexec.read(inputs.profile, trtexec.Profile), "trtexec")
-    working = samples.working_gpus(to)
-    small |= {name: samples.resolved(small[name], working) for name in ("nvml_metrics", "telemetry")}
-    for name, table in small.items():
-        rows[name] = write_table(to / f"{name}.parquet", TABLES[name], table)
+    short, lacking = _short_tables(export, decoder, to, inputs, aligned)
+    rows |= {name: write_table(to / f"{name}.parquet", TABLES[name], table) for name, table in short.items()}
     progress("attributing GPU work to inferences", len(rows) / len(TABLES))
     pa.default_memory_pool().release_unused()  # what reading held, before what deriving needs comes on top
     inference_range = inputs.options.inference_range
@@ -93,14 +78,7 @@ def write_dataset(
     if layer_pass and ordered and alignment.LAYER_PASS in ordered["attributed"] and not listed.num_rows:
         listed = layers.from_dataset(layer_pass)  # of this engine: its kernels came in the same order
     rows |= made.rows | {"layers": write_table(to / "layers.parquet", TABLES["layers"], listed)}
-    ran = rows["kernels"] + rows["graph_launches"]
-    held = Held(
-        export,
-        session,
-        rows,
-        lost_kernels=0 if ran else calls.calls_that(to, "launch", "graph_launch"),
-        lost_records=0 if rows["event_records"] else calls.calls_that(to, "record"),
-    )
+    held = _held(export, session, rows, to)
     manifest = {
         "dataset_version": DATASET_VERSION,
         "tool_version": version("nsight-tools"),
@@ -110,10 +88,45 @@ def write_dataset(
         "run": inputs.run.about() if inputs.run else None,
         "requests": made.requests,
         "layers_by_order": ordered,
-        "tables": {name: _state(rows[name], why.get(name) or held.not_collected(name)) for name in TABLES},
+        "tables": {name: _state(rows[name], lacking.get(name) or held.not_collected(name)) for name in TABLES},
     }
     (to / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     progress("done", 1.0)
+
+
+def _short_tables(
+    export: Export, decoder: Decoder, to: Path, inputs: Inputs, aligned: dict[str, Any] | None
+) -> tuple[dict[str, pa.Table], dict[str, NotCollected | None]]:
+    """The tables that never are long, by name; and why some have no rows, where the capture tells."""
+    run, gpus = inputs.run, machine.gpus(export)
+    keep = inputs.options.keep_environment
+    tables = {
+        "gpus": gpus if run is None else run.gpus(gpus),
+        "streams": machine.streams(export, decoder),
+        "threads": machine.threads(export, decoder),
+        "nvml_metrics": samples.nvml_metrics(export, decoder, gpus),
+        "environment": machine.environment(export, decoder) if keep else TABLES["environment"].empty(),
+    }
+    lacking: dict[str, NotCollected | None] = {"gpu_metrics": run.no_gpu_metrics() if run else None}
+    for name, (table, reason) in _captured(run, tables["gpus"], aligned).items():
+        tables[name], lacking[name] = table, reason
+    if inputs.profile is not None:
+        tables["layer_times"] = layers.times(trtexec.read(inputs.profile, trtexec.Profile), "trtexec")
+    working = samples.working_gpus(to)
+    tables |= {name: samples.resolved(tables[name], working) for name in ("nvml_metrics", "telemetry")}
+    return tables, lacking
+
+
+def _held(export: Export, session: Session, rows: dict[str, int], to: Path) -> Held:
+    """What the export held of each table, by the rows that were written."""
+    ran = rows["kernels"] + rows["graph_launches"]
+    return Held(
+        export,
+        session,
+        rows,
+        lost_kernels=0 if ran else calls.calls_that(to, "launch", "graph_launch"),
+        lost_records=0 if rows["event_records"] else calls.calls_that(to, "record"),
+    )
 
 
 def _captured(

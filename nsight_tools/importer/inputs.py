@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.errors import InputError
+from nsight_tools.files import blocks
 from nsight_tools.importer import connections
 from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.importer.trtexec_run import TrtexecRun
@@ -116,9 +117,8 @@ class Inputs:
         digest = hashlib.sha256()
         for file in self.files:
             try:
-                with file.open("rb") as stream:
-                    while block := stream.read(1 << 20):
-                        digest.update(block)
+                for block in blocks(file):
+                    digest.update(block)
             except OSError as error:
                 raise InputError(file, f"cannot be read: {error.strerror}") from error
         return digest.hexdigest()

@@ -112,14 +112,19 @@ def _stream_tables(
 
     for name, parts in groupby(_in_turn(pool, pieces()), key=itemgetter(0)):
         progress(f"reading {name}", list(dialects.STREAMED).index(name) / len(TABLES))
-        finish = Nesting if name == "nvtx_ranges" else lambda: _as_it_is
-        with SortedWriter(to / f"{name}.parquet", TABLES[name], finish) as writer:
-            for _, piece in parts:
-                if "json" in piece.column_names:
-                    _collect(payloads, piece)
-                writer.add(piece)
-        rows[name] = writer.rows
+        rows[name] = _write(to, name, (piece for _, piece in parts), payloads)
     return rows, payloads
+
+
+def _write(to: Path, name: str, pieces: Iterable[pa.Table], payloads: dict[str, int]) -> int:
+    """Write a table; returns its rows. Payloads of layer ranges are kept in `payloads`."""
+    finish = Nesting if name == "nvtx_ranges" else lambda: _as_it_is
+    with SortedWriter(to / f"{name}.parquet", TABLES[name], finish) as writer:
+        for piece in pieces:
+            if "json" in piece.column_names:
+                _collect(payloads, piece)
+            writer.add(piece)
+    return writer.rows
 
 
 Piece = tuple[str, Callable[[], pa.Table]]

@@ -234,13 +234,9 @@ def _merged(runs: list[Path], table: Table) -> Iterator[pa.Table]:
     open_runs = set(range(len(runs)))
     while open_runs or any(rows.num_rows for rows in held):
         for i in sorted(open_runs):
-            # More than one time in each, so that the earliest end is never all there is.
-            while not held[i].num_rows or _first(held[i], key) == _last(held[i], key):
-                batch = next(batches[i], None)
-                if batch is None:
-                    open_runs.discard(i)
-                    break
-                held[i] = pa.concat_tables([held[i], pa.Table.from_batches([batch]).cast(table.schema)])
+            held[i], more = _read_on(held[i], batches[i], key)
+            if not more:
+                open_runs.discard(i)
         until = min((_last(held[i], key) for i in open_runs), default=None)
         ready = []
         for i, rows in enumerate(held):
@@ -250,6 +246,19 @@ def _merged(runs: list[Path], table: Table) -> Iterator[pa.Table]:
         merged = in_order(pa.concat_tables(ready), table)
         if merged.num_rows:
             yield merged
+
+
+def _read_on(rows: pa.Table, batches: Iterator[pa.RecordBatch], key: str) -> tuple[pa.Table, bool]:
+    """The rows and those that follow, until there is more than one time in them; and whether there was enough.
+
+    So the earliest end is never all there is.
+    """
+    while not rows.num_rows or _first(rows, key) == _last(rows, key):
+        batch = next(batches, None)
+        if batch is None:
+            return rows, False
+        rows = pa.concat_tables([rows, pa.Table.from_batches([batch]).cast(rows.schema)])
+    return rows, True
 
 
 def _first(rows: pa.Table, key: str) -> int:

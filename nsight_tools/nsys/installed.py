@@ -43,17 +43,8 @@ class Nsys:
         return self.version >= since and (until is None or self.version < until)
 
     @property
-    def abilities(self) -> dict[Ability, bool]:
-        """Every ability that is known of, and whether this version has it."""
-        return {ability: self.can(ability) for ability in ABILITIES}
-
-    @property
     def gpu_metrics_option(self) -> str:
         return "--gpu-metrics-devices" if self.can("gpu_metrics_devices") else "--gpu-metrics-device"
-
-    @property
-    def report_suffix(self) -> str:
-        return ".nsys-rep" if self.can("nsys_rep") else ".qdrep"
 
     def loses_python_nvtx(self, nvtx_version: str) -> bool:
         """Whether ranges of this version of Python's `nvtx` package vanish, silently, under this nsys.

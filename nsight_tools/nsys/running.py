@@ -77,22 +77,27 @@ def run(command: list[str], progress: Progress, libraries: Path | None = None) -
             )
     except OSError as error:
         raise NsysError(f"{command[0]} cannot be run: {error.strerror}", hint=HOW_TO_GET) from error
-    said: list[str] = []
     with process:
         try:
             assert process.stdout is not None
-            for piece in _pieces(process.stdout):
-                found = _PROGRESS.search(piece)
-                if found:
-                    progress(found["what"].strip(" :") or "exporting", min(int(found["percent"]), 100) / 100)
-                rest = _PROGRESS.sub("", piece).strip()  # an error may follow the bar on its line
-                if rest and len(said) < _LINES_KEPT:
-                    said.append(rest)
-            return process.wait(), said
+            lines = _heard(process.stdout, progress)
+            return process.wait(), lines
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
+
+
+def _heard(stream: IO[bytes], progress: Progress) -> list[str]:
+    """The lines that come to the end, without the progress bar, which is handed on."""
+    lines: list[str] = []
+    for piece in _pieces(stream):
+        if bar := _PROGRESS.search(piece):
+            progress(bar["what"].strip(" :") or "exporting", min(int(bar["percent"]), 100) / 100)
+        rest = _PROGRESS.sub("", piece).strip()  # an error may follow the bar on its line
+        if rest and len(lines) < _LINES_KEPT:
+            lines.append(rest)
+    return lines
 
 
 def _pieces(stream: IO[bytes]) -> Iterator[str]:

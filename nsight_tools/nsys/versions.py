@@ -7,11 +7,9 @@ from typing import Literal, TypeAlias
 
 Ability: TypeAlias = Literal[
     "parquetdir",
-    "nsys_rep",
     "cuda_graph_trace",
     "gpu_metrics_device",
     "gpu_metrics_devices",
-    "nvml_metrics",
     "cuda_event_trace",
     "python_gil",
 ]
@@ -36,12 +34,10 @@ class Version(tuple[int, ...]):
 # Ability: the first version with it, and the first without it again.
 ABILITIES: dict[Ability, tuple[tuple[int, ...], tuple[int, ...] | None]] = {
     "parquetdir": ((2023, 4), None),  # export --type=parquetdir; seen in 2023.4.4 and 2024.2.3
-    "nsys_rep": ((2021, 4), None),  # reports end in .nsys-rep, in .qdrep before
     "cuda_graph_trace": ((2022, 1), None),  # profile --cuda-graph-trace=graph|node; may be a little older
     # 2024.2.3 knows the first and refuses the second, later ones the other way round; 2024.3 was not tried.
     "gpu_metrics_device": ((2021, 2), (2024, 4)),  # profile --gpu-metrics-device=
     "gpu_metrics_devices": ((2024, 4), None),  # profile --gpu-metrics-devices=
-    "nvml_metrics": ((2025,), None),  # profile --enable=nvml_metrics
     "cuda_event_trace": ((2025,), None),  # profile --cuda-event-trace=auto|true|false
     "python_gil": ((2023, 4), None),  # profile --trace=python-gil; seen in 2023.4.4, and not in 2022.4.2
 }

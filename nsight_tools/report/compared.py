@@ -354,20 +354,20 @@ def outcome(comparison: Comparison, prediction: Prediction) -> str:
         return ""
     if prediction.status in {"unjudged", "still_there"}:
         unjudged = "AFTER does not record enough to say whether it is gone"
-        said = unjudged if prediction.status == "unjudged" else "not acted on, or without effect"
-        return f"{said}; {where} became less for other reasons" if _less(came) else said
+        status = unjudged if prediction.status == "unjudged" else "not acted on, or without effect"
+        return f"{status}; {where} became less for other reasons" if _less(came) else status
     if came is not None and came.change is Change.UNKNOWN:
         return f"whether the time came back is undecided, in {where}"
     if came is None or came.difference is None or not _less(came):
         became = "became more" if came is not None and came.change is Change.MORE else "did not change beyond noise"
         return f"but the time did not come back: {where} {became}"
     gained = -came.difference / prediction.promised_ns
-    said = f"{units.share(gained)} of the promise came back, in {where}"
+    came_back = f"{units.share(gained)} of the promise came back, in {where}"
     if gained > 1:
-        said = f"the promise came back, and more: something else shortened {where} too"
+        came_back = f"the promise came back, and more: something else shortened {where} too"
     if prediction.shared_with:
-        said += f"; shared with {', '.join(prediction.shared_with)}, which promised from the same time"
-    return said
+        came_back += f"; shared with {', '.join(prediction.shared_with)}, which promised from the same time"
+    return came_back
 
 
 def not_put_down(comparison: Comparison) -> bool:

@@ -36,10 +36,6 @@ class Waits:
     """Row of its call in `api_calls`, -1 where it is not in the report."""
     record: Ints
     """Row of the record in `event_records`, UNKNOWN where none is known."""
-    recorded_ns: Ints
-    """When that was recorded."""
-    recorded_on: Ints
-    """The stream that it was recorded on, a key as `place` makes it."""
     behind: Ints
     """Row of the last of all work that this stream was given before, or UNKNOWN, or NOTHING."""
 
@@ -76,8 +72,6 @@ class Events:
             np.where(by_stream, place(pid, device, stream), -1),
             self._calls(pid, correlation),
             record,
-            np.append(recorded["time_ns"], -1)[record],
-            np.append(on, -1)[record],
             given[record],
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_tools.hardware import NEWEST_LINK
 from nsight_tools.timeline.intervals import Intervals, only_distinct
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ class GpuFacts:
     memory_bandwidth_bytes_per_s: int | None = None
     l2_cache_bytes: int | None = None
     integrated: bool | None = None
+
+    @property
+    def newest_link(self) -> int | None:
+        """PCIe generation that it supports at most; None where its compute capability is not known."""
+        return None if self.compute_major is None else NEWEST_LINK.get(self.compute_major)
 
 
 class Gpus:

@@ -40,16 +40,16 @@ def behind_a_layer(layers: Spans, launches: Spans, on_gpu: BoolArray, following:
     `launches` are all, of which those `on_gpu` are of the same GPU as `following`; what another thread launches
     meanwhile says nothing of a layer. Shape (following,).
     """
-    found = np.zeros(len(following.start), np.bool_)
-    for one in np.unique(following.thread):
-        here, own = following.thread == one, launches.thread == one
-        its = layers[layers.thread == one]
+    behind = np.zeros(len(following.start), np.bool_)
+    for thread in np.unique(following.thread):
+        here, own = following.thread == thread, launches.thread == thread
+        ranges = layers[layers.thread == thread]
         every, gpu = np.sort(launches.start[own]), np.sort(launches.start[own & on_gpu])
-        start = its.start[np.searchsorted(every, its.start) == np.searchsorted(every, its.end)]
+        start = ranges.start[np.searchsorted(every, ranges.start) == np.searchsorted(every, ranges.end)]
         called = following.start[here]
         before = gpu[np.maximum(np.searchsorted(gpu, called) - 1, 0)]
-        found[here] = np.searchsorted(start, called) > np.searchsorted(start, before)
-    return found
+        behind[here] = np.searchsorted(start, called) > np.searchsorted(start, before)
+    return behind
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def served(names: Collection[str], calls: Calls, work: Work, ranges: Ranges, ove
     call = work.call[called]
     launches = Spans(calls.start[call], calls.end[call], joint_key(calls.pid[call], calls.tid[call]))
     late = work.start[called] - launches.end > HOLE_NS
-    found = []
+    stretches = []
     for device in np.unique(work.device[called[late]]):
         on_gpu = work.device[called] == device
         mine = np.flatnonzero(late & on_gpu)
@@ -90,5 +90,7 @@ def served(names: Collection[str], calls: Calls, work: Work, ranges: Ranges, ove
         idle = Intervals.any_of(busy).complement(int(launches.end.min()), int(work.start.max()))
         for at in mine.tolist():
             waits = idle.clip(int(launches.end[at]), int(work.start[called[at]]))
-            found.append((np.full(len(waits), called[at]), waits.start, waits.end))
-    return Served(*(np.concatenate(column) for column in zip(*found, strict=True))) if found else NOTHING
+            stretches.append((np.full(len(waits), called[at]), waits.start, waits.end))
+    if not stretches:
+        return NOTHING
+    return Served(*(np.concatenate(column) for column in zip(*stretches, strict=True)))

@@ -219,13 +219,13 @@ def innermost(
     start, end, thread = _columns(range_start, range_end, range_thread)
     up = np.asarray(parent, np.int64)
     time, time_thread = np.asarray(point, np.int64), np.asarray(point_thread, np.int64)
-    found = _last_started(start, end, thread, time, time_thread)
-    rest = np.flatnonzero(found >= 0)
+    around = _last_started(start, end, thread, time, time_thread)
+    rest = np.flatnonzero(around >= 0)
     while rest.size:
-        rest = rest[end[found[rest]] <= time[rest]]
-        found[rest] = up[found[rest]]
-        rest = rest[found[rest] >= 0]
-    return found
+        rest = rest[end[around[rest]] <= time[rest]]
+        around[rest] = up[around[rest]]
+        rest = rest[around[rest] >= 0]
+    return around
 
 
 def _last_started(
@@ -239,12 +239,12 @@ def _last_started(
     by_thread = np.argsort(time_thread, kind="stable")
     bounds = np.searchsorted(time_thread[by_thread], threads[first], side="left")
     limits = np.searchsorted(time_thread[by_thread], threads[first], side="right")
-    found = np.full(time.size, -1, np.int64)
+    started = np.full(time.size, -1, np.int64)
     for lo, hi, begin, stop in zip(first, last, bounds, limits, strict=True):  # one turn for each thread
         rows = by_thread[begin:stop]
         begun = np.searchsorted(starts[lo:hi], time[rows], side="right")
-        found[rows] = np.where(begun > 0, order[lo + begun - 1], -1)
-    return found
+        started[rows] = np.where(begun > 0, order[lo + begun - 1], -1)
+    return started
 
 
 def match_calls(
@@ -257,7 +257,7 @@ def match_calls(
     """
     pid, correlation = np.asarray(work_pid), np.asarray(work_correlation)
     their_pid, theirs = np.asarray(call_pid), np.asarray(call_correlation)
-    found = np.full(pid.size, -1, np.int64)
+    call = np.full(pid.size, -1, np.int64)
     for process in np.unique(pid):
         calls = (their_pid == process) & (theirs != -1)
         rows = None if calls.all() else np.flatnonzero(calls)  # None stands for all of them, in order
@@ -272,8 +272,8 @@ def match_calls(
             wanted = correlation[chunk]
             at = np.minimum(np.searchsorted(ids, wanted, side="left"), ids.size - 1)
             hit = (ids[at] == wanted) & (wanted != -1) & (pid[chunk] == process)
-            found[chunk][hit] = at[hit] if rows is None else rows[at[hit]]
-    return found
+            call[chunk][hit] = at[hit] if rows is None else rows[at[hit]]
+    return call
 
 
 def graph_node_creation(
@@ -318,8 +318,8 @@ def _by_thread_and_time(start: Int64Array, end: Int64Array, thread: Int64Array) 
     order: NDArray[np.intp]
     later = np.diff(start) > 0
     if later.all():  # in order already, as tables are: only the threads are to be told apart, if there are several
-        one = not thread.size or bool((thread == thread[0]).all())
-        order = np.arange(start.size) if one else np.argsort(thread, kind="stable")
+        one_thread = not thread.size or bool((thread == thread[0]).all())
+        order = np.arange(start.size) if one_thread else np.argsort(thread, kind="stable")
     else:
         order = np.lexsort((-end, start, thread))
     return order

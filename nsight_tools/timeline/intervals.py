@@ -62,7 +62,7 @@ class Intervals:
         """The time that at least one of several sets covers; none, where there is no set."""
         none = cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
         sets = [none, *sets]
-        return cls.union(np.concatenate([one.start for one in sets]), np.concatenate([one.end for one in sets]))
+        return cls.union(np.concatenate([line.start for line in sets]), np.concatenate([line.end for line in sets]))
 
     def __len__(self) -> int:
         return int(self.start.size)
@@ -105,7 +105,7 @@ class Intervals:
         begin, end = int(self.start[0]), int(self.end[-1])
         before, after = self.clip(begin, int(other.start[0])), self.clip(int(other.end[-1]), end)
         parts = (before, self.intersection(other.gaps()), after)
-        return Intervals(np.concatenate([one.start for one in parts]), np.concatenate([one.end for one in parts]))
+        return Intervals(np.concatenate([part.start for part in parts]), np.concatenate([part.end for part in parts]))
 
     def clip(self, lo: int, hi: int) -> Intervals:
         """What of the set lies in `[lo, hi)`."""

@@ -108,15 +108,15 @@ def align(alike: BoolArray, label: Int64Array) -> Alignment | None:
         ahead[i + 1, 1:] = np.maximum.accumulate(np.maximum(ahead[i, 1:], ahead[i, :-1] + alike[i]))
     longest = int(ahead[n, m])
     behind = np.zeros(m + 1, np.int32)
-    found: list[tuple[Int64Array, Int64Array]] = []
+    pairs: list[tuple[Int64Array, Int64Array]] = []
     for i in range(n - 1, -1, -1):
         partners = np.flatnonzero(alike[i] & (ahead[i, :-1] + 1 + behind[1:] == longest))
-        found.append((np.full(partners.size, i), partners))
+        pairs.append((np.full(partners.size, i), partners))
         behind[:-1] = np.maximum.accumulate(np.maximum(behind[:-1], behind[1:] + alike[i])[::-1])[::-1]
     labels = np.full(n, -1, np.int64)
     if not longest:
         return Alignment(labels, 0, 0)
-    element, partner = (np.concatenate(column) for column in zip(*found, strict=True))
+    element, partner = (np.concatenate(column) for column in zip(*pairs, strict=True))
     rank = ahead[element, partner]
     certain = (_one_each(rank, element) & _one_each(rank, label[partner]))[rank]
     labels[element[certain]] = label[partner[certain]]

@@ -31,25 +31,26 @@ def assign_work(requests: Requests, calls: Calls, work: Work) -> Int64Array:
     comes as late as that of the others.
     """
     owner = np.full(work.start.size, -1, np.int64)
-    key = requests.thread
-    parent = parents(requests.start, requests.end, key)
+    threads = requests.thread
+    parent = parents(requests.start, requests.end, threads)
     for begin in range(0, owner.size, CHUNK):
         launched = begin + np.flatnonzero(work.call[begin : begin + CHUNK] >= 0)
         call = work.call[launched]
-        time, thread = calls.start[call], joint_key(calls.pid[call], calls.tid[call])
-        owner[launched] = innermost(requests.start, requests.end, key, parent, time, thread)
+        time, launcher = calls.start[call], joint_key(calls.pid[call], calls.tid[call])
+        owner[launched] = innermost(requests.start, requests.end, threads, parent, time, launcher)
     loose = np.flatnonzero((work.call >= 0) & (owner < 0))
     call = work.call[loose]
-    time, thread = calls.start[call], joint_key(calls.pid[call], calls.tid[call])
-    owner[loose] = open_then(requests.start, requests.end, requests.pid, requests.tid, thread, time)
+    time, launcher = calls.start[call], joint_key(calls.pid[call], calls.tid[call])
+    owner[loose] = open_then(requests.start, requests.end, requests.pid, requests.tid, launcher, time)
     takes_more = requests.source != MARKED
     waits = np.flatnonzero(calls.kind == CallKind.SYNC)
-    waiting = joint_key(calls.pid[waits], calls.tid[waits])
-    for one in np.unique(key[takes_more]):
-        theirs, points = np.flatnonzero((key == one) & takes_more), np.flatnonzero((thread == one) & (owner[loose] < 0))
+    waiter = joint_key(calls.pid[waits], calls.tid[waits])
+    for thread in np.unique(threads[takes_more]):
+        theirs = np.flatnonzero((threads == thread) & takes_more)
+        points = np.flatnonzero((launcher == thread) & (owner[loose] < 0))
         points = points[calls.kind[call[points]] != CallKind.GRAPH_LAUNCH]
         points = points[np.argsort(time[points], kind="stable")]
-        waited = np.sort(calls.start[waits[waiting == one]])
+        waited = np.sort(calls.start[waits[waiter == thread]])
         place = _between(requests.start[theirs], requests.end[theirs], time[points], work.kind[loose[points]], waited)
         real = (place >= 0) & (place < theirs.size)
         owner[loose[points[real]]] = theirs[place[real]]
@@ -99,17 +100,17 @@ def woken(requests: Requests, calls: Calls, work: Work, owner: IntArray) -> Int6
     np.maximum.at(last, owner[mine], work.end[mine])
     known = requests.end.copy()
     waits = np.flatnonzero(calls.kind == CallKind.SYNC)
-    waiting = joint_key(calls.pid[waits], calls.tid[waits])
-    key, takes_more = requests.thread, requests.source != MARKED
-    for one in np.unique(key[takes_more]):
-        theirs = np.flatnonzero((key == one) & takes_more)
-        its = waits[waiting == one]
-        if not its.size:
+    waiter = joint_key(calls.pid[waits], calls.tid[waits])
+    threads, takes_more = requests.thread, requests.source != MARKED
+    for thread in np.unique(threads[takes_more]):
+        theirs = np.flatnonzero((threads == thread) & takes_more)
+        own_waits = waits[waiter == thread]
+        if not own_waits.size:
             continue
-        its = its[np.argsort(calls.start[its], kind="stable")]
+        own_waits = own_waits[np.argsort(calls.start[own_waits], kind="stable")]
         following = np.append(requests.start[theirs][1:], np.iinfo(np.int64).max)
-        at = np.searchsorted(calls.start[its], last[theirs], side="right") - 1
-        wait = its[np.maximum(at, 0)]
+        at = np.searchsorted(calls.start[own_waits], last[theirs], side="right") - 1
+        wait = own_waits[np.maximum(at, 0)]
         real: BoolArray = (at >= 0) & (calls.end[wait] >= last[theirs]) & (calls.start[wait] >= requests.start[theirs])
         real &= calls.start[wait] < following
         known[theirs[real]] = np.maximum(known[theirs[real]], calls.end[wait[real]])

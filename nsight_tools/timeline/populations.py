@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.timeline.attribution import Words, WorkKind, innermost, nesting
+from nsight_tools.timeline.attribution import Words, WorkKind
 from nsight_tools.timeline.intervals import Int64Array, IntArray, pieces
+from nsight_tools.timeline.requests import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +102,7 @@ def populations(
         _engines(found, once=True),
     ]
     for alike in likeness:
-        number = _numbers(alike + mixed(kinds))
+        number = numbered(alike + mixed(kinds))
         size = np.bincount(number)
         enough = max(2, min(FEWEST, count // 4))
         if size[size >= enough].sum() >= EXPLAINED * count:
@@ -118,14 +119,14 @@ def _sums(count: int, owner: IntArray, tokens: Callable[[IntArray], Hashes]) -> 
     return sums
 
 
-def _engines(requests_found: Found, *, once: bool = False) -> Hashes:
+def _engines(found: Found, *, once: bool = False) -> Hashes:
     """A number for the engines of each request, each counted `once` or as often as it comes.
 
     Its enqueues are those that start in it on its thread.
     """
-    keys = np.zeros(len(requests_found.requests), np.uint64)
-    of = enqueues_of(requests_found)
-    pairs = np.stack([of[of >= 0], requests_found.engine[of >= 0]])
+    keys = np.zeros(len(found.requests), np.uint64)
+    of = enqueues_of(found)
+    pairs = np.stack([of[of >= 0], found.engine[of >= 0]])
     if once:
         pairs = np.unique(pairs, axis=1)
     np.add.at(keys, pairs[0], mixed(pairs[1].astype(np.uint64) + np.uint64(1)))
@@ -134,17 +135,7 @@ def _engines(requests_found: Found, *, once: bool = False) -> Hashes:
 
 def enqueues_of(found: Found) -> Int64Array:
     """The request of each enqueue, shape (enqueues,); -1 where none."""
-    requests, enqueues = found.requests, found.enqueues
-    end = np.maximum(requests.end, requests.start + 1)
-    parent = nesting(requests.start, end, requests.thread)[1]
-    return innermost(requests.start, end, requests.thread, parent, enqueues.start, enqueues.thread)
-
-
-def _numbers(keys: Hashes) -> Int64Array:
-    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    rank = np.empty(first.size, np.int64)
-    rank[np.argsort(first, kind="stable")] = np.arange(first.size)
-    return rank[which.reshape(-1)]
+    return found.requests.around(found.enqueues.thread, found.enqueues.start)
 
 
 _NUMBER = re.compile(r"\d+")
@@ -165,17 +156,17 @@ def name_keys(names: Words, row: Int64Array, group_by: str | None = None) -> Has
         return keys
     words = [names.dictionary[code] for code in distinct.tolist()]
     if group_by is not None:
-        beside = [_beside(word, group_by) for word in words]
+        telling = [_number_beside(word, group_by) for word in words]
     else:
         numbers = [_NUMBER.findall(word) for word in words]
         weights = np.bincount(which.reshape(-1), minlength=len(words)).tolist()
         counters = _counters(numbers, weights)
-        beside = [
+        telling = [
             " ".join("0" if int(number) == 0 else "1" for at, number in enumerate(of_name) if at not in counters)
             for of_name in numbers
         ]
-    code = {word: at + 1 for at, word in enumerate(dict.fromkeys(beside))}
-    table = np.array([code[word] for word in beside], np.uint64)
+    code = {word: at + 1 for at, word in enumerate(dict.fromkeys(telling))}
+    table = np.array([code[word] for word in telling], np.uint64)
     keys[known] = table[which.reshape(-1)]
     return keys
 
@@ -185,19 +176,19 @@ def _counters(numbers: Sequence[Sequence[str]], weights: Sequence[int]) -> set[i
     counting = set()
     for place in range(max(map(len, numbers))):
         values: Counter[str] = Counter()
-        for found, weight in zip(numbers, weights, strict=True):
-            if place < len(found):
-                values[found[place]] += weight
+        for of_name, weight in zip(numbers, weights, strict=True):
+            if place < len(of_name):
+                values[of_name[place]] += weight
         if len(values) > max(2, 0.5 * sum(values.values())):
             counting.add(place)
     return counting
 
 
-def _beside(name: str, text: str) -> str:
+def _number_beside(name: str, text: str) -> str:
     """The number that stands before or behind a text in a name; "" where none does."""
     meant = re.escape(text.strip())
-    found = re.search(rf"(\d+)\W*{meant}|{meant}\W*(\d+)", name)
-    return (found[1] or found[2]) if found else ""
+    match = re.search(rf"(\d+)\W*{meant}|{meant}\W*(\d+)", name)
+    return (match[1] or match[2]) if match else ""
 
 
 def marks(thread: Int64Array, population: Int64Array, engine: Int64Array, wall: Int64Array) -> NDArray[np.str_]:

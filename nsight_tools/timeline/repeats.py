@@ -60,11 +60,11 @@ def period_of(tokens: Tokens) -> Period | None:
 
 def _promising(codes: Int64Array, kinds: int, most: int) -> IntArray:
     """Lags up to `most` at which a sequence looks most like itself: some hundred."""
-    angle = np.random.default_rng(0).uniform(0, 2 * np.pi, (2, kinds))
+    angles = np.random.default_rng(0).uniform(0, 2 * np.pi, (2, kinds))
     size = 1 << (2 * codes.size - 1).bit_length()
     total = np.zeros(most + 1)
-    for one in angle:
-        spectrum = np.fft.fft(np.exp(1j * one)[codes], size)
+    for angle in angles:
+        spectrum = np.fft.fft(np.exp(1j * angle)[codes], size)
         total += np.fft.ifft(np.abs(spectrum) ** 2).real[: most + 1]
     score = total[1:] / (2 * (codes.size - np.arange(1, most + 1)))
     # Among the best are all multiples of a period: the shortest of those that come close to the best are enough.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -47,6 +47,11 @@ class Requests:
     @property
     def thread(self) -> Int64Array:
         return joint_key(self.pid, self.tid)
+
+    def around(self, thread: Int64Array, time: Int64Array) -> Int64Array:
+        """The innermost of them around each time on a thread, shape (m,); -1 where none."""
+        end, key = np.maximum(self.end, self.start + 1), self.thread
+        return innermost(self.start, end, key, nesting(self.start, end, key)[1], time, thread)
 
     def __len__(self) -> int:
         return int(self.start.size)
@@ -112,13 +117,11 @@ class NamedRange:
 
 OURS = NamedRange("inference", "nsight_tools")
 
-Tokens = "Callable[[IntArray], NDArray[np.uint64]]"
+Tokens: TypeAlias = "Callable[[IntArray], NDArray[np.uint64]]"
 """What pieces of GPU work (by row) do, as numbers: equal for equal kernels, copies of one size, graphs."""
 
 
-def find_requests(
-    ranges: Ranges, calls: Calls, work: Work, tokens: Callable[[IntArray], NDArray[np.uint64]], named: NamedRange = OURS
-) -> Found:
+def find_requests(ranges: Ranges, calls: Calls, work: Work, tokens: Tokens, named: NamedRange = OURS) -> Found:
     """Which requests there are, by the best source that the report has.
 
     1. Ranges that the user named; else those named `inference` in the domain `nsight_tools`.
@@ -199,18 +202,15 @@ def _when(calls: Calls, chosen: IntArray) -> tuple[Int64Array, Int64Array]:
 def _launched_by(enqueues: Requests, calls: Calls, launching: IntArray) -> int:
     """How many of the launching calls lie in an enqueue or a graph launch, or copy."""
     copies = calls.kind[launching] == CallKind.COPY
-    start, end, key = enqueues.start, np.maximum(enqueues.end, enqueues.start + 1), enqueues.thread
-    rest = launching[~copies]
-    thread = joint_key(calls.pid[rest], calls.tid[rest])
-    around = innermost(start, end, key, nesting(start, end, key)[1], calls.start[rest], thread)
+    around = enqueues.around(*_when(calls, launching[~copies]))
     return int(copies.sum() + (around >= 0).sum())
 
 
 def _in_turns(enqueues: Requests, engine: Int64Array) -> Requests:
     """Enqueues, those that come in a fixed order on their thread taken together."""
     parts = []
-    for one in np.unique(enqueues.thread):
-        rows = np.flatnonzero(enqueues.thread == one)
+    for thread in np.unique(enqueues.thread):
+        rows = np.flatnonzero(enqueues.thread == thread)
         start, reach = enqueues.start[rows], np.maximum.accumulate(enqueues.end[rows])
         first = turns(engine[rows], np.append(0, np.maximum(start[1:] - reach[:-1], 0)))
         if first is None:
@@ -238,7 +238,7 @@ def engines(
     enqueues: Requests,
     calls: Calls,
     work: Work,
-    tokens: Callable[[IntArray], NDArray[np.uint64]],
+    tokens: Tokens,
 ) -> Int64Array:
     """A number for the engine of each enqueue, in order of first appearance, shape (n,).
 
@@ -247,13 +247,9 @@ def engines(
     """
     by_layers = _layers_within(ranges, enqueues)
     if not len(enqueues) or (by_layers != 0).all():
-        return _numbered(by_layers)
-    start, end, key = enqueues.start, np.maximum(enqueues.end, enqueues.start + 1), enqueues.thread
+        return numbered(by_layers)
     rows = np.flatnonzero((work.call >= 0) & ((work.kind == WorkKind.KERNEL) | (work.kind == WorkKind.GRAPH)))
-    call = work.call[rows]
-    around = innermost(
-        start, end, key, nesting(start, end, key)[1], calls.start[call], joint_key(calls.pid[call], calls.tid[call])
-    )
+    around = enqueues.around(*_when(calls, work.call[rows]))
     sums = np.zeros(len(enqueues), np.uint64)
     np.add.at(sums, around[around >= 0], tokens(rows[around >= 0]))
     known = by_layers != 0
@@ -261,7 +257,7 @@ def engines(
     place = np.minimum(np.searchsorted(kernels, sums), max(kernels.size - 1, 0))
     same = kernels[place] == sums if kernels.size else known
     layers = by_layers[known][first][place] if kernels.size else by_layers
-    return _numbered(np.where(known, by_layers, np.where(same, layers, sums)))
+    return numbered(np.where(known, by_layers, np.where(same, layers, sums)))
 
 
 def _layers_within(ranges: Ranges, enqueues: Requests) -> NDArray[np.uint64]:
@@ -270,21 +266,21 @@ def _layers_within(ranges: Ranges, enqueues: Requests) -> NDArray[np.uint64]:
     is_layer &= ranges.name.where(lambda name: not name.startswith(ENQUEUE_PREFIX))
     rows = np.flatnonzero(is_layer)
     layers = np.zeros(len(enqueues), np.uint64)
-    thread = joint_key(ranges.pid[rows], ranges.tid[rows])
-    one_thread = rows.size == 0 or bool((thread == thread[0]).all())
-    for one in np.unique(enqueues.thread) if rows.size else ():
-        mine = np.flatnonzero(enqueues.thread == one)
-        its = rows if one_thread and thread[0] == one else rows[thread == one]
-        start = ranges.start[its]
+    threads = joint_key(ranges.pid[rows], ranges.tid[rows])
+    one_thread = rows.size == 0 or bool((threads == threads[0]).all())
+    for thread in np.unique(enqueues.thread) if rows.size else ():
+        mine = np.flatnonzero(enqueues.thread == thread)
+        layer = rows if one_thread and threads[0] == thread else rows[threads == thread]
+        start = ranges.start[layer]
         first, last = np.searchsorted(start, enqueues.start[mine]), np.searchsorted(start, enqueues.end[mine])
         there = first < last
         for place in (first, np.minimum(first + 1, last - 1), last - 1):
-            code = ranges.name.codes[its[place[there]]].astype(np.uint64) + np.uint64(1)
+            code = ranges.name.codes[layer[place[there]]].astype(np.uint64) + np.uint64(1)
             layers[mine[there]] = layers[mine[there]] * np.uint64(1_000_003) + code
     return layers
 
 
-def _numbered(keys: NDArray[np.uint64]) -> Int64Array:
+def numbered(keys: NDArray[np.uint64]) -> Int64Array:
     """Keys as numbers from 0 on, in order of first appearance."""
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
     rank = np.empty(first.size, np.int64)
@@ -321,19 +317,19 @@ def program_ranges(ranges: Ranges, thread: Int64Array, time: Int64Array) -> list
     if not rows.size or not time.size:
         return []
     domain, kinds = ranges.domain, kinds_of(ranges.name)
-    key = joint_key(domain.codes[rows], kinds.codes[rows])
-    found = []
-    for one, count in zip(*np.unique(key, return_counts=True), strict=True):
-        mine = rows[key == one]
+    keys = joint_key(domain.codes[rows], kinds.codes[rows])
+    candidates = []
+    for key, count in zip(*np.unique(keys, return_counts=True), strict=True):
+        mine = rows[keys == key]
         if not FEWEST_TURNS <= count <= time.size:
             continue
         mine = _apart(ranges, mine)
         if mine.size >= FEWEST_TURNS and _around(ranges, mine, thread, time):
             name = kinds.at(int(mine[0]))
             label = f"{name}@{domain.at(int(mine[0]))}" if domain.at(int(mine[0])) else name
-            found.append(Candidate(label, mine, float(np.median(ranges.end[mine] - ranges.start[mine]))))
-    enough = [each for each in found if each.rows.size >= MANY_TURNS] or found
-    rest = [each for each in found if each not in enough]
+            candidates.append(Candidate(label, mine, float(np.median(ranges.end[mine] - ranges.start[mine]))))
+    enough = [each for each in candidates if each.rows.size >= MANY_TURNS] or candidates
+    rest = [each for each in candidates if each not in enough]
     return [*sorted(enough, key=lambda each: (each.rows.size, -each.length)), *rest]
 
 
@@ -348,10 +344,10 @@ def kinds_of(names: Words) -> Words:
 
 def _apart(ranges: Ranges, rows: Int64Array) -> Int64Array:
     """Those of the ranges that do not begin inside of another of them on their thread."""
-    key = joint_key(ranges.pid, ranges.tid)[rows]
+    threads = joint_key(ranges.pid, ranges.tid)[rows]
     kept = []
-    for one in np.unique(key):
-        mine = rows[key == one]
+    for thread in np.unique(threads):
+        mine = rows[threads == thread]
         mine = mine[np.lexsort((-ranges.end[mine], ranges.start[mine]))]
         reach = np.maximum.accumulate(ranges.end[mine])
         kept.append(mine[np.append(True, ranges.start[mine][1:] >= reach[:-1])])
@@ -391,19 +387,19 @@ def open_then(
     Python's autograd launches from a thread of its own, in the time of a step of another. -1 for threads with spans,
     and in processes whose spans overlap.
     """
-    found = np.full(time.size, -1, np.int64)
-    process = thread >> 32
+    position = np.full(time.size, -1, np.int64)
+    processes = thread >> 32
     own = np.isin(thread, joint_key(pid, tid))
-    for one in np.unique(process[~own]):
-        mine = np.flatnonzero(pid == one)
+    for process in np.unique(processes[~own]):
+        mine = np.flatnonzero(pid == process)
         mine = mine[np.argsort(start[mine], kind="stable")]
         if not mine.size or np.any(start[mine][1:] < np.maximum.accumulate(end[mine])[:-1]):
             continue
-        points = np.flatnonzero(~own & (process == one))
+        points = np.flatnonzero(~own & (processes == process))
         at = np.searchsorted(start[mine], time[points], side="right") - 1
         there = (at >= 0) & (time[points] < end[mine[np.maximum(at, 0)]])
-        found[points[there]] = mine[at[there]]
-    return found
+        position[points[there]] = mine[at[there]]
+    return position
 
 
 # Iterations found by themselves
@@ -415,9 +411,7 @@ _ALIKE = 0.9
 waited for in turns; one of a model whose layers are loaded one by one did by 89 %, one layer later, and is refused."""
 
 
-def _iterations(
-    calls: Calls, work: Work, launching: IntArray, tokens: Callable[[IntArray], NDArray[np.uint64]]
-) -> tuple[Requests, float] | None:
+def _iterations(calls: Calls, work: Work, launching: IntArray, tokens: Tokens) -> tuple[Requests, float] | None:
     """Turns in what threads launch and wait for, and how alike they are; None where nothing repeats.
 
     A turn begins with the copy to the GPU that follows one to the host (or other work), else behind the longest pause
@@ -430,10 +424,10 @@ def _iterations(
     up[work.call[rows[work.kind[rows] == WorkKind.H2D]]] = True
     down[work.call[rows[work.kind[rows] == WorkKind.D2H]]] = True
     waits = np.flatnonzero(calls.kind == CallKind.SYNC)
-    waiting, thread = (joint_key(calls.pid[of], calls.tid[of]) for of in (waits, launching))
-    found: list[tuple[bool, int, Requests, float]] = []
-    for one in np.unique(thread):
-        mine, theirs = launching[thread == one], waits[waiting == one]
+    waiters, launchers = (joint_key(calls.pid[made], calls.tid[made]) for made in (waits, launching))
+    repeating: list[tuple[bool, int, Requests, float]] = []
+    for thread in np.unique(launchers):
+        mine, theirs = launching[launchers == thread], waits[waiters == thread]
         if mine.size < _FEW_CALLS or 10 * mine.size < launching.size:
             continue
         line, waited = _with_waits(calls, mine, theirs)
@@ -452,10 +446,10 @@ def _iterations(
         none = np.full(first.size, -1)
         requests = Requests.of(start, end, calls.pid[line[first]], calls.tid[line[first]], none, "iteration")
         leads = theirs.size > 0 or bool(up[mine].any() or down[mine].any())
-        found.append((leads, mine.size, requests, period.alike))
-    if not found:
+        repeating.append((leads, mine.size, requests, period.alike))
+    if not repeating:
         return None
-    leading = [each for each in found if each[0]] or [max(found, key=lambda each: each[1])]
+    leading = [each for each in repeating if each[0]] or [max(repeating, key=lambda each: each[1])]
     return Requests.joined([each[2] for each in leading]), min(each[3] for each in leading)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -27,15 +26,11 @@ def about(kind: str, model: Path, given: Mapping[str, Any], probe: Mapping[str, 
 
     `given` are the options that all settings share, as they were typed; `probe` is what the runner's Python has.
     """
-    with model.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
     device, versions = probe.get("device") or {}, probe.get("versions") or {}
     return {
         "version": VERSION,
         "kind": kind,
-        "model": {"name": model.name, "sha256": digest.hexdigest(), "size_bytes": model.stat().st_size},
+        "model": files.described(model),
         "given": {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()},
         "gpu": device.get("name"),
         "tensorrt": versions.get("tensorrt") or versions.get("tensorrt_rtx"),
@@ -96,9 +91,9 @@ def _check(folder: Path, what: Mapping[str, Any]) -> None:
     except (OSError, ValueError, AttributeError) as error:
         raise OutputError(folder, f"{ABOUT} cannot be read", hint="start over with --force") from error
     if differs is not None:
-        said = _differing(before.get(differs), what[differs], differs)
+        otherwise = _differing(before.get(differs), what[differs], differs)
         raise OutputError(
-            folder, f"was measured with {said}", hint="name another folder with -o, or start over with --force"
+            folder, f"was measured with {otherwise}", hint="name another folder with -o, or start over with --force"
         )
 
 

@@ -257,10 +257,10 @@ def _change(change: Change) -> dict[str, Any]:
     return {"option": change.option, "value": change.value, **told}
 
 
-def _times_as_json(found: Times | None) -> dict[str, float] | None:
-    if found is None:
+def _times_as_json(times: Times | None) -> dict[str, float] | None:
+    if times is None:
         return None
-    return {"before_ns": found.before_ns, "share": found.share, "low": found.low, "high": found.high}
+    return {"before_ns": times.before_ns, "share": times.share, "low": times.low, "high": times.high}
 
 
 def _ledger(data: dict[str, Any]) -> Ledger:

@@ -134,15 +134,15 @@ class Loop:
                 self._measure(step)
             if step.outcome:
                 self.say(f"  {step.said}; {'kept' if step.kept else 'not kept'}")
-        elif (found := ledger.found(best)) is None:
+        elif (captured := ledger.found(best)) is None:
             self.say(f"tracing {best}")
             ledger.captures.append(self.tracer.trace(best, len(ledger.captures)))
             ledger.runs += 1
             self._tell(ledger.captures[-1])
         else:
-            steps = (each for at, each in enumerate(ledger.steps) if at >= self.retried or not each.failed)
-            tried = [(each.setting, each.changes) for each in steps]
-            candidate = self.chooser.next(best, found.promises, [(ledger.start, ()), *tried])
+            steps = (step for at, step in enumerate(ledger.steps) if at >= self.retried or not step.failed)
+            tried = [(step.setting, step.changes) for step in steps]
+            candidate = self.chooser.next(best, captured.promises, [(ledger.start, ()), *tried])
             if candidate is None:
                 self._end("nothing left")
                 return
@@ -210,17 +210,17 @@ def title(step: Step) -> str:
 
 def said(ledger: Ledger, step: Step) -> str:
     """What was measured of a step, in a sentence: never faster, where that may be chance."""
-    found = ledger.of_goal(step)
-    if found is None:
+    times = ledger.of_goal(step)
+    if times is None:
         return ""
     what = "time of an input" if ledger.goal == "throughput" else "median latency"
-    sure = f"{_percent(found.low)} to {_percent(found.high)}"
+    sure = f"{_percent(times.low)} to {_percent(times.high)}"
     rounds = f"{sum(run.candidate for run in step.runs)} rounds"
     if not step.outcome:
-        return f"so far the {what} changed by {_percent(found.share)} in {rounds}"
+        return f"so far the {what} changed by {_percent(times.share)} in {rounds}"
     if step.outcome == "noise":
         return f"noise: the {what} differs by {sure} in {rounds}"
-    return f"{step.outcome}: the {what} changed by {_percent(found.share)} ({sure}) in {rounds}"
+    return f"{step.outcome}: the {what} changed by {_percent(times.share)} ({sure}) in {rounds}"
 
 
 def _percent(share: float) -> str:
@@ -230,7 +230,7 @@ def _percent(share: float) -> str:
 
 def unspent(ledger: Ledger) -> Sequence[str]:
     """Changes that were named and not tried, as a tuning that ran out of budget leaves them."""
-    found = ledger.found(ledger.best)
+    captured = ledger.found(ledger.best)
     tried = {change for step in ledger.steps for change in step.changes}
-    left = (change for promise in (found.promises if found else ()) for change in promise.changes)
+    left = (change for promise in (captured.promises if captured else ()) for change in promise.changes)
     return [changes.done(each) for each in dict.fromkeys(left) if each not in tried and not ledger.best.has(each)]

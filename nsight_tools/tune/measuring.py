@@ -1,4 +1,4 @@
-"""One setting, measured once without the profiler: by a GPU, or from a table of what a GPU measured before."""
+"""One setting, measured once without the profiler; and the table of such measurements."""
 
 from __future__ import annotations
 
@@ -147,29 +147,3 @@ def _row(values: dict[str, Any]) -> Row:
     names = [each.name for each in fields(Measurement)]
     measurement = None if why else Measurement(**{name: values[name] for name in names})
     return Row(setting, measurement, why, values["said"] or "")
-
-
-class MeasuredBefore:
-    """A measurer that hands out what was measured before: each setting's runs in turn, from the first again.
-
-    What is not in the table is an error: no number is made up.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._rows: dict[Setting, list[Row]] = {}
-        for row in read_rows(path):
-            self._rows.setdefault(row.setting, []).append(row)
-        self._asked: dict[Setting, int] = {}
-
-    def measure(self, setting: Setting) -> Measurement:
-        """The next run of the setting. Raises Failed where it failed then, InputError where it was never measured."""
-        rows = self._rows.get(setting)
-        if not rows:
-            raise InputError(self._path, f"has no measurement of {setting}", hint="measure it with sweep")
-        at = self._asked.get(setting, 0)
-        self._asked[setting] = at + 1
-        row = rows[at % len(rows)]
-        if row.measurement is None:
-            raise Failed(row.why or Why.REFUSED, row.said)
-        return row.measurement

@@ -47,20 +47,20 @@ class Outputs:
             self.running.bench.outputs(
                 load, build, self.folder / START, keep_inputs=named is not None and named.needs_inputs
             )
-        found = self._judged(named or self._start(), self.folder / START)
-        if found.unjudged:
+        judged = self._judged(named or self._start(), self.folder / START)
+        if judged.unjudged:
             raise AccuracyError(
-                f"the outputs cannot be judged by --accuracy: {'; '.join(found.unjudged)}",
+                f"the outputs cannot be judged by --accuracy: {'; '.join(judged.unjudged)}",
                 hint="choose another measure, as rel:0.05",
             )
         if named is None:
             return None
-        if not found.passed:
+        if not judged.passed:
             raise AccuracyError(
-                f"the start itself is not as {named.name}: {'; '.join(found.failures)}",
+                f"the start itself is not as {named.name}: {'; '.join(judged.failures)}",
                 hint="allow more with --accuracy, or begin with a setting that is right",
             )
-        return found.as_json()
+        return judged.as_json()
 
     def check(self, setting: Setting) -> dict[str, Any]:
         """What a setting computes, beside that. What cannot be compared does not pass."""

@@ -129,22 +129,22 @@ def named(findings: Sequence[Finding], whole_ns: float | None) -> tuple[Named, .
 
     `whole_ns` is the time of an inference, where a finding does not say what its time is a part of.
     """
-    found = []
-    for each in findings:
-        whole = each.of_ns or whole_ns
-        part = each.recoverable_ns_per_inference
+    changes = []
+    for finding in findings:
+        whole = finding.of_ns or whole_ns
+        part = finding.recoverable_ns_per_inference
         share = part / whole if part is not None and whole else None
-        asks = each.severity is not Severity.INFO if share is None else share >= NOISE_SHARE
-        if asks and each.recommendation:
-            bound = each.recoverable_between_ns is None
-            found.append(Named(each.code, each.message, each.recommendation, share, bound))
-    return tuple(found)
+        asks = finding.severity is not Severity.INFO if share is None else share >= NOISE_SHARE
+        if asks and finding.recommendation:
+            bound = finding.recoverable_between_ns is None
+            changes.append(Named(finding.code, finding.message, finding.recommendation, share, bound))
+    return tuple(changes)
 
 
 def limiting(outcomes: Iterable[Outcome]) -> list[Finding]:
     """Findings that are of the capture, and no change of the program; an error is the program's own."""
-    found = (each for outcome in outcomes if outcome.topic == CAPTURE for each in outcome.findings)
-    return [each for each in found if each.severity is Severity.WARNING]
+    of_capture = (finding for outcome in outcomes if outcome.topic == CAPTURE for finding in outcome.findings)
+    return [finding for finding in of_capture if finding.severity is Severity.WARNING]
 
 
 def as_json(program: Program) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def as_json(program: Program) -> dict[str, Any]:
         "tool": {"name": "nsight-tools", "version": nsight_tools.__version__},
         "command": program.command,
         "options": program.options,
-        "captures": [asdict(each) | {"named": [asdict(one) for one in each.named]} for each in program.seen],
+        "captures": [asdict(seen) | {"named": [asdict(change) for change in seen.named]} for seen in program.seen],
         "steps": [asdict(step) | {"kept": step.kept} for step in program.steps],
         "best": program.best.capture,
         "next": asdict(program.next) if program.next else None,
@@ -174,7 +174,7 @@ def read(path: Path) -> Program:
             Seen(
                 each["capture"],
                 each["headline"],
-                tuple(Named(**one) for one in each["named"]),
+                tuple(Named(**change) for change in each["named"]),
                 tuple(map(str, each.get("limits", ()))),  # ledgers of before have none
             )
             for each in data["captures"]
@@ -186,9 +186,9 @@ def read(path: Path) -> Program:
             )
             for each in data["steps"]
         ]
-        found = Program([str(part) for part in data["command"]], seen, steps, dict(data["options"]))
-        found.best  # noqa: B018 (raises where the captures are not those of the steps)
+        program = Program([str(word) for word in data["command"]], seen, steps, dict(data["options"]))
+        program.best  # noqa: B018 (raises where the captures are not those of the steps)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, StopIteration) as error:
         hint = "name the folder of a tuning that began with: nsight-tools tune -- COMMAND"
         raise InputError(path, "is no ledger of a program's tuning", hint=hint) from error
-    return found
+    return program

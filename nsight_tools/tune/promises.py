@@ -78,13 +78,13 @@ def of_outcomes(trace: Trace, outcomes: Iterable[Outcome]) -> tuple[Promise, ...
 
     wall = Pricing.of(trace).wall
     whole = wall.wall.point if wall is not None else None
-    return tuple(_of(each, whole) for outcome in outcomes for each in outcome.findings if each.change)
+    return tuple(_of(finding, whole) for outcome in outcomes for finding in outcome.findings if finding.change)
 
 
 def _of(finding: Finding, wall_ns: float | None) -> Promise:
-    each, between = finding.recoverable_ns_per_inference, finding.recoverable_between_ns
-    kind = "none" if not each else "bound" if between is None else "estimate"
-    low, high = between or (0, each)
+    point, between = finding.recoverable_ns_per_inference, finding.recoverable_between_ns
+    kind = "none" if not point else "bound" if between is None else "estimate"
+    low, high = between or (0, point)
     known = kind != "none"
     return Promise(
         finding.code,
@@ -93,7 +93,7 @@ def _of(finding: Finding, wall_ns: float | None) -> Promise:
         kind,
         finding.per,
         low if known else None,
-        each if known else None,
+        point if known else None,
         high if known else None,
         finding.of_ns or wall_ns,
         finding.bound,

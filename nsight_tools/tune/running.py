@@ -62,7 +62,7 @@ class Running:
         with failing(setting):
             ran = self.bench.run(load, build)
         taken = ran.run["measured"]["benchmark"].get("memory", {}).get("taken_bytes")
-        found = Measurement.of(of_one_run(ran.run, ran.rows, ran.telemetry), load.batch or 1, taken)
-        if found is None:
+        measured = Measurement.of(of_one_run(ran.run, ran.rows, ran.telemetry), load.batch or 1, taken)
+        if measured is None:
             raise Failed(Why.REFUSED, "no inference was measured")
-        return found
+        return measured

@@ -126,13 +126,16 @@ def trtexec_command(
         row = BY_NAME.get(name)
         flag = row.trtexec if row else _OF_TRTEXEC.get(name, "")
         parts += [flag.format(value=shlex.quote(text)) for text in _each(typed) if flag.startswith("--")]
-    told = [each for each in setting.options if each[1] is not False and (each[0] != "batch" or shapes is None)]
-    said = [changes.said(Change(name, value)).trtexec for name, value in told]
-    parts += [each for each in said if each.startswith("--") and " " not in each]
+    flags = [
+        changes.said(Change(name, value)).trtexec
+        for name, value in setting.options
+        if value is not False and (name != "batch" or shapes is None)
+    ]
+    parts += [flag for flag in flags if flag.startswith("--") and " " not in flag]
     if tensorrt and tensorrt.partition(".")[0].isdigit() and int(tensorrt.partition(".")[0]) >= 11:
         parts += [flag for option, flag in _OTHERWISE_FROM_11.items() if not setting.get(option)]
     parts += [] if setting.get("overlap_transfers") or setting.get("no_data_transfers") else ["--exposeDMA"]
-    by_hand = [f"# and {each}" for each in said if each.startswith("--") and " " in each]
+    by_hand = [f"# and {flag}" for flag in flags if flag.startswith("--") and " " in flag]
     return " ".join(filter(None, [*parts, *by_hand]))
 
 
@@ -160,7 +163,7 @@ def of_api(setting: Setting) -> tuple[str, ...]:
 
 def product(options: Mapping[str, Iterable[Any]]) -> list[Setting]:
     """Every combination of the options' values, the last option's values nearest to each other; each once."""
-    found: list[dict[str, Any]] = [{}]
+    combined: list[dict[str, Any]] = [{}]
     for name, values in options.items():
-        found = [each | {name: value} for each in found for value in values]
-    return list(dict.fromkeys(map(Setting.of, found)))
+        combined = [so_far | {name: value} for so_far in combined for value in values]
+    return list(dict.fromkeys(map(Setting.of, combined)))

@@ -62,18 +62,18 @@ def points(rows: Sequence[Row], settings: Sequence[Setting] | None = None) -> li
     for row in rows:
         if row.measurement is not None:
             by_setting.setdefault(row.setting, []).append(row.measurement)
-    wanted = by_setting if settings is None else [each for each in settings if each in by_setting]
+    wanted = by_setting if settings is None else [setting for setting in settings if setting in by_setting]
     return [_point(setting, by_setting[setting]) for setting in wanted]
 
 
 def _point(setting: Setting, runs: list[Measurement]) -> Point:
     rates = [run.throughput_per_s for run in runs]
     middle: dict[str, float | int | None] = {}
-    for each in fields(Measurement):
-        known = [value for run in runs if (value := getattr(run, each.name)) is not None]
+    for field in fields(Measurement):
+        known = [value for run in runs if (value := getattr(run, field.name)) is not None]
         median = float(np.median(known)) if known else None
         whole = median is not None and all(isinstance(value, int) for value in known)
-        middle[each.name] = round(median) if whole and median is not None else median
+        middle[field.name] = round(median) if whole and median is not None else median
     spread = (max(rates) - min(rates)) / float(np.median(rates)) if float(np.median(rates)) else 0.0
     return Point(setting, Measurement(**middle), len(runs), spread)  # type: ignore[arg-type]
 

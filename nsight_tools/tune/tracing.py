@@ -1,4 +1,4 @@
-"""The tracer that has a GPU: each capture is one of `capture`; and one that has what others found before."""
+"""The tracer that has a GPU: each capture is one of `capture`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from nsight_tools.analysis import analyze
 from nsight_tools.capture import session
 from nsight_tools.capture.options import InterruptedCaptureError, Recording
-from nsight_tools.errors import InputError
 from nsight_tools.run_files import RUN, SUFFIX
 from nsight_tools.trace import open_trace
-from nsight_tools.tune import ledger, promises
+from nsight_tools.tune import promises
 from nsight_tools.tune.ledger import Found
 
 if TYPE_CHECKING:
@@ -71,27 +70,13 @@ class Tracing:
     def _read(self, setting: Setting, target: Path, engine: str) -> Found:
         trace = open_trace(target, nsys=self.nsys.path)
         outcomes = analyze(trace)
-        found = promises.of_outcomes(trace, outcomes)
-        said = self.headline(target.name, trace, outcomes)
-        return Found(setting, target.name, found, said, engine, _dynamic(target / RUN))
+        promised = promises.of_outcomes(trace, outcomes)
+        headline = self.headline(target.name, trace, outcomes)
+        return Found(setting, target.name, promised, headline, engine, _dynamic(target / RUN))
 
 
 def _dynamic(file: Path) -> dict[str, list[int]]:
     """The shapes of the inputs that the engine leaves open, by name, as a capture's `run.json` has them."""
     run = json.loads(file.read_text(encoding="utf-8"))
     source = run["measured"]["benchmark"]["shape_source"]
-    return {each["name"]: each["shape"] for each in run["engine"]["inputs"] if source[each["name"]] != "engine"}
-
-
-class FoundBefore:
-    """A tracer that hands out what ledgers hold of the same settings; what is in none is an error."""
-
-    def __init__(self, *ledgers: Path) -> None:
-        self._paths = ledgers
-        self._found = {each.setting: each for path in ledgers for each in ledger.read(path).captures}
-
-    def trace(self, setting: Setting, number: int) -> Found:  # noqa: ARG002 (the protocol's)
-        """What was found in it. Raises InputError where it was never captured."""
-        if setting not in self._found:
-            raise InputError(self._paths[0], f"has no capture of {setting}", hint="tune it on a GPU")
-        return self._found[setting]
+    return {tensor["name"]: tensor["shape"] for tensor in run["engine"]["inputs"] if source[tensor["name"]] != "engine"}

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import ints
-from nsight_tools.hardware import LANE_BYTES_PER_S, NEWEST_LINK
+from nsight_tools.hardware import LANE_BYTES_PER_S
+from nsight_tools.run import Run
 from nsight_tools.worth.ranges import Range
 
 if TYPE_CHECKING:
@@ -30,9 +31,8 @@ def peak_of(trace: Trace) -> Range:
     if seen.any():
         peak = LANE_BYTES_PER_S[int(generation[seen].min())] * int(width[seen].min()) / 1e9
         return Range(0.8 * peak, peak, peak)
-    majors = [gpu["compute_major"] for gpu in trace.table("gpus", ["compute_major"]).to_pylist()]
-    known = [NEWEST_LINK[major] for major in majors if major in NEWEST_LINK]
-    peak = LANES * LANE_BYTES_PER_S[min(known, default=3)] / 1e9
+    newest = [gpu.newest_link for gpu in Run.of(trace).gpus.facts.values() if gpu.newest_link is not None]
+    peak = LANES * LANE_BYTES_PER_S[min(newest, default=3)] / 1e9
     return Range(peak / 2, peak, peak)
 
 

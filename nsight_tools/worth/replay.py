@@ -148,16 +148,17 @@ class _Replay:
                 started = came + offset - program.begin[row]
             if block.waits:
                 done, waited = self._wait(block, row, done)
-            else:
-                before = np.maximum(done, np.maximum(self.now, self._free(block, row)))
-                begun, ended = self._launch(block, row, done)
-                if block.high > block.low:
-                    done = np.maximum(done, ended)
-                if block.high > block.low and program.engine[block.low] == KERNEL:
-                    if first is self.never:
-                        first, start = np.minimum(begun, before), begun
-                    last = ended
-                    enqueue = enqueue + self.now - came
+                continue
+            before = np.maximum(done, np.maximum(self.now, self._free(block, row)))
+            begun, ended = self._launch(block, row, done)
+            if block.high == block.low:
+                continue
+            done = np.maximum(done, ended)
+            if program.engine[block.low] == KERNEL:
+                if first is self.never:
+                    first, start = np.minimum(begun, before), begun
+                last = ended
+                enqueue = enqueue + self.now - came
         self.finished.append(np.maximum(self.now + program.rest[row], done))
         self.ends.append(done)
         self.starts.append(came if started is None else started)

@@ -36,9 +36,9 @@ def cost_of_call(program: Program, enqueue: float) -> Range:
     return cost_of_launch(enqueue / program.launches) if program.launches else Range(0, 0, 0)
 
 
-def cost_of_launch(each: float, *, several: bool = False) -> Range:
-    """What tracing added to a launch, ns, of a thread that takes `each`; up to twice with several of a process."""
-    beyond = max(each - known.FLOOR_NS, 0.0)
+def cost_of_launch(takes: float, *, several: bool = False) -> Range:
+    """What tracing added to a launch, ns, of a thread that `takes` so long; up to twice with several of a process."""
+    beyond = max(takes - known.FLOOR_NS, 0.0)
     most = min(beyond, 2 * known.MOST_NS if several else known.MOST_NS)
     return Range(0.0, min(known.SHARE * beyond, known.LIKELY_NS), most)
 

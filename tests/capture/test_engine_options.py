@@ -14,6 +14,7 @@ from nsight_tools import changes
 from nsight_tools.capture import session
 from nsight_tools.capture.options import Build, CaptureError, Load, Recording
 from nsight_tools.capture.runner import options, specs
+from nsight_tools.capture.supervised import Interrupts
 from nsight_tools.cli import capture, program
 from nsight_tools.findings import Change
 
@@ -139,7 +140,15 @@ def test_an_engine_is_built_already(tmp_path: Path) -> None:
     for build in [*asked, Build(save_engine=Path("x"))]:
         with pytest.raises(CaptureError, match=r"is how an engine is built, and model\.engine is built already"):
             session.capture_engine(
-                model, tmp_path / "run", Load(), build, Recording(), nsys, python=Path("python"), say=print
+                model,
+                tmp_path / "run",
+                Load(),
+                build,
+                Recording(),
+                nsys,
+                python=Path("python"),
+                say=print,
+                interrupts=Interrupts(print),
             )
     assert [path.name for path in tmp_path.iterdir()] == ["model.engine"]
 

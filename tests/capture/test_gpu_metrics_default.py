@@ -16,6 +16,7 @@ from runner_cases import FAKES, engine
 
 from nsight_tools.capture import gpu_metrics, session
 from nsight_tools.capture.options import Recording
+from nsight_tools.capture.supervised import Interrupts
 from nsight_tools.errors import NsysError
 from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.nsys import Nsys, Version
@@ -215,6 +216,7 @@ def commanded(tmp_path: Path, made: Callable[..., Made]) -> Callable[..., Comman
             Recording(telemetry_hz=0, **recording),
             Nsys(nsys.path, Version((2025, 3))),
             say=said.append,
+            interrupts=Interrupts(said.append),
         )
         return Command(nsys.asked, said, run_of(tmp_path))
 

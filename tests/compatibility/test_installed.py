@@ -100,7 +100,8 @@ def report(session_folder: Path) -> Callable[[Nsys, str], Path]:
 
     def get(writer: Nsys, program: str) -> Path:
         run, events = [sys.executable, PROGRAMS[program].__file__], ROWS[program]["nvtx_ranges"]
-        target = session_folder / "profiled" / str(writer.version) / f"{program}{writer.report_suffix}"
+        suffix = ".nsys-rep" if writer.version >= (2021, 4) else ".qdrep"
+        target = session_folder / "profiled" / str(writer.version) / f"{program}{suffix}"
         return once(target, lambda made: profile(writer, made, run, events))
 
     return get

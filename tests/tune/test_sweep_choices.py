@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from measured_before import MeasuredBefore
 
 from nsight_tools.errors import InputError
 from nsight_tools.findings import Change
 from nsight_tools.measured import Energy, Measured, Memory, Speed
 from nsight_tools.report import swept
 from nsight_tools.tune import kept, measuring, sweep
-from nsight_tools.tune.measuring import Failed, MeasuredBefore, Measurement, Row, Why
+from nsight_tools.tune.measuring import Failed, Measurement, Row, Why
 from nsight_tools.tune.settings import Setting, capture_command, conflict, of_api, product, trtexec_command
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from drawn_machine import BAD, loop
 from jsonschema import Draft202012Validator
+from measured_before import MeasuredBefore
 
 from nsight_tools.tune import ledger as ledgers
 from nsight_tools.tune import sweep
 from nsight_tools.tune.ledger import Found
-from nsight_tools.tune.measuring import MeasuredBefore, read_rows
+from nsight_tools.tune.measuring import read_rows
 from nsight_tools.tune.settings import Setting, product
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_traces" / "tune"

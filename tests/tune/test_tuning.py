@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from drawn_machine import BAD, Machine, Tracer, loop, takes_us
 from jsonschema import Draft202012Validator
+from measured_before import FoundBefore, MeasuredBefore
 from report.inert import check
 
 from nsight_tools.capture.benchmark import OutOfTimeError
@@ -23,9 +24,8 @@ from nsight_tools.tune import ledger as ledgers
 from nsight_tools.tune.candidates import Chooser
 from nsight_tools.tune.ledger import Ledger
 from nsight_tools.tune.loop import LEAST_RUNS, Budget
-from nsight_tools.tune.measuring import Failed, MeasuredBefore, Measurement, Row, Why, write_rows
+from nsight_tools.tune.measuring import Failed, Measurement, Row, Why, write_rows
 from nsight_tools.tune.settings import Setting, product
-from nsight_tools.tune.tracing import FoundBefore
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -98,9 +98,7 @@ def clock_effect(run: Run, device: int, metrics: Metrics) -> Clock | None:
     stretched = (cycles > STRETCHED * usual) & repeats
     plain = ~stretched
     slope = _slope(group[plain], np.log(clock[plain]), np.log(length[plain]), usual[plain] / clock[plain])
-    highest = next(
-        (gpu["max_sm_clock_mhz"] for gpu in run.trace.table("gpus").to_pylist() if gpu["device"] == device), None
-    ) or float(value.max())
+    highest = run.gpus.of(device).max_sm_clock_mhz or float(value.max())
     # What was looked at stands for all: the share of its time that is lost is taken to be everybody's.
     lost = float((length * np.maximum(1 - clock / highest, 0)).sum() / length.sum()) * min(-(slope or 0.0), 1.0)
     busy = Intervals.union(start, end).intersection(run.window).total

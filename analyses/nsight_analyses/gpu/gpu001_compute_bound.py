@@ -45,11 +45,11 @@ def compute_bound(trace: Trace) -> Iterator[Finding]:
     if not run.count:
         raise no_inference(trace)
     loops = list(run.flow.loops.values())
-    first, last = min(int(one.start[0]) for one in loops), max(int(one.end[-1]) for one in loops)
-    windows = {one: run.gpus.window(one).clip(first, last) for one in run.gpus.devices}
+    first, last = min(int(loop.start[0]) for loop in loops), max(int(loop.end[-1]) for loop in loops)
+    windows = {device: run.gpus.window(device).clip(first, last) for device in run.gpus.devices}
     shares = {
-        one: run.gpus.computing(one).intersection(window).total / max(window.total, 1)
-        for one, window in windows.items()
+        device: run.gpus.computing(device).intersection(window).total / max(window.total, 1)
+        for device, window in windows.items()
     }
     period = run.flow.period_ns
     judged = run.requests.judged

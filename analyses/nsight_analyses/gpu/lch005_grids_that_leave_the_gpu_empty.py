@@ -71,8 +71,8 @@ def grids_that_leave_the_gpu_empty(trace: Trace) -> Iterator[Finding]:
         few = _Few.of(work, rows, grid, sms[device], measured)
         if few.saved < EFFORT_SHARE * run.gpus.window(device).total:
             continue
-        each = run.per_inference(few.saved)
-        saved = duration(few.saved) if each is None else f"{duration(each)} of each input"
+        of_an_input = run.per_inference(few.saved)
+        saved = duration(few.saved) if of_an_input is None else f"{duration(of_an_input)} of each input"
         less = "less" if measured else "fewer blocks"
         option = "" if run.tensorrt is False else " (trtexec --optShapes)"
         contexts = ", or run several contexts on streams of their own" if _host_has_time(trace) else ""

@@ -159,7 +159,7 @@ def _message(gpu: Gpu, *, held: bool, low: bool, violated: list[str]) -> str:
     at = f" (median {np.median(gpu.clock.value):.0f} of {gpu.clock.highest:.0f} MHz)" if gpu.clock else ""
     if held:
         return f"the {gpu.name} holds its clock back in {share(gpu.reasons.share)} of its busy samples{at}"
-    grown, passed = max((gpu.violations()[what] for what in violated), key=lambda one: one[0] / one[1])
+    grown, passed = max((gpu.violations()[what] for what in violated), key=lambda counted: counted[0] / counted[1])
     return f"the {gpu.name} holds its clock back for {share(grown / passed)} of its busy time{at}"
 
 
@@ -170,10 +170,10 @@ def _remedy(*, power: bool, heat: bool, known: bool, by_choice: bool) -> str:
             "-rgc for locked clocks, -rac for application clocks)"
         )
     lock = "; lock the clocks for measurements"
-    said = ["raise the power limit (nvidia-smi -pl), or take other load off the card"] * power
-    said += ["improve cooling: air flow, fans, the room"] * heat
-    if said or known:
-        return (" and ".join(said) or "see nvidia-smi -q -d PERFORMANCE, which explains the reason") + lock
+    remedies = ["raise the power limit (nvidia-smi -pl), or take other load off the card"] * power
+    remedies += ["improve cooling: air flow, fans, the room"] * heat
+    if remedies or known:
+        return (" and ".join(remedies) or "see nvidia-smi -q -d PERFORMANCE, which explains the reason") + lock
     return (
         "find the cause (nvidia-smi -q -d PERFORMANCE during the run: power cap, thermal, or a limit that was set), "
         "then raise the limit, cool better, or take other load off the card" + lock
@@ -207,12 +207,12 @@ def _evidence(gpu: Gpu) -> Iterator[Evidence]:
 def _power(trace: Trace) -> str:
     """What was sampled beside the clock, which is a hint and no proof."""
     table = trace.table("nvml_metrics", ["metric", "value", "unit"])
-    said = []
+    sampled = []
     for metric in ("Power", "Temperature"):
         values = table["value"].to_numpy()[words(table["metric"]).among(metric)]
         if len(values):
             unit = {"Power": "W", "Temperature": "°C"}[metric]
-            said.append(
+            sampled.append(
                 f"{metric.lower()} was {np.median(values):.0f} {unit} (median), {values.max():.0f} {unit} at most"
             )
-    return f"; {' and '.join(said)}" if said else "; neither power nor temperature was sampled"
+    return f"; {' and '.join(sampled)}" if sampled else "; neither power nor temperature was sampled"

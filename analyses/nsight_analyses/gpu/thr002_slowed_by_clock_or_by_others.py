@@ -85,29 +85,29 @@ def slowed_by_clock_or_by_others(trace: Trace) -> Iterator[Finding]:
     if not (run.work.call_end >= 0).any():
         raise CouldNotRun("no kernel has a launch call in this report, so that waiting cannot be told from idleness")
     metrics = Metrics.of(trace)
-    found, owners = [], set()
+    findings, owners = [], set()
     for device in run.gpus.devices:
         clock = clock_effect(run, device, metrics)
         waits = holes(run, device, SLICE_NS)
-        owners |= {Owner(one) for one in np.unique(waits.owner).tolist()}
+        owners |= {Owner(owner) for owner in np.unique(waits.owner).tolist()}
         processes = Samples.of(run, device).highest("processes") or 0
         # Without metrics, nothing but several processes on this GPU lets one think of another.
         suspects = (Owner.OTHER_PROCESS, *([Owner.UNKNOWN] if processes > 1 and not metrics.sampled(device) else []))
         taken = waits.of(*suspects)
         if len(taken) >= FEWEST_GAPS and taken.total >= NOISE_SHARE * run.gpus.window(device).total:
-            found.append(_sliced(run, device, taken, metrics, clock, processes))
+            findings.append(_sliced(run, device, taken, metrics, clock, processes))
         elif not metrics.sampled(device):
-            found += _not_told(run, holes(run, device).of(Owner.UNKNOWN), run.gpus.window(device).total)
-        found += _batches(run, device)
+            findings += _not_told(run, holes(run, device).of(Owner.UNKNOWN), run.gpus.window(device).total)
+        findings += _batches(run, device)
         if clock:
-            found += _of_clock(run, clock)
-    if not found and not any(metrics.sampled(device) for device in run.gpus.devices):
+            findings += _of_clock(run, clock)
+    if not findings and not any(metrics.sampled(device) for device in run.gpus.devices):
         own = " and ".join(text for owner, text in _OWN.items() if owner in owners)
         waited = f"work waited for {own}" if own else "no work waited long for an idle GPU"
         lacking = trace.lacking("gpu_metrics") or CouldNotRun("no sample is of a GPU that worked")
         told = ": ".join(filter(None, ("but without GPU metrics the clock's effect cannot be told", lacking.message)))
         raise CouldNotRun(f"{waited}, {told}", hint=lacking.hint)
-    yield from found
+    yield from findings
 
 
 def _not_told(run: Run, taken: Intervals, whole: int) -> Iterator[Finding]:
@@ -159,8 +159,8 @@ def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clo
     time, value = metrics.active(device)
     active = value[gaps.contains(time)]
     whole = run.gpus.window(device).total
-    each = run.per_inference(cost)
-    spread = f" ({duration(each)} of {duration(whole / run.count)} per inference)" if each else ""
+    lost = run.per_inference(cost)
+    spread = f" ({duration(lost)} of {duration(whole / run.count)} per inference)" if lost else ""
     among = f" in {run.count} inferences" if run.count else ""
     busy = run.gpus.busy(device).intersection(run.gpus.window(device)).total
     seen = (

@@ -154,10 +154,10 @@ def _equal(run: Run, judged: IntArray) -> IntArray:
 
 def _as_one(run: Run, compute: Ints, judged: IntArray) -> Ints:
     """Compute times as they would be on the GPU that most of these run on: ranks of one run need not be as fast."""
-    device, made = run.requests.device, compute.copy()
+    devices, made = run.requests.device, compute.copy()
     usual = float(np.median(compute[judged]))
-    for one in np.unique(device[judged]):
-        mine = device == one
+    for device in np.unique(devices[judged]):
+        mine = devices == device
         made[mine] = np.round(compute[mine] * (usual / max(float(np.median(compute[judged[mine[judged]]])), 1.0)))
     return made
 

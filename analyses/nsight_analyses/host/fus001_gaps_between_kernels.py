@@ -135,9 +135,11 @@ def _left(run: Run, pricing: Pricing, kind: IntArray, traced: dict[str, int]) ->
 
     Only waits for a launch get shorter, and no further than to a gap between dependent kernels.
     """
-    gaps, each = run.gaps, pricing.shorter
+    gaps, shorter = run.gaps, pricing.shorter
     waits = _by_kind(kind, np.where(gaps.host, np.maximum(gaps.length - gaps.least, 0), 0))
-    launch = tuple(max(waits["launch"] - round(one * run.count), 0) for one in (each.low, each.point, each.high))
+    launch = tuple(
+        max(waits["launch"] - round(cost * run.count), 0) for cost in (shorter.low, shorter.point, shorter.high)
+    )
     dependency = sum(traced[name] for name in ("launch", "host", "dependency")) - waits["launch"] - waits["host"]
     return {
         "launch": launch,
@@ -190,7 +192,7 @@ def _longest(length: Ints, chosen: Bools) -> Ints:
 
 
 def _said(total: int, left: dict[str, tuple[int, ...]], main: str) -> str:
-    likely = sum(one[1] for one in left.values())
+    likely = sum(point for _, point, _ in left.values())
     waits = main in {"launch", "host"}
     where = "waits for the host" if waits else "stands between kernels that were already launched"
     if likely < 0.9 * total:

@@ -91,14 +91,7 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
         "LCH001",
         Severity.WARNING if enough else Severity.INFO,
         Confidence.MEDIUM if sure else Confidence.LOW,
-        (
-            "the GPU waits for the host's launches, even without the profiler"
-            if certain
-            else "the GPU waits for the host's launches, if tracing cost what it usually does"
-            if likely
-            else "the host launches hardly faster than the GPU works, and whether the GPU waits for it depends on what "
-            "tracing cost"
-        )
+        _how_sure(certain=certain, likely=likely)
         + f": the host spends {duration(enqueue.point)} launching an inference; "
         + f"the GPU's work takes {duration(compute.point)} from its first kernel to its last"
         + ("" if enough else f"; only {run.count} inferences were captured"),
@@ -115,6 +108,17 @@ def enqueue_bound_inferences(trace: Trace) -> Iterator[Finding]:
             max(starved - shorter.high, 0.0) * run.count / run.window_ns,
             "time in which the GPU waits for a launch, as traced: the profiler makes a part of it",
         ),
+    )
+
+
+def _how_sure(*, certain: bool, likely: bool) -> str:
+    if certain:
+        return "the GPU waits for the host's launches, even without the profiler"
+    if likely:
+        return "the GPU waits for the host's launches, if tracing cost what it usually does"
+    return (
+        "the host launches hardly faster than the GPU works, and whether the GPU waits for it depends on what tracing "
+        "cost"
     )
 
 

@@ -55,75 +55,76 @@ def host_time_between_inferences(trace: Trace) -> Iterator[Finding]:
         raise trace.lacking("kernels") or CouldNotRun("no GPU work: whether the GPU was idle is not known")
     if not any(len(turns.rows) > 1 for turns in run.flow.turns.values()):
         raise nothing_repeats(trace, "no thread makes two inferences: there is nothing between them")
-    found = run.flow.between
-    if found.total_ns < BETWEEN_SHARE * max(found.whole_ns, 1):
+    between = run.flow.between
+    if between.total_ns < BETWEEN_SHARE * max(between.whole_ns, 1):
         return
     usual = float(np.median(run.requests.wall[run.requests.judged]))
-    if found.waited_for:
-        yield _paced(found)
-    elif found.waits is None and (found.each_ns > usual or found.regular):
-        yield _not_told(found)
+    if between.waited_for:
+        yield _paced(between)
+    elif between.waits is None and (between.each_ns > usual or between.regular):
+        yield _not_told(between)
     else:
-        yield _works(run, found)
+        yield _works(run, between)
 
 
-def _evidence(found: Between) -> Iterator[Evidence]:
-    yield Evidence("GPU idle between inferences", found.total_ns, "ns")
-    yield Evidence("gaps between inferences", found.count, "count")
-    if found.waits is not None:
-        yield Evidence("of it in waiting calls of the operating system", found.waits, "ns")
-    yield from worst("longest", found.gaps.start, found.gaps.end)
+def _evidence(between: Between) -> Iterator[Evidence]:
+    yield Evidence("GPU idle between inferences", between.total_ns, "ns")
+    yield Evidence("gaps between inferences", between.count, "count")
+    if between.waits is not None:
+        yield Evidence("of it in waiting calls of the operating system", between.waits, "ns")
+    yield from worst("longest", between.gaps.start, between.gaps.end)
 
 
-def _paced(found: Between) -> Finding:
-    grid = f", every {duration(found.every_ns)}" if found.regular else ""
+def _paced(between: Between) -> Finding:
+    grid = f", every {duration(between.every_ns)}" if between.regular else ""
     return Finding(
         "LCH003",
         Severity.INFO,
         Confidence.HIGH,
         f"inferences are paced{grid}: the thread waits for the next request for "
-        f"{share(found.total_ns / found.whole_ns)} of the time, {duration(found.each_ns)} before each",
-        f"it waits in the operating system for {share((found.waits or 0) / found.total_ns)} of that time: for a "
+        f"{share(between.total_ns / between.whole_ns)} of the time, {duration(between.each_ns)} before each",
+        f"it waits in the operating system for {share((between.waits or 0) / between.total_ns)} of that time: for a "
         "timer, for input, or for another thread",
         "nothing: while no request is there, nothing is lost; a GPU that idles for long lowers its clock, though",
-        evidence=tuple(_evidence(found)),
+        evidence=tuple(_evidence(between)),
     )
 
 
-def _not_told(found: Between) -> Finding:
-    grid = f"they start at a regular pace, every {duration(found.every_ns)}" if found.regular else ""
-    longer = f"the gap of {duration(found.each_ns)} is longer than an inference" if not grid else ""
+def _not_told(between: Between) -> Finding:
+    grid = f"they start at a regular pace, every {duration(between.every_ns)}" if between.regular else ""
+    longer = f"the gap of {duration(between.each_ns)} is longer than an inference" if not grid else ""
     return Finding(
         "LCH003",
         Severity.INFO,
         Confidence.LOW,
-        f"the GPU has no request to work on for {share(found.total_ns / found.whole_ns)} of the time: {grid or longer}",
+        f"the GPU has no request to work on for {share(between.total_ns / between.whole_ns)} of the time: "
+        f"{grid or longer}",
         "this trace cannot tell whether the thread waits for the next request, as with a camera or a client, or works "
         "on the last one: the calls of the operating system were not traced",
         "capture with --trace=cuda,nvtx,osrt, which shows a thread that waits; while it waits, nothing is lost",
-        evidence=tuple(_evidence(found)),
+        evidence=tuple(_evidence(between)),
     )
 
 
-def _works(run: Run, found: Between) -> Finding:
-    cost = found.total_ns
-    certain = found.waits is not None
+def _works(run: Run, between: Between) -> Finding:
+    cost = between.total_ns
+    certain = between.waits is not None
     return Finding(
         "LCH003",
         Severity.WARNING,
         Confidence.HIGH if certain else Confidence.MEDIUM,
-        f"the GPU is idle for {duration(cost)} between inferences: {share(cost / found.whole_ns)} of the time, "
-        f"{duration(found.each_ns)} after each",
+        f"the GPU is idle for {duration(cost)} between inferences: {share(cost / between.whole_ns)} of the time, "
+        f"{duration(between.each_ns)} after each",
         "the thread that launches does something else there, outside of CUDA calls"
         + of_tensorrt(run, ": pre- or postprocessing")
         + ("" if certain else ", unless it waits for requests: the calls of the operating system were not traced"),
         "launch the next inference before looking at the last result (two streams, two sets of buffers), or hand "
         "what lies between to another thread or process",
         act="launch the next inference before looking at the last result",
-        evidence=tuple(_evidence(found)),
+        evidence=tuple(_evidence(between)),
         loss=Loss(
             cost,
-            cost / found.whole_ns,
+            cost / between.whole_ns,
             "time between inferences in which no GPU works and the thread is in no launch, copy or synchronization",
             of_host=True,
         ),

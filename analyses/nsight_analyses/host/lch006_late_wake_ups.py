@@ -59,7 +59,7 @@ def late_wake_ups(trace: Trace) -> Iterator[Finding]:
     saved = max(usual - SPIN_NS.high, 0.0)
     if saved < LATE_SHARE * wall:
         return
-    each = saved * waited.size / run.count
+    an_inference = saved * waited.size / run.count
     rows = np.flatnonzero(run.requests.judged)[late >= 0]
     end = run.requests.end[rows]
     calls = run.flow.during(run.calls)
@@ -80,9 +80,9 @@ def late_wake_ups(trace: Trace) -> Iterator[Finding]:
         ),
         loss=Loss(
             round(saved) * int(waited.size),
-            0.0 if run.flow.several else each / wall,
+            0.0 if run.flow.several else an_inference / wall,
             "from the end of the GPU's work to the end of the wait, less the 10 µs that a thread that spins takes",
-            per_inference_ns=round(each),
+            per_inference_ns=round(an_inference),
             of_host=True,
         ),
     )

@@ -147,23 +147,23 @@ def _by_owner(run: Run, device: int) -> Iterator[tuple[str, Intervals]]:
     reach = np.maximum.accumulate(work.end[rows])
     (at,) = np.nonzero(work.start[rows[1:]] > reach[:-1])
     since, next_ = reach[at], rows[at + 1]
-    thread, called = joint_key(work.pid[next_], work.tid[next_]), work.call_end[next_] >= 0
+    threads, called = joint_key(work.pid[next_], work.tid[next_]), work.call_end[next_] >= 0
     submitted = np.where(called, np.maximum(work.call_end[next_], since), since)
     yield "submitted", Intervals.union(submitted[called], work.start[next_][called]).subtract(run.profiler)
     stalled = calls[calls.does.among(*STALLS)].time()
     until = np.where(called, np.minimum(submitted, work.start[next_]), work.start[next_])
-    for one in np.unique(thread).tolist():
-        mine = np.flatnonzero(thread == one)
+    for thread in np.unique(threads).tolist():
+        mine = np.flatnonzero(threads == thread)
         pid, tid = int(work.pid[next_[mine[0]]]), int(work.tid[next_[mine[0]]])
         left = Intervals.union(since[mine], until[mine]).subtract(run.profiler)
-        its = calls.of_thread((pid, tid))
+        own = calls.of_thread((pid, tid))
         lines = {
-            "memory": its[its.does.among("allocate", "free", "pin", "unpin")].time(),
-            "modules": its[its.does.among("load_module")].time(),
-            "graphs": its[its.does.among("build_graph")].time(),
-            "wait": its[its.waits].time(),
+            "memory": own[own.does.among("allocate", "free", "pin", "unpin")].time(),
+            "modules": own[own.does.among("load_module")].time(),
+            "graphs": own[own.does.among("build_graph")].time(),
+            "wait": own[own.waits].time(),
             "others": stalled,
-            "launch": its[~its.does.among("other", "record", "query")].time(),
+            "launch": own[~own.does.among("other", "record", "query")].time(),
             "system": os_waits(run.trace, (pid, tid)),
         }
         for name, line in lines.items():

@@ -57,19 +57,19 @@ def waits_for_the_interpreter_lock(trace: Trace) -> Iterator[Finding]:
         raise CouldNotRun("no inference with GPU work was found")
     busy = Intervals.any_of(run.gpus.busy(device) for device in run.gpus.devices)
     judged = run.requests.judged
-    each: list[Intervals] = []
+    by_thread: list[Intervals] = []
     held: dict[int, int] = {}
     for (pid, tid), rows in run.requests.of_threads().items():
         mine = rows[judged[rows]]
         window = Intervals.union(run.requests.start[mine], run.requests.end[mine])
         waits = gil.waiting(pid, tid).intersection(window).subtract(busy)
-        each.append(waits)
+        by_thread.append(waits)
         for holder, time in gil.holders(pid, tid, waits):
             held[holder] = held.get(holder, 0) + time
-    found, cost = Intervals.any_of(each), sum(one.total for one in each)
+    waited, cost = Intervals.any_of(by_thread), sum(waits.total for waits in by_thread)
     if cost < NOISE_SHARE * run.window_ns:
         return
-    threads = sorted(held.items(), key=lambda one: (-one[1], one[0]))
+    threads = sorted(held.items(), key=lambda thread: (-thread[1], thread[0]))
     whose = f"thread {threads[0][0]} holds it for {share(threads[0][1] / cost)} of that time" if threads else ""
     yield Finding(
         "LCH009",
@@ -82,12 +82,12 @@ def waits_for_the_interpreter_lock(trace: Trace) -> Iterator[Finding]:
         "a CUDA graph is one call",
         evidence=(
             Evidence("waits for the interpreter lock, the GPU idle", cost, "ns"),
-            Evidence("waits", len(found), "count"),
+            Evidence("waits", len(waited), "count"),
             *(
                 Evidence("holds the lock meanwhile", time, "ns", detail=f"thread {tid}")
                 for tid, time in threads[:NAMED]
             ),
-            *worst("longest", found.start, found.end),
+            *worst("longest", waited.start, waited.end),
         ),
         explains=("gaps", "enqueue", "launch locks"),
         loss=Loss(cost, cost / run.window_ns, "waits for the interpreter lock while no GPU works", of_host=True),

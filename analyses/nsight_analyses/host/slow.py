@@ -142,8 +142,8 @@ class Usual:
 def _kinds(run: Run) -> Ints:
     """A number for each inference, the same for those of one population on one thread."""
     _, kind = np.unique(np.stack([run.requests.thread, run.requests.population]), axis=1, return_inverse=True)
-    found: Ints = kind.reshape(-1).astype(np.int64)
-    return found
+    number: Ints = kind.reshape(-1).astype(np.int64)
+    return number
 
 
 def _told_apart(run: Run, outliers: IntArray, others: IntArray) -> Iterator[Group]:
@@ -179,10 +179,10 @@ def _told_apart(run: Run, outliers: IntArray, others: IntArray) -> Iterator[Grou
 
 def before(run: Run, rows: IntArray) -> Ints:
     """The end of the inference before each of these on its thread; its own start where there is none."""
-    found = run.requests.start.copy()
+    ended = run.requests.start.copy()
     for turns in run.flow.turns.values():
-        found[turns.rows] = turns.before
-    return found[rows]
+        ended[turns.rows] = turns.before
+    return ended[rows]
 
 
 def _clocks(run: Run, rows: IntArray, usual: Usual) -> tuple[float, float] | None:
@@ -194,11 +194,11 @@ def _clocks(run: Run, rows: IntArray, usual: Usual) -> tuple[float, float] | Non
         if (samples := clock_samples(run, device)) is None:
             continue
         time, value, _ = samples
-        for found, these in ((slow, rows), (others, plain)):
-            here = these[requests.device[these] == device]
-            found.append(value[Intervals.union(requests.start[here], requests.end[here]).contains(time)])
+        for clocks, inferences in ((slow, rows), (others, plain)):
+            here = inferences[requests.device[inferences] == device]
+            clocks.append(value[Intervals.union(requests.start[here], requests.end[here]).contains(time)])
     values = np.concatenate(slow), np.concatenate(others)
-    if min(each.size for each in values) < FEWEST_SLOW:
+    if min(clocks.size for clocks in values) < FEWEST_SLOW:
         return None
     return float(np.median(values[0])), float(np.median(values[1]))
 

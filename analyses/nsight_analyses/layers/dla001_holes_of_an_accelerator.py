@@ -56,9 +56,9 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
     run = Run.of(trace)
     if "TensorRT" not in words(trace.table("nvtx_ranges", ["domain"])["domain"]).counts():
         raise NotApplicable("no TensorRT layer is in this report, and so none that a DLA could run")
-    each = [holes(run, device).of(Owner.ACCELERATOR) for device in run.gpus.devices]
-    found, cost = Intervals.any_of(each), sum(one.total for one in each)
-    if not len(found) or cost < NOISE_SHARE * run.window_ns:
+    by_gpu = [holes(run, device).of(Owner.ACCELERATOR) for device in run.gpus.devices]
+    waits, cost = Intervals.any_of(by_gpu), sum(line.total for line in by_gpu)
+    if not len(waits) or cost < NOISE_SHARE * run.window_ns:
         return
     subgraphs = Dla.of(trace).layers
     yield Finding(
@@ -66,7 +66,7 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
         Severity.WARNING,
         Confidence.HIGH if subgraphs else Confidence.MEDIUM,
         f"the GPU idles for {share(cost / run.window_ns)} of the {run.time} while layers run elsewhere: "
-        f"{len(found)} hole{'s' * (len(found) > 1)} of {duration(float(np.median(found.end - found.start)))} (median)",
+        f"{len(waits)} hole{'s' * (len(waits) > 1)} of {duration(float(np.median(waits.end - waits.start)))} (median)",
         "a layer that launches no kernel stands between the launches on both sides of each hole: the DLA (Deep "
         "Learning Accelerator) runs it, and the GPU waits for it",
         "build these layers for the GPU (no --useDLACore, or setDeviceType), which is faster; or keep two inferences "
@@ -74,9 +74,9 @@ def holes_of_an_accelerator(trace: Trace) -> Iterator[Finding]:
         act="build the DLA's layers for the GPU",
         evidence=(
             Evidence("GPU waits for the accelerator", cost, "ns"),
-            Evidence("holes", len(found), "count"),
+            Evidence("holes", len(waits), "count"),
             *(Evidence("subgraph on the DLA", subgraph(layer)) for layer in subgraphs[:NAMED]),
-            *worst("longest", found.start, found.end),
+            *worst("longest", waits.start, waits.end),
         ),
         explains=("gaps", "contention"),
         loss=Loss(cost, cost / run.window_ns, "holes behind such layers; the layers take some time on the GPU, too"),

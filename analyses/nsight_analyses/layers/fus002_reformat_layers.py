@@ -29,6 +29,16 @@ REFORMAT_SHARE = 0.03
 REFORMAT_WARNING = 0.15
 """Of the inference time: a reformat that goes comes back in part as a slower neighbour, so the bound is generous."""
 
+_SHARE_A_PRECISION = (
+    "let neighbouring layers share a precision: remove the settings that fix the precision of single layers "
+    "(set_precision, --layerPrecisions, --precisionConstraints), or allow the lower precision for the layers "
+    "between them, too; neighbours may get slower: measure"
+)
+_KEEP_THE_FORMAT = (
+    "let the network's inputs and outputs keep the format that the first and last layer want "
+    "(--inputIOFormats, --outputIOFormats), and neighbouring layers share a precision"
+)
+
 
 @analysis(
     "FUS002",
@@ -75,7 +85,6 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
     names = list(taken)
     changes = sum(_change(engine.get(name)).startswith("datatype") for name in names)
     mostly_datatypes = 2 * changes > len(names)
-    copy_nodes = layer.where(lambda name: name.startswith(COPY_NODE))
     known = rows.size / int(ours.sum())
     yield Finding(
         "FUS002",
@@ -85,24 +94,14 @@ def reformat_layers(trace: Trace) -> Iterator[Finding]:
         f"between layers, and take {share(lost / max(total, 1))} of the kernel time",
         f"{len(names)} reformat layers stand between layers that do not agree on datatype or layout"
         + (f"; {changes} of them change the datatype" if changes else ""),
-        "let neighbouring layers share a precision: remove the settings that fix the precision of single layers "
-        "(set_precision, --layerPrecisions, --precisionConstraints), or allow the lower precision for the layers "
-        "between them, too; neighbours may get slower: measure"
-        if mostly_datatypes
-        else "let the network's inputs and outputs keep the format that the first and last layer want "
-        "(--inputIOFormats, --outputIOFormats), and neighbouring layers share a precision",
+        _SHARE_A_PRECISION if mostly_datatypes else _KEEP_THE_FORMAT,
         act="let neighbouring layers share a precision"
         if mostly_datatypes
         else "let inputs and outputs keep the layers' format",
         evidence=(
             Evidence("kernel time in reformat layers", lost, "ns"),
             Evidence("share of the kernel time", lost / max(total, 1), "ratio"),
-            Evidence(
-                f"of it in {COPY_NODE} layers",
-                int(time[copy_nodes].sum()),
-                "ns",
-                detail=f"{int(copy_nodes.sum())} kernels",
-            ),
+            _in_copy_nodes(layer, time),
             *_bytes(trace, names),
             *(
                 Evidence("layer", taken[name], "ns", detail=f"{name} ({_change(engine.get(name))})")
@@ -122,6 +121,12 @@ def _by_layer(layer: Words, time: Ints) -> dict[str, int]:
     """Time of kernels, ns, by the layer that each is of, the layer that takes the most first."""
     total = np.bincount(layer.codes, weights=time, minlength=len(layer.dictionary))
     return {layer.dictionary[at]: int(total[at]) for at in np.argsort(-total, kind="stable").tolist() if total[at] > 0}
+
+
+def _in_copy_nodes(layer: Words, time: Ints) -> Evidence:
+    chosen = layer.where(lambda name: name.startswith(COPY_NODE))
+    detail = f"{int(chosen.sum())} kernels"
+    return Evidence(f"of it in {COPY_NODE} layers", int(time[chosen].sum()), "ns", detail=detail)
 
 
 def _bytes(trace: Trace, names: list[str]) -> Iterator[Evidence]:

@@ -109,39 +109,41 @@ def unfused_pointwise_layers(trace: Trace) -> Iterator[Finding]:
         why = "no kernel of an inference lies inside of a TensorRT layer's range"
         raise no_layers(trace, CouldNotRun(why, hint=EAGER_RUN))
     engine, total = engine_layers(trace), int(kernels.time.sum())
-    found = _Unfused(run, kernels, engine)
-    if found.lost < max(UNFUSED_SHARE * total, NOISE_SHARE * run.window_ns) or not found.runs:
+    unfused = _Unfused(run, kernels, engine)
+    if unfused.lost < max(UNFUSED_SHARE * total, NOISE_SHARE * run.window_ns) or not unfused.runs:
         return
-    each = max(run.count, 1)
+    count = max(run.count, 1)
     yield Finding(
         "FUS003",
         Severity.WARNING,
-        Confidence.HIGH if found.certain else Confidence.MEDIUM,
-        f"{found.layers / each:.0f} pointwise or shape layers an inference run in {found.runs / each:.0f} rows, a "
-        f"kernel each; in one kernel a row they would take {share(found.lost / total)} of the kernel time less",
-        _why(found, each),
+        Confidence.HIGH if unfused.certain else Confidence.MEDIUM,
+        f"{unfused.layers / count:.0f} pointwise or shape layers an inference run in {unfused.runs / count:.0f} rows, "
+        f"a kernel each; in one kernel a row they would take {share(unfused.lost / total)} of the kernel time less",
+        _why(unfused, count),
         "do not pin the precision of single layers within such a row, mark no output in it, and build with the default "
         "builder optimization level or a higher one; otherwise simplify the graph or write a plugin for the row",
         act="let TensorRT fuse pointwise layers",
         evidence=(
-            Evidence("kernel time of the rows", found.time, "ns"),
-            Evidence("of it saved by a kernel of its own for each row", found.lost, "ns"),
-            Evidence("layers in the rows", found.layers, "count", detail=f"{found.layers / each:.0f} an inference"),
+            Evidence("kernel time of the rows", unfused.time, "ns"),
+            Evidence("of it saved by a kernel of its own for each row", unfused.lost, "ns"),
+            Evidence(
+                "layers in the rows", unfused.layers, "count", detail=f"{unfused.layers / count:.0f} an inference"
+            ),
             Evidence(
                 f"of them shorter than {duration(SHORT_NS)}",
-                found.short,
+                unfused.short,
                 "count",
-                detail=f"{duration(found.short_time)}, {share(found.short_time / total)} of the kernel time",
+                detail=f"{duration(unfused.short_time)}, {share(unfused.short_time / total)} of the kernel time",
             ),
-            Evidence("reformats within the rows", found.reformats, "count"),
+            Evidence("reformats within the rows", unfused.reformats, "count"),
             *(
                 Evidence("row", time, "ns", detail=f"{', '.join(names)}{_between(engine, needed_bytes(trace), names)}")
-                for names, time in found.worst(EXAMPLES)
+                for names, time in unfused.worst(EXAMPLES)
             ),
         ),
         loss=Loss(
-            found.most,
-            found.lost / run.window_ns,
+            unfused.most,
+            unfused.lost / run.window_ns,
             "kernel time of each row, less its longest layer where no convolution or multiplication could take it in",
         ),
     )
@@ -156,11 +158,11 @@ def _between(engine: dict[str, Layer], needed: dict[str, int], names: tuple[str,
     return f": they read and write {size(sum(needed[name] for name in names))}, {len(inner)} tensors only between them"
 
 
-def _why(found: _Unfused, each: int) -> str:
-    if found.reformats:
+def _why(unfused: _Unfused, count: int) -> str:
+    if unfused.reformats:
         return (
-            f"{found.reformats / each:.0f} reformats an inference stand within the rows: layers that do not agree on "
-            "datatype or layout are not fused"
+            f"{unfused.reformats / count:.0f} reformats an inference stand within the rows: layers that do not agree "
+            "on datatype or layout are not fused"
         )
     return "what kept TensorRT from fusing them is not in the trace"
 

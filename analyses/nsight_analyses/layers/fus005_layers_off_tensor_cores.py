@@ -208,7 +208,7 @@ def _off(kernels: Kernels, engine: dict[str, Layer], measured: _Measured, *, tf3
 def _judge(name: str, times: dict[str, int], layer: Layer | None, measured: _Measured, *, tf32: bool) -> Iterator[Slow]:
     named = [*times, layer.tactic if layer else ""]
     tensor, limit = measured.about(name)
-    if any(TENSOR_CORE_KERNEL.search(one) or _DEPTHWISE_KERNEL.search(one) for one in named):
+    if any(TENSOR_CORE_KERNEL.search(name) or _DEPTHWISE_KERNEL.search(name) for name in named):
         return
     if not times or (tensor is not None and tensor.low >= USED):
         return

@@ -97,11 +97,11 @@ def layers_that_move_data(trace: Trace) -> Iterator[Finding]:
     if not trace.rows("gpu_metrics") or not (limits := of_layers(trace)):
         raise (trace.lacking("gpu_metrics") or no_limits(trace) or CouldNotRun("what limits the layers is not told"))
     run, last = Run.of(trace), _along_the_last(trace)
-    total = sum(each.time_ns for each in limits)
+    total = sum(limit.time_ns for limit in limits)
     slow = [
-        found
-        for each in limits
-        if each.name in engine and (found := _slow(each, engine[each.name], run, last=each.name in last))
+        layer
+        for limit in limits
+        if limit.name in engine and (layer := _slow(limit, engine[limit.name], run, last=limit.name in last))
     ]
     lost, inferences = sum(each.lost for each in slow), max(run.count, 1)
     part = lost * inferences / run.window_ns
@@ -149,15 +149,15 @@ def _slow(limit: LayerLimit, layer: Layer, run: Run, *, last: bool) -> Slow | No
 
 def _along_the_last(trace: Trace) -> set[str]:
     """Reductions of which the engine's list says that they go along the last axes, by name."""
-    found = set()
+    along = set()
     for row in trace.table("layers", ["name", "inputs", "attributes"]).to_pylist():
         about = json.loads(row["attributes"]) if row["attributes"] else {}
         mask = next((about[name] for name in _MASKS if isinstance(about.get(name), list)), None)
         rank = len((row["inputs"][0]["shape"] if row["inputs"] else None) or [])
         if mask and rank and any(mask[:rank]):
             first = mask.index(1) if 1 in mask[:rank] else rank
-            found |= {row["name"]} if all(mask[first:rank]) else set()
-    return found
+            along |= {row["name"]} if all(mask[first:rank]) else set()
+    return along
 
 
 def _counted(slow: list[Slow]) -> str:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.columns import ints, words
+from nsight_tools.columns import words
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.run import Run
 from nsight_tools.timeline.attribution import Words
-from nsight_tools.timeline.intervals import pieces
+from nsight_tools.timeline.intervals import distinct, pieces
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
@@ -103,6 +103,5 @@ def _sums(key: Ints, time: Ints) -> tuple[Ints, Ints]:
 
 def device_majors(run: Run, kernels: Kernels) -> list[int]:
     """Major compute capabilities of the GPUs that ran these kernels, where known."""
-    gpus = run.trace.table("gpus", ["device", "compute_major"])
-    ran = np.isin(ints(gpus["device"]), kernels.device)
-    return [major for major in ints(gpus["compute_major"])[ran].tolist() if major >= 0]
+    ran = (run.gpus.of(device) for device in distinct(kernels.device))
+    return [gpu.compute_major for gpu in ran if gpu.compute_major is not None]

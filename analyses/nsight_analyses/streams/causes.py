@@ -14,6 +14,7 @@ from nsight_tools.units import duration, share
 from nsight_tools.worth import Pricing
 
 if TYPE_CHECKING:
+    from nsight_analyses.streams.host_order import Turns
     from nsight_analyses.streams.waits import Line, Waiting
     from nsight_tools.run import Run
     from nsight_tools.run.work import Work
@@ -64,7 +65,8 @@ def cause(run: Run, work: Work, lines: list[Line], found: Waiting, null: set[int
         longest = max(line.busy.total for line in lines)
         return _host_waits(run, kept, held.calls, min(kept.total, union - longest, free))
     if not waits:
-        return _host_is_the_limit(run, work, cost, host, null)
+        turns = launch_turns(run, work)
+        return _lock(run, work, turns) if turns is not None else _host_is_the_limit(run, work, cost, host, null)
     if found.own_events >= MOST * cost:
         return Cause(
             "event waits within inferences: work waits for other streams' work of its own inference for "
@@ -142,32 +144,33 @@ def _host_waits(run: Run, time: Intervals, calls: dict[str, int], gain: int) -> 
     )
 
 
-def _host_is_the_limit(run: Run, work: Work, cost: int, host: HostCosts, null: set[int]) -> Cause:
-    turns = launch_turns(run, work)
-    if turns is not None:
-        idle = max(run.window.total - work.busy().intersection(run.window).total, 0)
-        return Cause(
-            f"a lock between the launching threads: {turns.threads} host threads launch, never two at once "
-            f"({share(turns.overlap)} of the time), and {share(turns.handovers)} of their launch phases begin within "
-            f"20 µs of the end of another's while the thread waits in no CUDA call",
-            "let each thread hold its own stream and buffers, without a lock around what it launches"
-            + of_tensorrt(run, " (an execution context each: contexts of one engine may enqueue at once)")
-            + "; in Python, check that the global interpreter lock is released",
-            min(turns.to_gain, idle),
-            Confidence.MEDIUM,
-            "what the launch phases would be shorter if the threads launched at once, and no more than the time in "
-            "which the GPU is idle",
-            (
-                Evidence("launch phases that take over from another thread's", turns.handovers, "ratio"),
-                Evidence(
-                    "ready threads wait for another's phase",
-                    turns.held.total,
-                    "ns",
-                    int(turns.held.start[0]),
-                    int(turns.held.end[-1]),
-                ),
+def _lock(run: Run, work: Work, turns: Turns) -> Cause:
+    idle = max(run.window.total - work.busy().intersection(run.window).total, 0)
+    return Cause(
+        f"a lock between the launching threads: {turns.threads} host threads launch, never two at once "
+        f"({share(turns.overlap)} of the time), and {share(turns.handovers)} of their launch phases begin within "
+        f"20 µs of the end of another's while the thread waits in no CUDA call",
+        "let each thread hold its own stream and buffers, without a lock around what it launches"
+        + of_tensorrt(run, " (an execution context each: contexts of one engine may enqueue at once)")
+        + "; in Python, check that the global interpreter lock is released",
+        min(turns.to_gain, idle),
+        Confidence.MEDIUM,
+        "what the launch phases would be shorter if the threads launched at once, and no more than the time in which "
+        "the GPU is idle",
+        (
+            Evidence("launch phases that take over from another thread's", turns.handovers, "ratio"),
+            Evidence(
+                "ready threads wait for another's phase",
+                turns.held.total,
+                "ns",
+                int(turns.held.start[0]),
+                int(turns.held.end[-1]),
             ),
-        )
+        ),
+    )
+
+
+def _host_is_the_limit(run: Run, work: Work, cost: int, host: HostCosts, null: set[int]) -> Cause:
     threads = len(distinct(work.tid[work.tid >= 0]))
     who = "one host thread launches" if threads == 1 else f"{threads} host threads launch"
     also = (

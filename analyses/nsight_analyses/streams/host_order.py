@@ -38,16 +38,16 @@ def host_waits(run: Run, work: Work) -> HostWaits:
     rows = np.flatnonzero(work.call_start >= 0)
     thread = joint_key(work.pid[rows], work.tid[rows])
     syncs = np.flatnonzero(calls.kind == CallKind.SYNC)
-    of_sync = joint_key(calls.pid[syncs], calls.tid[syncs])
+    waiter = joint_key(calls.pid[syncs], calls.tid[syncs])
     between = np.zeros(syncs.size, np.bool_)
-    for one in np.unique(of_sync):
-        mine = rows[thread == one]
-        mine = mine[np.argsort(work.call_start[mine], kind="stable")]
-        its = np.flatnonzero(of_sync == one)
-        after = np.searchsorted(work.call_start[mine], calls.start[syncs[its]])
-        inner = (after > 0) & (after < mine.size)
+    for key in np.unique(waiter):
+        launched = rows[thread == key]
+        launched = launched[np.argsort(work.call_start[launched], kind="stable")]
+        waits = np.flatnonzero(waiter == key)
+        after = np.searchsorted(work.call_start[launched], calls.start[syncs[waits]])
+        inner = (after > 0) & (after < launched.size)
         at = after[inner]
-        between[its[inner]] = work.stream[mine[at - 1]] != work.stream[mine[at]]
+        between[waits[inner]] = work.stream[launched[at - 1]] != work.stream[launched[at]]
     chosen = calls[syncs[between]]
     time = Intervals.union(chosen.start, chosen.end).intersection(work.busy())
     return HostWaits(time, chosen.name.counts())
@@ -82,9 +82,9 @@ def launch_turns(run: Run, work: Work) -> Turns | None:
     calls = run.calls
     caller = joint_key(calls.pid, calls.tid)
     handovers, held, longest = 0, [], 0
-    for one in threads:
-        mine, others = thread == one, thread != one
-        waits = calls[(caller == one) & (calls.kind == CallKind.SYNC)]
+    for key in threads:
+        mine, others = thread == key, thread != key
+        waits = calls[(caller == key) & (calls.kind == CallKind.SYNC)]
         phases = Intervals.union(start[mine], end[mine])
         longest = max(longest, phases.total)
         ready = phases.gaps().subtract(Intervals.union(waits.start, waits.end))

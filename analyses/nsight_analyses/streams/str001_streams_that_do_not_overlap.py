@@ -74,12 +74,12 @@ def streams_that_do_not_overlap(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     work = run.work
-    where = joint_key(work.pid, work.device)
+    places = joint_key(work.pid, work.device)
     failed = failed_on_streams(run)
     without = failed.streams.tolist() if failed else []
     several = False
-    for one in distinct(where):
-        rows = np.flatnonzero(where == one)
+    for place in distinct(places):
+        rows = np.flatnonzero(places == place)
         if (work.stream[rows] == work.stream[rows[0]]).all():
             continue
         several = True
@@ -123,10 +123,10 @@ def _null_streams(trace: Trace, pid: int) -> set[int]:
 
 def _finding(run: Run, work: Work, lines: list[Line], overlap: float) -> Finding:
     null = _null_streams(run.trace, int(work.pid[0])) & {line.stream for line in lines}
-    found = waiting(run, work, lines, null)
-    why = cause(run, work, lines, found, null)
-    union, cost = work.busy().total, found.time.total
-    named = ", ".join(f"{one.stream}{' (legacy default)' if one.stream in null else ''}" for one in lines[:8])
+    waits = waiting(run, work, lines, null)
+    why = cause(run, work, lines, waits, null)
+    union, cost = work.busy().total, waits.time.total
+    named = ", ".join(f"{line.stream}{' (legacy default)' if line.stream in null else ''}" for line in lines[:8])
     return Finding(
         "STR001",
         Severity.WARNING,
@@ -143,11 +143,15 @@ def _finding(run: Run, work: Work, lines: list[Line], overlap: float) -> Finding
             Evidence("streams", len(lines), "count", detail=named),
             *(
                 Evidence(
-                    f"busy, stream {one.stream}", one.busy.total, "ns", int(one.busy.start[0]), int(one.busy.end[-1])
+                    f"busy, stream {line.stream}",
+                    line.busy.total,
+                    "ns",
+                    int(line.busy.start[0]),
+                    int(line.busy.end[-1]),
                 )
-                for one in lines[:4]
+                for line in lines[:4]
             ),
-            *worst("longest wait", found.time.start, found.time.end),
+            *worst("longest wait", waits.time.start, waits.time.end),
         ),
         explains=why.explains,
         loss=Loss(why.gain, why.gain / max(run.window.total, 1), why.bound),

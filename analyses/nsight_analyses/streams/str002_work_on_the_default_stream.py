@@ -133,7 +133,7 @@ def _synchronizations_within(run: Run, rows: Ints) -> tuple[Ints, Ints, bool]:
     """
     work, calls = run.work, run.calls
     rows = rows[work.api_call[rows] >= 0]
-    thread, start, end = _enqueue_ranges(run)
+    threads, start, end = _enqueue_ranges(run)
     told = bool(len(start))
     if not told:
         inference = work.inference[rows]
@@ -141,15 +141,15 @@ def _synchronizations_within(run: Run, rows: Ints) -> tuple[Ints, Ints, bool]:
         end = np.full(len(start), np.iinfo(np.int64).min)
         np.minimum.at(start, inference, work.call_start[rows])
         np.maximum.at(end, inference, work.call_start[rows])
-        thread = np.full(len(start), -1)
-        thread[inference] = joint_key(work.pid[rows], work.tid[rows])
-    its = calls[calls.kind == CallKind.SYNC]
-    of_call = joint_key(its.pid, its.tid)
-    chosen = np.zeros(len(its.start), np.bool_)
-    for one in distinct(joint_key(work.pid[rows], work.tid[rows])):
-        between = Intervals.union(start[thread == one], end[thread == one])
-        chosen |= (of_call == one) & between.contains(its.start)
-    return its.start[chosen], its.end[chosen], told
+        threads = np.full(len(start), -1)
+        threads[inference] = joint_key(work.pid[rows], work.tid[rows])
+    waits = calls[calls.kind == CallKind.SYNC]
+    waiter = joint_key(waits.pid, waits.tid)
+    chosen = np.zeros(len(waits.start), np.bool_)
+    for thread in distinct(joint_key(work.pid[rows], work.tid[rows])):
+        between = Intervals.union(start[threads == thread], end[threads == thread])
+        chosen |= (waiter == thread) & between.contains(waits.start)
+    return waits.start[chosen], waits.end[chosen], told
 
 
 def _enqueue_ranges(run: Run) -> tuple[Ints, Ints, Ints]:

@@ -87,22 +87,22 @@ def threads_that_wait_for_locks(trace: Trace) -> Iterator[Finding]:
     """
     run = Run.of(trace)
     requests = run.requests
-    each = {
+    inside = {
         thread: Intervals.union(requests.start[rows], requests.end[rows])
         for thread, all_rows in requests.of_threads().items()
         if (rows := all_rows[~requests.warm_up[all_rows]]).size
     }
-    whole = Intervals.any_of(each.values())
-    together = sum(one.total for one in each.values())
-    if len(each) < 2:
+    whole = Intervals.any_of(inside.values())
+    together = sum(line.total for line in inside.values())
+    if len(inside) < 2:
         raise NotApplicable("fewer than two threads make inferences")
     if together < AT_A_TIME * whole.total:
         return
-    held = _held_by_copies(run, each)
+    held = _held_by_copies(run, inside)
     if held.time.total >= max(LOCKED_SHARE * whole.total, NOISE_SHARE * run.window.total):
         yield _of_copies(held, whole.total)
         return
-    yield from _of_launches(run, each, whole.total, together)
+    yield from _of_launches(run, inside, whole.total, together)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class _Held:
     locks: int
 
 
-def _held_by_copies(run: Run, each: dict[Thread, Intervals]) -> _Held:
+def _held_by_copies(run: Run, inside: dict[Thread, Intervals]) -> _Held:
     """Long launch calls that last as long as another thread's copy does."""
     calls = run.calls
     copies = run.copies
@@ -124,23 +124,24 @@ def _held_by_copies(run: Run, each: dict[Thread, Intervals]) -> _Held:
     )
     copying = np.isin(calls.start, slow) & calls.does.among("copy", "blocking_copy")
     launching = calls.launches & (calls.end - calls.start > LONG_LAUNCH_NS)
-    waits, found, behind, locks = [], 0, np.zeros(len(calls), np.bool_), 0
-    for thread, line in each.items():
+    waits, launches, behind, locks = [], 0, np.zeros(len(calls), np.bool_), 0
+    for thread, line in inside.items():
         mine = (calls.pid == thread[0]) & (calls.tid == thread[1])
-        its = np.flatnonzero(launching & mine & line.contains(calls.start))
+        slow_launches = np.flatnonzero(launching & mine & line.contains(calls.start))
         others = np.flatnonzero(copying & ~mine & (calls.pid == thread[0]))
-        if not (its.size and others.size):
+        if not (slow_launches.size and others.size):
             continue
         order = others[np.argsort(calls.end[others], kind="stable")]
-        near = order[_nearest(calls.end[order], calls.end[its])]
-        meets = (np.abs(calls.end[near] - calls.end[its]) <= TOGETHER_NS) & (calls.start[near] < calls.end[its])
+        own_start, own_end = calls.start[slow_launches], calls.end[slow_launches]
+        near = order[_nearest(calls.end[order], own_end)]
+        meets = (np.abs(calls.end[near] - own_end) <= TOGETHER_NS) & (calls.start[near] < own_end)
         lock = os_waits(run.trace, thread, OS_LOCKS)
-        start, end = np.maximum(calls.start[its], calls.start[near]), np.minimum(calls.end[its], calls.end[near])
+        start, end = np.maximum(own_start, calls.start[near]), np.minimum(own_end, calls.end[near])
         waits.append(Intervals.union(start[meets], end[meets]))
-        found += int(meets.sum())
+        launches += int(meets.sum())
         behind[near[meets]] = True
         locks += int((lock.coverage(start[meets], end[meets]) > 0).sum())
-    return _Held(Intervals.any_of(waits), found, calls[behind], locks)
+    return _Held(Intervals.any_of(waits), launches, calls[behind], locks)
 
 
 def _nearest(sorted_values: Ints, wanted: Ints) -> Ints:
@@ -183,19 +184,19 @@ def _of_copies(held: _Held, whole: int) -> Finding:
     )
 
 
-def _of_launches(run: Run, each: dict[Thread, Intervals], whole: int, together: int) -> Iterator[Finding]:
+def _of_launches(run: Run, inside: dict[Thread, Intervals], whole: int, together: int) -> Iterator[Finding]:
     window, idle = max(run.window.total, 1), run.window.subtract(run.work.busy())
     if run.trace.rows("osrt_calls"):
-        waits = [os_waits(run.trace, thread, OS_LOCKS).intersection(line) for thread, line in each.items()]
+        waits = [os_waits(run.trace, thread, OS_LOCKS).intersection(line) for thread, line in inside.items()]
         locked = _Locked(waits, Intervals.any_of(waits).intersection(idle), _shorter_untraced(run))
         if locked.cost >= LOCKED_SHARE * window * locked.shorter:
-            yield _locked(run, each, whole, together, locked)
+            yield _locked(run, inside, whole, together, locked)
             return
-    if (slower := _beside_each_other(run, each, together)) is not None:
+    if (slower := _beside_each_other(run, inside, together)) is not None:
         yield slower
     elif not run.trace.rows("osrt_calls") and idle.total >= UNKNOWN_SHARE * window:
         raise CouldNotRun(
-            f"{len(each)} threads enqueue at the same time and the GPU idles for "
+            f"{len(inside)} threads enqueue at the same time and the GPU idles for "
             f"{share(idle.total / window)} of it: whether they wait for each other's locks takes calls "
             "of the operating system",
             hint="capture with --trace=cuda,nvtx,osrt",
@@ -224,16 +225,16 @@ def _shorter_untraced(run: Run) -> float:
     return min(known.wall / max(float(np.median(run.requests.wall[run.requests.judged])), 1), 1)
 
 
-def _locked(run: Run, each: dict[Thread, Intervals], whole: int, together: int, locked: _Locked) -> Finding:
+def _locked(run: Run, inside: dict[Thread, Intervals], whole: int, together: int, locked: _Locked) -> Finding:
     known, window = Pricing.of(run.trace).untraced, max(run.window.total, 1)
     held, cost = locked.held, locked.cost
-    waited, longest = sum(one.total for one in locked.waits), Intervals.any_of(locked.waits)
+    waited, longest = sum(line.total for line in locked.waits), Intervals.any_of(locked.waits)
     return Finding(
         "STR005",
         Severity.WARNING if known is not None else Severity.INFO,
         Confidence.MEDIUM if known is not None else Confidence.LOW,
-        f"{len(each)} threads launch at the same time and spend {share(waited / max(together, 1))} of their inferences "
-        f"in waits for a lock; for {share(held.total / window)} of the time the GPU is idle meanwhile",
+        f"{len(inside)} threads launch at the same time and spend {share(waited / max(together, 1))} of their "
+        f"inferences in waits for a lock; for {share(held.total / window)} of the time the GPU is idle meanwhile",
         "each launch takes locks of the CUDA context, which other threads hold"
         + (
             "" if known is not None else "; tracing lengthens what is held under them, and no untraced run says how far"
@@ -242,7 +243,7 @@ def _locked(run: Run, each: dict[Thread, Intervals], whole: int, together: int, 
         evidence=(
             Evidence(
                 "threads that make inferences",
-                len(each),
+                len(inside),
                 "count",
                 detail=f"{together / max(whole, 1):.1f} of them inside of one at a time",
             ),
@@ -271,16 +272,16 @@ def _launch_less(run: Run) -> str:
     )
 
 
-def _beside_each_other(run: Run, each: dict[Thread, Intervals], together: int) -> Finding | None:
+def _beside_each_other(run: Run, inside: dict[Thread, Intervals], together: int) -> Finding | None:
     """Launch calls that take far longer while another thread of their process is in one; None where none do."""
     launches = run.flow.during(run.calls)
     launches = launches[launches.launches]
-    threads = [launches.of_thread(thread) for thread in each]
+    threads = [launches.of_thread(thread) for thread in inside]
     length, beside = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
-    for (pid, _), its in zip(each, threads, strict=True):
-        others = [other.time() for other in threads if other is not its and len(other) and other.pid[0] == pid]
-        taken = Intervals.any_of(others).coverage(its.start, its.end) if others else np.zeros(len(its), np.int64)
-        length.append(its.end - its.start)
+    for (pid, _), own in zip(inside, threads, strict=True):
+        others = [other.time() for other in threads if other is not own and len(other) and other.pid[0] == pid]
+        taken = Intervals.any_of(others).coverage(own.start, own.end) if others else np.zeros(len(own), np.int64)
+        length.append(own.end - own.start)
         beside.append(2 * taken > length[-1])
     took, shared = np.concatenate(length), np.concatenate(beside)
     if shared.sum() < ENOUGH:
@@ -296,7 +297,7 @@ def _beside_each_other(run: Run, each: dict[Thread, Intervals], together: int) -
         Severity.INFO,
         Confidence.LOW,
         f"launch calls take {duration(longer)} while another thread is in one, and {duration(usual)} {otherwise} "
-        f"(medians): {share(waited / together)} of the time that {len(each)} threads spend in inferences",
+        f"(medians): {share(waited / together)} of the time that {len(inside)} threads spend in inferences",
         "each launch takes locks of the CUDA context, which other threads hold; how much of it tracing adds, and what "
         "it costs while the GPU has other work, only a run without the profiler says",
         _launch_less(run),

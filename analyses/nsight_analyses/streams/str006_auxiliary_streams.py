@@ -56,14 +56,14 @@ def auxiliary_streams(trace: Trace) -> Iterator[Finding]:
         raise NotApplicable("no enqueue of TensorRT is in the trace")
     if not run.count:
         raise no_inference(trace)
-    found = parallel(run)
-    if found is None:
+    enqueues = parallel(run)
+    if enqueues is None:
         raise NotApplicable("each enqueue runs its kernels on one stream")
-    gained = found.overlap_ns + int(found.beside.sum()) * run.gaps.least
-    waits = _left(run, int(found.waits.sum()))
+    gained = enqueues.overlap_ns + int(enqueues.beside.sum()) * run.gaps.least
+    waits = _left(run, int(enqueues.waits.sum()))
     noise = NOISE_SHARE * run.window_ns
-    if max(found.overlap_ns, waits) >= noise:
-        yield _finding(run, found, gained, waits)
+    if max(enqueues.overlap_ns, waits) >= noise:
+        yield _finding(run, enqueues, gained, waits)
 
 
 def _left(run: Run, waits: int) -> int:
@@ -72,29 +72,29 @@ def _left(run: Run, waits: int) -> int:
     return waits if room is None else min(waits, round(room * run.count))
 
 
-def _finding(run: Run, found: Parallel, gained: int, waits: int) -> Finding:
+def _finding(run: Run, enqueues: Parallel, gained: int, waits: int) -> Finding:
     noise, net = NOISE_SHARE * run.window_ns, waits - gained
     lost = net >= noise
     return Finding(
         "STR006",
         Severity.WARNING if lost else Severity.INFO,
         Confidence.LOW if abs(net) < noise else Confidence.MEDIUM,
-        f"an enqueue uses {found.streams} streams: their kernels overlap for "
-        f"{share(found.overlap_ns / run.window_ns)} of the {run.time}; for {share(waits / run.window_ns)} of it the "
+        f"an enqueue uses {enqueues.streams} streams: their kernels overlap for "
+        f"{share(enqueues.overlap_ns / run.window_ns)} of the {run.time}; for {share(waits / run.window_ns)} of it the "
         "GPU is idle because the streams wait for each other",
         _why(run, gained, waits, lost=lost),
         "build without auxiliary streams"
         if lost
         else "keep the auxiliary streams, or build without them and measure both without the profiler",
         act="build without auxiliary streams" if lost else "measure without auxiliary streams",
-        evidence=tuple(_evidence(found)),
-        explains=tuple(_explained(run, found)) if lost else (),
+        evidence=tuple(_evidence(enqueues)),
+        explains=tuple(_explained(run, enqueues)) if lost else (),
         change=(Change("max_aux_streams", 0),) if lost else (),
         loss=Loss(
             waits,
             net / run.window_ns,
             "time in which the GPU is idle because streams of one enqueue wait for each other",
-            of_host=2 * int(found.called.sum()) >= int(found.waits.sum()),
+            of_host=2 * int(enqueues.called.sum()) >= int(enqueues.waits.sum()),
         )
         if lost
         else None,
@@ -113,22 +113,22 @@ def _why(run: Run, gained: int, waits: int, *, lost: bool) -> str:
     )
 
 
-def _explained(run: Run, found: Parallel) -> Iterator[str]:
+def _explained(run: Run, enqueues: Parallel) -> Iterator[str]:
     """What else follows: most of the gaps between kernels, and streams that take turns, where there are no others."""
-    if 2 * int(found.waits.sum()) >= int(run.gaps.length.sum()):
+    if 2 * int(enqueues.waits.sum()) >= int(run.gaps.length.sum()):
         yield "gaps"
     computing = run.work[run.work.computes]
-    if len(pairs_in(computing.device, computing.stream)) == found.streams:
+    if len(pairs_in(computing.device, computing.stream)) == enqueues.streams:
         yield "stream overlap"
 
 
-def _evidence(found: Parallel) -> Iterator[Evidence]:
-    yield Evidence("kernels of an enqueue overlap", found.overlap_ns, "ns")
-    yield Evidence("kernels that start beside another of their enqueue", int(found.beside.sum()), "count")
-    yield Evidence("idle while a stream waits for another", int(found.behind.sum()), "ns")
-    yield Evidence("idle while the host orders streams", int(found.called.sum()), "ns")
-    yield Evidence("streams of an enqueue", found.streams, "count")
-    rows = longest(found.waits)
-    for row in rows[found.waits[rows] > 0].tolist():
-        start, end = int(found.before[row]), int(found.work.start[row])
+def _evidence(enqueues: Parallel) -> Iterator[Evidence]:
+    yield Evidence("kernels of an enqueue overlap", enqueues.overlap_ns, "ns")
+    yield Evidence("kernels that start beside another of their enqueue", int(enqueues.beside.sum()), "count")
+    yield Evidence("idle while a stream waits for another", int(enqueues.behind.sum()), "ns")
+    yield Evidence("idle while the host orders streams", int(enqueues.called.sum()), "ns")
+    yield Evidence("streams of an enqueue", enqueues.streams, "count")
+    rows = longest(enqueues.waits)
+    for row in rows[enqueues.waits[rows] > 0].tolist():
+        start, end = int(enqueues.before[row]), int(enqueues.work.start[row])
         yield Evidence("longest wait between streams", end - start, "ns", start, end)

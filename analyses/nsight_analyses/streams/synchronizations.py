@@ -32,9 +32,9 @@ class Waits:
 
 def mostly_within(run: Run, time: Intervals) -> bool:
     """Whether what such waits cost follows in the main from those that lie, in part at least, in this time."""
-    found = between_work(run)
-    inside = time.coverage(found.start, np.maximum(found.end, found.start + 1)) > 0
-    return 2 * int(found.cost[inside].sum()) > int(found.cost.sum())
+    waits = between_work(run)
+    inside = time.coverage(waits.start, np.maximum(waits.end, waits.start + 1)) > 0
+    return 2 * int(waits.cost[inside].sum()) > int(waits.cost.sum())
 
 
 def between_work(run: Run) -> Waits:
@@ -42,8 +42,8 @@ def between_work(run: Run) -> Waits:
     calls, work = run.calls, run.work
     rows = np.flatnonzero(calls.kind == CallKind.SYNC)
     judged = np.flatnonzero(run.requests.judged)
-    begin, until, key = run.requests.start, run.requests.end, run.requests.thread
-    thread = joint_key(calls.pid[rows], calls.tid[rows])
+    begin, until, threads = run.requests.start, run.requests.end, run.requests.thread
+    waiter = joint_key(calls.pid[rows], calls.tid[rows])
     launched = (
         np.flatnonzero(run.judged_work & (work.inference >= 0) & (work.api_call >= 0)).astype(np.int32)
         if rows.size
@@ -52,16 +52,16 @@ def between_work(run: Run) -> Waits:
     if launched.size and np.any(work.api_call[launched[1:]] < work.api_call[launched[:-1]]):
         launched = launched[np.argsort(work.api_call[launched], kind="stable")]
     columns: list[tuple[Ints, Ints, Ints]] = []
-    for one in distinct(thread).tolist():
-        mine = judged[key[judged] == one]
-        waits = rows[thread == one]
+    for thread in distinct(waiter).tolist():
+        mine = judged[threads[judged] == thread]
+        waits = rows[waiter == thread]
         at = np.searchsorted(begin[mine], calls.start[waits], side="right") - 1
         waits, at = waits[at >= 0], mine[at[at >= 0]]
         inside = calls.start[waits] < until[at]
         waits, at = waits[inside], at[inside]
         # Calls are in order of time: what an inference launched lies before and after the row of the wait.
         theirs = launched[np.isin(work.inference[launched], at)]
-        theirs = theirs[joint_key(work.pid[theirs], work.tid[theirs]) == one]
+        theirs = theirs[joint_key(work.pid[theirs], work.tid[theirs]) == thread]
         after = np.searchsorted(work.api_call[theirs], waits)
         real = (after > 0) & (after < len(theirs))
         waits, at, after = waits[real], at[real], after[real]
@@ -82,14 +82,14 @@ def behind_steps(run: Run) -> Waits:
     """
     calls, work = run.calls, run.work
     rows = np.flatnonzero(calls.kind == CallKind.SYNC)
-    thread = joint_key(calls.pid[rows], calls.tid[rows])
+    waiter = joint_key(calls.pid[rows], calls.tid[rows])
     launched = np.flatnonzero(work.api_call >= 0)
     launched = launched[np.argsort(work.api_call[launched], kind="stable")]
-    owner = joint_key(work.pid[launched], work.tid[launched])
+    launcher = joint_key(work.pid[launched], work.tid[launched])
     none = np.zeros(0, np.int64)
     columns: list[tuple[Ints, Ints, Ints]] = [(none, none, none)]
-    for one in distinct(thread).tolist():
-        waits, theirs = rows[thread == one], launched[owner == one]
+    for thread in distinct(waiter).tolist():
+        waits, theirs = rows[waiter == thread], launched[launcher == thread]
         after = np.searchsorted(work.api_call[theirs], waits)
         begins = np.append(0, after[:-1])
         copied = np.append(0, np.cumsum(work.kind[theirs].among("h2d", "d2h")))
@@ -99,11 +99,11 @@ def behind_steps(run: Run) -> Waits:
         waits, after = waits[silent], after[silent]
         drained = np.maximum.accumulate(work.end[theirs])[after - 1] if len(theirs) else none
         columns.append((waits, theirs[after], drained))
-    found = _waits(run, *(np.concatenate([column[at] for column in columns]) for at in range(3)))
-    length = found.next - found.start
+    behind = _waits(run, *(np.concatenate([column[at] for column in columns]) for at in range(3)))
+    length = behind.next - behind.start
     kept = length <= PAUSE * np.median(length) if len(length) else np.zeros(0, np.bool_)
-    cost = np.minimum(found.cost, found.end - found.start)
-    return Waits(found.start[kept], found.end[kept], found.next[kept], cost[kept], found.name[kept])
+    cost = np.minimum(behind.cost, behind.end - behind.start)
+    return Waits(behind.start[kept], behind.end[kept], behind.next[kept], cost[kept], behind.name[kept])
 
 
 def _waits(run: Run, waits: Ints, following: Ints, drained: Ints) -> Waits:

@@ -142,9 +142,8 @@ def _waits_directly_before(run: Run, work: Work, rows: Ints) -> Bools:
 
 def _filling(run: Run, work: Work) -> Intervals:
     """Time in which a kernel runs whose blocks fill the GPU; none where the report does not describe the GPU."""
-    gpus = {gpu["device"]: gpu for gpu in run.trace.table("gpus").to_pylist()}
     kernels = work[work.kind.among("kernel")]
-    if not len(kernels.row) or (gpu := gpus.get(int(kernels.device[0]))) is None or not gpu["sm_count"]:
+    if not len(kernels.row) or not (gpu := run.gpus.of(int(kernels.device[0]))).sm_count:
         return Intervals.union([], [])
     columns = (
         "grid_x",
@@ -164,11 +163,11 @@ def _filling(run: Run, work: Work) -> Intervals:
     shared = column["static_shared_memory_bytes"] + column["dynamic_shared_memory_bytes"]
     # How many blocks one SM holds: the least of what warps, registers, shared memory and block slots allow.
     limits = [
-        (gpu["max_warps_per_sm"] or 64) // np.maximum(warps, 1),
-        np.full(len(blocks), gpu["max_blocks_per_sm"] or 32),
-        (gpu["max_registers_per_sm"] or 65536) // np.maximum(column["registers"] * warps * 32, 1),
-        (gpu["max_shared_memory_per_sm_bytes"] or 98304) // np.maximum(shared, 1),
+        (gpu.max_warps_per_sm or 64) // np.maximum(warps, 1),
+        np.full(len(blocks), gpu.max_blocks_per_sm or 32),
+        (gpu.max_registers_per_sm or 65536) // np.maximum(column["registers"] * warps * 32, 1),
+        (gpu.max_shared_memory_per_sm_bytes or 98304) // np.maximum(shared, 1),
     ]
     resident = np.maximum(np.minimum.reduce(limits), 1)
-    full = blocks >= resident * gpu["sm_count"]
+    full = blocks >= resident * gpu.sm_count
     return Intervals.union(kernels.start[full], kernels.end[full])

@@ -138,8 +138,8 @@ def reach(lane: IntArray, start: Ints, end: Ints) -> Ints:
     longest = np.maximum.reduceat(end, begins) - start[begins] + 1
     shift = (np.append(0, np.cumsum(longest)[:-1]) - start[begins])[np.cumsum(first) - 1]
     ends = np.maximum.accumulate(end + shift)
-    found: Ints = np.where(first, start, np.append(0, ends[:-1]) - shift)
-    return found
+    before: Ints = np.where(first, start, np.append(0, ends[:-1]) - shift)
+    return before
 
 
 def _covered(work: Work, before: Ints) -> int:
@@ -152,18 +152,18 @@ def _ordering(run: Run, work: Work) -> Ints:
 
     What the profiler makes them longer, likely, is left out.
     """
-    calls, found = run.calls, np.zeros(len(work))
-    thread, of_call = joint_key(work.pid, work.tid), joint_key(calls.pid, calls.tid)
+    calls, ordering = run.calls, np.zeros(len(work))
+    launcher, caller = joint_key(work.pid, work.tid), joint_key(calls.pid, calls.tid)
     orders, launches = calls.does.among("record", "stream_wait"), calls.launches
-    for one in distinct(thread):
-        mine, here = thread == one, of_call == one
-        its, launched = calls[here & orders], calls.start[here & launches]
-        so_far = np.append(0, np.cumsum(its.end - its.start))
+    for thread in distinct(launcher):
+        mine, here = launcher == thread, caller == thread
+        made, launched = calls[here & orders], calls.start[here & launches]
+        so_far = np.append(0, np.cumsum(made.end - made.start))
         called = work.call_start[mine]
         at = np.searchsorted(launched, called)
         since = np.where(at > 0, launched[np.maximum(at - 1, 0)], called) if launched.size else called
-        found[mine] = so_far[np.searchsorted(its.start, called)] - so_far[np.searchsorted(its.start, since)]
-    return (found * (1 - OTHER_SHARE.point)).astype(np.int64)
+        ordering[mine] = so_far[np.searchsorted(made.start, called)] - so_far[np.searchsorted(made.start, since)]
+    return (ordering * (1 - OTHER_SHARE.point)).astype(np.int64)
 
 
 def _host_bound(run: Run) -> float:

@@ -62,19 +62,19 @@ def exposed_communication(trace: Trace) -> Iterator[Finding]:
 
 
 def _finding(
-    run: Run, group: Sequence[Rank], rank: Rank, its: Waiting | None, waits: Sequence[Waiting] | None
+    run: Run, group: Sequence[Rank], rank: Rank, own: Waiting | None, waits: Sequence[Waiting] | None
 ) -> Finding:
-    each = rank.each_exposed
+    exposed = rank.each_exposed
     part = rank.exposed / run.gpus.window(rank.device).total
     where = f"GPU {rank.device}" if len(group) > 1 else "the GPU"
     what = "communication (NCCL or other collectives)"
-    cause, remedy, waited = _told(group, rank, its, waits)
+    cause, remedy, waited = _told(group, rank, own, waits)
     return Finding(
         "COM001",
         Severity.WARNING,
-        Confidence.HIGH if its is not None else Confidence.MEDIUM,
+        Confidence.HIGH if own is not None else Confidence.MEDIUM,
         f"{where} runs {what} with nothing beside it for {share(part)} of the {run.time}"
-        + (f", {duration(each)} of each inference (median)" if rank.requests else "")
+        + (f", {duration(exposed)} of each inference (median)" if rank.requests else "")
         + f": {share(rank.exposed / max(rank.time, 1))} of its communication is exposed",
         cause,
         remedy,
@@ -91,26 +91,26 @@ def _finding(
             rank.exposed,
             part,
             "communication of this GPU while none of its other kernels runs",
-            per_inference_ns=each if rank.requests else None,
+            per_inference_ns=exposed if rank.requests else None,
         ),
     )
 
 
 def _told(
-    group: Sequence[Rank], rank: Rank, its: Waiting | None, waits: Sequence[Waiting] | None
+    group: Sequence[Rank], rank: Rank, own: Waiting | None, waits: Sequence[Waiting] | None
 ) -> tuple[str, str, list[Evidence]]:
     """Cause, remedy and what of it is waiting."""
     overlap = (
         "overlap communication with the compute of the next layer, send fewer bytes (a fused or quantized all-reduce), "
         "or use fewer ranks"
     )
-    if its is not None and waits is not None:
-        evidence = [Evidence("of it waiting for a peer", its.total, "ns", detail=f"{duration(its.each)} an inference")]
+    if own is not None and waits is not None:
+        evidence = [Evidence("of it waiting for a peer", own.total, "ns", detail=f"{duration(own.each)} an inference")]
         late = group[int(np.argmin([each.total for each in waits]))]
-        if its.total >= MOSTLY * rank.time:
+        if own.total >= MOSTLY * rank.time:
             return (
                 (
-                    f"most of it is waiting: this rank begins its collectives early and waits {duration(its.each)} of "
+                    f"most of it is waiting: this rank begins its collectives early and waits {duration(own.each)} of "
                     f"each inference for GPU {late.device}, which begins last"
                 ),
                 (
@@ -119,7 +119,7 @@ def _told(
                 ),
                 evidence,
             )
-        said = f"; {duration(its.each)} of each inference of it is waiting for a peer" if its.each else ""
+        said = f"; {duration(own.each)} of each inference of it is waiting for a peer" if own.each else ""
         return (
             f"collectives stand between the layers, on their stream: nothing computes meanwhile{said}",
             overlap,

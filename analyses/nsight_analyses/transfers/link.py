@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_tools.columns import Ints, ints
-from nsight_tools.hardware import LANE_BYTES_PER_S, NEWEST_LINK
+from nsight_tools.hardware import LANE_BYTES_PER_S
 from nsight_tools.run.samples import FEWEST_HELD, Samples
 from nsight_tools.timeline.intervals import Intervals
 from nsight_tools.worth.known import PINNED_SHARE
@@ -77,7 +77,5 @@ def newest_link(run: Run, device: int) -> float | None:
     generation, width = (samples.highest(name) for name in ("pcie_max_generation", "pcie_max_width"))
     if generation in LANE_BYTES_PER_S and width:
         return width * LANE_BYTES_PER_S[generation]
-    for gpu in run.trace.table("gpus", ["device", "compute_major"]).to_pylist():
-        if gpu["device"] == device and gpu["compute_major"] in NEWEST_LINK:
-            return 16 * LANE_BYTES_PER_S[NEWEST_LINK[gpu["compute_major"]]]
-    return None
+    newest = run.gpus.of(device).newest_link
+    return None if newest is None else 16 * LANE_BYTES_PER_S[newest]

@@ -50,8 +50,8 @@ def migrating_pages(trace: Trace) -> Iterator[Finding]:
     if not len(window):
         return
     first, last = int(window.start[0]), int(window.end[-1])
-    each = [Intervals.union(copies.start[here], copies.end[here]).clip(first, last) for here in by_device(copies)]
-    cost = sum(moved.total for moved in each)
+    by_gpu = [Intervals.union(copies.start[here], copies.end[here]).clip(first, last) for here in by_device(copies)]
+    cost = sum(moved.total for moved in by_gpu)
     if cost < MOVED_SHARE * run.window_ns:
         return
     inside = (copies.start >= first) & (copies.start < last)

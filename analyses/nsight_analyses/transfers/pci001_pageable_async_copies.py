@@ -123,14 +123,14 @@ def _copied_by_driver(run: Run, pageable: Copies) -> int:
 def _blocked(pageable: Copies) -> Iterator[Evidence]:
     """How long the calls of these copies held the host; those to the host wait for what they copy, too."""
     for kind, besides in (("h2d", ""), ("d2h", ", with the wait for what is copied")):
-        its = pageable[pageable.kind.among(kind)]
-        if len(its):
-            each = its.call_end - its.call_start
+        copies = pageable[pageable.kind.among(kind)]
+        if len(copies):
+            blocked = copies.call_end - copies.call_start
             yield Evidence(
                 f"host time in their calls, {kind}",
-                int(each.sum()),
+                int(blocked.sum()),
                 "ns",
-                detail=f"median {duration(float(np.median(each)))} a call{besides}",
+                detail=f"median {duration(float(np.median(blocked)))} a call{besides}",
             )
 
 

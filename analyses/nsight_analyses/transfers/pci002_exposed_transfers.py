@@ -63,9 +63,8 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
     if loss < EXPOSED_SHARE:
         return
     exposed, total, recoverable = hideable(run, copies)
-    each = {said: copies[copies.kind.among(kind)] for kind, said in DIRECTIONS}
-    alone = {said: run.gpus.exposed(its) for said, its in each.items()}
-    named = " and ".join(said for said, time in alone.items() if time >= PART * exposed)
+    alone = {direction: run.gpus.exposed(copies[copies.kind.among(kind)]) for kind, direction in DIRECTIONS}
+    named = " and ".join(direction for direction, time in alone.items() if time >= PART * exposed)
     yield Finding(
         "PCI002",
         Severity.WARNING,
@@ -82,7 +81,7 @@ def exposed_transfers(trace: Trace) -> Iterator[Finding]:
         ),
         evidence=(
             Evidence("exposed", exposed, "ns"),
-            *(Evidence(f"of it {said}", time, "ns") for said, time in alone.items() if time),
+            *(Evidence(f"of it {direction}", time, "ns") for direction, time in alone.items() if time),
             Evidence("exposed share of the copies", exposed / max(total, 1), "ratio"),
             *rates(run, copies),
             *worst("longest", copies.start, copies.end, size_of(copies)),

@@ -63,7 +63,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
         return
     if not run.count and len(copies) and trace.rows("inferences"):
         raise no_inference(trace)
-    computing, each = _computing(run), "an inference" if run.count else "the program"
+    computing, who = _computing(run), "an inference" if run.count else "the program"
     medians, median = (" (medians)", ", median") if run.count else ("", "")
     faster = f"a faster GPU{of_tensorrt(run, ' or engine')} would not raise the throughput"
     for kind, direction in DIRECTIONS:
@@ -81,7 +81,7 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
             "PCI004",
             Severity.WARNING if rest else Severity.INFO,
             Confidence.MEDIUM,
-            f"transfer-bound: {each} copies {direction} for {duration(copying)} and computes for "
+            f"transfer-bound: {who} copies {direction} for {duration(copying)} and computes for "
             f"{duration(computing)}{medians}" + (f"; {faster}" if run.count else ""),
             f"{size(_each(run, chosen, chosen.size))}{' an inference' if run.count else ' in all'}, "
             f"{direction}, take the link longer than the kernels take the GPU",
@@ -92,8 +92,8 @@ def transfer_bound(trace: Trace) -> Iterator[Finding]:
             "that are loaded), look at what comes behind it",
             act="copy fewer bytes",
             evidence=(
-                Evidence(f"{kind} time of {each}{median}", copying, "ns"),
-                Evidence(f"compute time of {each}{median}", computing, "ns"),
+                Evidence(f"{kind} time of {who}{median}", copying, "ns"),
+                Evidence(f"compute time of {who}{median}", computing, "ns"),
                 *worst("longest", chosen.start, chosen.end, size_of(chosen)),
             ),
             loss=Loss(
@@ -112,7 +112,9 @@ def _computing(run: Run) -> float:
     if run.count:
         compute = ints(run.trace.table("inferences", ["compute_ns"])["compute_ns"])
         return float(np.median(compute[run.requests.judged & run.requests.worked]))
-    return float(sum(run.gpus.computing(one).intersection(run.gpus.window(one)).total for one in run.gpus.devices))
+    return float(
+        sum(run.gpus.computing(device).intersection(run.gpus.window(device)).total for device in run.gpus.devices)
+    )
 
 
 def _each(run: Run, copies: Copies, value: Ints) -> float:

@@ -85,7 +85,7 @@ def achieved_bandwidth(trace: Trace) -> Iterator[Finding]:
 
 def _over_a_link(run: Run) -> Copies:
     copies = transfers(run)
-    if len(copies) and all(run.gpus.of(one).integrated for one in np.unique(copies.device).tolist()):
+    if len(copies) and all(run.gpus.of(device).integrated for device in np.unique(copies.device).tolist()):
         raise NotApplicable("the GPU is integrated: its copies cross no link")
     return copies
 

@@ -56,13 +56,14 @@ def streamed_weights(trace: Trace) -> Iterator[Finding]:
     exposed = run.gpus.exposed(copies)
     if copies.size.sum() < BANDWIDTH_BYTES or exposed < NOISE_SHARE * run.window_ns:
         return
-    each = float(copies.size.sum()) / max(run.count, 1)
+    streamed = float(copies.size.sum()) / max(run.count, 1)
     yield Finding(
         "PCI007",
         Severity.WARNING,
         Confidence.MEDIUM,
-        f"the engine copies {size(each)} from the host inside of each enqueue, {len(copies) / max(run.count, 1):.3g} "
-        f"copies: {share(run.gpus.share(exposed, copies.device))} of the {run.time} with no kernel beside them",
+        f"the engine copies {size(streamed)} from the host inside of each enqueue, "
+        f"{len(copies) / max(run.count, 1):.3g} copies: {share(run.gpus.share(exposed, copies.device))} of the "
+        f"{run.time} with no kernel beside them",
         "the copies are launched by the engine itself, between its layers: it streams its weights, which do not fit "
         "into its budget of GPU memory",
         "raise the weight streaming budget (setWeightStreamingBudgetV2, trtexec --weightStreamingBudget), or make the "

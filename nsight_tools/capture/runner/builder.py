@@ -47,7 +47,7 @@ def build(task: Task, device: Device | None, result: Result) -> None:
     assert task.engine is not None  # task.py sees to it
     with phases("write"):
         write_atomically(task.engine, memoryview(plan))
-        found = cache.write() if cache else None
+        written = cache.write() if cache else None
     engine = None
     if device is not None:
         with phases("deserialize"):
@@ -59,7 +59,7 @@ def build(task: Task, device: Device | None, result: Result) -> None:
         "onnx_sha256": hashlib.sha256(_read(task.onnx)).hexdigest() if task.onnx else None,
         "settings": settings,
         "profile_shapes": {name: [list(end) for end in ends] for name, ends in profiles.items()},
-        "timing_cache": found,
+        "timing_cache": written,
         "size_bytes": memoryview(plan).nbytes,
         "tactics": engine.tactics() if engine else None,
         **(ranges or {}),
@@ -162,23 +162,23 @@ def _add_profiles(building: Building, task: Task) -> dict[str, Ends]:
     task = replace(task, shapes=specs.by_input(task.shapes, names, "--shapes"))
     ends = [options.BY_NAME[name] for name in ("min_shapes", "opt_shapes", "max_shapes")]
     asked = [specs.by_input(task.settings.get(end.name, {}), names, end.line) for end in ends]
-    found = {
+    profiled = {
         tensor.name: _ends(tensor, task, [shapes.get(tensor.name) for shapes in asked])
         for tensor in inputs
         if tensor.is_shape_tensor or -1 in tensor.shape
     }
     for tensor in inputs:
-        for shapes in () if tensor.name in found else (task.shapes, *asked):
+        for shapes in () if tensor.name in profiled else (task.shapes, *asked):
             _fits(tensor, tuple(shapes.get(tensor.name, tensor.shape)))
-    for _ in range(task.profiles if found else 0):
+    for _ in range(task.profiles if profiled else 0):
         profile = building.builder.create_optimization_profile()
         for tensor in inputs:
-            if tensor.name in found:
+            if tensor.name in profiled:
                 give = profile.set_shape_input if tensor.is_shape_tensor else profile.set_shape
-                give(tensor.name, *found[tensor.name])
+                give(tensor.name, *profiled[tensor.name])
         if building.config.add_optimization_profile(profile) < 0:
-            raise Failure(f"TensorRT refuses an optimization profile of {found}", where="--shapes")
-    return found
+            raise Failure(f"TensorRT refuses an optimization profile of {profiled}", where="--shapes")
+    return profiled
 
 
 def _fits(tensor: Any, shape: Shape) -> None:

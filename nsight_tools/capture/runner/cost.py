@@ -76,19 +76,19 @@ def measure(loops: Loops, wall_ns: int) -> dict[str, int] | None:
 
     It takes about a second where an inference takes `wall_ns`; None where a stop was asked for.
     """
-    each = max(1, min(MOST_IN_A_TURN, int(TURN_S * 1e9 / max(wall_ns, 1))))
-    loops.bare(each), loops.runner(each)  # both warm
+    turn = max(1, min(MOST_IN_A_TURN, int(TURN_S * 1e9 / max(wall_ns, 1))))
+    loops.bare(turn), loops.runner(turn)  # both warm
     plain: list[list[int]] = []
     ours: list[list[int]] = []
     for number in range(ROUNDS):
-        for turn in (plain, ours) if number % 2 else (ours, plain):
-            turn.append(loops.bare(each) if turn is plain else loops.runner(each))
-    if min(map(len, ours)) < each:
+        for walls in (plain, ours) if number % 2 else (ours, plain):
+            walls.append(loops.bare(turn) if walls is plain else loops.runner(turn))
+    if min(map(len, ours)) < turn:
         return None
     halves = [np.median(np.concatenate(plain[half::2])) for half in (0, 1)]
-    bare_ns, runner_ns = (float(np.median(np.concatenate(walls))) for walls in (plain, ours))
+    bare_ns, runner_ns = (float(np.median(np.concatenate(turns))) for turns in (plain, ours))
     return {
-        "inferences": each * ROUNDS,
+        "inferences": turn * ROUNDS,
         "bare_wall_ns": round(bare_ns),
         "wall_ns": round(runner_ns),
         "added_ns": round(runner_ns - bare_ns),

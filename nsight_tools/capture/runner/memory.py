@@ -54,8 +54,8 @@ class Memory:
         except (Failure, self._device.cuda.Error, MemoryError) as error:
             self._found["no_further_context"] = str(error)
             return
-        said = lane.activation_bytes + lane.buffer_bytes
-        takes = max(before - self._device.free_bytes(), said, 1)
+        asked = lane.activation_bytes + lane.buffer_bytes
+        takes = max(before - self._device.free_bytes(), asked, 1)
         self._found |= {"further_context_bytes": takes, "further_contexts": self._found["free_bytes"] // takes}
 
     def as_json(self) -> dict[str, Any]:

@@ -403,11 +403,11 @@ def refuse(trt: Any, settings: Mapping[str, Any]) -> None:
 
 
 def _has(trt: Any, dotted: str) -> bool:
-    found = trt
+    member = trt
     for name in dotted.split("."):
-        if not hasattr(found, name):
+        if not hasattr(member, name):
             return False
-        found = getattr(found, name)
+        member = getattr(member, name)
     return True
 
 

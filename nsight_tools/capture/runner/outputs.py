@@ -106,12 +106,12 @@ def as_array(tensor: Tensor, shape: Shape, content: Bytes) -> Array:
 
 def packed(arrays: Mapping[str, Array]) -> memoryview:
     """A file of NumPy's `.npz`; unlike `numpy.savez` it takes every name."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-    return content.getbuffer()
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return buffer.getbuffer()
 
 
 def read(path: Path) -> dict[str, Array]:
@@ -119,12 +119,12 @@ def read(path: Path) -> dict[str, Array]:
 
     Raises OSError, ValueError, EOFError or zipfile.BadZipFile.
     """
-    with path.open("rb") as content:
-        found = np.load(content, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"": found}
-        with found as file:
-            return {name: file[name] for name in file.files}
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded as archive:
+            return {name: archive[name] for name in archive.files}
 
 
 def _readable(tensor: Tensor) -> bool:

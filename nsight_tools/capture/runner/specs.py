@@ -53,24 +53,24 @@ WEIGHTS_ALL, WEIGHTS_AUTOMATIC = -2, -1
 
 def pairs(spec: str) -> list[tuple[str, str]]:
     """`name:value,…`; a name may hold colons, as TensorRT's do, and stand in single quotes."""
-    found = []
-    for part in filter(None, spec.split(",")):
-        name, colon, value = part.rpartition(":")
+    read = []
+    for text in filter(None, spec.split(",")):
+        name, colon, value = text.rpartition(":")
         if not (name and colon and value):
-            raise ValueError(f"{part}: give it as name:value")
-        found.append((name.strip("'"), value))
-    return found
+            raise ValueError(f"{text}: give it as name:value")
+        read.append((name.strip("'"), value))
+    return read
 
 
 def shapes(spec: str) -> dict[str, list[int]]:
     """`input:1x3x224x224,…`; a name may hold one `*`, and `input:scalar` has no dimensions."""
-    found: dict[str, list[int]] = {}
+    by_name: dict[str, list[int]] = {}
     for name, value in pairs(spec):
         sizes = [] if value == "scalar" else value.split("x")
         if not all(size.isdecimal() for size in sizes):
             raise ValueError(f"{name}:{value}: give sizes as 1x3x224x224")
-        found[_pattern(name)] = [int(size) for size in sizes]
-    return found
+        by_name[_pattern(name)] = [int(size) for size in sizes]
+    return by_name
 
 
 def _pattern(name: str) -> str:
@@ -81,21 +81,21 @@ def _pattern(name: str) -> str:
 
 def io_formats(spec: str) -> list[list[str]]:
     """`fp16:chw+hwc8,…`: for each tensor its type, and the formats that it may have."""
-    found = []
-    for part in spec.split(","):
-        dtype, _, formats = part.partition(":")
-        found.append(
+    tensors = []
+    for text in spec.split(","):
+        dtype, _, formats = text.partition(":")
+        tensors.append(
             [_one_of(TYPES, dtype, "type"), *(_one_of(FORMATS, name, "format") for name in formats.split("+"))]
         )
-    return found
+    return tensors
 
 
 def layer_types(spec: str) -> dict[str, str]:
     """`layer:fp16,…`; a name may hold one `*`."""
-    found = {}
+    by_name = {}
     for name, dtype in pairs(spec):
-        found[_pattern(name)] = _one_of(TYPES, dtype, "type")
-    return found
+        by_name[_pattern(name)] = _one_of(TYPES, dtype, "type")
+    return by_name
 
 
 def pools(spec: str) -> dict[str, int]:
@@ -181,10 +181,10 @@ def named(by_pattern: Mapping[str, T], name: str) -> T | None:
 
 def by_input(asked: Mapping[str, T], inputs: Sequence[str], where: str) -> dict[str, T]:
     """What is asked for by input's name, where names may be patterns. Raises Failure for one that fits no input."""
-    unknown = sorted(name for name in asked if all(named({name: ""}, each) is None for each in inputs))
+    unknown = sorted(name for name in asked if all(named({name: ""}, given) is None for given in inputs))
     if unknown:
         raise Failure(f"no input is called {', '.join(unknown)}", where=where, hint=f"inputs are {', '.join(inputs)}")
-    return {name: found for name in inputs if (found := named(asked, name)) is not None}
+    return {name: value for name in inputs if (value := named(asked, name)) is not None}
 
 
 def _one_of(names: object, name: str, what: str) -> str:

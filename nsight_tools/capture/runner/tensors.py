@@ -139,8 +139,8 @@ def load_bytes(tensor: Tensor, shape: Shape, path: Path) -> Bytes:
         else:
             content = np.fromfile(path, np.uint8)
     except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise Failure(f"cannot be read as input {tensor.name}: {said}", where=str(path)) from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise Failure(f"cannot be read as input {tensor.name}: {reason}", where=str(path)) from error
     expected = tensor.size_bytes(shape)
     if content.size != expected:
         raise Failure(

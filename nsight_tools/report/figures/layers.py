@@ -23,6 +23,7 @@ from nsight_tools.report.figures.style import (
     since,
     time_axis,
 )
+from nsight_tools.run import Run
 from nsight_tools.run.engine import COPY_NODE, REFORMATS
 from nsight_tools.timeline.attribution import Words
 from nsight_tools.timeline.intervals import Intervals
@@ -152,7 +153,7 @@ def grids(trace: Trace, finding: Finding | None = None) -> Drawing:  # noqa: ARG
         >>> figure.savefig("grids.png")
     """
     table = trace.table("kernels", ["start_ns", "end_ns", "device", "grid_x", "grid_y", "grid_z"])
-    sms = {gpu["device"]: gpu["sm_count"] for gpu in trace.table("gpus").to_pylist() if gpu["sm_count"]}
+    sms = {device: gpu.sm_count for device, gpu in Run.of(trace).gpus.facts.items() if gpu.sm_count}
     if not table.num_rows or not sms:
         raise NothingToShow("no kernels were recorded" if sms else "the number of SMs of this GPU is not in the report")
     blocks = np.prod([np.maximum(ints(table[f"grid_{axis}"]), 1) for axis in "xyz"], axis=0)

@@ -10,10 +10,11 @@ from matplotlib.lines import Line2D
 from nsight_tools import units
 from nsight_tools.columns import ints, words
 from nsight_tools.errors import NothingToShow
-from nsight_tools.hardware import LANE_BYTES_PER_S, NEWEST_LINK
+from nsight_tools.hardware import LANE_BYTES_PER_S
 from nsight_tools.report.figures.data import COLUMNS, Shown
 from nsight_tools.report.figures.lanes import Lane, draw
 from nsight_tools.report.figures.style import Drawing, colour, legend, of_trace, plots, since, time_axis, tip
+from nsight_tools.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -85,14 +86,7 @@ def _rates(axes: Axes, trace: Trace, work: Work, lo: int, hi: int, figure: Drawi
                 continue
             rows = _distinct(work.start, rate, chosen, lo, hi, top)
             left_out += int(chosen.sum()) - len(rows)
-            look: dict[str, Any] = {
-                "linestyle": "none",
-                "marker": "v" if kind == "d2h" else "^",
-                "markersize": 4.5 if len(work) < 400 else 3.0,
-                "markeredgecolor": colour(kind),
-                "markerfacecolor": "none" if hollow else colour(kind),
-                "markeredgewidth": 0.9,
-            }
+            look = _look(kind, hollow=hollow, many=len(work) >= 400)
             memory = "pageable" if hollow else "pinned"
             low, median, high = (units.rate(1e9 * each) for each in np.percentile(rate[chosen], [0, 50, 100]))
             (marks,) = axes.plot(work.start[rows], rate[rows], **look)
@@ -103,18 +97,7 @@ def _rates(axes: Axes, trace: Trace, work: Work, lo: int, hi: int, figure: Drawi
             )
             entries.append(Line2D([], [], **look, label=f"{direction}, {memory} memory"))
     if peak:
-        axes.axhline(peak, color=colour("muted"), linestyle=(0, (5, 3)), linewidth=1.0)
-        axes.annotate(
-            known_by,
-            (1.0, peak),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            color=colour("muted"),
-            fontsize=8.5,
-        )
+        _line_at(axes, peak, known_by)
     axes.set_ylim(0, top)
     axes.set_ylabel("rate (GB/s)")
     axes.grid(axis="y")
@@ -122,6 +105,34 @@ def _rates(axes: Axes, trace: Trace, work: Work, lo: int, hi: int, figure: Drawi
     if left_out:
         figure.note += f" {left_out:,} marks that would fall on another one are left out."
     return entries
+
+
+def _look(kind: str, *, hollow: bool, many: bool) -> dict[str, Any]:
+    """How the marks of copies in one direction look."""
+    return {
+        "linestyle": "none",
+        "marker": "v" if kind == "d2h" else "^",
+        "markersize": 3.0 if many else 4.5,
+        "markeredgecolor": colour(kind),
+        "markerfacecolor": "none" if hollow else colour(kind),
+        "markeredgewidth": 0.9,
+    }
+
+
+def _line_at(axes: Axes, peak: float, known_by: str) -> None:
+    """The most that the link carries."""
+    axes.axhline(peak, color=colour("muted"), linestyle=(0, (5, 3)), linewidth=1.0)
+    axes.annotate(
+        known_by,
+        (1.0, peak),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        color=colour("muted"),
+        fontsize=8.5,
+    )
 
 
 def _distinct(time: Ints, rate: Floats, chosen: Bools, lo: int, hi: int, top: float) -> Ints:
@@ -143,12 +154,9 @@ def _peak(trace: Trace, device: int) -> tuple[float | None, str]:
     if sampled:
         peak, generation, width = max(sampled)
         return peak / 1e9, f"the link, PCIe {generation}.0 x{width}: {units.rate(peak)} in one direction"
-    for gpu in trace.table("gpus", ["device", "compute_major"]).to_pylist():
-        if gpu["device"] == device and gpu["compute_major"] in NEWEST_LINK:
-            generation = NEWEST_LINK[gpu["compute_major"]]
-            peak = 16 * LANE_BYTES_PER_S[generation]
-            return (
-                peak / 1e9,
-                f"PCIe {generation}.0 x16, the best link of this GPU: {units.rate(peak)}; its link was not recorded",
-            )
-    return None, ""
+    newest = Run.of(trace).gpus.of(device).newest_link
+    if newest is None:
+        return None, ""
+    peak = 16 * LANE_BYTES_PER_S[newest]
+    known_by = f"PCIe {newest}.0 x16, the best link of this GPU: {units.rate(peak)}; its link was not recorded"
+    return peak / 1e9, known_by

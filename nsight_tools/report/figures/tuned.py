@@ -15,6 +15,7 @@ from nsight_tools.report.figures.style import Drawing, colour, legend, name, plo
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from nsight_tools.tune.judging import Times
     from nsight_tools.tune.ledger import Ledger
     from nsight_tools.tune.promises import Promise
 
@@ -41,29 +42,7 @@ def way(ledger: Ledger) -> Drawing:
     for at, line in enumerate(judged, 1):
         times = ledger.of_goal(line.step)
         assert times is not None
-        after = level * (1 + times.share)
-        if line.step.kept:
-            # Pale, so that the lines across it are seen on any page.
-            (bar,) = axes.barh(
-                at, level - after, left=after, height=0.62, color=colour("after"), alpha=0.55, linewidth=0
-            )
-            tip(bar, f"{name(line.title, 200)}: {units.duration(level)} → {units.duration(after)}")
-        else:
-            axes.plot([level, level], [at - 0.31, at + 0.31], color=colour("muted"), linewidth=1.6)
-        axes.plot([level * (1 + times.low), level * (1 + times.high)], [at, at], color=colour("text"), linewidth=1.2)
-        if line.step.promise is not None:
-            _promised(axes, line.step.promise, level, at)
-        right_of_bar = max(level, level * (1 + times.high))
-        axes.annotate(
-            line.outcome,
-            (right_of_bar, at),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=colour("muted"),
-        )
-        level = after if line.step.kept else level
+        level = _step(axes, line, times, level, at)
         titles.append(name(f"{at}. {line.title}", _NAME))
     axes.barh(rows - 1, level, height=0.62, color=colour("before"))
     axes.set_yticks(range(rows), [*titles, "end"])
@@ -82,6 +61,31 @@ def way(ledger: Ledger) -> Drawing:
         ],
     )
     return figure
+
+
+def _step(axes: Axes, line: tuned.Line, times: Times, level: float, at: int) -> float:
+    """Draw a step in its row, from the time before it; the time behind it."""
+    after = level * (1 + times.share)
+    if line.step.kept:
+        # Pale, so that the lines across it are seen on any page.
+        (bar,) = axes.barh(at, level - after, left=after, height=0.62, color=colour("after"), alpha=0.55, linewidth=0)
+        tip(bar, f"{name(line.title, 200)}: {units.duration(level)} → {units.duration(after)}")
+    else:
+        axes.plot([level, level], [at - 0.31, at + 0.31], color=colour("muted"), linewidth=1.6)
+    axes.plot([level * (1 + times.low), level * (1 + times.high)], [at, at], color=colour("text"), linewidth=1.2)
+    if line.step.promise is not None:
+        _promised(axes, line.step.promise, level, at)
+    right_of_bar = max(level, level * (1 + times.high))
+    axes.annotate(
+        line.outcome,
+        (right_of_bar, at),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color=colour("muted"),
+    )
+    return after if line.step.kept else level
 
 
 def _promised(axes: Axes, promise: Promise, level: float, at: int) -> None:

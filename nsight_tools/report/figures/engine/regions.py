@@ -215,15 +215,15 @@ def _repeats(graph: Folded, kinds: Sequence[Hashable]) -> Folded:
         while at < len(run):
             period, times = _tandem([same[place] for place in run[at:]])
             mine = run[at : at + period * times]
-            if times > 1 and any(graph.boxes[place].forks for place in mine):
-                for row in range(times):
-                    once_each = mine[row * period : (row + 1) * period]
-                    rows.update(dict.fromkeys(once_each, number + row))
-                    repeated.update(dict.fromkeys(once_each, number + row // ROWS))
-                number += times
-                at += len(mine)
-            else:
+            if times == 1 or not any(graph.boxes[place].forks for place in mine):
                 at += 1
+                continue
+            for row in range(times):
+                once_each = mine[row * period : (row + 1) * period]
+                rows.update(dict.fromkeys(once_each, number + row))
+                repeated.update(dict.fromkeys(once_each, number + row // ROWS))
+            number += times
+            at += len(mine)
     once = _joined(graph, rows)
     place_of = {layer: place for place, box in enumerate(once.boxes) for layer in box.layers}
     group = {place_of[graph.boxes[place].layers[0]]: which for place, which in repeated.items()}
