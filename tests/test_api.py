@@ -66,6 +66,10 @@ WRONG: list[tuple[Any, tuple[Any, ...], str]] = [
     (nsight_tools.summarize, ({},), "summarize takes a trace or the path of a report, not a dict"),
     (nsight_tools.layer_limits, (1.5,), "layer_limits takes a trace or the path of a report, not a float"),
     (nsight_tools.analyze, (Trace.from_tables({}), ["x"]), "analyze takes analyses, not a str; to choose by code"),
+    (nsight_tools.inference, ("first",), "inference takes the number of an inference, .* not a str"),
+    (nsight_tools.phase, (3,), "phase takes the name of a phase, as 'h2d', not an int"),
+    (nsight_tools.phase, ([],), "phase takes the name of a phase, as 'h2d', not a list"),
+    (nsight_tools.inference().phase, (None,), "phase takes the name of a phase, as 'h2d', not a NoneType"),
 ]
 
 
