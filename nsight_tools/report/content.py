@@ -33,7 +33,7 @@ BUCKETS = {
     "exposed_d2h": "only copies to the host",
     "exposed_other_copy": "only other copies and sets",
     "accelerator": "the GPU waits for the DLA",
-    "other_work": "behind other work on the GPU",
+    "other_work": "the GPU does other work first",
     "launch": "no GPU work: launch or copy calls",
     "sync": "no GPU work: host waiting for it",
     "host": "no GPU work: host between calls",
