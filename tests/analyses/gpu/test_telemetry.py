@@ -73,8 +73,10 @@ ACTS = {
         (
             0x24,
             f"software power cap {ALL} and software thermal slowdown {ALL}",
-            "take other load off the card, which draws from the same power, or raise its power limit (nvidia-smi -pl) "
-            "and improve cooling",
+            (
+                "take other load off the card, which draws from the same power, or raise its power limit "
+                "(nvidia-smi -pl) and improve cooling"
+            ),
         ),
         (0x200, f"board limit {ALL}", "take other load off the card"),
         (0x800, f"reason 0x800 {ALL}", "see nvidia-smi -q -d PERFORMANCE"),
