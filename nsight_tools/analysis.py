@@ -28,6 +28,7 @@ from enum import Enum
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
+from nsight_tools.changes import done
 from nsight_tools.errors import AnalysisError, ArgumentError, CouldNotRun, NotApplicable, meant
 from nsight_tools.findings import SEVERITIES, Change, follows
 from nsight_tools.shown import Shown
@@ -175,6 +176,18 @@ class Outcome(Shown):
     def __repr__(self) -> str:
         found = f", {len(self.findings)}" if self.findings else ""
         return f"<Outcome {self.code} {self.status.value}{found}>"
+
+    def act(self, finding: Finding) -> str:
+        """What to do about one of its findings, in a few words: its changes, its own words, else what was looked for.
+
+        Where that found several things, each by what its own message begins with: no two are called the same.
+        """
+        if finding.change:
+            return " and ".join(map(done, finding.change))
+        if finding.act or not self.summary:
+            return finding.act or finding.message
+        several = sum(not (each.change or each.act) for each in self.findings) > 1
+        return finding.message.partition(": ")[0] if several else self.summary
 
 
 def analysis(

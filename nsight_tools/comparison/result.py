@@ -149,6 +149,7 @@ class OfPopulation:
 class Prediction:
     """What a finding on BEFORE said could be recovered, and what was.
 
+    `act` says in a few words what to do about it, as the report on BEFORE does.
     `promised_ns` is its bound or estimate for one inference, `remaining_ns` that of the same code on AFTER: 0 where it
     is gone, None where AFTER could not be judged or bounds nothing. `came` is the difference of the `buckets` that it
     concerns together, or of the time from one inference to the next where that was promised; `shared_with` are codes
@@ -156,6 +157,7 @@ class Prediction:
     """
 
     code: str
+    act: str
     message: str
     status: str
     """gone, smaller, still_there, unjudged"""

@@ -366,7 +366,9 @@ def outcome(comparison: Comparison, prediction: Prediction) -> str:
     if gained > 1:
         said = f"the promise came back, and more: something else shortened {where} too"
     if prediction.shared_with:
-        said += f"; shared with {', '.join(prediction.shared_with)}, which promised from the same time"
+        others = [each for each in comparison.predictions if each.code in prediction.shared_with]
+        named = ", ".join(f"'{each.act}' ({each.code})" for each in others)
+        said += f"; shared with {named}, which promised from the same time"
     return said
 
 

@@ -153,21 +153,15 @@ class TraceReport(Ranked, Shown):
         return f"{len(findings)} ({_severities(findings)}){hence}{behind}"
 
     def act(self, finding: Finding) -> str:
-        """What to do about it, in a few words: its changes, its own words, else what its analysis looks for.
+        """What to do about it, in a few words: as its outcome says it.
 
         What the default stream does not allow comes behind leaving it, where a finding says that the engine is there.
-        Where that found several things, each by what its own message begins with: no two are called the same.
         """
-        if finding.change:
-            first = (changes.OFF_DEFAULT,) if self._needs_a_stream(finding.change) else ()
-            return " and ".join(changes.done(change) for change in (*first, *finding.change))
-        if finding.act:
-            return finding.act
         outcome = next((outcome for outcome in self.outcomes if finding in outcome.findings), None)
-        if outcome is None or not outcome.summary:
+        if outcome is None:
             return finding.message
-        several = sum(not (finding.change or finding.act) for finding in outcome.findings) > 1
-        return finding.message.partition(": ")[0] if several else outcome.summary
+        first = f"{changes.done(changes.OFF_DEFAULT)} and " if self._needs_a_stream(finding.change) else ""
+        return first + outcome.act(finding)
 
     def _needs_a_stream(self, those: Sequence[Change]) -> bool:
         off = changes.OFF_DEFAULT
