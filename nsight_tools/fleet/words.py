@@ -9,6 +9,7 @@ from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.comparison.resampling import ENOUGH
 from nsight_tools.fleet.stragglers import FEWEST, SHARE
+from nsight_tools.report.claims import claim
 from nsight_tools.report.content import BUCKETS
 
 if TYPE_CHECKING:
@@ -192,12 +193,19 @@ def share(common: Common) -> str:
     return units.share(common.share) if common.share is not None and common.share <= 1 else ""
 
 
+def at_most(common: Common, worth: str) -> str:
+    """What it could give back, as `≤ 0.21` where the largest one is no estimate; empty where nothing bounds it."""
+    if not common.recoverable_ns_per_inference:
+        return ""
+    return f"≤ {worth}" if claim(common.largest) == "at most" else worth
+
+
 def worth(common: Common) -> str:
     """What it could give back of an inference; empty where nothing bounds it."""
     if not common.recoverable_ns_per_inference:
         return ""
     part = f" ({share(common)})" if share(common) else ""
-    return f"{units.duration(common.recoverable_ns_per_inference)}{part}"
+    return f"{claim(common.largest)} {units.duration(common.recoverable_ns_per_inference)}{part}"
 
 
 def where(throttled: Throttled) -> str:

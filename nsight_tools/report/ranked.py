@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools.analysis import Outcome, Status
 from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
+from nsight_tools.report import unjudged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,16 +69,8 @@ class Ranked:
         return sorted((o for o in self.outcomes if o.status is status), key=lambda o: o.code)
 
     def unjudged(self) -> list[tuple[str, list[Outcome]]]:
-        """What could not be judged, by the remedy, or by the reason where none is known; the one for most first.
-
-        Nothing where there is no trace: the verdict says so once.
-        """
-        if self.summary.trtexec:
-            return []
-        groups: dict[str, list[Outcome]] = {}
-        for outcome in self.with_status(Status.COULD_NOT_RUN):
-            groups.setdefault(outcome.remedy or outcome.reason, []).append(outcome)
-        return sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0].code))
+        """What could not be judged, as `unjudged.grouped` has it; nothing without a trace: the verdict says so once."""
+        return [] if self.summary.trtexec else unjudged.grouped(self.with_status(Status.COULD_NOT_RUN))
 
     def worth_ns(self, finding: Finding) -> int:
         """The time that `finding` could give back over the whole trace; -1 where nothing bounds it."""

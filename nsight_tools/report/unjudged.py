@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from nsight_tools.analysis import Outcome
 
 NAMED = 2
 """Analyses of one remedy that are said in a sentence each; of more, what each is about."""
+
+
+def grouped(outcomes: Iterable[Outcome]) -> list[tuple[str, list[Outcome]]]:
+    """What could not be judged, by the remedy, or by the reason where none is known; the one for most first."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.remedy or outcome.reason, []).append(outcome)
+    return sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0].code))
 
 
 def told(outcomes: Sequence[Outcome]) -> str:
