@@ -183,7 +183,7 @@ def act(fleet: Fleet, common: Common) -> str:
 
 def first_change(fleet: Fleet) -> str:
     """The verdict of the report that has the most to gain, by share of its inferences; empty where none has."""
-    gains = [(done.report.share(finding) or 0.0, done) for done in fleet.done for finding in done.report.findings[:1]]
+    gains = [(done.report.expected_share(finding), done) for done in fleet.done for finding in done.report.findings[:1]]
     most, done = max(gains, key=lambda gain: gain[0], default=(0.0, None))
     return f"{done.member.label}: {done.report.verdict}" if done is not None and most > 0 else ""
 

@@ -196,7 +196,7 @@ class TraceReport(Ranked, Shown):
         if self.plan is None or self.spoilers:
             return False
         worth = self.plan.worth
-        largest = max((self.share(finding) or 0.0 for finding in self.findings), default=0.0)
+        largest = max(map(self.expected_share, self.findings), default=0.0)
         return round(worth.point_ns) / max(round(worth.before_ns), 1) >= largest
 
     @property

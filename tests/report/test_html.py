@@ -68,7 +68,7 @@ def test_order_of_a_reader() -> None:
     for part in (
         "at most 1.20 of 3.85 ms an inference (31 %)",
         "Change first",
-        "Findings, largest recoverable time first",
+        "Findings, what gives most time back first",
         "1. The engine was built inside the capture",
         "2. 200 of 200 asynchronous copies",
         "llocate input buffers with cudaHostAlloc",
