@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from nsight_tools import memory
 from nsight_tools.errors import ArgumentError, CouldNotRun, DatasetError, QueryError, need
 from nsight_tools.importer import import_report
+from nsight_tools.importer.captured import dataset_alone
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.untraced import read as read_untraced
 from nsight_tools.importer.untraced import without_profiler
@@ -57,7 +58,8 @@ def open_trace(
 
     `path` is a `.nsys-rep` or `.qdrep`, an SQLite export, a parquetdir folder, or a dataset (`….trace/`). All but the
     last are imported first, unless their dataset stands beside them already (`import_report` says where it is put, and
-    what `layers`, `layer_pass`, `inference_range` and `group_by` are).
+    what `layers`, `layer_pass`, `inference_range` and `group_by` are). A run directory whose report is gone is its
+    dataset.
 
     `untraced` is a file with times of a run without the profiler: trtexec's `--exportTimes`, what a program wrote that
     timed itself, or another's `benchmark.parquet`. It stands for the untraced run of this trace, and the dataset stays
@@ -74,7 +76,7 @@ def open_trace(
     """
     if not isinstance(path, (str, PathLike)):
         raise ArgumentError("open_trace takes the path of a report", path, hint="a trace that is open needs no opening")
-    path = Path(path)
+    path = dataset_alone(Path(path)) or Path(path)
     times = read_untraced(Path(untraced)) if untraced is not None else None
     if not (path / MANIFEST).is_file():
         path = import_report(
