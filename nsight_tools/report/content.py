@@ -54,6 +54,8 @@ KINDS = {
 """The kinds of GPU time that need words of their own."""
 
 HOST_BUCKETS = ("launch", "sync", "host")
+PARTS_NOTE = "each row by itself: they need not add up"
+"""Of medians and percentiles of parts beside those of the whole."""
 OVERLAP_NOTE = "Do not add them up: two may count the same time."
 EVIDENCE_NOTE = "Measurements are of the whole trace, unless they say otherwise."
 
@@ -71,7 +73,7 @@ class Bucket:
     median: int
     p99: int
     share: float
-    """Of the median inference."""
+    """Of the parts' medians together, as the bar shows it: they make 100 %."""
     untraced: str
     untraced_ns: tuple[float, float, float] | None = None
     """The same in nanoseconds: low end, point and high end; None where tracing is not known to lengthen it."""
@@ -284,15 +286,14 @@ class TraceReport(Ranked, Shown):
         times = self.summary.times
         if times is None:
             return []
-        wall, known = times.wall_median_ns, self.tracing_lengthens
+        known, whole = self.tracing_lengthens, max(sum(times.median.get(bucket, 0) for bucket in BUCKETS), 1)
         rows = []
         for bucket, label in BUCKETS.items():
             median, p99 = times.median.get(bucket, 0), times.p99.get(bucket, 0)
             if median or p99:
-                share = median / wall if wall else 0.0
                 untraced = (self._untraced(bucket) or units.duration(median)) if known else ""
                 between = (self._between(bucket) or (median, median, median)) if known else None
-                rows.append(Bucket(label, median, p99, share, untraced, between))
+                rows.append(Bucket(label, median, p99, median / whole, untraced, between))
         return rows
 
     def _untraced(self, name: str) -> str:
@@ -338,15 +339,17 @@ class TraceReport(Ranked, Shown):
         `intervals`: whether the table above shows them, where there are some.
         """
         times = self.summary.times
-        source = times.untraced.source if times and times.untraced else ""
-        if not source or not self.host_time_shown:
+        if times is None or times.untraced is None or not self.host_time_shown:
             return ""
+        source = times.untraced.source
         if self.tracing_lengthens:
             shown = intervals and any(
                 "(" in untraced for untraced in (self.untraced_wall, *(b.untraced for b in self.buckets()))
             )
             brackets = "; in brackets, between which times that may lie" if shown else ""
-            return f"Tracing lengthens the parts without GPU work. Without it: {source}{brackets}."
+            shorter = times.untraced.wall_ns.point < times.wall_median_ns
+            first = "Tracing lengthens the parts without GPU work. Without it" if shorter else "Without the profiler"
+            return f"{first}: {source}{brackets}."
         return f"Without the profiler nothing is shorter: {source}."
 
     @property

@@ -98,7 +98,8 @@ def _accounting(report: TraceReport) -> list[str]:
     ]
     walls = " | ".join(units.duration(wall_ns) for wall_ns in (times.wall_median_ns, times.wall_p99_ns))
     lines.append(f"| **from first to last event** | {walls} | | {report.untraced_wall} |")
-    for note in filter(None, (report.beside, report.observer_note)):
+    parts = f"{units.sentence(content.PARTS_NOTE)}."
+    for note in filter(None, (parts, report.beside, report.observer_note)):
         lines += ["", note]
     return [*lines, "", "</details>"]
 

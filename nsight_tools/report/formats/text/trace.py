@@ -137,7 +137,7 @@ def _parts(page: Page, report: TraceReport) -> None:
     points = [cells[at : at + 3] for at in range(2 * len(medians), len(cells), 3)]
     room = max(len(point) for _, point, _ in points)
     untraced = [_span(low, point, high, room) for low, point, high in points]
-    page.heading("The parts of that time", f"in {unit}; each median and {report.tail} by itself")
+    page.heading("The parts of that time", f"in {unit}; {content.PARTS_NOTE}")
     roomy = page.width >= ROOMY
     last = ("without the profiler" if roomy else "no profiler") if report.tracing_lengthens else ""
     bars = ("",) if roomy else ()
