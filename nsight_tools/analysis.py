@@ -33,6 +33,7 @@ from nsight_tools.errors import AnalysisError, ArgumentError, CouldNotRun, NotAp
 from nsight_tools.findings import SEVERITIES, Change, follows
 from nsight_tools.shown import Shown
 from nsight_tools.trace import as_trace
+from nsight_tools.units import within
 from nsight_tools.worth.promises import priced
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Outcome(Shown):
         if finding.act or not self.summary:
             return finding.act or finding.message
         several = sum(not (each.change or each.act) for each in self.findings) > 1
-        return finding.message.partition(": ")[0] if several else self.summary
+        return finding.message.partition(": ")[0] if several else within(self.summary)
 
 
 def analysis(

@@ -77,7 +77,7 @@ def explanation(straggler: Straggler) -> str:
 def deviates(straggler: Straggler) -> str:
     """How sure it is."""
     times = f"{straggler.deviations:.0f}" if straggler.deviations < 100 else "over 100"
-    return f"by {times} times what the reports vary, or one drifts by itself"
+    return f"by {times} times what the others differ by, or one of them drifts"
 
 
 def since(when: Since) -> str:

@@ -247,8 +247,11 @@ class TraceReport(Ranked, Shown):
         others = [
             finding for finding in self.findings if self.worth_ns(finding) > 0 and not made.intersection(finding.change)
         ]
-        codes = ", ".join(dict.fromkeys(finding.code for finding in others))
-        return f"Not in this sum, since no replay tells what they add: {codes}." if codes and self.plan else ""
+        if not others or self.plan is None:
+            return ""
+        numbers = [str(at) for at, finding in enumerate(self.findings, 1) if any(finding is each for each in others)]
+        which = f"finding{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+        return f"Not in this sum, since it is not known what they add to it: {which}."
 
     def _verdict_without_findings(self) -> str:
         unjudged, of = len(self.with_status(Status.COULD_NOT_RUN)), len(self.outcomes)

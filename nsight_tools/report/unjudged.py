@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nsight_tools import units
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -25,14 +27,9 @@ def told(outcomes: Sequence[Outcome]) -> str:
     """What one remedy would tell: `whether the clock drops, and whether copies block`; of more than two by topic."""
     if len(outcomes) > NAMED:
         return ", ".join(outcome.topic or outcome.code for outcome in outcomes)
-    return ", and ".join(f"whether {_lower(outcome.summary.partition(': ')[0])}" for outcome in outcomes)
+    return ", and ".join(f"whether {units.within(outcome.summary.partition(': ')[0])}" for outcome in outcomes)
 
 
 def matter(outcome: Outcome) -> str:
     """What is in the way, beside the remedy; empty where the remedy says it all, or no remedy is known."""
     return outcome.reason.removesuffix(outcome.remedy).removesuffix("; ") if outcome.remedy else ""
-
-
-def _lower(text: str) -> str:
-    """A sentence within another one; what begins with a name in capitals keeps it."""
-    return text if text[1:2].isupper() else f"{text[:1].lower()}{text[1:]}"

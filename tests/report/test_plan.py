@@ -96,7 +96,7 @@ def test_two_findings_of_one_analysis_are_called_by_what_they_found() -> None:
     said = TraceReport("x", fakes.SUMMARY, [Outcome("THR002", looks_for, Status.FINDINGS, "", tuple(two))])
     assert [said.act(each) for each in said.findings] == ["work waits", "it slows"]
     one = TraceReport("x", fakes.SUMMARY, [Outcome("THR002", looks_for, Status.FINDINGS, "", tuple(two[:1]))])
-    assert one.act(two[0]) == looks_for
+    assert one.act(two[0]) == "the GPU is slow"
 
 
 def test_without_a_plan_the_largest_finding_is_said() -> None:
@@ -107,7 +107,7 @@ def test_without_a_plan_the_largest_finding_is_said() -> None:
 def test_what_is_not_in_the_sum_is_named() -> None:
     outside = finding("FUS002", 200_000), finding("STR001", 300_000, STREAMS), finding("CAP001", None)
     said = report(BOTH, *FOUND, *outside)
-    assert said.beside_the_sum == "Not in this sum, since no replay tells what they add: STR001, FUS002."
+    assert said.beside_the_sum == "Not in this sum, since it is not known what they add to it: findings 3, 4."
     assert report(BOTH, *FOUND).beside_the_sum == ""
     assert report(None, *outside).beside_the_sum == ""
     # One change is the first finding's, and no sum.

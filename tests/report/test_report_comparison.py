@@ -255,7 +255,7 @@ def test_two_builds_of_one_model_are_shown() -> None:
     said = " ".join(page.split())
     for words in (
         "Two builds of one model in ms; kernel time of the typical inference",
-        "1 of 3 regions were built otherwise, and kernels take ",
+        "1 of 3 regions were built otherwise: the kernels' time changes by ",
         "where fusion and precision differ",
         "in reformats (9 → 167 layers)",
         "t: fusion, precision time 1.99 ms → 90.0 µs before FP16 · 1 layer: conv + relu · hmma",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,10 @@ _SHAPE = (
     ),
     "run each shape once before serving, or pad inputs to a few shapes",
 )
+
+
+_UP_TO = re.compile(r", | \(|;")
+"""What stands before it in a remedy is what to do, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,7 @@ def _finding(run: Run, slow: _Slow, whole: int, inferences: int) -> Finding:
             if untraced is None
             else "nothing yet: without the profiler they are far fewer"
         ),
-        act="look at the slow inferences",
+        act=_UP_TO.split(slow.remedy)[0] or "look at the slow inferences",
         evidence=(
             Evidence("slow inferences", rows.size, "count"),
             Evidence("time beyond the median", cost, "ns"),

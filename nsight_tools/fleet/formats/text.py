@@ -104,7 +104,7 @@ def _peers(page: Page, fleet: Fleet) -> None:
 
 
 def _stragglers(page: Page, fleet: Fleet) -> None:
-    page.heading("Stragglers")
+    page.heading("Stragglers", "reports that are slower than others of the same work")
     if why := words.why_not_judged(fleet):
         page.rows([[page.text(why, "yellow")]])
     elif not fleet.stragglers:
