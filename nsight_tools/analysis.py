@@ -126,6 +126,7 @@ class Analysis:
             >>> registry()["PCI001"].run(open_trace("sample_traces/detector_pageable.sqlite"))
             <Outcome PCI001 findings, 1>
         """
+        trace = as_trace(trace, f"{self.code}.run")
         for table in sorted(self.needs):
             if (lacking := trace.lacking(table)) is not None:
                 return self._ended(Status.COULD_NOT_RUN, lacking)
@@ -329,7 +330,7 @@ def select(
     for prefix in (*chosen, *ignored):
         if not any(code.startswith(prefix) for code in analyses):
             families = dict.fromkeys(code[:3] for code in analyses)
-            hint = meant(prefix, (*analyses, *families)) or f"the codes are {', '.join(analyses)}"
+            hint = meant(prefix.upper(), (*analyses, *families)) or f"the codes are {', '.join(analyses)}"
             raise AnalysisError(f"no analysis has the code '{prefix}'", hint=hint)
     return {
         code: value
@@ -384,6 +385,8 @@ def analyze(
     if select or ignore:
         by_code = chosen if isinstance(chosen, Mapping) else {each.code: each for each in chosen}
         chosen = _selected(dict(by_code), select, ignore)
+    if not isinstance(chosen, Iterable):
+        raise ArgumentError("analyze takes analyses", chosen, hint="to choose by code, give select='PCI'")
     ran = [_checked(each).run(opened) for each in (chosen.values() if isinstance(chosen, Mapping) else chosen)]
     return _weighed(_resolved(ran))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_tools.errors import ArgumentError, NsightToolsError
 from nsight_tools.shown import Shown
 
 if TYPE_CHECKING:
@@ -310,7 +311,16 @@ class Comparison(Shown):
         """
         if metric is None:
             return self.judgements[:1]
+        if metric != "both" and metric not in {each.value for each in Metric}:
+            raise NsightToolsError(f"there is no verdict on {metric!r}", hint="throughput, latency or both")
         return self.judgements if metric == "both" else tuple(j for j in self.judgements if j.metric.value == metric)
+
+
+def as_comparison(given: Comparison, taker: str) -> Comparison:
+    """The comparison as it is; raises ArgumentError where it is none. `taker` is the function that was given it."""
+    if not hasattr(given, "judgements"):
+        raise ArgumentError(f"{taker} takes a comparison", given, hint="compare(before, after) gives one")
+    return given
 
 
 def regressed(comparison: Comparison, percent: float, metric: str | None = None) -> bool | None:
