@@ -28,10 +28,12 @@ from enum import Enum
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
+from nsight_tools.changes import done
 from nsight_tools.errors import AnalysisError, ArgumentError, CouldNotRun, NotApplicable, meant
 from nsight_tools.findings import SEVERITIES, Change, follows
 from nsight_tools.shown import Shown
 from nsight_tools.trace import as_trace
+from nsight_tools.units import within
 from nsight_tools.worth.promises import priced
 
 if TYPE_CHECKING:
@@ -124,6 +126,7 @@ class Analysis:
             >>> registry()["PCI001"].run(open_trace("sample_traces/detector_pageable.sqlite"))
             <Outcome PCI001 findings, 1>
         """
+        trace = as_trace(trace, f"{self.code}.run")
         for table in sorted(self.needs):
             if (lacking := trace.lacking(table)) is not None:
                 return self._ended(Status.COULD_NOT_RUN, lacking)
@@ -175,6 +178,18 @@ class Outcome(Shown):
     def __repr__(self) -> str:
         found = f", {len(self.findings)}" if self.findings else ""
         return f"<Outcome {self.code} {self.status.value}{found}>"
+
+    def act(self, finding: Finding) -> str:
+        """What to do about one of its findings, in a few words: its changes, its own words, else what was looked for.
+
+        Where that found several things, each by what its own message begins with: no two are called the same.
+        """
+        if finding.change:
+            return " and ".join(map(done, finding.change))
+        if finding.act or not self.summary:
+            return finding.act or finding.message
+        several = sum(not (each.change or each.act) for each in self.findings) > 1
+        return finding.message.partition(": ")[0] if several else within(self.summary)
 
 
 def analysis(
@@ -315,7 +330,7 @@ def select(
     for prefix in (*chosen, *ignored):
         if not any(code.startswith(prefix) for code in analyses):
             families = dict.fromkeys(code[:3] for code in analyses)
-            hint = meant(prefix, (*analyses, *families)) or f"the codes are {', '.join(analyses)}"
+            hint = meant(prefix.upper(), (*analyses, *families)) or f"the codes are {', '.join(analyses)}"
             raise AnalysisError(f"no analysis has the code '{prefix}'", hint=hint)
     return {
         code: value
@@ -370,6 +385,8 @@ def analyze(
     if select or ignore:
         by_code = chosen if isinstance(chosen, Mapping) else {each.code: each for each in chosen}
         chosen = _selected(dict(by_code), select, ignore)
+    if not isinstance(chosen, Iterable):
+        raise ArgumentError("analyze takes analyses", chosen, hint="to choose by code, give select='PCI'")
     ran = [_checked(each).run(opened) for each in (chosen.values() if isinstance(chosen, Mapping) else chosen)]
     return _weighed(_resolved(ran))
 

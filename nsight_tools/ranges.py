@@ -16,7 +16,7 @@ import os
 from contextlib import nullcontext
 from functools import lru_cache
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nsight_tools.self_timing import Timed, recorder, under_way
 
@@ -52,11 +52,23 @@ def _marked(name: str, payload: int | None) -> AbstractContextManager[Any]:
     return _NOTHING if nvtx is None else nvtx.annotate(name, domain=DOMAIN, payload=payload)
 
 
-@lru_cache(maxsize=64)
 def _phase(name: str) -> AbstractContextManager[Any]:
     """A range without a payload, which may be used again."""
+    if not isinstance(name, str):
+        _wrong("phase takes the name of a phase, as 'h2d'", name)
+    return _named(name)
+
+
+@lru_cache(maxsize=64)
+def _named(name: str) -> AbstractContextManager[Any]:
     nvtx = _nvtx()
     return _NOTHING if nvtx is None else nvtx.annotate(name, domain=DOMAIN)
+
+
+def _wrong(what: str, given: object) -> NoReturn:
+    from nsight_tools.errors import ArgumentError  # a program that gives what is asked for goes without its import
+
+    raise ArgumentError(what, given)
 
 
 class _Inference:
@@ -76,7 +88,7 @@ class _Inference:
 
     @staticmethod
     def phase(name: str) -> AbstractContextManager[Any]:
-        """A part of the inference by name: h2d, enqueue, d2h, synchronize, or any of your own."""
+        """A part of the inference by name: h2d, enqueue, d2h, synchronize, or any of your own; as `phase`."""
         return _phase(name)
 
 
@@ -91,6 +103,8 @@ def inference(number: int | None = None, *, stream: object | None = None) -> _In
     records CUDA events on it. The block should wait for the result: what it does not wait for is in no time of it,
     unless it has a stream.
 
+    Raises ArgumentError where `number` is no integer.
+
     Example:
         >>> import nsight_tools
         >>> with nsight_tools.inference() as one:
@@ -98,6 +112,8 @@ def inference(number: int | None = None, *, stream: object | None = None) -> _In
         ...         print("copy")
         copy
     """
+    if number is not None and not hasattr(number, "__index__"):
+        _wrong("inference takes the number of an inference, or nothing to have them counted", number)
     times = recorder()
     if times is not None and not times.full:
         return Timed(_marked, INFERENCE, next(_numbers) if number is None else number, times, stream)
@@ -108,6 +124,8 @@ def inference(number: int | None = None, *, stream: object | None = None) -> _In
 
 def phase(name: str) -> AbstractContextManager[Any]:
     """Mark a part of the inference under way on this thread; as `inference().phase`.
+
+    Raises ArgumentError where `name` is no text.
 
     Example:
         >>> import nsight_tools

@@ -554,7 +554,7 @@ TABLES: dict[str, Table] = {
                 Column(
                     "accelerator_ns", I64, "a DLA runs a layer of it, and GPU work that is submitted waits for that"
                 ),
-                Column("other_work_ns", I64, "the GPU runs other work that this inference waits behind"),
+                Column("other_work_ns", I64, "the GPU does other work first, and this inference waits"),
                 Column("launch_ns", I64, "the GPU is idle for it and its host thread is inside launch or copy calls"),
                 Column("sync_ns", I64, "… and its host thread waits in a synchronization"),
                 Column("host_ns", I64, "… and its host thread runs anything else"),

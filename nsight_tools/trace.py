@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from nsight_tools import memory
 from nsight_tools.errors import ArgumentError, CouldNotRun, DatasetError, QueryError, need
 from nsight_tools.importer import import_report
+from nsight_tools.importer.captured import dataset_alone
 from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.untraced import read as read_untraced
 from nsight_tools.importer.untraced import without_profiler
@@ -26,7 +28,7 @@ from nsight_tools.shown import Shown
 from nsight_tools.tables import TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     import duckdb
     import numpy.typing as npt
@@ -57,7 +59,8 @@ def open_trace(
 
     `path` is a `.nsys-rep` or `.qdrep`, an SQLite export, a parquetdir folder, or a dataset (`….trace/`). All but the
     last are imported first, unless their dataset stands beside them already (`import_report` says where it is put, and
-    what `layers`, `layer_pass`, `inference_range` and `group_by` are).
+    what `layers`, `layer_pass`, `inference_range` and `group_by` are). A run directory whose report is gone is its
+    dataset.
 
     `untraced` is a file with times of a run without the profiler: trtexec's `--exportTimes`, what a program wrote that
     timed itself, or another's `benchmark.parquet`. It stands for the untraced run of this trace, and the dataset stays
@@ -74,7 +77,9 @@ def open_trace(
     """
     if not isinstance(path, (str, PathLike)):
         raise ArgumentError("open_trace takes the path of a report", path, hint="a trace that is open needs no opening")
-    path = Path(path)
+    if untraced is not None and not isinstance(untraced, (str, PathLike)):
+        raise ArgumentError("untraced is the path of a file with times", untraced)
+    path = dataset_alone(Path(path)) or Path(path)
     times = read_untraced(Path(untraced)) if untraced is not None else None
     if not (path / MANIFEST).is_file():
         path = import_report(
@@ -139,6 +144,12 @@ class Trace(Shown):
             >>> Trace.from_tables({"kernels": nothing}, missing={"gpu_metrics": "never sampled"}).missing("gpu_metrics")
             'never sampled'
         """
+        for given, what in ((tables, "tables by name"), (missing or {}, "reasons by the name of a table, as missing")):
+            if not isinstance(given, Mapping):
+                raise ArgumentError(f"Trace.from_tables takes {what}", given)
+        for name, table in tables.items():
+            if not isinstance(table, pa.Table):
+                raise ArgumentError(f"table {_known(name)} is a pyarrow.Table", table)
         states = {
             name: {
                 "rows": tables[name].num_rows if name in tables else 0,
@@ -162,6 +173,8 @@ class Trace(Shown):
             >>> traced.with_untraced(rows, "times of another run").rows("benchmark") == rows.num_rows
             True
         """
+        if not isinstance(rows, pa.Table):
+            raise ArgumentError("with_untraced takes rows of table benchmark, as a pyarrow.Table", rows)
         mine = self.table("benchmark")
         traced = mine.filter(pc.invert(without_profiler(mine)))
         both = pa.concat_tables([traced, rows]).unify_dictionaries()
@@ -240,7 +253,8 @@ class Trace(Shown):
         """A table as Arrow, in the schema's order; words are dictionary-encoded, with one dictionary a column.
 
         `rows` reads no more than the first so many.
-        Raises QueryError where there is no such table or column.
+        Raises QueryError where there is no such table or column, or `rows` is no number of rows; ArgumentError where
+        `columns` are no names.
 
         Example:
             >>> from nsight_tools import open_trace
@@ -249,6 +263,9 @@ class Trace(Shown):
             [{'kind': 'h2d', 'size_bytes': 19660800}, {'kind': 'memset', 'size_bytes': 4}]
         """
         schema = TABLES[_known(name)].schema
+        if isinstance(columns, str) or not isinstance(columns, (Iterable, type(None))):
+            raise ArgumentError("columns are names in a list, as ['start_ns']", columns)
+        _check_rows(rows)
         wanted = list(columns) if columns is not None else schema.names
         for column in wanted:
             if column not in schema.names:
@@ -286,7 +303,7 @@ class Trace(Shown):
     def numbers(self, name: str, column: str, dtype: npt.DTypeLike = np.int64) -> npt.NDArray[Any]:
         """A column of integers as NumPy, shape (rows,), nulls as -1; beside it nothing of the table is held.
 
-        Raises QueryError where there is no such table or column.
+        Raises QueryError where there is no such table or column, or it holds words.
 
         Example:
             >>> from nsight_tools import open_trace
@@ -296,6 +313,8 @@ class Trace(Shown):
             >>> trace.numbers("gpus", "sm_count")
             array([132])
         """
+        if column in TABLES[_known(name)].names and _words(name, [column]):
+            raise QueryError(f"column {column} of table {name} holds words, no numbers", hint="table() gives them")
         values = np.empty(self.rows(name), dtype)
         at = 0
         for batch in self._batches(name, column):
@@ -347,7 +366,8 @@ class Trace(Shown):
 
         Nothing but the dataset's files can be read, and nothing can be written, not even what memory does not hold: it
         takes at most what `nsight_tools.memory.limit` says. `rows` gives no more than the first so many, and `seconds`
-        is how long the query may take. Raises QueryError with DuckDB's own message where the query fails.
+        is how long the query may take. Raises QueryError with DuckDB's own message where the query fails, and where one
+        of these is no such number; ArgumentError where the query is no text.
 
         Example:
             >>> from nsight_tools import open_trace
@@ -359,6 +379,11 @@ class Trace(Shown):
         """
         import duckdb
 
+        if not isinstance(query, str):
+            raise ArgumentError("sql takes a query as text", query)
+        _check_rows(rows)
+        if seconds is not None and (not isinstance(seconds, (int, float)) or seconds <= 0):
+            raise QueryError(f"seconds is a number above 0, not {seconds!r}")
         try:
             with _stopped(self._database, seconds):
                 result = self._database.sql(query)
@@ -432,7 +457,12 @@ def _words(name: str, columns: Iterable[str]) -> list[str]:
     return [column for column in columns if pa.types.is_dictionary(TABLES[name].schema.field(column).type)]
 
 
+def _check_rows(rows: int | None) -> None:
+    if rows is not None and (not hasattr(rows, "__index__") or rows < 0):
+        raise QueryError(f"rows is a whole number from 0 on, not {rows!r}")
+
+
 def _known(table: str) -> str:
-    if table not in TABLES:
+    if not isinstance(table, str) or table not in TABLES:
         raise QueryError(f"there is no table {table}", hint=f"the tables are {', '.join(TABLES)}")
     return table

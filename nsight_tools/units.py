@@ -144,6 +144,11 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
+def within(text: str) -> str:
+    """A sentence as it stands within another one; what begins with a name in capitals keeps it."""
+    return text if text[1:2].isupper() else f"{text[:1].lower()}{text[1:]}"
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """`1 layer`, `1,200 layers`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,40 @@ def test_a_path_stands_for_its_trace(report: Path, trace: Trace) -> None:
     assert nsight_tools.analyze(trace, chosen) == nsight_tools.analyze(trace, chosen.values()) == one
 
 
+def _given(function: Any, **options: Any) -> Any:
+    return partial(function, **options)
+
+
+NOTHING = Trace.from_tables({})
 WRONG: list[tuple[Any, tuple[Any, ...], str]] = [
     (nsight_tools.open_trace, (3,), "open_trace takes the path of a report, not an int"),
     (nsight_tools.analyze, ([],), "analyze takes a trace or the path of a report, not a list; open_trace"),
     (nsight_tools.compare, (None, None), "compare takes a trace or the path of a report, not a NoneType"),
     (nsight_tools.summarize, ({},), "summarize takes a trace or the path of a report, not a dict"),
     (nsight_tools.layer_limits, (1.5,), "layer_limits takes a trace or the path of a report, not a float"),
-    (nsight_tools.analyze, (Trace.from_tables({}), ["x"]), "analyze takes analyses, not a str; to choose by code"),
+    (nsight_tools.analyze, (NOTHING, ["x"]), "analyze takes analyses, not a str; to choose by code"),
+    (nsight_tools.analyze, (NOTHING, 3), "analyze takes analyses, not an int; to choose by code"),
+    (nsight_tools.registry()["PCI001"].run, (3,), "PCI001.run takes a trace or the path of a report, not an int"),
+    (_given(nsight_tools.compare, names="ab"), (NOTHING, NOTHING), "compare takes two names in a tuple, .* str"),
+    (_given(nsight_tools.import_report, layers=3), ("report",), "layers is a path, not an int"),
+    (_given(nsight_tools.import_report, group_by=3), ("report",), "group_by is a text, not an int"),
+    (_given(nsight_tools.import_report, progress=3), ("report",), "progress is a function of .*, not an int"),
+    (
+        _given(nsight_tools.open_trace, untraced=3),
+        ("report",),
+        "untraced is the path of a file with times, not an int",
+    ),
+    (Trace.from_tables, (3,), "Trace.from_tables takes tables by name, not an int"),
+    (Trace.from_tables, ({"kernels": 3},), "table kernels is a pyarrow.Table, not an int"),
+    (NOTHING.with_untraced, (3, "x"), "with_untraced takes rows of table benchmark, .*, not an int"),
+    (NOTHING.table, ("kernels", "name"), "columns are names in a list, as .*, not a str"),
+    (NOTHING.sql, (3,), "sql takes a query as text, not an int"),
+    (nsight_tools.figures.compared_walls, ("x",), "figures.compared_walls takes a comparison, not a str"),
+    (nsight_tools.figures.svg, ("x",), "svg takes a figure, not a str"),
+    (nsight_tools.inference, ("first",), "inference takes the number of an inference, .* not a str"),
+    (nsight_tools.phase, (3,), "phase takes the name of a phase, as 'h2d', not an int"),
+    (nsight_tools.phase, ([],), "phase takes the name of a phase, as 'h2d', not a list"),
+    (nsight_tools.inference().phase, (None,), "phase takes the name of a phase, as 'h2d', not a NoneType"),
 ]
 
 
@@ -74,6 +102,31 @@ def test_a_wrong_type_is_told_in_a_sentence(function: Any, arguments: tuple[Any,
     with pytest.raises(ArgumentError, match=said) as raised:
         function(*arguments)
     assert isinstance(raised.value, TypeError)
+
+
+def test_a_wrong_value_is_told_in_a_sentence(trace: Trace) -> None:
+    told: list[tuple[Any, str]] = [
+        (lambda: trace.table("kernels", rows=-1), r"rows is a whole number from 0 on, not -1"),
+        (lambda: trace.sql("SELECT 1", rows="x"), r"rows is a whole number from 0 on, not 'x'"),  # type: ignore[arg-type]
+        (lambda: trace.sql("SELECT 1", seconds=0), r"seconds is a number above 0, not 0"),
+        (lambda: trace.numbers("kernels", "name"), r"column name of table kernels holds words, no numbers"),
+        (lambda: trace.missing([]), r"there is no table \[\]"),  # type: ignore[arg-type]
+        (
+            lambda: nsight_tools.select(nsight_tools.registry(), "pci"),
+            r"no analysis has the code 'pci'; did you mean 'PCI'",
+        ),
+        (lambda: nsight_tools.compare(trace, trace, names=("a",)), r"compare takes two names, .*, not 1"),  # type: ignore[arg-type]
+        (lambda: nsight_tools.open_trace(Path("/")), r"/: is no report; give a report"),
+    ]
+    for call, said in told:
+        with pytest.raises(nsight_tools.NsightToolsError, match=said):
+            call()
+
+
+def test_a_folder_is_named_by_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(nsight_tools.NsightToolsError, match="is a folder without Parquet files"):
+        nsight_tools.open_trace(".")
 
 
 def test_what_is_printed_is_short(trace: Trace) -> None:

@@ -31,11 +31,11 @@ class Annotation:
 def profiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As under a profiler: `nvtx` notes what it is asked for."""
     EVENTS.clear()
-    ranges._phase.cache_clear()
+    ranges._named.cache_clear()
     monkeypatch.setattr(ranges, "_nvtx", lambda: SimpleNamespace(annotate=Annotation))
     monkeypatch.setattr(ranges, "_numbers", iter(range(10)))
     yield
-    ranges._phase.cache_clear()
+    ranges._named.cache_clear()
 
 
 @pytest.mark.usefixtures("profiled")
@@ -66,7 +66,7 @@ def test_an_exception_ends_the_range_and_passes() -> None:
 def test_without_a_profiler_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NVTX_INJECTION64_PATH", raising=False)
     ranges._nvtx.cache_clear()
-    ranges._phase.cache_clear()
+    ranges._named.cache_clear()
     assert nsight_tools.inference() is nsight_tools.inference()
     with nsight_tools.inference() as one, one.phase("h2d"):
         assert one.phase("h2d") is nsight_tools.phase("d2h")

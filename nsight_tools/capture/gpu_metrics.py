@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
+from nsight_tools.errors import NsysError
 from nsight_tools.units import duration
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ HZ = 10_000
 LONGEST_S = 60.0
 """A command that runs longer is sampled only where that is asked for: it would be 13 million values a GPU, and tens of
 megabytes, for a program that may be idle."""
+VISIBLE = "cuda-visible"
+"""What nsys calls the GPUs that CUDA_VISIBLE_DEVICES leaves a program."""
 LOST = "what limits each layer, and who else used the GPU, cannot be told then"
 
 
@@ -75,12 +79,24 @@ def refused(said: Sequence[str]) -> Refused | None:
 
 def refused_by(nsys: Nsys) -> Refused | None:
     """Why this nsys samples no GPU here, as it says when it is asked; None where it does."""
-    command = [str(nsys.path), "profile", f"{nsys.gpu_metrics_option}=help"]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired) as error:
+        return refused(nsys.profile_says(f"{nsys.gpu_metrics_option}=help").splitlines())
+    except NsysError as error:
         return Refused(f"nsys does not say whether it can sample them: {error}", "")
-    return refused((done.stdout + done.stderr).decode(errors="replace").splitlines())
+
+
+def devices(nsys: Nsys) -> str:
+    """Whose metrics to ask for: all GPUs', or where the environment hides some, of those that a program sees.
+
+    The latter where nsys knows the word for it (2025.3 does). What it does with MIG's devices was not tried.
+    """
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not seen or "MIG" in seen:
+        return "all"
+    with contextlib.suppress(NsysError):
+        if any(VISIBLE in nsys.profile_says(option) for option in (f"{nsys.gpu_metrics_option}=help", "--help")):
+            return VISIBLE
+    return "all"
 
 
 def asked_of_nsys(options: Sequence[str]) -> bool:

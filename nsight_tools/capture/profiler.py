@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +76,8 @@ def options(nsys: Nsys, wanted: Wanted) -> list[str]:
             raise NsysError(
                 f"nsys {nsys.version} records no GPU metrics", hint=f"leave out --gpu-metrics, or {old.remedy}"
             )
-        chosen += [f"{nsys.gpu_metrics_option}=all", f"--gpu-metrics-frequency={wanted.gpu_metrics_hz}"]
+        whose = gpu_metrics.devices(nsys)
+        chosen += [f"{nsys.gpu_metrics_option}={whose}", f"--gpu-metrics-frequency={wanted.gpu_metrics_hz}"]
     named = {_name(option) for option in wanted.more}
     if wanted.accelerators and ACCELERATORS not in named and traces_accelerators(nsys):
         chosen.append(f"{ACCELERATORS}=tegra-accelerators")
@@ -92,12 +92,9 @@ def traces_accelerators(nsys: Nsys) -> bool:
     Not tried on such a machine: what nsys says of its own options decides.
     """
     try:
-        asked = subprocess.run(  # noqa: S603
-            [nsys.path, "profile", "--help"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return ACCELERATORS in nsys.profile_says()
+    except NsysError:
         return False
-    return ACCELERATORS.encode() in asked.stdout + asked.stderr
 
 
 def _name(option: str) -> str:

@@ -33,9 +33,9 @@ Example:
 def command(source: Path, path: Path, imported: importing.Imported) -> None:
     """Copy REPORT (.nsys-rep or .qdrep) with rows for its findings and slowest inferences.
 
-    In Nsight Systems' window they stand at the top, under Target (0:0): one row for each finding, the largest
-    recoverable time first, with the places to look at; and one for each of the slowest inferences, with what ran for it
-    on the GPU and where nothing did. Needs the full Nsight Systems, which brings ImportNvtxt.
+    In Nsight Systems' window they stand at the top, under Target (0:0): one row for each finding, what gives most time
+    back first, with the places to look at; and one for each of the slowest inferences, with what ran for it on the GPU
+    and where nothing did. Needs the full Nsight Systems, which brings ImportNvtxt.
     """
     from nsight_tools import nsys as nsight_systems  # these pull in pyarrow; --help goes without
     from nsight_tools.errors import InputError

@@ -21,7 +21,7 @@ NAME = "demo.capture"
 
 _PARTS = (
     ("First lines", "the change to make, and what an inference gains; then what several changes give together"),
-    ("Time", "where each nanosecond of the median inference went: all parts together are the whole"),
+    ("Time", "where the time of an inference went, in one bar; the parts stand below the findings"),
     ("Findings", "the changes by their worth; then what was measured, why it happens, what to change, where to look"),
     ("Not judged", "what this capture cannot tell, and how to capture it: not the same as clear"),
     ("Clear", "what was looked for and is not here, by code: explain CODE says how"),

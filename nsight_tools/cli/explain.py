@@ -22,7 +22,7 @@ Example:
 def command(code: str | None, color: str, *, markdown: bool) -> None:
     """Print the documentation of the analysis CODE, or of a family (PCI); without CODE, list all analyses.
 
-    It also explains the words of the reports: wall, period, exposed, steady.
+    It also explains the words of the reports: wall, period, exposed, steady, unattributed, straggler, bound.
     """
     from nsight_tools.report import catalogue, explained, glossary  # rich takes its time; --help goes without
 

@@ -52,7 +52,7 @@ writes exported/model.engine.timing.json, .profile.json and .graph.json.
 def command(source: Path, form: str, path: Path, onnx: Path | None, imported: importing.Imported) -> None:
     """Write what INPUT holds and what the analyses find in it for another viewer, or as trtexec's files.
 
-    For Perfetto: one timeline with tracks for the findings with their windows (the largest recoverable time first), the
+    For Perfetto: one timeline with tracks for the findings with their windows (what gives most time back first), the
     inferences with their accounting, threads with API calls and NVTX ranges, GPUs with their streams, counters; and
     arrows from each launch to what it launched.
 

@@ -36,7 +36,7 @@ Example:
 def command(ctx: click.Context, /, **options: object) -> None:
     """Write what `analyze` says of each INPUT as one page, with a figure for each finding.
 
-    The page holds everything it shows: no script, nothing fetched. It is light or dark as the browser is, and prints.
+    The page holds everything it shows, and fetches nothing. It is light or dark as the browser is, and prints.
     It tells what the text tells, with names of kernels, layers and NVTX ranges of the trace. An INPUT is what `analyze`
     takes, and each gets a section of its own.
     """

@@ -82,7 +82,7 @@ Example:
 @importing.requests_options
 @click.pass_context
 def command(ctx: click.Context, /, model: Path | None, target: Path | None, **options: Any) -> None:
-    """Tune MODEL, from the options of capture that are given: trace it, try the most promising change, and again.
+    """Tune MODEL: trace it, try the change that promises most, and repeat. It starts from the options that are given.
 
     Each change is measured without the profiler, in turn with the best so far (A B A B), and kept where the interval
     says that it is faster, and its outputs are still right. All goes into a folder: each capture, ledger.json, and

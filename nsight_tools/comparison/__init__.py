@@ -39,6 +39,7 @@ from nsight_tools.comparison.result import (
 from nsight_tools.comparison.runs import ComparedRun
 from nsight_tools.comparison.setup import differences
 from nsight_tools.comparison.verdicts import judge
+from nsight_tools.errors import ArgumentError, NsightToolsError
 from nsight_tools.run.flow import SEVERAL
 from nsight_tools.tables import BUCKETS
 from nsight_tools.trace import as_trace
@@ -88,7 +89,8 @@ def compare(
     were run already. Warm-up inferences are left out. Quantities are those of the typical inference (`resampling`). A
     trace that holds an untraced run (`Trace.with_untraced`) is judged by that. Either may be the path of a report.
 
-    Raises ArgumentError where one is neither, and what `open_trace` raises.
+    Raises ArgumentError where one is neither, NsightToolsError where `names` or `outcomes` are not two, and what
+    `open_trace` raises.
 
     Example:
         >>> from nsight_tools import compare
@@ -97,6 +99,11 @@ def compare(
         <Comparison classifier_cuda_graph.sqlite against classifier_sync.sqlite: faster>
     """
     before, after = as_trace(before, "compare"), as_trace(after, "compare")
+    for what, pair in (("names", names), ("outcomes", outcomes)):
+        if pair is not None and not isinstance(pair, (tuple, list)):
+            raise ArgumentError(f"compare takes two {what} in a tuple, BEFORE's and AFTER's", pair)
+        if pair is not None and len(pair) != 2:
+            raise NsightToolsError(f"compare takes two {what}, BEFORE's and AFTER's, not {len(pair)}")
     called = names or tuple(str(trace.manifest["source"]["name"]) for trace in (before, after))
     judged_by = outcomes or (analyze(before), analyze(after))
     runs = ComparedRun(before), ComparedRun(after)

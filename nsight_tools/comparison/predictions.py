@@ -84,6 +84,7 @@ def _prediction(outcome: Outcome, after: Sequence[Outcome], came: Mapping[tuple[
         status = "smaller" if smaller else "still_there"
     return Prediction(
         outcome.code,
+        outcome.act(largest),
         largest.message,
         status,
         promised,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nsight_tools.errors import ArgumentError, NsightToolsError
 from nsight_tools.shown import Shown
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class OfPopulation:
 class Prediction:
     """What a finding on BEFORE said could be recovered, and what was.
 
+    `act` says in a few words what to do about it, as the report on BEFORE does.
     `promised_ns` is its bound or estimate for one inference, `remaining_ns` that of the same code on AFTER: 0 where it
     is gone, None where AFTER could not be judged or bounds nothing. `came` is the difference of the `buckets` that it
     concerns together, or of the time from one inference to the next where that was promised; `shared_with` are codes
@@ -156,6 +158,7 @@ class Prediction:
     """
 
     code: str
+    act: str
     message: str
     status: str
     """gone, smaller, still_there, unjudged"""
@@ -308,7 +311,16 @@ class Comparison(Shown):
         """
         if metric is None:
             return self.judgements[:1]
+        if metric != "both" and metric not in {each.value for each in Metric}:
+            raise NsightToolsError(f"there is no verdict on {metric!r}", hint="throughput, latency or both")
         return self.judgements if metric == "both" else tuple(j for j in self.judgements if j.metric.value == metric)
+
+
+def as_comparison(given: Comparison, taker: str) -> Comparison:
+    """The comparison as it is; raises ArgumentError where it is none. `taker` is the function that was given it."""
+    if not hasattr(given, "judgements"):
+        raise ArgumentError(f"{taker} takes a comparison", given, hint="compare(before, after) gives one")
+    return given
 
 
 def regressed(comparison: Comparison, percent: float, metric: str | None = None) -> bool | None:

@@ -16,10 +16,12 @@ from nsight_tools.fleet.numbers import QUANTITIES
 from nsight_tools.fleet.peers import Peers, peers
 from nsight_tools.fleet.results import Done, Failed
 from nsight_tools.fleet.stragglers import Group, Straggler, groups, stragglers
+from nsight_tools.report import unjudged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from nsight_tools.analysis import Outcome
     from nsight_tools.fleet.numbers import Numbers
     from nsight_tools.fleet.results import Result
     from nsight_tools.report.content import TraceReport
@@ -146,17 +148,13 @@ class Fleet:
         return sorted(throttled, key=lambda throttled: (throttled.host is None, throttled.host or ""))
 
     @cached_property
-    def unjudged_everywhere(self) -> list[tuple[str, str]]:
-        """Analyses that could judge no report: code, and the reason that most give."""
-        reasons: dict[str, list[str]] = defaultdict(list)
+    def unjudged_everywhere(self) -> list[tuple[str, list[Outcome]]]:
+        """Analyses that could judge no report, as they ended in most, by what would tell: as a report has its own."""
+        ended: dict[str, list[Outcome]] = defaultdict(list)
         for report in self.reports:
             for outcome in report.with_status(Status.COULD_NOT_RUN):
-                reasons[outcome.code].append(outcome.reason)
-        return [
-            (c, mode(reasons_given))
-            for c, reasons_given in sorted(reasons.items())
-            if len(reasons_given) == len(self.reports)
-        ]
+                ended[outcome.code].append(outcome)
+        return unjudged.grouped(_usual(all_) for _, all_ in sorted(ended.items()) if len(all_) == len(self.reports))
 
     @cached_property
     def clocks_unjudged(self) -> list[str]:
@@ -195,6 +193,12 @@ def _common(code: str, rows: Sequence[tuple[str, TraceReport, Finding]], unjudge
         float(np.median([lost for lost, _ in worth.values()])) if worth else None,
         float(np.median([share for _, share in worth.values()])) if worth else None,
     )
+
+
+def _usual(outcomes: Sequence[Outcome]) -> Outcome:
+    """The first that could not judge for what most lack."""
+    lacking = [outcome.remedy or outcome.reason for outcome in outcomes]
+    return outcomes[lacking.index(mode(lacking))]
 
 
 def _gpus(summary: Summary) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.comparison.resampling import ENOUGH
 from nsight_tools.fleet.stragglers import FEWEST, SHARE
+from nsight_tools.report.claims import claim
 from nsight_tools.report.content import BUCKETS
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def explanation(straggler: Straggler) -> str:
 def deviates(straggler: Straggler) -> str:
     """How sure it is."""
     times = f"{straggler.deviations:.0f}" if straggler.deviations < 100 else "over 100"
-    return f"by {times} times what the reports vary, or one drifts by itself"
+    return f"by {times} times what the others differ by, or one of them drifts"
 
 
 def since(when: Since) -> str:
@@ -182,7 +183,7 @@ def act(fleet: Fleet, common: Common) -> str:
 
 def first_change(fleet: Fleet) -> str:
     """The verdict of the report that has the most to gain, by share of its inferences; empty where none has."""
-    gains = [(done.report.share(finding) or 0.0, done) for done in fleet.done for finding in done.report.findings[:1]]
+    gains = [(done.report.expected_share(finding), done) for done in fleet.done for finding in done.report.findings[:1]]
     most, done = max(gains, key=lambda gain: gain[0], default=(0.0, None))
     return f"{done.member.label}: {done.report.verdict}" if done is not None and most > 0 else ""
 
@@ -192,12 +193,19 @@ def share(common: Common) -> str:
     return units.share(common.share) if common.share is not None and common.share <= 1 else ""
 
 
+def at_most(common: Common, worth: str) -> str:
+    """What it could give back, as `≤ 0.21` where the largest one is no estimate; empty where nothing bounds it."""
+    if not common.recoverable_ns_per_inference:
+        return ""
+    return f"≤ {worth}" if claim(common.largest) == "at most" else worth
+
+
 def worth(common: Common) -> str:
     """What it could give back of an inference; empty where nothing bounds it."""
     if not common.recoverable_ns_per_inference:
         return ""
     part = f" ({share(common)})" if share(common) else ""
-    return f"{units.duration(common.recoverable_ns_per_inference)}{part}"
+    return f"{claim(common.largest)} {units.duration(common.recoverable_ns_per_inference)}{part}"
 
 
 def where(throttled: Throttled) -> str:

@@ -16,6 +16,7 @@ from nsight_tools import files, run_files
 from nsight_tools.errors import InputError
 from nsight_tools.importer import layers, trtexec, untraced
 from nsight_tools.importer.dialects import NotCollected
+from nsight_tools.importer.manifest import MANIFEST
 from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.importer.writer import cast_to
 from nsight_tools.tables import TABLES
@@ -52,7 +53,8 @@ class RunDirectory:
                     source / run_files.RUN, "is not of nsight-tools capture", hint="give the report itself"
                 )
             if report is None:
-                raise InputError(source, "holds run.json, but no report", hint=f"put {run_files.REPORT} back into it")
+                hint = f"put {run_files.REPORT} back into it, or give the dataset that was made of it (….trace)"
+                raise InputError(source, "holds run.json, but no report", hint=hint)
             return cls(source, report, run)
         if source.is_dir() and any((source / name).is_file() for name in _OF_A_CAPTURE):
             raise _unfinished(source)
@@ -204,6 +206,14 @@ _OF_A_CAPTURE = (
     run_files.TELEMETRY,
     run_files.telemetry_stream(Path(run_files.TELEMETRY)).name,
 )
+
+
+def dataset_alone(folder: Path) -> Path | None:
+    """The dataset in a run directory whose report is gone; None where there is a report, or no dataset either."""
+    if not (folder / run_files.RUN).is_file() or any((folder / name).exists() for name in REPORTS):
+        return None
+    datasets = (folder / f"{name}.trace" for name in REPORTS)
+    return next((dataset for dataset in datasets if (dataset / MANIFEST).is_file()), None)
 
 
 def _unfinished(source: Path) -> InputError:

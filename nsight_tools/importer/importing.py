@@ -59,7 +59,7 @@ def import_report(
     order, as they were there.
 
     Raises InputError where the source cannot be read, NsysError where Nsight Systems is missing or fails, OutputError
-    where the dataset cannot be written, ArgumentError where the source is no path. Nothing is left behind then.
+    where the dataset cannot be written, ArgumentError where something is of another type. Nothing is left behind then.
 
     Example:
         >>> from nsight_tools import import_report
@@ -68,6 +68,14 @@ def import_report(
     """
     if not isinstance(source, (str, PathLike)):
         raise ArgumentError("import_report takes the path of a report", source)
+    for name, path in {"output": output, "layers": layers, "layer_pass": layer_pass, "nsys": nsys}.items():
+        if path is not None and not isinstance(path, (str, PathLike)):
+            raise ArgumentError(f"{name} is a path", path)
+    for name, text in {"inference_range": inference_range, "group_by": group_by}.items():
+        if text is not None and not isinstance(text, str):
+            raise ArgumentError(f"{name} is a text", text)
+    if progress is not None and not callable(progress):
+        raise ArgumentError("progress is a function of what is done and its share", progress)
     options = Options(layers, layer_pass, inference_range, group_by, keep_environment)
     return Import(options, nsys, progress or (lambda _stage, _share: None)).of(Path(source), output, force=force)
 
@@ -84,6 +92,10 @@ class Import:
         """The dataset of `source`, which is made where it is not there, or is to be made anew."""
         if not source.exists():
             raise InputError(source, "does not exist", hint=_instead(source))
+        if not source.name:  # as of "."
+            source = source.absolute()
+        if not source.name:
+            raise InputError(source, "is no report", hint="give a report, an export or a dataset")
         inputs = Inputs.of(source, self.options)
         target = cache.place_of(inputs, Path(output) if output is not None else None)
         if not force and cache.is_current(target, inputs, inputs.described()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -45,6 +46,19 @@ class Nsys:
     @property
     def gpu_metrics_option(self) -> str:
         return "--gpu-metrics-devices" if self.can("gpu_metrics_devices") else "--gpu-metrics-device"
+
+    def profile_says(self, option: str = "--help") -> str:
+        """What `nsys profile` says where it is only asked, as for `--help`.
+
+        Raises:
+            NsysError: it gives no answer.
+        """
+        command = [str(self.path), "profile", option]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)  # noqa: S603
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NsysError(str(error)) from error
+        return (done.stdout + done.stderr).decode(errors="replace")
 
     def loses_python_nvtx(self, nvtx_version: str) -> bool:
         """Whether ranges of this version of Python's `nvtx` package vanish, silently, under this nsys.

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.comparison.notes import signed
-from nsight_tools.comparison.result import Change, Effect, Metric, Verdict
-from nsight_tools.errors import ArgumentError
+from nsight_tools.comparison.result import Change, Effect, Metric, Verdict, as_comparison
 from nsight_tools.report.content import BUCKETS
 from nsight_tools.run.flow import SEVERAL
 
@@ -54,9 +53,7 @@ def headline(comparison: Comparison) -> str:
         >>> headline(both).partition(",")[0]
         'faster in latency: 561 µs → 444 µs per inference'
     """
-    if not hasattr(comparison, "judgements"):
-        raise ArgumentError("headline takes a comparison", comparison, hint="compare(before, after) gives one")
-    return verdicts(comparison)[0]
+    return verdicts(as_comparison(comparison, "headline"))[0]
 
 
 def verdicts(comparison: Comparison) -> list[str]:
@@ -366,7 +363,9 @@ def outcome(comparison: Comparison, prediction: Prediction) -> str:
     if gained > 1:
         came_back = f"the promise came back, and more: something else shortened {where} too"
     if prediction.shared_with:
-        came_back += f"; shared with {', '.join(prediction.shared_with)}, which promised from the same time"
+        others = [each for each in comparison.predictions if each.code in prediction.shared_with]
+        named = ", ".join(f"'{each.act}' ({each.code})" for each in others)
+        came_back += f"; shared with {named}, which promised from the same time"
     return came_back
 
 

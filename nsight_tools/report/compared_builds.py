@@ -25,12 +25,12 @@ def answer(builds: Builds) -> str:
     *kinds, _, reformats = builds.totals
     whole = sum(difference.difference or 0.0 for difference in (*kinds, builds.totals[-2]))
     count = units.plural(builds.rebuilt + builds.alike, "region")
-    parts = [f"{builds.rebuilt:,} of {count} were built otherwise, and kernels take {signed(whole, 'ns')}"]
+    parts = [f"{builds.rebuilt:,} of {count} were built otherwise: the kernels' time changes by {signed(whole, 'ns')}"]
     parts += [f"{signed(kind.difference, 'ns')} where {_differs(kind.name)}" for kind in _leading(kinds, whole)]
     before, after = builds.reformats
     if abs(reformats.difference or 0.0) >= SHARE * abs(whole) and _real(reformats):
         moved = f"{before:,} → {after:,} layers" if before != after else units.plural(before, "layer")
-        parts.append(f"of all, {signed(reformats.difference, 'ns')} are in reformats ({moved})")
+        parts.append(f"of all that, {signed(reformats.difference, 'ns')} are in reformats ({moved})")
     return "; ".join(parts)
 
 

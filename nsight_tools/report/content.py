@@ -33,7 +33,7 @@ BUCKETS = {
     "exposed_d2h": "only copies to the host",
     "exposed_other_copy": "only other copies and sets",
     "accelerator": "the GPU waits for the DLA",
-    "other_work": "behind other work on the GPU",
+    "other_work": "the GPU does other work first",
     "launch": "no GPU work: launch or copy calls",
     "sync": "no GPU work: host waiting for it",
     "host": "no GPU work: host between calls",
@@ -54,6 +54,8 @@ KINDS = {
 """The kinds of GPU time that need words of their own."""
 
 HOST_BUCKETS = ("launch", "sync", "host")
+PARTS_NOTE = "each row by itself: they need not add up"
+"""Of medians and percentiles of parts beside those of the whole."""
 OVERLAP_NOTE = "Do not add them up: two may count the same time."
 EVIDENCE_NOTE = "Measurements are of the whole trace, unless they say otherwise."
 
@@ -71,7 +73,7 @@ class Bucket:
     median: int
     p99: int
     share: float
-    """Of the median inference."""
+    """Of the parts' medians together, as the bar shows it: they make 100 %."""
     untraced: str
     untraced_ns: tuple[float, float, float] | None = None
     """The same in nanoseconds: low end, point and high end; None where tracing is not known to lengthen it."""
@@ -153,21 +155,15 @@ class TraceReport(Ranked, Shown):
         return f"{len(findings)} ({_severities(findings)}){hence}{behind}"
 
     def act(self, finding: Finding) -> str:
-        """What to do about it, in a few words: its changes, its own words, else what its analysis looks for.
+        """What to do about it, in a few words: as its outcome says it.
 
         What the default stream does not allow comes behind leaving it, where a finding says that the engine is there.
-        Where that found several things, each by what its own message begins with: no two are called the same.
         """
-        if finding.change:
-            first = (changes.OFF_DEFAULT,) if self._needs_a_stream(finding.change) else ()
-            return " and ".join(changes.done(change) for change in (*first, *finding.change))
-        if finding.act:
-            return finding.act
         outcome = next((outcome for outcome in self.outcomes if finding in outcome.findings), None)
-        if outcome is None or not outcome.summary:
+        if outcome is None:
             return finding.message
-        several = sum(not (finding.change or finding.act) for finding in outcome.findings) > 1
-        return finding.message.partition(": ")[0] if several else outcome.summary
+        first = f"{changes.done(changes.OFF_DEFAULT)} and " if self._needs_a_stream(finding.change) else ""
+        return first + outcome.act(finding)
 
     def _needs_a_stream(self, those: Sequence[Change]) -> bool:
         off = changes.OFF_DEFAULT
@@ -202,7 +198,7 @@ class TraceReport(Ranked, Shown):
         if self.plan is None or self.spoilers:
             return False
         worth = self.plan.worth
-        largest = max((self.share(finding) or 0.0 for finding in self.findings), default=0.0)
+        largest = max(map(self.expected_share, self.findings), default=0.0)
         return round(worth.point_ns) / max(round(worth.before_ns), 1) >= largest
 
     @property
@@ -251,8 +247,11 @@ class TraceReport(Ranked, Shown):
         others = [
             finding for finding in self.findings if self.worth_ns(finding) > 0 and not made.intersection(finding.change)
         ]
-        codes = ", ".join(dict.fromkeys(finding.code for finding in others))
-        return f"Not in this sum, since no replay tells what they add: {codes}." if codes and self.plan else ""
+        if not others or self.plan is None:
+            return ""
+        numbers = [str(at) for at, finding in enumerate(self.findings, 1) if any(finding is each for each in others)]
+        which = f"finding{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+        return f"Not in this sum, since it is not known what they add to it: {which}."
 
     def _verdict_without_findings(self) -> str:
         unjudged, of = len(self.with_status(Status.COULD_NOT_RUN)), len(self.outcomes)
@@ -290,15 +289,14 @@ class TraceReport(Ranked, Shown):
         times = self.summary.times
         if times is None:
             return []
-        wall, known = times.wall_median_ns, self.tracing_lengthens
+        known, whole = self.tracing_lengthens, max(sum(times.median.get(bucket, 0) for bucket in BUCKETS), 1)
         rows = []
         for bucket, label in BUCKETS.items():
             median, p99 = times.median.get(bucket, 0), times.p99.get(bucket, 0)
             if median or p99:
-                share = median / wall if wall else 0.0
                 untraced = (self._untraced(bucket) or units.duration(median)) if known else ""
                 between = (self._between(bucket) or (median, median, median)) if known else None
-                rows.append(Bucket(label, median, p99, share, untraced, between))
+                rows.append(Bucket(label, median, p99, median / whole, untraced, between))
         return rows
 
     def _untraced(self, name: str) -> str:
@@ -344,15 +342,17 @@ class TraceReport(Ranked, Shown):
         `intervals`: whether the table above shows them, where there are some.
         """
         times = self.summary.times
-        source = times.untraced.source if times and times.untraced else ""
-        if not source or not self.host_time_shown:
+        if times is None or times.untraced is None or not self.host_time_shown:
             return ""
+        source = times.untraced.source
         if self.tracing_lengthens:
             shown = intervals and any(
                 "(" in untraced for untraced in (self.untraced_wall, *(b.untraced for b in self.buckets()))
             )
             brackets = "; in brackets, between which times that may lie" if shown else ""
-            return f"Tracing lengthens the parts without GPU work. Without it: {source}{brackets}."
+            shorter = times.untraced.wall_ns.point < times.wall_median_ns
+            first = "Tracing lengthens the parts without GPU work. Without it" if shorter else "Without the profiler"
+            return f"{first}: {source}{brackets}."
         return f"Without the profiler nothing is shorter: {source}."
 
     @property

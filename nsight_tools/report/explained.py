@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nsight_tools import changes
+from nsight_tools import changes, units
 from nsight_tools.analysis import SECTIONS, select
 from nsight_tools.errors import AnalysisError, meant
 from nsight_tools.report import glossary
@@ -54,7 +54,7 @@ def _explain(page: Page, analysis: Analysis) -> None:
         page.blank()
         if colon and title in SECTIONS:
             page.line(page.text(title, "bold"))
-            paragraph = rest  # noqa: PLW2901 (its title is printed)
+            paragraph = units.sentence(rest.lstrip())  # noqa: PLW2901 (its title is printed)
         page.rows([[page.text(line, limit=2000)] for line in _lines(paragraph)])
     if analysis.change:
         page.blank()

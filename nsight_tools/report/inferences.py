@@ -18,10 +18,10 @@ def beside(times: Times | None) -> str:
     """What is measured beside the buckets; empty without inferences that the GPU was seen to work for."""
     if times is None or not times.gpu_busy_share:
         return ""
-    parts = [f"a GPU works for {units.share(times.gpu_busy_share)} of it"]
+    parts = [f"a GPU works for {units.share(times.gpu_busy_share)} of the time"]
     if times.hidden_copy_ns:
         parts.append(f"{units.duration(times.hidden_copy_ns)} of copies run beside its kernels")
-    parts.append(f"the host's calls are {units.duration(times.queue_delay_ns)} ahead of its work")
+    parts.append(f"a piece of its work begins {units.duration(times.queue_delay_ns)} after its call")
     return f"{_left_out(times)}In the median inference {', '.join(parts)}.{_overlap(times)}"
 
 

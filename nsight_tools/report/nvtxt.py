@@ -81,7 +81,7 @@ def render(report: TraceReport, trace: Trace) -> tuple[str, int]:
     """The events as nvtxt, and how many those are. Nothing lies outside of the session, where ImportNvtxt drops it."""
     seen = trace.sql(windows.SESSION).to_pylist()[0]
     session = max(0, seen["lo"] or 0), report.summary.duration_ns or seen["hi"] or 1
-    groups = {"findings, the largest recoverable time first": _findings(report, session)}
+    groups = {"findings, what gives most time back first": _findings(report, session)}
     if slowest := _slowest(trace):
         groups["slowest inferences, and where their time went"] = slowest
     lines: list[str] = []

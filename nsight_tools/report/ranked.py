@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsight_tools.analysis import Outcome, Status
-from nsight_tools.findings import SEVERITIES, Finding, Severity, follows
+from nsight_tools.findings import SEVERITIES, Finding, Severity, expected, follows
+from nsight_tools.report import unjudged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +26,10 @@ class Ranked:
 
     @property
     def all_findings(self) -> list[Finding]:
-        """Every finding: what spoils all others, then the largest recoverable time, the most severe, and by code."""
+        """Every finding: what spoils all others, then what gives most, the most severe, and by code.
+
+        Of a bound only a part is counted on (`findings.expected`): an estimate of as much is firmer.
+        """
         return self.ranked(finding for outcome in self.outcomes for finding in outcome.findings)
 
     def ranked(self, findings: Iterable[Finding]) -> list[Finding]:
@@ -56,9 +60,10 @@ class Ranked:
         """What follows from `finding`, and is reported under it."""
         return next((following for root, following in self.grouped if root is finding), [])
 
-    def _rank(self, finding: Finding) -> tuple[bool, int, int, str]:
-        severity = SEVERITIES.index(finding.severity)
-        return not self._spoils(finding), -self.worth_ns(finding), severity, finding.code
+    def _rank(self, finding: Finding) -> tuple[bool, float, int, str]:
+        worth, severity = self.worth_ns(finding), SEVERITIES.index(finding.severity)
+        gives = worth * expected(finding) if worth > 0 else worth
+        return not self._spoils(finding), -gives, severity, finding.code
 
     def _spoils(self, finding: Finding) -> bool:
         """Whether it is an error without a recoverable time: until it is mended, other times mean little."""
@@ -68,16 +73,8 @@ class Ranked:
         return sorted((o for o in self.outcomes if o.status is status), key=lambda o: o.code)
 
     def unjudged(self) -> list[tuple[str, list[Outcome]]]:
-        """What could not be judged, by the remedy, or by the reason where none is known; the one for most first.
-
-        Nothing where there is no trace: the verdict says so once.
-        """
-        if self.summary.trtexec:
-            return []
-        groups: dict[str, list[Outcome]] = {}
-        for outcome in self.with_status(Status.COULD_NOT_RUN):
-            groups.setdefault(outcome.remedy or outcome.reason, []).append(outcome)
-        return sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0].code))
+        """What could not be judged, as `unjudged.grouped` has it; nothing without a trace: the verdict says so once."""
+        return [] if self.summary.trtexec else unjudged.grouped(self.with_status(Status.COULD_NOT_RUN))
 
     def worth_ns(self, finding: Finding) -> int:
         """The time that `finding` could give back over the whole trace; -1 where nothing bounds it."""
@@ -113,6 +110,10 @@ class Ranked:
         """What comes back of an inference's time, of that from one to the next, or of the run's; None if unknown."""
         recovered, whole = self.part_and_whole(finding)
         return recovered / whole if recovered is not None and whole else None
+
+    def expected_share(self, finding: Finding) -> float:
+        """What is counted on of that share: 0 where it is unknown."""
+        return (self.share(finding) or 0.0) * expected(finding)
 
     def part_and_whole(self, finding: Finding) -> tuple[int | None, int | None]:
         """What comes back, and of what: of an inference where that is known, else of the run."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from nsight_tools.tune.ledger import Ledger, Step
 
 WHAT = {"throughput": "an input takes", "latency": "the median inference takes"}
+NOTHING = "-"
+"""In a cell, of a step that is not judged."""
 _HELD = {True: "the promise held", False: "the promise did not hold", None: ""}
 
 
@@ -38,8 +40,9 @@ def headline(ledger: Ledger) -> str:
     measured = sum(bool(step.outcome) for step in ledger.steps)
     why = {"nothing left": "nothing is left to try", "budget": "the budget is spent"}.get(ledger.ended, "not ended")
     if not kept:
-        tried = f"none of {measured} steps made it faster" if measured else "no step was tried"
-        return f"{tried}, and {ledger.start} stays; {why}"
+        none = "the one step that was tried" if measured == 1 else f"none of the {measured} steps that were tried"
+        tried = f"{none} {'did not make' if measured == 1 else 'made'} it faster" if measured else "no step was tried"
+        return f"{tried}: {ledger.start} stays the best; {why}"
     first = start_ns(ledger)
     steps = f"{kept} of {measured} steps kept"
     times = f"{units.duration(first)} → {units.duration(first * ledger.left_over())}"
@@ -77,7 +80,7 @@ def lines(ledger: Ledger) -> list[Line]:
 
 def _came(times: Times | None) -> str:
     if times is None:
-        return "-"
+        return NOTHING
     return f"{_signed(times.share)} ({_signed(times.low)} to {_signed(times.high)})"
 
 
@@ -100,7 +103,8 @@ def text(ledger: Ledger) -> Iterator[str]:
     yield f"{ledger.about['model']['name']}: {headline(ledger)}"
     for number, line in enumerate(lines(ledger), 1):
         so = f"; {line.held}" if line.held else ""
-        yield f"  {number}. {line.title}: {line.outcome}, {line.came}; {line.promised}{so}"
+        came = f", {line.came}" if line.came != NOTHING else ""
+        yield f"  {number}. {line.title}: {line.outcome}{came}; {line.promised}{so}"
         if line.step.came is None and line.step.said:
             yield f"     {line.step.said}"
     held, judged = ledger.promised

@@ -48,7 +48,7 @@ class Row:
 
 
 def rows(report: TraceReport) -> Iterator[Row]:
-    """Every finding, the one with the largest recoverable time first, each followed by those that follow from it."""
+    """Every finding, the one that gives most time back first, each followed by those that follow from it."""
     number = 0
     for cause, following in report.grouped:
         for finding in (cause, *following):

@@ -42,13 +42,13 @@ class Promise:
 
     @property
     def said(self) -> str:
-        """`CODE promises 1.2 ms to 1.6 ms of 4.00 ms`."""
+        """`promised 1.2 ms to 1.6 ms of 4.00 ms (CODE)`."""
         if self.kind == "none" or self.point_ns is None:
-            return f"{self.code} promises no time"
+            return f"no time was promised ({self.code})"
         whole = f" of {units.duration(self.of_ns)}" if self.of_ns else ""
         if self.kind == "bound":
-            return f"{self.code} promises at most {units.duration(self.point_ns)}{whole}"
-        return f"{self.code} promises {units.duration(self.low_ns)} to {units.duration(self.high_ns)}{whole}"
+            return f"promised at most {units.duration(self.point_ns)}{whole} ({self.code})"
+        return f"promised {units.duration(self.low_ns)} to {units.duration(self.high_ns)}{whole} ({self.code})"
 
     def held(self, came: Times) -> bool | None:
         """Whether it came: the interval of what was measured meets what was promised, give or take `NOISE_SHARE`.

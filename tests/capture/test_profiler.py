@@ -53,6 +53,29 @@ def test_options_by_version(version: tuple[int, ...], more: list[str]) -> None:
     assert options(nsys(*version), Wanted(gpu_metrics_hz=10_000)) == [*ALWAYS, *more]
 
 
+@pytest.mark.parametrize(
+    ("visible", "says", "whose"),
+    [
+        (None, "cuda-visible: the GPUs that CUDA sees", "all"),
+        ("1,2", "cuda-visible: the GPUs that CUDA sees", "cuda-visible"),
+        ("1,2", "all: Select all supported GPUs", "all"),
+        ("MIG-7a1f", "cuda-visible: the GPUs that CUDA sees", "all"),
+    ],
+    ids=["no GPU is hidden", "hidden", "not offered", "MIG"],
+)
+def test_metrics_are_of_the_gpus_that_the_program_sees(
+    visible: str | None, says: str, whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    program = tmp_path / "nsys"
+    program.write_text(f"#!/bin/sh\necho '\t{says}'\n")
+    program.chmod(0o755)
+    chosen = options(Nsys(program, Version((2025, 3))), Wanted(gpu_metrics_hz=10_000))
+    assert f"--gpu-metrics-devices={whose}" in chosen
+
+
 def test_options_for_what_is_wanted() -> None:
     assert options(nsys(2023, 4), Wanted()) == [*ALWAYS, "--cuda-graph-trace=node"]
     wanted = Wanted(graphs="graph", capture_range=True, memory_usage=True)

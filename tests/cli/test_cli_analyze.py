@@ -51,7 +51,21 @@ def test_one_input_that_fails_leaves_the_others(run: Run) -> None:
 def test_several_inputs_are_laid_beside_each_other(run: Run) -> None:
     result = run("analyze", "warm.sqlite", "fine.sqlite", "--jobs", 1, "--format", "markdown")
     assert [line for line in result.stdout.splitlines() if line.startswith("#")] == ["## nsight-tools: many reports"]
-    assert "| PCI001 | warning | 1 of 2 | 1.20 ms" in result.stdout
+    assert "| at most 1.20 ms (31 %) | 1 of 2 |" in result.stdout
+    assert "| warning | PCI001 |" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("text", "Could be judged in no report what would tell, and about what No GPU metrics were collected whether"),
+        ("markdown", "**Could be judged in no report** - No GPU metrics were collected: - The GPU clock drops"),
+        ("html", "<h2>Could be judged in no report</h2>"),
+    ],
+)
+def test_what_no_report_could_judge_stands_by_what_would_tell(run: Run, form: str, said: str) -> None:
+    page = run("analyze", "warm.sqlite", "fine.sqlite", "--jobs", 1, "--format", form).stdout
+    assert said in " ".join(page.split())
 
 
 @pytest.mark.parametrize("form", ["text", "markdown"])

@@ -50,10 +50,10 @@ def test_explain_lists_and_explains(run: Run) -> None:
     assert "PCI001  Asynchronous copies use pageable host memory\n" in listed.stdout
     assert run("explain", "pci001").stdout == (
         "PCI001 Asynchronous copies use pageable host memory\n\n"
-        "Measures\n  copies whose `src_memory` is pageable, over all copies.\n\n"
-        "Why it matters\n  they block.\n\n"
+        "Measures\n  Copies whose `src_memory` is pageable, over all copies.\n\n"
+        "Why it matters\n  They block.\n\n"
         "Remedy\n  * cudaHostAlloc\n  * pagelocked_empty\n\n"
-        "Blind spots\n  none.\n\n"
+        "Blind spots\n  None.\n\n"
         "Needs the tables: memory_ops\n"
     )
     assert run("explain", "PCI").stdout.count("Measures\n") == 2

@@ -100,9 +100,9 @@ def test_int8_is_slower_because_of_these_regions() -> None:
         ("reformats, wherever they are", 23_000),
     ]  # fmt: skip
     assert compared_builds.answer(found) == (
-        "3 of 4 regions were built otherwise, and kernels take +18.0 µs; +22.0 µs where fusion, precision and "
-        "reformats differ; \N{MINUS SIGN}8.00 µs where precision differs; +4.00 µs where tactic differs; of all, "
-        "+23.0 µs are in reformats (0 → 2 layers)"
+        "3 of 4 regions were built otherwise: the kernels' time changes by +18.0 µs; +22.0 µs where fusion, "
+        "precision and reformats differ; \N{MINUS SIGN}8.00 µs where precision differs; +4.00 µs where tactic differs; "
+        "of all that, +23.0 µs are in reformats (0 → 2 layers)"
     )
     assert compared_builds.built(first.after) == ("FP16, INT8 · 2 layers, 2 reformats: conv1, relu1 · imma_1")
     assert compared_builds.unshown(found, 2) == "1 more were built otherwise; 1 were built alike"

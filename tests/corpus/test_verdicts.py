@@ -165,7 +165,7 @@ VERDICTS = {
             },
             {
                 "CAP001": ("59 % of the kernel time",),
-                "LCH004": ("1 of 60", "behind other work of this report"),
+                "LCH004": ("1 of 60", "does other work of this report first"),
                 "PCI002": ("device-to-host", "63 % of the copies' own time"),
                 "PCI004": ("copies device-to-host for 10.9 ms and computes for 4.23 ms",),
                 "THR003": ("7.9 %", "over 31 inferences", "not recorded"),

@@ -18,7 +18,7 @@ from exports import MARK, call, domain, kernel, nvtx, write_parquetdir, write_sq
 
 from nsight_tools import run_files
 from nsight_tools.cli import program
-from nsight_tools.errors import InputError
+from nsight_tools.errors import DatasetError, InputError
 from nsight_tools.importer import import_report, read_manifest
 from nsight_tools.importer.captured import RunDirectory
 from nsight_tools.trace import open_trace
@@ -422,7 +422,18 @@ class TestBroken:
         folder = run_directory()
         (folder / "report.sqlite").unlink()
         with pytest.raises(InputError, match=r"model\.capture: holds run\.json, but no report; put report\.nsys-rep"):
-            import_report(folder)
+            open_trace(folder)
+
+    def test_no_report_but_its_dataset(self, run_directory: Callable[..., Path]) -> None:
+        folder = run_directory()
+        before = open_trace(folder)
+        (folder / "report.sqlite").unlink()
+        assert open_trace(folder).table("kernels") == before.table("kernels")
+        with pytest.raises(DatasetError, match=r"is imported already; give the report that it was made from"):
+            open_trace(folder, inference_range="other")
+        (folder / "report.sqlite.trace" / "manifest.json").unlink()
+        with pytest.raises(InputError, match=r"or give the dataset that was made of it"):
+            open_trace(folder)
 
     def test_a_capture_that_was_cut_off(self, run_directory: Callable[..., Path]) -> None:
         folder = run_directory(run=None)

@@ -96,8 +96,26 @@ def comparison(text: str = "", **changes: Any) -> Comparison:
             reformats=(9, 167),
         ),
         "predictions": (
-            Prediction("PCI001", text or "copies are pageable", "gone", 2_000_000, 0, ("exposed_h2d",), COPIES, ()),
-            Prediction("FUS002", text or "reformats", "still_there", 100_000, 90_000, ("compute",), COMPUTE, ()),
+            Prediction(
+                "PCI001",
+                text or "pin the host's buffers",
+                text or "copies are pageable",
+                "gone",
+                2_000_000,
+                0,
+                ("exposed_h2d",),
+                COPIES,
+            ),
+            Prediction(
+                "FUS002",
+                text or "let layers share a format",
+                text or "reformats",
+                "still_there",
+                100_000,
+                90_000,
+                ("compute",),
+                COMPUTE,
+            ),
         ),
         "notes": (text or "a note",),
         "untold": (text or "something",),
@@ -201,8 +219,8 @@ def test_predictions_are_honest() -> None:
     assert "undecided" in compared.outcome(found, open_)
     more = replace(first, promised_ns=1_000_000)
     assert "something else" in compared.outcome(found, more)
-    shared = replace(first, shared_with=("PCI003",))
-    assert "shared with PCI003" in compared.outcome(found, shared)
+    shared = replace(first, shared_with=("FUS002",))
+    assert "shared with 'let layers share a format' (FUS002)" in compared.outcome(found, shared)
 
 
 def test_long_tables_are_cut_and_say_so() -> None:
@@ -237,7 +255,7 @@ def test_two_builds_of_one_model_are_shown() -> None:
     said = " ".join(page.split())
     for words in (
         "Two builds of one model in ms; kernel time of the typical inference",
-        "1 of 3 regions were built otherwise, and kernels take ",
+        "1 of 3 regions were built otherwise: the kernels' time changes by ",
         "where fusion and precision differ",
         "in reformats (9 → 167 layers)",
         "t: fusion, precision time 1.99 ms → 90.0 µs before FP16 · 1 layer: conv + relu · hmma",
@@ -378,8 +396,8 @@ def test_junit_of_a_comparison_follows_the_gate() -> None:
         "comparable": "error",
         "throughput": "skipped",
         "latency": "skipped",
-        "promise of PCI001": "",
-        "promise of FUS002": "",
+        "promised by BEFORE: pin the host's buffers (PCI001)": "",
+        "promised by BEFORE: let layers share a format (FUS002)": "",
     }
 
 

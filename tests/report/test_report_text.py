@@ -341,8 +341,8 @@ def test_errors_stand_for_themselves_and_circles_lose_nothing() -> None:
 
 def test_what_stands_beside_the_accounting_is_told() -> None:
     page = " ".join(text.render([fakes.report()]).split())
-    assert "In the median inference a GPU works for 81 % of it, 12.4 µs of copies run beside its " in page
-    assert "kernels, the host's calls are 184 µs ahead of its work." in page
+    assert "In the median inference a GPU works for 81 % of the time, 12.4 µs of copies run beside its kernels," in page
+    assert "kernels, a piece of its work begins 184 µs after its call." in page
     assert "layers of 99.0 % of 13,700 kernels known by their order, as in the layer pass (another run" in page
 
 

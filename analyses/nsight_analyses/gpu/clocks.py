@@ -32,3 +32,41 @@ class Gpu:
         """Time held back, and the time in which that was counted, by cause; what was recorded."""
         counted = {what: self.samples.violation(f"{what}_violation_ns") for what in ("power", "thermal")}
         return {what: (held, passed) for what, (held, passed) in counted.items() if passed}
+
+
+_POWER = "take other load off the card, which draws from the same power, or raise its power limit (nvidia-smi -pl)"
+_COOLING = "improve cooling: air flow, fans, the room"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What raises a clock, in a few words and in a sentence."""
+
+    act: str
+    said: str
+
+
+def remedy(*, power: bool, heat: bool, by_choice: bool, known: bool) -> Remedy:
+    """What raises a GPU's clock, by what holds it down: power, heat, somebody who locked it, or none of these.
+
+    `known` where NVML names a reason, though it is neither power nor heat.
+    """
+    if by_choice:
+        return Remedy(
+            "see whether the clock was lowered on purpose",
+            "nothing, if the clock was lowered on purpose, to make times comparable; otherwise reset it (nvidia-smi "
+            "-rgc for locked clocks, -rac for application clocks)",
+        )
+    if power and heat:
+        return Remedy("give the GPU more power and cooling", f"{_POWER} and {_COOLING}")
+    if power:
+        return Remedy("take other load off or raise the power limit", _POWER)
+    if heat:
+        return Remedy("cool the GPU better", _COOLING)
+    if known:
+        return Remedy("find what lowers the GPU's clock", "see nvidia-smi -q -d PERFORMANCE, which explains the reason")
+    return Remedy(
+        "find what lowers the GPU's clock",
+        "find the cause (nvidia-smi -q -d PERFORMANCE during the run: power cap, thermal, or a limit that was set), "
+        "then raise the limit, cool better, or take other load off the card",
+    )

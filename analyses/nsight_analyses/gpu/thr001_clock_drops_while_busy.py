@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_analyses.gpu.clocks import Gpu
+from nsight_analyses.gpu.clocks import Gpu, remedy
 from nsight_tools.analysis import analysis
 from nsight_tools.columns import words
 from nsight_tools.errors import CouldNotRun
@@ -62,7 +62,7 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
     Why it matters: at a clock that is 10 % lower, kernels that compute take 10 % longer; latency drifts with power and
     temperature, and two runs cannot be compared.
 
-    Remedy: by cause: raise the power limit (`nvidia-smi -pl`) or take other load off the card; improve cooling; look at
+    Remedy: by cause: take other load off the card or raise the power limit (`nvidia-smi -pl`); improve cooling; look at
     the power supply for a power brake; reset limits (`nvidia-smi -rac`, `-rgc`). Where the cause was not recorded,
     capture with `nsight-tools capture` or watch `nvidia-smi -q -d PERFORMANCE` during the run. For stable measurements
     lock the clocks (`nvidia-smi -lgc`) below the point of throttling. NVIDIA's TensorRT Best Practices, "GPU Clock
@@ -130,14 +130,15 @@ def _judge(run: Run, gpu: Gpu) -> Iterator[Finding]:
     )
     power = "power" in violated or any(bit in POWER for bit in bits)
     heat = "thermal" in violated or any(bit in HEAT for bit in bits)
+    to_do = remedy(power=power, heat=heat, by_choice=by_choice, known=throttled)
     yield Finding(
         "THR001",
         Severity.INFO if by_choice or recoverable is None else Severity.WARNING,
         Confidence.HIGH if throttled and (low or len(gpu.reasons) >= FEWEST_BUSY) else Confidence.MEDIUM,
         _message(gpu, held=bool(held), low=low, violated=violated),
         "; ".join(part for part in (why if held or not counters else "", counters) if part) + told,
-        _remedy(power=power, heat=heat, known=throttled, by_choice=by_choice),
-        act="raise the GPU's clock",
+        to_do.said + ("" if by_choice else "; lock the clocks for measurements"),
+        act=to_do.act,
         evidence=tuple(_evidence(gpu)),
         explains=("limits",) if power or heat else (),
         loss=None
@@ -161,23 +162,6 @@ def _message(gpu: Gpu, *, held: bool, low: bool, violated: list[str]) -> str:
         return f"the {gpu.name} holds its clock back in {share(gpu.reasons.share)} of its busy samples{at}"
     grown, passed = max((gpu.violations()[what] for what in violated), key=lambda counted: counted[0] / counted[1])
     return f"the {gpu.name} holds its clock back for {share(grown / passed)} of its busy time{at}"
-
-
-def _remedy(*, power: bool, heat: bool, known: bool, by_choice: bool) -> str:
-    if by_choice:
-        return (
-            "nothing, if the clock was lowered on purpose, to make times comparable; otherwise reset it (nvidia-smi "
-            "-rgc for locked clocks, -rac for application clocks)"
-        )
-    lock = "; lock the clocks for measurements"
-    remedies = ["raise the power limit (nvidia-smi -pl), or take other load off the card"] * power
-    remedies += ["improve cooling: air flow, fans, the room"] * heat
-    if remedies or known:
-        return (" and ".join(remedies) or "see nvidia-smi -q -d PERFORMANCE, which explains the reason") + lock
-    return (
-        "find the cause (nvidia-smi -q -d PERFORMANCE during the run: power cap, thermal, or a limit that was set), "
-        "then raise the limit, cool better, or take other load off the card" + lock
-    )
 
 
 def _evidence(gpu: Gpu) -> Iterator[Evidence]:

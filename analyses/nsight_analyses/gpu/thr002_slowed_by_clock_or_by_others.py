@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nsight_analyses.gpu.clock_effect import STRETCHED, Clock, clock_effect
+from nsight_analyses.gpu.clocks import Remedy, remedy
 from nsight_analyses.measure import worst
 from nsight_tools.analysis import analysis
 from nsight_tools.errors import CouldNotRun
@@ -15,7 +16,7 @@ from nsight_tools.run import Run
 from nsight_tools.run.driver import mode_of
 from nsight_tools.run.holes import SLICE_NS, Owner, holes
 from nsight_tools.run.metrics import Metrics
-from nsight_tools.run.samples import HEAT, POWER, Reasons, Samples, why_low
+from nsight_tools.run.samples import HEAT, POWER, Reasons, Samples, locked, why_low
 from nsight_tools.units import duration, share
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ def _sliced(run: Run, device: int, gaps: Intervals, metrics: Metrics, clock: Clo
 def _of_clock(run: Run, clock: Clock) -> Iterator[Finding]:
     """What the clock costs, and kernels that are slowed by something else than it."""
     if clock.slope is not None and clock.cost >= NOISE_SHARE * run.window_ns:
+        to_do = _higher_clock(run, clock.device)
         yield Finding(
             "THR002",
             Severity.WARNING,
@@ -214,8 +216,8 @@ def _of_clock(run: Run, clock: Clock) -> Iterator[Finding]:
             f"{share(clock.cost / run.window_ns)} of the {run.time}",
             f"the same kernels take longer when the clock is lower (duration goes with clock to the power of "
             f"{clock.slope:.2f}; -1 is proportional); {why_low(run, clock.device)}",
-            _higher_clock(run, clock.device),
-            act="raise the GPU's clock",
+            to_do.said,
+            act=to_do.act,
             evidence=(*clock.evidence, Evidence("median clock during kernels", clock.median, "MHz")),
             explains=("clock", "variation") if -clock.slope * clock.variation >= VARIES else ("clock",),
             loss=Loss(
@@ -252,11 +254,12 @@ def _stretches(served: int | None) -> str:
     return f"not the clock, and no other kernel of this report: {others}, or work that depends on the data"
 
 
-def _higher_clock(run: Run, device: int) -> str:
+def _higher_clock(run: Run, device: int) -> Remedy:
     """What raises the clock, by the reasons that NVML names for it."""
     bits = Reasons.of(Samples.of(run, device)).counts()
-    power, heat = any(bit in POWER for bit in bits), any(bit in HEAT for bit in bits)
-    if not (power or heat):
-        return "find what lowers the clock (nvidia-smi -q -d PERFORMANCE during the run)"
-    draw = "take other load off the card, which draws from the same power, or raise its power limit if it can be raised"
-    return " and ".join([draw] * power + ["improve cooling"] * heat)
+    return remedy(
+        power=any(bit in POWER for bit in bits),
+        heat=any(bit in HEAT for bit in bits),
+        by_choice=locked(run, device) is not None,
+        known=bool(bits),
+    )

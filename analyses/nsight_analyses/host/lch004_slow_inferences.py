@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ _BUCKETS = {
     "exposed_d2h_ns": "its device-to-host copies take longer",
     "exposed_other_copy_ns": "its other copies take longer",
     "accelerator_ns": "its layers on the DLA take longer",
-    "other_work_ns": "it waits behind other work of this report on the GPU, which loses no time: more is in flight",
+    "other_work_ns": "the GPU does other work of this report first, which loses no time: more is in flight",
     "launch_ns": "the GPU waits for the host's launch calls",
     "sync_ns": "its thread waits in a synchronization while the GPU runs nothing of it",
     "host_ns": "the GPU waits for the host between its calls",
@@ -61,6 +62,10 @@ _SHAPE = (
     ),
     "run each shape once before serving, or pad inputs to a few shapes",
 )
+
+
+_UP_TO = re.compile(r", | \(|;")
+"""What stands before it in a remedy is what to do, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,9 @@ def slow_inferences(trace: Trace) -> Iterator[Finding]:
     as the judged ones, and is of a population a tenth as large at most, is told of as well, where such loading,
     building or allocating explains it. Else the bucket of the accounting that grew most is named, which says where and
     not why. That, and the profiler's doing, are scatter below 2.5 % of the inference time.
-    One finding for each reason. The bound is the time beyond the median; none for the profiler's doing and for work
-    queued behind other work. A warning from 5 % of the inference time and 3 inferences on, if it is neither of those
-    two, nor jitter of the host.
+    One finding for each reason. The bound is the time beyond the median; none for the profiler's doing, and none where
+    the GPU does other work first. A warning from 5 % of the inference time and 3 inferences on, if it is neither of
+    those two, nor jitter of the host.
     Where a capture measured the same untraced, one inference at a time, what no event explains is held against that: it
     is a warning only if the share of inferences there that are 20 % above its median is at least half of the share
     here.
@@ -178,7 +183,7 @@ def _finding(run: Run, slow: _Slow, whole: int, inferences: int) -> Finding:
             if untraced is None
             else "nothing yet: without the profiler they are far fewer"
         ),
-        act="look at the slow inferences",
+        act=_UP_TO.split(slow.remedy)[0] or "look at the slow inferences",
         evidence=(
             Evidence("slow inferences", rows.size, "count"),
             Evidence("time beyond the median", cost, "ns"),

@@ -255,7 +255,7 @@ def _reasons(run: Run) -> list[Reason]:
         Reason(
             PROFILER,
             "the profiler itself was at work, and not the program",
-            "nothing: it does not happen without the profiler",
+            "do nothing: the profiler made these inferences slow, and without it they are not",
             run.profiler,
         ),
         *(

@@ -88,7 +88,7 @@ def _plugins(name: str, how: str, **more: Any) -> Option:
 def _shapes(end: str, what: str) -> Option:
     return Option(
         f"{end}_shapes",
-        f"{what} shapes of dynamic inputs; what is not given of min, opt and max is as what is.",
+        f"{what} shapes of dynamic inputs; of min, opt and max, what is not given is the same as what is given.",
         trtexec=f"--{end}Shapes={{value}}",
         api="IOptimizationProfile::setDimensions",
         read=specs.shapes,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def render(fleet: Fleet, context: Context = PLAIN) -> str:
     """The fleet as GitHub-flavoured Markdown, one section; behind it each report, where that is asked for."""
     lines = ["## nsight-tools: many reports", "", f"**{escape(words.verdict(fleet), 1200)}**"]
-    for section in (_reports, _peers, _stragglers, _apart, _clocks, _findings):
+    for section in (_reports, _peers, _stragglers, _apart, _clocks, _findings, _unjudged):
         lines += section(fleet)
     whole = "\n".join(lines) + "\n"
     return f"{whole}\n{trace.render(fleet.reports, context)}" if context.each else whole
@@ -110,13 +110,18 @@ def _clocks(fleet: Fleet) -> list[str]:
 def _findings(fleet: Fleet) -> list[str]:
     rows = [
         (
-            common.code,
-            common.severity.value,
-            words.found_in(common, len(fleet.done)),
+            units.sentence(words.act(fleet, common)),
             words.worth(common) or "none claimed",
+            words.found_in(common, len(fleet.done)),
             f"{common.largest.message} ({common.largest_in})",
+            common.severity.value,
+            common.code,
         )
         for common in fleet.common
     ]
-    titles = ("Code", "Severity", "Reports", "Recoverable, median", "The largest")
-    return _table(titles, "|---|---|---|---:|---|", rows)
+    titles = ("What to do", "Recoverable, median", "Reports", "The largest", "Severity", "Code")
+    return _table(titles, "|---|---:|---|---|---|---|", rows)
+
+
+def _unjudged(fleet: Fleet) -> list[str]:
+    return trace.not_judged("Could be judged in no report", fleet.unjudged_everywhere)

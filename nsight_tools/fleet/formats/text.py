@@ -104,7 +104,7 @@ def _peers(page: Page, fleet: Fleet) -> None:
 
 
 def _stragglers(page: Page, fleet: Fleet) -> None:
-    page.heading("Stragglers")
+    page.heading("Stragglers", "reports that are slower than others of the same work")
     if why := words.why_not_judged(fleet):
         page.rows([[page.text(why, "yellow")]])
     elif not fleet.stragglers:
@@ -146,7 +146,7 @@ def _clocks(page: Page, fleet: Fleet) -> None:
 def _findings(page: Page, fleet: Fleet) -> None:
     if not fleet.common:
         return
-    page.heading("Findings", "what it costs an inference at most, median; how many reports have it")
+    page.heading("Findings", "what comes back of an inference, median; how many reports have it")
     unit, cells = units.column([common.recoverable_ns_per_inference for common in fleet.common])
     rows = [[page.text(title, "dim") for title in ("", "", f"worth, {unit}", "share", "reports", "")]]
     for number, (common, cell) in enumerate(zip(fleet.common, cells, strict=True), 1):
@@ -154,7 +154,7 @@ def _findings(page: Page, fleet: Fleet) -> None:
             [
                 page.text(f"{number}.", "dim"),
                 page.text(units.sentence(words.act(fleet, common)), "green"),
-                page.text(f"≤ {cell}" if common.recoverable_ns_per_inference else "", "bold"),
+                page.text(words.at_most(common, cell), "bold"),
                 page.text(words.share(common) if common.recoverable_ns_per_inference else ""),
                 page.text(f"{len(common.labels)} of {len(fleet.done)}"),
                 page.text(f"{common.code} {common.severity.value}", trace.COLOUR[common.severity]),
@@ -182,7 +182,4 @@ def _findings(page: Page, fleet: Fleet) -> None:
 
 
 def _unjudged(page: Page, fleet: Fleet) -> None:
-    if not fleet.unjudged_everywhere:
-        return
-    page.heading("Could be judged in no report")
-    page.rows([page.text(code, "yellow"), page.text(reason)] for code, reason in fleet.unjudged_everywhere)
+    trace.not_judged(page, "Could be judged in no report", fleet.unjudged_everywhere)

@@ -129,7 +129,7 @@ SHORT = {
     "exposed_d2h": "copy to host",
     "exposed_other_copy": "other copy",
     "accelerator": "on the DLA",
-    "other_work": "behind other GPU work",
+    "other_work": "other work first",
     "launch": "no work: launch calls",
     "sync": "no work: host waiting",
     "host": "no work: between calls",

@@ -15,7 +15,17 @@ from nsight_tools.errors import NothingToShow
 from nsight_tools.report import compared
 from nsight_tools.report.content import BUCKETS
 from nsight_tools.report.figures.accounting import ROLES, SHORT, VISIBLE, Bar, draw_bar
-from nsight_tools.report.figures.style import Drawing, colour, legend, name, plots, scale_of, styled, time_axis, tip
+from nsight_tools.report.figures.style import (
+    Drawing,
+    colour,
+    legend,
+    name,
+    of_comparison,
+    plots,
+    scale_of,
+    time_axis,
+    tip,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +51,7 @@ TAIL = 0.995
 """The share of a run that its distribution always shows."""
 
 
-@styled
+@of_comparison
 def compared_walls(comparison: Comparison) -> Drawing:
     """The distribution of the wall time of inferences before and after, as the share that took no longer.
 
@@ -82,7 +92,7 @@ def compared_walls(comparison: Comparison) -> Drawing:
     return figure
 
 
-@styled
+@of_comparison
 def compared_over_time(comparison: Comparison) -> Drawing:
     """Inferences before and after in order of time, each run from its begin to its end.
 
@@ -132,7 +142,7 @@ def _notes_over_time(walls: Sequence[Floats], bottom: float, top: float) -> str:
     return " ".join(notes)
 
 
-@styled
+@of_comparison
 def compared_buckets(comparison: Comparison) -> Drawing:
     """The typical inference before and after as stacked bars, and what each part of it changed by, with its interval.
 
@@ -167,7 +177,7 @@ def compared_buckets(comparison: Comparison) -> Drawing:
     return figure
 
 
-@styled
+@of_comparison
 def compared_parts(comparison: Comparison, parts: str = "kernels") -> Drawing:
     """The `layers` or `kernels` that changed most beyond noise, each with its difference and the interval of it.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
+from nsight_tools.errors import ArgumentError
 from nsight_tools.report.figures.palette import COLOURS
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def svg(figure: Figure, prefix: str = "", label: str = "") -> str:
         >>> figures.svg(figure, label="copies").startswith("<svg")
         True
     """
+    if not hasattr(figure, "savefig"):
+        raise ArgumentError("svg takes a figure", figure, hint="figures.transfers(trace) gives one")
     prefix = prefix or f"figure{next(_numbers)}"
     out = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}), warnings.catch_warnings():

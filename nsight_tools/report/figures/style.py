@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nsight_tools import units
+from nsight_tools.comparison.result import as_comparison
 from nsight_tools.report import safe
 from nsight_tools.report.figures.inline import TIP, svg
 from nsight_tools.report.figures.palette import COLOURS
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
+    from nsight_tools.comparison.result import Comparison
     from nsight_tools.trace import Trace
 
 WIDTH = 10.0
@@ -115,6 +117,18 @@ def of_trace(draw: Callable[Concatenate[Trace, _P], _F]) -> Callable[Concatenate
     @functools.wraps(draw)
     def drawing(trace: Trace | PathLike[str] | str, /, *args: _P.args, **kwargs: _P.kwargs) -> _F:
         return styled(draw)(as_trace(trace, f"figures.{draw.__name__}"), *args, **kwargs)
+
+    return drawing
+
+
+def of_comparison(
+    draw: Callable[Concatenate[Comparison, _P], _F],
+) -> Callable[Concatenate[Comparison, _P], _F]:
+    """As `styled`, for a figure of a comparison, which it has to be."""
+
+    @functools.wraps(draw)
+    def drawing(comparison: Comparison, /, *args: _P.args, **kwargs: _P.kwargs) -> _F:
+        return styled(draw)(as_comparison(comparison, f"figures.{draw.__name__}"), *args, **kwargs)
 
     return drawing
 

@@ -128,7 +128,7 @@ def _refuse_others(grid: Grid, fitted: Fit, busy: Intervals) -> None:
         raise CouldNotRun(
             f"another process works on the GPU: {low:.0f} % of its SMs at least are active while this one runs "
             "nothing, and the samples hold both",
-            hint="capture it alone",
+            hint="capture it while nothing else uses the GPU",
         )
 
 

@@ -51,19 +51,34 @@ def masks(*masks: int, clock: int = 1600) -> list[dict[str, Any]]:
 ALL = "(100 of 100 busy samples)"
 
 
+POWER, COOLING = "take other load off or raise the power limit", "cool the GPU better"
+ACTS = {
+    0x4: POWER,
+    0x20: COOLING,
+    0x80: POWER,
+    0x48: COOLING,
+    0x24: "give the GPU more power and cooling",
+    0x200: POWER,
+    0x800: "find what lowers the GPU's clock",
+}
+
+
 @pytest.mark.parametrize(
     ("mask", "cause", "remedy"),
     [
-        (0x4, f"software power cap {ALL}", "raise the power limit"),
+        (0x4, f"software power cap {ALL}", "take other load off the card"),
         (0x20, f"software thermal slowdown {ALL}", "improve cooling"),
-        (0x80, f"hardware power brake {ALL}", "raise the power limit"),
+        (0x80, f"hardware power brake {ALL}", "take other load off the card"),
         (0x48, f"hardware slowdown {ALL} and hardware thermal slowdown {ALL}", "improve cooling"),
         (
             0x24,
             f"software power cap {ALL} and software thermal slowdown {ALL}",
-            "raise the power limit (nvidia-smi -pl), or take other load off the card and improve cooling",
+            (
+                "take other load off the card, which draws from the same power, or raise its power limit "
+                "(nvidia-smi -pl) and improve cooling"
+            ),
         ),
-        (0x200, f"board limit {ALL}", "raise the power limit"),
+        (0x200, f"board limit {ALL}", "take other load off the card"),
         (0x800, f"reason 0x800 {ALL}", "see nvidia-smi -q -d PERFORMANCE"),
     ],
 )
@@ -72,6 +87,7 @@ def test_thr001_names_each_cause(mask: int, cause: str, remedy: str) -> None:
     assert (finding.severity, finding.confidence) == (Severity.WARNING, Confidence.HIGH)
     assert finding.cause == f"NVML names {cause}"
     assert finding.recommendation.startswith(remedy)
+    assert finding.act == ACTS[mask]
     assert finding.recoverable_ns == 20_000  # of 100 µs, at 1600 of 2000 MHz
     assert finding.explains == (() if mask == 0x800 else ("limits",))
 
@@ -98,6 +114,7 @@ def test_thr001_a_limit_that_was_set_is_no_throttling(mask: int, clock: int, cau
     assert (finding.severity, finding.explains) == (Severity.INFO, ())
     assert finding.cause.startswith(cause)
     assert finding.recommendation.startswith("nothing, if the clock was lowered on purpose")
+    assert finding.act == "see whether the clock was lowered on purpose"
 
 
 def at(clock: int, count: int, mask: int = 0) -> list[dict[str, Any]]:

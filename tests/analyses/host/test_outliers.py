@@ -122,7 +122,7 @@ def test_what_is_queued_behind_other_work_loses_no_time() -> None:
     lanes = lanes_of(runs(slow)) | {"stream 8 pid 2000": behind}
     text = "\n".join(f"{label:<19}: {lane}" for label, lane in lanes.items())
     finding = only(slow_inferences, drawn(text))
-    assert finding.cause.startswith("it waits behind other work of this report on the GPU, which loses no time")
+    assert finding.cause.startswith("the GPU does other work of this report first, which loses no time")
     assert (finding.severity, finding.recoverable_ns) == (Severity.INFO, None)
     assert finding.message == "3 of 12 inferences took 30.0 µs (median) rather than 10.0 µs"
 

@@ -58,4 +58,4 @@ def _promises(comparison: Comparison) -> Iterable[Case]:
         told = "; ".join(
             text for text in (f"{status}, {promised}, {came}", compared.outcome(comparison, prediction)) if text
         )
-        yield Case(f"promise of {prediction.code}", output=safe.visible(told, LIMIT))
+        yield Case(f"promised by BEFORE: {prediction.act} ({prediction.code})", output=safe.visible(told, LIMIT))

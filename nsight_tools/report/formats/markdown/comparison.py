@@ -85,9 +85,14 @@ def _row(name: str, difference: Difference) -> str:
 def _predictions(comparison: Comparison) -> list[str]:
     if not comparison.predictions:
         return []
-    lines = ["", "| Finding of BEFORE | AFTER | promised | came | |", "|---|---|---:|---:|---|"]
+    lines = [
+        "",
+        "| What BEFORE's report said to do | in AFTER | promised | came | what came of it | Code |",
+        "|---|---|---:|---:|---|---|",
+    ]
     for prediction in comparison.predictions:
-        cells = (prediction.code, *compared.promise(prediction), compared.outcome(comparison, prediction))
+        act, told = units.sentence(prediction.act), compared.outcome(comparison, prediction)
+        cells = (act, *compared.promise(prediction), told, prediction.code)
         lines.append(f"| {' | '.join(escape(cell) for cell in cells)} |")
     if compared.not_put_down(comparison):
         lines += ["", f"{escape(compared.NOT_PUT_DOWN)}."]

@@ -15,6 +15,7 @@ from nsight_tools.report.formats.markdown.escaped import escape, html
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nsight_tools.analysis import Outcome
     from nsight_tools.findings import Finding
     from nsight_tools.report.content import TraceReport
     from nsight_tools.report.formats import Context
@@ -28,7 +29,7 @@ def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:
 def _section(report: TraceReport) -> list[str]:
     lines = [f"## nsight-tools: {escape(report.name)}", "", f"**{escape(report.verdict)}**", ""]
     for finding in report.spoilers:
-        lines += [f"**Read first: {finding.code}:** {escape(finding.message)}", ""]
+        lines += [f"**Read first:** {escape(finding.message)} ({escape(finding.code)})", ""]
     lines += [f"{escape(fact)}  " for fact in report.facts]
     lines += _together(report)
     lines += _table(report)
@@ -51,11 +52,11 @@ def _together(report: TraceReport) -> list[str]:
 def _table(report: TraceReport) -> list[str]:
     if not (findings := report.findings):
         return []
-    lines = ["", "| | Code | Severity | Finding | Recoverable |", "|---:|---|---|---|---|"]
+    lines = ["", "| | What to do | Recoverable | Finding | Severity | Code |", "|---:|---|---|---|---|---|"]
     for number, finding in enumerate(findings, 1):
-        worth = escape(report.worth(finding)) or "none claimed"
-        message = escape(finding.message, 200)
-        lines.append(f"| {number} | {escape(finding.code)} | {finding.severity.value} | {message} | {worth} |")
+        act, worth = escape(units.sentence(report.act(finding)), 200), escape(report.worth(finding)) or "none claimed"
+        seen = f"{escape(finding.message, 200)} | {finding.severity.value} | {escape(finding.code)}"
+        lines.append(f"| {number} | {act} | {worth} | {seen} |")
     return [*lines, "", content.OVERLAP_NOTE] if len(findings) > 1 else lines
 
 
@@ -66,9 +67,9 @@ def _details(report: TraceReport, finding: Finding, number: int) -> list[str]:
         "Cause": finding.cause,
         "Change": finding.recommendation,
     }
-    lines = ["", f"<details><summary>{number}. {html(f'{finding.code}: {finding.message}', 200)}</summary>", ""]
+    lines = ["", f"<details><summary>{number}. {html(finding.message, 200)} ({html(finding.code, 200)})</summary>", ""]
     lines += [f"- **{label}:** {escape(text, 1200)}" for label, text in claims.items() if text]
-    lines += [f"- **Also:** {escape(f'{f.code}: {f.message}', 600)}" for f in report.following(finding)]
+    lines += [f"- **Also:** {escape(f.message, 600)} ({escape(f.code)})" for f in report.following(finding)]
     if finding.evidence:
         lines += ["", "| Evidence | Value | Where |", "|---|---:|---|"]
     for evidence in finding.evidence[:EVIDENCE_SHOWN]:
@@ -97,19 +98,25 @@ def _accounting(report: TraceReport) -> list[str]:
     ]
     walls = " | ".join(units.duration(wall_ns) for wall_ns in (times.wall_median_ns, times.wall_p99_ns))
     lines.append(f"| **from first to last event** | {walls} | | {report.untraced_wall} |")
-    for note in filter(None, (report.beside, report.observer_note)):
+    parts = f"{units.sentence(content.PARTS_NOTE)}."
+    for note in filter(None, (parts, report.beside, report.observer_note)):
         lines += ["", note]
     return [*lines, "", "</details>"]
 
 
-def _ends(report: TraceReport) -> list[str]:
-    lines = []
-    if groups := report.unjudged():
-        lines += ["", "**Could not be judged**", ""]
+def not_judged(title: str, groups: Sequence[tuple[str, Sequence[Outcome]]]) -> list[str]:
+    """What could not be judged, by what would tell."""
+    lines = ["", f"**{title}**", ""] if groups else []
     for remedy, outcomes in groups:
         lines.append(f"- {escape(units.sentence(remedy))}:")
-        told = ((outcome.code, outcome.summary, unjudged.matter(outcome)) for outcome in outcomes)
-        lines += [f"  - {': '.join(map(escape, filter(None, texts)))}" for texts in told]
+        for outcome in outcomes:
+            told = ": ".join(map(escape, filter(None, (outcome.summary, unjudged.matter(outcome)))))
+            lines.append(f"  - {told} ({escape(outcome.code)})")
+    return lines
+
+
+def _ends(report: TraceReport) -> list[str]:
+    lines = not_judged("Could not be judged", report.unjudged())
     if clear := report.with_status(Status.CLEAR):
         lines += ["", f"**Clear:** {', '.join(escape(o.code) for o in clear)}"]
     return lines

@@ -58,7 +58,7 @@ def _about(writer: Writer, report: TraceReport, whole: tuple[int, int]) -> None:
 
 def _findings(writer: Writer, report: TraceReport, whole: tuple[int, int]) -> None:
     """A track for each finding: a slice from its first window to its last, and in it the windows."""
-    parent = writer.track("Findings", rank=1, description="largest recoverable time first; do not add them up")
+    parent = writer.track("Findings", rank=1, description="what gives most time back first; do not add them up")
     for row in windows.rows(report):
         finding, label = row.finding, f"{row.number}. {row.label}"
         track = writer.track(label, parent, rank=row.number, description=finding.recommendation)

@@ -150,19 +150,16 @@ def _predictions(page: Page, comparison: Comparison) -> None:
     page.heading("What BEFORE's findings promised, and what came", "per inference")
     if compared.not_put_down(comparison):
         page.rows([[page.text(compared.NOT_PUT_DOWN, "yellow")]])
-    rows = []
-    for prediction in comparison.predictions:
+    rows = [[page.text(head, "dim") for head in ("", "", "in AFTER", "promised", "came", "")]]
+    told = []
+    for number, prediction in enumerate(comparison.predictions, 1):
         status, promised, came = compared.promise(prediction)
-        came_to = compared.outcome(comparison, prediction)
-        cells = (
-            page.text(prediction.code, "bold"),
-            page.text(status),
-            page.text(promised),
-            page.text(came),
-            page.text(came_to),
-        )
-        rows.append(cells)
-    page.rows(rows, right=(2, 3))
+        at, act = page.text(f"{number}.", "dim"), page.text(units.sentence(prediction.act), "green")
+        rows.append([at, act, *map(page.text, (status, promised, came)), page.text(prediction.code, "bold")])
+        if came_to := compared.outcome(comparison, prediction):
+            told.append([at, page.text(units.sentence(came_to), limit=600)])
+    page.rows(rows, indent=0, right=(0, 3, 4))
+    page.rows(told)
 
 
 def _table(page: Page, title: str, differences: Sequence[Difference], *, note: str = "") -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
+    from nsight_tools.analysis import Outcome
     from nsight_tools.report.content import TraceReport
     from nsight_tools.report.formats import Context
 
@@ -60,7 +61,7 @@ def _section(page: Page, report: TraceReport) -> None:
     _layers(page, report)
     limits.add(page, report.summary)
     _findings(page, report)
-    _unjudged(page, report)
+    not_judged(page, "Could not be judged", report.unjudged())
     _clear(page, report)
     if page.look.everything:
         _not_applicable(page, report)
@@ -136,7 +137,7 @@ def _parts(page: Page, report: TraceReport) -> None:
     points = [cells[at : at + 3] for at in range(2 * len(medians), len(cells), 3)]
     room = max(len(point) for _, point, _ in points)
     untraced = [_span(low, point, high, room) for low, point, high in points]
-    page.heading("The parts of that time", f"in {unit}; each median and {report.tail} by itself")
+    page.heading("The parts of that time", f"in {unit}; {content.PARTS_NOTE}")
     roomy = page.width >= ROOMY
     last = ("without the profiler" if roomy else "no profiler") if report.tracing_lengthens else ""
     bars = ("",) if roomy else ()
@@ -315,15 +316,16 @@ def _evidence(page: Page, evidence: Sequence[Evidence]) -> None:
     page.rows(rows, indent=_INDENT, right=(2,))
 
 
-def _unjudged(page: Page, report: TraceReport) -> None:
-    if not (groups := report.unjudged()):
+def not_judged(page: Page, title: str, groups: Sequence[tuple[str, Sequence[Outcome]]]) -> None:
+    """What could not be judged, by what would tell; with everything each by itself, and why."""
+    if not groups:
         return
     if page.look.everything:
-        page.heading("Could not be judged")
+        page.heading(title)
         alone = sorted((outcome for _, outcomes in groups for outcome in outcomes), key=lambda outcome: outcome.code)
         page.rows([page.text(e.code, "yellow"), page.text(f"{e.summary}: {e.reason}", limit=600)] for e in alone)
         return
-    page.heading("Could not be judged", "what would tell, and about what")
+    page.heading(title, "what would tell, and about what")
     for remedy, outcomes in groups:
         page.rows([[page.text(units.sentence(remedy), limit=600)]])
         codes = ", ".join(outcome.code for outcome in outcomes)
