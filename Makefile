@@ -2,6 +2,7 @@
 #
 #   make check                     style, types, contracts and the quick tests: before each commit
 #   make test T=tests/analyses     a part of the tests; without T, all of them
+#   make test M="not nsys and not corpus"    without those of a real Nsight Systems and of the corpus: five minutes
 #   make format                    what ruff can mend by itself
 #   make ci                        everything that must hold (.ci/run); make ci LEGS="style tests" for some of it
 
@@ -14,6 +15,7 @@ QUICK := $(filter-out tests/analyses/ tests/__pycache__/,$(wildcard tests/*/ tes
 BIN := $(if $(wildcard .venv/bin/python),.venv/bin/,)
 unexport PYTHONDONTWRITEBYTECODE  # else each process of each run compiles all that it imports
 T := tests
+M :=
 N := auto
 
 .PHONY: check style types contracts quick test format ci
@@ -31,10 +33,10 @@ contracts:
 	$(BIN)lint-imports
 
 quick:
-	$(BIN)python -m pytest -q -n $(N) -m "not slow" $(QUICK)
+	$(BIN)python -m pytest -q -n $(N) --dist worksteal -m "not slow" $(QUICK)
 
 test:
-	$(BIN)python -m pytest -n $(N) $(T)
+	$(BIN)python -m pytest -n $(N) --dist worksteal -m "$(M)" $(T)
 
 format:
 	$(BIN)ruff check --fix

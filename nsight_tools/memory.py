@@ -91,12 +91,13 @@ def fenced() -> Iterator[None]:
     """Have every allocation of this process fail, as MemoryError, that goes far beyond `limit`.
 
     The kernel counts what could be written (RLIMIT_DATA), used or not, so that the fence stands RESERVED and the stacks
-    of threads further out than the limit, from what the process has already. Where it begins, `allocator` is loaded:
-    nothing that uses Arrow is yet.
+    of threads further out than the limit, from what the process has already. Where it begins, `allocator` is loaded,
+    as nothing that uses Arrow is yet, and Arrow has to do without pandas.
     """
     global _fenced  # noqa: PLW0603 (of the process, as the fence is)
-    from nsight_tools import allocator as _allocator  # noqa: F401 (before anything that loads Arrow)
+    from nsight_tools import allocator  # before anything that loads Arrow
 
+    allocator.without_pandas()
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = _taken() + limit() + RESERVED + 4 * STACK * (os.cpu_count() or 1)
     _set_fence(min(fence for fence in (wanted, soft, hard) if fence != resource.RLIM_INFINITY), hard)

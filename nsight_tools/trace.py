@@ -276,8 +276,7 @@ class Trace(Shown):
             return schema.empty_table().select(wanted)
         try:
             if rows is None:
-                self._check_size(name, wanted)
-                table = pq.read_table(self._file(name), columns=wanted, read_dictionary=_words(name, wanted))
+                table = self._opened(name, wanted).read(wanted).select(wanted)
             else:
                 table = self._scanned(name).head(rows, columns=wanted)
             table = table.cast(pa.schema([schema.field(column) for column in wanted])).unify_dictionaries()
@@ -287,9 +286,13 @@ class Trace(Shown):
             raise self._damaged(name, error) from error
         return table
 
-    def _check_size(self, name: str, columns: Iterable[str]) -> None:
-        """Raise DatasetError where a file has other rows than the manifest says, or more than memory may hold."""
-        rows = pq.read_metadata(self._file(name)).num_rows
+    def _opened(self, name: str, columns: Iterable[str]) -> pq.ParquetFile:
+        """A table's file, whose words are read with their dictionary.
+
+        Raises DatasetError where it has other rows than the manifest says, or more than memory may hold.
+        """
+        file = pq.ParquetFile(self._file(name), read_dictionary=_words(name, columns))
+        rows = file.metadata.num_rows
         if rows != self.rows(name):
             raise self._damaged(name, f"{rows} rows, where the manifest says {self.rows(name)}")
         types = [TABLES[name].schema.field(column).type for column in columns]
@@ -299,6 +302,7 @@ class Trace(Shown):
         if (problem := memory.too_much(size)) is not None:
             hint = f"ask for fewer columns, or {memory.ALLOW_MORE}"
             raise DatasetError(f"{self._file(name)}: with {len(types)} columns it {problem}", hint=hint)
+        return file
 
     def numbers(self, name: str, column: str, dtype: npt.DTypeLike = np.int64) -> npt.NDArray[Any]:
         """A column of integers as NumPy, shape (rows,), nulls as -1; beside it nothing of the table is held.
@@ -329,8 +333,7 @@ class Trace(Shown):
             yield from self.table(name, [column]).to_batches()
             return
         try:
-            self._check_size(name, [column])
-            yield from pq.ParquetFile(self._file(name)).iter_batches(BATCH_ROWS, columns=[column])
+            yield from self._opened(name, [column]).iter_batches(BATCH_ROWS, columns=[column])
         except MemoryError:
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:

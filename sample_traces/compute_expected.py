@@ -264,10 +264,11 @@ def layer_values(kernels: list[tuple[Work, str]]) -> dict[str, dict[str, int]]:
 def in_inferences(export: Export, kernels: list[tuple[Call, Work, str]]) -> list[list[tuple[Work, str]]]:
     """The kernels that each `inference` range launched, by launch and start, each with what is known of it."""
     spans = sorted(r for r in export.ranges if (r.domain, r.name) == ("nsight_tools", "inference"))
+    by_launch = sorted(kernels, key=lambda item: (item[0].start, item[1].start))
     return [
         [
             (kernel, known)
-            for call, kernel, known in sorted(kernels, key=lambda item: (item[0].start, item[1].start))
+            for call, kernel, known in by_launch
             if call.thread == span.thread and span.start <= call.start < span.end
         ]
         for span in spans
@@ -325,8 +326,13 @@ def inference_values(export: Export, calls: dict[tuple[int, int], Call], limit: 
         mine = {id(w) for w in own}
         states = [(gpu_state(w), w.start, w.end) for w in own]
         states += [(WAITS, call.end, w.start) for call, w in called if call.end < w.start]
-        states += [(OTHER_WORK, w.start, w.end) for w in export.work if id(w) not in mine]
-        states += [(host_state(c.name), c.start, c.end) for c in export.calls if c.thread == span.thread]
+        meanwhile = [w for w in export.work if w.start < end and w.end > start]
+        states += [(OTHER_WORK, w.start, w.end) for w in meanwhile if id(w) not in mine]
+        states += [
+            (host_state(c.name), c.start, c.end)
+            for c in export.calls
+            if c.start < end and c.end > start and c.thread == span.thread
+        ]
         states += [
             ("unattributed_ns", since, until) for since, until, thread in export.overheads if thread == span.thread
         ]

@@ -15,6 +15,9 @@ from shared_corpus import CASES, CORPUS, EXPECTED, WHY_ABSENT, decompress, once
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Each worker of pytest-xdist keeps a core busy, and threads of linear algebra wait for each other in loops. NumPy reads
+# it when it is first imported, which is later.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 TESTS = Path(__file__).parent
 SLOW = (
@@ -50,11 +53,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark those as slow, and what takes more than this machine may have."""
+    """Mark what takes the corpus, and as slow what is, and what takes more than this machine may have."""
     for item in items:
+        if "corpus" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.corpus)
         heavy = any(item.get_closest_marker(name) for name in ("nsys", "corpus", "gpu"))
         if heavy or _is_slow(item.path, f"::{item.name}"):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("corpus") and not EXPECTED.is_file():
+        pytest.skip(WHY_ABSENT)
 
 
 def pytest_configure() -> None:
@@ -72,9 +82,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def corpus() -> Path:
-    """The corpus' folder; skips where it is absent."""
-    if not EXPECTED.is_file():
-        pytest.skip(WHY_ABSENT)
+    """The corpus' folder. Who asks for it is marked `corpus`, and skips where it is absent."""
     return CORPUS
 
 

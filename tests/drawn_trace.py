@@ -54,7 +54,7 @@ def derived(tables: Mapping[str, pa.Table], missing: Mapping[str, str] | None = 
         made = write_inferences(Path(folder), on_dla=on_dla(found["layers"]) if "layers" in found else ())
         for name in ("launches", "inferences", "enqueues"):
             if (file := Path(folder) / f"{name}.parquet").exists():
-                found[name] = pq.read_table(file)
+                found[name] = pq.ParquetFile(file).read(use_threads=False)
     trace = Trace.from_tables(found, missing=missing)
     trace.manifest["requests"] = made.requests
     return trace

@@ -8,9 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,8 +16,6 @@ CORPUS = REPOSITORY.parent / "shared" / "corpus"
 EXPECTED = CORPUS / "expected.json"
 CASES = CORPUS.parent / "cases"
 WHY_ABSENT = "the shared trace corpus (../shared/corpus) is not beside this checkout"
-
-needs_corpus = pytest.mark.skipif(not EXPECTED.is_file(), reason=WHY_ABSENT)
 
 
 def corpus_expected() -> dict[str, dict[str, Any]]:
@@ -64,5 +59,7 @@ def once(target: Path, make: Callable[[Path], object]) -> Path:
 
 def decompress(source: Path, target: Path) -> None:
     """Write the zstd-compressed `source` as `target`."""
+    import pyarrow as pa
+
     with pa.OSFile(str(source)) as raw, pa.CompressedInputStream(raw, "zstd") as stream, target.open("wb") as out:
         shutil.copyfileobj(stream, out, 1 << 20)

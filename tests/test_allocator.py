@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 
 CHOICE = "ARROW_DEFAULT_MEMORY_POOL"
 COMMAND = """
-import atexit, os
+import atexit, os, sys
 from nsight_tools.cli import main
 @atexit.register
 def tell():
     import pyarrow
-    print(pyarrow.default_memory_pool().backend_name, os.environ.get("ARROW_DEFAULT_MEMORY_POOL"))
+    loaded = "pandas" in sys.modules
+    print(pyarrow.default_memory_pool().backend_name, os.environ.get("ARROW_DEFAULT_MEMORY_POOL"), loaded)
 main()
+"""
+FRAME = """
+from nsight_tools import allocator
+allocator.without_pandas()
+import pyarrow
+print(list(pyarrow.table({"a": [1]}).to_pandas()["a"]))
 """
 LIBRARY = """
 import os
@@ -46,10 +53,14 @@ def export(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("command", ["import", "analyze", "report", "compare", "export"])
-def test_a_command_takes_the_systems(command: str, export: str, tmp_path: Path) -> None:
+def test_a_command_takes_the_systems_and_no_pandas(command: str, export: str, tmp_path: Path) -> None:
     others = {"compare": [export], "export": ["--format", "perfetto"]}.get(command, [])
     output = ["-o", str(tmp_path / "output")]
-    assert told(COMMAND, command, export, *others, *output).splitlines()[-1] == "system None"
+    assert told(COMMAND, command, export, *others, *output).splitlines()[-1] == "system None False"
+
+
+def test_a_frame_is_one_even_so() -> None:
+    assert told(FRAME) == "[1]"
 
 
 @pytest.mark.parametrize("name", ["import_report", "open_trace"])

@@ -17,7 +17,6 @@ from shared_corpus import REPOSITORY
 import nsight_tools
 from nsight_tools.cli import settings
 from nsight_tools.errors import EXTRAS, MissingPackageError, explained, need
-from nsight_tools.importer import importing
 from nsight_tools.report import formats
 from nsight_tools.report.swept import Swept
 
@@ -144,15 +143,6 @@ def test_what_was_measured_is_kept_where_no_page_can_be_drawn(
     monkeypatch.undo()
     settings.write_page(tmp_path / "sweep.html", formats.SWEEP, measured)
     assert (tmp_path / "sweep.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-
-
-def test_a_report_is_read_where_there_is_no_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
-    failed: list[object] = []
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    monkeypatch.setattr("threading.excepthook", failed.append)
-    with importing._pandas_loading():
-        pass
-    assert failed == []
 
 
 def test_nothing_of_the_extras_is_loaded_by_the_core() -> None:

@@ -46,8 +46,8 @@ CHUNKS = 1_000
 """At most so many: they tell a standard error to 2 %, as the resamples do."""
 ENOUGH = 20
 """Inferences of a run below which nothing is said: blocks of them repeat the same few."""
-BATCH = 1 << 20
-"""Weights that are held at a time."""
+BATCH = 1 << 17
+"""Weights that are held at a time: a megabyte, which a core keeps near."""
 SEED = 20_040
 """Fixed: the same two traces give the same answer."""
 TAIL = 0.99

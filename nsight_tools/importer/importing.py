@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import tempfile
-import threading
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -23,7 +21,7 @@ from nsight_tools.importer.manifest import MANIFEST, read_manifest
 from nsight_tools.importer.trtexec_run import write_dataset as write_trtexec_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from nsight_tools.importer.streaming import Progress
 
@@ -168,8 +166,7 @@ class Import:
 
         check_report(report)
         try:
-            with _pandas_loading():
-                return find(self.nsys).export(report, to, progress=self.progress)
+            return find(self.nsys).export(report, to, progress=self.progress)
         except (NsysError, InputError) as error:
             if (export := beside(report, EXPORT_SUFFIX)) is not None:
                 error.hint = f"give {export.name}, which stands beside it and is read without nsys"
@@ -199,19 +196,3 @@ def _instead(missing: Path) -> str:
     with contextlib.suppress(OSError):
         return meant(missing.name, [each.name for each in folder.iterdir()])
     return ""
-
-
-@contextlib.contextmanager
-def _pandas_loading() -> Iterator[None]:
-    """Load what Arrow's conversions load at their first, if it is there, while another program has the other core."""
-
-    def load() -> None:
-        with contextlib.suppress(ImportError):
-            importlib.import_module("pandas")
-
-    loading = threading.Thread(target=load)
-    loading.start()
-    try:
-        yield
-    finally:
-        loading.join()

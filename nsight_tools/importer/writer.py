@@ -98,7 +98,7 @@ class SortedWriter:
                 run.unlink()
         return self.rows
 
-    def _write(self, rows: pa.Table) -> None:
+    def _write(self, rows: pa.Table, *, last: bool = False) -> None:
         if self._writer is None:
             self._runs.append(self.path.with_name(f"{self.path.name}.run{len(self._runs)}"))
             self._writer = _open(self._runs[-1], self._table)
@@ -106,7 +106,10 @@ class SortedWriter:
         assert self._completed is not None
         complete = self._completed(rows)
         self._settle()
-        self._encoding = self._encoder.submit(_encode, self._writer, complete)
+        if last:  # nothing is read beside it
+            _encode(self._writer, complete)
+        else:
+            self._encoding = self._encoder.submit(_encode, self._writer, complete)
 
     def _finisher(self) -> Finish:
         """What completes the rows of one file, from its first."""
@@ -127,7 +130,7 @@ class SortedWriter:
 
     def _end_run(self) -> None:
         if self._held.num_rows:
-            self._write(self._held)
+            self._write(self._held, last=True)
         self._settle()
         if self._writer is not None:
             self._writer.close()

@@ -133,7 +133,7 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 def read_rows(path: Path) -> list[Row]:
     """The rows of a table of measurements. Raises InputError where it is none."""
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()
         if not table.schema.equals(SCHEMA):
             raise InputError(path, "is no table of measurements", hint="sweep writes one")
         return [_row(each) for each in table.to_pylist()]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from nsight_tools import analyze
 from nsight_tools.trace import Trace, open_trace
 
 HERE = Path(__file__).resolve().parent
@@ -20,6 +21,7 @@ GRAPHS = HERE.parents[1] / "sample_traces" / "classifier_cuda_graph.sqlite"
 INFERENCES, KERNELS, CALLS = 50, 5000, 5154
 
 
+STAGES = ["import", "rules", "summary", "analyze", "report", "fresh"]
 FAKES = HERE.parent / "capture"
 
 
@@ -120,27 +122,31 @@ def test_bench(tmp_path: Path) -> None:
 
 
 def test_bench_of_the_analyses(tmp_path: Path) -> None:
-    printed = script("bench_analyses.py", "--kernels", KERNELS, 2 * KERNELS, "--keep", tmp_path)
-    stages = ["import", "rules", "summary", "analyze", "report", "fresh"]
-    tables = [[line.split()[0] for line in part.splitlines()[2:]] for part in printed.strip().split("\n\n")]
-    assert tables == [stages, stages, stages]
-    results = []
-    for times in (1, 2):
-        folder = tmp_path / str(times * KERNELS) / "result"
-        rules, summary, whole, fresh = (
-            json.loads((folder / f"{name}.json").read_text("utf-8"))
-            for name in ("rules", "summary", "analyze", "fresh")
-        )
-        assert summary["counts"]["kernels"] == times * KERNELS
-        assert summary["inferences"] == times * INFERENCES
-        assert whole["traces"][0]["outcomes"] == fresh["traces"][0]["outcomes"]
-        assert {one["code"]: one["status"] for one in whole["traces"][0]["outcomes"]} == {
-            code: status for code, (status, *_) in rules.items()
-        }
-        assert (folder / "report.html").stat().st_size > 100_000
-        results.append({code: status for code, (status, *_) in rules.items()})
-    assert results[0] == results[1]
-    assert results[0]["FUS001"] == "findings"
+    printed = script("bench_analyses.py", "--kernels", 2 * KERNELS, "--keep", tmp_path)
+    assert [line.split()[0] for line in printed.strip().splitlines()[2:]] == STAGES
+    folder = tmp_path / str(2 * KERNELS) / "result"
+    rules, summary, whole, fresh = (
+        json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("rules", "summary", "analyze", "fresh")
+    )
+    assert summary["counts"]["kernels"] == 2 * KERNELS
+    assert summary["inferences"] == 2 * INFERENCES
+    assert whole["traces"][0]["outcomes"] == fresh["traces"][0]["outcomes"]
+    assert (folder / "report.html").stat().st_size > 100_000
+    statuses = {code: status for code, (status, *_) in rules.items()}
+    assert {one["code"]: one["status"] for one in whole["traces"][0]["outcomes"]} == statuses
+    assert {one.code: one.status.value for one in analyze(open_trace_of(SAMPLE, tmp_path / "once"))} == statuses
+    assert statuses["FUS001"] == "findings"
+
+
+def test_growth_is_the_longest_beside_the_shortest() -> None:
+    code = """
+from bench_analyses import growth
+from bench_import import Measured
+growth([20, 10], [{"rules": Measured(3.0, 150, cpu_s=4.0)}, {"rules": Measured(1.5, 100, cpu_s=1.0)}])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, check=True)
+    title, _, row = done.stdout.strip().splitlines()
+    assert (title, row.split()) == ("2.0 x as many kernels", ["rules", "2.00", "4.00", "1.50"])
 
 
 def test_same_import(tmp_path: Path) -> None:

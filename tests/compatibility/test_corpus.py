@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from exports import write_parquetdir
 from same_dataset import differing
-from shared_corpus import corpus_expected, corpus_files, needs_corpus
+from shared_corpus import corpus_expected, corpus_files
 
 from nsight_tools.trace import open_trace
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = [pytest.mark.corpus, needs_corpus]
+pytestmark = pytest.mark.corpus
 
 EXPECTED = corpus_expected()
 FILES = corpus_files("h200", "public")

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from drawing import table
-from shared_corpus import CORPUS, needs_corpus
+from shared_corpus import CORPUS
 
 import nsight_tools
 from nsight_tools.comparison import Change, Judgement, Metric, Verdict
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.comparison import Comparison
 
-pytestmark = [pytest.mark.corpus, needs_corpus]
+pytestmark = pytest.mark.corpus
 
 NONE: tuple[list[nsight_tools.Outcome], list[nsight_tools.Outcome]] = [], []
 NEAR = 0.05

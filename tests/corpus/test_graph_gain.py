@@ -8,7 +8,7 @@ import pytest
 from nsight_analyses.host.fus001_gaps_between_kernels import gaps_between_kernels
 from nsight_analyses.host.lch001_enqueue_bound_inferences import enqueue_bound_inferences
 from nsight_analyses.streams.str003_host_synchronizations import host_synchronizations
-from shared_corpus import CORPUS, decompress, needs_corpus
+from shared_corpus import CORPUS, decompress
 
 from nsight_tools import open_trace
 from nsight_tools.analysis import Status
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.trace import Trace
 
-pytestmark = [pytest.mark.corpus, needs_corpus]
+pytestmark = pytest.mark.corpus
 
 
 def imported(name: str, folder: Path) -> Trace:

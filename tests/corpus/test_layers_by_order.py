@@ -7,7 +7,6 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
-from shared_corpus import needs_corpus
 
 from nsight_tools import open_trace
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.trace import Trace
 
-pytestmark = [pytest.mark.corpus, needs_corpus]
+pytestmark = pytest.mark.corpus
 
 ENGINES = {
     "s_cls_sync": "cls_static",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from limits_truth import Beside, rank_correlation
-from shared_corpus import CORPUS, decompress, needs_corpus
+from shared_corpus import CORPUS, decompress
 
 from nsight_tools import layer_limits, open_trace
 from nsight_tools.run import Run
@@ -17,7 +17,7 @@ from nsight_tools.run.limits.measured import Measured
 if TYPE_CHECKING:
     from nsight_tools import Trace
 
-pytestmark = [pytest.mark.corpus, needs_corpus]
+pytestmark = pytest.mark.corpus
 TRUTH = CORPUS / "limits" / "det_static_ncu.csv"
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from shared_corpus import needs_corpus
 
 from nsight_tools.errors import NsightToolsError
 from nsight_tools.importer import import_report
@@ -18,7 +17,7 @@ from nsight_tools.trace import Trace, open_trace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = [pytest.mark.corpus, needs_corpus]
+pytestmark = pytest.mark.corpus
 
 ERRORS = {
     # file: what its error must speak of

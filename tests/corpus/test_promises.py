@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shared_corpus import CORPUS, decompress, needs_corpus
+from shared_corpus import CORPUS, decompress
 
 from nsight_tools import open_trace
 from nsight_tools.worth import price
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 from promises import Score, record, runs_of, walls
 
-pytestmark = [pytest.mark.corpus, needs_corpus]
+pytestmark = pytest.mark.corpus
 
 
 @pytest.fixture(scope="module")

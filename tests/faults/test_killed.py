@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_traces" / "classifier_sync.sqlite"
-KILLS = int(os.environ.get("NSIGHT_TOOLS_KILLS", "6"))
+KILLS = int(os.environ.get("NSIGHT_TOOLS_KILLS", "4"))
 CAPTURES_KILLED = int(os.environ.get("NSIGHT_TOOLS_CAPTURES_KILLED", "3"))
 SEED = int(os.environ.get("NSIGHT_TOOLS_SEED", "1"))
 

@@ -10,7 +10,7 @@ from drawing import US
 from drawn_trace import drawn
 from jsonschema import Draft202012Validator
 from report import fakes
-from shared_corpus import CORPUS, decompress, needs_corpus
+from shared_corpus import CORPUS, decompress
 
 import nsight_tools
 from nsight_tools.fleet.fold import Fleet
@@ -105,7 +105,7 @@ def test_where_none_is_late_the_transfer_is_all_there_is() -> None:
     assert "waits" not in page.partition("Ranks that communicate")[0]
 
 
-@needs_corpus
+@pytest.mark.corpus
 def test_the_straggler_of_two_real_ranks(tmp_path: Path) -> None:
     found = {}
     for name in ("straggler_rank0", "straggler_rank1"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from drawing import table
 from drawn_trace import drawn
-from shared_corpus import CORPUS, decompress, needs_corpus
+from shared_corpus import CORPUS, decompress
 
 from nsight_tools import open_trace
 from nsight_tools.run import Run
@@ -133,7 +133,6 @@ LINKED = """
 
 
 @pytest.mark.corpus
-@needs_corpus
 @pytest.mark.parametrize("name", ["pairs/det_static_overlap", "programs/eventchain", "nccl/straggler_rank0"])
 def test_against_the_links_that_newer_reports_have(name: str, tmp_path: Path) -> None:
     decompress(CORPUS / f"{name}.sqlite.zst", export := tmp_path / "report.sqlite")

@@ -125,7 +125,7 @@ def test_what_does_not_fit_the_memory_is_said_and_the_rest_measured(tmp_path: Pa
 )
 def test_what_was_measured_is_kept_and_gone_on_from(tmp_path: Path, number: signal.Signals) -> None:
     engine(tmp_path)
-    arguments = ("model.engine", "--streams", "1,2,4", "--duration", "0.6", *SHORT[2:])
+    arguments = ("model.engine", "--streams", "1,2,4", "--duration", "0.2", *SHORT[2:])
     process = started(tmp_path, *arguments)
     deadline = time.monotonic() + PATIENCE_S
     while not table(tmp_path).exists() and time.monotonic() < deadline:
