@@ -2,6 +2,8 @@
 
 What is not whole ends in `.partial`, and is locked for as long as the process lives that writes it. One that is not
 locked was left by a process that was killed, and goes when its target is written the next time.
+
+Beside that, what tells a file from others: its content.
 """
 
 from __future__ import annotations

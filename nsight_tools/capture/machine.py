@@ -81,9 +81,7 @@ def _gpu(n: Any, index: int) -> dict[str, Any]:
         "driver_model": get("CurrentDriverModel", then=_DRIVER_MODELS.get),
         "mig": get("MigMode", then=lambda modes: _SWITCH.get(modes[0])),
         "mig_instances": _of_instances(n, handle, "nvmlDeviceGetName", nvml.text),
-        "mig_sms": _of_instances(
-            n, handle, "nvmlDeviceGetAttributes_v2", lambda attributes: attributes.multiprocessorCount
-        ),
+        "mig_sms": _of_instances(n, handle, "nvmlDeviceGetAttributes_v2", lambda mig: mig.multiprocessorCount),
         "ecc": get("EccMode", then=lambda modes: _SWITCH.get(modes[0])),
         "pcie": {
             "generation": get("CurrPcieLinkGeneration"),

@@ -86,9 +86,14 @@ def _end_strays(pid: int, above: int) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         time.sleep(_GRACE_S)
         for stray in descendants(above):
-            with contextlib.suppress(OSError):
-                if not Path(f"/proc/{stray}/exe").resolve(strict=True).name.startswith(_OF_NSYS):
-                    os.kill(stray, number)
+            _send(number, stray)
+
+
+def _send(number: int, pid: int) -> None:
+    """Send a signal to a process, unless it is one of Nsight Systems' own, or has ended."""
+    with contextlib.suppress(OSError):
+        if not Path(f"/proc/{pid}/exe").resolve(strict=True).name.startswith(_OF_NSYS):
+            os.kill(pid, number)
 
 
 class Streams:

@@ -158,12 +158,16 @@ class Engine:
         Several layers write one tensor where each fills its part of it: a concatenation that costs nothing. A tensor
         that is written behind its reader in the list goes back, and is left out: these edges have no circles.
         """
+        edges = (
+            Edge(source, target, tensor)
+            for target, layer in enumerate(self.layers)
+            for tensor in layer.inputs
+            for source in self._writers.get(tensor.name, ())
+            if source < target
+        )
         by_ends: dict[tuple[int, int], Edge] = {}
-        for target, layer in enumerate(self.layers):
-            for tensor in layer.inputs:
-                for source in self._writers.get(tensor.name, ()):
-                    if source < target:
-                        by_ends.setdefault((source, target), Edge(source, target, tensor))
+        for edge in edges:
+            by_ends.setdefault((edge.source, edge.target), edge)
         return tuple(by_ends.values())
 
     @cached_property
