@@ -55,6 +55,8 @@ class Sampler:
     """Nanoseconds by which activity begins after a kernel's timestamp."""
     early: int = 0
     """And by which it ends before."""
+    inner: int = 0
+    """By which the Tensor Cores begin later still, and end earlier."""
     idle: float = 0.0
     """Percent of the SMs that another process keeps active, always."""
     clock: tuple[float, ...] = (1980.0,)
@@ -109,7 +111,10 @@ def _samples(ran: list[dict[str, Any]], kernels: list[Kernel], sampler: Sampler,
     waves = np.array([kernel.waves for kernel in kernels])[np.arange(len(ran)) % len(kernels)]
     end = start + np.rint((end - start) * waves).astype(np.int64)
     rows = []
+    outer = start, end
     for word in words:
+        inner = sampler.inner if word == "tensor_active" else 0
+        start, end = outer[0] + inner, outer[1] - inner
         level = np.array([kernel.percent.get(word, 0.0) for kernel in kernels])[np.arange(len(ran)) % len(kernels)]
         edges = np.concatenate([start, end])
         order = np.argsort(edges, kind="stable")
@@ -119,7 +124,7 @@ def _samples(ran: list[dict[str, Any]], kernels: list[Kernel], sampler: Sampler,
         value = np.diff(np.interp([begin, begin + sampler.period], edges[order], area), axis=0)[0] / sampler.period
         if word == "sms_active":
             value = np.minimum(value + sampler.idle, 100)
-        value = np.rint(value) if sampler.whole else value
+        value = np.where((value > 1e-6) & (value < 1), 1, np.rint(value)) if sampler.whole else value
         rows += [
             {"time_ns": int(t), "device": 0, "metric": NAMES[word], "value": float(v)}
             for t, v in zip(time, value, strict=True)

@@ -115,6 +115,10 @@ class Grid:
     def __getitem__(self, chosen: npt.NDArray[np.bool_] | slice) -> Grid:
         return Grid(self.time[chosen], self.percent[chosen], self.clock[chosen], self.words)
 
+    def of_words(self, chosen: list[int]) -> Grid:
+        """The same samples of some of the metrics."""
+        return Grid(self.time, self.percent[:, chosen], self.clock, tuple(self.words[at] for at in chosen))
+
 
 def _metrics(trace: Trace) -> Metrics:
     table = trace.table("gpu_metrics")

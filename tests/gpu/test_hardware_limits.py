@@ -66,25 +66,31 @@ def test_bytes_of_large_copies(made: Callable[[str], tuple[Trace, Path]]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "issue", "active"),
+    ("name", "issue", "active", "held"),
     [
-        ("det_static_20000", 0.98, 0.95),
-        ("cls_static_20000", 0.94, 0.95),
-        ("resnet_5000", 0.8, 0.9),  # of samples that were drawn with these shares: 0.885 +- 0.025, for whole percents
+        ("det_static_20000", 0.98, 0.95, 0.85),
+        ("cls_static_20000", 0.95, 0.95, 0.85),
+        ("resnet_5000", 0.9, 0.9, 0.75),  # 825 samples, of whole percents
+        ("transformer_10000", 0.85, 0.7, 0.5),  # 900 samples, and kernels that are otherwise alone
     ],
 )
-def test_ranks_and_intervals(made: Callable[[str], tuple[Trace, Path]], name: str, issue: float, active: float) -> None:
+def test_ranks_and_intervals(
+    made: Callable[[str], tuple[Trace, Path]], name: str, issue: float, active: float, held: float
+) -> None:
     """SMs active beside Nsight Compute's share without the launch: what takes longer there keeps as many active."""
     trace, truth = made(name)
     found = {metric: Beside.of(trace, truth, metric) for metric in ("sm_issue", "sms_active", "tensor_active")}
     assert rank_correlation(found["sm_issue"].told, found["sm_issue"].scaled) > issue
     assert rank_correlation(found["sms_active"].told, found["sms_active"].level) > active
-    assert found["sm_issue"].held >= 0.85
-    assert found["sms_active"].holds(found["sms_active"].level) >= 0.85
+    assert found["sm_issue"].held >= 0.8
+    assert found["sms_active"].holds(found["sms_active"].level) >= held
     assert found["tensor_active"].held >= 0.85
 
 
-@pytest.mark.parametrize(("name", "part"), [("det_static_20000", 0.8), ("cls_static_20000", 0.9)])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("det_static_20000", 0.8), ("cls_static_20000", 0.9), ("transformer_10000", 0.9), ("resnet_5000", 0.4)],
+)
 def test_tensor_cores_are_within_two_points(made: Callable[[str], tuple[Trace, Path]], name: str, part: float) -> None:
     trace, truth = made(name)
     assert (Beside.of(trace, truth, "tensor_active").off <= 2).mean() >= part

@@ -17,6 +17,7 @@ from nsight_tools.run.limits import notes, of_layers, why_no_limits
 from nsight_tools.run.limits.bounded import solve
 from nsight_tools.run.limits.measured import Measured
 from nsight_tools.run.limits.table import FILE
+from nsight_tools.run.limits.whole import expected
 from nsight_tools.trace import Trace, open_trace
 
 if TYPE_CHECKING:
@@ -78,6 +79,43 @@ def test_activity_that_begins_and_ends_within_a_kernel_counts_over_all_of_its_ti
     assert timing.ends == pytest.approx(-1000, abs=300)
     known = [kernel.percent["sms_active"] * (kernel.us - 1.4) / kernel.us for kernel in SIX]
     assert np.abs(100 * shares(trace, "sms_active")["share"].to_numpy() - known).max() < 4
+
+
+def test_tensor_cores_begin_and_end_within_their_kernels() -> None:
+    """By 1.5 us on either side: else their neighbours have some of what they do."""
+    kernels = [
+        Kernel("load", 9, {"sms_active": 90, "tensor_active": 0}),
+        Kernel("gemm", 10, {"sms_active": 80, "tensor_active": 80}),
+        Kernel("store", 7, {"sms_active": 70, "tensor_active": 0}),
+        Kernel("conv", 12, {"sms_active": 60, "tensor_active": 40}),
+    ]
+    found = shares(sampled(kernels, Sampler(inner=1500), requests=600), "tensor_active")["share"].to_numpy()
+    known = [kernel.percent["tensor_active"] * (kernel.us - 3) / kernel.us for kernel in kernels]
+    assert np.abs(100 * found - known).max() < 2.5
+
+
+def test_what_is_shown_as_one_percent_may_be_next_to_nothing() -> None:
+    """All above 0 is shown as 1, and a kernel that fills a tenth of a sample would have ten times that."""
+    kernels = [Kernel(f"kernel {at}", 10, {"sms_active": 50, "tensor_active": 0.2}) for at in range(8)]
+    kernels.append(Kernel("gemm", 20, {"sms_active": 90, "tensor_active": 40}))
+    found = shares(sampled(kernels, Sampler(50 * US), requests=300), "tensor_active")
+    assert 100 * found["share"].to_numpy()[-1] == pytest.approx(40, abs=2)
+    assert np.median(found["share"][:-1]) < 0.01
+    assert (found["low"][:-1] <= 0.002).all()
+
+
+@given(shown=st.integers(0, 100), about=st.floats(-5, 105), spread=st.sampled_from([0.05, 0.3, 1.0, 5.0, 100.0]))
+def test_what_a_rounded_sample_was_lies_where_it_may(shown: int, about: float, spread: float) -> None:
+    """Mean and variance beside sums over all that would be shown so."""
+    low, high = (0.0, 1.5) if shown == 1 else (shown - 0.5, shown + 0.5) if shown else (0.0, 0.0)
+    value, variance = expected(np.array([[float(shown)]]), np.array([[about]]), np.array([spread**2]), np.array([True]))
+    assert low <= value[0, 0] <= high
+    at = np.linspace(low, high, 4001)
+    weight = np.exp(-((at - about) ** 2) / (2 * spread**2))
+    if shown and weight.sum() > 1e-3 and low - 3 * spread < about < high + 3 * spread:
+        mean = np.average(at, weights=weight)
+        assert value[0, 0] == pytest.approx(mean, abs=0.02)
+        assert variance[0, 0] == pytest.approx(np.average((at - mean) ** 2, weights=weight), abs=0.02)
 
 
 def test_a_kernel_whose_last_blocks_are_few_costs_its_neighbours_nothing() -> None:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from nsight_tools.columns import Ints
     from nsight_tools.run.limits.mixture import Timing
-    from nsight_tools.run.limits.positions import Positions
-    from nsight_tools.run.metrics import Grid
 
     Floats = npt.NDArray[np.float64]
 
@@ -61,30 +59,3 @@ def doubt(share: Floats, variance: Floats, time: Ints, kind: Ints, timing: Timin
     leaks = np.sqrt(np.maximum((off**2 - scatter).sum(axis=0), 0) / degrees) / length
     doubts: Floats = np.hypot(edges, leaks)
     return doubts
-
-
-def rounding(grid: Grid, positions: Positions, timing: Timing) -> Floats:
-    """What rounding to whole percents adds, in points, shape (positions, words); nothing of samples that have parts.
-
-    A kernel's share is by how much samples change while one of their ends moves over it. Rounding averages out over
-    values that differ, and not over ones that are all but the same: of values that scatter by s steps an error of
-    exp(-2 (pi s)^2) / pi steps stays (the first harmonic of a rounded value's mean). A kernel that fills a hundredth
-    of a sample has a hundred times that. Samples that are all 0 leave nothing: one with anything above it is 1.
-    """
-    percent, count = grid.percent, len(positions)
-    crossed = [grid.time - timing.begins, grid.time + grid.period - timing.ends]
-    which = [positions.of[np.maximum(np.searchsorted(positions.start, at, "right") - 1, 0)] for at in crossed]
-    scatter = np.sqrt((_variance(percent, which[0], count) + _variance(percent, which[1], count)) / 2)
-    stays = np.exp(-2 * (np.pi * scatter) ** 2) / np.pi
-    whole = (np.rint(percent) == percent).all(axis=0) & (percent > 0).any(axis=0)
-    return np.where(whole, stays, 0) * (grid.period / np.maximum(positions.time, 1))[:, None]
-
-
-def _variance(values: Floats, group: Ints, count: int) -> Floats:
-    """Of the values of each group, (count, words); 0 of none."""
-    many = np.maximum(np.bincount(group, minlength=count), 1)
-    mean, square = (
-        np.stack([np.bincount(group, column, count) for column in part.T], axis=1) / many[:, None]
-        for part in (values, values**2)
-    )
-    return np.maximum(square - mean**2, 0)

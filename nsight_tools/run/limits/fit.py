@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsight_tools.run.limits.doubt import doubt, repeats, rounding
+from nsight_tools.run.limits.doubt import doubt, repeats
 from nsight_tools.run.limits.mixture import (
     EDGE_NS,
     PEAK,
@@ -18,9 +18,11 @@ from nsight_tools.run.limits.mixture import (
     Pieces,
     Timing,
     chunks,
+    find_inner,
     find_timing,
     idle_share,
 )
+from nsight_tools.run.limits.whole import solved
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -59,6 +61,9 @@ WORK = 4e9
 """Multiplications of the normal equations at most for the sake of shorter parts: half a second."""
 MOST_TIMED = 160
 """Unknowns at most where the timing is found: it is the same for all kernels."""
+INNER = frozenset({"tensor_active"})
+"""What begins later than the SMs' activity and ends earlier: a kernel loads its first operands and stores its last
+results without Tensor Cores, 2 us before and up to 1.5 after on an H200."""
 BLOCKS = 100
 """Of requests that are drawn again: more of them change no percentile of `DRAWS`."""
 
@@ -96,44 +101,62 @@ class Fit:
         return np.asarray((high - low) / 2, np.float64)
 
 
+@dataclass(frozen=True)
+class _Ran:
+    """What ran: `mine`, a column for each position, solved in so many `parts`; what else did, and when anything did."""
+
+    mine: Pieces
+    parts: Ints
+    others: Pieces
+    busy: Intervals
+
+    def mixture(self, timing: Timing, grid: Grid) -> tuple[Entries, Floats]:
+        """What is active in each sample, and the share of it in which nothing runs."""
+        active = self.mine.active(timing).parted(self.parts).beside(self.others.active(timing))
+        return Entries.of(active, grid.time, grid.period), idle_share(self.busy, grid.time, grid.period, timing)
+
+
 def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fit:
     """Solve the mixture. `others` is what ran besides, a column of it for each kind; `busy` all that ran."""
-    period, count = grid.period, len(positions)
+    count = len(positions)
     mine = Pieces(positions.start, positions.end, positions.of.astype(np.int64), count)
-    timing = _timing(grid, mine, positions.time, busy)
+    timing, inner = _timing(grid, mine, positions.time, busy)
     column: Ints = by_time(positions.time, MOST)
     kind = repeats(positions.time, positions.alike) if count <= MOST else column
     of_column = kind[np.unique(column, return_index=True)[1]]
     usual = (np.bincount(kind, positions.time) / np.bincount(kind))[of_column]
     most = min(MOST, len(grid) // SAMPLES_EACH, round((WORK / max(len(grid), 1)) ** 0.5))
     parts = np.maximum(_parts(usual, 2 * EDGE_NS, most), _parts(usual, PART_NS, MOST))
-    active = mine.merged(column).active(timing).parted(parts)
-    entries = Entries.of(active.beside(others.active(timing)), grid.time, period)
-    idle = idle_share(busy, grid.time, period, timing)
+    ran = _Ran(mine.merged(column), parts, others, busy)
+    entries, idle = ran.mixture(timing, grid)
     normal = Normal.of(entries, grid.percent, idle)
-    own = np.hypot(
-        doubt(*_by_themselves(normal, parts, column), positions.time, kind, timing),
-        rounding(grid, positions, timing),
-    )
+    own = doubt(*_by_themselves(normal, parts, column), positions.time, kind, timing)
     parts_of_kind = parts[np.unique(of_column, return_index=True)[1]]
     normal, new = _merged(normal, _repeated(parts, of_column))  # the same work is one unknown, part by part
-    into = _told_apart(normal, parts_of_kind, np.bincount(kind, positions.time))
+    time_of_kind = np.bincount(kind, positions.time)
+    into = _told_apart(normal, parts_of_kind, time_of_kind)
     group = into[kind]
-    weight = _means(parts_of_kind, into, np.bincount(kind, positions.time), len(normal.matrix))
-    share = np.stack([normal.solved(word).x for word in range(len(grid.words))], axis=1)
-    steps = _drawn(normal, share, entries.merged(new[:-1]), idle, grid, positions)
-    lengths = mine.merged(group).lengths(timing)[:, None]
-    found = weight @ share
-    draws = (found + weight @ steps) * lengths
+    weight = _means(parts_of_kind, into, time_of_kind, len(normal.matrix))
+    share, steps = _solved(normal, entries.merged(new[:-1]), idle, grid, positions, int(parts_of_kind.sum()))
+    lengths = np.repeat(mine.merged(group).lengths(timing)[:, None], len(grid.words), axis=1)
+    if (words := [at for at, word in enumerate(grid.words) if word in INNER]) and inner != timing:
+        entries, within = ran.mixture(inner, grid)
+        some, entries = grid.of_words(words), entries.merged(new[:-1])
+        normal = Normal.of(entries, some.percent, within)
+        found = _solved(normal, entries, within, some, positions, int(parts_of_kind.sum()))
+        share[:, words], steps[:, :, words] = found
+        lengths[:, words] = mine.merged(group).lengths(inner)[:, None]
+    mean = weight @ share
+    draws = (mean + weight @ steps) * lengths
     draws += np.random.default_rng(1).normal(size=draws.shape) * _of_groups(own, group, positions.time)
     return Fit(
         group,
         kind,
-        found * lengths,
+        mean * lengths,
         np.clip(draws, 0, PEAK),
         share[-1],
         np.percentile(np.clip(share[-1] + steps[:, -1], 0, PEAK), CHANCE[0], axis=0),
-        round(float(idle.sum()) * period),
+        round(float(idle.sum()) * grid.period),
         timing,
         len(grid),
     )
@@ -190,8 +213,11 @@ def by_time(time: Ints, most: int) -> Ints:
     return np.unique(np.floor(middle * most / max(time.sum(), 1)), return_inverse=True)[1].reshape(-1)
 
 
-def _timing(grid: Grid, mine: Pieces, time: Ints, busy: Intervals) -> Timing:
-    """Found on some of the samples, from the middle of the run, with neighbours as one."""
+def _timing(grid: Grid, mine: Pieces, time: Ints, busy: Intervals) -> tuple[Timing, Timing]:
+    """That of the SMs, and that of what is active inside of it, `INNER`.
+
+    Found on some of the samples, from the middle of the run, with neighbours as one.
+    """
     most = min(MOST_TIMED, max(len(grid) // SAMPLES_EACH, 1))
     into = by_time(time, most)
     pieces, parts = mine.merged(into), _parts(np.bincount(into, time), 2 * EDGE_NS, most)
@@ -200,8 +226,10 @@ def _timing(grid: Grid, mine: Pieces, time: Ints, busy: Intervals) -> Timing:
     some = grid[first : first + wanted]
     edge = 3 * grid.period
     since, until = int(some.time[0]) - edge, int(some.time[-1]) + edge
-    words = range(min(2, len(grid.words)))
-    return find_timing(some, pieces.within(since, until), parts, busy.clip(since, until), words)
+    near = pieces.within(since, until), parts, busy.clip(since, until)
+    timing = find_timing(some, *near, range(min(2, len(grid.words))))
+    words = [at for at, word in enumerate(grid.words) if word in INNER]
+    return timing, find_inner(some, *near, words, timing) if words else timing
 
 
 def _of_groups(doubt: Floats, group: Ints, time: Ints) -> Floats:
@@ -258,20 +286,18 @@ def _merged(normal: Normal, into: Ints) -> tuple[Normal, Ints]:
     return Normal(to.T @ normal.matrix @ to, to.T @ normal.right, normal.square, normal.samples), column
 
 
-def _drawn(
-    normal: Normal,
-    x: Floats,
-    entries: Entries,
-    idle: Floats,
-    grid: Grid,
-    positions: Positions,
-) -> Floats:
-    """By how much the solutions of resampled requests differ from x, (unknowns, words): (draws, unknowns, words).
+def _solved(
+    normal: Normal, entries: Entries, idle: Floats, grid: Grid, positions: Positions, own: int
+) -> tuple[Floats, Floats]:
+    """Shares of the grid's metrics, (unknowns, words), and by how much those of resampled requests differ from them.
 
-    One step of Newton's method from the whole's solution: what a request's samples leave unexplained pulls as often as
-    the request was drawn (a bootstrap by its score function). Of many requests, as many neighbours are drawn together
-    as make `BLOCKS` of them.
+    The latter, (draws, unknowns, words), take one step of Newton's method from the whole's solution: what a request's
+    samples leave unexplained pulls as often as the request was drawn (a bootstrap by its score function). Of many
+    requests, as many neighbours are drawn together as make `BLOCKS` of them. Where the samples say little, a share is
+    near the others, and as uncertain as these lie apart.
     """
+    told = solved(normal, entries, idle, grid.percent, own)
+    x = told.share
     blocks = min(positions.requests, BLOCKS)
     began = np.full(positions.requests, np.iinfo(np.int64).max)
     np.minimum.at(began, positions.request, positions.start)
@@ -279,13 +305,16 @@ def _drawn(
     whose = request * blocks // max(positions.requests, 1)
     pull = np.zeros((blocks, *x.shape))
     for lo, hi, part in chunks(entries, idle):
-        rest = grid.percent[lo:hi] - part @ x
+        rest = told.rest(grid.percent[lo:hi], part @ x)
         for block in range(int(whose[lo]), int(whose[hi - 1]) + 1):
             mine = slice(*np.searchsorted(whose[lo:hi], (block, block + 1)))
             pull[block] += part[mine].T @ rest[mine]
-    times = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), DRAWS)
-    # A share at a bound moves too: that the whole's lies there is as uncertain as any other.
-    matrix = normal.matrix + np.eye(len(x)) * (ROUNDING / PRIOR)
-    moved = np.linalg.solve(matrix, pull.transpose(1, 0, 2).reshape(len(x), -1))
-    steps = (times - 1) @ moved.reshape(len(x), blocks, -1).transpose(1, 0, 2).reshape(blocks, -1)
-    return np.asarray(steps.reshape(DRAWS, *x.shape), np.float64)
+    random = np.random.default_rng(0)
+    times = random.multinomial(blocks, np.full(blocks, 1 / blocks), DRAWS) - 1.0
+    steps = np.empty((DRAWS, *x.shape))
+    for word, (scatter, prior, kept) in enumerate(zip(told.scatter, told.prior, told.kept, strict=True)):
+        # A share at a bound moves too: that the whole's lies there is as uncertain as any other.
+        known = np.linalg.inv(kept * normal.matrix + np.eye(len(x)) * (scatter / prior))
+        beforehand = random.normal(size=(DRAWS, len(x))) * (scatter / prior**0.5)
+        steps[:, :, word] = (times @ pull[:, :, word] + beforehand) @ known
+    return x, steps

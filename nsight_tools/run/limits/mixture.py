@@ -14,7 +14,7 @@ import numpy as np
 from nsight_tools.run.limits.bounded import Solution, solve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nsight_tools.timeline.intervals import Intervals
 
     Floats = npt.NDArray[np.float64]
+    _Allowed = Callable[[int, int], bool]
 
 PEAK = 100.0
 """The samples are in percent."""
@@ -181,6 +182,10 @@ def idle_share(busy: Intervals, time: Ints, period: int, timing: Timing) -> Floa
     return 1 - busy.coverage(begin, begin + period) / period
 
 
+_ENDS = (-1, 0), (1, 0), (0, -1), (0, 1)
+"""Moves of either end of a kernel's activity."""
+
+
 class _Search:
     """What the mixture leaves of some metrics, by timing; each timing is tried once."""
 
@@ -202,11 +207,13 @@ class _Search:
                 self._left[at] += float(np.log(normal.residual(self._near[word].x, word)))
         return self._left[at]
 
-    def best(self, at: tuple[int, int], moves: Sequence[tuple[int, int]], step: int, last: int) -> tuple[int, int]:
+    def best(
+        self, at: tuple[int, int], moves: Sequence[tuple[int, int]], step: int, last: int, allowed: _Allowed
+    ) -> tuple[int, int]:
         """The best that is reached by moves of a step, which halves down to `last` where none is better."""
         while step >= last:
             tried = [at, *((at[0] + one * step, at[1] + other * step) for one, other in moves)]
-            best = min((each for each in tried if abs(each[1] - each[0]) <= EDGE_NS), key=self.left)
+            best = min((each for each in tried if allowed(*each)), key=self.left)
             step = step // 2 if best == at else step
             at = best
         return at
@@ -219,6 +226,22 @@ def find_timing(grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words:
     `pieces` are solved in so many `parts`, shape (columns,): far fewer than there are samples.
     """
     search, period = _Search(grid, pieces, parts, busy, words), grid.period
+
+    def allowed(begins: int, ends: int) -> bool:
+        return abs(ends - begins) <= EDGE_NS
+
     lag = min(((at * period // 4,) * 2 for at in range(-8, 9)), key=search.left)
-    lag = search.best(lag, ((-1, -1), (1, 1)), period // 8, STEP_NS)
-    return Timing(*search.best(lag, ((-1, 0), (1, 0), (0, -1), (0, 1), (1, -1)), EDGE_NS // 2, STEP_NS))
+    lag = search.best(lag, ((-1, -1), (1, 1)), period // 8, STEP_NS, allowed)
+    return Timing(*search.best(lag, (*_ENDS, (1, -1)), EDGE_NS // 2, STEP_NS, allowed))
+
+
+def find_inner(
+    grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words: Sequence[int], timing: Timing
+) -> Timing:
+    """The same of metrics that are active within this timing: less than an edge later, and earlier."""
+    search = _Search(grid, pieces, parts, busy, words)
+
+    def allowed(begins: int, ends: int) -> bool:
+        return 0 <= begins - timing.begins <= EDGE_NS and 0 <= timing.ends - ends <= EDGE_NS
+
+    return Timing(*search.best((timing.begins, timing.ends), _ENDS, EDGE_NS // 2, STEP_NS, allowed))
