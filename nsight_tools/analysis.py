@@ -183,6 +183,12 @@ class Outcome(Shown):
         """What to do about one of its findings, in a few words: its changes, its own words, else what was looked for.
 
         Where that found several things, each by what its own message begins with: no two are called the same.
+
+        Example:
+            >>> from nsight_tools import analyze
+            >>> [outcome] = analyze("sample_traces/detector_pageable.sqlite", select="PCI001")
+            >>> outcome.act(outcome.findings[0])
+            "pin the host's buffers"
         """
         if finding.change:
             return " and ".join(map(done, finding.change))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from nsight_tools.fleet.results import Done
     from nsight_tools.fleet.stragglers import Group, Since, Straggler
 
+_SET = re.compile(r" ?\(?\bset [0-9a-f]{6}\b\)?")
+"""What tells two sets of kernels or grids apart, and nobody reads."""
 WHOLE = "from first to last event"
 TYPICAL = "mean over the middle half by time, as traced, warm-up left out"
 ROWS = 32
@@ -161,7 +164,12 @@ def apart(fleet: Fleet) -> str:
 
 def difference(group: Group) -> str:
     """Why a group is not comparable with the largest one."""
-    return "; ".join(f"{name}: {here}, there {there}" for name, here, there in group.differs)
+    return "; ".join(_differs(name, *(_SET.sub("", side) for side in sides)) for name, *sides in group.differs)
+
+
+def _differs(name: str, here: str, there: str) -> str:
+    """`streams: 1, there 2`; `other kernels` where both are as many, and not the same."""
+    return f"other {name}" if here == there else f"{name}: {here}, there {there}"
 
 
 def found_in(common: Common, reports: int) -> str:

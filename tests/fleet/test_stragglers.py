@@ -11,8 +11,9 @@ from drawn_trace import drawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nsight_tools.fleet import words
 from nsight_tools.fleet.numbers import QUANTITIES, Numbers, numbers_of
-from nsight_tools.fleet.stragglers import SHARE, Straggler, bound, groups, stragglers
+from nsight_tools.fleet.stragglers import SHARE, Group, Straggler, bound, groups, stragglers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -171,3 +172,14 @@ def test_what_is_called_is_slower_and_does_not_depend_on_units_or_order(walls: l
 
 
 _ONE = loop(*[FAST] * 40)
+
+
+def test_what_tells_sets_of_kernels_apart_is_not_read() -> None:
+    differs = (
+        ("streams", "1", "2"),
+        ("kernels", "100 of an inference (set e1f21a)", "102 of an inference (set 58824f)"),
+        ("grids of the kernels", "set e1f21a", "set 58824f"),
+    )
+    assert words.difference(Group(("a",), differs, judged=False)) == (
+        "streams: 1, there 2; kernels: 100 of an inference, there 102 of an inference; other grids of the kernels"
+    )
