@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ class _Hidden:
         return None
 
 
+@cache
 def without_pandas() -> None:
     """Have Arrow do without pandas, which it loads with the first list that it converts, for a quarter of a second.
 
-    It asks once whether there is any. Where a frame is asked of it, it asks again, and finds pandas.
+    It asks once whether there is any. Where it is to make a frame it asks again, and finds pandas.
     """
     sys.meta_path.insert(0, _Hidden)
     try:

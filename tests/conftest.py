@@ -27,16 +27,16 @@ SLOW = (
     *("comparison/test_resampling.py", "comparison/test_two_verdicts.py"),
     *("importer/test_captured.py", "importer/test_connections.py", "importer/test_forking.py"),
     *("importer/test_import.py::test_two_imports_at_once", "importer/test_trtexec_run.py::test_a_profile_beside"),
-    *("importer/test_pages.py", "importer/test_writer.py"),
+    *("importer/test_dialects.py::test_come_in_order", "importer/test_pages.py", "importer/test_writer.py"),
     *("report/test_compared_html.py", "report/test_engine_graph.py", "report/test_figures.py"),
-    *("report/test_html.py::test_commands", "report/test_html_in_browser.py"),
+    *("report/test_html.py::test_commands", "report/test_html.py::test_ids_do", "report/test_html_in_browser.py"),
     *("report/test_nvtxt.py", "report/test_page_explored.py", "report/test_perfetto"),
     *("run/test_limits.py", "run/test_properties.py", "run/test_samples.py::test_one_clock_of_the_shipped"),
     *("timeline/test_repeats.py", "timeline/test_requests.py::test_the_accounting_agrees_with_its_definition"),
     *("tune/test_judging.py", "tune/test_programs.py", "tune/test_sweep_command.py", "tune/test_tune_command.py"),
     *("test_allocator.py", "test_api.py", "test_chunks.py", "test_documented.py::test_commands_run"),
     *("test_documents.py", "test_examples.py", "test_light_core.py", "test_notebooks.py", "test_nsys.py"),
-    *("test_sample_traces.py", "test_self_timing.py"),
+    *("test_sample_traces.py", "test_self_timing.py", "test_trace.py::test_what_memory_cannot_hold"),
 )
 """What names of tests begin with that start processes or a browser, work on real traces, compare runs whole, draw
 figures, or draw many examples: marked slow, by what they were measured to take."""

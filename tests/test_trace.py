@@ -43,11 +43,13 @@ def trace(sample: Path) -> Trace:
     return open_trace(sample)
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Trace:
-    return open_trace(
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small export and its dataset."""
+    folder = tmp_path_factory.mktemp("imported")
+    open_trace(
         write_sqlite(
-            tmp_path / "small.sqlite",
+            folder / "small.sqlite",
             domain(1, "nsight_tools"),
             nvtx(0, 100, "inference", domainId=1),
             nvtx(5, None, "open"),
@@ -56,6 +58,18 @@ def small(tmp_path: Path) -> Trace:
             kernel(60, 90, "b", graphNodeId=1 << 60),
         )
     )
+    return folder
+
+
+@pytest.fixture
+def small(imported: Path, tmp_path: Path) -> Trace:
+    """A copy of it, which a test may damage."""
+    return open_trace(shutil.copytree(imported, tmp_path, dirs_exist_ok=True) / "small.sqlite")
+
+
+@pytest.fixture(scope="module")
+def in_memory() -> Trace:
+    return drawn("stream 7: ##..###")
 
 
 @pytest.fixture
@@ -323,11 +337,11 @@ class TestSql:
     @pytest.mark.parametrize("query", FORBIDDEN)
     @pytest.mark.parametrize("kind", ["dataset", "in memory"])
     def test_nothing_else_can_be_read_written_or_changed(
-        self, small: Trace, tmp_path: Path, query: str, kind: str
+        self, small: Trace, in_memory: Trace, tmp_path: Path, query: str, kind: str
     ) -> None:
         secret, target = tmp_path / "secret.csv", tmp_path / "target"
         secret.write_text("a,b\n1,2\n")
-        asked = small if kind == "dataset" else drawn("stream 7: ##..###")
+        asked = small if kind == "dataset" else in_memory
         before = {path: path.stat().st_mtime_ns for path in small.path.iterdir()}
         with pytest.raises(QueryError):
             asked.sql(query.format(secret=secret, target=target, folder=small.path))

@@ -45,10 +45,10 @@ def test_a_rank_that_fails_leaves_the_others(ranks: Callable[..., Path]) -> None
 
 
 def test_a_process_that_is_killed_loses_nothing(ranks: Callable[..., Path]) -> None:
-    folder = ranks(4)
+    folder = ranks(3)
     works.marker(str(folder / "rank2.sqlite")).touch()
     results = list(pool.run(tasks_of(folder), 2, work=works.killed))
-    assert outcomes(results) == all_done(4)
+    assert outcomes(results) == all_done(3)
     # They are what they would have been: the same export gives the same numbers.
     walls = {each.numbers.wall for each in results if isinstance(each, Done) and each.numbers}
     assert len(walls) == 1
@@ -100,17 +100,17 @@ def said(mark: Path) -> int:
 
 
 def test_a_cluster_of_processes_whose_worker_dies(ranks: Callable[..., Path]) -> None:
-    folder = ranks(4, broken=3)
+    folder = ranks(3, broken=2)
     works.marker(str(folder / "rank1.sqlite")).touch()
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options) as local:
         found = outcomes(cluster.run(tasks_of(folder), local.scheduler_address, work=works.killed))
-    assert "is no SQLite database" in found.pop("rank3")
-    assert found == all_done(3)
+    assert "is no SQLite database" in found.pop("rank2")
+    assert found == all_done(2)
 
 
 def test_a_scheduler_one_of_whose_workers_is_killed(ranks: Callable[..., Path], tmp_path: Path) -> None:
-    folder = ranks(4)
+    folder = ranks(3)
     mark = works.marker(str(folder / "rank0.sqlite"))
     mark.touch()
     with ExitStack() as stack:
@@ -127,7 +127,7 @@ def test_a_scheduler_one_of_whose_workers_is_killed(ranks: Callable[..., Path], 
         results = cluster.run(tasks_of(folder), there, work=works.awaiting_death)
         first = [next(results) for _ in range(2)]  # the other worker goes on meanwhile
         os.kill(said(mark), signal.SIGKILL)
-        assert outcomes([*first, *results]) == all_done(4)
+        assert outcomes([*first, *results]) == all_done(3)
 
 
 @contextmanager
