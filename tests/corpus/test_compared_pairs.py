@@ -125,8 +125,16 @@ def measured(trace: Trace, untraced: dict[str, Any]) -> Trace:
     spread = 1 + 0.005 * np.random.default_rng(int(untraced["inferences"])).standard_normal(count)
     wall = 1e3 * untraced["median_us"]["wall"] * spread
     start = np.arange(count) * 1e9 / untraced["throughput_per_s"]
+    enqueue = round(1e3 * untraced["median_us"]["enqueue"])
     rows = [
-        {"run": "benchmark", "measured_by": "runner", "inference": at, "start_ns": round(begin), "wall_ns": round(each)}
+        {
+            "run": "benchmark",
+            "measured_by": "runner",
+            "inference": at,
+            "start_ns": round(begin),
+            "wall_ns": round(each),
+            "enqueue_ns": enqueue,
+        }
         for at, (begin, each) in enumerate(zip(start.tolist(), wall.tolist(), strict=True))
     ]
     return trace.with_untraced(table("benchmark", rows), "benchmark.parquet")
