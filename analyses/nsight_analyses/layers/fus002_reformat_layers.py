@@ -30,7 +30,7 @@ REFORMAT_WARNING = 0.15
 """Of the inference time: a reformat that goes comes back in part as a slower neighbour, so the bound is generous."""
 
 _SHARE_A_PRECISION = (
-    "let neighbouring layers share a precision: remove the settings that fix the precision of single layers "
+    "remove the settings that fix the precision of single layers "
     "(set_precision, --layerPrecisions, --precisionConstraints), or allow the lower precision for the layers "
     "between them, too; neighbours may get slower: measure"
 )
