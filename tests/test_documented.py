@@ -117,7 +117,7 @@ def test_commands_can_be_parsed(line: str, tmp_path: Path, monkeypatch: pytest.M
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone's folder, as far as documents read it, with the stand-ins of a reader's files in it."""
     made = tmp_path_factory.mktemp("documented")
-    ignored = shutil.ignore_patterns("*.trace", "*.nsys-rep", "expected.json")
+    ignored = shutil.ignore_patterns("*.trace*", "*.nsys-rep", "expected.json")
     shutil.copytree(SAMPLES, made / "sample_traces", ignore=ignored)
     (made / "RUN").mkdir()
     for name, sample in STAND_INS.items():

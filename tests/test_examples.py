@@ -67,7 +67,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if source.suffix == ".trace":
                 continue
             target.parent.mkdir(exist_ok=True)
-            ignore = shutil.ignore_patterns("*.trace")
+            ignore = shutil.ignore_patterns("*.trace*")
             shutil.copytree(source, target, ignore=ignore) if source.is_dir() else shutil.copy(source, target)
     return folder
 

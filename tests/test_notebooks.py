@@ -48,7 +48,7 @@ def test_it_prints_what_is_kept(notebook: Path, tmp_path: Path) -> None:
     """What it prints as text; tables look as pandas' version has them, and figures as matplotlib's."""
     folder = tmp_path / "analyses" / "notebooks"
     folder.mkdir(parents=True)
-    ignored = shutil.ignore_patterns("*.trace", "*.nsys-rep", "throttled*")
+    ignored = shutil.ignore_patterns("*.trace*", "*.nsys-rep", "throttled*")
     shutil.copytree(REPOSITORY / "sample_traces", tmp_path / "sample_traces", ignore=ignored)
     kept = printed(nbformat.read(notebook, as_version=4))
     said = "\n".join(execute(notebook, folder))

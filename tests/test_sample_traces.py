@@ -142,7 +142,7 @@ def imported(name: str, to: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / (name if name in CAPTURES else f"{name}.sqlite")
         if name in CAPTURES:
-            shutil.copytree(FOLDER / name, source, ignore=shutil.ignore_patterns("*.trace"))
+            shutil.copytree(FOLDER / name, source, ignore=shutil.ignore_patterns("*.trace*"))
         else:
             for file in (source.name, f"{name}.layers.json"):
                 shutil.copyfile(FOLDER / file, source.with_name(file))

@@ -53,7 +53,7 @@ def executed(notebook: Path) -> nbformat.NotebookNode:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "analyses" / "notebooks"
         folder.mkdir(parents=True)
-        shutil.copytree(SAMPLES, Path(scratch) / "sample_traces", ignore=shutil.ignore_patterns("*.trace"))
+        shutil.copytree(SAMPLES, Path(scratch) / "sample_traces", ignore=shutil.ignore_patterns("*.trace*"))
         book.cells.insert(0, setup)
         NotebookClient(book, timeout=600, kernel_name="python3").execute(cwd=str(folder))
         book.cells.remove(setup)

@@ -96,7 +96,7 @@ def asked(viewer: Browser, query: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", ["detector_pageable.capture", "classifier_cuda_graph.capture"])
 def test_the_viewer_counts_what_the_dataset_holds(name: str, browser: Browser, tmp_path: Path) -> None:
     source = tmp_path / name
-    shutil.copytree(SAMPLES / name, source, ignore=shutil.ignore_patterns("*.trace"))
+    shutil.copytree(SAMPLES / name, source, ignore=shutil.ignore_patterns("*.trace*"))
     trace = open_trace(source)
     file = tmp_path / "exported.perfetto-trace"
     with file.open("wb") as to:
