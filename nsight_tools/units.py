@@ -39,13 +39,16 @@ def part(part_ns: float, whole_ns: float) -> str:
     return f"{_beside(part_ns, whole_ns)} of {duration(whole_ns)}"
 
 
-def between(low_ns: float, high_ns: float, word: str = "to") -> str:
-    """Two ends: "1.00 to 1.18 ms", "0.830 to 1.07 ms"; two units where one would not do for both, as with `part`."""
-    if abs(low_ns) <= abs(high_ns):
-        return f"{_beside(low_ns, high_ns)} {word} {duration(high_ns)}"
-    low, unit = duration(low_ns).split(" ")
-    high, *own = _beside(high_ns, low_ns).split(" ")
-    return f"{low} {unit} {word} {high} {own[0]}" if own else f"{low} {word} {high} {unit}"
+def between(low_ns: float, high_ns: float, word: str = "to", of_ns: float | None = None) -> str:
+    """Two ends: "1.00 to 1.18 ms", "0.830 to 1.07 ms"; two units where one would not do for both, as with `part`.
+
+    Ends of a part stand in the unit of the whole, `of_ns`, as the part does: "0.152 to 0.300 ms" where that is 1.46 ms.
+    """
+    longest = max(abs(low_ns), abs(high_ns), of_ns or 0.0)
+    low, high = (_beside(end, longest).partition(" ") for end in (low_ns, high_ns))
+    units = [own or _TIME[_step(longest)] for *_, own in (low, high)]
+    first = "" if units[0] == units[1] else f" {units[0]}"
+    return f"{low[0]}{first} {word} {high[0]} {units[1]}"
 
 
 def _beside(ns: float, other_ns: float) -> str:

@@ -8,6 +8,26 @@ from nsight_tools import units
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "of", "shown"),
+    [
+        (1_000_000, 1_180_000, None, "1.00 to 1.18 ms"),
+        (830_000, 1_070_000, None, "0.830 to 1.07 ms"),
+        (1_460_000, 850_000, None, "1.46 to 0.850 ms"),
+        (1_460_000, 85_000, None, "1.46 ms to 85.0 µs"),
+        (85_000, 1_460_000, None, "85.0 µs to 1.46 ms"),
+        (0, 300_000, None, "0 to 300 µs"),
+        (300, 850, None, "300 to 850 ns"),
+        (152_000, 300_000, 1_460_000, "0.152 to 0.300 ms"),
+        (85_000, 300_000, 1_460_000, "85.0 µs to 0.300 ms"),
+        (15_000, 85_000, 1_460_000, "15.0 to 85.0 µs"),
+        (152_000, 1_900_000, 1_460_000, "0.152 to 1.90 ms"),
+    ],
+)
+def test_two_ends_are_in_the_unit_of_what_they_are_a_part_of(low: int, high: int, of: int | None, shown: str) -> None:
+    assert units.between(low, high, of_ns=of) == shown
+
+
+@pytest.mark.parametrize(
     ("ns", "shown"),
     [
         (0, "0 ns"),

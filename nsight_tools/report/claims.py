@@ -17,10 +17,10 @@ def claim(finding: Finding) -> str:
     return "at most" if finding.recoverable_between_ns is None else "about"
 
 
-def claimed(finding: Finding, worth: str) -> str:
-    """`at most 1.20 ms of …`, or `about 1.20 ms of …, between 0.90 ms and 1.50 ms`."""
+def claimed(finding: Finding, worth: str, whole_ns: int | None) -> str:
+    """`at most 1.20 of 3.85 ms …`, or `about 1.20 of 3.85 ms …, between 0.900 and 1.50 ms`."""
     between = finding.recoverable_between_ns
-    ends = f", between {units.between(*between, 'and')}" if between else ""
+    ends = f", between {units.between(*between, 'and', whole_ns)}" if between else ""
     return f"{claim(finding)} {worth}{ends}"
 
 

@@ -115,9 +115,9 @@ class TraceReport(Ranked, Shown):
         if self.worth_ns(finding) == 0:
             return "nothing by itself"
         if finding.recoverable_ns_per_inference is not None:
-            return claimed(finding, self._per_inference(finding))
+            return claimed(finding, self._per_inference(finding), finding.of_ns or self.one_takes_ns)
         if finding.recoverable_ns is not None:
-            return claimed(finding, in_all(finding.recoverable_ns, self.window_ns))
+            return claimed(finding, in_all(finding.recoverable_ns, self.window_ns), self.window_ns)
         return ""
 
     @property

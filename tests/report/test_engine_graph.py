@@ -101,7 +101,7 @@ def test_words_of_a_box_stay_within_it(title: str) -> None:
     drawn = drawing.box((100, 100), title, ("CaskGemmMatrixMultiplication", "1,038.17 µs"), [[("cell", "")]], "", "")
     found = ET.fromstring(f"<svg>{drawn}</svg>").findall("g/text")
     name, what = (each.text or "" for each in found)
-    assert max(wide(name, 10.5), wide(what, 9.5)) <= drawing.BOX - 10
+    assert max(wide(name, 11), wide(what, 10)) <= drawing.BOX - 10
     assert what.startswith("Cask")
     assert what.endswith("n · 1,038.17 µs")
     assert len(name) >= min(len(title), 9)

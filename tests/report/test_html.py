@@ -96,6 +96,11 @@ def test_no_line_ends_between_a_number_and_its_unit() -> None:
     assert f"at most 1.20 of 3.85{tie}ms an inference (31{tie}%)" in text
 
 
+def test_no_line_ends_within_an_option() -> None:
+    whole = '(trtexec <span class="nowrap">--onnx</span>=… <span class="nowrap">--saveEngine</span>=…)'
+    assert whole in usual().replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_errors_without_a_worth_are_read_first() -> None:
     text = " ".join(Page(usual()).text.split())
     assert "Read first the engine was built inside the capture" in text

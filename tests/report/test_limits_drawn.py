@@ -98,13 +98,19 @@ def test_names_in_a_roofline_cover_nothing() -> None:
     for at, name in enumerate(names):
         assert not any(name.overlaps(other) for other in [*circles, *names[:at]])
         assert axes.get_window_extent().count_contains(name.corners()) == 4
+        assert name.y1 < axes.transData.transform((1, 1))[1]  # above the roof stands what it is
 
 
 def test_kernels_stand_in_their_order_end_to_end() -> None:
     figure = figures.limits(told(LIMITS, together=("hash", "few")))
     strip, *lanes = figure.axes
     assert len(strip.patches) == 5  # each is limited by something else than the one before
-    assert [axes.get_ylabel() for axes in lanes] == ["SMs active", "issue", "Tensor Cores", "device memory"]
+    assert [axes.get_ylabel() for axes in lanes] == [
+        "SMs active\nmean 78 %",
+        "issue\nmean 24 %",
+        "Tensor Cores\nmean 20 %",
+        "device memory\nmean 24 %",
+    ]
     heights, edges, _ = lanes[-1].patches[0].get_data()  # type: ignore[attr-defined]
     assert heights.tolist() == pytest.approx([0.9, 0.1, 0.1, 0.1, 0.0])
     assert edges.tolist() == [0, 20_000, 40_000, 60_000, 80_000, 100_000]
@@ -120,7 +126,7 @@ def test_a_roofline_of_next_to_nothing_is_none() -> None:
 
 def test_metrics_that_were_not_sampled_have_no_lane() -> None:
     figure = figures.limits(told({"a": {"sms_active": 0.9, "sm_issue": 0.7}}))
-    assert [axes.get_ylabel() for axes in figure.axes[1:]] == ["SMs active", "issue"]
+    assert [axes.get_ylabel() for axes in figure.axes[1:]] == ["SMs active\nmean 90 %", "issue\nmean 70 %"]
     with pytest.raises(NothingToShow, match="device memory"):
         figures.roofline(told({"a": {"sms_active": 0.9, "sm_issue": 0.7}}))
 

@@ -280,12 +280,19 @@ def test_it_reads_without_scripts(browser: Browser, pages: Callable[[str], Path]
 def test_it_prints(browser: Browser, pages: Callable[[str], Path]) -> None:
     """What is folded on a screen is there on paper; the timeline is not, and the page says so."""
     browser.show(pages("trace"))
-    browser.look(media="print", width=780)
+    browser.look(media="print", width=688)  # A4
     tall = "[...document.querySelectorAll('article details')].map(each => each.getBoundingClientRect().height)"
     assert min(browser.ask(tall)) > 60
     assert browser.ask("document.querySelector('.explore').getBoundingClientRect().height") == 0
     assert browser.ask("document.querySelector('p.print').innerText").startswith("The timeline is for a screen.")
+    assert "show" not in browser.ask("document.querySelector('table.stack').innerText")  # which leads to the timeline
+    assert browser.ask("getComputedStyle(document.querySelector('table.stack td')).display") == "table-cell"
     assert len(browser.tell("Page.printToPDF")["data"]) > 50_000
+
+
+LEAST_LETTERS = """Math.min(...[...document.querySelectorAll("figure text")].map(each =>
+    Math.hypot(each.getScreenCTM().a, each.getScreenCTM().b) * parseFloat(getComputedStyle(each).fontSize)))"""
+"""Pixels that the smallest letters of figures have on the screen."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -304,6 +311,7 @@ def test_it_fits_and_is_quiet(browser: Browser, pages: Callable[[str], Path], ki
                 " && each.clientWidth > 0 && each.clientWidth < 40).map(each => each.innerText)"
             )
             assert narrow == [], width  # a letter a line
+            assert browser.ask(LEAST_LETTERS) > 8.5, width
     assert browser.logged == []
     assert browser.requested == [file.as_uri()]
 

@@ -149,7 +149,7 @@ def test_json_has_the_plan_as_data() -> None:
 def test_a_gain_of_the_period_is_not_told_as_an_inferences() -> None:
     overlap = replace(finding("PCI002", 300_000, Change("overlap_transfers")), per="period")
     assert report(None, overlap).worth(overlap) == (
-        "about 0.300 of 5.80 ms from one inference to the next (5.2 %), between 0 and 300 µs"
+        "about 0.300 of 5.80 ms from one inference to the next (5.2 %), between 0 and 0.300 ms"
     )
 
 

@@ -45,11 +45,12 @@ ROLES = {
 }
 """What a limit is drawn in."""
 LANES = {
-    "sms_active": "SMs active",
-    "sm_issue": "issue",
-    "tensor_active": "Tensor Cores",
-    "memory": "device memory",
+    "sms_active": ("SMs active", "occupancy"),
+    "sm_issue": ("issue", "issue"),
+    "tensor_active": ("Tensor Cores", "tensor"),
+    "memory": ("device memory", "memory"),
 }
+"""What is said of a share of the peak, and the limit that it shows, in whose colour it is drawn."""
 _LEAST = 1e-3
 """Least share of a peak on the roofline: samples are whole percents, and a mean of hundreds of them a tenth of that."""
 _WIDEST = 1e3
@@ -170,7 +171,7 @@ def _roof(axes: Axes, points: Sequence[tuple[float, float, bool]]) -> None:
     from nsight_tools.run.limits.verdict import PEAK_SHARE
 
     xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
-    left, right = min(0.1, min(xs) / 1.5), max(10.0, max(xs) * 1.5)
+    left, right = min(0.25, min(xs) / 1.5), max(10.0, max(xs) * 1.5)
     bottom = min(0.1, min(ys) / 1.5)
     for share, look in ((1.0, "-"), (PEAK_SHARE, (0, (4, 3)))):
         corner = [(max(left, bottom / share), max(left * share, bottom)), (1.0, share), (right, share)]
@@ -187,7 +188,15 @@ def _roof(axes: Axes, points: Sequence[tuple[float, float, bool]]) -> None:
     axes.grid(which="major")
     axes.set_xlabel("share of the computing peak over share of device memory's: arithmetic intensity, 1 at the ridge")
     axes.set_ylabel("of the computing peak")
-    axes.annotate("device memory's peak", (0.9, 0.9), rotation=0, ha="right", va="bottom", color=colour("muted"))
+    axes.text(
+        *(0.93, 0.98, "device memory's peak"),
+        rotation=45,
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+        ha="right",
+        va="bottom",
+        color=colour("muted"),
+    )
     axes.annotate(
         "computing peak",
         (right, 1.0),
@@ -206,11 +215,12 @@ def _named(
     points: Sequence[tuple[float, float, bool]],
     size: Sequence[float],
 ) -> None:
-    """The longest layers' names, where they cover no circle, no line and no other's."""
+    """The longest layers' names, under the roof, where they cover no circle, no line and no other's."""
     pixel = figure.dpi / 72  # of a point
     middle = axes.transData.transform([point[:2] for point in points])
     radius = np.sqrt(size) / 2 * pixel
-    inside = axes.get_window_extent()
+    least = axes.get_window_extent().min
+    most = axes.get_window_extent().x1, axes.transData.transform((1.0, 1.0))[1]
     taken = np.concatenate([_around(middle, radius), *(_around(line, np.ones(1)) for line in _drawn(axes))])
     named = 0
     for layer, point, at, r in list(zip(layers, points, middle, radius, strict=True))[: 3 * _LABELS]:
@@ -219,7 +229,7 @@ def _named(
         side, above = (r + 3 * pixel + half[0], 0.0), (0.0, r + 2 * pixel + half[1])
         for way in (side, (-side[0], 0.0), above, (0.0, -above[1])):
             place = np.concatenate([at + way - half, at + way + half])
-            fits = (place[:2] > inside.min).all() and (place[2:] < inside.max).all()
+            fits = (place[:2] > least).all() and (place[2:] < most).all()
             if fits and not ((taken[:, :2] < place[2:]) & (taken[:, 2:] > place[:2])).all(axis=1).any():
                 taken = np.vstack([taken, place])
                 axes.annotate(
@@ -282,11 +292,12 @@ def limits(trace: Trace) -> Drawing:
     _colours(strip, edges, verdicts)
     for axes, (metric, values) in zip(lanes, known.items(), strict=True):
         heights = np.array([np.nan if value is None else value for value in values], float)
-        axes.stairs(np.nan_to_num(heights), edges, fill=True, color=colour("compute"), linewidth=0)
+        words, limit = LANES[metric]
+        axes.stairs(np.nan_to_num(heights), edges, fill=True, color=colour(ROLES[limit]), linewidth=0)
         axes.set_ylim(0, 1)
         axes.set_yticks([0, 1], ["0", "100 %"])
         axes.grid(axis="y")
-        axes.set_ylabel(LANES[metric], rotation=0, ha="right", va="center", labelpad=26)
+        axes.set_ylabel(f"{words}\n{_mean(heights, time)}", rotation=0, ha="right", va="center", labelpad=23)
     lanes_or_strip = (lanes or [strip])[-1]
     time_axis(lanes_or_strip, 0, int(edges[-1]), "of kernels, one behind the other")
     strip.set_title(f"{len(kernels)} kernels of an inference, by what limits their layers")
@@ -314,6 +325,12 @@ def _share(kernel: Mapping[str, Any], metric: str) -> float | None:
         return shares.get(metric)
     both = [shares[metric_name] for metric_name in ("dram_read", "dram_write") if metric_name in shares]
     return min(sum(both), 1.0) if both else None
+
+
+def _mean(shares: Floats, time: npt.NDArray[np.int64]) -> str:
+    """The mean over the time for which it is known: what is low all the time is not seen in a lane."""
+    known = ~np.isnan(shares)
+    return f"mean {units.share(float(np.average(shares[known], weights=time[known])))}"
 
 
 def _limit(kernel: Mapping[str, Any], layers: Mapping[str, LayerLimit]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
@@ -9,7 +10,19 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nsight_tools import units
 from nsight_tools.errors import NothingToShow
-from nsight_tools.report.figures.style import Drawing, colour, duration_axis, legend, name, plots, styled, tip
+from nsight_tools.report.figures.style import (
+    RIGHT,
+    WIDTH,
+    Drawing,
+    colour,
+    duration_axis,
+    fitted,
+    legend,
+    name,
+    plots,
+    styled,
+    tip,
+)
 
 if TYPE_CHECKING:
     from nsight_tools.report.swept import Swept
@@ -19,6 +32,8 @@ LABELLED = 6
 _ROOM = 1.08
 _ROOM_FOR_NAMES = 1.45
 """Throughput that the figure has room for, of the most: to the right of the front lies no setting, but its names."""
+_SMALL, _BESIDE = 8.0, 9.0
+"""Of the names' letters, and from a mark to its name; in points."""
 
 
 @styled
@@ -62,14 +77,17 @@ def settings_front(sweep: Swept) -> Drawing:
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
     axes.set_xlabel("inputs a second")
+    across = 72 * WIDTH * axes.get_position().width
     for point in front[-LABELLED:]:
+        rate = point.middle.throughput_per_s
+        room = across * (1 - rate / (_ROOM_FOR_NAMES * most)) + 72 * RIGHT - _BESIDE
         axes.annotate(
-            name(point.setting, 48),
-            (point.middle.throughput_per_s, point.middle.p99_ns),
-            xytext=(9, -3),
+            fitted(partial(name, point.setting), 48, room, _SMALL),
+            (rate, point.middle.p99_ns),
+            xytext=(_BESIDE, -3),
             textcoords="offset points",
             va="top",
-            fontsize=8,
+            fontsize=_SMALL,
             color=colour("muted"),
         )
     legend(figure, entries)

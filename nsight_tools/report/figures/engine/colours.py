@@ -108,9 +108,9 @@ def alone(mode: Mode) -> str:
 
 
 LOOKS = """
-svg.engine { font-size: 10.5px; }
+svg.engine { font-size: 11px; }
 svg.engine text { fill: var(--text); }
-svg.engine text.note { fill: var(--muted); font-size: 9.5px; }
+svg.engine text.note { fill: var(--muted); font-size: 10px; }
 svg.engine .frame { fill: var(--paper); stroke: var(--grid); stroke-width: 1; }
 svg.engine .forks .frame { stroke: var(--muted); }
 svg.engine .lines path { fill: none; stroke: var(--unknown); stroke-width: 1.2; }

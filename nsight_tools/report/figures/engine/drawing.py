@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from nsight_tools.report.figures.engine.colours import Mode
     from nsight_tools.report.figures.engine.places import Placed, Point
 
-BOX = 146.0
+BOX = 150.0
 """Width of a box: three columns of two boxes beside each other fill a page."""
 _PAD, _LINE, _CELL, _GAP = 5.0, 12.0, 10.0, 2.0
 _LETTERS, _NOTE = 21, 25
 """Of a name, and of the line below it, that a box has room for at most; of wide ones fewer."""
-_SIZE, _SMALL = 10.5, 9.5
+_SIZE, _SMALL = 11.0, 10.0
 """Of their letters, as `colours.style` has it."""
 _ROOM = BOX - 2 * _PAD
-_LETTER = 5.6
-"""Width of a letter of a legend."""
+_EDGE = 1.0
+"""Around all of it: half of a frame's line is outside of its box."""
 TERMINAL = (BOX, 18.0)
 """Size of what stands for an input or output of the engine."""
 
@@ -96,21 +96,21 @@ def legend(mode: Mode, top: float, used: Collection[str], also: Sequence[tuple[s
     """What the colours that are used of a mode mean, and the frames of cells (class, words), in one line."""
     parts, x = (
         [f'<text class="note" x="0" y="{top + 9:.1f}">{escape(mode.shows)}</text>'],
-        12 + _LETTER * len(mode.shows),
+        12 + wide(mode.shows, _SMALL),
     )
     for classes, words in [*((style, label) for style, (_, label) in mode.classes.items() if style in used), *also]:
         parts.append(f'<rect class="cell {classes}" x="{x:.1f}" y="{top:.1f}" width="11" height="11"/>')
         parts.append(f'<text class="note" x="{x + 15:.1f}" y="{top + 9:.1f}">{escape(words)}</text>')
-        x += 27 + _LETTER * len(words)
+        x += 27 + wide(words, _SMALL)
     return f'<g class="of of-{mode.name}">{"".join(parts)}</g>'
 
 
 def svg(parts: Iterable[str], picture: Placed, width: float, label: str, style: str = "") -> str:
     """All of it as one element."""
-    wide, high = max(picture.width, width), picture.height
+    across, down = max(picture.width, width) + 2 * _EDGE, picture.height + 2 * _EDGE
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}" role="img" '
-        f'aria-label="{escape(label)}" class="engine" width="{wide:.0f}">{style}{"".join(parts)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-{_EDGE:g} -{_EDGE:g} {across:.0f} {down:.0f}" role="img" '
+        f'aria-label="{escape(label)}" class="engine" width="{across:.0f}">{style}{"".join(parts)}</svg>'
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import nsight_tools
 from nsight_tools import units
@@ -108,8 +109,9 @@ _ROOFLINE = _Picture(
 )
 _LIMITS = _Picture(
     figures.limits,
-    "Shares of the hardware's peaks while each kernel runs, from GPU metrics. Where all are low, the layer waits: for "
-    "memory's or instructions' latency, or with too few blocks for the GPU.",
+    "Shares of the hardware's peaks while each kernel runs, from GPU metrics: SMs that have work, instructions issued, "
+    "Tensor Cores, device memory; each in the colour of the limit that it shows. Where all are low, the layer waits: "
+    "for memory's or instructions' latency, or with too few blocks for the GPU.",
     of_finding=False,
 )
 _PICTURES = {
@@ -374,6 +376,15 @@ def _inert(value: object, limit: int = safe.LIMIT) -> object:
     return value if isinstance(value, (_Inert, Markup)) else _Inert(units.tied(safe.visible(value, limit)))
 
 
+_OPTION = re.compile(r"--[a-z][\w-]*")
+
+
+def _long(text: object) -> Markup:
+    """A sentence, in which no line ends within the name of an option: browsers break lines after `--`."""
+    whole = '<span class="nowrap">\\g<0></span>'
+    return Markup(_OPTION.sub(whole, str(escape(_inert(text, LONG)))))  # noqa: S704 (escaped)
+
+
 def rendered(template: str, **values: Any) -> str:
     """One of the templates with these values."""
     return _environment().get_template(template).render(**values)
@@ -394,7 +405,7 @@ def _environment() -> jinja2.Environment:
         matter=unjudged.matter,
         sentence=units.sentence,
         worth=_worth,
-        long=lambda text: _inert(text, LONG),
+        long=_long,
         at_most=_inert,
         duration=units.duration,
         moment=units.moment,

@@ -615,5 +615,5 @@
       else for (const name of ["tabindex", "role", "aria-label"]) target.removeAttribute(name);
     }
   });
-  for (const each of document.querySelectorAll(".scroll, figure, .wide")) scrolls.observe(each);
+  for (const each of document.querySelectorAll(".scroll, figure .wide")) scrolls.observe(each);
 })();
