@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from patience import PATIENCE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VARIABLE = "NSIGHT_TOOLS_TEST"
 
@@ -31,9 +35,14 @@ def none_left(word: str, *, within_s: float = 60) -> list[str]:
     return left
 
 
-def wait_for(path: Path, *, within_s: float = PATIENCE_S) -> None:
-    """Wait until `path` exists."""
+def wait_until(condition: Callable[[], object], *, within_s: float = PATIENCE_S) -> None:
+    """Wait until `condition` holds."""
     deadline = time.monotonic() + within_s
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
-        time.sleep(0.02)
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.005)
+
+
+def wait_for(path: Path) -> None:
+    """Wait until `path` exists."""
+    wait_until(path.exists)

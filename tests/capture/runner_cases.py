@@ -16,6 +16,8 @@ from patience import PATIENCE_S
 HERE = Path(__file__).resolve().parent
 RUNNER = HERE.parents[1] / "nsight_tools" / "capture" / "runner"
 FAKES, FAKE_NVTX = HERE / "fakes", HERE / "fakes_nvtx"
+MADE_CLOCK = {"FAKE_CLOCK": "1"}
+"""An environment in which only the GPU takes time: what a run of one thread measures is the same on any machine."""
 
 X = {"name": "x", "input": True, "shape": [8, 3, 16, 16], "dtype": "FLOAT"}
 Y = {"name": "y", "input": False, "shape": [8, 10], "dtype": "HALF"}

@@ -11,11 +11,11 @@ import sys
 import textwrap
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import installed_nsys
 import pytest
-from capture.processes_of import VARIABLE, none_left, wait_for
+from capture.processes_of import VARIABLE, none_left, wait_for, wait_until
 from click.testing import CliRunner
 from patience import PATIENCE_S
 
@@ -47,8 +47,8 @@ ENDLESS = """
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
     with nsight_tools.inference():
         time.sleep(0.01)
-    open("ready", "w").close()
     {before}
+    open("ready", "w").close()
     while True:
         time.sleep(0.1)
 """
@@ -88,11 +88,11 @@ def capture(folder: Path, *arguments: str, environment: dict[str, str]) -> subpr
     )
 
 
-def started(folder: Path, *arguments: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+def started(
+    folder: Path, *arguments: str, environment: dict[str, str], stderr: int | IO[str] = subprocess.PIPE
+) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "nsight_tools", "capture", *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
 
 @pytest.mark.nsys
@@ -169,16 +169,18 @@ def test_an_interrupt_keeps_a_readable_report(tmp_path: Path, environment: dict[
 def test_a_second_interrupt_kills(tmp_path: Path, environment: dict[str, str], once: list[str]) -> None:
     stubborn = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
     command = write(tmp_path, ENDLESS.format(before=stubborn))
-    process = started(tmp_path, "-o", "run", *once, "--", *command, environment=environment)
+    said = tmp_path / "said"
+    with said.open("w", encoding="utf-8") as file:
+        process = started(tmp_path, "-o", "run", *once, "--", *command, environment=environment, stderr=file)
     wait_for(tmp_path / "ready")
-    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
+    wait_until(lambda: "interrupted: " in said.read_text(encoding="utf-8") or process.poll() is not None)
     time.sleep(1)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=PATIENCE_S)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
-    assert "Traceback" not in said
+    assert "Traceback" not in said.read_text(encoding="utf-8")
     assert none_left(environment[VARIABLE]) == []
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "run.partial").exists()

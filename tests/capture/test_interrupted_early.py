@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import installed_nsys
 import pytest
+from capture.processes_of import wait_until
 from capture.runner_cases import FAKES, engine
+from patience import PATIENCE_S
 
 from nsight_tools.capture.options import CaptureError, InterruptedCaptureError
 from nsight_tools.capture.processes import Task
@@ -65,11 +66,9 @@ def test_a_command_ends_with_130_and_leaves_nothing(tmp_path: Path, command: str
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not list(scratch.glob(f"*/{task}/task.json")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.005)
+    wait_until(lambda: list(scratch.glob(f"*/{task}/task.json")) or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, err
     assert "interrupted" in err.splitlines()[-1]
     assert list(work.iterdir()) == []

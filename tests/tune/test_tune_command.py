@@ -47,7 +47,7 @@ def started(folder: Path, *arguments: str | Path, nsys: bool = True) -> subproce
 
 def tuned(folder: Path, *arguments: str | Path, nsys: bool = True) -> tuple[int, str, str]:
     process = started(folder, *arguments, nsys=nsys)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out, err
 
 
@@ -142,14 +142,12 @@ def test_a_model_is_built_for_each_step_that_asks_for_it(tmp_path: Path) -> None
 
 @pytest.mark.nsys
 def test_a_build_takes_no_more_than_the_budget(tmp_path: Path) -> None:
-    model(tmp_path, build_s=60)
-    began = time.monotonic()
+    model(tmp_path, build_s=6 * PATIENCE_S)
     code, _, err = tuned(tmp_path, "model.onnx", "--budget", "2s", *SHORT)
     assert code == 2
     assert "the build was stopped after 2 s, which is all there was" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert not list(tmp_path.glob("model.tune*/engines/*.engine"))
-    assert time.monotonic() - began < 50
 
 
 @pytest.mark.nsys

@@ -1,6 +1,8 @@
 """A GPU that is only a clock: work takes time, in order on each stream; every call on it is written down.
 
-The journal is a list of [call, thread, detail]; it is written to $FAKE_JOURNAL when the process ends.
+The journal is a list of [call, thread, detail]; it is written to $FAKE_JOURNAL when the process ends. With $FAKE_CLOCK
+the program's clock is made, too: it passes while the GPU is waited for, and by a microsecond each time it is read. So
+nothing that a program of one thread measures depends on the machine.
 """
 
 import atexit
@@ -56,8 +58,31 @@ def copy_ns(size):
     return max(size * COPY_NS_PER_BYTE, SMALLEST_COPY_NS)
 
 
-def sleep_until(moment):
+class Clock:
+    """A made clock of the whole process, which begins at the real one's time."""
+
+    def __init__(self):
+        self.now_ns = time.perf_counter_ns()
+        time.perf_counter_ns, time.perf_counter = self.read, lambda: self.read() / 1e9
+
+    def read(self):
+        self.now_ns += 1000
+        return self.now_ns
+
+    def sleep_until(self, moment):
+        self.now_ns = max(self.now_ns, moment)
+
+
+def _sleep_until(moment):
     time.sleep(max(moment - time.perf_counter_ns(), 0) / 1e9)
+
+
+sleep_until = Clock().sleep_until if os.environ.get("FAKE_CLOCK") else _sleep_until
+
+
+def begun():
+    """Says to who waits for it that the work, which takes long, is under way."""
+    Path("begun").touch()
 
 
 @atexit.register

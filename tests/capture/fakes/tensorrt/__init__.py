@@ -292,6 +292,8 @@ class IExecutionContext:
                 1, "1: [loop.cpp] Error Code 1: Cuda Runtime (operation not permitted when stream is capturing)"
             )
             return False
+        if self._enqueues == self._spec.get("begun_at"):
+            gpu.begun()
         if self._enqueues == self._spec.get("fail_at"):
             self.engine._logger.log(2, "a warning")
             self.engine._logger.log(
@@ -353,7 +355,9 @@ class Builder:
         return IOptimizationProfile()
 
     def build_serialized_network(self, network, config):
-        time.sleep(network.spec.get("build_s", 0))
+        if "build_s" in network.spec:
+            gpu.begun()
+            time.sleep(network.spec["build_s"])
         missing = [] if config.cache is None or "conv" in config.cache.entries else ["conv"]
         if missing and 16 in config.flags:
             self.logger.log(1, "10: [autotuner.cpp] Error Code 10: Internal Error (Assertion !errorOnMiss failed.)")
