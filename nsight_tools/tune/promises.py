@@ -42,13 +42,14 @@ class Promise:
 
     @property
     def said(self) -> str:
-        """`promised 1.2 ms to 1.6 ms of 4.00 ms (CODE)`."""
+        """`promised 0.422 to 0.546 ms of 1.58 ms (CODE)`."""
         if self.kind == "none" or self.point_ns is None:
             return f"no time was promised ({self.code})"
         whole = f" of {units.duration(self.of_ns)}" if self.of_ns else ""
         if self.kind == "bound":
             return f"promised at most {units.duration(self.point_ns)}{whole} ({self.code})"
-        return f"promised {units.duration(self.low_ns)} to {units.duration(self.high_ns)}{whole} ({self.code})"
+        low, high = self.low_ns or 0, self.high_ns or 0
+        return f"promised {units.between(low, high, of_ns=self.of_ns)}{whole} ({self.code})"
 
     def held(self, came: Times) -> bool | None:
         """Whether it came: the interval of what was measured meets what was promised, give or take `NOISE_SHARE`.

@@ -214,11 +214,11 @@ class Events:
         work = self.run.work[rows]
         idle = Intervals.union(work.start, work.end).complement(lo, hi) if rows.size else None
         if idle is not None and len(idle) > self._most:
-            yield self._pooled("no GPU work", "idle", "grid", idle.start, idle.end)
+            yield self._pooled("no GPU work", "idle", "unknown", idle.start, idle.end)
         elif idle is not None and len(idle):
             count = len(idle)
             name = self.texts.of("no traced work on any GPU")
-            yield Lane("no GPU work", "idle", idle.start, idle.end, ["grid"] * count, [name] * count)
+            yield Lane("no GPU work", "idle", idle.start, idle.end, ["unknown"] * count, [name] * count)
 
     def _layers(self, rows: IntArray, label: str) -> Iterator[Lane]:
         """The layers of a stream's work: what one launched in a row is one piece."""

@@ -10,7 +10,7 @@
     copy: "other copies and sets", "call launch": "launch calls", "call copy": "copy calls",
     "call sync": "synchronizations", "sync sync": "waits for GPU work", "call host": "other CUDA calls", "wait other": "waits in the operating system",
     "profiler alarm": "the profiler's own time", "layer before": "layers", "nvtx unknown": "NVTX ranges",
-    "idle grid": "no GPU work", "request unknown": "inferences",
+    "idle unknown": "no GPU work", "request unknown": "inferences",
   };
 
   const element = (tag, attributes = {}, ...children) => {
@@ -546,7 +546,7 @@
       new ResizeObserver(() => { if (this.shown && canvas.parentElement.clientWidth !== this.width) this.resize(); }).observe(canvas.parentElement);
     }
   }
-  const LIGHT = new Set(["grid", "unknown"]);
+  const LIGHT = new Set(["unknown"]);
   const DARK = new Set(["compute", "d2h", "other", "launch", "before", "alarm", "communication"]);
 
   // Each head of a table becomes a button that sorts; a field above it keeps the rows that hold what is written there.
