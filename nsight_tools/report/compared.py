@@ -325,13 +325,16 @@ def unshown(differences: Sequence[Difference], rows: int = ROWS_SHOWN) -> str:
 
 
 def effect(wall: Difference) -> str:
-    """The effect size in words; thresholds for Cliff's delta by Romano and others, 2006."""
-    if wall.effect is None:
+    """The effect size of traced walls in words, where they differ by more than noise.
+
+    Thresholds for Cliff's delta are by Romano and others, 2006.
+    """
+    if wall.effect is None or wall.change not in {Change.LESS, Change.MORE}:
         return ""
     size = abs(wall.effect)
     words = ((0.147, "negligible"), (0.33, "small"), (0.474, "medium"), (1.0, "large"))
     word = next(word for most, word in words if size <= most)
-    return f"effect size {word}: Cliff's delta {wall.effect:+.2f}"
+    return f"as traced the effect is {word}: Cliff's delta {wall.effect:+.2f}"
 
 
 def promise(prediction: Prediction) -> tuple[str, str, str]:
