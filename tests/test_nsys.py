@@ -9,13 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import installed_nsys
 import nvtx_program
 import pyarrow.parquet as pq
 import pytest
+from patience import PATIENCE_S, wait_until
 
 from nsight_tools.errors import InputError, NsysError, OutputError
 from nsight_tools.nsys import (
@@ -379,13 +379,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: object, seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (done := bool(condition())) and time.monotonic() < deadline:  # type: ignore[operator]
-        time.sleep(0.01)
-    return done
-
-
 STUCK = """
     os.mkdir(out)
     child = os.fork()
@@ -393,7 +386,7 @@ STUCK = """
         open({pids!r} + '.new', 'w').write(f'{{os.getpid()}} {{child}}')
         os.rename({pids!r} + '.new', {pids!r})
     say('\\r[=10%  ]\\r')
-    time.sleep(600)
+    time.sleep(3600)
 """
 
 
@@ -402,12 +395,13 @@ def test_an_exception_in_progress_ends_nsys_and_what_it_started(tmp_path: Path, 
     nsys = fake(tmp_path, STUCK.format(pids=str(pids)))
 
     def progress(_what: str, share: float | None) -> None:
-        if share is not None and wait_until(pids.exists):
+        if share is not None:
+            wait_until(pids.exists)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         nsys.export(report, report.with_suffix(".out"), progress=progress)
-    assert wait_until(lambda: not any(map(alive, map(int, pids.read_text().split()))))
+    wait_until(lambda: not any(map(alive, map(int, pids.read_text().split()))))
     assert left_behind(report) == []
 
 
@@ -426,12 +420,12 @@ def test_a_signal_leaves_no_orphan_and_no_output(number: signal.Signals, tmp_pat
     nsys = fake(tmp_path, STUCK.format(pids=str(pids)))
     command: list[str | Path] = [sys.executable, "-c", EXPORTER, nsys.path, report, report.with_suffix(".out")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as exporter:
-        assert wait_until(pids.exists)
+        wait_until(pids.exists)
         assert [name.endswith(".partial") for name in left_behind(report)] == [True]
         exporter.send_signal(number)
-        code = exporter.wait(20)
+        code = exporter.wait(PATIENCE_S)
     assert code == (-number if number == signal.SIGINT else 128 + number)
-    assert wait_until(lambda: not any(map(alive, map(int, pids.read_text().split()))))
+    wait_until(lambda: not any(map(alive, map(int, pids.read_text().split()))))
     assert left_behind(report) == []
 
 
@@ -610,7 +604,7 @@ def test_real_export_interrupted(number: signal.Signals, real: Nsys, big_report:
         children = Path(f"/proc/{exporter.pid}/task/{exporter.pid}/children").read_text().split()
         exporter.send_signal(number)
         exporter.stdout.read()
-        assert exporter.wait(20) == (-number if number == signal.SIGINT else 128 + number)
+        assert exporter.wait(PATIENCE_S) == (-number if number == signal.SIGINT else 128 + number)
     assert children
-    assert wait_until(lambda: not any(map(alive, map(int, children))))
+    wait_until(lambda: not any(map(alive, map(int, children))))
     assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,7 @@ PASSED = ("LD_LIBRARY_PATH", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES")
 STARTS = 3
 """How often nsys is started where it loses its own helper before it starts the command, as it does at times on a busy
 machine, one time in a hundred."""
-_HELPER_LOST = "Connection to Agent lost"
+_HELPER_LOST = re.compile("Connection to Agent lost|Local Endpoint is not available")
 
 ACCELERATORS = "--accelerator-trace"
 """The option of `nsys profile` that traces a DLA, as its documentation has it."""
@@ -146,7 +146,7 @@ def profile(
                 [*started, *order.write()], interrupts=interrupts, environment=given, interrupt=order.interrupt
             )
             ran = order.ran
-            if ran or not any(_HELPER_LOST in line for line in ended.said):
+            if ran or not any(map(_HELPER_LOST.search, ended.said)):
                 break
     raw = stem.with_suffix(".qdstrm")
     if not report.exists() and raw.exists():  # nsys' importer fails at times, and works when it is asked again

@@ -5,12 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from patience import PATIENCE_S
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 VARIABLE = "NSIGHT_TOOLS_TEST"
 
@@ -27,22 +21,9 @@ def alive(word: str) -> list[str]:
     return found
 
 
-def none_left(word: str, *, within_s: float = 60) -> list[str]:
-    """What is still alive after `within_s`, which is less than what is left sleeps; empty as soon as nothing is."""
-    deadline = time.monotonic() + within_s
+def none_left(word: str) -> list[str]:
+    """What is still alive after a minute, which is less than what is left sleeps; empty as soon as nothing is."""
+    deadline = time.monotonic() + 60
     while (left := alive(word)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
-
-
-def wait_until(condition: Callable[[], object], *, within_s: float = PATIENCE_S) -> None:
-    """Wait until `condition` holds."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.005)
-
-
-def wait_for(path: Path) -> None:
-    """Wait until `path` exists."""
-    wait_until(path.exists)

@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING
 
 import installed_nsys
 import pytest
-from capture.processes_of import VARIABLE, none_left, wait_for, wait_until
+from capture.processes_of import VARIABLE, none_left
 from click.testing import CliRunner
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_until
 
 from nsight_tools import open_trace
 from nsight_tools.cli import program
@@ -149,7 +149,7 @@ def test_an_interrupt_keeps_a_readable_report(tmp_path: Path, environment: dict[
     command = write(tmp_path, ENDLESS.format(before=""))
     for _ in range(installed_nsys.ATTEMPTS):
         process = started(tmp_path, "-o", "run", "--no-untraced", "--force", "--", *command, environment=environment)
-        wait_for(tmp_path / "ready")
+        wait_until((tmp_path / "ready").exists)
         (tmp_path / "ready").unlink()
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE_S)
@@ -172,7 +172,7 @@ def test_a_second_interrupt_kills(tmp_path: Path, environment: dict[str, str], o
     said = tmp_path / "said"
     with said.open("w", encoding="utf-8") as file:
         process = started(tmp_path, "-o", "run", *once, "--", *command, environment=environment, stderr=file)
-    wait_for(tmp_path / "ready")
+    wait_until((tmp_path / "ready").exists)
     process.send_signal(signal.SIGINT)
     wait_until(lambda: "interrupted: " in said.read_text(encoding="utf-8") or process.poll() is not None)
     time.sleep(1)

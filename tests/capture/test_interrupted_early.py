@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import installed_nsys
 import pytest
-from capture.processes_of import wait_until
 from capture.runner_cases import FAKES, engine
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_until
 
 from nsight_tools.capture.options import CaptureError, InterruptedCaptureError
 from nsight_tools.capture.processes import Task

@@ -148,11 +148,15 @@ def test_why_there_is_no_report(
 
 
 LOST = "Connection to Agent lost. This is most likely a bug."
+LOST_EARLY = "[QuadDCommon::tag_message*] = Local Endpoint is not available."
 
 
 @pytest.mark.parametrize(
     ("failures", "says", "starts"),
-    [(0, LOST, 1), (1, LOST, 2), (STARTS - 1, LOST, STARTS), (STARTS, LOST, STARTS), (1, "Connection refused.", 1)],
+    [
+        *((0, LOST, 1), (1, LOST, 2), (STARTS - 1, LOST, STARTS), (STARTS, LOST, STARTS), (1, LOST_EARLY, 2)),
+        (1, "Connection refused.", 1),
+    ],
 )
 def test_nsys_that_loses_its_helper_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, says: str, starts: int

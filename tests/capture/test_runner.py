@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from capture.processes_of import wait_until
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_until
 from runner_cases import DYNAMIC_X, DYNAMIC_Y, MADE_CLOCK, PROFILE, Ran, X, Y, command, engine, journal_of, model, run
 
 from nsight_tools import run_files
@@ -571,9 +570,11 @@ def test_tasks_that_make_no_sense(tmp_path: Path, task: dict[str, Any], words: s
 
 def interrupt(folder: Path, number: int, **task: Any) -> Ran:
     arguments, environment, output = command(folder, **task)
+    begun = folder / "begun"
+    environment |= {"FAKE_BEGUN": str(begun)}
     with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True, cwd=folder) as process:
         try:
-            wait_until(lambda: (folder / "begun").exists() or process.poll() is not None)
+            wait_until(lambda: begun.exists() or process.poll() is not None)
             process.send_signal(number)
             _, stderr = process.communicate(timeout=PATIENCE_S)
         finally:

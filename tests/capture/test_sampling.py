@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
-from capture.processes_of import wait_until
 from capture.recorded_nvml import RECORDING, NVMLError, RecordedNvml, Recorder
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_until
 
 from nsight_tools import run_files
 from nsight_tools.capture import machine, nvml, telemetry
@@ -521,7 +520,7 @@ class TestCrashes:
         command = [sys.executable, "-c", textwrap.dedent(KILLED), str(path)]
         with subprocess.Popen(command, cwd=tmp_path, env=environment) as process:
             try:
-                wait_until(lambda: process.poll() is not None or (log.exists() and log.read_bytes().count(b"\n") > 300))
+                wait_until(lambda: process.poll() is not None or (log.exists() and log.read_bytes().count(b"\n") > 200))
             finally:
                 process.kill()
         assert sorted(file.name for file in tmp_path.iterdir()) == ["taken", "telemetry.arrows"]
@@ -535,7 +534,7 @@ class TestCrashes:
         lost = samples[rows:-1]
         assert not lost or lost[-1] - lost[0] < 1.01 * telemetry.WRITTEN_EVERY_NS
         assert len(lost) <= 102, "200 a second are due"
-        assert rows > 190
+        assert rows > 90
         assert not (tmp_path / "telemetry.arrows").exists()
 
     def test_a_stream_cut_anywhere_gives_its_whole_batches(

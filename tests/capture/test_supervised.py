@@ -12,8 +12,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from capture.processes_of import VARIABLE, none_left, wait_for
-from patience import PATIENCE_S
+from capture.processes_of import VARIABLE, none_left
+from patience import PATIENCE_S, wait_until
 
 from nsight_tools.capture import supervised
 from nsight_tools.capture.launch import merged
@@ -77,7 +77,7 @@ def test_nothing_outlives_the_tool(tmp_path: Path, word: str, number: signal.Sig
             supervised.run({family(tmp_path, 300)!r}, interrupts=interrupts)
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
-    wait_for(tmp_path / "ready")
+    wait_until((tmp_path / "ready").exists)
     process.send_signal(number)
     assert process.wait(PATIENCE_S) in (-number, 128 + number)
     assert none_left(word) == []
@@ -100,10 +100,10 @@ def interrupted_run(program: str, presses: int, folder: Path) -> subprocess.Comp
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(tool)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_for(folder / "ready")
+    wait_until((folder / "ready").exists)
     for _ in range(presses):
         process.send_signal(signal.SIGINT)
-        wait_for(folder / "said")
+        wait_until((folder / "said").exists)
     out, err = process.communicate(timeout=PATIENCE_S)
     return subprocess.CompletedProcess([], process.returncode, out, err)
 

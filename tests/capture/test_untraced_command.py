@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from capture.processes_of import VARIABLE, none_left, wait_for
+from capture.processes_of import VARIABLE, none_left
 from capture.test_capture_command import ENDLESS, capture, environment, real_nsys, started, write
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_until
 
 from nsight_tools import open_trace
 from nsight_tools.capture import timing
@@ -202,7 +202,7 @@ def test_a_whole_time_is_not_told_where_the_traced_run_came_to_another_end(
 @pytest.mark.usefixtures("real_nsys")
 def test_an_interrupt_without_the_profiler_ends_it_all(tmp_path: Path, environment: dict[str, str]) -> None:
     process = started(tmp_path, "-o", "run", "--", *write(tmp_path, ENDLESS.format(before="")), environment=environment)
-    wait_for(tmp_path / "ready")
+    wait_until((tmp_path / "ready").exists)
     (tmp_path / "ready").unlink()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE_S)
@@ -223,7 +223,7 @@ def test_killed_without_the_profiler_it_leaves_no_process(
     nsys.chmod(0o755)
     command = write(tmp_path, ENDLESS.format(before=""))
     process = started(tmp_path, "--nsys", str(nsys), "-o", "run", "--", *command, environment=environment)
-    wait_for(tmp_path / "ready")
+    wait_until((tmp_path / "ready").exists)
     process.send_signal(number)
     process.communicate(timeout=PATIENCE_S)
     assert none_left(environment[VARIABLE]) == []

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fleet import works
 from fleet.conftest import tasks_of
+from patience import wait_until
 
 from nsight_tools.errors import NsightToolsError
 from nsight_tools.fleet import cluster, pool
@@ -92,11 +92,8 @@ def environment() -> dict[str, str]:
 
 def said(mark: Path) -> int:
     """The process that the marker names, once it does."""
-    end = time.monotonic() + works.PATIENCE_S
-    while not (text := mark.read_text()):
-        assert time.monotonic() < end, "nobody began"
-        time.sleep(0.05)
-    return int(text)
+    wait_until(mark.read_text)
+    return int(mark.read_text())
 
 
 def test_a_cluster_of_processes_whose_worker_dies(ranks: Callable[..., Path]) -> None:
@@ -116,7 +113,7 @@ def test_a_scheduler_one_of_whose_workers_is_killed(ranks: Callable[..., Path], 
     with ExitStack() as stack:
         known = tmp_path / "scheduler.json"
         stack.enter_context(dask("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(known)))
-        wait_for(known)
+        wait_until(lambda: known.exists() and known.read_text())
         worker = ("worker", "--scheduler-file", str(known), "--nthreads", "1", "--no-nanny", "--no-dashboard")
         for _ in range(2):
             stack.enter_context(dask(*worker))
@@ -140,13 +137,6 @@ def dask(*arguments: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait()
-
-
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + works.PATIENCE_S
-    while not path.exists() or not path.read_text():
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.05)
 
 
 def test_no_scheduler_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -303,7 +303,7 @@ def processes() -> Iterator[Any]:
     run.context = context  # type: ignore[attr-defined]
     yield run
     for each in running:
-        each.join(60)
+        each.join(PATIENCE_S)
         assert each.exitcode == 0
 
 

@@ -7,12 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from capture.runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, PROFILE, engine, model
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_until
 from report.inert import check
 
 from nsight_tools.tune.measuring import Why, read_rows
@@ -127,9 +126,7 @@ def test_what_was_measured_is_kept_and_gone_on_from(tmp_path: Path, number: sign
     engine(tmp_path)
     arguments = ("model.engine", "--streams", "1,2,4", "--duration", "0.2", *SHORT[2:])
     process = started(tmp_path, *arguments)
-    deadline = time.monotonic() + PATIENCE_S
-    while not table(tmp_path).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(table(tmp_path).exists)
     process.send_signal(number)
     _, err = process.communicate(timeout=PATIENCE_S)
     rows = read_rows(table(tmp_path))

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from capture.runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, X, Y, engine, model
 from jsonschema import Draft202012Validator
-from patience import PATIENCE_S
+from patience import PATIENCE_S, wait_until
 
 from nsight_tools.tune import ledger as ledgers
 from nsight_tools.tune import programs
@@ -58,6 +58,10 @@ def ledger(folder: Path, schema: str = "ledger-schema-1.json") -> dict[str, Any]
     return data
 
 
+def runs(folder: Path) -> int:
+    return int(ledger(folder)["runs"]) if (folder / "ledger.json").exists() else 0
+
+
 @pytest.mark.nsys
 def test_interrupted_and_killed_it_goes_on_to_the_end(tmp_path: Path) -> None:
     engine(tmp_path)
@@ -65,12 +69,8 @@ def test_interrupted_and_killed_it_goes_on_to_the_end(tmp_path: Path) -> None:
     folder = tmp_path / "model.tune"
     for number in (signal.SIGKILL, signal.SIGINT):
         process = started(tmp_path, *arguments)
-        before = ledger(folder)["runs"] if folder.exists() else 0
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline and process.poll() is None:
-            if (folder / "ledger.json").exists() and ledger(folder)["runs"] > before:
-                break
-            time.sleep(0.02)
+        before = runs(folder)
+        wait_until(lambda process=process, before=before: process.poll() is not None or runs(folder) > before)
         process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == (-signal.SIGKILL if number is signal.SIGKILL else 130), err
@@ -210,9 +210,7 @@ def test_a_program_that_only_ctrl_c_ends_is_captured_until_then(tmp_path: Path) 
     endless = SERVES.replace("range(30)", "iter(int, 1)") + "    n or open('ready', 'w').close()\n"
     (tmp_path / "serve.py").write_text(endless, "utf-8")
     process = started(tmp_path, "--no-untraced", "-o", "serve.tune", "--", sys.executable, "serve.py")
-    deadline = time.monotonic() + PATIENCE_S
-    while not (tmp_path / "ready").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: process.poll() is not None or (tmp_path / "ready").exists())
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE_S)

@@ -81,8 +81,9 @@ sleep_until = Clock().sleep_until if os.environ.get("FAKE_CLOCK") else _sleep_un
 
 
 def begun():
-    """Says to who waits for it that the work, which takes long, is under way."""
-    Path("begun").touch()
+    """Makes the file $FAKE_BEGUN: who waits for it knows that work which takes long is under way."""
+    if os.environ.get("FAKE_BEGUN"):
+        Path(os.environ["FAKE_BEGUN"]).touch()
 
 
 @atexit.register

@@ -355,9 +355,8 @@ class Builder:
         return IOptimizationProfile()
 
     def build_serialized_network(self, network, config):
-        if "build_s" in network.spec:
-            gpu.begun()
-            time.sleep(network.spec["build_s"])
+        gpu.begun()
+        time.sleep(network.spec.get("build_s", 0))
         missing = [] if config.cache is None or "conv" in config.cache.entries else ["conv"]
         if missing and 16 in config.flags:
             self.logger.log(1, "10: [autotuner.cpp] Error Code 10: Internal Error (Assertion !errorOnMiss failed.)")
