@@ -102,8 +102,9 @@ ORDERING_NS = 6_000.0
 by two: 6 µs of a period that the host limits."""
 HOST_DRIFT = Range(0.85, 1.0, 1.1)
 """How many times as long the host's calls take in one run as in another of the same engine, machine and hour: untraced
-enqueues of det took 836, 852 and 897 µs on A; a mixed classifier's second run was 16 % faster on B. It binds only where
-the host is the limit after the change, too. Off by two: a tenth of such a request."""
+enqueues of det took 836, 852 and 897 µs on A; a mixed classifier's second run was 16 % faster on B; cls took 433, 496,
+491, 580 and 593 in five captures, one after the other, on a quiet machine. It binds only where the host is the limit
+after the change, too. Off by two: a tenth of such a request."""
 AWAKE_DRIFT = Range(0.75, 1.0, 1.12)
 """The same where the core no longer sleeps: det's untraced enqueue took 636 µs for 852. One engine, on A."""
 ENQUEUE_DRIFT = 0.06
