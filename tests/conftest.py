@@ -54,13 +54,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes the corpus, and as slow what is, and what takes more than this machine may have."""
+    """Mark what takes the corpus, and as slow what is, and what takes more than this machine may have.
+
+    The slow ones come first, documents and notebooks before all: the last tests of several processes are short then.
+    """
     for item in items:
         if "corpus" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.corpus)
         heavy = any(item.get_closest_marker(name) for name in ("nsys", "corpus", "gpu"))
         if heavy or _is_slow(item.path, f"::{item.name}"):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.parent != TESTS))
 
 
 def pytest_collection_finish() -> None:

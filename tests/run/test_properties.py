@@ -17,7 +17,7 @@ from nsight_tools.summary import summarize
 if TYPE_CHECKING:
     from nsight_tools.trace import Trace
 
-FEW = settings(max_examples=8, phases=set(Phase) - {Phase.shrink})  # each imports two traces
+FEW = settings(max_examples=6, phases=set(Phase) - {Phase.shrink})  # each imports two traces
 
 KERNELS = st.lists(st.integers(5_000, 200_000), min_size=1, max_size=5).map(tuple)
 

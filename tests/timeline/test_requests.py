@@ -347,7 +347,7 @@ def plain_bucket(  # noqa: PLR0911 (one for each bucket)
     return "unattributed_ns" if any(o[2:] == (pid, tid) and o[0] <= time < o[1] for o in overhead) else "host_ns"
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_the_accounting_agrees_with_its_definition(data: st.DataObject) -> None:
     pid, tid = st.integers(1, 2), st.integers(-1, 1)
