@@ -137,14 +137,14 @@ def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fi
     into = _told_apart(normal, parts_of_kind, time_of_kind)
     group = into[kind]
     weight = _means(parts_of_kind, into, time_of_kind, len(normal.matrix))
-    share, steps = _solved(normal, entries.merged(new[:-1]), idle, grid, positions, int(parts_of_kind.sum()))
+    unknowns = int(parts_of_kind.sum())
+    share, steps = _solved(normal, entries.merged(new[:-1]), idle, grid, positions, unknowns)
     lengths = np.repeat(mine.merged(group).lengths(timing)[:, None], len(grid.words), axis=1)
     if (words := [at for at, word in enumerate(grid.words) if word in INNER]) and inner != timing:
         entries, within = ran.mixture(inner, grid)
         some, entries = grid.of_words(words), entries.merged(new[:-1])
         normal = Normal.of(entries, some.percent, within)
-        found = _solved(normal, entries, within, some, positions, int(parts_of_kind.sum()))
-        share[:, words], steps[:, :, words] = found
+        share[:, words], steps[:, :, words] = _solved(normal, entries, within, some, positions, unknowns)
         lengths[:, words] = mine.merged(group).lengths(inner)[:, None]
     mean = weight @ share
     draws = (mean + weight @ steps) * lengths

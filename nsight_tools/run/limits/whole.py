@@ -94,7 +94,7 @@ def solved(normal: Normal, entries: Entries, idle: Floats, percent: Floats, own:
     begin: list[npt.NDArray[np.int8] | None] = [None] * words
     for _ in range(int(np.clip(READ // samples, FEWEST, PASSES))):
         right, squares, open_ = _read(told, entries, idle, percent)
-        share, prior = told.share, told.prior
+        share, prior = told.share.copy(), told.prior.copy()
         if told.share.any():
             scatter = np.maximum(squares / samples, FINEST)
             kept = np.clip(1 - open_ / samples / scatter, SURE, 1)
