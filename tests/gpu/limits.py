@@ -2,10 +2,11 @@
 
     python tests/gpu/limits.py OUT --models MODELS --python PYTHON --nsys NSYS --ncu NCU
 
-Leaves in OUT, for each engine, NAME_HZ.sqlite (300 inferences back to back, GPU metrics at HZ) and NAME_ncu.csv (the
-kernels of two inferences, in order, with Nsight Compute's counters under their own names, in base units), for those of
-`limits_engines.py` also NAME_captured.sqlite and NAME_layers.json (`nsight-tools capture` of the engine); log.txt; and
-limits.tar.xz.0 and on with them all, in parts. What fails is said in log.txt, and the rest goes on.
+Leaves in OUT, for each engine, NAME_HZ.sqlite (300 inferences back to back, GPU metrics at HZ; NAME_HZ_COUNT.sqlite for
+another count of them) and NAME_ncu.csv (the kernels of two inferences, in order, with Nsight Compute's counters under
+their own names, in base units), for those of `limits_engines.py` also NAME_captured.sqlite and NAME_layers.json
+(`nsight-tools capture` of the engine); log.txt; and limits.tar.xz.0 and on with them all, in parts. What fails is said
+in log.txt, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("limits_engines.py")
-MADE = ("gemm", "issue", "memory", "tiny", "few", "odd", "resnet", "transformer")
+MADE = ("gemm", "issue", "memory", "tiny", "few", "odd", "resnet", "transformer", "mobile")
 GIVEN = ("cls_static", "det_static")
 RATES = {
-    "cls_static": (20_000, 5_000, 10_000),
-    "resnet": (5_000, 10_000, 20_000),
-    "det_static": (20_000, 10_000, 5_000),
-    "transformer": (10_000, 5_000, 20_000),
+    "cls_static": ((20_000, 300), (5_000, 300), (10_000, 300), (10_000, 2_000)),
+    "resnet": ((5_000, 300), (10_000, 300), (20_000, 300), (10_000, 2_000), (50_000, 300)),
+    "det_static": ((20_000, 300), (5_000, 300)),
+    "transformer": ((10_000, 300), (5_000, 300), (20_000, 300), (10_000, 2_000), (50_000, 300)),
+    "mobile": ((10_000, 300), (20_000, 300), (5_000, 300)),
 }
-USUAL = (10_000,)
+"""Samples a second, and inferences."""
+USUAL = ((10_000, 300),)
 INFERENCES = {"gemm": 150, "issue": 150, "tiny": 500}
 PART_BYTES = 15 << 20
 METRICS = (
@@ -88,10 +91,14 @@ class Truth:
             self.say(f"{what}: left out, the time is up")
         return left
 
+    def asks(self, name: str) -> bool:
+        return not self.asked.engine or name in self.asked.engine
+
     def engines(self) -> dict[str, Path]:
         """Engines by name: those that were given, and those that could be built."""
-        found = {name: self.asked.models / f"{name}.engine" for name in GIVEN} if self.asked.models else {}
-        made = {name: self.work / f"{name}.engine" for name in MADE}
+        given = [name for name in GIVEN if self.asks(name)] if self.asked.models else []
+        found = {name: self.asked.models / f"{name}.engine" for name in given}
+        made = {name: self.work / f"{name}.engine" for name in MADE if self.asks(name)}
 
         def build(name: str) -> None:
             if not made[name].exists():
@@ -115,11 +122,12 @@ class Truth:
         self.do(f"export {target}", self.asked.nsys, "export", *options, report)
         return folder
 
-    def traced(self, name: str, engine: Path, hz: int) -> None:
-        """300 inferences, fewer of long ones, back to back, with GPU metrics."""
-        program = [self.asked.python, PROGRAM, "run", engine, INFERENCES.get(name, 300)]
+    def traced(self, name: str, engine: Path, hz: int, count: int) -> None:
+        """Inferences back to back, fewer of long ones, with GPU metrics."""
+        program = [self.asked.python, PROGRAM, "run", engine, INFERENCES.get(name, count)]
         options = ["--gpu-metrics", str(hz), "--capture-range", "--no-untraced"]
-        self.capture(name, f"{name}_{hz}", *options, "--", *map(str, program))
+        target = f"{name}_{hz}" if count == 300 else f"{name}_{hz}_{count}"
+        self.capture(name, target, *options, "--", *map(str, program))
 
     def captured(self, name: str, engine: Path) -> None:
         """As a user does it: an inference at a time, with layer ranges, and the engine's layers."""
@@ -161,15 +169,15 @@ class Truth:
         for name, engine in engines.items():
             if self.in_time(name):
                 self.counted(name, engine)
-                self.traced(name, engine, RATES.get(name, USUAL)[0])
+                self.traced(name, engine, *RATES.get(name, USUAL)[0])
         for name, engine in engines.items():
-            if name in MADE and self.in_time(f"{name}, captured"):
+            if name in MADE and name not in RATES and self.in_time(f"{name}, captured"):
                 self.captured(name, engine)
         for name, engine in engines.items():
-            for hz in RATES.get(name, USUAL)[1:]:
-                if self.in_time(f"{name}, {hz} Hz"):
-                    self.traced(name, engine, hz)
-        if "det_static" in engines and self.in_time("what GPU metrics cost"):
+            for hz, count in RATES.get(name, USUAL)[1:]:
+                if self.in_time(f"{name}, {hz} Hz, {count:,} inferences"):
+                    self.traced(name, engine, hz, count)
+        if "det_static" in engines and not self.asked.no_cost and self.in_time("what GPU metrics cost"):
             self.cost(engines["det_static"])
         self.pack()
 
@@ -201,6 +209,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--python", default=os.environ.get("NSIGHT_TOOLS_PYTHON", sys.executable), help="has tensorrt")
     parser.add_argument("--nsys", default="nsys")
     parser.add_argument("--ncu", default="ncu")
+    parser.add_argument("--engine", action="append", choices=[*MADE, *GIVEN], help="only this one; more than once")
+    parser.add_argument("--no-cost", action="store_true", help="leave out what GPU metrics cost")
     parser.add_argument("--seconds", type=float, default=420, help="begin nothing new after so long")
     return parser.parse_args()
 

@@ -140,6 +140,24 @@ def transformer(network: Any, _config: Any) -> None:
     _output(network, tensor, "out")
 
 
+def mobile(network: Any, _config: Any) -> None:
+    """Blocks as MobileNet V2 has them, batch 16: depthwise convolutions between small products, random weights."""
+    tensor = _convolved(network, _input(network, "x", 16, 3, 224, 224), 32, 3, stride=2, name="stem")
+    stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    for stage, (wider, channels, blocks, stride) in enumerate(stages):
+        for block in range(blocks):
+            name, before, step = f"stage{stage}_{block}", tensor, 1 if block else stride
+            wide = tensor.shape[1] * wider
+            inner = _convolved(network, tensor, wide, 1, name=f"{name}_wide") if wider > 1 else tensor
+            inner = _convolved(network, inner, wide, 3, stride=step, groups=wide, name=f"{name}_depthwise")
+            tensor = _convolved(network, inner, channels, 1, name=f"{name}_narrow", relu=False)
+            if block:
+                tensor = network.add_elementwise(tensor, before, trt.ElementWiseOperation.SUM).get_output(0)
+    tensor = _convolved(network, tensor, 1280, 1, name="last")
+    mean = network.add_reduce(tensor, trt.ReduceOperation.AVG, (1 << 2) | (1 << 3), keep_dims=True)
+    _output(network, _convolved(network, mean.get_output(0), 1000, 1, name="classes", relu=False), "out")
+
+
 def _dense(network: Any, tensor: Any, columns: int, name: str) -> Any:
     shape = (1, tensor.shape[2], columns)
     weights = RANDOM.normal(0, shape[1] ** -0.5, shape).astype(np.float16)
@@ -164,13 +182,22 @@ def _normal(network: Any, one: Any, other: Any, name: str) -> Any:
 
 
 def _convolved(
-    network: Any, tensor: Any, channels: int, size: int, *, name: str, stride: int = 1, relu: bool = True
+    network: Any,
+    tensor: Any,
+    channels: int,
+    size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    groups: int = 1,
+    relu: bool = True,
 ) -> Any:
-    shape = (channels, tensor.shape[1], size, size)
+    shape = (channels, tensor.shape[1] // groups, size, size)
     weights = RANDOM.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape).astype(np.float32)
     kept.append(weights)  # TensorRT reads them when it builds
     layer = network.add_convolution_nd(tensor, channels, (size, size), trt.Weights(weights), trt.Weights())
     layer.stride_nd, layer.padding_nd, layer.name = (stride, stride), (size // 2, size // 2), name
+    layer.num_groups = groups
     if not relu:
         return layer.get_output(0)
     activation = network.add_activation(layer.get_output(0), trt.ActivationType.RELU)
@@ -179,7 +206,7 @@ def _convolved(
 
 
 kept: list[Any] = []
-BUILDERS = {each.__name__: each for each in (gemm, issue, memory, tiny, few, odd, resnet, transformer)}
+BUILDERS = {each.__name__: each for each in (gemm, issue, memory, tiny, few, odd, resnet, transformer, mobile)}
 
 
 def build(name: str, file: Path) -> None:
