@@ -105,7 +105,7 @@ class Truth:
                 self.do(f"build {name}", self.asked.python, PROGRAM, "build", name, made[name], seconds=240)
 
         with ThreadPoolExecutor(len(MADE)) as pool:
-            list(pool.map(build, MADE))
+            list(pool.map(build, made))
         return {name: file for name, file in {**made, **found}.items() if file.exists()}
 
     def capture(self, name: str, target: str, *arguments: str | Path) -> Path | None:
