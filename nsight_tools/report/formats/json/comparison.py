@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import nsight_tools
 from nsight_tools.comparison.resampling import LEVEL
 from nsight_tools.report import compared, compared_builds
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.json.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsight_tools.comparison.result import Comparison, Side
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 SCHEMA_VERSION = 2
 _METRICS = ("throughput", "latency")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import nsight_tools
 from nsight_tools import changes
 from nsight_tools.report.content import BUCKETS
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.json.plain import plain
 from nsight_tools.tables import TABLES
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nsight_tools.findings import Change, Finding
     from nsight_tools.measured import Measured
     from nsight_tools.report.content import TraceReport
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
     from nsight_tools.run.limits import LayerLimit
     from nsight_tools.summary import Summary, Times
 
