@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nsight_tools.shown import Shown
+
 if TYPE_CHECKING:
     from nsight_tools import figures
     from nsight_tools.analysis import Analysis, Outcome, Status, analyze, registry, select
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
     from nsight_tools.run.limits import layer_limits
     from nsight_tools.summary import Summary, summarize
     from nsight_tools.trace import Trace, open_trace
-
-__version__ = "0.2.0"
+    from nsight_tools.version import __version__
 
 _HOME = {
     "Analysis": "analysis",
@@ -50,6 +51,7 @@ _HOME = {
     "summarize": "summary",
     "Trace": "trace",
     "open_trace": "trace",
+    "__version__": "version",
 }
 
 __all__ = [
@@ -82,6 +84,16 @@ __all__ = [
     "select",
     "summarize",
 ]
+
+
+def _html(shown: Shown) -> str:
+    """What a notebook shows of an object of the API; that is loaded when one is shown, not before."""
+    from nsight_tools.report import notebook
+
+    return notebook.html(shown)
+
+
+Shown._repr_html_ = _html
 
 
 def __getattr__(name: str) -> Any:

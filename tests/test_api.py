@@ -48,6 +48,14 @@ def test_importing_loads_nothing_heavy_and_figures_is_a_module() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "clocks\n"
 
 
+def test_what_shows_an_object_is_loaded_when_it_is_shown() -> None:
+    code = (
+        "import sys; from nsight_tools.shown import Shown; report = 'nsight_tools.report'\n"
+        "print(report in sys.modules, Shown()._repr_html_()[:16], report in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False <code>&lt;nsight True\n"
+
+
 def test_a_path_stands_for_its_trace(report: Path, trace: Trace) -> None:
     one, two = nsight_tools.analyze(report, select="PCI"), nsight_tools.analyze(trace, select=["PCI"])
     assert one == two

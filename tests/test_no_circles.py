@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ROOTS = ("nsight_tools", "nsight_analyses")
+BY_NAME = {
+    "nsight_tools.cli": ("nsight_tools.cli.",),
+    "nsight_tools.report.formats": ("nsight_tools.report.formats.", "nsight_tools.fleet.formats."),
+}
+"""Who loads modules by name, and how these names begin."""
 
 
 @pytest.fixture(scope="module")
 def imports() -> dict[str, set[str]]:
-    """What each module imports, inside of functions too; what a type alone takes does not count."""
-    graph = grimp.build_graph(*ROOTS, exclude_type_checking_imports=True)
+    """What each module imports: inside of functions, and for a type alone, too."""
+    graph = grimp.build_graph(*ROOTS, exclude_type_checking_imports=False)
     return {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
 
 
@@ -46,6 +51,12 @@ def siblings(imports: Mapping[str, Iterable[str]]) -> dict[str, dict[str, set[st
 def test_no_two_modules_import_each_other(imports: dict[str, set[str]]) -> None:
     assert len(imports) > 300
     assert not circle(imports)
+
+
+def test_what_is_loaded_by_name_does_not_import_who_loads_it(imports: dict[str, set[str]]) -> None:
+    loaded = {loader: {name for name in imports if name.startswith(begin)} for loader, begin in BY_NAME.items()}
+    assert all(len(names) > 10 for names in loaded.values())
+    assert not circle({module: others | loaded.get(module, set()) for module, others in imports.items()})
 
 
 def test_no_two_packages_import_each_other(imports: dict[str, set[str]]) -> None:

@@ -17,7 +17,7 @@ from nsight_tools import analyze, compare, open_trace, registry, select, units
 from nsight_tools.errors import InputError, QueryError, meant
 from nsight_tools.report import explained, safe, tops, windows
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.formats import Context
+from nsight_tools.report.context import Context
 from nsight_tools.report.formats.text import comparison as compared_text
 from nsight_tools.report.formats.text import trace as text
 from nsight_tools.report.look import Look

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nsight_tools import __version__, files, run_files, units
+from nsight_tools import files, run_files, units
 from nsight_tools.capture import (
     gpu_metrics,
     machine,
@@ -44,6 +44,7 @@ from nsight_tools.capture.options import (
 )
 from nsight_tools.capture.processes import Answer, Task
 from nsight_tools.nsys import OLDER_NVTX
+from nsight_tools.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

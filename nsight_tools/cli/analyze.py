@@ -10,6 +10,7 @@ import nsight_tools
 from nsight_tools.cli import failures, importing, output, progress
 from nsight_tools.findings import Severity
 from nsight_tools.report import formats
+from nsight_tools.report.context import Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -131,7 +132,7 @@ def command(
         if not fleet.done:
             raise click.exceptions.Exit(statuses[-1])
         look = output.look(color, to_file=path is not None and path != "-", everything=everything)
-        write(of_many.render(fleet, form, formats.Context(look, each=each, failing=_LADDER[fail_on])))
+        write(of_many.render(fleet, form, Context(look, each=each, failing=_LADDER[fail_on])))
     reached = any(f.severity in _LADDER[fail_on] for report in fleet.reports for f in report.all_findings)
     raise click.exceptions.Exit(statuses[-1] or int(reached))
 

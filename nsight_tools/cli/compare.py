@@ -13,6 +13,7 @@ import nsight_tools
 from nsight_tools.cli import failures, importing, output, progress
 from nsight_tools.errors import NsightToolsError
 from nsight_tools.report import formats
+from nsight_tools.report.context import Context
 from nsight_tools.units import plural
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def command(
         if not comparisons:
             raise click.exceptions.Exit(status)
         look = output.look(color, to_file=path is not None and str(path) != "-", everything=everything)
-        context = formats.Context(look, limit=limit, metric=metric)
+        context = Context(look, limit=limit, metric=metric)
         write(shown.render(comparisons, context))
     raise click.exceptions.Exit(status or _gate(comparisons, limit, metric))
 

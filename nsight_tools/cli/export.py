@@ -10,6 +10,7 @@ import click
 import nsight_tools
 from nsight_tools.cli import importing, output, progress
 from nsight_tools.report import formats, safe
+from nsight_tools.report.context import Exported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ def command(source: Path, form: str, path: Path, onnx: Path | None, imported: im
         raise click.UsageError(f"--onnx is an option of --format {' or '.join(takers)}")
     with _target(path, folder=exporter.FOLDER) as write, progress.shown(source.name) as callback:
         trace = nsight_tools.open_trace(source, progress=callback, **imported)
-        told = exporter.write(formats.Exported(source, trace, onnx, callback), write)
+        told = exporter.write(Exported(source, trace, onnx, callback), write)
     for name, note in told:
         click.echo(f"nsight-tools: {path / name}: {safe.visible(note, 200)}", err=True)
 

@@ -98,7 +98,7 @@ class Nsys:
             command = [self.path, "export", f"--type={kind}", f"--output={made.absolute()}", report.absolute()]
             code, said = run(list(map(str, command)), progress or (lambda _what, _share: None))
             if code != 0 or disk_full(said):
-                raise failure(self, report, to, code, said)
+                raise failure(self.path, self.version, report, to, code, said)
             self._check_whole(made, report, to)
             try:
                 made.rename(to)
@@ -136,7 +136,7 @@ class Nsys:
                     report, "has several targets, as an annotated report has", hint="give the original one"
                 )
             if code != 0 or disk_full(said):
-                raise failure(self, report, to, code, said)
+                raise failure(self.path, self.version, report, to, code, said)
             taken = _TAKEN.search(text)
             if not made.exists() or not taken:
                 raise NsysError(

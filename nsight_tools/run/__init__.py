@@ -7,73 +7,43 @@ from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING
-from weakref import ref
 
 import numpy as np
 
-from nsight_tools.columns import Bools, Ints, ints, pairs_in, words
-from nsight_tools.run.calls import HostCalls, occupied, read_calls
+from nsight_tools.columns import ints, words
+from nsight_tools.run.calls import HostCalls, occupied
 from nsight_tools.run.collectives import Rank, ranks
 from nsight_tools.run.events import Events
 from nsight_tools.run.flow import Flow
 from nsight_tools.run.gaps import Gaps, gaps
 from nsight_tools.run.gpus import Gpus
 from nsight_tools.run.program import runs_tensorrt, runs_torch
+from nsight_tools.run.recorded import Recorded
 from nsight_tools.run.requests import Requests
-from nsight_tools.run.work import Copies, Work, read_copies, read_work
+from nsight_tools.run.work import Copies, Work
 from nsight_tools.timeline.attribution import joint_key
-from nsight_tools.timeline.intervals import IntArray, Intervals, pieces
+from nsight_tools.timeline.intervals import Intervals
 
 if TYPE_CHECKING:
-    from nsight_tools.run.holes import Holes
-    from nsight_tools.run.samples import Samples
+    from nsight_tools.columns import Bools
+    from nsight_tools.run.calls import Thread
     from nsight_tools.trace import Trace
 
 __all__ = ["Copies", "Events", "Flow", "Gpus", "HostCalls", "Rank", "Requests", "Run", "Work"]
 
 
-class Run:
-    """What one trace shows of a run; everything is read when first asked for, once for all."""
-
-    def __init__(self, trace: Trace) -> None:
-        self._trace = ref(trace)
+class Run(Recorded):
+    """What one trace shows of a run: what was recorded, and what follows from it."""
 
     @classmethod
     def of(cls, trace: Trace) -> Run:
         """The run of `trace`."""
         return trace.once(cls)
 
-    @property
-    def trace(self) -> Trace:
-        """The trace itself."""
-        trace = self._trace()
-        assert trace is not None, "the trace is held by whoever analyzes it"
-        return trace
-
-    @cached_property
-    def work(self) -> Work:
-        """All GPU work."""
-        return read_work(self.trace)
-
-    @cached_property
-    def copies(self) -> Copies:
-        """All copies and sets."""
-        return read_copies(self.trace, self.work)
-
-    @cached_property
-    def calls(self) -> HostCalls:
-        """All API calls."""
-        return read_calls(self.trace)
-
-    @cached_property
-    def requests(self) -> Requests:
-        """All requests, with their populations and phases."""
-        return Requests(self.trace)
-
     @cached_property
     def flow(self) -> Flow:
         """How the judged requests follow one another."""
-        return Flow(self)
+        return Flow(self, self.gpus)
 
     @cached_property
     def events(self) -> Events:
@@ -109,61 +79,9 @@ class Run:
         return inside
 
     @cached_property
-    def threads(self) -> tuple[tuple[int, int], ...]:
-        """Process and thread of those that launched work, in order; the thread is -1 where it is unknown."""
-        return tuple(pairs_in(self.work.pid, self.work.tid))
-
-    @cached_property
-    def count(self) -> int:
-        """How many requests are judged: that the GPU worked for; 0 where it worked for none."""
-        return int((self.requests.judged & self.requests.worked).sum())
-
-    @cached_property
-    def window(self) -> Intervals:
-        """Steady state: the time inside of any judged request's window.
-
-        Without requests, all from the first GPU work to the last. What lies outside (an engine build, a warm-up, a
-        pause between runs, another population) is no judged request's latency.
-        """
-        if self.count:
-            return self.requests.window
-        if not len(self.work.start):
-            return Intervals.union([], [])
-        return Intervals.union([self.work.start.min()], [self.work.end.max()])
-
-    @cached_property
     def window_ns(self) -> int:
         """Length of the steady state, summed over the GPUs; at least 1, so that shares of it can be given."""
         return max(sum(self.gpus.window(device).total for device in self.gpus.devices), 1)
-
-    def steady(self, start: Ints, end: Ints) -> Bools:
-        """Which events lie inside of the steady state, in part at least."""
-        inside: Bools = self.window.coverage(start, np.maximum(end, start + 1)) > 0
-        return inside
-
-    @cached_property
-    def judged_work(self) -> Bools:
-        """Which of the GPU work belongs to judged requests, shape (n,); without requests, all of it."""
-        if not self.count:
-            return np.ones(len(self.work), np.bool_)
-        judged = np.append(self.requests.judged, False)
-        is_judged = np.empty(len(self.work), np.bool_)
-        for piece in pieces(len(self.work)):
-            is_judged[piece] = judged[self.work.inference[piece]]
-        return is_judged
-
-    def judges(self, inference: IntArray) -> Bools:
-        """Which of these are judged requests, shape (n,); -1 is none. Without requests, all are."""
-        if not self.count:
-            return np.ones(len(inference), np.bool_)
-        judged: Bools = np.append(self.requests.judged, False)[inference]
-        return judged
-
-    @cached_property
-    def profiler(self) -> Intervals:
-        """Time in which the profiler itself is at work in the profiled processes."""
-        table = self.trace.table("profiler_overhead", ["start_ns", "end_ns"])
-        return Intervals.union(ints(table["start_ns"]), ints(table["end_ns"]))
 
     @cached_property
     def gaps(self) -> Gaps:
@@ -173,17 +91,7 @@ class Run:
     @cached_property
     def ranks(self) -> tuple[Rank, ...]:
         """Every process and GPU that communicates with others."""
-        return ranks(self)
-
-    @cached_property
-    def samples(self) -> dict[int, Samples]:
-        """NVML's samples of the GPUs that `Samples.of` was asked for."""
-        return {}
-
-    @cached_property
-    def holes(self) -> dict[tuple[int, int], Holes]:
-        """Those that `holes.holes` was asked for, by GPU and least length."""
-        return {}
+        return ranks(self, self.gpus)
 
     @property
     def time(self) -> str:
@@ -195,7 +103,7 @@ class Run:
         return round(total / self.count) if self.count else None
 
     @cached_property
-    def occupied(self) -> dict[tuple[int, int], int]:
+    def occupied(self) -> dict[Thread, int]:
         """Time of the steady state in which each thread that launches does anything but wait; nanoseconds."""
         return occupied(self.trace, self.calls, self.threads, self.window)
 

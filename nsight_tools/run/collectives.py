@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nsight_tools.columns import Ints
-    from nsight_tools.run import Run
+    from nsight_tools.run.gpus import Gpus
+    from nsight_tools.run.recorded import Recorded
     from nsight_tools.timeline.intervals import IntArray
 
 ALIKE = 0.9
@@ -60,7 +61,7 @@ class Rank:
         return (self.request.astype(np.int64) << 32) + self.place
 
 
-def ranks(run: Run) -> tuple[Rank, ...]:
+def ranks(run: Recorded, gpus: Gpus) -> tuple[Rank, ...]:
     """Every process and GPU that communicates, in order; none where nothing does."""
     work = run.work
     rows = np.flatnonzero(work.communicates & run.judged_work)
@@ -78,9 +79,9 @@ def ranks(run: Run) -> tuple[Rank, ...]:
             order = np.argsort(request, kind="stable")
             start, end, request = start[order], end[order], request[order]
             first = np.searchsorted(request, request, side="left")
-        window = run.gpus.window(device)
+        window = gpus.window(device)
         line = Intervals.union(start, end).intersection(window)
-        computing = run.gpus.computing(device).intersection(window)
+        computing = gpus.computing(device).intersection(window)
         exposed = line.subtract(computing)
         judged = theirs[run.requests.judged[theirs]]
         spans = run.requests.start[judged], run.requests.end[judged]
@@ -107,7 +108,7 @@ def ranks(run: Run) -> tuple[Rank, ...]:
     return tuple(ranks_of)
 
 
-def _by_name(run: Run, pid: int, device: int) -> dict[str, int]:
+def _by_name(run: Recorded, pid: int, device: int) -> dict[str, int]:
     """What the judged kernels of each name take on a GPU, those that communicate left out; nanoseconds."""
     work = run.work
     rows = np.flatnonzero(work.kind.among("kernel") & run.judged_work & (work.pid == pid) & (work.device == device))

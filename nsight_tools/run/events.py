@@ -16,7 +16,7 @@ from nsight_tools.columns import Bools, Ints, ints, words
 from nsight_tools.timeline.attribution import joint_key, match_calls
 
 if TYPE_CHECKING:
-    from nsight_tools.run import Run
+    from nsight_tools.run.recorded import Recorded
     from nsight_tools.timeline.intervals import IntArray
 
 UNKNOWN = -1
@@ -43,7 +43,7 @@ class Waits:
 class Events:
     """The events of a run; everything is worked out when first asked for."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Recorded) -> None:
         self._run = run
 
     @cached_property

@@ -14,8 +14,9 @@ from nsight_tools.timeline.intervals import Intervals, at_a_time, distinct
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
-    from nsight_tools.run import Run
     from nsight_tools.run.calls import HostCalls, Thread
+    from nsight_tools.run.gpus import Gpus
+    from nsight_tools.run.recorded import Recorded
     from nsight_tools.timeline.intervals import IntArray
 
 SEVERAL = 1.5
@@ -80,8 +81,8 @@ class Between:
 class Flow:
     """The flow of a run's judged requests; everything is worked out when first asked for."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Recorded, gpus: Gpus) -> None:
+        self._run, self._gpus = run, gpus
 
     @cached_property
     def at_a_time(self) -> float:
@@ -233,7 +234,7 @@ class Flow:
         for device in np.unique(requests.device[requests.judged]).tolist():
             here = requests.device == device
             taken = Intervals.any_of(
-                [Intervals.union(requests.start[here], requests.end[here]), run.gpus.busy(device), run.profiler]
+                [Intervals.union(requests.start[here], requests.end[here]), self._gpus.busy(device), run.profiler]
             )
             gaps, waits = [], []
             for thread, every in self.turns.items():

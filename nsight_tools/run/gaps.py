@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nsight_tools.columns import Bools, Ints
-    from nsight_tools.run import Run
+    from nsight_tools.run.recorded import Recorded
     from nsight_tools.run.work import Work
 
 DEPENDENCY_NS = 1_000
@@ -63,7 +63,7 @@ class Gaps:
         return min(int(np.median(dependent, overwrite_input=True)), 2 * DEPENDENCY_NS)
 
 
-def gaps(run: Run) -> Gaps:
+def gaps(run: Recorded) -> Gaps:
     """The gaps of all GPUs; see `Gaps`."""
     parts = [gaps_of(run.work, run.judged_work, rows) for rows in by_device(run.work)]
     if not parts:
@@ -80,7 +80,7 @@ def gaps(run: Run) -> Gaps:
     return Gaps(columns["start"], columns["end"], host, paused, graph, columns["inference"])
 
 
-def _paused(run: Run, call: IntArray) -> Bools:
+def _paused(run: Recorded, call: IntArray) -> Bools:
     """Whether each call's thread did something else before it than launch and copy, shape (n,).
 
     It waited, allocated, loaded or built something; or it had launched nothing for `PAUSE_NS`, and for `PAUSE_TIMES`

@@ -13,7 +13,7 @@ from nsight_tools.timeline.intervals import Intervals, only_distinct
 
 if TYPE_CHECKING:
     from nsight_tools.columns import Bools, Ints
-    from nsight_tools.run import Run
+    from nsight_tools.run.recorded import Recorded
     from nsight_tools.run.work import Copies
 
 
@@ -43,7 +43,7 @@ class GpuFacts:
 class Gpus:
     """When each GPU runs what: unions, so that concurrent work counts once."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Recorded) -> None:
         self._run = run
         self._lines: dict[tuple[int, str], Intervals] = {}
         self._windows: dict[int, Intervals] = {}

@@ -23,6 +23,7 @@ from nsight_tools.timeline.requests import ENQUEUE_PREFIX
 
 if TYPE_CHECKING:
     from nsight_tools.run import Run
+    from nsight_tools.trace import Trace
 
 SLICE_NS = 500_000
 """GPUs are time-sliced between processes in steps of 1 to 2 ms: a hole that is shorter is another's."""
@@ -68,9 +69,15 @@ class Holes:
 
 def holes(run: Run, device: int, least_ns: int = HOLE_NS) -> Holes:
     """The holes of a GPU that are longer than this, and whose they are."""
-    if (device, least_ns) not in run.holes:
-        run.holes[device, least_ns] = _holes(run, device, least_ns)
-    return run.holes[device, least_ns]
+    kept = run.trace.once(_kept)
+    if (device, least_ns) not in kept:
+        kept[device, least_ns] = _holes(run, device, least_ns)
+    return kept[device, least_ns]
+
+
+def _kept(_trace: Trace) -> dict[tuple[int, int], Holes]:
+    """What `holes` found in a trace, by GPU and least length."""
+    return {}
 
 
 def _holes(run: Run, device: int, least_ns: int) -> Holes:

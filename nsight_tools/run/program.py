@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nsight_tools.columns import words
 
 if TYPE_CHECKING:
-    from nsight_tools.run import Run
+    from nsight_tools.run.recorded import Recorded
 
 _ITS_KERNELS = re.compile(r"xmma|cask|myl|trt|nvinfer|generatedNative|cudnn|cutlass|nchw|nhwc", re.IGNORECASE)
 """Names that TensorRT's kernels have in any version; others' libraries share some, which leaves it open."""
@@ -18,7 +18,7 @@ _FRAMEWORKS = re.compile(_TORCH.pattern + r"|\bxla::|paddle::|\bonnxruntime::|gg
 """Names that kernels of frameworks have."""
 
 
-def runs_tensorrt(run: Run) -> bool | None:
+def runs_tensorrt(run: Recorded) -> bool | None:
     """Whether the program runs TensorRT; None where the trace leaves it open.
 
     It does where its ranges or an engine's layers are there. It does not where a framework's own kernels run and no
@@ -42,6 +42,6 @@ def runs_tensorrt(run: Run) -> bool | None:
     return False
 
 
-def runs_torch(run: Run) -> bool:
+def runs_torch(run: Recorded) -> bool:
     """Whether kernels of PyTorch's own run."""
     return any(_TORCH.search(name) for name in words(run.trace.table("kernels", ["name"])["name"]).counts())

@@ -8,8 +8,9 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from nsight_tools import __version__, files
+from nsight_tools import files
 from nsight_tools.errors import OutputError
+from nsight_tools.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

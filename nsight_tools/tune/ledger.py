@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import nsight_tools
 from nsight_tools import changes as words
 from nsight_tools.errors import InputError
 from nsight_tools.findings import Change
@@ -15,6 +14,7 @@ from nsight_tools.tune.judging import Times
 from nsight_tools.tune.measuring import FAILED, Measurement, Why
 from nsight_tools.tune.promises import Promise
 from nsight_tools.tune.settings import Setting
+from nsight_tools.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,7 +189,7 @@ def as_json(ledger: Ledger) -> dict[str, Any]:
     held, judged = ledger.promised
     return {
         "version": VERSION,
-        "tool": {"name": "nsight-tools", "version": nsight_tools.__version__},
+        "tool": {"name": "nsight-tools", "version": __version__},
         "about": dict(ledger.about),
         "goal": ledger.goal,
         "start": ledger.start.as_json(),

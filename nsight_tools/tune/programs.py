@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import nsight_tools
 from nsight_tools.comparison.setup import CAPTURE
 from nsight_tools.errors import InputError
 from nsight_tools.findings import NOISE_SHARE, Severity
 from nsight_tools.tune import kept
+from nsight_tools.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -151,7 +151,7 @@ def as_json(program: Program) -> dict[str, Any]:
     """As the ledger's schema has it."""
     return {
         "version": VERSION,
-        "tool": {"name": "nsight-tools", "version": nsight_tools.__version__},
+        "tool": {"name": "nsight-tools", "version": __version__},
         "command": program.command,
         "options": program.options,
         "captures": [asdict(seen) | {"named": [asdict(change) for change in seen.named]} for seen in program.seen],

@@ -11,7 +11,7 @@ from shared_corpus import REPOSITORY, corpus_files, corpus_folder
 
 from nsight_tools import open_trace
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.formats import Context
+from nsight_tools.report.context import Context
 from nsight_tools.report.formats.text import trace as text
 from nsight_tools.report.look import Look
 

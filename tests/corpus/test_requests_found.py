@@ -11,7 +11,7 @@ import pytest
 from shared_corpus import CASES, WHY_ABSENT, corpus_folder, decompress
 
 from nsight_tools.run import Run
-from nsight_tools.run.collectives import ranks, waiting
+from nsight_tools.run.collectives import waiting
 from nsight_tools.tables import BUCKETS
 from nsight_tools.trace import Trace, open_trace
 
@@ -200,7 +200,7 @@ BY_SQL = {
 @pytest.mark.parametrize(("name", "device"), BY_SQL)
 def test_communication_of_a_step(opened: Callable[..., Trace], name: str, device: int) -> None:
     run = run_of(opened, f"nccl/{name}")
-    rank = next(one for one in ranks(run) if one.device == device)
+    rank = next(one for one in run.ranks if one.device == device)
     each = np.bincount(rank.request, rank.duration)
     frame = run.trace.frame("inferences")
     mine = frame[run.requests.judged & (run.requests.device == device)]
@@ -220,7 +220,7 @@ def test_communication_of_a_step(opened: Callable[..., Trace], name: str, device
 
 def test_waiting_for_a_peer_in_one_report(opened: Callable[..., Trace]) -> None:
     """GPU 1's collectives begin before GPU 0's and wait for them; from when both run, one takes 33 us."""
-    found = waiting(ranks(run_of(opened, "nccl/exposed_both")), one_clock=True)
+    found = waiting(run_of(opened, "nccl/exposed_both").ranks, one_clock=True)
     assert found is not None
     late, early = found
     assert early.each / 1000 == pytest.approx(265, rel=0.05)
@@ -230,7 +230,7 @@ def test_waiting_for_a_peer_in_one_report(opened: Callable[..., Trace]) -> None:
 
 def test_waiting_for_a_peer_by_a_report_of_each(opened: Callable[..., Trace]) -> None:
     """The wait is the fast rank's: 1,595 us of its 2,008; clocks of two reports say nothing of each other."""
-    both = [ranks(run_of(opened, f"nccl/straggler_rank{rank}"))[0] for rank in (0, 1)]
+    both = [run_of(opened, f"nccl/straggler_rank{rank}").ranks[0] for rank in (0, 1)]
     found = waiting(both, one_clock=False)
     assert found is not None
     fast, slow = found

@@ -21,7 +21,6 @@ from nsight_tools.fleet.peers import peers
 from nsight_tools.fleet.results import Done
 from nsight_tools.report.formats.json.trace import schema
 from nsight_tools.run import Run
-from nsight_tools.run.collectives import ranks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +40,7 @@ def rank(one: tuple[str, str, str], times: int = 12) -> tuple[Rank, ...]:
     lines = ("stream 7: ", "thread 1: ", "nvtx 1:   ")
     pictures = [label + part.replace("*", "#") * times for label, part in zip(lines, one, strict=True)]
     trace = drawn("\n".join(pictures), kernel_names=names * times)
-    return ranks(Run.of(trace))
+    return Run.of(trace).ranks
 
 
 def _begins(line: str, at: int) -> bool:
@@ -111,7 +110,7 @@ def test_the_straggler_of_two_real_ranks(tmp_path: Path) -> None:
     for name in ("straggler_rank0", "straggler_rank1"):
         decompress(CORPUS / "nccl" / f"{name}.sqlite.zst", tmp_path / f"{name}.sqlite")
         trace = nsight_tools.open_trace(tmp_path / f"{name}.sqlite")
-        found[name] = ranks(Run.of(trace))
+        found[name] = Run.of(trace).ranks
     (told,) = peers(found)
     late, early = told.ranks
     assert (told.late, late.label, early.label) == (True, "straggler_rank1", "straggler_rank0")

@@ -15,7 +15,8 @@ from nsight_tools import cli
 from nsight_tools.findings import Severity
 from nsight_tools.fleet.formats import FLEET
 from nsight_tools.report import formats
-from nsight_tools.report.formats import COMPARISON, EXPORT, PLAIN, SWEEP, TRACE, TUNING, Context, Kind
+from nsight_tools.report.context import PLAIN, Context
+from nsight_tools.report.formats import COMPARISON, EXPORT, SWEEP, TRACE, TUNING, Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +86,7 @@ def test_a_new_format_is_its_folder_alone(tmp_path: Path, monkeypatch: pytest.Mo
     folder.mkdir()
     (folder / "__init__.py").write_text('"""shout for who is far away."""\n')
     (folder / "trace.py").write_text(
-        "from nsight_tools.report.formats import PLAIN\n\n\n"
+        "from nsight_tools.report.context import PLAIN\n\n\n"
         "def render(reports, context=PLAIN):\n"
         "    return ''.join(each.verdict.upper() for each in reports)\n"
     )

@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 
 from nsight_tools import Trace, summarize
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.formats import Context
+from nsight_tools.report.context import Context
 from nsight_tools.report.formats.html import pages
 from nsight_tools.report.formats.json import trace as machine
 from nsight_tools.report.formats.text import trace as text

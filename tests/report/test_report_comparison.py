@@ -30,7 +30,7 @@ from nsight_tools.comparison.result import Builds, Built, Rebuilt
 from nsight_tools.findings import Severity
 from nsight_tools.report import compared
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.formats import Context
+from nsight_tools.report.context import Context
 from nsight_tools.report.formats.html import comparison as compared_html
 from nsight_tools.report.formats.json import comparison as compared_machine
 from nsight_tools.report.formats.junit import comparison as junit_comparison

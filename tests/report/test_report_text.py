@@ -14,7 +14,7 @@ from nsight_tools.changes import OFF_DEFAULT
 from nsight_tools.findings import Change, Evidence, Finding, Severity
 from nsight_tools.report import safe
 from nsight_tools.report.content import TraceReport
-from nsight_tools.report.formats import Context
+from nsight_tools.report.context import Context
 from nsight_tools.report.formats.markdown import trace as markdown
 from nsight_tools.report.formats.text import trace as text
 from nsight_tools.report.look import Look

@@ -8,7 +8,7 @@ import numpy as np
 from drawn_trace import drawn
 
 from nsight_tools.run import Run
-from nsight_tools.run.collectives import Rank, ranks, waiting
+from nsight_tools.run.collectives import Rank, waiting
 
 if TYPE_CHECKING:
     from nsight_tools.trace import Trace
@@ -45,7 +45,7 @@ TWO_RANKS = """
 
 def test_what_each_rank_communicates() -> None:
     trace = traced(TWO_RANKS)
-    first, second = ranks(Run.of(trace))
+    first, second = Run.of(trace).ranks
     assert [(one.pid, one.device, one.requests) for one in (first, second)] == [(1000, 0, 2), (2000, 1, 2)]
     assert [(one.time, one.exposed, one.other) for one in (first, second)] == [(6000, 6000, 8000), (4000, 4000, 8000)]
     assert first.request.tolist() == second.request.tolist() == [0, 1]
@@ -59,13 +59,13 @@ def test_what_other_kernels_hide_is_not_exposed() -> None:
         thread 1:    LlL..........
         nvtx 1:      [i.......]...
     """)
-    (one,) = ranks(Run.of(trace))
+    (one,) = Run.of(trace).ranks
     assert (one.time, one.exposed, one.other) == (4000, 2000, 6000)
 
 
 def test_on_one_clock_a_rank_waits_from_its_own_start_to_the_last_ones() -> None:
     trace = traced(TWO_RANKS)
-    found = waiting(ranks(Run.of(trace)), one_clock=True)
+    found = waiting(Run.of(trace).ranks, one_clock=True)
     assert found is not None
     assert [(one.total, one.each, one.transfer) for one in found] == [(2000, 1000, 2000), (0, 0, 2000)]
 
@@ -116,7 +116,7 @@ def test_warm_up_of_one_rank_alone_does_not_shift_its_requests() -> None:
         nvtx 2 pid 2000:               {"[i" + "." * 125 + "].."}{"[i.....].." * 12}
     """
     trace = traced(text)
-    first, second = ranks(Run.of(trace))
+    first, second = Run.of(trace).ranks
     assert (first.requests, second.requests) == (13, 12)
     assert first.request.tolist() == [*range(13)]
     assert second.request.tolist() == [*range(1, 13)]

@@ -7,7 +7,7 @@ from drawing import US
 from drawn_trace import drawn
 
 from nsight_tools.run import Run
-from nsight_tools.run.collectives import ranks, waiting
+from nsight_tools.run.collectives import waiting
 
 
 @pytest.mark.parametrize("steps", [[3] * 12, [2, 3, 4, 5, 6, 7] * 2], ids=["as many steps", "as the text is long"])
@@ -45,6 +45,6 @@ def test_ranks_may_be_threads_of_one_process() -> None:
     )
     names = ["product", "product", "ncclDevKernel_AllReduce", "ncclDevKernel_AllReduce"] * 12
     trace = drawn(text, kernel_names=names)
-    told = waiting(ranks(Run.of(trace)), one_clock=True)
+    told = waiting(Run.of(trace).ranks, one_clock=True)
     assert told is not None
     assert [(each.each, each.transfer) for each in told] == [(3 * US, 3 * US), (0, 3 * US)]

@@ -12,7 +12,8 @@ from nsight_tools.report import formats
 
 if TYPE_CHECKING:
     from nsight_tools.fleet.fold import Fleet
-    from nsight_tools.report.formats import Context, Format, Kind
+    from nsight_tools.report.context import Context
+    from nsight_tools.report.formats import Format, Kind
 
 FLEET: Kind[Format[Fleet]] = formats.Kind(__name__)
 

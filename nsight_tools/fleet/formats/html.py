@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools.fleet import words
 from nsight_tools.fleet.results import Done
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.html import pages
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.fleet.fold import Fleet
     from nsight_tools.fleet.stragglers import Straggler
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 
 def render(fleet: Fleet, context: Context = PLAIN) -> str:

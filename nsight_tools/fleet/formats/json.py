@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.fleet.numbers import QUANTITIES
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.json import trace
 from nsight_tools.report.formats.json.plain import plain
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nsight_tools.fleet.peers import Peers
     from nsight_tools.fleet.results import Done, Result
     from nsight_tools.fleet.stragglers import Group, Straggler
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 
 def render(fleet: Fleet, context: Context = PLAIN) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.fleet import words
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.markdown import trace
 from nsight_tools.report.formats.markdown.escaped import escape
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nsight_tools.fleet.fold import Fleet
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 
 def render(fleet: Fleet, context: Context = PLAIN) -> str:

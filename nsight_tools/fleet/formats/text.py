@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.findings import Severity
 from nsight_tools.fleet import words
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.text import trace
 from nsight_tools.report.terminal import Page
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.fleet.fold import Fleet
     from nsight_tools.fleet.results import Done
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 
 def render(fleet: Fleet, context: Context = PLAIN) -> str:

@@ -14,43 +14,20 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 from nsight_tools.errors import need
-from nsight_tools.report.look import USUAL, Look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     from nsight_tools.comparison.result import Comparison
-    from nsight_tools.findings import Severity
     from nsight_tools.report.content import TraceReport
+    from nsight_tools.report.context import Context, Exported
     from nsight_tools.report.swept import Swept
     from nsight_tools.trace import Trace
     from nsight_tools.tune.ledger import Ledger
 
 _Shown_contra = TypeVar("_Shown_contra", contravariant=True)
 _Module = TypeVar("_Module")
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a format may need to know beside what it shows. Each takes of it what it needs."""
-
-    look: Look = USUAL
-    each: bool = False
-    """Of many reports, each by itself too, behind what they have together."""
-    failing: Collection[Severity] = ()
-    """The severities that fail an analysis."""
-    limit: float | None = None
-    """The growth of time, in percent, from which on a comparison fails; None where none does."""
-    metric: str | None = None
-    """Which verdict of a comparison that is about: throughput, latency or both; None: the one that leads."""
-    sections: Sequence[str] = ()
-    """What the format's `section` made of each trace, where it has one."""
-
-
-PLAIN = Context()
-"""For a pipe, and nothing fails."""
 
 
 class Format(Protocol[_Shown_contra]):
@@ -65,19 +42,6 @@ class Sectioned(Protocol):
 
     def section(self, report: TraceReport, trace: Trace, number: int = ..., /) -> str:
         """What is shown of the trace; `number` tells it from the others, and begins at 1."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A trace on its way to another program."""
-
-    source: Path
-    """The input, as the user named it."""
-    trace: Trace
-    onnx: Path | None = None
-    """The ONNX model of its engine, where the user names it."""
-    progress: Callable[[str, float | None], None] | None = None
-    """Is told what is being done."""
 
 
 class Export(Protocol):

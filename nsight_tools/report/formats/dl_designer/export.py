@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from nsight_tools.report.formats import Exported
+    from nsight_tools.report.context import Exported
     from nsight_tools.trace import Trace
 
 FOLDER = True

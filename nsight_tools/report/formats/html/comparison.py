@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.comparison.result import Change, Effect, Verdict
 from nsight_tools.report import compared, compared_builds, figures
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.html import pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nsight_tools.comparison.result import Comparison, Difference
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 TITLE = "comparison"
 MOOD = {Verdict.FASTER: "good", Verdict.SLOWER: "error", Verdict.NOISE: "info"}

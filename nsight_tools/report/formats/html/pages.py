@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup, escape
 
-import nsight_tools
 from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.capture import machine
@@ -26,6 +25,7 @@ from nsight_tools.report.figures.data import places
 from nsight_tools.report.formats.html import engine
 from nsight_tools.report.formats.html.explored import policy, timeline
 from nsight_tools.report.ncu import HAND_OVER
+from nsight_tools.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -152,7 +152,7 @@ def page(sections: Sequence[str], what: str = "report", overview: str = "") -> s
         script=Markup(script),  # noqa: S704
         policy=Markup(policy.policy(style, script)),  # noqa: S704
         what=what,
-        version=nsight_tools.__version__,
+        version=__version__,
     )
 
 

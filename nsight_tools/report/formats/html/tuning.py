@@ -6,12 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nsight_tools.report import tuned
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.figures.tuned import way
-from nsight_tools.report.formats import PLAIN
 from nsight_tools.report.formats.html import pages
 
 if TYPE_CHECKING:
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
     from nsight_tools.tune.ledger import Ledger
 
 _CAPTION = (

@@ -8,17 +8,17 @@ from enum import Enum
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import nsight_tools
 from nsight_tools.comparison.resampling import LEVEL
 from nsight_tools.report import compared, compared_builds
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.json.plain import plain
+from nsight_tools.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nsight_tools.comparison.result import Comparison, Side
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 SCHEMA_VERSION = 2
 _METRICS = ("throughput", "latency")
@@ -45,7 +45,7 @@ def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:
 
 def document(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """The comparisons as plain data that `schema()` describes; what JSON cannot say (NaN, infinity) is None."""
-    tool = {"name": "nsight-tools", "version": nsight_tools.__version__}
+    tool = {"name": "nsight-tools", "version": __version__}
     documents = [_comparison(comparison) for comparison in comparisons]
     data: dict[str, Any] = plain({"schema": SCHEMA_VERSION, "tool": tool, "level": LEVEL, "comparisons": documents})
     return data

@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import nsight_tools
 from nsight_tools import changes
 from nsight_tools.report.content import BUCKETS
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.json.plain import plain
 from nsight_tools.tables import TABLES
+from nsight_tools.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nsight_tools.findings import Change, Finding
     from nsight_tools.measured import Measured
     from nsight_tools.report.content import TraceReport
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
     from nsight_tools.run.limits import LayerLimit
     from nsight_tools.summary import Summary, Times
 
@@ -35,7 +35,7 @@ def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:
 
 def document(reports: Sequence[TraceReport]) -> dict[str, Any]:
     """The reports as plain data that `schema()` describes; what JSON cannot say (NaN, infinity) is None."""
-    tool = {"name": "nsight-tools", "version": nsight_tools.__version__}
+    tool = {"name": "nsight-tools", "version": __version__}
     data: dict[str, Any] = plain({"schema": SCHEMA_VERSION, "tool": tool, "traces": [_trace(r) for r in reports]})
     return data
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from nsight_tools.comparison.result import regressed
 from nsight_tools.report import compared, safe
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.junit.document import LIMIT, Case, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nsight_tools.comparison.result import Comparison
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 
 def render(comparisons: Sequence[Comparison], context: Context = PLAIN) -> str:

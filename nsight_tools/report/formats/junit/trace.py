@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nsight_tools.analysis import Status
 from nsight_tools.report import safe
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.junit.document import LIMIT, Case, document
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nsight_tools.analysis import Outcome
     from nsight_tools.findings import Finding, Severity
     from nsight_tools.report.content import TraceReport
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 
 def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from nsight_tools import units
 from nsight_tools.report import compared, compared_builds
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.formats.markdown.escaped import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nsight_tools.comparison.result import Comparison, Difference
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 _HEAD = ("| | before | after | difference | interval | part | |", "|---|---:|---:|---:|---:|---:|---|")
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from nsight_tools import units
 from nsight_tools.analysis import Status
 from nsight_tools.report import content, unjudged
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.evidence import SHOWN as EVIDENCE_SHOWN
 from nsight_tools.report.evidence import window
-from nsight_tools.report.formats import PLAIN
 from nsight_tools.report.formats.markdown.escaped import escape, html
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nsight_tools.analysis import Outcome
     from nsight_tools.findings import Finding
     from nsight_tools.report.content import TraceReport
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 
 def render(reports: Sequence[TraceReport], context: Context = PLAIN) -> str:

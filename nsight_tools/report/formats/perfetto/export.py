@@ -10,7 +10,7 @@ from nsight_tools.report.formats.perfetto import timeline
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nsight_tools.report.formats import Exported
+    from nsight_tools.report.context import Exported
 
 FOLDER = False
 TAKES_ONNX = False

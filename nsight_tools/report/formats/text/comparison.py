@@ -11,7 +11,7 @@ from nsight_tools import units
 from nsight_tools.comparison.notes import signed
 from nsight_tools.comparison.result import Change, Effect, Verdict
 from nsight_tools.report import compared, compared_builds
-from nsight_tools.report.formats import PLAIN
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.terminal import ROOMY, Page
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from nsight_tools.comparison.result import Comparison, Difference
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 MOOD = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.NOISE: "cyan"}
 STYLE = {Change.LESS: "green", Change.MORE: "red", Change.NOISE: "dim", Change.SAME: "dim", Change.UNKNOWN: "yellow"}

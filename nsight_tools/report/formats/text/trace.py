@@ -12,8 +12,8 @@ from nsight_tools.analysis import Status
 from nsight_tools.findings import SEVERITIES, Evidence, Finding, Severity
 from nsight_tools.report import content, layer_times, unjudged
 from nsight_tools.report.claims import WINDOW, claim
+from nsight_tools.report.context import PLAIN
 from nsight_tools.report.evidence import where
-from nsight_tools.report.formats import PLAIN
 from nsight_tools.report.formats.text import limits
 from nsight_tools.report.terminal import LABEL, ROOMY, Page
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.analysis import Outcome
     from nsight_tools.report.content import TraceReport
-    from nsight_tools.report.formats import Context
+    from nsight_tools.report.context import Context
 
 EXAMPLES_NAMED = 3
 """Places to look at of a finding whose evidence is not shown."""

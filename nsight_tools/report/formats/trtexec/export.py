@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nsight_tools.columns import Bools, Ints
-    from nsight_tools.report.formats import Exported
+    from nsight_tools.report.context import Exported
     from nsight_tools.trace import Trace
 
 FOLDER = True
