@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("limits_engines.py")
-MADE = ("gemm", "issue", "memory", "tiny", "few", "odd", "resnet", "transformer", "mobile")
+MADE = ("gemm", "issue", "memory", "tiny", "few", "moves", "odd", "resnet", "transformer", "mobile")
 GIVEN = ("cls_static", "det_static")
 RATES = {
     "cls_static": ((20_000, 300), (5_000, 300), (10_000, 300), (10_000, 2_000)),

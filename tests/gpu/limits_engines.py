@@ -91,6 +91,27 @@ def few(network: Any, _config: Any) -> None:
     _output(network, best.get_output(0), "best", trt.float32)
 
 
+def moves(network: Any, config: Any) -> None:
+    """FP32 layers that compute next to nothing: along the axis that lies apart, and at the memory's peak."""
+    config.clear_flag(trt.BuilderFlag.FP16)
+    one, other = (_input(network, name, 64, 1024, 1024, kind=trt.float32) for name in ("one", "other"))
+    total = network.add_elementwise(one, other, trt.ElementWiseOperation.SUM)
+    total.name = "sum"
+    _output(network, total.get_output(0), "total", trt.float32)
+    across = network.add_reduce(total.get_output(0), trt.ReduceOperation.MAX, 1 << 1, keep_dims=True)
+    across.name = "reduction_across_rows"
+    _output(network, across.get_output(0), "most", trt.float32)
+    places = RANDOM.permutation(1024).astype(np.int32)
+    kept.append(places)
+    chosen = network.add_constant((1024,), trt.Weights(places)).get_output(0)
+    gathered = network.add_gather(one, chosen, 2)
+    gathered.name = "gather_of_columns"
+    _output(network, gathered.get_output(0), "columns", trt.float32)
+    best = network.add_topk(other, trt.TopKOperation.MAX, 16, 1 << 1)
+    best.name = "topk_across_rows"
+    _output(network, best.get_output(0), "best", trt.float32)
+
+
 def odd(network: Any, _config: Any) -> None:
     """FP16 products whose K and N are no multiples of 8, and the same with ones that are."""
     for name, inner, columns in (("odd", 2047, 2045), ("even", 2048, 2048)):
@@ -206,7 +227,7 @@ def _convolved(
 
 
 kept: list[Any] = []
-BUILDERS = {each.__name__: each for each in (gemm, issue, memory, tiny, few, odd, resnet, transformer, mobile)}
+BUILDERS = {each.__name__: each for each in (gemm, issue, memory, tiny, few, moves, odd, resnet, transformer, mobile)}
 
 
 def build(name: str, file: Path) -> None:

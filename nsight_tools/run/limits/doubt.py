@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from nsight_tools.columns import Ints
     from nsight_tools.run.limits.mixture import Timing
+    from nsight_tools.run.limits.positions import Positions
 
     Floats = npt.NDArray[np.float64]
 
@@ -35,19 +36,20 @@ def repeats(time: Ints, alike: Ints) -> Ints:
     return rank[which.reshape(-1)]
 
 
-def doubt(share: Floats, variance: Floats, time: Ints, kind: Ints, timing: Timing) -> Floats:
+def doubt(share: Floats, variance: Floats, positions: Positions, kind: Ints, timing: Timing) -> Floats:
     """Standard deviation of each share, in points, beside what the samples' scatter has; shape (positions, words).
 
     Each kernel's activity begins and ends otherwise than all others' on average, by half of what these differ from the
-    timestamps: that moves a share the less the longer the kernel is. And the same kernel takes the same share wherever
-    it stands in a request: by how much its repeats differ when each is solved by itself, more than the scatter
-    explains, is activity that is counted to a neighbour. It is not known, and left out, where too few repeat.
+    timestamps: that moves a share the less the longer the kernel is. So does half of the time that two kernels of one
+    stream have in common: whose the activity is then, no sample tells. And the same kernel takes the same share
+    wherever it stands in a request: by how much its repeats differ when each is solved by itself, more than the
+    scatter explains, is activity that is counted to a neighbour. It is not known, and left out, where too few repeat.
 
-    `share` and its `variance` are (positions, words), `time` and `kind` (`repeats`) (positions,).
+    `share` and its `variance` are (positions, words), `kind` (`repeats`) is (positions,).
     """
-    length = np.maximum(time, 1)[:, None]
+    length = np.maximum(positions.time, 1)[:, None]
     level: Floats = np.sqrt(np.average(share**2, axis=0, weights=length[:, 0]))
-    edges = abs(timing.ends - timing.begins) / 2 * level / length
+    edges = (abs(timing.ends - timing.begins) + positions.overlap[:, None]) / 2 * level / length
     count = np.bincount(kind)
     again = count[kind] > 1
     degrees = int((count[count > 1] - 1).sum())

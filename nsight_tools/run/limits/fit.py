@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,20 +47,24 @@ at 30 and 60 % (`verdict`): a share of 45 +- 20 is on neither side."""
 MOST = 400
 """Unknowns at most: a linear system of so many takes 5 ms, and there are some hundreds. Of more kernels, neighbours
 are solved as one from the beginning."""
-PART_NS = 8_000
+PART_NS = 2_000
 """A kernel is not as active at each moment: its blocks start one after the other, and the last ones leave SMs empty. A
-sample that ends within it holds the part before, so that what is longer is solved in parts, or its neighbours pay for
-it: a detector's SMs active on an H200 were then told within 1.1 points instead of 1.6 (median), at half of the rate
-within 2.0 instead of 3.4. Parts of 4 and 16 us did worse at the lower rate: too many unknowns, and too few. Where
-samples are many, parts are half as long: shorter ones are all edge (`EDGE_NS` on either side)."""
+sample that ends within it holds the part before, so that a kernel is solved in parts, or its neighbours pay for it.
+How different these are is found with them (`whole`): shorter ones are all edge (`EDGE_NS`)."""
 MOST_PARTS = 8
 """Of one kernel: one as long as a sample then has its first and last waves for themselves."""
-SAMPLES_EACH = 16
-"""Samples of each unknown, for parts that are shorter than `PART_NS`, and where the timing is found."""
+PARTED = 256
+"""Unknowns at most for the sake of parts: longer ones where they are more."""
+SAMPLES_EACH = 4
+"""Samples of each unknown, for the sake of parts."""
 WORK = 4e9
-"""Multiplications of the normal equations at most for the sake of shorter parts: half a second."""
+"""Multiplications of the normal equations at most for the sake of parts: half a second."""
+SAMPLES_TIMED = 16
+"""Samples of each unknown where the timing is found."""
 MOST_TIMED = 160
 """Unknowns at most where the timing is found: it is the same for all kernels."""
+WORKING = frozenset({"sm_issue", "tensor_active", "dram_read", "dram_write"})
+"""What a kernel has nothing of while it waits for the one before on its stream: its blocks keep SMs and warps then."""
 INNER = frozenset({"tensor_active"})
 """What begins later than the SMs' activity and ends earlier: a kernel loads its first operands and stores its last
 results without Tensor Cores, 2 us before and up to 1.5 after on an H200."""
@@ -119,33 +123,32 @@ class _Ran:
 def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fit:
     """Solve the mixture. `others` is what ran besides, a column of it for each kind; `busy` all that ran."""
     count = len(positions)
-    mine = Pieces(positions.start, positions.end, positions.of.astype(np.int64), count)
+    mine = Pieces(positions.start, positions.end, positions.of.astype(np.int64), count, positions.before)
     timing, inner = _timing(grid, mine, positions.time, busy)
     column: Ints = by_time(positions.time, MOST)
     kind = repeats(positions.time, positions.alike) if count <= MOST else column
     of_column = kind[np.unique(column, return_index=True)[1]]
-    usual = (np.bincount(kind, positions.time) / np.bincount(kind))[of_column]
-    most = min(MOST, len(grid) // SAMPLES_EACH, round((WORK / max(len(grid), 1)) ** 0.5))
-    parts = np.maximum(_parts(usual, 2 * EDGE_NS, most), _parts(usual, PART_NS, MOST))
+    long = (np.bincount(kind, positions.time) / np.bincount(kind))[of_column]
+    most = min(PARTED, len(grid) // SAMPLES_EACH, round((WORK / max(len(grid), 1)) ** 0.5))
+    parts = _parts(long, PART_NS, most)
     ran = _Ran(mine.merged(column), parts, others, busy)
     entries, idle = ran.mixture(timing, grid)
     normal = Normal.of(entries, grid.percent, idle)
-    own = doubt(*_by_themselves(normal, parts, column), positions.time, kind, timing)
+    own = doubt(*_by_themselves(normal, parts, column), positions, kind, timing)
     parts_of_kind = parts[np.unique(of_column, return_index=True)[1]]
     normal, new = _merged(normal, _repeated(parts, of_column))  # the same work is one unknown, part by part
     time_of_kind = np.bincount(kind, positions.time)
     into = _told_apart(normal, parts_of_kind, time_of_kind)
     group = into[kind]
     weight = _means(parts_of_kind, into, time_of_kind, len(normal.matrix))
-    unknowns = int(parts_of_kind.sum())
-    share, steps = _solved(normal, entries.merged(new[:-1]), idle, grid, positions, unknowns)
-    lengths = np.repeat(mine.merged(group).lengths(timing)[:, None], len(grid.words), axis=1)
-    if (words := [at for at, word in enumerate(grid.words) if word in INNER]) and inner != timing:
-        entries, within = ran.mixture(inner, grid)
-        some, entries = grid.of_words(words), entries.merged(new[:-1])
-        normal = Normal.of(entries, some.percent, within)
-        share[:, words], steps[:, :, words] = _solved(normal, entries, within, some, positions, unknowns)
-        lengths[:, words] = mine.merged(group).lengths(inner)[:, None]
+    time = mine.merged(group).time
+    share, lengths = np.empty(normal.right.shape), np.empty((len(weight), len(grid.words)))
+    steps = np.empty((DRAWS, *share.shape))
+    for when, words in _together(grid.words, timing, inner, early=bool(positions.overlap.any())).items():
+        active, rest = (entries, idle) if when == timing else ran.mixture(when, grid)
+        some, active = grid.of_words(words), active.merged(new[:-1])
+        share[:, words], steps[:, :, words] = _solved(active, rest, some, positions, parts_of_kind)
+        lengths[:, words] = (mine.active(when).merged(group).time / np.maximum(time, 1))[:, None]
     mean = weight @ share
     draws = (mean + weight @ steps) * lengths
     draws += np.random.default_rng(1).normal(size=draws.shape) * _of_groups(own, group, positions.time)
@@ -160,6 +163,15 @@ def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fi
         timing,
         len(grid),
     )
+
+
+def _together(words: tuple[str, ...], timing: Timing, inner: Timing, *, early: bool) -> dict[Timing, list[int]]:
+    """Which words are solved together; `early` is whether kernels are launched before the one before has ended."""
+    together: dict[Timing, list[int]] = {}
+    for at, word in enumerate(words):
+        when = replace(inner if word in INNER else timing, waits=early and word in WORKING)
+        together.setdefault(when, []).append(at)
+    return together
 
 
 def _parts(time: Floats | Ints, length: int, most: int) -> Ints:
@@ -218,10 +230,10 @@ def _timing(grid: Grid, mine: Pieces, time: Ints, busy: Intervals) -> tuple[Timi
 
     Found on some of the samples, from the middle of the run, with neighbours as one.
     """
-    most = min(MOST_TIMED, max(len(grid) // SAMPLES_EACH, 1))
+    most = min(MOST_TIMED, max(len(grid) // SAMPLES_TIMED, 1))
     into = by_time(time, most)
     pieces, parts = mine.merged(into), _parts(np.bincount(into, time), 2 * EDGE_NS, most)
-    wanted = SAMPLES_EACH * int(parts.sum())
+    wanted = SAMPLES_TIMED * int(parts.sum())
     first = max((len(grid) - wanted) // 2, 0)
     some = grid[first : first + wanted]
     edge = 3 * grid.period
@@ -286,9 +298,7 @@ def _merged(normal: Normal, into: Ints) -> tuple[Normal, Ints]:
     return Normal(to.T @ normal.matrix @ to, to.T @ normal.right, normal.square, normal.samples), column
 
 
-def _solved(
-    normal: Normal, entries: Entries, idle: Floats, grid: Grid, positions: Positions, own: int
-) -> tuple[Floats, Floats]:
+def _solved(entries: Entries, idle: Floats, grid: Grid, positions: Positions, parts: Ints) -> tuple[Floats, Floats]:
     """Shares of the grid's metrics, (unknowns, words), and by how much those of resampled requests differ from them.
 
     The latter, (draws, unknowns, words), take one step of Newton's method from the whole's solution: what a request's
@@ -296,7 +306,8 @@ def _solved(
     requests, as many neighbours are drawn together as make `BLOCKS` of them. Where the samples say little, a share is
     near the others, and as uncertain as these lie apart.
     """
-    told = solved(normal, entries, idle, grid.percent, own)
+    normal = Normal.of(entries, grid.percent, idle)
+    told = solved(normal, entries, idle, grid.percent, parts)
     x = told.share
     blocks = min(positions.requests, BLOCKS)
     began = np.full(positions.requests, np.iinfo(np.int64).max)
@@ -312,9 +323,10 @@ def _solved(
     random = np.random.default_rng(0)
     times = random.multinomial(blocks, np.full(blocks, 1 / blocks), DRAWS) - 1.0
     steps = np.empty((DRAWS, *x.shape))
-    for word, (scatter, prior, kept) in enumerate(zip(told.scatter, told.prior, told.kept, strict=True)):
+    for word, (scatter, kept) in enumerate(zip(told.scatter, told.kept, strict=True)):
         # A share at a bound moves too: that the whole's lies there is as uncertain as any other.
-        known = np.linalg.inv(kept * normal.matrix + np.eye(len(x)) * (scatter / prior))
-        beforehand = random.normal(size=(DRAWS, len(x))) * (scatter / prior**0.5)
+        before = told.beforehand(word)
+        known = np.linalg.inv(kept * normal.matrix + scatter * before)
+        beforehand = random.normal(size=(DRAWS, len(x))) @ np.linalg.cholesky(before).T * scatter
         steps[:, :, word] = (times @ pull[:, :, word] + beforehand) @ known
     return x, steps

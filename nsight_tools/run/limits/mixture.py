@@ -6,7 +6,7 @@ to the kernels' timestamps is not documented: it is found where the mixture expl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,32 +42,41 @@ ROUNDING = 1 / 12
 
 @dataclass(frozen=True)
 class Timing:
-    """By how much activity begins and ends after the kernels' timestamps on the samples' clock, in nanoseconds."""
+    """By how much activity begins and ends after the kernels' timestamps on the samples' clock, in nanoseconds.
+
+    `waits` is whether a kernel has none of it until the one before on its stream has no more.
+    """
 
     begins: int
     ends: int
+    waits: bool = False
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """What ran: `start`, `end` and `column` of shape (n,), in order of start."""
+    """What ran: `start`, `end` and `column` of shape (n,), in order of start.
+
+    `before`, (n,), is when the one before each on its stream ended, where that is of interest.
+    """
 
     start: Ints
     end: Ints
     column: Ints
     columns: int
+    before: Ints | None = None
 
     def active(self, timing: Timing) -> Pieces:
-        """When each was active: at least half as long as it ran, however short it is."""
-        start = self.start + timing.begins
-        end = np.maximum(self.end + timing.ends, start + (self.end - self.start + 1) // 2)
-        return Pieces(start, end, self.column, self.columns)
+        """When each was active: at least half as long as it ran, or as was left of that, however short it is."""
+        start, long = self.start + timing.begins, self.end - self.start
+        if timing.waits and self.before is not None:
+            late = np.clip(self.before + timing.ends - start, 0, long) * (self.before > self.start)
+            start, long = start + late, long - late
+        return Pieces(start, np.maximum(self.end + timing.ends, start + (long + 1) // 2), self.column, self.columns)
 
-    def lengths(self, timing: Timing) -> Floats:
-        """The active share of each column's time, shape (columns,)."""
-        active = self.active(timing)
-        ran = np.bincount(self.column, self.end - self.start, self.columns)
-        return np.bincount(self.column, active.end - active.start, self.columns) / np.maximum(ran, 1)
+    @property
+    def time(self) -> Floats:
+        """How long each column lasts, shape (columns,)."""
+        return np.bincount(self.column, self.end - self.start, self.columns).astype(np.float64)
 
     def parted(self, parts: Ints) -> Pieces:
         """Each piece as `parts`, shape (columns,), of its column, of equal length and with a column each."""
@@ -94,12 +103,13 @@ class Pieces:
 
     def merged(self, into: Ints) -> Pieces:
         """The same with several columns in one: `into`, shape (columns,), says in which."""
-        return Pieces(self.start, self.end, into[self.column], int(into.max(initial=-1)) + 1)
+        return replace(self, column=into[self.column], columns=int(into.max(initial=-1)) + 1)
 
     def within(self, lo: int, hi: int) -> Pieces:
         """Those that lie between two times, in part at least."""
         near = (self.end > lo) & (self.start < hi)
-        return Pieces(self.start[near], self.end[near], self.column[near], self.columns)
+        before = None if self.before is None else self.before[near]
+        return Pieces(self.start[near], self.end[near], self.column[near], self.columns, before)
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,11 @@ class Entries:
     def merged(self, into: Ints) -> Entries:
         """The same with several columns in one: `into`, shape (columns,), says in which."""
         return Entries(self.row, into[self.column], self.share, int(into.max(initial=-1)) + 1)
+
+    def every(self, step: int) -> Entries:
+        """Those of each `step`-th sample."""
+        mine = self.row % step == 0
+        return Entries(self.row[mine] // step, self.column[mine], self.share[mine], self.columns)
 
     def dense(self, lo: int, hi: int, idle: Floats) -> Floats:
         """The rows from `lo` up to `hi` with the share of idle time in a last column, shape (hi - lo, columns + 1)."""
@@ -189,15 +204,18 @@ _ENDS = (-1, 0), (1, 0), (0, -1), (0, 1)
 class _Search:
     """What the mixture leaves of some metrics, by timing; each timing is tried once."""
 
-    def __init__(self, grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words: Sequence[int]) -> None:
+    def __init__(
+        self, grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words: Sequence[int], *, waits: bool
+    ) -> None:
         self._grid, self._pieces, self._parts, self._busy, self._words = grid, pieces, parts, busy, words
+        self._waits = waits
         self._left: dict[tuple[int, int], float] = {}
         self._near: dict[int, Solution] = {}
 
     def left(self, at: tuple[int, int]) -> float:
         """The sum over the metrics of the logarithm of the squares that are left: their likelihood, turned round."""
         if at not in self._left:
-            timing, grid = Timing(*at), self._grid
+            timing, grid = Timing(*at, self._waits), self._grid
             entries = Entries.of(self._pieces.active(timing).parted(self._parts), grid.time, grid.period)
             idle = idle_share(self._busy, grid.time, grid.period, timing)
             normal = Normal.of(entries, grid.percent, idle)
@@ -225,7 +243,7 @@ def find_timing(grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words:
     First the lag of the samples, up to two intervals either way; then both ends, by less than kernels differ in them.
     `pieces` are solved in so many `parts`, shape (columns,): far fewer than there are samples.
     """
-    search, period = _Search(grid, pieces, parts, busy, words), grid.period
+    search, period = _Search(grid, pieces, parts, busy, words, waits=False), grid.period
 
     def allowed(begins: int, ends: int) -> bool:
         return abs(ends - begins) <= EDGE_NS
@@ -239,7 +257,7 @@ def find_inner(
     grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words: Sequence[int], timing: Timing
 ) -> Timing:
     """The same of metrics that are active within this timing: less than an edge later, and earlier."""
-    search = _Search(grid, pieces, parts, busy, words)
+    search = _Search(grid, pieces, parts, busy, words, waits=True)
 
     def allowed(begins: int, ends: int) -> bool:
         return 0 <= begins - timing.begins <= EDGE_NS and 0 <= timing.ends - ends <= EDGE_NS

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 class Positions:
     """Kernels, copies and sets of the judged requests on one GPU, and which position each has; in order of start.
 
-    `row` (rows of `Run.work`), `start`, `end`, `request` (counted from 0) and `of` have the shape (works,); all others
-    the shape (positions,), in the order in which they usually start: `name` (a copy's is its kind, as d2d), `copies`,
-    `layer`, and `time` in nanoseconds a request.
+    `row` (rows of `Run.work`), `start`, `end`, `before`, `after`, `request` (counted from 0) and `of` have the shape
+    (works,); all others the shape (positions,), in the order in which they usually start: `name` (a copy's is its kind,
+    as d2d), `copies`, `layer`, and `time` in nanoseconds a request. `before` is when the work before it on its stream
+    ended, and `after` when the next one starts: a kernel that is launched early (programmatic dependent launch) starts
+    before the one before has ended, and waits for it.
     """
 
     row: IntArray
     start: Ints
     end: Ints
+    before: Ints
+    after: Ints
     request: IntArray
     of: IntArray
     requests: int
@@ -39,6 +43,13 @@ class Positions:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    @property
+    def overlap(self) -> Ints:
+        """For how long of `time` others of the same stream run, too."""
+        both = np.maximum(self.before - self.start, 0) + np.maximum(self.end - self.after, 0)
+        both = np.minimum(both, self.end - self.start)
+        return np.bincount(self.of, both, len(self)).astype(np.int64) // max(self.requests, 1)
 
     @classmethod
     def of_run(cls, run: Run, device: int) -> Positions:
@@ -73,6 +84,7 @@ class Positions:
             row,
             start,
             end,
+            *_beside(work.stream[row], start, end),
             request,
             place[of],
             int(seen.size),
@@ -82,6 +94,19 @@ class Positions:
             np.round(time).astype(np.int64),
             _alike(run, work.row[row[first[rank]]], copies[first[rank]]),
         )
+
+
+def _beside(stream: IntArray, start: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """When the one before each work on its stream ended, and when the next one starts: (works,), in order of start.
+
+    Its own start and end where there is none.
+    """
+    order = np.lexsort((start, stream))
+    one, other = order[:-1], order[1:]
+    same = stream[one] == stream[other]
+    before, after = start.copy(), end.copy()
+    before[other[same]], after[one[same]] = end[one[same]], start[other[same]]
+    return before, after
 
 
 def _names(run: Run, row: IntArray) -> tuple[Words, Bools]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 FILE = "layer_limits.parquet"
-METHOD = 9
+METHOD = 10
 """Goes up with each change of how the shares are found: what was kept by another method is made again."""
 _ABOUT = b"nsight_tools.layer_limits"
 

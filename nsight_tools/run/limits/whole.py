@@ -3,14 +3,16 @@
 What is above 0 and below 1.5 is shown as 1, all else is rounded (H200, nsys 2025.3: predicted by Nsight Compute's
 counters, 99 of 100 samples of what a mixture has at 0.25 to 0.75 % show 1, and none 0). So nothing averages out where
 samples hardly change: an idle unit seems to have a percent. The shares are those under which the samples are the most
-likely, normal about the mixture and then rounded (expectation-maximization: Dempster, Laird and Rubin, 1977); what is
-known beforehand is how far the shares of this metric lie apart, which comes from them (empirical Bayes).
+likely, normal about the mixture and then rounded (expectation-maximization: Dempster, Laird and Rubin, 1977). What is
+known beforehand is how far the shares of kernels lie apart in this metric, and those of a kernel's parts, which comes
+from them (empirical Bayes): so parts may be short, and are as different as the samples say.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import ceil, erfc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,40 +23,62 @@ from nsight_tools.run.limits.mixture import PEAK, PRIOR, ROUNDING, Entries, Norm
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from nsight_tools.columns import Ints
+
     Floats = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
-PASSES = 12
-"""Over the samples: what thirty gave on three engines of an H200 was no better."""
-FEWEST = 2
-"""Passes over many samples, of which rounding averages out. The first takes the middle of where each may be."""
-READ = 60_000
-"""Samples that all passes together read: half a second of one processor core, with some hundreds of unknowns."""
+PASSES = 16
+"""Over the samples: three times as many brought the shares of three engines of an H200 no nearer to those by Nsight
+Compute."""
+LAST = 2
+"""Passes over all samples where they are many: the passes before these take some of them."""
+READ = 200_000
+"""Samples that all passes before the last read: half a second of one processor core, with some hundreds of unknowns."""
+STEP = 1.8
+"""How much further than to its result a pass may go: these lie on the way to the end, and less than twice as far leads
+nowhere else (Salakhutdinov and Roweis, 2003)."""
+LEARNED = 4
+"""Passes from one time to the next that it is learned how far shares lie apart: that moves slowly."""
 FINEST = ROUNDING / 32
 """No samples scatter less, as a variance: a twentieth of a percent."""
 SURE = 0.02
 """No metric's samples tell less than this of what they would without rounding: else all is what is known beforehand."""
 _FAR = 6.0
 """Standard deviations beyond which nothing is."""
-_EVEN = 0.1
-"""Standard deviations over which a normal distribution is as good as flat."""
-_STEPS = np.linspace(-_FAR, _FAR, 2401)
-_BELOW = np.array([NormalDist().cdf(at) for at in _STEPS.tolist()])
+_POINTS = 512
+"""Of a curve: the nearest is less than a hundredth of a percent off."""
 
 
 @dataclass(frozen=True)
 class Solved:
-    """What the samples tell of some metrics: `share` is (unknowns, words) in percent, all else (words,).
+    """What the samples tell of some metrics: `share` is (unknowns, words) in percent, `parts` (kernels,).
 
-    `scatter` is the variance of samples, before they are rounded, about the mixture; `prior` how far the shares lie
-    apart, as a variance; `kept` the part that rounding leaves of what the samples tell; `whole` whether they are whole.
+    All else is (words,): `scatter` is the variance of samples, before they are rounded, about the mixture; `apart` and
+    `within` how far the shares of kernels lie apart, and those of a kernel's parts, as variances; `kept` the part that
+    rounding leaves of what the samples tell; `whole` whether they are whole.
     """
 
     share: Floats
     scatter: Floats
-    prior: Floats
+    apart: Floats
+    within: Floats
     kept: Floats
     whole: Bools
+    parts: Ints
+
+    def beforehand(self, word: int) -> Floats:
+        """The inverse of the shares' covariance without any sample, (unknowns, unknowns).
+
+        A kernel's parts have its level in common.
+        """
+        whose = np.repeat(np.arange(self.parts.size), self.parts)
+        apart, within = self.apart[word], self.within[word]
+        same = whose[:, None] == whose
+        shared = same * (apart / (within + apart * self.parts[whose]))
+        known = np.eye(len(self.share)) / PRIOR
+        known[: whose.size, : whose.size] = (np.eye(whose.size) - shared) / within
+        return known
 
     def rest(self, percent: Floats, mixture: Floats) -> Floats:
         """What samples have beside the mixture, as far as they tell it; all (n, words)."""
@@ -64,53 +88,95 @@ class Solved:
 def expected(percent: Floats, mixture: Floats, scatter: Floats, whole: Bools) -> tuple[Floats, Floats]:
     """Mean and variance of what rounded samples were, normal about a mixture; all (n, words) but the last two."""
     value, variance = percent.copy(), np.zeros_like(percent)
-    at, of_word = np.nonzero(whole & (percent > 0))
-    shown, about, spread = percent[at, of_word], mixture[at, of_word], np.sqrt(scatter)[of_word]
-    low, high = np.where(shown == 1, 0.0, shown - 0.5), shown + 0.5
-    begin, end = (np.clip((side - about) / spread, -_FAR, _FAR) for side in (low, high))
-    inside = np.interp(end, _STEPS, _BELOW) - np.interp(begin, _STEPS, _BELOW)
-    even = high - low < _EVEN * spread  # as likely at either end
-    likely = (inside > 1e-6) & ~even
-    inside = np.where(likely, inside, 1.0)
-    density = [np.exp(-side * side / 2) / np.sqrt(2 * np.pi) for side in (begin, end)]
-    moved = (density[0] - density[1]) / inside
-    left = np.clip(1 + (begin * density[0] - end * density[1]) / inside - moved**2, 0, 1)
-    mean = np.where(even, (low + high) / 2, np.where(likely, about + spread * moved, about))
-    value[at, of_word] = np.clip(mean, low, high)
-    variance[at, of_word] = np.where(even, (high - low) ** 2 / 12, np.where(likely, spread**2 * left, 0.0))
+    for word in np.flatnonzero(whole).tolist():
+        shown, spread = percent[:, word], float(scatter[word]) ** 0.5
+        for some, width, middle in ((shown == 1, 1.5, shown - 0.25), (shown > 1, 1.0, shown)):
+            away = mixture[some, word] - middle[some]
+            far, mean, left = _rounded(width, spread)
+            point = np.minimum(np.abs(away) * ((_POINTS - 1) / far) + 0.5, _POINTS - 1).astype(np.intp)
+            value[some, word] = middle[some] + np.copysign(mean[point], away)
+            variance[some, word] = left[point]
     return value, variance
 
 
-def solved(normal: Normal, entries: Entries, idle: Floats, percent: Floats, own: int) -> Solved:
-    """The shares of metrics, `percent` (n, words), from their normal equations and mixture; `own` come first in it.
+@lru_cache(maxsize=64)
+def _rounded(width: float, spread: float) -> tuple[float, Floats, Floats]:
+    """What is normal and within an interval, by how far the distribution's middle lies from that of the interval.
 
-    Other unknowns are not what the shares of kernels are like.
+    How far at most, and for `_POINTS` of the way there, (points,): how far the mean lies from the interval's middle,
+    and the variance.
     """
-    words, unknowns, samples = percent.shape[1], len(normal.matrix), max(normal.samples, 1)
+    far = width / 2 + _FAR * spread
+    distance = np.linspace(0, far, _POINTS)
+    begin, end = (-width / 2 - distance) / spread, (width / 2 - distance) / spread
+    below = [np.array([erfc(-at * 0.5**0.5) / 2 for at in side.tolist()]) for side in (begin, end)]
+    density = [np.exp(-side * side / 2) / (2 * np.pi) ** 0.5 for side in (begin, end)]
+    likely = below[1] - below[0]
+    moved = (density[0] - density[1]) / likely
+    left = 1 + (begin * density[0] - end * density[1]) / likely - moved**2
+    most = width / 2
+    return far, np.clip(distance + spread * moved, 0, most), np.clip(spread**2 * left, 0, most**2)
+
+
+def solved(normal: Normal, entries: Entries, idle: Floats, percent: Floats, parts: Ints) -> Solved:
+    """The shares of metrics, `percent` (n, words), from their normal equations and mixture.
+
+    The unknowns begin with those of kernels, each in so many `parts`, shape (kernels,): others are not what the shares
+    of kernels are like. Of many samples, all but the `LAST` passes take some.
+    """
+    words, unknowns = percent.shape[1], len(normal.matrix)
     whole = (np.rint(percent) == percent).all(axis=0)
-    values, vectors = np.linalg.eigh(normal.matrix)
-    values, squared = np.maximum(values, 0), vectors[:own] ** 2
-    told = Solved(np.zeros((unknowns, words)), np.full(words, PEAK**2), np.full(words, PRIOR), np.ones(words), whole)
+    open_ = np.full(words, PRIOR)
+    told = Solved(np.zeros((unknowns, words)), np.full(words, PEAK**2), open_, open_, np.ones(words), whole, parts)
+    every = ceil(PASSES * len(percent) / READ)
+    if every == 1:
+        return _improved(told, normal, entries, idle, percent, PASSES)
+    some = entries.every(every), idle[::every], percent[::every]
+    told = _improved(told, Normal.of(some[0], some[2], some[1]), *some, PASSES)
+    return _improved(told, normal, entries, idle, percent, LAST)
+
+
+def _improved(told: Solved, normal: Normal, entries: Entries, idle: Floats, percent: Floats, passes: int) -> Solved:
+    """The shares after some passes of expectation and maximization over these samples."""
+    words, unknowns, samples = percent.shape[1], len(normal.matrix), max(normal.samples, 1)
     begin: list[npt.NDArray[np.int8] | None] = [None] * words
-    for _ in range(int(np.clip(READ // samples, FEWEST, PASSES))):
+    for turn in range(passes):
         right, squares, open_ = _read(told, entries, idle, percent)
-        share, prior = told.share.copy(), told.prior.copy()
+        share, apart, within = told.share.copy(), told.apart.copy(), told.within.copy()
         if told.share.any():
             scatter = np.maximum(squares / samples, FINEST)
             kept = np.clip(1 - open_ / samples / scatter, SURE, 1)
         else:  # nothing was known, and each value was taken for the middle of where it may be
             scatter, kept = np.full(words, ROUNDING), np.ones(words)
         for word in range(words):
-            ridge = scatter[word] / prior[word]
+            ridge = scatter[word] * told.beforehand(word)
             mean = right[:, word].sum() / max(normal.matrix.sum(), 1e-300)
-            matrix = normal.matrix + np.eye(unknowns) * ridge
-            found = solve(matrix, right[:, word] + ridge * mean, np.full(unknowns, PEAK), begin[word])
-            share[:, word], begin[word] = found.x, found.at
-            unknown = squared @ (1 / (values * kept[word] / scatter[word] + 1 / prior[word]))
-            apart = float(np.mean((share[:own, word] - mean) ** 2 + unknown))
-            prior[word] = np.clip(apart, ROUNDING, PRIOR)
-        told = Solved(share, scatter, prior, kept, whole)
+            near = right[:, word] + ridge.sum(axis=1) * mean
+            found = solve(normal.matrix + ridge, near, np.full(unknowns, PEAK), begin[word])
+            further = min(1 / kept[word], STEP)
+            share[:, word] = np.clip(share[:, word] + further * (found.x - share[:, word]), 0, PEAK)
+            begin[word] = found.at
+            if turn % LEARNED == LEARNED - 1:
+                variance = np.linalg.inv((kept[word] * normal.matrix + ridge) / scatter[word])
+                apart[word], within[word] = _spread(share[:, word] - mean, variance, told.parts)
+        told = replace(told, share=share, scatter=scatter, apart=apart, within=within, kept=kept)
     return told
+
+
+def _spread(off: Floats, variance: Floats, parts: Ints) -> tuple[float, float]:
+    """How far kernels lie apart, and their parts, as variances: of what they are off the mean, known to a `variance`.
+
+    `off` is (unknowns,), `variance` (unknowns, unknowns).
+    """
+    whose = np.repeat(np.arange(parts.size), parts)
+    off, variance = off[: whose.size], variance[: whose.size, : whose.size]
+    to = np.zeros((parts.size, whose.size))
+    to[whose, np.arange(whose.size)] = 1 / parts[whose]
+    level, of_level = to @ off, ((to @ variance) * to).sum(axis=1)
+    beside = (off - level[whose]) ** 2 + np.diag(variance) - of_level[whose]
+    within = float(np.clip(beside.sum() / max((parts - 1).sum(), 1), ROUNDING, PRIOR))
+    apart = float(np.mean(level**2 + of_level - within / parts))
+    return float(np.clip(apart, ROUNDING, PRIOR)), within
 
 
 def _read(told: Solved, entries: Entries, idle: Floats, percent: Floats) -> tuple[Floats, Floats, Floats]:
