@@ -40,6 +40,8 @@ STEP = 1.8
 nowhere else (Salakhutdinov and Roweis, 2003)."""
 LEARNED = 4
 """Passes from one time to the next that it is learned how far shares lie apart: that moves slowly."""
+UNEVEN = 0.001, 1.0
+"""How far the parts of a kernel lie apart, beside the square of its share: by 3 % of that at least, by all at most."""
 FINEST = ROUNDING / 32
 """No samples scatter less, as a variance: a twentieth of a percent."""
 SURE = 0.02
@@ -54,9 +56,10 @@ _POINTS = 512
 class Solved:
     """What the samples tell of some metrics: `share` is (unknowns, words) in percent, `parts` (kernels,).
 
-    All else is (words,): `scatter` is the variance of samples, before they are rounded, about the mixture; `apart` and
-    `within` how far the shares of kernels lie apart, and those of a kernel's parts, as variances; `kept` the part that
-    rounding leaves of what the samples tell; `whole` whether they are whole.
+    All else is (words,): `scatter` is the variance of samples, before they are rounded, about the mixture; `apart` how
+    far the shares of kernels lie apart, as a variance, and `within` how far those of a kernel's parts do, beside the
+    square of the kernel's; `kept` the part that rounding leaves of what the samples tell; `whole` whether they are
+    whole.
     """
 
     share: Floats
@@ -73,9 +76,9 @@ class Solved:
         A kernel's parts have its level in common.
         """
         whose = np.repeat(np.arange(self.parts.size), self.parts)
-        apart, within = self.apart[word], self.within[word]
-        same = whose[:, None] == whose
-        shared = same * (apart / (within + apart * self.parts[whose]))
+        level = np.bincount(whose, self.share[: whose.size, word]) / self.parts
+        within = np.maximum(self.within[word] * level**2, ROUNDING)[whose]
+        shared = (whose[:, None] == whose) * (self.apart[word] / (within + self.apart[word] * self.parts[whose]))
         known = np.eye(len(self.share)) / PRIOR
         known[: whose.size, : whose.size] = (np.eye(whose.size) - shared) / within
         return known
@@ -127,7 +130,8 @@ def solved(normal: Normal, entries: Entries, idle: Floats, percent: Floats, part
     words, unknowns = percent.shape[1], len(normal.matrix)
     whole = (np.rint(percent) == percent).all(axis=0)
     open_ = np.full(words, PRIOR)
-    told = Solved(np.zeros((unknowns, words)), np.full(words, PEAK**2), open_, open_, np.ones(words), whole, parts)
+    ones = np.ones(words)
+    told = Solved(np.zeros((unknowns, words)), np.full(words, PEAK**2), open_, ones, ones, whole, parts)
     every = ceil(PASSES * len(percent) / READ)
     if every == 1:
         return _improved(told, normal, entries, idle, percent, PASSES)
@@ -158,24 +162,25 @@ def _improved(told: Solved, normal: Normal, entries: Entries, idle: Floats, perc
             begin[word] = found.at
             if turn % LEARNED == LEARNED - 1:
                 variance = np.linalg.inv((kept[word] * normal.matrix + ridge) / scatter[word])
-                apart[word], within[word] = _spread(share[:, word] - mean, variance, told.parts)
+                apart[word], within[word] = _spread(share[:, word], mean, variance, told.parts)
         told = replace(told, share=share, scatter=scatter, apart=apart, within=within, kept=kept)
     return told
 
 
-def _spread(off: Floats, variance: Floats, parts: Ints) -> tuple[float, float]:
-    """How far kernels lie apart, and their parts, as variances: of what they are off the mean, known to a `variance`.
+def _spread(share: Floats, mean: float, variance: Floats, parts: Ints) -> tuple[float, float]:
+    """How far kernels lie apart, as a variance, and their parts, beside the square of their kernel's share.
 
-    `off` is (unknowns,), `variance` (unknowns, unknowns).
+    Of shares, (unknowns,), that are about a mean and known to a `variance`, (unknowns, unknowns).
     """
     whose = np.repeat(np.arange(parts.size), parts)
-    off, variance = off[: whose.size], variance[: whose.size, : whose.size]
+    share, variance = share[: whose.size], variance[: whose.size, : whose.size]
     to = np.zeros((parts.size, whose.size))
     to[whose, np.arange(whose.size)] = 1 / parts[whose]
-    level, of_level = to @ off, ((to @ variance) * to).sum(axis=1)
-    beside = (off - level[whose]) ** 2 + np.diag(variance) - of_level[whose]
-    within = float(np.clip(beside.sum() / max((parts - 1).sum(), 1), ROUNDING, PRIOR))
-    apart = float(np.mean(level**2 + of_level - within / parts))
+    level, of_level = to @ share, ((to @ variance) * to).sum(axis=1)
+    beside = (share - level[whose]) ** 2 + np.diag(variance) - of_level[whose]
+    squares = (level**2 + of_level) @ (parts - 1)
+    within = float(np.clip(beside.sum() / squares, *UNEVEN)) if squares > 0 else UNEVEN[1]
+    apart = float(np.mean((level - mean) ** 2 + of_level))
     return float(np.clip(apart, ROUNDING, PRIOR)), within
 
 
