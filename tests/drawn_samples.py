@@ -41,6 +41,8 @@ class Kernel:
     grid: int = 100
     beside: bool = False
     """It starts with the kernel before it, on a stream of its own."""
+    early: float = 0.0
+    """Microseconds by which it starts before the kernel before it has ended: it waits for that end, and keeps SMs."""
     waves: float = 1.0
     """Share of its time, from its start, in which it takes all that it takes: its last blocks are few."""
 
@@ -86,6 +88,7 @@ def _request(rows: dict[str, list[dict[str, Any]]], kernels: list[Kernel], at: i
         number = len(rows["kernels"]) + 1
         long = round(kernel.us * US * random.uniform(0.98, 1.02))
         start = began if kernel.beside else gpu + int(random.integers(200, US))
+        start = gpu - round(kernel.early * US) if kernel.early else start
         where = {"device": 0, "context": 1, "stream": kernel.stream, "pid": PID, "correlation_id": number}
         began, gpu = start, max(gpu, start + long)
         sizes = {"grid_x": kernel.grid, "block_x": 128} | dict.fromkeys(("grid_y", "grid_z", "block_y", "block_z"), 1)
@@ -108,13 +111,17 @@ def _samples(ran: list[dict[str, Any]], kernels: list[Kernel], sampler: Sampler,
     words = [word for word in NAMES if any(word in kernel.percent for kernel in kernels)]
     start = np.array([row["start_ns"] for row in ran]) + sampler.late
     end = np.array([row["end_ns"] for row in ran]) - sampler.early
-    waves = np.array([kernel.waves for kernel in kernels])[np.arange(len(ran)) % len(kernels)]
+    waves, early = (
+        np.array(each)[np.arange(len(ran)) % len(kernels)]
+        for each in ([kernel.waves for kernel in kernels], [round(kernel.early * US) for kernel in kernels])
+    )
     end = start + np.rint((end - start) * waves).astype(np.int64)
     rows = []
     outer = start, end
     for word in words:
         inner = sampler.inner if word == "tensor_active" else 0
-        start, end = outer[0] + inner, outer[1] - inner
+        waits = 0 if word in {"sms_active", "warps"} else early
+        start, end = outer[0] + inner + waits, outer[1] - inner
         level = np.array([kernel.percent.get(word, 0.0) for kernel in kernels])[np.arange(len(ran)) % len(kernels)]
         edges = np.concatenate([start, end])
         order = np.argsort(edges, kind="stable")

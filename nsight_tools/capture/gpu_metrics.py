@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from nsight_tools.nsys import Nsys
 
-HZ = 10_000
-"""Samples a second where no other rate is given: at half of it the shares of kernels are off by twice as much
-(docs/limits.md; one kind of GPU). It is what nsys takes by itself."""
+HZ = 20_000
+"""Samples a second where no other rate is given, twice what nsys takes by itself: kernels of few microseconds are told
+from each other then, and nothing that could be seen of a run was slower than with fewer (docs/limits.md; an H200)."""
 LONGEST_S = 60.0
-"""A command that runs longer is sampled only where that is asked for: it would be 13 million values a GPU, and tens of
+"""A command that runs longer is sampled only where that is asked for: it would be 26 million values a GPU, and tens of
 megabytes, for a program that may be idle."""
 VISIBLE = "cuda-visible"
 """What nsys calls the GPUs that CUDA_VISIBLE_DEVICES leaves a program."""

@@ -41,7 +41,7 @@ if not (asked and {loses}):
 sys.exit(code)
 """
 """It starts what it is given, and makes a report of nothing."""
-ASKED = ["--gpu-metrics-devices=all", "--gpu-metrics-frequency=10000"]
+ASKED = ["--gpu-metrics-devices=all", "--gpu-metrics-frequency=20000"]
 
 PERMISSION = """Illegal --gpu-metrics-devices argument: all.
 Insufficient privilege, see https://developer.nvidia.com/ERR_NVGPUCTRPERM."""
@@ -110,12 +110,12 @@ def test_they_are_sampled_and_their_cost_is_noted(tmp_path: Path, made: Callable
     done = capture(tmp_path, nsys)
     assert done.returncode == 0, done.stderr
     assert nsys.asked == [ASKED, []]  # what the layers are named by needs none
-    assert " traced with GPU metrics at 10 kHz (" in done.stderr
+    assert " traced with GPU metrics at 20 kHz (" in done.stderr
     run = run_of(tmp_path)
-    assert run["gpu_metrics"] == {"hz": 10_000}
+    assert run["gpu_metrics"] == {"hz": 20_000}
     assert (run["options"]["gpu_metrics"], run["options"]["gpu_metrics_hz"]) == (True, None)
     tracing = run["tracing"]
-    assert tracing["gpu_metrics_hz"] == 10_000
+    assert tracing["gpu_metrics_hz"] == 20_000
     for name in ("wall_ns", "gpu_ns"):
         assert tracing[name]["added"] == tracing[name]["traced"] - tracing[name]["untraced"]
 
@@ -226,7 +226,7 @@ def commanded(tmp_path: Path, made: Callable[..., Made]) -> Callable[..., Comman
 def test_a_command_of_seconds_is_sampled(commanded: Callable[..., Command], tmp_path: Path) -> None:
     found = commanded()
     assert found.asked == [ASKED]
-    assert found.run["gpu_metrics"] == {"hz": 10_000}
+    assert found.run["gpu_metrics"] == {"hz": 20_000}
     assert (tmp_path / "runs").read_text(encoding="utf-8") == "x\nx\n"
 
 

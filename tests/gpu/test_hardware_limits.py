@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from limits_truth import Beside, counted, rank_correlation
 
@@ -33,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Trac
             pytest.skip(f"{source} is missing")
         copy = copies / source.name
         copy.write_bytes(source.read_bytes())
-        return open_trace(copy), source.with_name(f"{name.rpartition('_')[0]}_ncu.csv")
+        return open_trace(copy), source.with_name(re.sub(r"(_\d+)+$", "_ncu.csv", name))
 
     return get
 
@@ -46,6 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Trac
         ("memory_10000", "sum", "memory"),
         ("few_10000", "softmax_of_four_rows", "occupancy"),
         ("few_10000", "topk", "occupancy"),
+        ("moves_10000", "topk_across_rows", "latency"),
         ("tiny_10000", "tiny_22 + tiny_22_relu", "latency"),
         ("odd_10000", "product_even", "tensor"),
     ],
@@ -65,32 +68,42 @@ def test_bytes_of_large_copies(made: Callable[[str], tuple[Trace, Path]]) -> Non
         assert found[layer].moved_more == pytest.approx(1, abs=0.1)
 
 
+METRICS = ("sm_issue", "sms_active", "tensor_active")
+
+
 @pytest.mark.parametrize(
-    ("name", "issue", "active", "held"),
+    "name",
+    ["resnet_10000", "resnet_20000", "resnet_50000", "resnet_10000_2000", "mobile_20000", "cls_static_10000_2000"],
+)
+def test_beside_nsight_compute(made: Callable[[str], tuple[Trace, Path]], name: str) -> None:
+    """Where samples are enough: ranks, the Tensor Cores within two points for nine in ten, intervals."""
+    trace, truth = made(name)
+    issue, active, tensor = found = [Beside.of(trace, truth, metric) for metric in METRICS]
+    assert rank_correlation(issue.told, issue.scaled) > 0.95
+    assert rank_correlation(active.told, active.scaled) > 0.9
+    assert (tensor.off <= 2).mean() >= 0.9
+    assert np.mean([each.held for each in found]) >= 0.85
+
+
+@pytest.mark.parametrize(
+    ("name", "issue", "active", "tensor"),
     [
+        ("det_static_5000", 0.98, 0.95, 0.85),
         ("det_static_20000", 0.98, 0.95, 0.85),
         ("cls_static_20000", 0.95, 0.95, 0.85),
-        ("resnet_5000", 0.9, 0.9, 0.75),  # 825 samples, of whole percents
-        ("transformer_10000", 0.85, 0.7, 0.5),  # 900 samples, and kernels that are otherwise alone
+        ("cls_static_5000", 0.85, 0.95, 0.9),
+        ("resnet_5000", 0.94, 0.9, 0.55),  # 825 samples, of whole percents
+        ("transformer_10000", 0.75, 0.75, 0.5),  # 860 samples, and kernels that start while the one before runs
+        ("transformer_20000", 0.92, 0.7, 0.8),
     ],
 )
-def test_ranks_and_intervals(
-    made: Callable[[str], tuple[Trace, Path]], name: str, issue: float, active: float, held: float
+def test_where_samples_or_kernels_tell_less(
+    made: Callable[[str], tuple[Trace, Path]], name: str, issue: float, active: float, tensor: float
 ) -> None:
     """SMs active beside Nsight Compute's share without the launch: what takes longer there keeps as many active."""
     trace, truth = made(name)
-    found = {metric: Beside.of(trace, truth, metric) for metric in ("sm_issue", "sms_active", "tensor_active")}
+    found = {metric: Beside.of(trace, truth, metric) for metric in METRICS}
     assert rank_correlation(found["sm_issue"].told, found["sm_issue"].scaled) > issue
     assert rank_correlation(found["sms_active"].told, found["sms_active"].level) > active
-    assert found["sm_issue"].held >= 0.8
-    assert found["sms_active"].holds(found["sms_active"].level) >= held
-    assert found["tensor_active"].held >= 0.85
-
-
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [("det_static_20000", 0.8), ("cls_static_20000", 0.9), ("transformer_10000", 0.9), ("resnet_5000", 0.4)],
-)
-def test_tensor_cores_are_within_two_points(made: Callable[[str], tuple[Trace, Path]], name: str, part: float) -> None:
-    trace, truth = made(name)
-    assert (Beside.of(trace, truth, "tensor_active").off <= 2).mean() >= part
+    assert (found["tensor_active"].off <= 2).mean() >= tensor
+    assert np.mean([each.held for each in found.values()]) >= 0.85

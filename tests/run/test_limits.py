@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nsight_tools import layer_limits
 from nsight_tools.importer.dialects import meaning
 from nsight_tools.run import Run
-from nsight_tools.run.limits import notes, of_layers, why_no_limits
+from nsight_tools.run.limits import notes, of_layers, whole, why_no_limits
 from nsight_tools.run.limits.bounded import solve
 from nsight_tools.run.limits.measured import Measured
 from nsight_tools.run.limits.table import FILE
@@ -211,6 +211,41 @@ def test_what_always_runs_together_is_told_less_exactly() -> None:
     assert wide["a"] > 2 * wide["c"]
     for kernel in kernels:
         assert found["low"][kernel.name] <= kernel.percent["sms_active"] / 100 <= found["high"][kernel.name]
+
+
+def test_a_kernel_that_is_launched_early_computes_nothing_of_what_the_one_before_does() -> None:
+    """It starts 3 us before the one before it on its stream has ended, and keeps SMs until it may begin."""
+    kernels = [
+        Kernel("gemm", 12, {"sms_active": 80, "sm_issue": 30, "tensor_active": 60}),
+        Kernel("norm", 6, {"sms_active": 70, "sm_issue": 24, "tensor_active": 0}, early=3),
+        Kernel("gemm", 15, {"sms_active": 60, "sm_issue": 15, "tensor_active": 40}),
+        Kernel("norm", 7, {"sms_active": 75, "sm_issue": 28, "tensor_active": 0}),
+    ]
+    trace = sampled(kernels, Sampler(20 * US), requests=600)
+    tensor, issue = (100 * shares(trace, word)["share"].to_numpy() for word in ("tensor_active", "sm_issue"))
+    assert np.abs(tensor - [60, 0, 40, 0]).max() < 2
+    assert np.abs(issue - [30, 24 * 3 / 6, 15, 28]).max() < 2
+    active = shares(trace, "sms_active")
+    wide = (active["high"] - active["low"]).to_numpy()
+    assert wide[1] > 2 * wide[3]  # whose the SMs are that both keep, no sample tells
+
+
+def test_of_many_samples_the_first_passes_take_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "READ", 4_000)
+    for metric in METRICS:
+        assert off(sampled(SIX, Sampler(50 * US), requests=600), SIX, metric) < 5
+
+
+def test_the_parts_of_a_kernel_have_its_level_in_common() -> None:
+    """Beside the covariance of what is drawn so: a level for each kernel, and what each of its parts differs by."""
+    parts, share = np.array([3, 1]), np.array([[30.0], [30.0], [30.0], [10.0], [0.0]])
+    one = np.ones(1)
+    told = whole.Solved(share, one, 200 * one, 0.25 * one, one, one > 0, parts)
+    within = 0.25 * np.array([30, 30, 30, 10]) ** 2
+    known = np.linalg.inv(told.beforehand(0))
+    assert known[:3, :3] == pytest.approx(200 + np.diag(within[:3]))
+    assert known[3, 3] == pytest.approx(200 + within[3])
+    assert known[:3, 3] == pytest.approx(0)
 
 
 def test_samples_at_another_clock_are_left_out() -> None:

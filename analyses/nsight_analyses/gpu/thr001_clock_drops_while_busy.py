@@ -70,7 +70,7 @@ def clock_drops_while_busy(trace: Trace) -> Iterator[Finding]:
     Throttling".
 
     Blind spots: without telemetry the cause is unknown: a limit that was set on purpose looks the same. Samples of the
-    metrics are means over their period (100 µs at 10 kHz), so drops that are shorter do not show; NVML's are moments,
+    metrics are means over their period (50 µs at 20 kHz), so drops that are shorter do not show; NVML's are moments,
     20 ms apart at 50 Hz. Kernels bound by memory lose less than the bound says.
     """
     run = Run.of(trace)

@@ -35,7 +35,7 @@ _MOVES = re.compile(
 _AXES = {
     "gather": "gather along axis 0",
     "reduce": "reduce along the last axes",
-    "topk": "a small K, along the last axis",
+    "topk": "take a small K of TopK, along the last axis",
 }
 """What NVIDIA's TensorRT Best Practices ask of a type of layer."""
 _MASKS = ("ReduceAxes", "ReductionAxes")
@@ -167,9 +167,11 @@ def _counted(slow: list[Slow]) -> str:
 def _causes(across: list[Slow], full: list[Slow]) -> Iterator[str]:
     if across:
         kinds = ", ".join(dict.fromkeys(each.layer.type for each in across))
-        yield f"{len(across)} of them ({kinds}) wait for values that lie apart, or read them more than once"
+        one = len(across) == 1
+        does = "waits for values that lie apart, or reads" if one else "wait for values that lie apart, or read"
+        yield f"{len(across)} of them ({kinds}) {does} them more than once"
     if full:
-        yield f"{len(full)} of them run at the peak of device memory, in FP32"
+        yield f"{len(full)} of them {'runs' if len(full) == 1 else 'run'} at the peak of device memory, in FP32"
 
 
 def _advice(across: list[Slow], full: list[Slow]) -> Iterator[str]:
