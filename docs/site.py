@@ -88,7 +88,7 @@ def api() -> str:
     groups: dict[str, list[str]] = {}
     for name in nsight_tools.__all__:
         home = nsight_tools._HOME.get(name)  # noqa: SLF001 (the one place that knows)
-        if home is not None:
+        if home is not None and name != "__version__":
             groups.setdefault(home, []).append(name)
     for home, names in groups.items():
         said += [f"## nsight_tools.{home}\n", *(f"::: {_where(home, name)}\n" for name in names)]
