@@ -101,7 +101,7 @@ def test_what_is_shown_as_one_percent_may_be_next_to_nothing() -> None:
     found = shares(sampled(kernels, Sampler(50 * US), requests=300), "tensor_active")
     assert 100 * found["share"].to_numpy()[-1] == pytest.approx(40, abs=2)
     assert np.median(found["share"][:-1]) < 0.01
-    assert (found["low"][:-1] <= 0.002).all()
+    assert (found["low"][:-1] <= 0.002).mean() >= 0.85  # of intervals that hold nine times in ten
 
 
 @given(shown=st.integers(0, 100), about=st.floats(-5, 105), spread=st.sampled_from([0.05, 0.3, 1.0, 5.0, 100.0]))

@@ -124,14 +124,16 @@ def _rounded(width: float, spread: float) -> tuple[float, Floats, Floats]:
 def solved(normal: Normal, entries: Entries, idle: Floats, percent: Floats, parts: Ints) -> Solved:
     """The shares of metrics, `percent` (n, words), from their normal equations and mixture.
 
-    The unknowns begin with those of kernels, each in so many `parts`, shape (kernels,): others are not what the shares
-    of kernels are like. Of many samples, all but the `LAST` passes take some.
+    The unknowns begin with those of kernels, each in so many `parts`, shape (kernels,), and end with idle time: others
+    are not what the shares of kernels are like. It begins with the same share for all and nothing in idle time, which
+    is what remains where the samples tell nothing. Of many samples, all but the `LAST` passes take some.
     """
     words, unknowns = percent.shape[1], len(normal.matrix)
     whole = (np.rint(percent) == percent).all(axis=0)
-    open_ = np.full(words, PRIOR)
-    ones = np.ones(words)
-    told = Solved(np.zeros((unknowns, words)), np.full(words, PEAK**2), open_, ones, ones, whole, parts)
+    share, ones = np.zeros((unknowns, words)), np.ones(words)
+    busy = max(1 - float(idle.mean()), 0.01)
+    share[:-1] = np.minimum(np.where(whole & (percent == 1), 0.75, percent).mean(axis=0) / busy, PEAK)
+    told = Solved(share, ROUNDING * ones, PRIOR * ones, ones, ones, whole, parts)
     every = ceil(PASSES * len(percent) / READ)
     if every == 1:
         return _improved(told, normal, entries, idle, percent, PASSES)
@@ -147,11 +149,10 @@ def _improved(told: Solved, normal: Normal, entries: Entries, idle: Floats, perc
     for turn in range(passes):
         right, squares, open_ = _read(told, entries, idle, percent)
         share, apart, within = told.share.copy(), told.apart.copy(), told.within.copy()
-        if told.share.any():
+        scatter, kept = told.scatter, told.kept
+        if turn:  # before that, it is the scatter about one share for all
             scatter = np.maximum(squares / samples, FINEST)
             kept = np.clip(1 - open_ / samples / scatter, SURE, 1)
-        else:  # nothing was known, and each value was taken for the middle of where it may be
-            scatter, kept = np.full(words, ROUNDING), np.ones(words)
         for word in range(words):
             ridge = scatter[word] * told.beforehand(word)
             mean = right[:, word].sum() / max(normal.matrix.sum(), 1e-300)
