@@ -307,7 +307,7 @@ def _solved(entries: Entries, idle: Floats, grid: Grid, positions: Positions, pa
     near the others, and as uncertain as these lie apart.
     """
     normal = Normal.of(entries, grid.percent, idle)
-    told = solved(normal, entries, idle, grid.percent, parts)
+    told = solved(normal, entries, idle, grid, parts)
     x = told.share
     blocks = min(positions.requests, BLOCKS)
     began = np.full(positions.requests, np.iinfo(np.int64).max)

@@ -73,7 +73,7 @@ class Measured:
             fitted = fit(grid, positions, others, busy)  # more where other processes have the cores
         _refuse_others(grid, fitted, run.gpus.busy(device))
         _refuse_few(fitted, positions)
-        steps = np.where((np.rint(grid.percent) == grid.percent).all(axis=0), 1.0, 0.0)
+        steps = np.where(grid.whole, 1.0, 0.0)
         notes += _said(positions, fitted)
         return cls(device, grid.words, positions, fitted, steps, 1e9 / grid.period, notes)
 

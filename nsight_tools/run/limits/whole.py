@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nsight_tools.columns import Ints
+    from nsight_tools.run.metrics import Grid
 
     Floats = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
@@ -121,19 +122,18 @@ def _rounded(width: float, spread: float) -> tuple[float, Floats, Floats]:
     return far, np.clip(distance + spread * moved, 0, most), np.clip(spread**2 * left, 0, most**2)
 
 
-def solved(normal: Normal, entries: Entries, idle: Floats, percent: Floats, parts: Ints) -> Solved:
-    """The shares of metrics, `percent` (n, words), from their normal equations and mixture.
+def solved(normal: Normal, entries: Entries, idle: Floats, grid: Grid, parts: Ints) -> Solved:
+    """The shares of the grid's metrics from their normal equations and mixture.
 
     The unknowns begin with those of kernels, each in so many `parts`, shape (kernels,), and end with idle time: others
     are not what the shares of kernels are like. It begins with the same share for all and nothing in idle time, which
     is what remains where the samples tell nothing. Of many samples, all but the `LAST` passes take some.
     """
-    words, unknowns = percent.shape[1], len(normal.matrix)
-    whole = (np.rint(percent) == percent).all(axis=0)
+    percent, words, unknowns = grid.percent, len(grid.words), len(normal.matrix)
     share, ones = np.zeros((unknowns, words)), np.ones(words)
     busy = max(1 - float(idle.mean()), 0.01)
-    share[:-1] = np.minimum(np.where(whole & (percent == 1), 0.75, percent).mean(axis=0) / busy, PEAK)
-    told = Solved(share, ROUNDING * ones, PRIOR * ones, ones, ones, whole, parts)
+    share[:-1] = np.minimum(np.where(grid.whole & (percent == 1), 0.75, percent).mean(axis=0) / busy, PEAK)
+    told = Solved(share, ROUNDING * ones, PRIOR * ones, ones, ones, grid.whole, parts)
     every = ceil(PASSES * len(percent) / READ)
     if every == 1:
         return _improved(told, normal, entries, idle, percent, PASSES)
