@@ -23,13 +23,30 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("limits_engines.py")
-MADE = ("gemm", "issue", "memory", "tiny", "few", "moves", "odd", "resnet", "transformer", "mobile")
+MADE = (
+    "gemm",
+    "issue",
+    "memory",
+    "tiny",
+    "few",
+    "moves",
+    "odd",
+    "resnet",
+    "one",
+    "transformer",
+    "bert",
+    "mobile",
+    "unet",
+)
 GIVEN = ("cls_static", "det_static")
 RATES = {
     "cls_static": ((20_000, 300), (5_000, 300), (10_000, 300), (10_000, 2_000)),
     "resnet": ((5_000, 300), (10_000, 300), (20_000, 300), (10_000, 2_000), (50_000, 300)),
     "det_static": ((20_000, 300), (5_000, 300)),
     "transformer": ((10_000, 300), (5_000, 300), (20_000, 300), (10_000, 2_000), (50_000, 300)),
+    "one": ((20_000, 300), (10_000, 300)),
+    "unet": ((20_000, 300), (10_000, 300)),
+    "bert": ((20_000, 300), (10_000, 300)),
     "mobile": ((10_000, 300), (20_000, 300), (5_000, 300)),
 }
 """Samples a second, and inferences."""

@@ -120,9 +120,14 @@ def odd(network: Any, _config: Any) -> None:
         _output(network, _multiplied(network, one, other, f"product_{name}"), f"{name}_out")
 
 
-def resnet(network: Any, _config: Any) -> None:
+def one(network: Any, config: Any) -> None:
+    """ResNet-50 of one image."""
+    resnet(network, config, batch=1)
+
+
+def resnet(network: Any, _config: Any, *, batch: int = 8) -> None:
     """ResNet-50, batch 8, with random weights."""
-    tensor = _convolved(network, _input(network, "x", 8, 3, 224, 224), 64, 7, stride=2, name="stem")
+    tensor = _convolved(network, _input(network, "x", batch, 3, 224, 224), 64, 7, stride=2, name="stem")
     pool = network.add_pooling_nd(tensor, trt.PoolingType.MAX, (3, 3))
     pool.stride_nd, pool.padding_nd = (2, 2), (1, 1)
     tensor = pool.get_output(0)
@@ -140,12 +145,37 @@ def resnet(network: Any, _config: Any) -> None:
     _output(network, _convolved(network, mean.get_output(0), 1000, 1, name="classes", relu=False), "out")
 
 
-def transformer(network: Any, _config: Any) -> None:
+def unet(network: Any, _config: Any) -> None:
+    """A small U-Net: convolutions at ever lower resolution and back, with what was before beside it."""
+    tensor, before = _input(network, "x", 2, 8, 256, 256), []
+    for at, channels in enumerate((32, 64, 128, 256)):
+        for turn in range(2):
+            tensor = _convolved(network, tensor, channels, 3, name=f"down{at}_{turn}")
+        before.append(tensor)
+        pool = network.add_pooling_nd(tensor, trt.PoolingType.MAX, (2, 2))
+        pool.stride_nd = (2, 2)
+        tensor = pool.get_output(0)
+    tensor = _convolved(network, tensor, 512, 3, name="bottom")
+    for at, beside in reversed(list(enumerate(before))):
+        larger = network.add_resize(tensor)
+        larger.shape = (beside.shape[0], tensor.shape[1], beside.shape[2], beside.shape[3])
+        joined = network.add_concatenation([larger.get_output(0), beside]).get_output(0)
+        tensor = _convolved(network, joined, beside.shape[1], 3, name=f"up{at}_0")
+        tensor = _convolved(network, tensor, beside.shape[1], 3, name=f"up{at}_1")
+    _output(network, _convolved(network, tensor, 8, 1, name="last", relu=False), "out")
+
+
+def bert(network: Any, config: Any) -> None:
+    """The same as `transformer` with 8 sequences of 384 tokens, six layers."""
+    transformer(network, config, tokens=384, layers=6)
+
+
+def transformer(network: Any, _config: Any, *, tokens: int = 128, layers: int = 4) -> None:
     """Four encoder layers as BERT has them, 8 sequences of 128 tokens, with random weights."""
-    tensor = _input(network, "x", 8, 128, 768)
-    for at in range(4):
+    tensor = _input(network, "x", 8, tokens, 768)
+    for at in range(layers):
         query, key, value = (
-            _heads(network, _dense(network, tensor, 768, f"{name}_{at}")) for name in ("query", "key", "value")
+            _heads(network, _dense(network, tensor, 768, f"{name}_{at}"), tokens) for name in ("query", "key", "value")
         )
         transposed = trt.MatrixOperation.TRANSPOSE
         scores = network.add_matrix_multiply(query, trt.MatrixOperation.NONE, key, transposed)
@@ -153,7 +183,7 @@ def transformer(network: Any, _config: Any) -> None:
         soft = network.add_softmax(scores.get_output(0))
         soft.axes, soft.name = 1 << 3, f"softmax_{at}"
         joined = network.add_shuffle(_multiplied(network, soft.get_output(0), value, f"context_{at}"))
-        joined.first_transpose, joined.reshape_dims = (0, 2, 1, 3), (8, 128, 768)
+        joined.first_transpose, joined.reshape_dims = (0, 2, 1, 3), (8, tokens, 768)
         tensor = _normal(network, tensor, _dense(network, joined.get_output(0), 768, f"projection_{at}"), f"first_{at}")
         wide = network.add_activation(_dense(network, tensor, 3072, f"up_{at}"), trt.ActivationType.RELU)
         narrow = _dense(network, wide.get_output(0), 768, f"down_{at}")
@@ -186,9 +216,9 @@ def _dense(network: Any, tensor: Any, columns: int, name: str) -> Any:
     return _multiplied(network, tensor, network.add_constant(shape, trt.Weights(weights)).get_output(0), name)
 
 
-def _heads(network: Any, tensor: Any) -> Any:
+def _heads(network: Any, tensor: Any, tokens: int) -> Any:
     split = network.add_shuffle(tensor)
-    split.reshape_dims, split.second_transpose = (8, 128, 12, 64), (0, 2, 1, 3)
+    split.reshape_dims, split.second_transpose = (8, tokens, 12, 64), (0, 2, 1, 3)
     return split.get_output(0)
 
 
@@ -227,7 +257,10 @@ def _convolved(
 
 
 kept: list[Any] = []
-BUILDERS = {each.__name__: each for each in (gemm, issue, memory, tiny, few, moves, odd, resnet, transformer, mobile)}
+BUILDERS = {
+    each.__name__: each
+    for each in (gemm, issue, memory, tiny, few, moves, odd, resnet, one, transformer, bert, mobile, unet)
+}
 
 
 def build(name: str, file: Path) -> None:
