@@ -77,7 +77,8 @@ class Fit:
     """Shares of the peak in percent, of groups of positions: what is solved as one.
 
     `group`, shape (positions,), is each position's, and `kind` what it repeats; `share` (groups, words) its share over
-    the kernels' time, as traced; `draws` (draws, groups, words) the same of resamples. `idle` (words,) is what the
+    the kernels' time, as traced, `half` (groups,) half of the interval that the samples of the first metric leave, in
+    points; `draws` (draws, groups, words) are shares of resamples, with all other doubts. `idle` (words,) is what the
     samples show while the GPU runs nothing that was traced, `idle_low` the least of it that is likely, and `idle_ns`
     for how long that is.
     """
@@ -85,6 +86,7 @@ class Fit:
     group: Ints
     kind: Ints
     share: Floats
+    half: Floats
     draws: Floats
     idle: Floats
     idle_low: Floats
@@ -97,12 +99,6 @@ class Fit:
         """How many kinds of work are told as one, by group: 1 where only repeats of the same are; shape (groups,)."""
         first = np.unique(self.kind, return_index=True)[1]
         return np.bincount(self.group[first], minlength=len(self.share))
-
-    @property
-    def half(self) -> Floats:
-        """Half of each group's interval of the first metric, in points, shape (groups,)."""
-        low, high = np.percentile(self.draws[:, :, 0], CHANCE, axis=0)
-        return np.asarray((high - low) / 2, np.float64)
 
 
 @dataclass(frozen=True)
@@ -151,11 +147,13 @@ def fit(grid: Grid, positions: Positions, others: Pieces, busy: Intervals) -> Fi
         lengths[:, words] = (mine.active(when).merged(group).time / np.maximum(time, 1))[:, None]
     mean = weight @ share
     draws = (mean + weight @ steps) * lengths
+    half = np.diff(np.percentile(draws[:, :, 0], CHANCE, axis=0), axis=0)[0] / 2
     draws += np.random.default_rng(1).normal(size=draws.shape) * _of_groups(own, group, positions.time)
     return Fit(
         group,
         kind,
         mean * lengths,
+        half,
         np.clip(draws, 0, PEAK),
         share[-1],
         np.percentile(np.clip(share[-1] + steps[:, -1], 0, PEAK), CHANCE[0], axis=0),
@@ -169,7 +167,8 @@ def _together(words: tuple[str, ...], timing: Timing, inner: Timing, *, early: b
     """Which words are solved together; `early` is whether kernels are launched before the one before has ended."""
     together: dict[Timing, list[int]] = {}
     for at, word in enumerate(words):
-        when = replace(inner if word in INNER else timing, waits=early and word in WORKING)
+        waits = timing.ends if early and word in WORKING else None
+        when = replace(inner if word in INNER else timing, waits=waits)
         together.setdefault(when, []).append(at)
     return together
 

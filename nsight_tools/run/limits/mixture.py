@@ -44,12 +44,13 @@ ROUNDING = 1 / 12
 class Timing:
     """By how much activity begins and ends after the kernels' timestamps on the samples' clock, in nanoseconds.
 
-    `waits` is whether a kernel has none of it until the one before on its stream has no more.
+    `waits` is how long after the end of the one before on its stream a kernel begins; None where that is at its own
+    start, whatever the one before does.
     """
 
     begins: int
     ends: int
-    waits: bool = False
+    waits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Pieces:
     def active(self, timing: Timing) -> Pieces:
         """When each was active: at least half as long as it ran, or as was left of that, however short it is."""
         start, long = self.start + timing.begins, self.end - self.start
-        if timing.waits and self.before is not None:
-            late = np.clip(self.before + timing.ends - start, 0, long) * (self.before > self.start)
+        if timing.waits is not None and self.before is not None:
+            late = np.clip(self.before + timing.waits - start, 0, long) * (self.before > self.start)
             start, long = start + late, long - late
         return Pieces(start, np.maximum(self.end + timing.ends, start + (long + 1) // 2), self.column, self.columns)
 
@@ -205,7 +206,7 @@ class _Search:
     """What the mixture leaves of some metrics, by timing; each timing is tried once."""
 
     def __init__(
-        self, grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words: Sequence[int], *, waits: bool
+        self, grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words: Sequence[int], waits: int | None = None
     ) -> None:
         self._grid, self._pieces, self._parts, self._busy, self._words = grid, pieces, parts, busy, words
         self._waits = waits
@@ -243,7 +244,7 @@ def find_timing(grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words:
     First the lag of the samples, up to two intervals either way; then both ends, by less than kernels differ in them.
     `pieces` are solved in so many `parts`, shape (columns,): far fewer than there are samples.
     """
-    search, period = _Search(grid, pieces, parts, busy, words, waits=False), grid.period
+    search, period = _Search(grid, pieces, parts, busy, words), grid.period
 
     def allowed(begins: int, ends: int) -> bool:
         return abs(ends - begins) <= EDGE_NS
@@ -257,7 +258,7 @@ def find_inner(
     grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words: Sequence[int], timing: Timing
 ) -> Timing:
     """The same of metrics that are active within this timing: less than an edge later, and earlier."""
-    search = _Search(grid, pieces, parts, busy, words, waits=True)
+    search = _Search(grid, pieces, parts, busy, words, timing.ends)
 
     def allowed(begins: int, ends: int) -> bool:
         return 0 <= begins - timing.begins <= EDGE_NS and 0 <= timing.ends - ends <= EDGE_NS
