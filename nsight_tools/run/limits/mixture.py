@@ -241,16 +241,17 @@ class _Search:
 def find_timing(grid: Grid, pieces: Pieces, parts: Ints, busy: Intervals, words: Sequence[int]) -> Timing:
     """When activity begins and ends: where the mixture leaves the least of these metrics.
 
-    First the lag of the samples, up to two intervals either way; then both ends, by less than kernels differ in them.
-    `pieces` are solved in so many `parts`, shape (columns,): far fewer than there are samples.
+    First the lag of the samples, up to two intervals either way, by a third of them; then both ends, by less than
+    kernels differ in them. `pieces` are solved in so many `parts`, shape (columns,): far fewer than there are samples.
     """
-    search, period = _Search(grid, pieces, parts, busy, words), grid.period
+    search, period = _Search(grid[: len(grid) // 3], pieces, parts, busy, words), grid.period
 
     def allowed(begins: int, ends: int) -> bool:
         return abs(ends - begins) <= EDGE_NS
 
     lag = min(((at * period // 4,) * 2 for at in range(-8, 9)), key=search.left)
     lag = search.best(lag, ((-1, -1), (1, 1)), period // 8, STEP_NS, allowed)
+    search = _Search(grid, pieces, parts, busy, words)
     return Timing(*search.best(lag, (*_ENDS, (1, -1)), EDGE_NS // 2, STEP_NS, allowed))
 
 
