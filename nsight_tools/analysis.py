@@ -376,14 +376,10 @@ def analyze(
 
     Example:
         >>> from nsight_tools import analyze
-        >>> for outcome in analyze("sample_traces/detector_pageable.sqlite", select="PCI"):
+        >>> for outcome in analyze("sample_traces/detector_pageable.sqlite", select=["PCI001", "PCI005", "PCI007"]):
         ...     print(outcome.code, outcome.status.value)
         PCI001 findings
-        PCI002 clear
-        PCI003 clear
-        PCI004 clear
         PCI005 could_not_run
-        PCI006 clear
         PCI007 not_applicable
     """
     opened = as_trace(trace, "analyze")

@@ -242,10 +242,10 @@ def _limits(trace: Trace) -> tuple[tuple[LayerLimit, ...], tuple[str, ...]]:
     """What limits the layers, and what has to be known beside; nothing where GPU metrics were not sampled."""
     if not trace.rows("gpu_metrics"):
         return (), ()
-    from nsight_tools.run.limits import notes, of_layers, why_no_limits
+    from nsight_tools.run.limits import notes, of_regions, why_no_limits
 
     why = why_no_limits(trace)
-    return of_layers(trace), tuple(notes(trace)) if why is None else (f"what limits the layers is not known: {why}",)
+    return of_regions(trace), tuple(notes(trace)) if why is None else (f"what limits the layers is not known: {why}",)
 
 
 def _clocks(run: Run) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from jsonschema import Draft202012Validator
 
+from nsight_tools.report.formats import TRACE
 from nsight_tools.report.formats.json import trace as machine
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def test_codes_are_chosen(run: Run, options: list[str], codes: list[str]) -> Non
     ("arguments", "said"),
     [
         (["analyze"], "Missing argument 'INPUT...'; see nsight-tools analyze --help"),
-        (["analyze", "x", "--format", "pdf"], "'pdf' is not one of 'text', 'html', 'json', 'junit', 'markdown'"),
+        (["analyze", "x", "--format", "pdf"], f"'pdf' is not one of {', '.join(map(repr, TRACE.names()))}"),
         (["analyze", "x", "--select", "XYZ"], "no analysis has the code 'XYZ'; the codes are PCI001, PCI003, THR001"),
         (["analyze", "x", "--format", "jsn"], "; did you mean 'json'? see nsight-tools analyze --help"),
         (["explain", "walll"], "there is no code or word 'walll'; did you mean 'wall'?"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nsight_tools import layer_limits
 from nsight_tools.importer.dialects import meaning
 from nsight_tools.run import Run
-from nsight_tools.run.limits import notes, of_layers, whole, why_no_limits
+from nsight_tools.run.limits import notes, of_layers, of_regions, whole, why_no_limits
 from nsight_tools.run.limits.bounded import solve
 from nsight_tools.run.limits.measured import Measured
 from nsight_tools.run.limits.table import FILE
@@ -155,6 +155,28 @@ def test_a_layer_is_the_mean_of_its_kernels_by_their_time() -> None:
     assert found["share"][1] == pytest.approx(0.5, abs=0.02)
     assert list(found["kernels"]) == [2, 1]
     assert found["low"][0] <= 0.3 <= found["high"][0]
+
+
+def test_the_kernels_of_a_region_stand_in_its_place() -> None:
+    """Two of them are one kernel, and of one limit; what else runs stays as it is."""
+    region = "{ForeignNode[first...last]}"
+    full, few = {"sms_active": 96, "sm_issue": 20, "tensor_active": 80}, {"sms_active": 20, "sm_issue": 4}
+    kernels = [
+        Kernel("gemm", 20, full, region),
+        Kernel("norm", 9, few, region),
+        Kernel("gemm", 20, full, region),
+        Kernel("conv", 30, few, "layer"),
+    ]
+    trace = sampled(kernels, requests=400)
+    assert [layer.name for layer in of_layers(trace)] == [region, "layer"]
+    found = of_regions(trace)
+    assert [(layer.name, layer.kernels, layer.limit) for layer in found] == [
+        ("gemm", 2, "tensor"),
+        ("layer", 1, "occupancy"),
+        ("norm", 1, "occupancy"),
+    ]
+    assert sum(layer.time_ns for layer in found) == sum(layer.time_ns for layer in of_layers(trace))
+    assert found[0].parts["tensor_active"].share == pytest.approx(0.8, abs=0.03)
 
 
 def test_short_neighbours_are_told_as_one() -> None:

@@ -63,9 +63,9 @@ _MUST = 0.1
 
 
 def _told(trace: Trace) -> Sequence[LayerLimit]:
-    from nsight_tools.run.limits import of_layers, why_no_limits
+    from nsight_tools.run.limits import of_regions, why_no_limits
 
-    layers = of_layers(trace)
+    layers = of_regions(trace)
     if not layers:
         raise NothingToShow(f"what limits the layers is not known: {why_no_limits(trace) or 'no kernel was judged'}")
     return layers
@@ -334,8 +334,8 @@ def _mean(shares: Floats, time: npt.NDArray[np.int64]) -> str:
 
 
 def _limit(kernel: Mapping[str, Any], layers: Mapping[str, LayerLimit]) -> str:
-    layer = layers.get(kernel["layer"] or kernel["kernel"])
-    return layer.limit if layer else "not told"
+    told = layers.get(kernel["layer"]) or layers.get(kernel["kernel"])
+    return told.limit if told else "not told"
 
 
 def _colours(axes: Axes, edges: Any, verdicts: Sequence[str]) -> None:

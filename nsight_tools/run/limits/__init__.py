@@ -6,7 +6,7 @@ own share of the hardware's peak.
 """
 
 from nsight_tools.run.limits.table import layer_limits, no_limits, notes, of_positions, why_no_limits
-from nsight_tools.run.limits.verdict import NAMES, LayerLimit, Part, needed_bytes, of_kernels, of_layers
+from nsight_tools.run.limits.verdict import NAMES, LayerLimit, Part, needed_bytes, of_kernels, of_layers, of_regions
 
 __all__ = [
     "NAMES",
@@ -19,5 +19,6 @@ __all__ = [
     "of_kernels",
     "of_layers",
     "of_positions",
+    "of_regions",
     "why_no_limits",
 ]

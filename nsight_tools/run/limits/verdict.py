@@ -41,6 +41,7 @@ NAMES = {
     LATENCY: "latency",
     NOT_TOLD: "not told",
 }
+_REGION = "{ForeignNode["
 _WIDTHS = {"FP32": 4, "INT32": 4, "FP16": 2, "BF16": 2, "INT8": 1, "FP8": 1, "BOOL": 1, "INT64": 8}
 _OF_WEIGHTS = {"Float": 4, "Half": 2, "BFloat16": 2, "Int8": 1, "FP8": 1}
 """Bytes of a value, by what our table calls a tensor's type, and by what the inspector calls that of weights."""
@@ -150,6 +151,41 @@ def of_layers(trace: Trace) -> tuple[LayerLimit, ...]:
     Empty where nothing can be told (`why_no_limits`).
     """
     return trace.once(_of_layers)
+
+
+def of_regions(trace: Trace) -> tuple[LayerLimit, ...]:
+    """The same with the kernels of a region in place of it, by name.
+
+    A region is what TensorRT's compiler, Myelin, made one node of, `{ForeignNode[first...last]}`: often most of a
+    transformer, and no one part of the hardware limits all of that.
+    """
+    layers = of_layers(trace)
+    regions = {layer.name for layer in layers if _REGION in layer.name}
+    inside: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
+    for row in layer_limits(trace).to_pylist() if regions else ():
+        if row["of"] == "kernel" and row["layer"] in regions:
+            inside.setdefault((row["device"], row["layer"], row["kernel"]), []).append(row)
+    gpus = Run.of(trace).gpus
+    kernels = [_limit(_alike(rows), None, gpus.of(rows[0]["device"])) for rows in inside.values()]
+    others = [layer for layer in layers if layer.name not in regions]
+    return tuple(sorted((*others, *kernels), key=lambda limit: -limit.time_ns))
+
+
+def _alike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each metric of kernels of one name: how many they are, how long they run, and their share by time."""
+    by_metric: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_metric.setdefault(row["metric"], []).append(row)
+    return [
+        {
+            **mine[0],
+            "layer": None,
+            "kernels": len(mine),
+            "time_ns": sum(row["time_ns"] for row in mine),
+            **{key: _mean(mine, key) for key in ("share", "low", "high")},
+        }
+        for mine in by_metric.values()
+    ]
 
 
 def of_kernels(trace: Trace, metric: str) -> dict[str, Part]:
