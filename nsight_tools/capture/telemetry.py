@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from nsight_tools import run_files
+from nsight_tools import allocator, run_files
 from nsight_tools.capture import nvml
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Sampler:
             self.reason = str(error)
             self._nvml.close()
             return
+        allocator.without_pandas()  # which Arrow loads with the first rows: nothing is sampled meanwhile
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
         self._thread.start()
 

@@ -511,6 +511,27 @@ KILLED = """
 """
 
 
+WRITING = """
+    import sys, time
+    from pathlib import Path
+    from capture.recorded_nvml import RecordedNvml
+    from nsight_tools.capture import telemetry
+    sys.modules["pynvml"] = RecordedNvml()
+    telemetry.WRITTEN_EVERY_NS = 0
+    with telemetry.sampling(Path(sys.argv[1]), hz=200) as sampler:
+        time.sleep(0.2)
+    print(sampler.cost()["samples"] > 0, "pandas" in sys.modules)
+"""
+
+
+def test_the_first_rows_load_nothing_that_takes_long(tmp_path: Path) -> None:
+    """Arrow would load pandas for them: a third of a second without a sample, and seconds where the cores are busy."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])}
+    command = [sys.executable, "-c", textwrap.dedent(WRITING), str(tmp_path / "telemetry.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S, check=True)
+    assert done.stdout == "True False\n"
+
+
 class TestCrashes:
     def test_what_was_sampled_survives_a_kill(self, tmp_path: Path) -> None:
         """Killed at whatever moment: all but the last half second is there, whole."""
