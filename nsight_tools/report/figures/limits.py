@@ -297,7 +297,7 @@ def limits(trace: Trace) -> Drawing:
         axes.set_ylim(0, 1)
         axes.set_yticks([0, 1], ["0", "100 %"])
         axes.grid(axis="y")
-        axes.set_ylabel(f"{words}\n{_mean(heights, time)}", rotation=0, ha="right", va="center", labelpad=23)
+        axes.set_ylabel(f"{words}\n{_mean(heights, time)}", rotation=0, ha="right", va="center", labelpad=14)
     lanes_or_strip = (lanes or [strip])[-1]
     time_axis(lanes_or_strip, 0, int(edges[-1]), "of kernels, one behind the other")
     strip.set_title(f"{len(kernels)} kernels of an inference, by what limits their layers")
