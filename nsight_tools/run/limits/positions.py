@@ -84,7 +84,7 @@ class Positions:
             row,
             start,
             end,
-            *_beside(work.stream[row], start, end),
+            *_beside(joint_key(work.pid[row], work.stream[row]), start, end),
             request,
             place[of],
             int(seen.size),
@@ -96,7 +96,7 @@ class Positions:
         )
 
 
-def _beside(stream: IntArray, start: Ints, end: Ints) -> tuple[Ints, Ints]:
+def _beside(stream: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints]:
     """When the one before each work on its stream ended, and when the next one starts: (works,), in order of start.
 
     Its own start and end where there is none.
