@@ -25,6 +25,8 @@ REFORMATS = frozenset({"Reformat", NOTHING, "MyelinReformat"})
 """Layer types that only change how a tensor lies in memory, or its datatype."""
 COPY_NODE = "Reformatting CopyNode"
 """How the names of such layers begin."""
+REGION = re.compile(r"\{ForeignNode\[(.*)\]\}", re.DOTALL)
+"""How a region is named: layers that TensorRT's compiler, Myelin, made one node of, `{ForeignNode[first...last]}`."""
 _MATRIX = re.compile(r"conv|gemm|matmul|matrixmultiply|fullyconnected|fully_connected", re.IGNORECASE)
 """Layer types that multiply matrices: CaskConvolution, CaskGemmConvolution, CaskDeconvolutionV2, CaskConvActPool, gemm,
 fusedConvActConv, MatrixMultiply, CaskGemmMatrixMultiply, CublasLtMatrixMultiply, FullyConnected …"""

@@ -112,7 +112,7 @@ class Grid:
         """Nanoseconds from one sample to the next, median; 0 with fewer than two."""
         return int(np.median(np.diff(self.time))) if len(self) > 1 else 0
 
-    @property
+    @cached_property
     def whole(self) -> npt.NDArray[np.bool_]:
         """Which words have whole percents alone, shape (words,)."""
         whole: npt.NDArray[np.bool_] = (np.rint(self.percent) == self.percent).all(axis=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from nsight_analyses.layers.layer_times import Kernels
@@ -11,6 +10,7 @@ from nsight_tools.analysis import COMPUTE, analysis
 from nsight_tools.errors import CouldNotRun
 from nsight_tools.findings import Confidence, Evidence, Finding, Severity
 from nsight_tools.run import Run
+from nsight_tools.run.engine import REGION
 from nsight_tools.units import share
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 HIDES = 0.5
 """Of the kernel time: from here on, verdicts on layers are about the smaller part of the engine."""
-_REGION = re.compile(r"\{ForeignNode\[(.*)\]\}", re.DOTALL)
 
 
 @analysis("FUS007", needs={"kernels"}, topic="hidden layers", bucket=COMPUTE)
@@ -43,9 +42,7 @@ def hidden_layers(trace: Trace) -> Iterator[Finding]:
     kernels = Kernels.of(run)
     if not (kernels.layer.codes >= 0).any():
         raise no_layers(trace, CouldNotRun("no kernel lies inside of a TensorRT layer's range", hint=EAGER_RUN))
-    regions = {
-        name: time for name in kernels.layer.counts() if _REGION.search(name) for time in (_time(kernels, name),)
-    }
+    regions = {name: time for name in kernels.layer.counts() if REGION.search(name) for time in (_time(kernels, name),)}
     total, hidden = int(kernels.time.sum()), sum(regions.values())
     if hidden < HIDES * total:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,7 @@ class Positions:
     def __len__(self) -> int:
         return len(self.time)
 
-    @property
+    @cached_property
     def overlap(self) -> Ints:
         """For how long of `time` others of the same stream run, too."""
         both = np.maximum(self.before - self.start, 0) + np.maximum(self.end - self.after, 0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nsight_tools.run import Run
-from nsight_tools.run.engine import Tensor, tensors
+from nsight_tools.run.engine import REGION, Tensor, tensors
 from nsight_tools.run.limits.mixture import EDGE_NS
 from nsight_tools.run.limits.table import layer_limits
 from nsight_tools.units import duration
@@ -41,7 +41,6 @@ NAMES = {
     LATENCY: "latency",
     NOT_TOLD: "not told",
 }
-_REGION = "{ForeignNode["
 _WIDTHS = {"FP32": 4, "INT32": 4, "FP16": 2, "BF16": 2, "INT8": 1, "FP8": 1, "BOOL": 1, "INT64": 8}
 _OF_WEIGHTS = {"Float": 4, "Half": 2, "BFloat16": 2, "Int8": 1, "FP8": 1}
 """Bytes of a value, by what our table calls a tensor's type, and by what the inspector calls that of weights."""
@@ -156,11 +155,10 @@ def of_layers(trace: Trace) -> tuple[LayerLimit, ...]:
 def of_regions(trace: Trace) -> tuple[LayerLimit, ...]:
     """The same with the kernels of a region in place of it, by name.
 
-    A region is what TensorRT's compiler, Myelin, made one node of, `{ForeignNode[first...last]}`: often most of a
-    transformer, and no one part of the hardware limits all of that.
+    A region (`REGION`) is often most of a transformer, and no one part of the hardware limits all of that.
     """
     layers = of_layers(trace)
-    regions = {layer.name for layer in layers if _REGION in layer.name}
+    regions = {layer.name for layer in layers if REGION.search(layer.name)}
     inside: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
     for row in layer_limits(trace).to_pylist() if regions else ():
         if row["of"] == "kernel" and row["layer"] in regions:

@@ -144,6 +144,7 @@ def solved(normal: Normal, entries: Entries, idle: Floats, grid: Grid, parts: In
 def _improved(told: Solved, normal: Normal, entries: Entries, idle: Floats, percent: Floats, passes: int) -> Solved:
     """The shares after some passes of expectation and maximization over these samples."""
     words, unknowns, samples = percent.shape[1], len(normal.matrix), max(normal.samples, 1)
+    total, most = max(normal.matrix.sum(), 1e-300), np.full(unknowns, PEAK)
     begin: list[npt.NDArray[np.int8] | None] = [None] * words
     for turn in range(passes):
         right, squares, open_ = _read(told, entries, idle, percent)
@@ -154,9 +155,9 @@ def _improved(told: Solved, normal: Normal, entries: Entries, idle: Floats, perc
             kept = np.clip(1 - open_ / samples / scatter, SURE, 1)
         for word in range(words):
             ridge = scatter[word] * told.beforehand(word)
-            mean = right[:, word].sum() / max(normal.matrix.sum(), 1e-300)
+            mean = right[:, word].sum() / total
             near = right[:, word] + ridge.sum(axis=1) * mean
-            found = solve(normal.matrix + ridge, near, np.full(unknowns, PEAK), begin[word])
+            found = solve(normal.matrix + ridge, near, most, begin[word])
             further = min(1 / kept[word], STEP)
             share[:, word] = np.clip(share[:, word] + further * (found.x - share[:, word]), 0, PEAK)
             begin[word] = found.at
