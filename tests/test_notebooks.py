@@ -51,13 +51,15 @@ def test_it_prints_what_is_kept(notebook: Path, tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("*.trace*", "*.nsys-rep", "throttled*")
     shutil.copytree(REPOSITORY / "sample_traces", tmp_path / "sample_traces", ignore=ignored)
     kept = printed(nbformat.read(notebook, as_version=4))
-    said = "\n".join(execute(notebook, folder))
-    assert said == kept, f"python analyses/notebooks/keep_outputs.py {notebook.stem} keeps what it prints now"
+    assert execute(notebook, folder) == kept, (
+        f"python analyses/notebooks/keep_outputs.py {notebook.stem} keeps what it prints now"
+    )
 
 
 def printed(book: nbformat.NotebookNode) -> str:
+    """The streams' text, which comes in pieces that may end anywhere: what is late begins another one."""
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
-    return "\n".join(line for output in outputs for line in output.get("text", "").splitlines())
+    return "".join(output.get("text", "") for output in outputs)
 
 
 @pytest.mark.filterwarnings("default")  # jupyter's own
@@ -76,12 +78,12 @@ def test_before_and_after_has_its_verdicts() -> None:
         assert any(line.startswith(verdict) for line in kept.splitlines()), verdict
 
 
-def execute(notebook: Path, folder: Path | None = None) -> list[str]:
-    """Run it where it lies, or in a folder; the lines that it printed."""
+def execute(notebook: Path, folder: Path | None = None) -> str:
+    """Run it where it lies, or in a folder; what it printed."""
     book = nbformat.read(notebook, as_version=4)
     NotebookClient(book, timeout=PATIENCE_S, kernel_name="python3").execute(cwd=str(folder or notebook.parent))
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     images = {"image/svg+xml", "image/png"}
     assert any(images & output.get("data", {}).keys() or "<Figure" in str(output.get("data")) for output in outputs)
     assert not any(output.get("name") == "stderr" for output in outputs)
-    return printed(book).splitlines()
+    return printed(book)

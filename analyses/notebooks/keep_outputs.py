@@ -55,7 +55,7 @@ def executed(notebook: Path) -> nbformat.NotebookNode:
         folder.mkdir(parents=True)
         shutil.copytree(SAMPLES, Path(scratch) / "sample_traces", ignore=shutil.ignore_patterns("*.trace*"))
         book.cells.insert(0, setup)
-        NotebookClient(book, timeout=600, kernel_name="python3").execute(cwd=str(folder))
+        NotebookClient(book, timeout=600, kernel_name="python3", coalesce_streams=True).execute(cwd=str(folder))
         book.cells.remove(setup)
         for cell in book.cells:
             cell.metadata = {}

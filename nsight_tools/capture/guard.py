@@ -86,12 +86,12 @@ def _living() -> list[int]:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """Every process below `ancestor`."""
+    """Every process below `ancestor`; one that ends meanwhile is passed over, whatever its files then say."""
     parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-            parents[int(stat.parent.name)] = int(fields[1])
+            fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            parents[int(folder.name)] = int(fields[1])
     found, new = set[int](), {ancestor}
     while new:
         new = {pid for pid, parent in parents.items() if parent in new} - found

@@ -81,7 +81,7 @@ class Order:
 
 
 def _end_strays(pid: int, above: int) -> None:
-    while Path(f"/proc/{pid}/exe").exists():
+    while _program(pid):
         time.sleep(0.1)
     for number in (signal.SIGTERM, signal.SIGKILL):
         time.sleep(_GRACE_S)
@@ -91,9 +91,17 @@ def _end_strays(pid: int, above: int) -> None:
 
 def _send(number: int, pid: int) -> None:
     """Send a signal to a process, unless it is one of Nsight Systems' own, or has ended."""
-    with contextlib.suppress(OSError):
-        if not Path(f"/proc/{pid}/exe").resolve(strict=True).name.startswith(_OF_NSYS):
+    program = _program(pid)
+    if program and not program.startswith(_OF_NSYS):
+        with contextlib.suppress(OSError):
             os.kill(pid, number)
+
+
+def _program(pid: int) -> str:
+    """The name of the file that a process runs; empty where it has ended, or ends while it is asked."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/exe").readlink().name
+    return ""
 
 
 class Streams:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import signal
 import subprocess
@@ -10,14 +12,19 @@ import textwrap
 import threading
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from capture.processes_of import VARIABLE, none_left
 from patience import PATIENCE_S, wait_until
 
 from nsight_tools.capture import supervised
+from nsight_tools.capture.guard import descendants
 from nsight_tools.capture.launch import merged
 from nsight_tools.capture.supervised import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FAMILY = """
     import os, subprocess, sys, time
@@ -165,6 +172,25 @@ def test_environment_is_the_users_with_what_nsys_added() -> None:
         "HOME": "/home/me",
         "NVTX_INJECTION64_PATH": "i.so",
     }
+
+
+def test_a_process_that_ends_while_all_are_looked_at_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux then says ESRCH of what lies below its folder, also to who only asks whether that exists."""
+    looked_at = []
+
+    def of_one_that_stays(path: Path, then: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        if path.match("/proc/[0-9]*/stat") and path.parent.name != str(process.pid):
+            looked_at.append(path)
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        return then(path, *arguments, **named)
+
+    for name in ("stat", "read_text"):
+        then = getattr(Path, name)
+        monkeypatch.setattr(Path, name, functools.partialmethod(of_one_that_stays, then))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert descendants(os.getpid()) == [process.pid]
+        process.kill()
+    assert looked_at
 
 
 def test_no_process_is_started_with_a_dead_parent(tmp_path: Path) -> None:
