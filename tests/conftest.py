@@ -30,7 +30,7 @@ SLOW = (
     *("importer/test_import.py::test_two_imports_at_once", "importer/test_trtexec_run.py::test_a_profile_beside"),
     *("importer/test_dialects.py::test_come_in_order", "importer/test_pages.py", "importer/test_writer.py"),
     *("report/test_compared_html.py", "report/test_engine_graph.py", "report/test_figures.py"),
-    *("report/test_html.py::test_commands", "report/test_html.py::test_ids_do", "report/test_html_in_browser.py"),
+    *("report/test_html.py::test_commands", "report/test_html.py::test_ids_do"),
     *("report/test_nvtxt.py", "report/test_page_explored.py", "report/test_perfetto"),
     *("run/test_limits.py", "run/test_properties.py", "run/test_samples.py::test_one_clock_of_the_shipped"),
     *("timeline/test_repeats.py", "timeline/test_requests.py::test_the_accounting_agrees_with_its_definition"),

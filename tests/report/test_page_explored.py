@@ -14,9 +14,14 @@ from click.testing import CliRunner
 from report import fakes
 from report.browser import Browser, browser, needs_browser, running_browser
 from report.test_html import layers, page_of, trace
+from report.test_report_comparison import comparison
 from shared_corpus import REPOSITORY
 
+import nsight_tools
 from nsight_tools.cli import program
+from nsight_tools.report.content import TraceReport
+from nsight_tools.report.formats.html import comparison as compared_html
+from nsight_tools.report.formats.html import pages as html_pages
 from nsight_tools.report.formats.html import sweep as swept_html
 from nsight_tools.report.formats.html import tuning as tuned_html
 from nsight_tools.report.swept import Swept
@@ -52,12 +57,12 @@ def _trace(folder: Path) -> Path:
 
 
 def _fleet(folder: Path) -> Path:
-    names = ("classifier_sync.sqlite", "classifier_cuda_graph.sqlite")
+    names = ("classifier_sync.sqlite", "classifier_whole_graph.sqlite")
     return _written(folder, "report", *(_copied(name, folder) for name in names), "--jobs", "1")
 
 
 def _comparison(folder: Path) -> Path:
-    names = ("classifier_sync.sqlite", "classifier_cuda_graph.sqlite")
+    names = ("classifier_sync.sqlite", "classifier_cuda_graph.capture")
     return _written(folder, "compare", *(_copied(name, folder) for name in names), "--format", "html")
 
 
@@ -83,6 +88,8 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "sweep": _sweep,
     "tuning": _tuning,
 }
+FIGURES = {"trace": 2, "fleet": 4, "comparison": 5, "sweep": 1, "tuning": 1}
+"""How many a page of a kind has, or more."""
 
 
 @pytest.fixture(scope="module")
@@ -290,16 +297,27 @@ def test_it_prints(browser: Browser, pages: Callable[[str], Path]) -> None:
     assert len(browser.tell("Page.printToPDF")["data"]) > 50_000
 
 
+CUT = """
+    [...document.querySelectorAll('svg')].flatMap(svg => {
+        const page = svg.getBoundingClientRect();
+        return [...svg.querySelectorAll('text')].filter(text => {
+            const box = text.getBoundingClientRect();
+            return box.width && (box.left < page.left - 1 || box.right > page.right + 1 || box.top < page.top - 1);
+        }).map(text => text.textContent);
+    })
+"""
+"""The labels that stand out of their figure."""
 LEAST_LETTERS = """Math.min(...[...document.querySelectorAll("figure text")].map(each =>
     Math.hypot(each.getScreenCTM().a, each.getScreenCTM().b) * parseFloat(getComputedStyle(each).fontSize)))"""
 """Pixels that the smallest letters of figures have on the screen."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_fits_and_is_quiet(browser: Browser, pages: Callable[[str], Path], kind: str) -> None:
-    """At every width and in both schemes: nothing is logged or fetched, nothing stands out of the page."""
+def test_it_fits_and_is_quiet(browser: Browser, pages: Callable[[str], Path], kind: str, tmp_path: Path) -> None:
+    """At every width and in both schemes: nothing is logged or fetched, nothing stands out of the page or a figure."""
     file = pages(kind)
     browser.show(file)
+    assert browser.ask("document.querySelectorAll('svg').length") >= FIGURES[kind]
     for width in WIDTHS:
         for scheme, paper in (("light", "rgb(255, 255, 254)"), ("dark", "rgb(13, 17, 23)")):
             browser.look(width=width, scheme=scheme)
@@ -312,6 +330,9 @@ def test_it_fits_and_is_quiet(browser: Browser, pages: Callable[[str], Path], ki
             )
             assert narrow == [], width  # a letter a line
             assert browser.ask(LEAST_LETTERS) > 8.5, width
+            assert browser.ask(CUT) == [], width
+    browser.picture(tmp_path / "page.png", scheme="dark")
+    assert (tmp_path / "page.png").stat().st_size > 20_000
     assert browser.logged == []
     assert browser.requested == [file.as_uri()]
 
@@ -335,14 +356,16 @@ def faults(browser: Browser) -> list[dict[str, Any]]:
     return found
 
 
+LIKE_OTHERS = "section.trace ~ section.trace, tr:nth-child(n+6), svg g:nth-child(n+12), svg g > :nth-child(n+12)"
+"""What axe need not look at: of traces, rows and boxes that are alike, the first few tell."""
+
+
 @needs_axe
 @pytest.mark.parametrize("kind", KINDS)
 def test_axe_finds_no_serious_fault(browser: Browser, pages: Callable[[str], Path], kind: str) -> None:
     browser.show(pages(kind))
-    browser.ask(
-        "for (const each of document.querySelectorAll('tr:nth-child(n+12), svg g:nth-child(n+40)')) each.remove()"
-    )
-    for scheme, width in (("light", 1400), ("dark", 420)):  # of rows and boxes that are alike, the first few tell
+    browser.ask(f"for (const each of document.querySelectorAll({LIKE_OTHERS!r})) each.remove()")
+    for scheme, width in (("light", 1400), ("dark", 420)):
         browser.look(scheme=scheme, width=width)
         browser.ask("for (const each of document.querySelectorAll('article details')) each.open = true")
         browser.ask("new Promise(done => setTimeout(done, 200))")
@@ -380,3 +403,66 @@ def test_hostile_names_on_the_timeline_do_nothing(browser: Browser, tmp_path: Pa
     assert browser.ask("document.images.length") == 0
     assert browser.logged == []
     assert browser.requested == [file.as_uri()]
+
+
+CODES = "[...document.scripts].filter(script => script.type !== 'application/json').length"
+
+
+FILLS = "[...document.querySelectorAll('.box .cell')].map(cell => getComputedStyle(cell).fill)"
+
+
+def test_the_engine_is_coloured_by_choice(browser: Browser, tmp_path: Path) -> None:
+    """Without a script: what is checked says by what."""
+    opened = nsight_tools.open_trace(_copied("classifier_mixed.capture", tmp_path))
+    report = TraceReport("mixed", nsight_tools.summarize(opened), [])
+    file = tmp_path / "page.html"
+    file.write_text(html_pages.page([html_pages.section(report, opened)]), encoding="utf-8")
+    browser.show(file)
+    by_time = browser.ask(FILLS)
+    assert len(by_time) == 376
+    assert browser.ask("[...document.querySelectorAll('.of')].map(of => getComputedStyle(of).display)") == [
+        "inline",
+        "none",
+    ]
+    browser.ask("document.querySelector('input.by-precision').click()")
+    by_precision = browser.ask(FILLS)
+    assert len(set(by_time)) > 3
+    assert len(set(by_precision)) == 2  # FP32 and FP16
+    assert not set(by_precision) & {"rgb(0, 0, 0)"}
+    assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.ask(CUT) == []
+
+
+def test_hostile_names_do_nothing(browser: Browser, tmp_path: Path) -> None:
+    evil = fakes.HOSTILE + "<script>document.title = 'owned'</script><img src=https://example.com/x.png>"
+    file = tmp_path / "page.html"
+    of = trace(kernel_names=evil, names={"conv": evil}, tables={"layers": layers(evil)})
+    file.write_text(page_of(fakes.hostile(evil), of), encoding="utf-8")
+    browser.show(file)
+    assert browser.logged == []
+    assert browser.requested == [file.as_uri()]
+    assert browser.ask("document.title") == "nsight-tools report"
+    assert browser.ask(CODES) == 1
+    assert browser.ask("document.images.length") == 0
+
+
+def test_hostile_names_do_nothing_in_a_comparison(browser: Browser, tmp_path: Path) -> None:
+    evil = fakes.HOSTILE + "<script>document.title = 'owned'</script><img src=https://example.com/x.png>"
+    file = tmp_path / "page.html"
+    file.write_text(compared_html.render([comparison(evil), comparison(fakes.LONG)]), encoding="utf-8")
+    browser.show(file)
+    assert browser.logged == []
+    assert browser.requested == [file.as_uri()]
+    assert browser.ask("document.title") == "nsight-tools comparison"
+    assert browser.ask(CODES) == 1
+    assert browser.ask("document.images.length") == 0
+    assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_browser_would_tell(browser: Browser, tmp_path: Path) -> None:
+    """What the tests above find nothing of is seen where it is."""
+    file = tmp_path / "page.html"
+    file.write_text("<script>console.error('x')</script><img src='https://example.com/x.png'>")
+    browser.show(file)
+    assert any("x" in each for each in browser.logged)
+    assert browser.requested == [file.as_uri(), "https://example.com/x.png"]
