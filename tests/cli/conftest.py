@@ -1,17 +1,10 @@
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Any
-
 import pytest
 from cli import harness
-from click.testing import CliRunner, Result
+from command_line import invoke
 
 import nsight_tools
-from nsight_tools.cli import program
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -22,12 +15,4 @@ def run(monkeypatch: pytest.MonkeyPatch) -> harness.Run:
     for variable in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(variable, raising=False)
 
-    # Before click 8.2 the runner mixes the two streams unless told not to, and after it knows no such option.
-    old = "mix_stderr" in inspect.signature(CliRunner).parameters
-    options: dict[str, Any] = {"mix_stderr": False} if old else {}
-    runner = CliRunner(**options)
-
-    def runs(*arguments: str | Path) -> Result:
-        return runner.invoke(program, [str(argument) for argument in arguments])
-
-    return runs
+    return invoke

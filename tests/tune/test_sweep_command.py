@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from capture.runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, PROFILE, engine, model
+from command_line import invoke_in
 from patience import PATIENCE_S, wait_until
 from report.inert import check
 
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 SHORT = ("--duration", "0.05", "--iterations", "10", "--warm-up", "1", "--telemetry-hz", "0")
 
 
+MADE = (FAKES, FAKES.with_name("fakes_nvml"), FAKES.with_name("fakes_nvtx"))
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(map(str, MADE)), "FAKE_NVML_PYTHON": sys.executable}
+
+
 def started(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
-    fakes = (FAKES, FAKES.with_name("fakes_nvml"), FAKES.with_name("fakes_nvtx"))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, fakes)), "TMPDIR": str(folder)}
-    environment |= {"FAKE_NVML_PYTHON": sys.executable}
+    environment = os.environ | ENVIRONMENT | {"TMPDIR": str(folder)}
     command = [sys.executable, "-m", "nsight_tools", "sweep", *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -34,9 +37,7 @@ def started(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
 
 
 def swept(folder: Path, *arguments: str | Path) -> tuple[int, str, str]:
-    process = started(folder, *arguments)
-    out, err = process.communicate(timeout=PATIENCE_S)
-    return process.returncode, out, err
+    return invoke_in(folder, "sweep", *arguments, **ENVIRONMENT)
 
 
 def table(folder: Path) -> Path:

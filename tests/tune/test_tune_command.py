@@ -19,6 +19,7 @@ import installed_nsys
 import numpy as np
 import pytest
 from capture.runner_cases import DYNAMIC_X, DYNAMIC_Y, FAKES, X, Y, engine, model
+from command_line import invoke_in
 from jsonschema import Draft202012Validator
 from patience import PATIENCE_S, wait_until
 
@@ -35,10 +36,8 @@ SERVES = (
 )
 
 
-def started(folder: Path, *arguments: str | Path, nsys: bool = True) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(FAKES), "TMPDIR": str(folder)}
-    if nsys:
-        environment["NSIGHT_TOOLS_NSYS"] = str(installed_nsys.main().path)
+def started(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    environment = os.environ | around(nsys=True) | {"TMPDIR": str(folder)}
     command = [sys.executable, "-m", "nsight_tools", "tune", *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -46,9 +45,12 @@ def started(folder: Path, *arguments: str | Path, nsys: bool = True) -> subproce
 
 
 def tuned(folder: Path, *arguments: str | Path, nsys: bool = True) -> tuple[int, str, str]:
-    process = started(folder, *arguments, nsys=nsys)
-    out, err = process.communicate(timeout=PATIENCE_S)
-    return process.returncode, out, err
+    return invoke_in(folder, "tune", *arguments, **around(nsys=nsys))
+
+
+def around(*, nsys: bool) -> dict[str, str]:
+    """The variables that it gets, whose runners find a made TensorRT."""
+    return {"PYTHONPATH": str(FAKES)} | ({"NSIGHT_TOOLS_NSYS": str(installed_nsys.main().path)} if nsys else {})
 
 
 def ledger(folder: Path, schema: str = "ledger-schema-1.json") -> dict[str, Any]:
