@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from patience import PATIENCE_S
+from command_line import invoke_in
 from runner_cases import FAKES, engine
 
 from nsight_tools.capture import gpu_metrics, session
@@ -91,13 +89,12 @@ def made(tmp_path: Path) -> Callable[..., Made]:
     return make
 
 
-def capture(folder: Path, nsys: Made, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nsight_tools", "capture", engine(folder), "-o", "run", "--duration", "0.1"]
-    environment = os.environ | {"PYTHONPATH": str(FAKES), "TMPDIR": str(folder), "FAKE_TENSORRT_VERSION": "8.6.0"}
-    more = ["--no-analyze", "--iterations", "20", "--nsys", nsys.path, *options]
-    return subprocess.run(
-        [*command, *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
+def capture(folder: Path, nsys: Made, *options: str) -> tuple[int, str]:
+    """Its exit status, and what it says."""
+    command = ["capture", engine(folder), "-o", "run", "--duration", "0.1", "--no-analyze", "--iterations", "20"]
+    around = {"PYTHONPATH": str(FAKES), "FAKE_TENSORRT_VERSION": "8.6.0"}
+    code, _, said = invoke_in(folder, *command, "--nsys", nsys.path, *options, **around)
+    return code, said
 
 
 def run_of(folder: Path) -> dict[str, Any]:
@@ -107,10 +104,10 @@ def run_of(folder: Path) -> dict[str, Any]:
 
 def test_they_are_sampled_and_their_cost_is_noted(tmp_path: Path, made: Callable[..., Made]) -> None:
     nsys = made()
-    done = capture(tmp_path, nsys)
-    assert done.returncode == 0, done.stderr
+    code, said = capture(tmp_path, nsys)
+    assert code == 0, said
     assert nsys.asked == [ASKED, []]  # what the layers are named by needs none
-    assert " traced with GPU metrics at 20 kHz (" in done.stderr
+    assert " traced with GPU metrics at 20 kHz (" in said
     run = run_of(tmp_path)
     assert run["gpu_metrics"] == {"hz": 20_000}
     assert (run["options"]["gpu_metrics"], run["options"]["gpu_metrics_hz"]) == (True, None)
@@ -123,10 +120,10 @@ def test_they_are_sampled_and_their_cost_is_noted(tmp_path: Path, made: Callable
 def test_where_nsys_refuses_it_is_traced_without_and_said(tmp_path: Path, made: Callable[..., Made]) -> None:
     says, why = REFUSALS["no words for it"]
     nsys = made(says=says)
-    done = capture(tmp_path, nsys, "--single-pass")
-    assert done.returncode == 0, done.stderr
+    code, said = capture(tmp_path, nsys, "--single-pass")
+    assert code == 0, said
     assert nsys.asked == [ASKED, []]
-    (line,) = [line for line in done.stderr.splitlines() if "without GPU metrics" in line]
+    (line,) = [line for line in said.splitlines() if "without GPU metrics" in line]
     assert why in line
     assert line.endswith(f"; {gpu_metrics.LOST} (nsys: {says})")
     run = run_of(tmp_path)
@@ -142,8 +139,8 @@ def test_where_nsys_refuses_it_is_traced_without_and_said(tmp_path: Path, made: 
 
 def test_a_report_that_is_lost_with_them_is_made_without(tmp_path: Path, made: Callable[..., Made]) -> None:
     nsys = made(loses=True)
-    done = capture(tmp_path, nsys, "--single-pass")
-    assert done.returncode == 0, done.stderr
+    code, said = capture(tmp_path, nsys, "--single-pass")
+    assert code == 0, said
     assert nsys.asked == [ASKED, []]
     assert len(run_of(tmp_path)["passes"]) == 1
     assert run_of(tmp_path)["gpu_metrics"]["reason"].startswith("nsys fails with them; to have them, ")
@@ -166,34 +163,34 @@ def test_who_says_otherwise_is_heard(
     tmp_path: Path, made: Callable[..., Made], options: list[str], asked: list[str], noted: dict[str, Any]
 ) -> None:
     nsys = made()
-    done = capture(tmp_path, nsys, "--single-pass", *options)
-    assert done.returncode == 0, done.stderr
+    code, said = capture(tmp_path, nsys, "--single-pass", *options)
+    assert code == 0, said
     assert nsys.asked == [asked]
-    assert "without GPU metrics" not in done.stderr
+    assert "without GPU metrics" not in said
     assert run_of(tmp_path)["gpu_metrics"] == noted
 
 
 def test_where_they_were_asked_for_a_refusal_is_an_error(tmp_path: Path, made: Callable[..., Made]) -> None:
     nsys = made(says=PERMISSION)
-    done = capture(tmp_path, nsys, "--single-pass", "--gpu-metrics")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
+    code, said = capture(tmp_path, nsys, "--single-pass", "--gpu-metrics")
+    assert code == 2
+    assert said.splitlines()[-1] == (
         "nsight-tools: error: there are no GPU metrics: reading the GPU's performance counters needs permission; run "
         "as root, or have the administrator allow it (NVreg_RestrictProfilingToAdminUsers=0), or leave out "
         "--gpu-metrics"
     )
     assert not (tmp_path / "run").exists()
-    both = capture(tmp_path, nsys, "--gpu-metrics", "--no-gpu-metrics")
-    assert both.returncode == 2
-    assert "--gpu-metrics and --no-gpu-metrics contradict each other" in both.stderr
+    code, said = capture(tmp_path, nsys, "--gpu-metrics", "--no-gpu-metrics")
+    assert code == 2
+    assert "--gpu-metrics and --no-gpu-metrics contradict each other" in said
 
 
 def test_an_nsys_that_is_too_old_is_not_asked(tmp_path: Path, made: Callable[..., Made]) -> None:
     nsys = made(version="2020.5.1.85")
-    done = capture(tmp_path, nsys, "--single-pass")
-    assert done.returncode == 0, done.stderr
+    code, said = capture(tmp_path, nsys, "--single-pass")
+    assert code == 0, said
     assert nsys.asked == [[]]
-    assert "without GPU metrics: nsys 2020.5.1.85 records none; to have them, use 2021.2 or newer; " in done.stderr
+    assert "without GPU metrics: nsys 2020.5.1.85 records none; to have them, use 2021.2 or newer; " in said
 
 
 @dataclass(frozen=True)
