@@ -93,7 +93,7 @@ def _sorted_statistics(wall: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """
     reach = np.cumsum(weights, axis=1)
     total = reach[:, -1:]
-    middle = np.maximum(np.minimum(reach, 0.75 * total) - np.maximum(reach - weights, 0.25 * total), 0)
+    middle = np.diff(np.clip(reach, 0.25 * total, 0.75 * total), axis=1, prepend=0.25 * total)
     quantiles = [wall[np.argmax(reach >= share * total, axis=1)] for share in (0.5, TAIL)]
     mean = weights @ wall / total[:, 0]
     return np.stack([quantiles[0], mean, quantiles[1]], axis=1), middle
@@ -181,13 +181,13 @@ def resamples(n: int, block: int, count: int, random: np.random.Generator) -> It
     blocks = -(-n // block)
     for begin in range(0, count, size := max(1, BATCH // n)):
         some = min(size, count - begin)
-        start = random.integers(0, n, (some, blocks))
-        # A block raises the weight where it starts and lowers it behind its end, on a line of twice the length.
-        row = np.repeat(np.arange(some), blocks) * (2 * n + 1)
-        steps = np.bincount(row + start.ravel(), minlength=some * (2 * n + 1)).astype(np.float64)
-        steps -= np.bincount(row + start.ravel() + block, minlength=some * (2 * n + 1))
-        line = np.cumsum(steps.reshape(some, 2 * n + 1), axis=1)
-        yield line[:, :n] + line[:, n : 2 * n]
+        start = random.integers(0, n, (some, blocks)) + np.arange(0, some * n, n)[:, np.newaxis]
+        begun = np.bincount(start.ravel(), minlength=some * n).reshape(some, n).cumsum(axis=1)
+        # What begins in the last `block` inferences up to each holds it; before the first of them stand the last ones.
+        weights = np.empty((some, n))
+        np.subtract(begun[:, block:], begun[:, :-block], out=weights[:, block:])
+        np.subtract(begun[:, :block] + blocks, begun[:, -block:], out=weights[:, :block])
+        yield weights
 
 
 def block_length(series: Floats) -> int:
