@@ -188,7 +188,7 @@ programs = st.builds(
 FRUITFUL = (Program(1, 1, 12, 10, 1, 2), Program(3, 2, 14, 12, 1, 20), Program(5, 4, 14, 12, 1, 60))
 
 
-@settings(max_examples=4)
+@settings(max_examples=2)
 @example(FRUITFUL[0], 7)
 @example(FRUITFUL[1], 16)
 @example(FRUITFUL[2], 1)

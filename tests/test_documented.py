@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from shared_corpus import REPOSITORY
 
 from nsight_tools.cli import COMMANDS, program
+from nsight_tools.fleet import pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +130,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setattr(pool, "default_jobs", lambda: 1)  # other processes of a fleet would load everything again
     failed = []
     for line in {tuple(arguments(line)): line for _, line in RUN}.values():  # once, whatever comment it has
         typed = arguments(line.replace(".nsys-rep", ".sqlite"))

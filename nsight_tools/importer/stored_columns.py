@@ -26,34 +26,55 @@ BATCH_ROWS = 1 << 16
 """Rows that are held a second time while a column is read."""
 
 
-def _file(dataset: Path, table: str, as_words: list[str] | None = None) -> pq.ParquetFile | None:
-    path = dataset / f"{table}.parquet"
-    return pq.ParquetFile(path, read_dictionary=as_words) if path.exists() else None
+class Stored:
+    """The tables that stand in a dataset, none of which changes while this is used: each file is opened once."""
 
+    def __init__(self, dataset: Path) -> None:
+        self.dataset = dataset
+        self._files: dict[str, pq.ParquetFile] = {}
 
-def row_count(dataset: Path, table: str) -> int:
-    """How many rows a table has; 0 where it is not there."""
-    file = _file(dataset, table)
-    return file.metadata.num_rows if file else 0
+    def rows(self, table: str) -> int:
+        """How many rows a table has; 0 where it is not there."""
+        file = self._file(table)
+        return file.metadata.num_rows if file else 0
 
+    def column(self, table: str, name: str, null: int = -1) -> npt.NDArray[Any]:
+        """One column of integers in its own width, nulls as `null`; nothing else of the table is held.
 
-def column(dataset: Path, table: str, name: str, null: int = -1) -> npt.NDArray[Any]:
-    """One column of integers in its own width, nulls as `null`; nothing else of the table is held.
+        Where all values are the same, as the process and the GPU mostly are, it is one value that stands for all rows.
+        """
+        file = self._file(table)
+        kind = np.dtype(TABLES[table].schema.field(name).type.to_pandas_dtype())
+        if file is None:
+            return np.zeros(0, kind)
+        rows = file.metadata.num_rows
+        if (only := _only_value(file, name, null)) is not None:
+            return np.broadcast_to(kind.type(only), rows)
+        values, at = np.empty(rows, kind), 0
+        for batch in file.iter_batches(BATCH_ROWS, columns=[name], use_threads=False):
+            chunk = batch.column(0)
+            values[at : at + len(chunk)] = pc.fill_null(chunk, null) if chunk.null_count else chunk
+            at += len(chunk)
+        return values
 
-    Where all values are the same, as the process and the GPU mostly are, it is one value that stands for all rows.
-    """
-    file = _file(dataset, table)
-    if file is None:
-        return np.zeros(0, TABLES[table].schema.field(name).type.to_pandas_dtype())
-    kind, rows = np.dtype(file.schema_arrow.field(name).type.to_pandas_dtype()), file.metadata.num_rows
-    if (only := _only_value(file, name, null)) is not None:
-        return np.broadcast_to(kind.type(only), rows)
-    values, at = np.empty(rows, kind), 0
-    for batch in file.iter_batches(BATCH_ROWS, columns=[name], use_threads=False):
-        chunk = batch.column(0)
-        values[at : at + len(chunk)] = pc.fill_null(chunk, null) if chunk.null_count else chunk
-        at += len(chunk)
-    return values
+    def on_threads(self, table: str) -> tuple[Rows, Rows, Rows, Rows]:
+        """Start, end (NEVER for null), pid and tid of events on threads."""
+        start, pid, tid = (self.column(table, name) for name in ("start_ns", "pid", "tid"))
+        return start, self.column(table, "end_ns", NEVER), pid, tid
+
+    def words(self, table: str, name: str) -> Words:
+        """One column of words, its codes as narrow as the dictionary allows."""
+        file = self._file(table)
+        if file is None:
+            return Words(np.zeros(0, np.int8), [])
+        stored = words(file.read([name]).column(0))
+        return Words(stored.codes.astype(np.min_scalar_type(-len(stored.dictionary) - 1)), stored.dictionary)
+
+    def _file(self, table: str) -> pq.ParquetFile | None:
+        path = self.dataset / f"{table}.parquet"
+        if table not in self._files and path.exists():
+            self._files[table] = pq.ParquetFile(path)
+        return self._files.get(table)
 
 
 def _only_value(file: pq.ParquetFile, name: str, null: int) -> int | None:
@@ -84,18 +105,3 @@ def joined(parts: Sequence[Rows], order: Rows | None) -> Rows:
         return np.broadcast_to(filled[0][0], sum(part.size for part in filled))
     values: Rows = filled[0] if len(filled) == 1 else np.concatenate(filled)
     return values if order is None else values[order]
-
-
-def thread_columns(dataset: Path, table: str) -> tuple[Rows, Rows, Rows, Rows]:
-    """Start, end (NEVER for null), pid and tid of events on threads."""
-    start, pid, tid = (column(dataset, table, name) for name in ("start_ns", "pid", "tid"))
-    return start, column(dataset, table, "end_ns", NEVER), pid, tid
-
-
-def stored_words(dataset: Path, table: str, name: str) -> Words:
-    """One column of words, its codes as narrow as the dictionary allows."""
-    file = _file(dataset, table, [name])
-    if file is None:
-        return Words(np.zeros(0, np.int8), [])
-    stored = words(file.read([name]).column(0))
-    return Words(stored.codes.astype(np.min_scalar_type(-len(stored.dictionary) - 1)), stored.dictionary)

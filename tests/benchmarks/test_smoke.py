@@ -122,14 +122,14 @@ def test_bench(tmp_path: Path) -> None:
 
 
 def test_bench_of_the_analyses(tmp_path: Path) -> None:
-    printed = script("bench_analyses.py", "--kernels", 2 * KERNELS, "--keep", tmp_path)
+    printed = script("bench_analyses.py", "--kernels", KERNELS, "--keep", tmp_path)
     assert [line.split()[0] for line in printed.strip().splitlines()[2:]] == STAGES
-    folder = tmp_path / str(2 * KERNELS) / "result"
+    folder = tmp_path / str(KERNELS) / "result"
     rules, summary, whole, fresh = (
         json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("rules", "summary", "analyze", "fresh")
     )
-    assert summary["counts"]["kernels"] == 2 * KERNELS
-    assert summary["inferences"] == 2 * INFERENCES
+    assert summary["counts"]["kernels"] == KERNELS
+    assert summary["inferences"] == INFERENCES
     assert whole["traces"][0]["outcomes"] == fresh["traces"][0]["outcomes"]
     assert (folder / "report.html").stat().st_size > 100_000
     statuses = {code: status for code, (status, *_) in rules.items()}
