@@ -16,7 +16,8 @@ BIN := $(if $(wildcard .venv/bin/python),.venv/bin/,)
 unexport PYTHONDONTWRITEBYTECODE  # else each process of each run compiles all that it imports
 T := tests
 M :=
-N := auto
+# One more than there are cores: many tests wait for what they started.
+N := $(shell expr $$(nproc) + 1)
 
 .PHONY: check style types contracts quick test format ci
 

@@ -37,15 +37,15 @@ def all_done(count: int) -> dict[str, str]:
     return {f"rank{rank}": "done" for rank in range(count)}
 
 
-def test_a_rank_that_fails_leaves_the_others(ranks: Callable[..., Path]) -> None:
-    folder = ranks(3, broken=1)
+def test_a_rank_that_fails_leaves_the_others(small: Callable[..., Path]) -> None:
+    folder = small(3, broken=1)
     said = outcomes(pool.run(tasks_of(folder), 2))
     assert said.pop("rank1").startswith(f"error: {folder / 'rank1.sqlite'}: is no SQLite database")
     assert said == {"rank0": "done", "rank2": "done"}
 
 
-def test_a_process_that_is_killed_loses_nothing(ranks: Callable[..., Path]) -> None:
-    folder = ranks(3)
+def test_a_process_that_is_killed_loses_nothing(small: Callable[..., Path]) -> None:
+    folder = small(3)
     works.marker(str(folder / "rank2.sqlite")).touch()
     results = list(pool.run(tasks_of(folder), 2, work=works.killed))
     assert outcomes(results) == all_done(3)
@@ -55,16 +55,16 @@ def test_a_process_that_is_killed_loses_nothing(ranks: Callable[..., Path]) -> N
     assert not list(folder.glob("*.partial"))
 
 
-def test_a_report_that_always_kills_its_process_fails_alone(ranks: Callable[..., Path]) -> None:
-    folder = ranks(3)
+def test_a_report_that_always_kills_its_process_fails_alone(small: Callable[..., Path]) -> None:
+    folder = small(3)
     works.marker(str(folder / "rank0.sqlite")).write_text("always")
     said = outcomes(pool.run(tasks_of(folder), 2, work=works.killed))
     assert "killed the process that analyzed it, twice; look for the kernel's out-of-memory" in said.pop("rank0")
     assert said == {"rank1": "done", "rank2": "done"}
 
 
-def test_whoever_stops_leaves_no_process_behind(ranks: Callable[..., Path]) -> None:
-    folder = ranks(2)
+def test_whoever_stops_leaves_no_process_behind(small: Callable[..., Path]) -> None:
+    folder = small(2)
     marks = [works.marker(str(folder / f"rank{rank}.sqlite")) for rank in range(2)]
     for mark in marks:
         mark.touch()
@@ -96,8 +96,8 @@ def said(mark: Path) -> int:
     return int(mark.read_text())
 
 
-def test_a_cluster_of_processes_whose_worker_dies(ranks: Callable[..., Path]) -> None:
-    folder = ranks(3, broken=2)
+def test_a_cluster_of_processes_whose_worker_dies(small: Callable[..., Path]) -> None:
+    folder = small(3, broken=2)
     works.marker(str(folder / "rank1.sqlite")).touch()
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options) as local:
@@ -106,8 +106,8 @@ def test_a_cluster_of_processes_whose_worker_dies(ranks: Callable[..., Path]) ->
     assert found == all_done(2)
 
 
-def test_a_scheduler_one_of_whose_workers_is_killed(ranks: Callable[..., Path], tmp_path: Path) -> None:
-    folder = ranks(3)
+def test_a_scheduler_one_of_whose_workers_is_killed(small: Callable[..., Path], tmp_path: Path) -> None:
+    folder = small(3)
     mark = works.marker(str(folder / "rank0.sqlite"))
     mark.touch()
     with ExitStack() as stack:
