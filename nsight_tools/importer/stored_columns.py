@@ -31,7 +31,7 @@ class Stored:
 
     def __init__(self, dataset: Path) -> None:
         self.dataset = dataset
-        self._files: dict[str, pq.ParquetFile] = {}
+        self._files: dict[str, pq.ParquetFile | None] = {}
 
     def rows(self, table: str) -> int:
         """How many rows a table has; 0 where it is not there."""
@@ -44,17 +44,18 @@ class Stored:
         Where all values are the same, as the process and the GPU mostly are, it is one value that stands for all rows.
         """
         file = self._file(table)
-        kind = np.dtype(TABLES[table].schema.field(name).type.to_pandas_dtype())
+        at = TABLES[table].schema.get_field_index(name)
+        kind = np.dtype(TABLES[table].schema.field(at).type.to_pandas_dtype())
         if file is None:
             return np.zeros(0, kind)
         rows = file.metadata.num_rows
-        if (only := _only_value(file, name, null)) is not None:
+        if (only := _only_value(file, at, null)) is not None:
             return np.broadcast_to(kind.type(only), rows)
-        values, at = np.empty(rows, kind), 0
+        values, filled = np.empty(rows, kind), 0
         for batch in file.iter_batches(BATCH_ROWS, columns=[name], use_threads=False):
             chunk = batch.column(0)
-            values[at : at + len(chunk)] = pc.fill_null(chunk, null) if chunk.null_count else chunk
-            at += len(chunk)
+            values[filled : filled + len(chunk)] = pc.fill_null(chunk, null) if chunk.null_count else chunk
+            filled += len(chunk)
         return values
 
     def on_threads(self, table: str) -> tuple[Rows, Rows, Rows, Rows]:
@@ -71,15 +72,14 @@ class Stored:
         return Words(stored.codes.astype(np.min_scalar_type(-len(stored.dictionary) - 1)), stored.dictionary)
 
     def _file(self, table: str) -> pq.ParquetFile | None:
-        path = self.dataset / f"{table}.parquet"
-        if table not in self._files and path.exists():
-            self._files[table] = pq.ParquetFile(path)
-        return self._files.get(table)
+        if table not in self._files:
+            path = self.dataset / f"{table}.parquet"
+            self._files[table] = pq.ParquetFile(path) if path.exists() else None
+        return self._files[table]
 
 
-def _only_value(file: pq.ParquetFile, name: str, null: int) -> int | None:
-    """The value of all rows, where the row groups' statistics say so."""
-    at = file.schema_arrow.get_field_index(name)
+def _only_value(file: pq.ParquetFile, at: int, null: int) -> int | None:
+    """The value that all rows have in a column, by its number, where the row groups' statistics say so."""
     distinct: set[int] = set()
     for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
         told = group.column(at).statistics
