@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from limits_allowed import Sampled
 from limits_truth import Beside, rank_correlation
 from shared_corpus import CORPUS, decompress
 
@@ -50,6 +51,18 @@ def test_tensor_cores(detector: Trace) -> None:
     found = Beside.of(detector, TRUTH, "tensor_active")
     assert (found.off <= 2).mean() >= 0.9
     assert found.held >= 0.9
+
+
+def test_what_is_drawn_from_the_counters_is_told(detector: Trace) -> None:
+    """Of SMs active and Tensor Cores the samples themselves are at odds with them, whatever tells them apart."""
+    sampled = Sampled.of(detector, TRUTH)
+    drawn = sampled.drawn()
+    assert rank_correlation(*drawn["sm_issue"]) > 0.98
+    assert rank_correlation(*drawn["sms_active"]) > 0.95
+    assert (np.abs(np.subtract(*drawn["tensor_active"])) <= 2).mean() >= 0.85  # a step and a half of whole percents
+    farther = sampled.farther()
+    assert farther["sm_issue"] < 1.2
+    assert farther["sms_active"] > 1.5
 
 
 def test_the_timing_is_within_a_microsecond_of_the_timestamps(detector: Trace) -> None:
