@@ -15,7 +15,7 @@ from report import fakes
 from report.browser import Browser, browser, needs_browser, running_browser
 from report.test_html import layers, page_of, trace
 from report.test_report_comparison import comparison
-from shared_corpus import REPOSITORY
+from shared_corpus import REPOSITORY, once
 
 import nsight_tools
 from nsight_tools.cli import program
@@ -93,14 +93,14 @@ FIGURES = {"trace": 2, "fleet": 4, "comparison": 5, "sweep": 1, "tuning": 1}
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The page of each kind, made when it is first asked for."""
-    made: dict[str, Path] = {}
+def pages(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The page of each kind, made when it is first asked for, by whichever process that is."""
 
     def page(kind: str) -> Path:
-        if kind not in made:
-            made[kind] = KINDS[kind](tmp_path_factory.mktemp(kind))
-        return made[kind]
+        def make(made: Path) -> None:
+            shutil.copy(KINDS[kind](tmp_path_factory.mktemp(kind)), made)
+
+        return once(session_folder / "pages" / f"{kind}.html", make)
 
     return page
 
