@@ -6,15 +6,15 @@ What reaches the builder is in test_real_tensorrt.py, and in test_older_tensorrt
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from types import SimpleNamespace as Made
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runner_cases import DYNAMIC_X, DYNAMIC_Y, RUNNER, command, engine, model, run
+from runner_cases import DYNAMIC_X, DYNAMIC_Y, command, engine, model, run
 
+from nsight_tools.capture.runner import main
 from nsight_tools.capture.runner.outcome import Result
 from nsight_tools.capture.runner.phases import Phases
 from nsight_tools.capture.runner.timing_cache import TimingCache
@@ -176,13 +176,18 @@ def test_missing_package_says_how_to_install_it(tmp_path: Path) -> None:
     assert "pip install tensorrt" in error["hint"]
 
 
-@pytest.mark.parametrize("text", [b"{", b"[]", b'{"output": 3}', b'{"task": "timing", "output": "/nowhere"}'])
-def test_task_files_that_are_none(tmp_path: Path, text: bytes) -> None:
+NO_TASK = {
+    "no JSON": b"{",
+    "no object": b"[]",
+    "no path": b'{"output": 3}',
+    "no folder": b'{"task": "timing", "output": "/nowhere"}',
+}
+
+
+@pytest.mark.parametrize("which", [*NO_TASK, "no file", ""])
+def test_task_files_that_are_none(tmp_path: Path, which: str, capfd: pytest.CaptureFixture[str]) -> None:
     task = tmp_path / "task.json"
-    task.write_bytes(text)
-    for arguments in ([str(task)], [str(tmp_path / "none.json")], []):
-        done = subprocess.run(
-            [sys.executable, str(RUNNER), *arguments], capture_output=True, text=True, check=False, env=dict(os.environ)
-        )
-        assert done.returncode == 2
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    if which in NO_TASK:
+        task.write_bytes(NO_TASK[which])
+    assert main.main([str(task)] if which else []) == 2
+    assert len(capfd.readouterr().err.strip().splitlines()) == 1
