@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nsight_tools.importer.stored_columns import Stored
+from nsight_tools.importer.stored_columns import StoredTables
 from nsight_tools.timeline.order import Alignment, align, launch_order, sequences
 
 if TYPE_CHECKING:
@@ -209,16 +209,16 @@ def references_of(kernels: Kernels, names: list[str], source: str) -> list[Refer
 
 def of_dataset(dataset: Path) -> list[Reference]:
     """The references that a dataset of the same engine gives."""
-    stored = Stored(dataset)
-    inference = stored.column("launches", "inference")
-    chosen = stored.words("launches", "work").among("kernel") & (inference >= 0)
-    row, layer = stored.column("launches", "row")[chosen], stored.words("launches", "layer")
+    tables = StoredTables(dataset)
+    inference = tables.column("launches", "inference")
+    chosen = tables.words("launches", "work").among("kernel") & (inference >= 0)
+    row, layer = tables.column("launches", "row")[chosen], tables.words("launches", "layer")
     kernels = Kernels(
         inference[chosen],
-        stored.column("launches", "api_call")[chosen],
-        stored.column("kernels", "graph_node_id")[row],
-        stored.column("launches", "start_ns")[chosen],
-        stored.words("kernels", "name")[row],
+        tables.column("launches", "api_call")[chosen],
+        tables.column("kernels", "graph_node_id")[row],
+        tables.column("launches", "start_ns")[chosen],
+        tables.words("kernels", "name")[row],
         layer.codes[chosen],
     )
     return references_of(kernels, list(layer.dictionary), LAYER_PASS)

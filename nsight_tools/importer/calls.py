@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from nsight_tools.importer import dialects
-from nsight_tools.importer.stored_columns import Stored
+from nsight_tools.importer.stored_columns import StoredTables
 from nsight_tools.timeline.attribution import joint_key, match_calls
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ def sync_kinds(dataset: Path, schema: tuple[int, int]) -> Callable[[Ints, Ints, 
     vocabulary = sorted(
         {*by_call.values(), "unknown"} | {w for _, kinds in dialects.SYNC_BY_TYPE for w in kinds.values()}
     )
-    stored = Stored(dataset)
-    names = stored.words("api_calls", "name")
+    tables = StoredTables(dataset)
+    names = tables.words("api_calls", "name")
     kind_of_name = np.array([_sync_word(name, vocabulary) for name in names.dictionary] + [-1], np.int64)
     kind = kind_of_name[names.codes]
     synchronizing = kind >= 0
-    pid, correlation = (stored.column("api_calls", name)[synchronizing] for name in ("pid", "correlation_id"))
+    pid, correlation = (tables.column("api_calls", name)[synchronizing] for name in ("pid", "correlation_id"))
     kind = kind[synchronizing]
     meaning = next(kinds for since, kinds in dialects.SYNC_BY_TYPE if schema >= since)
 
@@ -51,9 +51,9 @@ def record_times(dataset: Path) -> Callable[[Ints, Ints], pa.Array]:
 
     @cache
     def calls() -> tuple[Ints, Ints]:
-        stored = Stored(dataset)
-        records = stored.words("api_calls", "does").among("record")
-        pid, correlation, start = (stored.column("api_calls", name) for name in ("pid", "correlation_id", "start_ns"))
+        tables = StoredTables(dataset)
+        records = tables.words("api_calls", "does").among("record")
+        pid, correlation, start = (tables.column("api_calls", name) for name in ("pid", "correlation_id", "start_ns"))
         records &= correlation >= 0
         key = joint_key(pid[records], correlation[records])
         order = np.argsort(key, kind="stable")  # a runtime call before the driver call in it
@@ -76,4 +76,4 @@ def _sync_word(name: str, vocabulary: list[str]) -> int:
 
 def calls_that(dataset: Path, *does: str) -> int:
     """How many API calls of a dataset do one of these."""
-    return int(Stored(dataset).words("api_calls", "does").among(*does).sum())
+    return int(StoredTables(dataset).words("api_calls", "does").among(*does).sum())

@@ -14,7 +14,7 @@ import pyarrow as pa
 from nsight_tools.cuda_names import CallKind, call_kinds
 from nsight_tools.importer.forking import FORK_ROWS, forked
 from nsight_tools.importer.launches import GpuWork, write_launches
-from nsight_tools.importer.stored_columns import Stored
+from nsight_tools.importer.stored_columns import StoredTables
 from nsight_tools.importer.writer import SortedWriter
 from nsight_tools.tables import TABLES
 from nsight_tools.timeline.accelerator import served
@@ -68,15 +68,15 @@ def write_inferences(
 
     Memory: about 200 bytes for each kernel, copy, API call and NVTX range.
     """
-    stored = Stored(dataset)
+    tables = StoredTables(dataset)
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_ranges, stored)
-        does = stored.words("api_calls", "does")
+        reading = pool.submit(_ranges, tables)
+        does = tables.words("api_calls", "does")
         kind = np.append(call_kinds(does.dictionary), CallKind.OTHER).astype(np.int8)[does.codes]
-        calls = Calls(*stored.on_threads("api_calls"), kind)
-        gpu = GpuWork(stored, calls)
+        calls = Calls(*tables.on_threads("api_calls"), kind)
+        gpu = GpuWork(tables, calls)
         work = Work(gpu.start, gpu.end, gpu.kind, gpu.device, gpu.stream_key, gpu.call)
-        tokens = gpu.tokens(stored)
+        tokens = gpu.tokens(tables)
         ranges = reading.result()
     del reading, does
     pa.default_memory_pool().release_unused()
@@ -84,20 +84,20 @@ def write_inferences(
         raise RangeNotFoundError(named.name, [name for name in ranges.name.counts() if name][:5])
     found = find_requests(ranges, calls, work, tokens.exact, named)
     owner = assign_work(found.requests, calls, work).astype(np.int32)
-    overhead = ThreadSpans(*stored.on_threads("profiler_overhead"))
+    overhead = ThreadSpans(*tables.on_threads("profiler_overhead"))
     buckets = partial(_accounted, found, calls, work, owner, overhead, served(on_dla, calls, work, ranges, overhead))
     account_for = partial(_write_requests, dataset, found, buckets, owner, tokens, ranges.name, group_by)
     with forked(account_for, worthwhile=len(owner) >= FORK_ROWS) as accounted:
         del tokens
-        launched, ordered = write_launches(stored, gpu, calls, ranges, owner, references)
+        launched, ordered = write_launches(tables, gpu, calls, ranges, owner, references)
         rows = {"launches": launched, "inferences": accounted(), "enqueues": len(found.enqueues)}
     about = {"name": found.name, "other": found.other, "alike": found.alike, "group_by": group_by}
     return Attributed(rows, ordered, about)
 
 
-def _ranges(stored: Stored) -> Ranges:
-    domain, name, kind = (stored.words("nvtx_ranges", column) for column in ("domain", "name", "kind"))
-    return Ranges(*stored.on_threads("nvtx_ranges"), domain, name, kind)
+def _ranges(tables: StoredTables) -> Ranges:
+    domain, name, kind = (tables.words("nvtx_ranges", column) for column in ("domain", "name", "kind"))
+    return Ranges(*tables.on_threads("nvtx_ranges"), domain, name, kind)
 
 
 def _accounted(

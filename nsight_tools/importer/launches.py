@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nsight_tools.columns import Ints
-    from nsight_tools.importer.stored_columns import Rows, Stored
+    from nsight_tools.importer.stored_columns import Rows, StoredTables
 
 _FOREVER = np.iinfo(np.int64).max
 
@@ -46,22 +46,22 @@ class GpuWork:
     node: Ints | None = None
     """The graph node that each ran as, -1 where none; None where none did."""
 
-    def __init__(self, stored: Stored, calls: Calls) -> None:
-        copies = stored.words("memory_ops", "kind")
+    def __init__(self, tables: StoredTables, calls: Calls) -> None:
+        copies = tables.words("memory_ops", "kind")
         copy_kind = np.append(classify_memory_op(copies.dictionary), WorkKind.OTHER_COPY)[copies.codes]
-        counts = [stored.rows(table) for table in self._tables]
+        counts = [tables.rows(table) for table in self._tables]
         graphs = counts[-1]
-        talks = stored.column("kernels", "communicates")
+        talks = tables.column("kernels", "communicates")
         of_kernels = np.where(talks, np.int8(WorkKind.COMMUNICATION), np.int8(WorkKind.KERNEL))
         of_graphs = np.full(graphs, WorkKind.GRAPH, np.int8)
         kind = np.concatenate([of_kernels, copy_kind.astype(np.int8), of_graphs])
         # Their alphabetical order is part of the order of the table.
         word = np.array([_WORK_WORD.index(_WORK_NAME[WorkKind(k)]) for k in WorkKind], np.int8)[kind]
         row = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
-        start = self._joined(stored, "start_ns", None)
+        start = self._joined(tables, "start_ns", None)
 
         def others(tied: Ints) -> list[Ints]:
-            columns = (self._joined(stored, name, None) for name in ("end_ns", "pid", "device", "stream"))
+            columns = (self._joined(tables, name, None) for name in ("end_ns", "pid", "device", "stream"))
             return [*(column[tied] for column in columns), word[tied], row[tied]]
 
         order = ordering(start, others)
@@ -71,33 +71,33 @@ class GpuWork:
         )
         del start
         names = ("end_ns", "pid", "device", "stream", "context")
-        self.end, self.pid, self.device, self.stream, context = (self._joined(stored, n, self._order) for n in names)
+        self.end, self.pid, self.device, self.stream, context = (self._joined(tables, n, self._order) for n in names)
         one_context = not len(context) or bool((context == context[0]).all())
         self.stream_key = self.stream if one_context else joint_key(context, self.stream)
-        correlation = self._joined(stored, "correlation_id", self._order)
-        of_call = stored.column("api_calls", "correlation_id")
+        correlation = self._joined(tables, "correlation_id", self._order)
+        of_call = tables.column("api_calls", "correlation_id")
         self.call = match_calls(self.pid, correlation, calls.pid, of_call).astype(np.int32)
 
-    def node_creations(self, stored: Stored) -> tuple[Ints, Ints] | tuple[None, None]:
+    def node_creations(self, tables: StoredTables) -> tuple[Ints, Ints] | tuple[None, None]:
         """When and on which thread each piece's graph node was captured (NEVER where unknown); None without nodes."""
-        nodes = [stored.column(table, "graph_node_id") for table in self._tables[:2]]
+        nodes = [tables.column(table, "graph_node_id") for table in self._tables[:2]]
         if any((column >= 0).any() for column in nodes):
-            self.node = joined([*nodes, np.full(stored.rows("graph_launches"), -1)], self._order)
+            self.node = joined([*nodes, np.full(tables.rows("graph_launches"), -1)], self._order)
         self._order = None  # not needed any more, and long
         if self.node is None:
             return None, None
         names = ("pid", "start_ns", "graph_node_id", "original_graph_node_id")
-        pid, start, node, original = (stored.column("graph_nodes", name) for name in names)
+        pid, start, node, original = (tables.column("graph_nodes", name) for name in names)
         at = graph_node_creation(pid, start, node, original, self.pid, self.node)
-        thread = np.append(joint_key(pid, stored.column("graph_nodes", "tid")), -1)
+        thread = np.append(joint_key(pid, tables.column("graph_nodes", "tid")), -1)
         return np.append(start, NEVER)[at], thread[at]
 
-    def tokens(self, stored: Stored) -> WorkTokens:
+    def tokens(self, tables: StoredTables) -> WorkTokens:
         """What each piece does, as numbers: equal ones do the same."""
-        name = stored.words("kernels", "name").codes
-        grid = [stored.column("kernels", f"grid_{axis}") for axis in "xyz"]
-        kind, size = stored.words("memory_ops", "kind").codes, stored.column("memory_ops", "size_bytes")
-        graph = stored.column("graph_launches", "graph_id")
+        name = tables.words("kernels", "name").codes
+        grid = [tables.column("kernels", f"grid_{axis}") for axis in "xyz"]
+        kind, size = tables.words("memory_ops", "kind").codes, tables.column("memory_ops", "size_bytes")
+        graph = tables.column("graph_launches", "graph_id")
         return WorkTokens(
             self.kind,
             self.row,
@@ -106,8 +106,8 @@ class GpuWork:
             (hashed(graph), hashed(np.zeros_like(graph))),
         )
 
-    def _joined(self, stored: Stored, name: str, order: Rows | None) -> Ints:
-        return joined([stored.column(table, name) for table in self._tables], order)
+    def _joined(self, tables: StoredTables, name: str, order: Rows | None) -> Ints:
+        return joined([tables.column(table, name) for table in self._tables], order)
 
 
 _WORK_NAME = {
@@ -123,18 +123,18 @@ _WORK_WORD = sorted(set(_WORK_NAME.values()))
 
 
 def write_launches(
-    stored: Stored, gpu: GpuWork, calls: Calls, ranges: Ranges, owner: Rows, references: Sequence[Reference]
+    tables: StoredTables, gpu: GpuWork, calls: Calls, ranges: Ranges, owner: Rows, references: Sequence[Reference]
 ) -> tuple[int, dict[str, Any] | None]:
     """Write the table; returns its rows, and what the manifest says of layers told by order (None where none are).
 
     `owner` is the inference of each piece of `gpu`, -1 where none.
     """
     around = _Around(ranges)
-    in_range, layer = _surroundings(stored, gpu, calls, around)
+    in_range, layer = _surroundings(tables, gpu, calls, around)
     names, source = around.names, np.full(len(layer), _RANGE, np.int8)
     if gpu.node is not None:
         source[gpu.node >= 0] = _GRAPH_NODE
-    ordered = _layers_by_order(stored, gpu, owner, layer, names, references)
+    ordered = _layers_by_order(tables, gpu, owner, layer, names, references)
     if ordered is not None:
         rows, aligned = ordered
         source[rows[layer[rows] < 0]] = _ORDER
@@ -142,7 +142,7 @@ def write_launches(
     source[layer < 0] = -1
     words_of_layers = pa.array(names, pa.string())
     schema = TABLES["launches"].schema
-    with SortedWriter(stored.dataset / "launches.parquet", TABLES["launches"]) as writer:
+    with SortedWriter(tables.dataset / "launches.parquet", TABLES["launches"]) as writer:
         for begin in range(0, len(owner), CHUNK_ROWS):
             rows_here = slice(begin, begin + CHUNK_ROWS)
             call = gpu.call[rows_here]
@@ -171,9 +171,9 @@ _SOURCES = ("range", "graph_node", "order")
 _RANGE, _GRAPH_NODE, _ORDER = range(3)
 
 
-def _surroundings(stored: Stored, gpu: GpuWork, calls: Calls, around: _Around) -> tuple[Rows, Rows]:
+def _surroundings(tables: StoredTables, gpu: GpuWork, calls: Calls, around: _Around) -> tuple[Rows, Rows]:
     """Row of the innermost range around each piece's call, and code of the layer around that or its node's capture."""
-    created, node_thread = gpu.node_creations(stored)
+    created, node_thread = gpu.node_creations(tables)
     in_range, layer = np.full((2, len(gpu.call)), -1, np.int32)
     for begin in range(0, len(gpu.call), CHUNK_ROWS):
         rows = slice(begin, begin + CHUNK_ROWS)
@@ -187,7 +187,7 @@ def _surroundings(stored: Stored, gpu: GpuWork, calls: Calls, around: _Around) -
 
 
 def _layers_by_order(
-    stored: Stored, gpu: GpuWork, owner: Rows, layer: Rows, names: list[str], references: Sequence[Reference]
+    tables: StoredTables, gpu: GpuWork, owner: Rows, layer: Rows, names: list[str], references: Sequence[Reference]
 ) -> tuple[Rows, AlignedLayers] | None:
     """Rows of the inferences' kernels, and their layers where some are told by their order; None where none can be."""
     rows = np.flatnonzero((gpu.kind == WorkKind.KERNEL) & (owner >= 0))
@@ -199,7 +199,7 @@ def _layers_by_order(
         gpu.call[rows],
         gpu.node[rows] if gpu.node is not None else np.zeros(rows.size, np.int8),
         gpu.start[rows],
-        stored.words("kernels", "name")[gpu.row[rows]],
+        tables.words("kernels", "name")[gpu.row[rows]],
         layer[rows],
     )
     aligned = align_layers(kernels, names, references)

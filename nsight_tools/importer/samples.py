@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from nsight_tools.importer import dialects
 from nsight_tools.importer.exports.reading import FLOAT, STRING, Chunk, Export, raw, read
-from nsight_tools.importer.stored_columns import Stored
+from nsight_tools.importer.stored_columns import StoredTables
 from nsight_tools.importer.untrusted_json import parsed
 from nsight_tools.tables import TABLES
 
@@ -98,8 +98,8 @@ def resolved(table: pa.Table, working: Sequence[int]) -> pa.Table:
 
 def working_gpus(dataset: Path) -> list[int]:
     """The GPUs of a dataset that ran anything, in order."""
-    stored, tables = Stored(dataset), ("kernels", "memory_ops", "graph_launches")
-    return sorted({int(device) for table in tables for device in np.unique(stored.column(table, "device"))})
+    tables, names = StoredTables(dataset), ("kernels", "memory_ops", "graph_launches")
+    return sorted({int(device) for name in names for device in np.unique(tables.column(name, "device"))})
 
 
 def nvml_metrics(export: Export, decoder: Decoder, gpus: pa.Table) -> pa.Table:

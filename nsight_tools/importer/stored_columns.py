@@ -26,7 +26,7 @@ BATCH_ROWS = 1 << 16
 """Rows that are held a second time while a column is read."""
 
 
-class Stored:
+class StoredTables:
     """The tables that stand in a dataset, none of which changes while this is used: each file is opened once."""
 
     def __init__(self, dataset: Path) -> None:
@@ -68,8 +68,8 @@ class Stored:
         file = self._file(table)
         if file is None:
             return Words(np.zeros(0, np.int8), [])
-        stored = words(file.read([name]).column(0))
-        return Words(stored.codes.astype(np.min_scalar_type(-len(stored.dictionary) - 1)), stored.dictionary)
+        found = words(file.read([name]).column(0))
+        return Words(found.codes.astype(np.min_scalar_type(-len(found.dictionary) - 1)), found.dictionary)
 
     def _file(self, table: str) -> pq.ParquetFile | None:
         if table not in self._files:
