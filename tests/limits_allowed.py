@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from limits_truth import COUNTERS, LARGE, counted
+from limits_truth import COUNTERS, LARGE, counted, shares_and_durations
 
 from nsight_tools.run import Run
 from nsight_tools.run.limits.fit import (
@@ -58,13 +58,11 @@ class Sampled:
         run = Run.of(trace)
         positions = Positions.of_run(run, 0)
         grid, _ = _usable(Metrics.of(trace).shares(0), positions)
-        rows = counted(counters)
-        took = np.array([float(row["gpu__time_duration.sum"]) for row in rows])
-        truth = {}
-        for metric, counter in COUNTERS.items():
+        rows, truth = counted(counters), {}
+        for metric in COUNTERS:
+            share, took = shares_and_durations(rows, metric)
             truth[metric] = np.zeros(len(positions))
-            scaled = np.array([float(row[counter]) for row in rows]) * took / positions.time[~positions.copies]
-            truth[metric][~positions.copies] = np.minimum(scaled, PEAK)
+            truth[metric][~positions.copies] = np.minimum(share * took / positions.time[~positions.copies], PEAK)
         return cls(grid, positions, _others(run, 0, positions), run, truth)
 
     @property

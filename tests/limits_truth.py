@@ -51,8 +51,7 @@ class Beside:
         mine = frame[(frame["of"] == "kernel") & (frame["metric"] == metric)].sort_values("position")
         assert len(mine) == len(rows)
         time = mine["time_ns"].to_numpy()
-        raw = np.array([float(row[COUNTERS[metric]]) for row in rows])
-        took = np.array([float(row["gpu__time_duration.sum"]) for row in rows])
+        raw, took = shares_and_durations(rows, metric)
         scaled = np.minimum(raw * took / time, 100)
         level = np.minimum(raw * took / (took - np.median(took - time)), 100)
         large = time > LARGE * time.sum()
@@ -78,6 +77,12 @@ def counted(truth: Path) -> list[dict[str, str]]:
     with truth.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     return [row for row in rows if row.get("inference", "0") == "0"]
+
+
+def shares_and_durations(rows: list[dict[str, str]], metric: str) -> tuple[Floats, Floats]:
+    """What was counted of each kernel, in percent, and how long it took meanwhile, in nanoseconds; (kernels,) each."""
+    share, took = ([float(row[name]) for row in rows] for name in (COUNTERS[metric], "gpu__time_duration.sum"))
+    return np.array(share), np.array(took)
 
 
 def rank_correlation(one: Floats, other: Floats) -> float:
